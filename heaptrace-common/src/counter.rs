@@ -1,0 +1,46 @@
+//! Counters of what was lost or set aside, by reason. Every one is printed in a report's footer.
+
+/// Index into the BPF side's per-CPU counter array.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counter {
+    /// A new block found no room in the live map; the block is in no total.
+    LiveMapFull = 0,
+    /// A new stack or site found no room; its blocks count for the process under an unknown stack.
+    SiteTableFull = 1,
+    /// No pending slot for a call's thread; the call is in no total.
+    PendingFull = 2,
+    /// A rare event (fork, exec, exit, mapping) found the ring buffer full.
+    RingFull = 3,
+    /// No room for another process; its calls are in no total.
+    ProcessTableFull = 4,
+    /// A call whose return was never seen (longjmp, exception, killed thread, kernel's nmissed).
+    MissedReturn = 5,
+    /// A return with no pending call, e.g. one that was under way when tracing began.
+    UnpairedReturn = 6,
+    /// A call inside another traced call: not an allocation of its own.
+    Nested = 7,
+    /// No scratch buffer to walk a stack in; the block counts under an unknown stack.
+    ScratchBusy = 8,
+    /// posix_memalign's result could not be read; the block is in no total.
+    ResultUnreadable = 9,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
+    /// Every counter, in the order of its number.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::LiveMapFull,
+        Self::SiteTableFull,
+        Self::PendingFull,
+        Self::RingFull,
+        Self::ProcessTableFull,
+        Self::MissedReturn,
+        Self::UnpairedReturn,
+        Self::Nested,
+        Self::ScratchBusy,
+        Self::ResultUnreadable,
+    ];
+}

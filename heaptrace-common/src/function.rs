@@ -1,0 +1,135 @@
+//! The functions of the malloc family: what each is called in a report, and where its arguments are.
+
+/// A traced allocation function, as reports name it. The discriminant is what maps and files hold.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Function {
+    /// Stands for stacks that did not fit (see `Counter::SiteTableFull`).
+    Unknown = 0,
+    Malloc = 1,
+    Calloc = 2,
+    Realloc = 3,
+    ReallocArray = 4,
+    AlignedAlloc = 5,
+    Memalign = 6,
+    PosixMemalign = 7,
+    Valloc = 8,
+    Pvalloc = 9,
+    OperatorNew = 10,
+    OperatorNewArray = 11,
+    Mallocx = 12,
+    Rallocx = 13,
+    Free = 14,
+    OperatorDelete = 15,
+}
+
+impl Function {
+    /// Every function, in the order of its number.
+    pub const ALL: [Self; 16] = [
+        Self::Unknown,
+        Self::Malloc,
+        Self::Calloc,
+        Self::Realloc,
+        Self::ReallocArray,
+        Self::AlignedAlloc,
+        Self::Memalign,
+        Self::PosixMemalign,
+        Self::Valloc,
+        Self::Pvalloc,
+        Self::OperatorNew,
+        Self::OperatorNewArray,
+        Self::Mallocx,
+        Self::Rallocx,
+        Self::Free,
+        Self::OperatorDelete,
+    ];
+
+    /// The function numbered `number`, if there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The name that reports print.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Malloc => "malloc",
+            Self::Calloc => "calloc",
+            Self::Realloc => "realloc",
+            Self::ReallocArray => "reallocarray",
+            Self::AlignedAlloc => "aligned_alloc",
+            Self::Memalign => "memalign",
+            Self::PosixMemalign => "posix_memalign",
+            Self::Valloc => "valloc",
+            Self::Pvalloc => "pvalloc",
+            Self::OperatorNew => "operator new",
+            Self::OperatorNewArray => "operator new[]",
+            Self::Mallocx => "mallocx",
+            Self::Rallocx => "rallocx",
+            Self::Free => "free",
+            Self::OperatorDelete => "operator delete",
+        }
+    }
+}
+
+/// How a function passes size, result and freed block. `argN` counts from 0, System V order.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// size = arg0, result = return value: malloc, valloc, operator new, mallocx.
+    Size0 = 1,
+    /// size = arg1, result = return value: aligned_alloc, memalign.
+    Size1 = 2,
+    /// size = arg0 rounded up to pages, result = return value: pvalloc.
+    Pages0 = 3,
+    /// size = arg0 * arg1 (the call fails on overflow), result = return value: calloc.
+    Product01 = 4,
+    /// size = arg2, result = `*arg0` if the return value is 0: posix_memalign.
+    OutPointer = 5,
+    /// frees arg0, size = arg1, result = return value: realloc, rallocx.
+    Resize = 6,
+    /// frees arg0, size = arg1 * arg2, result = return value: reallocarray.
+    ResizeProduct = 7,
+    /// frees arg0, returns nothing: free, operator delete, sdallocx.
+    Free0 = 8,
+}
+
+impl Shape {
+    /// Whether the call's result is needed, and so a return probe.
+    pub const fn needs_return(self) -> bool {
+        !matches!(self, Self::Free0)
+    }
+
+    /// How many of the leading argument registers (rdi, rsi, rdx) the probe reads.
+    pub const fn arguments(self) -> u8 {
+        match self {
+            Self::Size0 | Self::Pages0 | Self::Free0 => 1,
+            Self::Size1 | Self::Product01 | Self::Resize => 2,
+            Self::OutPointer | Self::ResizeProduct => 3,
+        }
+    }
+}
+
+/// What a probe's BPF cookie says: which function was hit, its shape, and how far the site's stack pointer is
+/// below the entry's (bytes already pushed between the function's entry and the probe site).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    pub function: u8,
+    pub shape: u8,
+    /// Bytes pushed between entry and site.
+    pub pushed: u16,
+}
+
+impl Cookie {
+    pub const fn new(function: Function, shape: Shape, pushed: u16) -> Self {
+        Self { function: function as u8, shape: shape as u8, pushed }
+    }
+
+    pub const fn to_bits(self) -> u64 {
+        self.function as u64 | (self.shape as u64) << 8 | (self.pushed as u64) << 16
+    }
+
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { function: bits as u8, shape: (bits >> 8) as u8, pushed: (bits >> 16) as u16 }
+    }
+}

@@ -1,0 +1,11 @@
+//! Types and arithmetic that heaptrace's BPF programs and its userspace share.
+//!
+//! Everything that crosses the boundary is `#[repr(C)]`, has explicit padding and a size assertion, and holds
+//! no `bool`, `usize` or `Option`. Nothing here knows aya or the kernel's helpers.
+#![no_std]
+
+pub mod counter;
+
+pub mod function;
+
+pub mod stack;

@@ -1,0 +1,2 @@
+//! The `heaptrace` command.
+fn main() {}

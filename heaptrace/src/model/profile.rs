@@ -1,0 +1,281 @@
+//! The immutable result of a recording.
+
+use super::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SizeHistogram, StackId};
+use heaptrace_common::{function::Function, stack::StackEnd};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything a report is made of. Tables are interned and refer to each other by index; nothing here is
+/// computed twice, and nothing changes once it is built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Version of the heaptrace that recorded it.
+    pub heaptrace: String,
+    pub host: Host,
+    /// Start of tracing, nanoseconds since the Unix epoch.
+    pub started_ns: i64,
+    pub duration_ns: u64,
+    pub mode: Mode,
+    pub coverage: Coverage,
+    pub modules: Vec<Module>,
+    pub locations: Vec<Location>,
+    /// Symbols of each location, innermost inlined function first, the enclosing function last; an empty list
+    /// means that none was found. As long as `locations`, or shorter where nothing was symbolized yet.
+    pub symbols: Vec<Vec<Symbol>>,
+    pub frames: Vec<Frame>,
+    pub stacks: Vec<Stack>,
+    pub processes: Vec<Process>,
+    pub sites: Vec<Site>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -m`.
+    pub arch: String,
+}
+
+/// How blocks were chosen for recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Every block.
+    Exact,
+}
+
+/// A file that code was mapped from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Module {
+    /// As the process sees it (without the kernel's " (deleted)").
+    pub path: String,
+    pub build_id: Option<BuildId>,
+}
+
+/// A place in code, to be symbolized once. Addresses are return addresses: the call is at `offset - 1`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Location {
+    /// `offset` is the file offset (perf's and the kernel's measure), not the ELF virtual address.
+    InModule { module: ModuleId, offset: u64 },
+    /// Executable memory with no file behind it: JIT code, looked up in `/tmp/perf-PID.map`.
+    Anonymous { process: ProcessId, address: u64 },
+    /// In no known mapping.
+    Unmapped { process: ProcessId, address: u64 },
+}
+
+/// One function at a location.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Symbol {
+    /// Demangled.
+    pub name: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    /// Whether the compiler inlined this function into the next of the list.
+    pub inlined: bool,
+}
+
+/// One frame of a stack: where, and at which address in its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    pub address: u64,
+    pub location: LocationId,
+}
+
+/// A call stack, innermost first, from the caller of the allocation function outwards.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stack {
+    pub frames: Vec<FrameId>,
+    #[serde(with = "end_number")]
+    pub end: StackEnd,
+}
+
+/// Bytes and counts of blocks. Sizes are what the program asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub alloc_bytes: u64,
+    pub alloc_count: u64,
+    pub free_bytes: u64,
+    pub free_count: u64,
+    /// Blocks that an exec took away with the process image.
+    pub released_bytes: u64,
+    pub released_count: u64,
+}
+
+impl Totals {
+    /// Outstanding bytes: allocated, neither freed nor released by exec.
+    pub fn live_bytes(&self) -> u64 {
+        self.alloc_bytes.saturating_sub(self.free_bytes).saturating_sub(self.released_bytes)
+    }
+
+    /// Outstanding blocks.
+    pub fn live_count(&self) -> u64 {
+        self.alloc_count.saturating_sub(self.free_count).saturating_sub(self.released_count)
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        let Self { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes, released_count } = other;
+        self.alloc_bytes += alloc_bytes;
+        self.alloc_count += alloc_count;
+        self.free_bytes += free_bytes;
+        self.free_count += free_count;
+        self.released_bytes += released_bytes;
+        self.released_count += released_count;
+    }
+}
+
+/// One allocation site: a process, the function called, and the stack it was called from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    pub process: ProcessId,
+    pub stack: StackId,
+    #[serde(with = "function_number")]
+    pub function: Function,
+    pub totals: Totals,
+    /// Age of the oldest live block when the recording was last drained.
+    pub oldest_age_ns: Option<u64>,
+    pub sizes: SizeHistogram,
+}
+
+/// An allocator that probes were placed in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AllocatorInfo {
+    /// `glibc`, `musl`, `jemalloc`, `tcmalloc`, `mimalloc`, or `unknown`.
+    pub kind: String,
+    pub path: String,
+}
+
+/// One process, by PID and start time; its images before and after an exec are one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    pub parent_pid: Option<u32>,
+    pub comm: String,
+    pub exe: String,
+    pub allocators: Vec<AllocatorInfo>,
+    pub totals: Totals,
+    pub peak_live_bytes: u64,
+    /// Calls that returned no memory.
+    pub failed_count: u64,
+    /// Frees of blocks that were never seen allocated: a lower bound of what was there before tracing.
+    pub unknown_frees: u64,
+    /// Blocks whose address was handed out again although no free was seen.
+    pub missed_frees: u64,
+    /// Blocks live in the parent at fork, which the child has too; not in `totals`.
+    pub inherited_bytes: u64,
+    pub inherited_count: u64,
+    /// Inherited blocks that this process freed.
+    pub inherited_free_count: u64,
+    /// Blocks that found no room in the live map; in no total.
+    pub lost_bytes: u64,
+    pub lost_count: u64,
+    /// Net growth of the program break.
+    pub brk_bytes: i64,
+    /// Bytes mapped and unmapped, page-rounded.
+    pub mmap_bytes: u64,
+    pub munmap_bytes: u64,
+    /// Resident set size when last read; 0 where it never was.
+    pub rss_bytes: u64,
+    pub exited: bool,
+    /// For children that were followed: from fork until probes were in place. `None` if traced from the start.
+    pub attach_gap_ns: Option<u64>,
+}
+
+/// A process that was to be traced and was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untraceable {
+    pub pid: u32,
+    pub comm: String,
+    pub reason: String,
+}
+
+/// Things that found no room, by reason; see [`heaptrace_common::counter::Counter`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub live_map_full: u64,
+    pub stack_map_full: u64,
+    pub pending_full: u64,
+    pub ring_full: u64,
+    pub process_table_full: u64,
+    pub scratch_busy: u64,
+    pub result_unreadable: u64,
+}
+
+impl Lost {
+    /// Name and count of each, in a stable order.
+    pub fn entries(&self) -> [(&'static str, u64); 7] {
+        let Self {
+            live_map_full,
+            stack_map_full,
+            pending_full,
+            ring_full,
+            process_table_full,
+            scratch_busy,
+            result_unreadable,
+        } = *self;
+        [
+            ("live_map_full", live_map_full),
+            ("stack_map_full", stack_map_full),
+            ("pending_full", pending_full),
+            ("ring_full", ring_full),
+            ("process_table_full", process_table_full),
+            ("scratch_busy", scratch_busy),
+            ("result_unreadable", result_unreadable),
+        ]
+    }
+}
+
+/// What the numbers do and do not cover. Printed at the end of every report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Allocations and frees that were accounted.
+    pub events: u64,
+    pub lost: Lost,
+    pub unknown_frees: u64,
+    pub missed_returns: u64,
+    pub unpaired_returns: u64,
+    pub nested_calls: u64,
+    pub untraceable: Vec<Untraceable>,
+    /// False for a file whose recorder did not finish.
+    pub finished: bool,
+    /// Things worth saying that no counter holds (e.g. a fallback that was taken), one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Profile {
+    /// Allocations by how their stack walk ended; every end is present.
+    pub fn stack_ends(&self) -> BTreeMap<StackEnd, u64> {
+        let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();
+        for site in &self.sites {
+            if let Some(stack) = self.stacks.get(site.stack.index()) {
+                *ends.entry(stack.end).or_default() += site.totals.alloc_count;
+            }
+        }
+        ends
+    }
+}
+
+mod end_number {
+    use heaptrace_common::stack::StackEnd;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(end: &StackEnd, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(*end as u8)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<StackEnd, D::Error> {
+        Ok(StackEnd::from_number(u8::deserialize(from)?))
+    }
+}
+
+mod function_number {
+    use heaptrace_common::function::Function;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(function: &Function, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(*function as u8)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Function, D::Error> {
+        Ok(Function::from_number(u8::deserialize(from)?).unwrap_or(Function::Unknown))
+    }
+}

@@ -2,4 +2,5 @@
 //!
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
+pub mod bpf;
 pub mod model;

@@ -2,6 +2,7 @@
 //! `$OUT_DIR/heaptrace.bpf.o` for the crate to embed. Which compiler and linker: see `xtask/src/toolchain.rs`.
 
 #[path = "../xtask/src/toolchain.rs"]
+#[expect(dead_code, reason = "xtask uses the rest of this file")]
 mod toolchain;
 
 use std::{
@@ -52,7 +53,7 @@ fn build() -> Result<(), String> {
 
     let dir = root.join("heaptrace-ebpf");
     let result = toolchain
-        .cargo("build", &dir)
+        .build(&dir)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("failed to run cargo for the BPF programs: {error}"))?;

@@ -3,7 +3,9 @@
 //! Standard library only, because a build script includes this file by its path. It looks; it installs nothing.
 
 use std::{
-    env, fmt, fs,
+    env,
+    ffi::OsString,
+    fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -82,19 +84,30 @@ impl Toolchain {
         Ok(Self { compiler: find_compiler()?, linker: find_linker().ok_or(Missing::Linker)? })
     }
 
-    /// `cargo SUBCOMMAND` for the BPF crate in `dir`, in an environment free of what an outer cargo has set.
-    pub fn cargo(&self, subcommand: &str, dir: &Path) -> Command {
+    /// `cargo build` for the BPF crate in `dir`.
+    pub fn build(&self, dir: &Path) -> Command {
         let mut cargo = match &self.compiler {
-            Compiler::Nightly { .. } => {
-                let mut rustup = Command::new("rustup");
-                rustup.args(["run", "nightly", "cargo"]);
-                rustup
-            }
-            Compiler::Distribution { .. } => {
-                Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            }
+            Compiler::Nightly { .. } => nightly_cargo(),
+            Compiler::Distribution { .. } => Command::new(outer_cargo()),
         };
-        clear_outer_cargo(&mut cargo);
+        self.prepare(&mut cargo, "build", dir);
+        cargo
+    }
+
+    /// `cargo clippy` for the BPF crate in `dir`: the clippy that belongs to the compiler, because no other can
+    /// read its `core`.
+    pub fn clippy(&self, dir: &Path) -> Command {
+        let mut cargo = match &self.compiler {
+            Compiler::Nightly { .. } => nightly_cargo(),
+            Compiler::Distribution { rustc, .. } => Command::new(rustc.with_file_name("cargo-clippy")),
+        };
+        self.prepare(&mut cargo, "clippy", dir);
+        cargo
+    }
+
+    /// Adds what the BPF build needs, in an environment free of what an outer cargo has set.
+    fn prepare(&self, cargo: &mut Command, subcommand: &str, dir: &Path) {
+        clear_outer_cargo(cargo);
         cargo.arg(subcommand).args(["--release", "--target", TARGET]).current_dir(dir);
         // Its own target directory, beside its lock file: one build serves every profile of the outer
         // workspace, and no lock of the outer cargo is waited for.
@@ -104,7 +117,7 @@ impl Toolchain {
                 cargo.args(["-Z", "build-std=core"]);
             }
             Compiler::Distribution { rustc, .. } => {
-                cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+                cargo.env("CARGO", outer_cargo()).env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
             }
         }
         // The target's own specification names `bpf-linker`, without a path.
@@ -115,11 +128,21 @@ impl Toolchain {
                 cargo.env("PATH", joined);
             }
         }
-        cargo
     }
 }
 
-/// The object that `Toolchain::cargo("build", dir)` leaves behind.
+fn nightly_cargo() -> Command {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["run", "nightly", "cargo"]);
+    rustup
+}
+
+/// The cargo that runs us, which a distribution's compiler works with.
+fn outer_cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The object that [`Toolchain::build`] leaves behind.
 pub fn object(dir: &Path) -> PathBuf {
     dir.join("target").join(TARGET).join("release").join("heaptrace")
 }

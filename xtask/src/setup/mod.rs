@@ -1,0 +1,63 @@
+//! Finds what a task needs and this machine lacks, and installs it where everyone can see it.
+//!
+//! Looking costs a few milliseconds, so every task does it first. Nothing is removed, no service is started.
+
+mod apt;
+mod rust;
+
+use std::{env, os::unix::fs::MetadataExt as _, process::Command, time::Instant};
+
+use anyhow::Result;
+
+use crate::repo::Repo;
+
+/// How much a task needs; each scope includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// To compile: a C compiler, the BPF compiler and linker.
+    Build,
+    /// The program that `run` records when it is given none.
+    Demo,
+    /// To lint and test: Rust's components and the programs that the end-to-end tests trace.
+    Everything,
+}
+
+/// # Errors
+/// When something is missing and cannot be installed; the message says what was tried.
+pub fn run(repo: &Repo, scope: Scope) -> Result<()> {
+    let start = Instant::now();
+    let packages = apt::missing(scope);
+    let installed = !packages.is_empty();
+    if installed {
+        apt::install(&packages)?;
+    }
+    let installed = rust::bpf_toolchain(repo, scope)? | installed;
+    let installed = if scope == Scope::Everything { rust::components(repo)? | installed } else { installed };
+    if installed || scope == Scope::Everything {
+        let what = if installed { "installed what was missing" } else { "nothing is missing" };
+        eprintln!("<== setup: {what} ({:.1} s)", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// A command that runs as root: itself where we are root, else by sudo.
+pub fn as_root(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
+}
+
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Whether a command is on PATH, or where only root's PATH leads.
+pub fn has_command(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .any(|dir| dir.join(name).is_file())
+}

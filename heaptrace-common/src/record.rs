@@ -53,7 +53,7 @@ pub struct LiveKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveBlock {
     pub size: u64,
-    /// `CLOCK_MONOTONIC`'s coarse reading (`bpf_ktime_get_coarse_ns`, a tick's resolution).
+    /// `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`; the coarse clock is not for uprobe programs).
     pub time_ns: u64,
     pub site: u32,
     pub _pad: u32,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_coarse_ns,
+    helpers::bpf_ktime_get_ns,
 };
 use heaptrace_common::{
     counter::Counter,
@@ -28,7 +28,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         lost(record, size);
         return;
     }
-    let block = LiveBlock { size, time_ns: unsafe { bpf_ktime_get_coarse_ns() }, site, _pad: 0 };
+    let block = LiveBlock { size, time_ns: unsafe { bpf_ktime_get_ns() }, site, _pad: 0 };
     let key = key(process, address);
     match LIVE.insert(&key, &block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}

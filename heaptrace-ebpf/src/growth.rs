@@ -1,6 +1,6 @@
 //! brk, mmap, munmap and mremap: per-process totals, and word of new executable mappings.
 
-use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, programs::TracePointContext};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TracePointContext};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -92,7 +92,7 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
                         tgid,
                         process: arguments.process,
                         other: NO_PROCESS,
-                        time_ns: bpf_ktime_get_coarse_ns(),
+                        time_ns: bpf_ktime_get_ns(),
                         address: result,
                         length: pages(arguments.second),
                         parent_tgid: 0,

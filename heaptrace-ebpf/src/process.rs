@@ -1,7 +1,7 @@
 //! Which process a hit belongs to, and the life of process records.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel,
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
 };
 use heaptrace_common::{
     counter::Counter,
@@ -91,7 +91,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
         (*made).parent = parent;
         (*made).after_exec = after_exec;
         (*made).inherits = inherits;
-        (*made).started_ns = bpf_ktime_get_coarse_ns();
+        (*made).started_ns = bpf_ktime_get_ns();
         (*made).overflow_site = site::make_overflow(index);
         if (*made).overflow_site == NO_SITE {
             count(Counter::SiteTableFull);
@@ -199,13 +199,13 @@ fn end(index: u32, state: u64) -> bool {
         if !atomic::replace(&raw mut (*record).state, process_state::RUNNING, state) {
             return false;
         }
-        (*record).ended_ns = bpf_ktime_get_coarse_ns();
+        (*record).ended_ns = bpf_ktime_get_ns();
     }
     true
 }
 
 #[inline(always)]
 fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
-    let time_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let time_ns = unsafe { bpf_ktime_get_ns() };
     send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, _pad: 0 });
 }

@@ -44,7 +44,7 @@ fn offset(btf: &Btf, structure: &Struct, name: &str) -> Option<u32> {
         match btf.resolve_name(member) {
             Ok(found) if found == name => Some(here),
             Ok(found) if !found.is_empty() => None,
-            _ => match btf.resolve_type_by_id(member.get_type_id().ok()?).ok()? {
+            _ => match btf.resolve_type_by_id(member.get_type_id()?).ok()? {
                 Type::Struct(inner) | Type::Union(inner) => Some(here + offset(btf, &inner, name)?),
                 _ => None,
             },

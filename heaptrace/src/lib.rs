@@ -3,3 +3,5 @@
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
 pub mod model;
+pub mod probes;
+pub mod process;

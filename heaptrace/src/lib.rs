@@ -4,3 +4,5 @@
 
 pub mod bpf;
 pub mod model;
+pub mod probes;
+pub mod process;

@@ -2,4 +2,10 @@
 //!
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod file;
 pub mod model;
+pub mod report;
+pub mod symbolize;

@@ -1,2 +1,15 @@
 //! The `heaptrace` command.
-fn main() {}
+
+use clap::Parser as _;
+use heaptrace::{cli::Cli, error::exit_code};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("heaptrace: {err:#}");
+            ExitCode::from(exit_code(&err))
+        }
+    }
+}

@@ -3,6 +3,15 @@
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
 pub mod bpf;
+pub mod cli;
+pub mod commands;
+pub mod drain;
+pub mod error;
+pub mod file;
 pub mod model;
 pub mod probes;
 pub mod process;
+pub mod report;
+pub mod session;
+pub mod symbolize;
+pub mod target;

@@ -1,9 +1,15 @@
 //! The `heaptrace` command.
-use heaptrace::bpf::*;
-fn main() {
-    let t = std::time::Instant::now();
-    match Tracer::load(&Options { all: false, follow: true, stacks: StackMode::FramePointers, sizes: MapSizes::default(), growth: true }) {
-        Ok((tr, _)) => println!("{:?} {:?}", tr.features, t.elapsed()),
-        Err(e) => println!("ERR {e} {:?}", t.elapsed()),
+
+use clap::Parser as _;
+use heaptrace::{cli::Cli, error::exit_code};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("heaptrace: {err:#}");
+            ExitCode::from(exit_code(&err))
+        }
     }
 }

@@ -13,9 +13,8 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::UProbe,
 };
-use heaptrace_common::{
-    settings::{Settings, scope, stack_mode},
-};
+use crate::process::procfs;
+use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
 
 /// The BPF object, built by `build.rs`.
@@ -138,7 +137,7 @@ impl Tracer {
             task_tgid: types.task_tgid,
             task_signal: types.task_signal,
             signal_live: types.signal_live,
-            page_size: page_size(),
+            page_size: procfs::page_size() as u32,
             _pad: 0,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
@@ -206,12 +205,6 @@ fn load_error(error: aya::EbpfError) -> LoadError {
         cause = at.source();
     }
     LoadError::Ebpf { source: Box::new(error) }
-}
-
-/// The machine's page size in bytes.
-pub fn page_size() -> u32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.try_into().unwrap_or(4096)
 }
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; a probed file and a link each cost a descriptor. Both

@@ -111,15 +111,15 @@ impl Totals {
         self.alloc_count.saturating_sub(self.free_count).saturating_sub(self.released_count)
     }
 
-    /// Adds `other`.
+    /// Adds `other`; a sum that no counter can hold stays at the largest.
     pub fn add(&mut self, other: &Self) {
         let Self { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes, released_count } = other;
-        self.alloc_bytes += alloc_bytes;
-        self.alloc_count += alloc_count;
-        self.free_bytes += free_bytes;
-        self.free_count += free_count;
-        self.released_bytes += released_bytes;
-        self.released_count += released_count;
+        self.alloc_bytes = self.alloc_bytes.saturating_add(*alloc_bytes);
+        self.alloc_count = self.alloc_count.saturating_add(*alloc_count);
+        self.free_bytes = self.free_bytes.saturating_add(*free_bytes);
+        self.free_count = self.free_count.saturating_add(*free_count);
+        self.released_bytes = self.released_bytes.saturating_add(*released_bytes);
+        self.released_count = self.released_count.saturating_add(*released_count);
     }
 }
 
@@ -247,7 +247,8 @@ impl Profile {
         let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();
         for site in &self.sites {
             if let Some(stack) = self.stacks.get(site.stack.index()) {
-                *ends.entry(stack.end).or_default() += site.totals.alloc_count;
+                let count = ends.entry(stack.end).or_default();
+                *count = count.saturating_add(site.totals.alloc_count);
             }
         }
         ends

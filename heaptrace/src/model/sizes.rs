@@ -14,7 +14,7 @@ impl SizeHistogram {
             self.0.resize(other.0.len(), 0);
         }
         for (sum, count) in self.0.iter_mut().zip(&other.0) {
-            *sum += count;
+            *sum = sum.saturating_add(*count);
         }
     }
 
@@ -22,7 +22,8 @@ impl SizeHistogram {
     pub fn range(class: usize) -> (u64, u64) {
         match class {
             0 => (0, 0),
-            _ => (1 << (class - 1), (1 << class) - 1),
+            1..=63 => (1 << (class - 1), (1 << class) - 1),
+            _ => (1 << 63, u64::MAX),
         }
     }
 }

@@ -1,0 +1,6 @@
+//! The commands: arguments in, effects out. What they compute is in the stages.
+
+mod output;
+mod progress;
+pub mod record;
+pub mod report;

@@ -1,0 +1,41 @@
+//! The line that says how a recording goes; on a terminal only.
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// See the module. Clears its line when dropped.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    last: (Duration, u64),
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        // Draws to standard error, and nothing if that is no terminal.
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        Self { bar, last: (Duration::ZERO, 0) }
+    }
+
+    pub fn show(&mut self, elapsed: Duration, live: u64, events: u64, lost: u64) {
+        let (before, events_before) = std::mem::replace(&mut self.last, (elapsed, events));
+        let seconds = (elapsed - before).as_secs_f64().max(0.001);
+        let rate = (events.saturating_sub(events_before)) as f64 / seconds;
+        self.bar.set_message(format!(
+            "[{:>4} s] live {}, {} events/s, {} lost",
+            elapsed.as_secs(),
+            HumanBytes(live),
+            HumanCount(rate as u64),
+            HumanCount(lost)
+        ));
+        self.bar.tick();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,121 @@
+//! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
+
+use super::output::Output;
+use crate::file::{self, Recording};
+use crate::model::{Location, Profile};
+use crate::report::{self, By, Format, Options, View};
+use crate::symbolize::{Sources, locate_module, locate_perf_map, symbolize};
+use anyhow::Context as _;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The recording to report on.
+    #[arg(default_value = "heaptrace.data")]
+    pub file: PathBuf,
+    /// Which bytes to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub view: View,
+    /// What the rows of the text report are.
+    #[arg(long, value_enum, default_value_t)]
+    pub by: By,
+    /// How to write the report down.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Write to this file instead of standard output.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Only this process.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Leave out rows of fewer bytes than this; accepts the suffixes k, M, G (of 1024).
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_bytes)]
+    pub min_bytes: u64,
+}
+
+/// Runs `heaptrace report`.
+///
+/// # Errors
+/// If the recording cannot be read, or the report cannot be written.
+pub fn run(args: ReportArgs) -> anyhow::Result<()> {
+    let ReportArgs { file, view, by, format, output, pid, min_bytes } = args;
+    let output = Output::open(output.as_deref(), &file)?;
+    let done = (|| {
+        let Recording { mut profile, complete: _, cut } =
+            file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        if let Some(cut) = cut {
+            let file::Cut { block, offset, why } = cut;
+            profile.coverage.notes.push(format!(
+                "the file was read up to block {block} at offset {offset}, which is damaged: {why}"
+            ));
+        }
+        symbolize_rest(&mut profile);
+        let options = Options { view, by, pid, min_bytes };
+        output.write(|out| report::render(format, &profile, &options, out))?;
+        // The other formats say it in the report; this one has no place for it.
+        if format == Format::Folded {
+            for loss in report::losses(&profile) {
+                eprintln!("heaptrace: warning: {loss}");
+            }
+        }
+        Ok(())
+    })();
+    if done.is_err() {
+        output.discard();
+    }
+    done
+}
+
+/// Finds symbols for the locations that have none yet, on this machine.
+fn symbolize_rest(profile: &mut Profile) {
+    profile.symbols.resize_with(profile.locations.len(), Vec::new);
+    let bare: Vec<usize> =
+        (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
+    let locations: Vec<Location> = bare.iter().map(|&index| profile.locations[index].clone()).collect();
+    let sources = Sources {
+        module: &|id| profile.modules.get(id.index()).and_then(locate_module),
+        perf_map: &|id| profile.processes.get(id.index()).and_then(locate_perf_map),
+    };
+    let found = symbolize(&locations, &profile.modules, &profile.processes, &sources);
+    for (index, symbols) in bare.into_iter().zip(found) {
+        profile.symbols[index] = symbols;
+    }
+}
+
+/// `4096`, `4k`, `1M`, `2G`: bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.trim_end_matches(['b', 'B']).strip_suffix(['k', 'K', 'm', 'M', 'g', 'G'])
+    {
+        Some(digits) => (digits, &text[digits.len()..=digits.len()]),
+        None => (text.trim_end_matches(['b', 'B']), ""),
+    };
+    let factor: u64 = match unit {
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => 1,
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "expected a number of bytes, as in 4096, 4k or 1M".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too many bytes".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_suffixes() {
+        let sizes = ["0", "4096", "1k", "1K", "2M", "3G", "5B", "6kB"].map(parse_bytes);
+        let expected = [0, 4096, 1024, 1024, 2 << 20, 3 << 30, 5, 6144].map(Ok);
+        assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn nonsense_and_overflow_are_refused() {
+        for text in ["", "k", "1x", "-1", "1.5k", "99999999999999999999", "99999999999G"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+}

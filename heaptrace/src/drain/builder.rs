@@ -1,0 +1,314 @@
+//! The profile under construction: interns what the maps hold and remembers what was handed out.
+
+use super::{
+    images::{CodeMapping, Image, Place, code_mappings},
+    processes::ProcessTable,
+};
+use crate::{
+    bpf::{Counters, Maps},
+    model::{
+        Chunk, Coverage, Frame, FrameId, Location, LocationId, Lost, Module, ModuleId, Process, ProcessId, Site,
+        SiteId, SizeHistogram, Stack, StackId, Totals,
+    },
+    process::{maps::Mapping, object::Object},
+};
+use heaptrace_common::{
+    counter::Counter,
+    function::Function,
+    record::{SiteRecord, process_state},
+    stack::StackEnd,
+};
+use std::{collections::HashMap, hash::Hash, io, path::Path, sync::Arc};
+
+/// A table that gives equal values the same index and remembers how much of it was handed out.
+struct Interner<T> {
+    ids: HashMap<T, u32>,
+    items: Vec<T>,
+    given: usize,
+}
+
+impl<T: Clone + Eq + Hash> Interner<T> {
+    fn new() -> Self {
+        Self { ids: HashMap::new(), items: Vec::new(), given: 0 }
+    }
+
+    fn intern(&mut self, item: T) -> u32 {
+        if let Some(id) = self.ids.get(&item) {
+            return *id;
+        }
+        let id = self.items.len() as u32;
+        self.items.push(item.clone());
+        self.ids.insert(item, id);
+        id
+    }
+
+    fn take_new(&mut self) -> Vec<T> {
+        let new = self.items[self.given..].to_vec();
+        self.given = self.items.len();
+        new
+    }
+}
+
+/// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
+pub struct ProfileBuilder {
+    own_pid: u32,
+    modules: Interner<Module>,
+    /// By `ModuleId`: the opened file, for symbols.
+    sources: Vec<Option<Arc<Object>>>,
+    locations: Interner<Location>,
+    frames: Interner<Frame>,
+    stacks: Interner<Stack>,
+    images: HashMap<u32, Image>,
+    table: ProcessTable,
+    sites: Vec<Site>,
+    changed: Vec<bool>,
+    /// By site number in the map.
+    site_ids: Vec<Option<SiteId>>,
+}
+
+impl ProfileBuilder {
+    /// An empty one. Records of `own_pid` are left out.
+    pub fn new(own_pid: u32) -> Self {
+        Self {
+            own_pid,
+            modules: Interner::new(),
+            sources: Vec::new(),
+            locations: Interner::new(),
+            frames: Interner::new(),
+            stacks: Interner::new(),
+            images: HashMap::new(),
+            table: ProcessTable::default(),
+            sites: Vec::new(),
+            changed: Vec::new(),
+            site_ids: Vec::new(),
+        }
+    }
+
+    /// Reads the process records. Gives the numbers of those that run and have no image yet.
+    pub fn read_processes(&mut self, maps: &Maps) -> Vec<u32> {
+        for index in 0..maps.process_count() {
+            let Some(record) = maps.process(index) else { break };
+            if let Some(known) = self.table.records.get_mut(index as usize) {
+                *known = record;
+            } else if record.state == process_state::EMPTY {
+                // Being filled in; the next time.
+                break;
+            } else {
+                self.table.push(record, record.tgid == self.own_pid);
+            }
+        }
+        let running = self.table.records.iter().enumerate().filter(|(_, r)| r.state == process_state::RUNNING);
+        running
+            .map(|(index, _)| index as u32)
+            .filter(|index| !self.images.contains_key(index) && self.table.id(*index).is_some())
+            .collect()
+    }
+
+    /// Says where the image of a record has its code now.
+    pub fn set_image(&mut self, record: u32, mappings: &[Mapping], objects: &[Arc<Object>]) {
+        let (modules, sources) = (&mut self.modules, &mut self.sources);
+        let mappings: Vec<CodeMapping> = code_mappings(mappings, objects, |path, object| {
+            let build_id = object.and_then(|object| object.elf.build_id.clone());
+            let id = modules.intern(Module { path: path.to_string_lossy().into_owned(), build_id });
+            sources.resize(modules.items.len(), None);
+            if let Some(object) = object {
+                sources[id as usize].get_or_insert_with(|| Arc::clone(object));
+            }
+            ModuleId(id)
+        });
+        self.images.entry(record).or_default().update(mappings);
+    }
+
+    /// A fork: the child has its parent's code.
+    pub fn inherit_image(&mut self, child: u32, parent: u32) {
+        if let Some(image) = self.images.get(&parent).cloned() {
+            self.images.insert(child, image);
+        }
+        let parent = self.table.get_mut(parent).map(|process| (process.exe.clone(), process.allocators.clone()));
+        if let (Some((exe, allocators)), Some(child)) = (parent, self.table.get_mut(child)) {
+            child.exe = exe;
+            child.allocators = allocators;
+        }
+    }
+
+    /// The process of a record, to be told what userspace knows of it.
+    pub fn process_mut(&mut self, record: u32) -> Option<&mut Process> {
+        self.table.get_mut(record)
+    }
+
+    /// The record as last read.
+    pub fn record(&self, record: u32) -> Option<&heaptrace_common::record::ProcessRecord> {
+        self.table.records.get(record as usize)
+    }
+
+    /// Processes so far.
+    pub fn processes(&self) -> &[Process] {
+        &self.table.processes
+    }
+
+    /// Records that run, with their PIDs.
+    pub fn running(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let records = self.table.records.iter().enumerate();
+        records
+            .filter(|(index, record)| {
+                record.state == process_state::RUNNING && self.table.id(*index as u32).is_some()
+            })
+            .map(|(index, record)| (index as u32, record.tgid))
+    }
+
+    /// Reads the sites. Call [`Self::read_processes`] first.
+    pub fn read_sites(&mut self, maps: &Maps) {
+        let count = maps.site_count();
+        self.site_ids.resize(self.site_ids.len().max(count as usize), None);
+        for index in 0..count {
+            let Some(record) = maps.site(index) else { break };
+            // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
+            if record.ready == 0 || record.alloc_count == 0 {
+                continue;
+            }
+            match self.site_ids[index as usize] {
+                Some(id) => self.update_site(id, &record),
+                None => {
+                    let Some(process) = self.table.id(record.process) else { continue };
+                    let stack = self.stack(&record, maps, process);
+                    let id = SiteId(self.sites.len() as u32);
+                    self.sites.push(Site {
+                        process,
+                        stack,
+                        function: Function::from_number(record.function).unwrap_or(Function::Unknown),
+                        totals: Totals::default(),
+                        oldest_age_ns: None,
+                        sizes: SizeHistogram::default(),
+                    });
+                    self.changed.push(true);
+                    self.site_ids[index as usize] = Some(id);
+                    self.update_site(id, &record);
+                }
+            }
+        }
+    }
+
+    fn update_site(&mut self, id: SiteId, record: &SiteRecord) {
+        let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
+        let (free_bytes, free_count) = (record.free_bytes, record.free_count);
+        let mut totals =
+            Totals { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes: 0, released_count: 0 };
+        let image = self.table.records.get(record.process as usize);
+        if image.is_some_and(|image| image.state == process_state::REPLACED) {
+            (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
+        }
+        let site = &mut self.sites[id.index()];
+        if site.totals != totals {
+            site.totals = totals;
+            let used = record.sizes.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);
+            site.sizes = SizeHistogram(record.sizes[..used].to_vec());
+            self.changed[id.index()] = true;
+        }
+    }
+
+    fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
+        let unknown = Image::default();
+        let image = self.images.get(&record.process).unwrap_or(&unknown);
+        let (locations, frames) = (&mut self.locations, &mut self.frames);
+        let stack = maps
+            .frames(record)
+            .into_iter()
+            .map(|address| {
+                let location = match image.locate(address) {
+                    Place::InModule(module, offset) => Location::InModule { module, offset },
+                    Place::Anonymous => Location::Anonymous { process, address },
+                    Place::Unmapped => Location::Unmapped { process, address },
+                };
+                let location = LocationId(locations.intern(location));
+                FrameId(frames.intern(Frame { address, location }))
+            })
+            .collect();
+        StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
+    }
+
+    /// Sets the age of each site's oldest live block. `now_ns` is `CLOCK_MONOTONIC`.
+    pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
+        let mut oldest: HashMap<u32, u64> = HashMap::new();
+        maps.for_each_live(|_, block| {
+            let time = oldest.entry(block.site).or_insert(block.time_ns);
+            *time = (*time).min(block.time_ns);
+        })?;
+        for (site, time) in oldest {
+            let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { continue };
+            let site = &mut self.sites[id.index()];
+            let age = (site.totals.live_count() > 0).then(|| now_ns.saturating_sub(time));
+            self.changed[id.index()] |= site.oldest_age_ns != age;
+            site.oldest_age_ns = age;
+        }
+        Ok(())
+    }
+
+    /// What was added or changed since the last chunk.
+    pub fn chunk(&mut self, duration_ns: u64, coverage: Coverage) -> Chunk {
+        let mut totals = vec![Totals::default(); self.table.processes.len()];
+        for site in &self.sites {
+            totals[site.process.index()].add(&site.totals);
+        }
+        self.table.sum(&totals);
+        let changed = self.sites.iter().zip(&mut self.changed).enumerate();
+        let sites = changed
+            .filter_map(|(index, (site, changed))| {
+                std::mem::take(changed).then(|| (SiteId(index as u32), site.clone()))
+            })
+            .collect();
+        Chunk {
+            duration_ns,
+            coverage,
+            processes: self.table.processes.clone(),
+            modules: self.modules.take_new(),
+            locations: self.locations.take_new(),
+            symbols: Vec::new(),
+            frames: self.frames.take_new(),
+            stacks: self.stacks.take_new(),
+            sites,
+        }
+    }
+
+    /// The counters' part of the coverage.
+    pub fn coverage(&self, counters: &Counters) -> Coverage {
+        let sum = |of: fn(&Process) -> u64| self.table.processes.iter().map(of).sum::<u64>();
+        Coverage {
+            events: self.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
+            lost: Lost {
+                live_map_full: counters.get(Counter::LiveMapFull),
+                stack_map_full: counters.get(Counter::SiteTableFull),
+                pending_full: counters.get(Counter::PendingFull),
+                ring_full: counters.get(Counter::RingFull),
+                process_table_full: counters.get(Counter::ProcessTableFull),
+                scratch_busy: counters.get(Counter::ScratchBusy),
+                result_unreadable: counters.get(Counter::ResultUnreadable),
+            },
+            unknown_frees: sum(|process| process.unknown_frees),
+            missed_returns: counters.get(Counter::MissedReturn),
+            unpaired_returns: counters.get(Counter::UnpairedReturn),
+            nested_calls: counters.get(Counter::Nested),
+            ..Coverage::default()
+        }
+    }
+
+    /// The tables that symbols are found from: locations, modules, processes, and each module's opened file.
+    pub fn symbol_tables(&self) -> (&[Location], &[Module], &[Process], &[Option<Arc<Object>>]) {
+        (&self.locations.items, &self.modules.items, &self.table.processes, &self.sources)
+    }
+
+    /// Live bytes and events of all processes, as last read.
+    pub fn glance(&self) -> (u64, u64) {
+        let live = self.table.records.iter().filter(|record| record.state == process_state::RUNNING);
+        let events = self.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
+        (live.map(|record| record.live_bytes).sum(), events.sum())
+    }
+
+    /// Path of a process's executable relative to nothing: as it sees it.
+    pub fn describe(&mut self, record: u32, exe: &Path, comm: &str, rss_bytes: u64) {
+        if let Some(process) = self.table.get_mut(record) {
+            process.exe = exe.to_string_lossy().into_owned();
+            comm.clone_into(&mut process.comm);
+            process.rss_bytes = rss_bytes;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Where each process image has its code, so that an address becomes a module and an offset while the process
+//! is there to ask.
+
+use crate::{
+    model::ModuleId,
+    process::{maps::Mapping, object::Object},
+};
+use std::{path::Path, sync::Arc};
+
+/// One executable mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeMapping {
+    pub start: u64,
+    /// First address past it.
+    pub end: u64,
+    /// File offset of `start`.
+    pub offset: u64,
+    /// `None` for memory with no file behind it (JIT code).
+    pub module: Option<ModuleId>,
+}
+
+/// The code of one process image. Mappings that went away are kept: a stack may have been taken in them.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// By address; shared with the image that it was forked from until one of them changes.
+    current: Arc<Vec<CodeMapping>>,
+    retired: Arc<Vec<CodeMapping>>,
+}
+
+/// What an address is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    InModule(ModuleId, u64),
+    Anonymous,
+    Unmapped,
+}
+
+impl Image {
+    /// Takes the mappings as they are now.
+    pub fn update(&mut self, mappings: Vec<CodeMapping>) {
+        if *self.current == mappings {
+            return;
+        }
+        let gone = self.current.iter().filter(|old| !mappings.contains(old));
+        let retired: Vec<CodeMapping> = gone.cloned().collect();
+        if !retired.is_empty() {
+            Arc::make_mut(&mut self.retired).extend(retired);
+        }
+        self.current = Arc::new(mappings);
+    }
+
+    /// What `address` is in: as mapped now, else as mapped before.
+    pub fn locate(&self, address: u64) -> Place {
+        let next = self.current.partition_point(|mapping| mapping.start <= address);
+        let current = next.checked_sub(1).map(|index| &self.current[index]);
+        let covers = |mapping: &&CodeMapping| (mapping.start..mapping.end).contains(&address);
+        match current.filter(covers).or_else(|| self.retired.iter().rev().find(covers)) {
+            Some(CodeMapping { start, offset, module: Some(module), .. }) => {
+                Place::InModule(*module, address - start + offset)
+            }
+            Some(_) => Place::Anonymous,
+            None => Place::Unmapped,
+        }
+    }
+}
+
+/// The executable ones of `mappings`, with the objects behind them looked up by `module`. The return
+/// trampoline of uprobes is no code of the program's.
+pub fn code_mappings(
+    mappings: &[Mapping],
+    objects: &[Arc<Object>],
+    mut module: impl FnMut(&Path, Option<&Arc<Object>>) -> ModuleId,
+) -> Vec<CodeMapping> {
+    mappings
+        .iter()
+        .filter(|mapping| mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]")))
+        .map(|mapping| {
+            let object = mapping.file().and_then(|path| objects.iter().find(|object| object.path == path));
+            let named = mapping.file().or(mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")));
+            CodeMapping {
+                start: mapping.start,
+                end: mapping.end,
+                offset: mapping.offset,
+                module: named.map(|path| module(path, object)),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(start: u64, end: u64, offset: u64, module: Option<u32>) -> CodeMapping {
+        CodeMapping { start, end, offset, module: module.map(ModuleId) }
+    }
+
+    #[test]
+    fn an_address_is_found_by_its_mapping_with_the_file_offset() {
+        let mut image = Image::default();
+        image.update(vec![mapping(0x1000, 0x2000, 0x500, Some(0)), mapping(0x4000, 0x5000, 0, None)]);
+        assert_eq!(image.locate(0x1010), Place::InModule(ModuleId(0), 0x510));
+        assert_eq!(image.locate(0x4fff), Place::Anonymous);
+        for outside in [0, 0xfff, 0x2000, 0x5000, u64::MAX] {
+            assert_eq!(image.locate(outside), Place::Unmapped, "{outside:#x}");
+        }
+    }
+
+    #[test]
+    fn an_unloaded_library_is_still_found_unless_another_took_its_place() {
+        let mut image = Image::default();
+        image.update(vec![mapping(0x1000, 0x2000, 0, Some(0)), mapping(0x3000, 0x4000, 0, Some(1))]);
+        image.update(vec![mapping(0x3000, 0x4000, 0, Some(2))]);
+        assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(0), 0x800));
+        assert_eq!(image.locate(0x3800), Place::InModule(ModuleId(2), 0x800));
+    }
+}

@@ -1,0 +1,7 @@
+//! From the BPF maps to the model: reads counters, gives addresses their modules, and hands out what changed.
+
+mod builder;
+mod images;
+mod processes;
+
+pub use builder::ProfileBuilder;

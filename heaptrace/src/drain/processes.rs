@@ -1,0 +1,151 @@
+//! The process table: BPF process records (one an image) become processes (one a PID and start).
+
+use crate::model::{Process, ProcessId, Totals};
+use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
+
+/// Maps record numbers to processes and keeps what userspace learned of each.
+#[derive(Default)]
+pub struct ProcessTable {
+    /// By `ProcessId`. Totals and counters are filled in when a chunk is made.
+    pub processes: Vec<Process>,
+    /// By record; `None` for records that are not shown (our own process).
+    by_record: Vec<Option<ProcessId>>,
+    /// By record: as last read.
+    pub records: Vec<ProcessRecord>,
+}
+
+impl ProcessTable {
+    /// Takes record number `records.len()`; records come in order. `hidden` ones keep their number only.
+    pub fn push(&mut self, record: ProcessRecord, hidden: bool) {
+        let before = (record.after_exec != 0).then(|| self.id(record.parent)).flatten();
+        let id = if hidden {
+            None
+        } else {
+            Some(before.unwrap_or_else(|| {
+                let id = ProcessId(self.processes.len() as u32);
+                let parent = self.records.get(record.parent as usize).filter(|_| record.parent != NO_PROCESS);
+                self.processes.push(Process {
+                    pid: record.tgid,
+                    parent_pid: parent.map(|parent| parent.tgid),
+                    ..Process::default()
+                });
+                id
+            }))
+        };
+        if let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) {
+            process.comm = comm(&record.comm);
+        }
+        self.by_record.push(id);
+        self.records.push(record);
+    }
+
+    /// The process of a record.
+    pub fn id(&self, record: u32) -> Option<ProcessId> {
+        self.by_record.get(record as usize).copied().flatten()
+    }
+
+    /// The process of a record, to be written to.
+    pub fn get_mut(&mut self, record: u32) -> Option<&mut Process> {
+        self.id(record).and_then(|id| self.processes.get_mut(id.index()))
+    }
+
+    /// Sums the records into their processes. `totals` are the sites' sums, by process.
+    pub fn sum(&mut self, totals: &[Totals]) {
+        for (index, process) in self.processes.iter_mut().enumerate() {
+            *process = Process {
+                pid: process.pid,
+                parent_pid: process.parent_pid,
+                comm: std::mem::take(&mut process.comm),
+                exe: std::mem::take(&mut process.exe),
+                allocators: std::mem::take(&mut process.allocators),
+                rss_bytes: process.rss_bytes,
+                attach_gap_ns: process.attach_gap_ns,
+                totals: totals.get(index).copied().unwrap_or_default(),
+                ..Process::default()
+            };
+        }
+        for (record, id) in self.records.iter().zip(&self.by_record) {
+            let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) else { continue };
+            // A new field must be dealt with here.
+            let ProcessRecord {
+                state,
+                tgid: _,
+                parent: _,
+                after_exec: _,
+                overflow_site: _,
+                inherits: _,
+                _pad: _,
+                started_ns: _,
+                ended_ns: _,
+                live_bytes: _,
+                live_count: _,
+                peak_bytes,
+                failed_count,
+                unknown_frees,
+                inherited_bytes,
+                inherited_count,
+                inherited_free_count,
+                missed_frees,
+                lost_bytes,
+                lost_count,
+                break_at: _,
+                brk_bytes,
+                mmap_bytes,
+                munmap_bytes,
+                comm: _,
+            } = *record;
+            process.exited = state == process_state::EXITED;
+            process.peak_live_bytes = process.peak_live_bytes.max(peak_bytes);
+            process.failed_count += failed_count;
+            process.unknown_frees += unknown_frees;
+            process.inherited_bytes += inherited_bytes;
+            process.inherited_count += inherited_count;
+            process.inherited_free_count += inherited_free_count;
+            process.missed_frees += missed_frees;
+            process.lost_bytes += lost_bytes;
+            process.lost_count += lost_count;
+            process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
+            process.mmap_bytes += mmap_bytes;
+            process.munmap_bytes += munmap_bytes;
+        }
+    }
+}
+
+fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(tgid: u32, parent: u32, after_exec: u32) -> ProcessRecord {
+        ProcessRecord { tgid, parent, after_exec, state: process_state::RUNNING, ..ProcessRecord::default() }
+    }
+
+    #[test]
+    fn the_images_of_a_process_are_one_process_and_a_reused_pid_is_another() {
+        let mut table = ProcessTable::default();
+        table.push(record(10, NO_PROCESS, 0), false);
+        table.push(record(11, 0, 0), false);
+        table.push(record(11, 1, 1), false);
+        table.push(record(11, NO_PROCESS, 0), false);
+        table.push(record(99, NO_PROCESS, 0), true);
+        let ids: Vec<_> = (0..5).map(|index| table.id(index).map(|id| id.0)).collect();
+        assert_eq!(ids, [Some(0), Some(1), Some(1), Some(2), None]);
+        assert_eq!(table.processes[1].parent_pid, Some(10));
+    }
+
+    #[test]
+    fn counters_of_all_images_add_up_but_the_peak_is_the_largest() {
+        let mut table = ProcessTable::default();
+        table.push(ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) }, false);
+        table.push(ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) }, false);
+        for _ in 0..2 {
+            table.sum(&[Totals { alloc_bytes: 5, ..Totals::default() }]);
+        }
+        let process = &table.processes[0];
+        assert_eq!((process.failed_count, process.peak_live_bytes, process.totals.alloc_bytes), (5, 70, 5));
+    }
+}

@@ -1,0 +1,69 @@
+//! The record file, `heaptrace.data`: its layout. [`FileWriter`] writes it block by block, [`read`] folds the
+//! blocks into a [`crate::model::Profile`].
+//!
+//! ```text
+//! magic "HEAPTRC\0", version u32
+//! block: kind u8, codec u8, zero u16, stored length u32, length u32, crc32 u32, then the stored bytes
+//! ```
+//! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. The content of a
+//! block is postcard: first one `Start`, then `Chunk`s, last an `End` without content. A block is written
+//! whole and at once, so a recorder that was killed leaves a file that is good up to its last whole block.
+
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use read::{Cut, ReadError, Recording, read, read_from};
+pub use write::{FileWriter, WriteError};
+
+const MAGIC: [u8; 8] = *b"HEAPTRC\0";
+
+/// Raised whenever a block's content changes: postcard does not skip what it does not know.
+pub const VERSION: u32 = 1;
+
+/// The most bytes of one block's content. A chunk of a million frames has some 10 MB; what is larger is damage
+/// or malice, and would only be read at the cost of memory.
+const MAX_CONTENT: usize = 128 << 20;
+
+/// The most bytes that one stored byte may become, past the first [`FREE_EXPANSION`]: a small file must not
+/// fill the reader's memory. The writer stores uncompressed what compresses even better.
+const MAX_EXPANSION: usize = 256;
+
+/// See [`MAX_EXPANSION`].
+const FREE_EXPANSION: usize = 1 << 20;
+
+const HEADER: usize = 16;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Start = 1,
+    Chunk = 2,
+    End = 3,
+}
+
+impl Kind {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Start, Self::Chunk, Self::End].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// How a block's content is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codec {
+    Plain = 0,
+    Zstd = 1,
+}
+
+impl Codec {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Plain, Self::Zstd].into_iter().find(|codec| *codec as u8 == number)
+    }
+}
+
+/// Whether `stored` bytes may stand for `length` bytes of content.
+fn plausible(stored: usize, length: usize) -> bool {
+    length <= MAX_CONTENT && length <= FREE_EXPANSION + stored.saturating_mul(MAX_EXPANSION)
+}

@@ -1,0 +1,219 @@
+//! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
+
+use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
+use crate::model::{Chunk, Profile, Start};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// What a record file held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// `coverage.finished` says whether the recorder finished and all of it could be read.
+    pub profile: Profile,
+    /// Whether the file is whole: it has its end marker, and nothing before that is missing or damaged.
+    pub complete: bool,
+    /// What was left out, if the file ends in a damaged or partial block.
+    pub cut: Option<Cut>,
+}
+
+/// Where reading stopped short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Number of the first block that could not be read; the start is block 0.
+    pub block: usize,
+    /// Its place in the file, in bytes.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Why nothing could be read. Texts follow "failed to read FILE: ".
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("no such file")]
+    NotFound,
+    #[error("permission denied")]
+    PermissionDenied,
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    #[error("not a heaptrace record file: {0}")]
+    NotHeaptrace(String),
+    #[error("made by a newer heaptrace: file format {found}, while this version reads up to {VERSION}")]
+    Newer { found: u32 },
+    #[error("truncated before its first complete block: it ends after {length} bytes")]
+    Truncated { length: u64 },
+    #[error("corrupt: block {block} at offset {offset}: {why}")]
+    Corrupt { block: usize, offset: u64, why: String },
+}
+
+impl From<io::Error> for ReadError {
+    fn from(err: io::Error) -> Self {
+        match err.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            _ => Self::Io(err),
+        }
+    }
+}
+
+/// Reads the record file at `path`.
+///
+/// # Errors
+/// [`ReadError`] if there is not at least a good start and one good chunk.
+pub fn read(path: &Path) -> Result<Recording, ReadError> {
+    read_from(BufReader::with_capacity(1 << 16, File::open(path)?))
+}
+
+/// Reads a record file from `input`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
+    let mut blocks = Blocks { input, offset: 0, number: 0 };
+    blocks.magic()?;
+    let mut profile = Profile::new(blocks.start()?);
+    let mut chunks = 0_usize;
+    let (complete, cut) = loop {
+        let (block, offset) = (blocks.number, blocks.offset);
+        let why = match blocks.next() {
+            Ok(Some((Kind::Chunk, content))) => {
+                match decode::<Chunk>(&content)
+                    .and_then(|chunk| profile.fold(chunk).map_err(|e| e.to_string()))
+                {
+                    Ok(()) => {
+                        chunks += 1;
+                        continue;
+                    }
+                    Err(why) => why,
+                }
+            }
+            Ok(Some((Kind::End, _))) if chunks > 0 => break (true, None),
+            Ok(Some((Kind::End, _))) => "the end, before any data".into(),
+            Ok(Some((Kind::Start, _))) => "a second start".into(),
+            Ok(None) if chunks == 0 => return Err(ReadError::Truncated { length: blocks.offset }),
+            Ok(None) => break (false, None),
+            Err(Bad::Io(err)) => return Err(err.into()),
+            Err(Bad::Partial) if chunks == 0 => return Err(ReadError::Truncated { length: blocks.offset }),
+            Err(Bad::Partial) => "the file ends inside it".into(),
+            Err(Bad::Damaged(why)) => why,
+        };
+        if chunks == 0 {
+            return Err(ReadError::Corrupt { block, offset, why });
+        }
+        break (false, Some(Cut { block, offset, why }));
+    };
+    profile.coverage.finished = complete;
+    Ok(Recording { profile, complete, cut })
+}
+
+enum Bad {
+    Io(io::Error),
+    /// The file ends before the block does.
+    Partial,
+    Damaged(String),
+}
+
+/// The file as blocks, not looking into them.
+struct Blocks<R> {
+    input: R,
+    /// Bytes read so far.
+    offset: u64,
+    /// Number of the next block.
+    number: usize,
+}
+
+impl<R: Read> Blocks<R> {
+    fn magic(&mut self) -> Result<(), ReadError> {
+        let head = self.take(MAGIC.len() + 4)?;
+        if head.is_empty() {
+            return Err(ReadError::NotHeaptrace("it is empty".into()));
+        }
+        let known = head.len().min(MAGIC.len());
+        if head[..known] != MAGIC[..known] {
+            return Err(ReadError::NotHeaptrace(format!(
+                "it begins with \"{}\"",
+                head[..known].escape_ascii()
+            )));
+        }
+        let Some(version) = head.get(MAGIC.len()..).and_then(|bytes| bytes.try_into().ok()) else {
+            return Err(ReadError::Truncated { length: self.offset });
+        };
+        match u32::from_le_bytes(version) {
+            0 => Err(ReadError::NotHeaptrace("its format version is 0".into())),
+            found if found > VERSION => Err(ReadError::Newer { found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self) -> Result<Start, ReadError> {
+        let (block, offset) = (self.number, self.offset);
+        let why = match self.next() {
+            Ok(Some((Kind::Start, content))) => match decode(&content) {
+                Ok(start) => return Ok(start),
+                Err(why) => why,
+            },
+            Ok(Some((kind, _))) => format!("a {kind:?} where the start should be").to_lowercase(),
+            Ok(None) | Err(Bad::Partial) => return Err(ReadError::Truncated { length: self.offset }),
+            Err(Bad::Io(err)) => return Err(err.into()),
+            Err(Bad::Damaged(why)) => why,
+        };
+        Err(ReadError::Corrupt { block, offset, why })
+    }
+
+    /// The next block's kind and content; `None` at the end of the file.
+    fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, Bad> {
+        let header = self.take(HEADER).map_err(Bad::Io)?;
+        if header.is_empty() {
+            return Ok(None);
+        }
+        let Ok(header) = <[u8; HEADER]>::try_from(header) else { return Err(Bad::Partial) };
+        let number =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (stored, length, crc) = (number(4) as usize, number(8) as usize, number(12));
+        let (Some(kind), Some(codec)) = (Kind::from_number(header[0]), Codec::from_number(header[1])) else {
+            return Err(Bad::Damaged(format!("unknown kind {} or codec {}", header[0], header[1])));
+        };
+        if stored > MAX_CONTENT || !plausible(stored, length) {
+            return Err(Bad::Damaged(format!("implausible size: {stored} bytes stored for {length}")));
+        }
+        let bytes = self.take(stored).map_err(Bad::Io)?;
+        if bytes.len() < stored {
+            return Err(Bad::Partial);
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&header[..12]);
+        hasher.update(&bytes);
+        if hasher.finalize() != crc {
+            return Err(Bad::Damaged("its checksum is wrong".into()));
+        }
+        let content = match codec {
+            Codec::Plain => bytes,
+            // Fails, rather than grow, where there is more than `length`.
+            Codec::Zstd => zstd::bulk::decompress(&bytes, length)
+                .map_err(|err| Bad::Damaged(format!("cannot be decompressed: {err}")))?,
+        };
+        if content.len() != length {
+            return Err(Bad::Damaged(format!("{} bytes where {length} were announced", content.len())));
+        }
+        self.number += 1;
+        Ok(Some((kind, content)))
+    }
+
+    /// Up to `count` bytes: fewer only where the file ends. Memory grows with what is there, not with `count`.
+    fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.input.by_ref().take(count as u64).read_to_end(&mut bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes)
+    }
+}
+
+fn decode<T: DeserializeOwned>(content: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(content) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!("{} bytes too many", rest.len())),
+        Err(err) => Err(format!("cannot be decoded: {err}")),
+    }
+}

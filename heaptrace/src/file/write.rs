@@ -1,0 +1,137 @@
+//! Writes a record file, one whole block at a time.
+
+use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
+use crate::model::{Chunk, Start};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// zstd's own default: blocks are small and written while the target runs.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Why a record file could not be written. Texts follow "failed to ".
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("create {path}: {source}")]
+    Create { path: PathBuf, source: io::Error },
+    #[error("rename the earlier {path} to {old}: {source}")]
+    Rename { path: PathBuf, old: PathBuf, source: io::Error },
+    #[error("write to {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("write to {path}: a block of {length} bytes is more than the format holds ({MAX_CONTENT})")]
+    TooLarge { path: PathBuf, length: usize },
+    #[error("write to {path}: {source}")]
+    Encode { path: PathBuf, source: postcard::Error },
+}
+
+/// A record file being written.
+#[derive(Debug)]
+pub struct FileWriter {
+    path: PathBuf,
+    file: File,
+    /// Bytes up to the end of the last whole block.
+    written: u64,
+}
+
+impl FileWriter {
+    /// Creates the file at `path` (readable by its owner only, as perf does) and writes its start. A file that
+    /// is there already is kept as `PATH.old`, in place of an earlier one of that name.
+    ///
+    /// # Errors
+    /// [`WriteError`], with the path.
+    pub fn create(path: &Path, start: &Start) -> Result<Self, WriteError> {
+        // Only a regular file is moved: /dev/stdout, a pipe and a link to either are written to.
+        if fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+            let mut old = OsString::from(path);
+            old.push(".old");
+            let old = PathBuf::from(old);
+            fs::rename(path, &old).map_err(|source| WriteError::Rename { path: path.into(), old, source })?;
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| WriteError::Create { path: path.into(), source })?;
+        let mut writer = Self { path: path.into(), file, written: 0 };
+        let mut head = MAGIC.to_vec();
+        head.extend(VERSION.to_le_bytes());
+        writer.encode(Kind::Start, start, &mut head)?;
+        writer.write(&head)?;
+        Ok(writer)
+    }
+
+    /// Appends `chunk` as one block and hands it to the kernel; returns the bytes it took.
+    ///
+    /// # Errors
+    /// [`WriteError`], e.g. for a full disk. What was written of the block is taken back, so that the file
+    /// stays readable and a later chunk can follow.
+    pub fn append(&mut self, chunk: &Chunk) -> Result<u64, WriteError> {
+        let mut block = Vec::new();
+        self.encode(Kind::Chunk, chunk, &mut block)?;
+        self.write(&block)?;
+        Ok(block.len() as u64)
+    }
+
+    /// Marks the recording as whole.
+    ///
+    /// # Errors
+    /// [`WriteError`], as [`Self::append`].
+    pub fn finish(mut self) -> Result<(), WriteError> {
+        let mut block = Vec::new();
+        self.encode(Kind::End, &(), &mut block)?;
+        self.write(&block)
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn encode<T: Serialize>(&self, kind: Kind, content: &T, block: &mut Vec<u8>) -> Result<(), WriteError> {
+        let content = postcard::to_stdvec(content)
+            .map_err(|source| WriteError::Encode { path: self.path.clone(), source })?;
+        let length = content.len();
+        if length > MAX_CONTENT {
+            return Err(WriteError::TooLarge { path: self.path.clone(), length });
+        }
+        let packed = zstd::bulk::compress(&content, ZSTD_LEVEL).map_err(|source| self.write_error(source))?;
+        let (codec, stored) = if packed.len() < length && plausible(packed.len(), length) {
+            (Codec::Zstd, packed)
+        } else {
+            (Codec::Plain, content)
+        };
+        let mut header = [kind as u8, codec as u8, 0, 0].to_vec();
+        // Both fit: neither is above MAX_CONTENT.
+        header.extend((stored.len() as u32).to_le_bytes());
+        header.extend((length as u32).to_le_bytes());
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header);
+        crc.update(&stored);
+        header.extend(crc.finalize().to_le_bytes());
+        debug_assert_eq!(header.len(), HEADER);
+        block.extend(header);
+        block.extend(stored);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        if let Err(source) = self.file.write_all(bytes).and_then(|()| self.file.flush()) {
+            // Best effort, as a pipe cannot be cut; the reader stops at a partial block anyway.
+            if self.file.set_len(self.written).is_ok() {
+                let _ = self.file.seek(SeekFrom::Start(self.written));
+            }
+            return Err(self.write_error(source));
+        }
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_error(&self, source: io::Error) -> WriteError {
+        WriteError::Write { path: self.path.clone(), source }
+    }
+}

@@ -1,0 +1,155 @@
+//! The coverage footer: what the numbers of a report do and do not cover, in words.
+
+use super::number::{counted, human, percent, printable, seconds, thousands};
+use crate::model::{Coverage, Mode, Process, Profile};
+use heaptrace_common::stack::StackEnd;
+
+/// Mode, events, duration, and the losses: one line, for a title.
+pub fn summary(profile: &Profile) -> String {
+    let losses = losses(profile);
+    format!(
+        "{}, {} in {}; {}",
+        mode(profile.mode),
+        counted(profile.coverage.events, "event", "events"),
+        seconds(profile.duration_ns),
+        if losses.is_empty() { "no losses".to_owned() } else { losses.join("; ") }
+    )
+}
+
+/// What is missing from the numbers, one item each; none if they are whole.
+pub fn losses(profile: &Profile) -> Vec<String> {
+    let mut lines: Vec<String> = profile
+        .coverage
+        .lost
+        .entries()
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("lost {} ({name}: {})", thousands(count), meaning(name)))
+        .collect();
+    if !profile.coverage.finished {
+        lines.push("the recorder did not finish: what happened after the last saved state is missing".into());
+    }
+    lines
+}
+
+/// What a counter of [`crate::model::Lost`] stands for.
+fn meaning(name: &str) -> &'static str {
+    match name {
+        "live_map_full" => "new blocks, in no total",
+        "stack_map_full" => "blocks under an unknown stack",
+        "pending_full" => "calls, in no total",
+        "ring_full" => "events of processes and mappings",
+        "process_table_full" => "calls of further processes, in no total",
+        "scratch_busy" => "blocks under an unknown stack",
+        "result_unreadable" => "posix_memalign blocks, in no total",
+        _ => "see the documentation",
+    }
+}
+
+pub(super) fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exact => "exact mode (every block)",
+    }
+}
+
+/// The footer, one sentence a line.
+pub(super) fn lines(profile: &Profile) -> Vec<String> {
+    let Coverage {
+        events,
+        lost: _,     // by `losses`
+        finished: _, // by `losses`
+        unknown_frees,
+        missed_returns,
+        unpaired_returns,
+        nested_calls,
+        untraceable,
+        notes,
+    } = &profile.coverage;
+    let mut lines = vec![format!(
+        "{}, {} in {}",
+        mode(profile.mode),
+        counted(*events, "event", "events"),
+        seconds(profile.duration_ns)
+    )];
+    let losses = losses(profile);
+    if losses.is_empty() {
+        lines.push("no losses".into());
+    }
+    lines.extend(losses);
+    lines.extend(stacks(profile));
+    let mut tell = |count: u64, text: &str| {
+        if count > 0 {
+            lines.push(format!("{} {text}", thousands(count)));
+        }
+    };
+    tell(
+        *unknown_frees,
+        "frees of unknown blocks: at least that many blocks were allocated before tracing began",
+    );
+    tell(*missed_returns, "calls whose return was not seen (longjmp, exception, killed thread); in no total");
+    tell(*unpaired_returns, "returns of calls that were under way when tracing began");
+    tell(*nested_calls, "calls made by allocation functions themselves, not counted again");
+    lines.extend(profile.processes.iter().flat_map(of_process));
+    for process in untraceable {
+        let (comm, reason) = (printable(&process.comm), printable(&process.reason));
+        lines.push(format!("not traced: {comm}:{}: {reason}", process.pid));
+    }
+    lines.extend(notes.iter().map(|note| printable(note).into_owned()));
+    lines
+}
+
+/// How the stack walks ended, by allocations.
+fn stacks(profile: &Profile) -> Option<String> {
+    let ends = profile.stack_ends();
+    let all = ends.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    if all == 0 {
+        return None;
+    }
+    let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
+    let mut text = format!("stacks: {:.2}% of allocations complete", percent(complete, all));
+    for (end, count) in ends {
+        if end != StackEnd::Complete && count > 0 {
+            text += &format!(", {:.2}% {} ({})", percent(count, all), end.name(), thousands(count));
+        }
+    }
+    Some(text)
+}
+
+/// What is particular to one process.
+fn of_process(process: &Process) -> Vec<String> {
+    let name = super::table::process_name(process);
+    let mut lines = Vec::new();
+    if process.lost_count > 0 {
+        let (blocks, bytes) = (counted(process.lost_count, "block", "blocks"), human(process.lost_bytes));
+        lines.push(format!("{name}: {blocks} ({bytes}) found no room and are in no total"));
+    }
+    if process.missed_frees > 0 {
+        let blocks = counted(process.missed_frees, "block", "blocks");
+        lines.push(format!(
+            "{name}: {blocks} closed because their address was handed out again, their free unseen"
+        ));
+    }
+    if process.inherited_count > 0 || process.inherited_free_count > 0 {
+        let (blocks, bytes) =
+            (counted(process.inherited_count, "block", "blocks"), human(process.inherited_bytes));
+        let freed = thousands(process.inherited_free_count);
+        lines.push(format!(
+            "{name}: {blocks} ({bytes}) inherited at fork, in no total; {freed} of them freed"
+        ));
+    }
+    if process.totals.released_count > 0 {
+        let (blocks, bytes) =
+            (counted(process.totals.released_count, "block", "blocks"), human(process.totals.released_bytes));
+        lines.push(format!("{name}: {blocks} ({bytes}) released by exec"));
+    }
+    if process.failed_count > 0 {
+        lines.push(format!("{name}: {} without memory", counted(process.failed_count, "call", "calls")));
+    }
+    if let Some(gap) = process.attach_gap_ns {
+        lines.push(format!(
+            "{name}: followed from its parent, not traced for its first {:.3} ms",
+            gap as f64 / 1e6
+        ));
+    }
+    lines
+}

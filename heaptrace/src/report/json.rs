@@ -1,0 +1,362 @@
+//! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
+
+use super::select::{Weight, chosen, weight};
+use super::{Options, text};
+use crate::model::{Location, Lost, Mode, Profile, Site, Symbol};
+use heaptrace_common::stack::StackEnd;
+use serde::ser::{SerializeMap as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
+use std::io::{self, Write};
+
+const SCHEMA: u32 = 1;
+
+pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &document(profile, options)).map_err(io::Error::from)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    heaptrace: &'a str,
+    host: Host<'a>,
+    started: String,
+    duration_s: f64,
+    mode: &'static str,
+    sample_bytes: u64,
+    coverage: Coverage<'a>,
+    processes: Vec<Process<'a>>,
+    sites: Sites<'a>,
+}
+
+#[derive(Serialize)]
+struct Host<'a> {
+    kernel: &'a str,
+    arch: &'a str,
+}
+
+#[derive(Serialize)]
+struct Coverage<'a> {
+    events: u64,
+    lost: LostCounts,
+    unknown_frees: u64,
+    missed_returns: u64,
+    attached_fraction: f64,
+    stacks: Stacks,
+    untraceable: Vec<Untraceable<'a>>,
+    unpaired_returns: u64,
+    nested_calls: u64,
+    finished: bool,
+    notes: &'a [String],
+}
+
+/// Every counter of [`Lost`], zero or not.
+struct LostCounts(Lost);
+
+impl Serialize for LostCounts {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.entries())
+    }
+}
+
+#[derive(Serialize)]
+struct Stacks {
+    complete: u64,
+    truncated: Truncated,
+}
+
+/// Allocations by the name of each [`StackEnd`] but `Complete`.
+struct Truncated(Vec<(StackEnd, u64)>);
+
+impl Serialize for Truncated {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.0.len()))?;
+        for (end, count) in &self.0 {
+            map.serialize_entry(end.name(), count)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Untraceable<'a> {
+    pid: u32,
+    reason: &'a str,
+    comm: &'a str,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    pid: u32,
+    comm: &'a str,
+    exe: &'a str,
+    allocators: Vec<Allocator<'a>>,
+    live_bytes: u64,
+    live_count: u64,
+    peak_live_bytes: u64,
+    alloc_bytes: u64,
+    alloc_count: u64,
+    free_bytes: u64,
+    free_count: u64,
+    brk_bytes: i64,
+    mmap_bytes: u64,
+    munmap_bytes: u64,
+    rss_bytes: u64,
+    parent_pid: Option<u32>,
+    released_bytes: u64,
+    released_count: u64,
+    failed_count: u64,
+    unknown_frees: u64,
+    missed_frees: u64,
+    inherited_bytes: u64,
+    inherited_count: u64,
+    inherited_free_count: u64,
+    lost_bytes: u64,
+    lost_count: u64,
+    exited: bool,
+    attach_gap_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Allocator<'a> {
+    kind: &'a str,
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct SiteEntry<'a> {
+    pid: u32,
+    live_bytes: u64,
+    live_count: u64,
+    alloc_bytes: u64,
+    alloc_count: u64,
+    free_bytes: u64,
+    free_count: u64,
+    oldest_age_s: Option<f64>,
+    stack_end: &'static str,
+    stack: Frames<'a>,
+    function: &'static str,
+    released_bytes: u64,
+    released_count: u64,
+    /// Blocks by size: `[least, most, count]`, classes without blocks left out.
+    sizes: Vec<(u64, u64, u64)>,
+}
+
+#[derive(Serialize)]
+struct FrameEntry<'a> {
+    addr: u64,
+    module: Option<&'a str>,
+    build_id: Option<String>,
+    offset: Option<u64>,
+    symbol: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    inlined: bool,
+}
+
+/// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
+struct Sites<'a> {
+    profile: &'a Profile,
+    sites: Vec<&'a Site>,
+}
+
+impl Serialize for Sites<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.sites.iter().map(|site| site_entry(self.profile, site)))
+    }
+}
+
+/// A stack's frames, innermost first, inlined ones as entries of their own.
+struct Frames<'a> {
+    profile: &'a Profile,
+    site: &'a Site,
+}
+
+impl Serialize for Frames<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(None)?;
+        let frames = self.profile.stacks.get(self.site.stack.index()).map_or(&[][..], |stack| &stack.frames);
+        for frame in frames.iter().filter_map(|frame| self.profile.frames.get(frame.index())) {
+            let index = frame.location.index();
+            let (module, offset) = match self.profile.locations.get(index) {
+                Some(Location::InModule { module, offset }) => {
+                    (self.profile.modules.get(module.index()), Some(*offset))
+                }
+                _ => (None, None),
+            };
+            let entry = |symbol: Option<&Symbol>| FrameEntry {
+                addr: frame.address,
+                module: module.map(|module| module.path.as_str()),
+                build_id: module.and_then(|module| Some(module.build_id.as_ref()?.to_string())),
+                offset,
+                symbol: None,
+                file: None,
+                line: symbol.and_then(|symbol| symbol.line),
+                inlined: symbol.is_some_and(|symbol| symbol.inlined),
+            };
+            let symbols = self.profile.symbols.get(index).map_or(&[][..], Vec::as_slice);
+            for symbol in symbols {
+                let (name, file) = (Some(symbol.name.as_str()), symbol.file.as_deref());
+                list.serialize_element(&FrameEntry { symbol: name, file, ..entry(Some(symbol)) })?;
+            }
+            if symbols.is_empty() {
+                list.serialize_element(&entry(None))?;
+            }
+        }
+        list.end()
+    }
+}
+
+fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
+    let weigh = |site: &Site| weight(&site.totals, options.view);
+    let mut sites: Vec<&Site> = profile
+        .sites
+        .iter()
+        .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
+        .filter(|site| weigh(site).bytes >= options.min_bytes)
+        .collect();
+    // Stable: equal ones stay in the order in which they were seen.
+    sites.sort_by_key(|site| {
+        let Weight { bytes, count, .. } = weigh(site);
+        std::cmp::Reverse((bytes, count))
+    });
+    Document {
+        schema: SCHEMA,
+        heaptrace: &profile.heaptrace,
+        host: Host { kernel: &profile.host.kernel, arch: &profile.host.arch },
+        started: text::started(profile),
+        duration_s: seconds(profile.duration_ns),
+        mode: match profile.mode {
+            Mode::Exact => "exact",
+        },
+        sample_bytes: match profile.mode {
+            Mode::Exact => 0,
+        },
+        coverage: coverage(profile),
+        processes: profile.processes.iter().filter(|p| chosen(p, options)).map(process).collect(),
+        sites: Sites { profile, sites },
+    }
+}
+
+fn coverage(profile: &Profile) -> Coverage<'_> {
+    let crate::model::Coverage {
+        events,
+        lost,
+        unknown_frees,
+        missed_returns,
+        unpaired_returns,
+        nested_calls,
+        untraceable,
+        finished,
+        notes,
+    } = &profile.coverage;
+    let mut ends = profile.stack_ends();
+    Coverage {
+        events: *events,
+        lost: LostCounts(*lost),
+        unknown_frees: *unknown_frees,
+        missed_returns: *missed_returns,
+        attached_fraction: match profile.mode {
+            Mode::Exact => 1.0,
+        },
+        stacks: Stacks {
+            complete: ends.remove(&StackEnd::Complete).unwrap_or_default(),
+            truncated: Truncated(ends.into_iter().collect()),
+        },
+        untraceable: untraceable
+            .iter()
+            .map(|process| Untraceable { pid: process.pid, reason: &process.reason, comm: &process.comm })
+            .collect(),
+        unpaired_returns: *unpaired_returns,
+        nested_calls: *nested_calls,
+        finished: *finished,
+        notes,
+    }
+}
+
+fn process(process: &crate::model::Process) -> Process<'_> {
+    let crate::model::Process {
+        pid,
+        parent_pid,
+        comm,
+        exe,
+        allocators,
+        totals,
+        peak_live_bytes,
+        failed_count,
+        unknown_frees,
+        missed_frees,
+        inherited_bytes,
+        inherited_count,
+        inherited_free_count,
+        lost_bytes,
+        lost_count,
+        brk_bytes,
+        mmap_bytes,
+        munmap_bytes,
+        rss_bytes,
+        exited,
+        attach_gap_ns,
+    } = process;
+    Process {
+        pid: *pid,
+        comm,
+        exe,
+        allocators: allocators.iter().map(|a| Allocator { kind: &a.kind, path: &a.path }).collect(),
+        live_bytes: totals.live_bytes(),
+        live_count: totals.live_count(),
+        peak_live_bytes: *peak_live_bytes,
+        alloc_bytes: totals.alloc_bytes,
+        alloc_count: totals.alloc_count,
+        free_bytes: totals.free_bytes,
+        free_count: totals.free_count,
+        brk_bytes: *brk_bytes,
+        mmap_bytes: *mmap_bytes,
+        munmap_bytes: *munmap_bytes,
+        rss_bytes: *rss_bytes,
+        parent_pid: *parent_pid,
+        released_bytes: totals.released_bytes,
+        released_count: totals.released_count,
+        failed_count: *failed_count,
+        unknown_frees: *unknown_frees,
+        missed_frees: *missed_frees,
+        inherited_bytes: *inherited_bytes,
+        inherited_count: *inherited_count,
+        inherited_free_count: *inherited_free_count,
+        lost_bytes: *lost_bytes,
+        lost_count: *lost_count,
+        exited: *exited,
+        attach_gap_s: attach_gap_ns.map(seconds),
+    }
+}
+
+fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
+    let Site { process, stack, function, totals, oldest_age_ns, sizes } = site;
+    SiteEntry {
+        pid: profile.processes.get(process.index()).map_or(0, |process| process.pid),
+        live_bytes: totals.live_bytes(),
+        live_count: totals.live_count(),
+        alloc_bytes: totals.alloc_bytes,
+        alloc_count: totals.alloc_count,
+        free_bytes: totals.free_bytes,
+        free_count: totals.free_count,
+        oldest_age_s: oldest_age_ns.map(seconds),
+        stack_end: profile.stacks.get(stack.index()).map_or(StackEnd::NotWalked, |stack| stack.end).name(),
+        stack: Frames { profile, site },
+        function: function.name(),
+        released_bytes: totals.released_bytes,
+        released_count: totals.released_count,
+        sizes: (0..)
+            .zip(&sizes.0)
+            .filter(|(_, count)| **count > 0)
+            .map(|(class, count)| {
+                let (least, most) = crate::model::SizeHistogram::range(class);
+                (least, most, *count)
+            })
+            .collect(),
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}

@@ -1,0 +1,89 @@
+//! Reports: one file a format, each a pure function of a [`Profile`] and [`Options`] into a writer, without
+//! clock, environment or I/O of its own.
+
+mod folded;
+mod footer;
+mod json;
+mod labels;
+mod number;
+mod select;
+mod sizes;
+mod svg;
+mod table;
+mod text;
+mod tree;
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use footer::{losses, summary};
+
+use crate::model::Profile;
+use clap::ValueEnum;
+use std::io::{self, Write};
+
+/// Which bytes a report is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    /// Outstanding: allocated, and neither freed nor released by exec.
+    #[default]
+    Live,
+    /// Everything that was allocated, and how much of it was freed.
+    Alloc,
+    /// How large the allocated blocks were.
+    Sizes,
+}
+
+/// What the rows of a text report are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The function that called the allocator, with the tree of its callers.
+    #[default]
+    Stack,
+    /// The line of code that called the allocator.
+    Site,
+    /// The file that this code is in.
+    Module,
+    Process,
+}
+
+/// How a report is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table with call trees, as `perf report --stdio`.
+    #[default]
+    Text,
+    /// One line a stack, for flame graph tools.
+    Folded,
+    /// A flame graph.
+    Svg,
+    /// Everything, for programs.
+    Json,
+}
+
+/// What to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub view: View,
+    /// Rows of the text report; the other formats hold whole stacks.
+    pub by: By,
+    /// Only processes of this PID.
+    pub pid: Option<u32>,
+    /// Leave out rows (stacks, in formats without rows) of fewer bytes.
+    pub min_bytes: u64,
+}
+
+/// Writes the report of `profile` to `out`.
+///
+/// # Errors
+/// What writing to `out` fails with.
+pub fn render(format: Format, profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        Format::Text => text::render(profile, options, out),
+        Format::Folded => folded::render(profile, options, out),
+        Format::Svg => svg::render(profile, options, out),
+        Format::Json => json::render(profile, options, out),
+    }
+}

@@ -1,0 +1,100 @@
+//! Which bytes a report is about: the one place where view and filters become numbers.
+
+use super::{Options, View};
+use crate::model::{Process, ProcessId, Profile, StackId};
+use heaptrace_common::function::Function;
+
+/// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub bytes: u64,
+    pub count: u64,
+    pub freed_bytes: u64,
+    pub freed_count: u64,
+}
+
+impl Weight {
+    pub fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.count = self.count.saturating_add(other.count);
+        self.freed_bytes = self.freed_bytes.saturating_add(other.freed_bytes);
+        self.freed_count = self.freed_count.saturating_add(other.freed_count);
+    }
+
+    /// Blocks of 0 bytes are blocks.
+    pub fn is_empty(self) -> bool {
+        self.bytes == 0 && self.count == 0
+    }
+}
+
+/// A site with something in the chosen view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub process: ProcessId,
+    /// `None` for what a process allocated beyond the sites that were kept.
+    pub stack: Option<StackId>,
+    pub function: Function,
+    pub weight: Weight,
+}
+
+/// The entries that `options` choose, before `min_bytes`, and their sum.
+pub(super) struct Selection {
+    pub entries: Vec<Entry>,
+    pub total: Weight,
+}
+
+pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
+    match view {
+        View::Live => Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() },
+        View::Alloc | View::Sizes => Weight {
+            bytes: totals.alloc_bytes,
+            count: totals.alloc_count,
+            freed_bytes: totals.free_bytes,
+            freed_count: totals.free_count,
+        },
+    }
+}
+
+/// Whether `options` choose `process`.
+pub(super) fn chosen(process: &Process, options: &Options) -> bool {
+    options.pid.is_none_or(|pid| pid == process.pid)
+}
+
+impl Selection {
+    pub fn new(profile: &Profile, options: &Options) -> Self {
+        let mut entries = Vec::with_capacity(profile.sites.len());
+        let mut accounted = vec![Weight::default(); profile.processes.len()];
+        for site in &profile.sites {
+            let Some(process) = profile.processes.get(site.process.index()) else { continue };
+            if !chosen(process, options) {
+                continue;
+            }
+            let weight = weight(&site.totals, options.view);
+            accounted[site.process.index()].add(weight);
+            entries.push(Entry {
+                process: site.process,
+                stack: Some(site.stack),
+                function: site.function,
+                weight,
+            });
+        }
+        // Where the table of sites was full, the process knows of more than its sites do.
+        for (index, (process, known)) in (0..).zip(profile.processes.iter().zip(accounted)) {
+            if chosen(process, options) {
+                let all = weight(&process.totals, options.view);
+                let weight = Weight {
+                    bytes: all.bytes.saturating_sub(known.bytes),
+                    count: all.count.saturating_sub(known.count),
+                    freed_bytes: all.freed_bytes.saturating_sub(known.freed_bytes),
+                    freed_count: all.freed_count.saturating_sub(known.freed_count),
+                };
+                let function = Function::Unknown;
+                entries.push(Entry { process: ProcessId(index), stack: None, function, weight });
+            }
+        }
+        entries.retain(|entry| !entry.weight.is_empty());
+        let mut total = Weight::default();
+        entries.iter().for_each(|entry| total.add(entry.weight));
+        Self { entries, total }
+    }
+}

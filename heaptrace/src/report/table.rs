@@ -1,0 +1,197 @@
+//! The rows of a text report, and their columns.
+
+use super::labels::{LabelId, Labels};
+use super::number::{base_name, percent, printable, thousands};
+use super::select::{Selection, Weight};
+use super::tree::{Forest, Root};
+use super::{By, Options, View};
+use crate::model::{ModuleId, Process, ProcessId, Profile};
+use heaptrace_common::function::Function;
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+/// What makes a row; what does not matter to a kind of row is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    process: Option<ProcessId>,
+    module: Option<ModuleId>,
+    symbol: Option<&'a str>,
+    label: Option<LabelId>,
+    function: Option<Function>,
+}
+
+struct Row<'a> {
+    key: Key<'a>,
+    weight: Weight,
+    tree: Option<Root>,
+}
+
+/// Rows that `min_bytes` hides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hidden {
+    pub rows: u64,
+    pub weight: Weight,
+}
+
+/// Writes the table of `selection`, and call trees below its rows where they are by stack.
+pub(super) fn write(
+    profile: &Profile,
+    selection: &Selection,
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<Hidden> {
+    let labels = Labels::new(profile);
+    let mut forest = Forest::default();
+    let mut rows = collect(selection, options, &labels, &mut forest);
+    let mut hidden = Hidden::default();
+    rows.retain(|row| {
+        let keep = row.weight.bytes >= options.min_bytes;
+        if !keep {
+            hidden.rows += 1;
+            hidden.weight.add(row.weight);
+        }
+        keep
+    });
+    let mut rows: Vec<(Row<'_>, Vec<String>)> = rows
+        .into_iter()
+        .map(|row| {
+            let cells = cells(&row, profile, selection.total.bytes, options, &labels);
+            (row, cells)
+        })
+        .collect();
+    rows.sort_by(|(a, a_cells), (b, b_cells)| {
+        let by_weight = (b.weight.bytes, b.weight.count).cmp(&(a.weight.bytes, a.weight.count));
+        by_weight.then_with(|| a_cells.cmp(b_cells))
+    });
+
+    let titles = titles(options);
+    let mut widths: Vec<usize> = titles.iter().map(|(title, _)| title.len()).collect();
+    for (_, cells) in &rows {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = String>| {
+        let mut text = String::new();
+        for ((cell, width), (_, right)) in cells.zip(&widths).zip(&titles) {
+            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
+            text.push_str("  ");
+            text.push_str(&if *right { pad + &cell } else { cell + &pad });
+        }
+        text.truncate(text.trim_end().len());
+        text
+    };
+    // "#" takes the place of the first blank, so that a script can drop everything but rows.
+    let head = line(&mut titles.iter().map(|(title, _)| (*title).to_owned()));
+    writeln!(out, "#{}", &head[1..])?;
+    let dots = line(&mut widths.iter().map(|width| ".".repeat(*width)));
+    writeln!(out, "#{}\n#", &dots[1..])?;
+    for (row, cells) in rows {
+        writeln!(out, "{}", line(&mut cells.into_iter()))?;
+        if let Some(tree) = row.tree {
+            forest.draw(tree, row.key.symbol.unwrap_or_default(), &labels, selection.total.bytes, out)?;
+        }
+    }
+    Ok(hidden)
+}
+
+fn collect<'a>(
+    selection: &Selection,
+    options: &Options,
+    labels: &'a Labels<'_>,
+    forest: &mut Forest,
+) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    let mut index: HashMap<Key<'a>, usize> = HashMap::new();
+    let mut stack = Vec::new();
+    for entry in &selection.entries {
+        labels.of_stack(entry.stack, &mut stack);
+        let Some(&innermost) = stack.first() else { continue };
+        let label = labels.get(innermost);
+        let process = Some(entry.process);
+        let key = match options.by {
+            By::Stack => Key { process, module: label.module, symbol: Some(&label.name), ..Key::default() },
+            By::Site => Key {
+                process,
+                module: label.module,
+                label: Some(innermost),
+                function: Some(entry.function),
+                ..Key::default()
+            },
+            By::Module => Key { module: label.module, ..Key::default() },
+            By::Process => Key { process, ..Key::default() },
+        };
+        let at = *index.entry(key).or_insert_with(|| {
+            rows.push(Row { key, weight: Weight::default(), tree: None });
+            rows.len() - 1
+        });
+        let row = &mut rows[at];
+        row.weight.add(entry.weight);
+        if options.by == By::Stack {
+            row.tree = Some(forest.add(row.tree, &stack, entry.weight.bytes));
+        }
+    }
+    rows
+}
+
+/// Titles of the columns, and whether their cells are numbers.
+fn titles(options: &Options) -> Vec<(&'static str, bool)> {
+    let mut titles = vec![("Percent", true), ("Bytes", true), ("Blocks", true)];
+    if options.view != View::Live {
+        titles.extend([("Freed bytes", true), ("Freed", true)]);
+    }
+    titles.extend(match options.by {
+        By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
+        By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
+        By::Module => vec![("Module", false)],
+        By::Process => {
+            vec![("Peak live", true), ("RSS", true), ("Failed", true), ("Process", false), ("Program", false)]
+        }
+    });
+    titles
+}
+
+fn cells(
+    row: &Row<'_>,
+    profile: &Profile,
+    total: u64,
+    options: &Options,
+    labels: &Labels<'_>,
+) -> Vec<String> {
+    let Weight { bytes, count, freed_bytes, freed_count } = row.weight;
+    let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
+    if options.view != View::Live {
+        cells.extend([thousands(freed_bytes), thousands(freed_count)]);
+    }
+    let process = row.key.process.and_then(|id| profile.processes.get(id.index()));
+    let module = row.key.module.and_then(|id| profile.modules.get(id.index()));
+    let process_cell = process.map_or_else(String::new, process_name);
+    let module_cell =
+        module.map_or_else(|| "[none]".to_owned(), |module| printable(base_name(&module.path)).into_owned());
+    match options.by {
+        By::Stack => cells.extend([process_cell, module_cell, row.key.symbol.unwrap_or_default().to_owned()]),
+        By::Site => {
+            let site = row.key.label.map_or_else(String::new, |label| labels.get(label).describe());
+            let function = row.key.function.map_or("", Function::name).to_owned();
+            cells.extend([function, process_cell, module_cell, site]);
+        }
+        // In full: this is what the user would look the file up by.
+        By::Module => cells.push(module.map_or(module_cell, |module| printable(&module.path).into_owned())),
+        By::Process => {
+            let rss = process.map_or(0, |process| process.rss_bytes);
+            cells.extend([
+                process.map_or_else(String::new, |process| thousands(process.peak_live_bytes)),
+                if rss == 0 { "-".to_owned() } else { thousands(rss) },
+                process.map_or_else(String::new, |process| thousands(process.failed_count)),
+                process_cell,
+                process.map_or_else(String::new, |process| printable(&process.exe).into_owned()),
+            ]);
+        }
+    }
+    cells
+}
+
+/// `comm:pid`, as printed everywhere.
+pub(super) fn process_name(process: &Process) -> String {
+    format!("{}:{}", printable(&process.comm), process.pid)
+}

@@ -1,0 +1,240 @@
+//! Golden files of every format (`INSTA_UPDATE=always cargo test` rewrites them), and what must hold of any.
+
+use super::samples::{empty, full, large};
+use super::*;
+use insta::assert_snapshot;
+
+fn rendered(format: Format, profile: &Profile, options: Options) -> String {
+    let mut out = Vec::new();
+    render(format, profile, &options, &mut out).expect("writing to memory");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+fn text(profile: &Profile, options: Options) -> String {
+    rendered(Format::Text, profile, options)
+}
+
+fn by(by: By) -> Options {
+    Options { by, ..Options::default() }
+}
+
+fn view(view: View) -> Options {
+    Options { view, ..Options::default() }
+}
+
+/// The `Percent` column.
+fn percentages(report: &str) -> Vec<f64> {
+    report
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains('|') && !line.contains("--"))
+        .filter_map(|line| line.trim_start().split_once('%')?.0.parse().ok())
+        .collect()
+}
+
+#[test]
+fn live_by_stack() {
+    assert_snapshot!(text(&full(), Options::default()));
+}
+
+#[test]
+fn alloc_by_stack() {
+    assert_snapshot!(text(&full(), view(View::Alloc)));
+}
+
+#[test]
+fn live_by_site() {
+    assert_snapshot!(text(&full(), by(By::Site)));
+}
+
+#[test]
+fn live_by_module() {
+    assert_snapshot!(text(&full(), by(By::Module)));
+}
+
+#[test]
+fn alloc_by_process() {
+    assert_snapshot!(text(&full(), Options { view: View::Alloc, by: By::Process, ..Options::default() }));
+}
+
+#[test]
+fn sizes() {
+    assert_snapshot!(text(&full(), view(View::Sizes)));
+}
+
+#[test]
+fn one_pid_with_small_rows_hidden() {
+    assert_snapshot!(text(&full(), Options { pid: Some(42), min_bytes: 50, ..Options::default() }));
+}
+
+#[test]
+fn folded_live() {
+    assert_snapshot!(rendered(Format::Folded, &full(), Options::default()));
+}
+
+#[test]
+fn folded_alloc() {
+    assert_snapshot!(rendered(Format::Folded, &full(), view(View::Alloc)));
+}
+
+#[test]
+fn json() {
+    let text = rendered(Format::Json, &full(), Options::default());
+    // Checked as text, because the order of the keys counts; indented, because people read the
+    // snapshot.
+    assert_snapshot!(indented(&text));
+}
+
+/// JSON `text` with a line for each object, in unchanged order.
+fn indented(text: &str) -> String {
+    text.replace(",{", ",\n{").replace(":[{", ":[\n{").replace(":{", ":\n{")
+}
+
+#[test]
+fn empty_profiles_say_why() {
+    let mut nothing_called = empty();
+    nothing_called.processes =
+        vec![crate::model::Process { pid: 5, comm: "idle".into(), ..Default::default() }];
+    let mut all_freed = full();
+    all_freed.sites.truncate(0);
+    for process in &mut all_freed.processes {
+        process.totals.free_bytes = process.totals.alloc_bytes;
+        process.totals.free_count = process.totals.alloc_count;
+    }
+    let mut refused = empty();
+    refused.coverage.untraceable = full().coverage.untraceable;
+    let reports = [
+        text(&empty(), Options::default()),
+        text(&nothing_called, Options::default()),
+        text(&all_freed, Options::default()),
+        text(&refused, Options::default()),
+        text(&full(), Options { pid: Some(7), ..Options::default() }),
+    ];
+    assert_snapshot!(reports.join("\n=====\n"));
+}
+
+#[test]
+fn percentages_of_rows_add_up_to_the_whole() {
+    for view in [View::Live, View::Alloc] {
+        for by in [By::Stack, By::Site, By::Module, By::Process] {
+            let shares = percentages(&text(&full(), Options { view, by, ..Options::default() }));
+            let sum: f64 = shares.iter().sum();
+            assert!(
+                !shares.is_empty() && (sum - 100.0).abs() < 0.01 * shares.len() as f64,
+                "{view:?} {by:?}: {sum}"
+            );
+        }
+    }
+}
+
+#[test]
+fn branches_of_a_call_tree_add_up_to_their_row() {
+    // One row, whose branches fork no further: 200 callers, most of them below the share that is drawn.
+    let mut profile = large(200, 3);
+    for (n, stack) in profile.stacks.iter_mut().enumerate() {
+        stack.frames = vec![crate::model::FrameId(0), crate::model::FrameId(100 + n as u32)];
+    }
+    profile.sites[0].totals.alloc_bytes = 1_000_003;
+    let report = text(&profile, Options::default());
+    let shares: Vec<f64> = report
+        .lines()
+        .filter_map(|line| line.split_once("--")?.1.split_once("%--")?.0.parse().ok())
+        .collect();
+    let sum: f64 = shares.iter().sum();
+    assert!((sum - 100.0).abs() < 0.01 * shares.len() as f64, "{sum}: {report}");
+    assert!(report.contains(" smaller branches]"), "{report}");
+    assert!(shares.len() < 100, "small branches are summed up");
+}
+
+#[test]
+fn folded_lines_sum_to_the_total_and_have_one_number_each() {
+    let report = rendered(Format::Folded, &full(), Options::default());
+    let sum: u64 = report
+        .lines()
+        .map(|line| line.rsplit_once(' ').expect("number").1.parse::<u64>().expect("number"))
+        .sum();
+    let live: u64 = full().processes.iter().map(|process| process.totals.live_bytes()).sum();
+    assert_eq!(sum, live);
+    let mut sorted: Vec<_> = report.lines().map(|line| line.rsplit_once(' ').expect("number").0).collect();
+    let count = sorted.len();
+    sorted.dedup();
+    assert!(sorted.is_sorted() && sorted.len() == count);
+}
+
+#[test]
+fn rows_that_min_bytes_hides_are_accounted_for() {
+    let report = text(&full(), Options { min_bytes: 1_000_000_000, ..Options::default() });
+    let total = super::number::thousands(full().processes.iter().map(|p| p.totals.live_bytes()).sum());
+    assert!(report.contains(&format!("not shown: {total} bytes in ")), "{report}");
+    assert_eq!(percentages(&report), []);
+}
+
+#[test]
+fn the_flame_graph_names_frames_bytes_and_losses() {
+    let svg = rendered(Format::Svg, &full(), Options::default());
+    for part in [
+        "heaptrace: live heap bytes",
+        "buffer::grow (800,000 bytes",
+        "app:42",
+        "odd: name:43",
+        "libfoo.so.1+0x1234",
+        "lost 10 (live_map_full",
+        "the recorder did not finish",
+    ] {
+        assert!(svg.contains(part), "{part}");
+    }
+    assert_eq!(svg, rendered(Format::Svg, &full(), Options::default()));
+}
+
+#[test]
+fn an_empty_flame_graph_says_why_and_is_escaped() {
+    let mut profile = empty();
+    profile.coverage.untraceable = full().coverage.untraceable;
+    profile.coverage.untraceable[0].reason = "a < b & c".into();
+    let svg = rendered(Format::Svg, &profile, Options::default());
+    assert!(
+        svg.starts_with("<?xml") && svg.contains("no process was traced") && svg.contains("a &lt; b &amp; c")
+    );
+}
+
+#[test]
+fn names_cannot_break_lines_or_reach_the_terminal() {
+    let mut profile = full();
+    profile.processes[0].comm = "a\n\u{1b}[31mb".into();
+    profile.symbols[1][0].name = "evil\r\n100.00%".into();
+    profile.modules[1].path = "/tmp/\u{7}x".into();
+    for format in [Format::Text, Format::Folded] {
+        let report = rendered(format, &profile, view(View::Alloc));
+        assert!(!report.contains(['\u{1b}', '\r', '\u{7}']), "{report}");
+    }
+}
+
+#[test]
+fn counters_at_their_limit_do_not_overflow() {
+    let mut profile = full();
+    for site in &mut profile.sites {
+        site.totals.alloc_bytes = u64::MAX;
+        site.totals.alloc_count = u64::MAX;
+        site.sizes.0 = vec![u64::MAX; 65];
+    }
+    for process in &mut profile.processes {
+        process.totals.alloc_bytes = u64::MAX;
+    }
+    for format in [Format::Text, Format::Folded, Format::Json] {
+        for view in [View::Live, View::Alloc, View::Sizes] {
+            assert!(!rendered(format, &profile, Options { view, ..Options::default() }).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_large_profile_is_rendered_in_linear_time() {
+    // Generous, for a debug build on a busy machine; quadratic behaviour takes minutes.
+    let profile = large(20_000, 30);
+    for format in [Format::Text, Format::Folded, Format::Json] {
+        let before = std::time::Instant::now();
+        let report = rendered(format, &profile, Options::default());
+        let took = before.elapsed();
+        eprintln!("{format:?}: {took:?} for {} bytes", report.len());
+        assert!(took.as_secs() < 20, "{format:?}: {took:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The text report: header, table with call trees, footer.
+
+use super::number::{counted, human, printable, seconds, thousands};
+use super::select::{Selection, chosen};
+use super::table::process_name;
+use super::{By, Options, View, footer, sizes, table};
+use crate::model::Profile;
+use std::io::{self, Write};
+
+/// Processes named in the header; the rest is counted.
+const NAMED: usize = 8;
+
+pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let selection = Selection::new(profile, options);
+    header(profile, &selection, options, out)?;
+    if selection.entries.is_empty() {
+        for line in why_empty(profile, options) {
+            writeln!(out, "{line}")?;
+        }
+    } else if options.view == View::Sizes {
+        sizes::write(profile, options, out)?;
+    } else {
+        let hidden = table::write(profile, &selection, options, out)?;
+        if hidden.rows > 0 {
+            let rows = counted(hidden.rows, "row", "rows");
+            let (bytes, blocks) =
+                (thousands(hidden.weight.bytes), counted(hidden.weight.count, "block", "blocks"));
+            let least = thousands(options.min_bytes);
+            writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
+        }
+    }
+    writeln!(out, "#\n# Coverage:")?;
+    for line in footer::lines(profile) {
+        writeln!(out, "#   {line}")?;
+    }
+    Ok(())
+}
+
+fn header(
+    profile: &Profile,
+    selection: &Selection,
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (kernel, arch) = (printable(&profile.host.kernel), printable(&profile.host.arch));
+    writeln!(out, "# heaptrace {} on Linux {kernel} {arch}", printable(&profile.heaptrace))?;
+    let duration = seconds(profile.duration_ns);
+    writeln!(out, "# Recorded: {} for {duration}, {}", started(profile), footer::mode(profile.mode))?;
+    let view = match options.view {
+        View::Live => "live: blocks not freed by the end",
+        View::Alloc => "alloc: all blocks allocated",
+        View::Sizes => "sizes: how large the allocated blocks were",
+    };
+    let by = match (options.view, options.by) {
+        (View::Sizes, _) => "",
+        (_, By::Stack) => ", by calling function, with callers",
+        (_, By::Site) => ", by line of code",
+        (_, By::Module) => ", by module",
+        (_, By::Process) => ", by process",
+    };
+    writeln!(out, "# View: {view}{by}")?;
+    let processes: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
+    let mut names: Vec<String> = processes
+        .iter()
+        .take(NAMED)
+        .map(|process| {
+            let kinds: Vec<_> = process.allocators.iter().map(|a| printable(&a.kind)).collect();
+            let kinds = if kinds.is_empty() { "no allocator found".into() } else { kinds.join(", ") };
+            format!("{} ({kinds})", process_name(process))
+        })
+        .collect();
+    if processes.len() > NAMED {
+        names.push(format!("{} more", thousands((processes.len() - NAMED) as u64)));
+    }
+    writeln!(out, "# Processes: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
+    let (bytes, count) = (selection.total.bytes, selection.total.count);
+    let blocks = counted(count, "block", "blocks");
+    writeln!(out, "# Total: {} bytes ({}) in {blocks}\n#", thousands(bytes), human(bytes))
+}
+
+/// When tracing began, in RFC 3339.
+pub(super) fn started(profile: &Profile) -> String {
+    jiff::Timestamp::from_nanosecond(profile.started_ns.into())
+        .map_or_else(|_| format!("{} ns", profile.started_ns), |time| time.to_string())
+}
+
+/// Why there is nothing to show: sentences, most likely reason first.
+pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
+    let coverage = &profile.coverage;
+    let mut lines = Vec::new();
+    let chosen: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
+    let allocated = chosen.iter().fold(0, |sum: u64, p| sum.saturating_add(p.totals.alloc_count));
+    if let (Some(pid), true) = (options.pid, chosen.is_empty()) {
+        let mut pids: Vec<_> = profile.processes.iter().map(|process| process.pid.to_string()).collect();
+        pids.truncate(NAMED);
+        let known = if pids.is_empty() { "no process".into() } else { pids.join(", ") };
+        lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
+    } else if allocated > 0 {
+        let blocks = counted(allocated, "block that was", "blocks that were");
+        lines.push(format!(
+            "Nothing is live: the {blocks} allocated are all freed or released (--view alloc shows them)."
+        ));
+    } else if profile.processes.is_empty() {
+        lines.push("Nothing to show: no process was traced.".into());
+    } else if coverage.events == 0 {
+        lines.push("Nothing to show: no allocation function was called while tracing.".into());
+        for process in chosen.iter().filter(|process| process.allocators.is_empty()) {
+            lines.push(format!("{}: no allocator was found in it.", process_name(process)));
+        }
+    } else {
+        lines.push("Nothing to show: no block was allocated while tracing.".into());
+    }
+    for process in &coverage.untraceable {
+        if options.pid.is_none_or(|pid| pid == process.pid) {
+            let (comm, reason) = (printable(&process.comm), printable(&process.reason));
+            lines.push(format!("{comm}:{} was not traced: {reason}.", process.pid));
+        }
+    }
+    lines
+}

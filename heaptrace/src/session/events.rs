@@ -1,0 +1,61 @@
+//! Keeping up with the targets: forks, execs, exits and new executable mappings.
+
+use super::Session;
+use crate::process::procfs;
+use heaptrace_common::event::{Event, kind};
+use std::collections::BTreeMap;
+
+impl Session {
+    /// Handles the events that are there, in order. A process that mapped ten libraries is looked at once.
+    pub fn handle_events(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut look_at: BTreeMap<u32, u32> = BTreeMap::new();
+        for event in events {
+            self.builder.read_processes(&self.tracer.maps);
+            match event.kind {
+                kind::FORK => {
+                    self.builder.inherit_image(event.process, event.other);
+                    self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
+                }
+                kind::EXEC | kind::MAP_EXEC => {
+                    look_at.insert(event.tgid, event.process);
+                }
+                kind::EXIT => {
+                    look_at.remove(&event.tgid);
+                    self.let_go(event.tgid);
+                }
+                kind::EXEC_ELSEWHERE => self.look_for_allocators(event.tgid),
+                _ => {}
+            }
+        }
+        for (pid, record) in look_at {
+            self.look_again(pid, record);
+        }
+    }
+
+    /// Gives an image to records that the BPF side made on its own, or whose event was lost.
+    pub(super) fn adopt_new_records(&mut self) {
+        for record in self.builder.read_processes(&self.tracer.maps) {
+            if let Some(pid) = self.builder.record(record).map(|record| record.tgid) {
+                self.look_again(pid, record);
+            }
+        }
+    }
+
+    /// System-wide: a process that is no target yet may have brought an allocator that nobody had before.
+    fn look_for_allocators(&mut self, pid: u32) {
+        if let Ok((_, plan)) = self.discoverer.discover(pid) {
+            // Gone by now, or refused: it will be looked at again when it allocates.
+            let _ = self.place(pid, &plan.files);
+        }
+    }
+
+    /// Reads how much of each running process is resident.
+    pub(super) fn read_rss(&mut self) {
+        let running: Vec<(u32, u32)> = self.builder.running().collect();
+        for (record, pid) in running {
+            if let (Ok(rss), Some(process)) = (procfs::rss_bytes(pid), self.builder.process_mut(record)) {
+                process.rss_bytes = rss;
+            }
+        }
+    }
+}

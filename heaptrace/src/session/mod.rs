@@ -1,0 +1,209 @@
+//! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
+//! profile built up. What a command does with it (file, screen) is the command's.
+
+mod events;
+mod probing;
+
+use crate::{
+    bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer, detach_all},
+    drain::ProfileBuilder,
+    model::{Chunk, Coverage, Untraceable},
+    probes::{
+        discover::Discoverer,
+        plan::FilePlan,
+        refusal::KernelVersion,
+    },
+    process::object::FileId,
+    symbolize::{Sources, locate_module, locate_perf_map, symbolize},
+};
+use aya::maps::{MapData, RingBuf};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io, thread,
+    time::Instant,
+};
+
+/// How a session traces.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// Every process of the machine.
+    pub all: bool,
+    pub follow: bool,
+    /// Probe files for all processes and choose in the kernel: children are caught from their first call, and
+    /// every process that maps the file pays for the trap.
+    pub exact_children: bool,
+    pub stacks: StackMode,
+    pub sizes: MapSizes,
+    pub growth: bool,
+}
+
+/// Why a target cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("process {pid} cannot be looked at: {source}")]
+    Discover { pid: u32, source: crate::probes::discover::DiscoverError },
+    #[error("process {pid} ({comm}) cannot be traced: {reason}")]
+    Refused { pid: u32, comm: String, reason: String },
+    #[error("failed to place probes in {path}: {source}")]
+    Attach { path: String, source: io::Error },
+    #[error("the process table is full; raise --max-processes")]
+    TableFull,
+    #[error("failed to register process {pid}: {source}")]
+    Register { pid: u32, source: aya::maps::MapError },
+    #[error("cannot trace {command}: {reason}")]
+    Command { command: String, reason: String },
+}
+
+/// The probes of one process.
+#[derive(Default)]
+struct Probed {
+    files: HashSet<FileId>,
+    /// What to place in a child right at its fork.
+    plans: Vec<FilePlan>,
+    links: Vec<Links>,
+}
+
+/// See the module.
+pub struct Session {
+    tracer: Tracer,
+    discoverer: Discoverer,
+    builder: ProfileBuilder,
+    kernel: KernelVersion,
+    /// Probes are placed for each process, not for all that map a file.
+    per_process: bool,
+    all: bool,
+    /// By PID.
+    probed: HashMap<u32, Probed>,
+    /// Files probed for all processes.
+    files: HashMap<FileId, Links>,
+    untraceable: BTreeMap<u32, Untraceable>,
+    notes: Vec<String>,
+    detaching: Vec<thread::JoinHandle<()>>,
+    started: Instant,
+}
+
+impl Session {
+    /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
+    /// [`Session::handle_events`].
+    pub fn new(options: &SessionOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let SessionOptions { all, follow, exact_children, stacks, sizes, growth } = *options;
+        let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
+        // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
+        // hit every process that maps it.
+        let dangerous = kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
+        let per_process = dangerous || !(all || exact_children);
+        let (tracer, events) =
+            Tracer::load(&Options { all: all && !per_process, follow: follow || all, stacks, sizes, growth })?;
+        let mut notes = tracer.features.notes();
+        if exact_children && per_process {
+            notes.push(format!(
+                "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
+            ));
+        }
+        let session = Self {
+            tracer,
+            discoverer: Discoverer::new(),
+            builder: ProfileBuilder::new(std::process::id()),
+            kernel,
+            per_process,
+            all,
+            probed: HashMap::new(),
+            files: HashMap::new(),
+            untraceable: BTreeMap::new(),
+            notes,
+            detaching: Vec::new(),
+            started: Instant::now(),
+        };
+        Ok((session, events))
+    }
+
+    /// Reads the maps. Cheap enough for once a second.
+    pub fn drain(&mut self) {
+        self.adopt_new_records();
+        self.builder.read_sites(&self.tracer.maps);
+    }
+
+    /// What is new since the last chunk; call [`Session::drain`] first.
+    pub fn chunk(&mut self) -> Result<Chunk, aya::maps::MapError> {
+        self.read_rss();
+        let counters = self.tracer.maps.counters()?;
+        let coverage = Coverage {
+            untraceable: self.untraceable.values().cloned().collect(),
+            notes: self.notes.clone(),
+            ..self.builder.coverage(&counters)
+        };
+        Ok(self.builder.chunk(self.started.elapsed().as_nanos() as u64, coverage))
+    }
+
+    /// Takes all probes away; gives the seconds that took. Afterwards nothing changes any more.
+    pub fn detach(&mut self) -> f64 {
+        let before = Instant::now();
+        let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
+        let links: Vec<Links> = links.chain(self.files.drain().map(|(_, links)| links)).collect();
+        detach_all(links);
+        for thread in self.detaching.drain(..) {
+            // A panic there has left nothing that the report depends on.
+            let _ = thread.join();
+        }
+        before.elapsed().as_secs_f64()
+    }
+
+    /// The last chunk, with ages and symbols. After [`Session::detach`].
+    pub fn finish(&mut self) -> anyhow::Result<Chunk> {
+        self.drain();
+        self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
+        let mut chunk = self.chunk()?;
+        let (locations, modules, processes, sources) = self.builder.symbol_tables();
+        let sources = Sources {
+            // By its name where that still is the file: separate debug files are found beside it.
+            module: &|id| {
+                modules.get(id.index()).and_then(locate_module).or_else(|| {
+                    sources.get(id.index())?.as_ref().map(|object| object.attach_path())
+                })
+            },
+            perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
+        };
+        let symbols = symbolize(locations, modules, processes, &sources);
+        chunk.symbols = symbols
+            .into_iter()
+            .enumerate()
+            .filter(|(_, symbols)| !symbols.is_empty())
+            .map(|(index, symbols)| (crate::model::LocationId(index as u32), symbols))
+            .collect();
+        chunk.coverage.finished = true;
+        Ok(chunk)
+    }
+
+    /// Live bytes, events, and lost events so far, as last drained.
+    pub fn glance(&self) -> (u64, u64, u64) {
+        let (live, events) = self.builder.glance();
+        let lost = self.tracer.maps.counters().map_or(0, |counters| {
+            self.builder.coverage(&counters).lost.entries().iter().map(|(_, count)| count).sum()
+        });
+        (live, events, lost)
+    }
+
+    /// PIDs of the processes that are being traced.
+    pub fn traced(&self) -> usize {
+        self.builder.running().count()
+    }
+
+    /// Processes that were to be traced and are not.
+    pub fn untraceable(&self) -> impl Iterator<Item = &Untraceable> {
+        self.untraceable.values()
+    }
+
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid pointer to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

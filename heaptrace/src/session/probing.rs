@@ -1,0 +1,205 @@
+//! Placing probes: for a PID, for a command before it runs, for the whole machine.
+
+use super::{Probed, Session, TargetError, monotonic_ns};
+use crate::{
+    bpf::ProbeSite,
+    model::Untraceable,
+    probes::{
+        discover::{DiscoverError, ProcessView},
+        plan::{FilePlan, Plan},
+        refusal::refusal,
+    },
+    process::{
+        ldso, procfs,
+        maps::Mapping,
+    },
+    target::HeldChild,
+};
+use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
+use std::{collections::hash_map::Entry, ffi::OsString, path::Path};
+
+impl Session {
+    /// Traces a running process.
+    pub fn add_pid(&mut self, pid: u32) -> Result<(), TargetError> {
+        let (view, plan) =
+            self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
+        self.check(&view, &plan)?;
+        let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
+        self.learn(record, &view, &plan);
+        self.place(pid, &plan.files)
+    }
+
+    /// Traces every process of the machine, except ourselves and those that must be left alone.
+    pub fn add_all(&mut self) -> Result<(), TargetError> {
+        let own = std::process::id();
+        let _ = self.tracer.maps.set_index(own, process_index::EXCLUDED);
+        let pids = procfs::all_pids().map_err(|source| TargetError::Discover { pid: 0, source: source.into() })?;
+        for pid in pids.into_iter().filter(|pid| *pid != own) {
+            match self.add_pid(pid) {
+                Ok(()) => {}
+                // Ended meanwhile, or a kernel thread.
+                Err(TargetError::Discover { .. }) => {}
+                Err(TargetError::Refused { pid, comm, reason }) => self.leave_out(pid, comm, reason),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Traces a command that has not begun: its probes are in place before it execs.
+    pub fn add_command(&mut self, child: &HeldChild, argv: &[OsString]) -> Result<(), TargetError> {
+        let command = argv.first().cloned().unwrap_or_default();
+        let fail = |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
+        let exe = ldso::resolve_command(&command, std::env::var_os("PATH").as_deref())
+            .map_err(|error| fail(error.to_string()))?;
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let libraries = ldso::libraries(&exe, &environment).map_err(|error| fail(error.to_string()))?;
+        let plan = self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
+        let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
+        if let Some(reason) = refusal(&status, self.kernel, &plan) {
+            return Err(fail(reason.to_string()));
+        }
+        self.register(child.pid(), "", 0)?;
+        self.place(child.pid(), &plan.files)
+    }
+
+    /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
+    pub(super) fn place(&mut self, pid: u32, files: &[FilePlan]) -> Result<(), TargetError> {
+        for plan in files {
+            let id = plan.file.id();
+            let known = if self.per_process {
+                self.probed.entry(pid).or_default().files.contains(&id)
+            } else {
+                self.files.contains_key(&id)
+            };
+            if known {
+                continue;
+            }
+            let sites: Vec<ProbeSite> = plan
+                .probes
+                .iter()
+                .map(|probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape })
+                .collect();
+            let links = self
+                .tracer
+                .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(pid))
+                .map_err(|source| TargetError::Attach { path: plan.file.path.display().to_string(), source })?;
+            if self.per_process {
+                let probed = self.probed.entry(pid).or_default();
+                probed.files.insert(id);
+                probed.plans.push(plan.clone());
+                probed.links.push(links);
+            } else if let Entry::Vacant(slot) = self.files.entry(id) {
+                slot.insert(links);
+            }
+        }
+        Ok(())
+    }
+
+    /// Probes in a forked child what is probed in its parent; `forked_ns` says since when it runs.
+    pub(super) fn place_in_child(&mut self, child: u32, record: u32, parent: u32, forked_ns: u64) {
+        if !self.per_process {
+            return;
+        }
+        let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
+        // A child that has exited already has no probes to place; its record says so by its gap.
+        let placed = self.place(child, &plans).is_ok();
+        let gap = monotonic_ns().saturating_sub(forked_ns);
+        if let Some(process) = self.builder.process_mut(record).filter(|_| placed) {
+            process.attach_gap_ns = Some(gap);
+        }
+    }
+
+    /// Looks at a traced process again: new mappings, and allocators that were not there before.
+    pub(super) fn look_again(&mut self, pid: u32, record: u32) {
+        let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
+        self.learn(record, &view, &plan);
+        // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
+        if !plan.files.is_empty() {
+            if let Err(error) = self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
+                match error {
+                    TargetError::Refused { pid, comm, reason } => {
+                        self.probed.remove(&pid);
+                        self.leave_out(pid, comm, reason);
+                    }
+                    // The process may be gone by now, which is no loss.
+                    error if Path::new(&format!("/proc/{pid}")).exists() => self.note(error.to_string()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+        match refusal(&view.status, self.kernel, plan) {
+            Some(reason) => Err(TargetError::Refused {
+                pid: view.identity.pid,
+                comm: view.comm.clone(),
+                reason: reason.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn leave_out(&mut self, pid: u32, comm: String, reason: String) {
+        let _ = self.tracer.maps.set_index(pid, process_index::EXCLUDED);
+        // Kernel threads are no processes that anyone asked for.
+        if !self.all || !reason.starts_with("it has no memory of its own") {
+            self.untraceable.insert(pid, Untraceable { pid, comm, reason });
+        }
+    }
+
+    /// The record of `pid`: there already, or new.
+    fn register(&mut self, pid: u32, comm: &str, break_at: u64) -> Result<u32, TargetError> {
+        if let Some(record) = self.tracer.maps.index_of(pid) {
+            return Ok(record);
+        }
+        let mut record = ProcessRecord {
+            tgid: pid,
+            state: process_state::RUNNING,
+            parent: NO_PROCESS,
+            started_ns: monotonic_ns(),
+            break_at,
+            ..ProcessRecord::default()
+        };
+        for (to, from) in record.comm.iter_mut().zip(comm.bytes().take(15)) {
+            *to = from;
+        }
+        let index = self.tracer.maps.register(record).map_err(|source| TargetError::Register { pid, source })?;
+        let index = index.ok_or(TargetError::TableFull)?;
+        self.builder.read_processes(&self.tracer.maps);
+        Ok(index)
+    }
+
+    /// Keeps what was seen of a process: its code, its name, its allocators.
+    pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
+        self.builder.set_image(record, &view.mappings, &view.objects);
+        self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);
+        if let Some(process) = self.builder.process_mut(record) {
+            for file in &plan.files {
+                if !process.allocators.contains(&file.allocator) {
+                    process.allocators.push(file.allocator.clone());
+                }
+            }
+        }
+    }
+
+    /// Lets go of the probes of a process that ended, without waiting for the kernel.
+    pub(super) fn let_go(&mut self, pid: u32) {
+        let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
+        self.detaching.retain(|thread| !thread.is_finished());
+        self.detaching.push(std::thread::spawn(move || drop(links)));
+    }
+}
+
+impl From<crate::process::procfs::ProcError> for TargetError {
+    fn from(source: crate::process::procfs::ProcError) -> Self {
+        Self::Discover { pid: 0, source: DiscoverError::from(source) }
+    }
+}
+
+/// Where the program break is, as far as the mappings tell; 0 if there is no heap yet.
+fn heap_end(mappings: &[Mapping]) -> u64 {
+    let heap = mappings.iter().rev().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
+    heap.map_or(0, |mapping| mapping.end)
+}

@@ -1,0 +1,162 @@
+//! Symbolizes real programs, built here with the system's compilers; absent compilers fail the test aloud.
+
+use super::*;
+use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+use std::fs;
+use std::process::Command;
+use tempfile::TempDir;
+
+const SOURCE: &str = "#include <stdlib.h>\n\
+static inline __attribute__((always_inline)) void *inner(size_t n) {\n\
+  return malloc(n);\n\
+}\n\
+__attribute__((noinline)) void *outer(size_t n) {\n\
+  void *block = inner(n);\n\
+  return ((char *)block) + 1;\n\
+}\n\
+int main(int argc, char **argv) { return outer(argc) == (void *)argv; }\n";
+
+fn run(program: &str, args: &[&str], dir: &Path) {
+    let status = Command::new(program).args(args).current_dir(dir).status().expect(program);
+    assert!(status.success(), "{program} {args:?}");
+}
+
+fn compiled(flags: &[&str]) -> TempDir {
+    let dir = TempDir::new().expect("directory");
+    fs::write(dir.path().join("prog.c"), SOURCE).expect("source");
+    let args: Vec<&str> =
+        ["-O2", "-Wl,--build-id", "-o", "prog", "prog.c"].iter().chain(flags).copied().collect();
+    run("gcc", &args, dir.path());
+    dir
+}
+
+/// File offset of the return address of `outer`'s only call, found without blazesym.
+fn return_offset(path: &Path) -> u64 {
+    let data = fs::read(path).expect("program");
+    let file = object::File::parse(&*data).expect("ELF");
+    let outer = file.symbols().find(|s| s.name() == Ok("outer")).expect("outer");
+    let segment = file
+        .segments()
+        .find(|s| (s.address()..s.address() + s.size()).contains(&outer.address()))
+        .expect("segment");
+    let start = outer.address() - segment.address() + segment.file_range().0;
+    let code = &data[start as usize..(start + outer.size()) as usize];
+    let call = code.iter().position(|&byte| byte == 0xe8).expect("call rel32");
+    start + call as u64 + 5
+}
+
+fn names(path: &Path, offset: u64) -> Vec<Symbol> {
+    let locations = [Location::InModule { module: ModuleId(0), offset }];
+    let modules = [Module { path: path.to_string_lossy().into_owned(), build_id: None }];
+    let sources = Sources { module: &|_| Some(path.into()), perf_map: &|_| None };
+    symbolize(&locations, &modules, &[], &sources).remove(0)
+}
+
+#[test]
+fn an_inlined_call_has_both_functions_innermost_first_with_their_lines() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let found = names(&path, return_offset(&path));
+    let short: Vec<_> = found
+        .iter()
+        .map(|s| {
+            (s.name.as_str(), s.file.as_deref().is_some_and(|f| f.ends_with("prog.c")), s.line, s.inlined)
+        })
+        .collect();
+    assert_eq!(short, [("inner", true, Some(3), true), ("outer", true, Some(6), false)]);
+}
+
+#[test]
+fn without_debug_information_the_symbol_table_names_the_function() {
+    let dir = compiled(&[]);
+    let path = dir.path().join("prog");
+    let found = names(&path, return_offset(&path));
+    assert_eq!(found, [Symbol { name: "outer".into(), file: None, line: None, inlined: false }]);
+}
+
+#[test]
+fn a_stripped_program_is_named_through_its_debug_link() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
+    run("objcopy", &["--strip-all", "--add-gnu-debuglink=prog.debug", "prog"], dir.path());
+    let found = names(&path, offset);
+    assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    fs::remove_file(dir.path().join("prog.debug")).expect("remove");
+    assert_eq!(names(&path, offset), [], "stripped, and no debug file");
+}
+
+#[test]
+fn a_debug_file_alone_gives_the_right_name_or_none() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
+    let found = names(&dir.path().join("prog.debug"), offset);
+    assert!(found.is_empty() || found.last().is_some_and(|s| s.name == "outer"), "{found:?}");
+    eprintln!("debug file alone: {found:?}");
+}
+
+#[test]
+fn a_module_is_used_only_if_its_build_id_is_the_recorded_one() {
+    let dir = compiled(&[]);
+    let path = dir.path().join("prog");
+    let id = blazesym::helper::read_elf_build_id(&path).expect("ELF").expect("build ID");
+    let module = |id: Option<Vec<u8>>| Module {
+        path: path.to_string_lossy().into_owned(),
+        build_id: id.map(crate::model::BuildId),
+    };
+    assert_eq!(locate_module(&module(Some(id.to_vec()))), Some(path.clone()));
+    assert_eq!(locate_module(&module(None)), Some(path.clone()));
+    let mut other = id.to_vec();
+    other[0] ^= 1;
+    assert_eq!(locate_module(&module(Some(other))), None);
+    assert_eq!(locate_module(&module(Some(vec![]))), None);
+}
+
+#[test]
+fn locations_without_a_file_stay_without_symbols_and_the_order_is_kept() {
+    let dir = compiled(&[]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    let map = dir.path().join("perf-1.map");
+    fs::write(&map, "7000 100 jitted\n").expect("map");
+    let locations = [
+        Location::Unmapped { process: ProcessId(0), address: 0x7001 },
+        Location::InModule { module: ModuleId(1), offset },
+        Location::Anonymous { process: ProcessId(0), address: 0x7100 },
+        Location::InModule { module: ModuleId(0), offset },
+        Location::InModule { module: ModuleId(9), offset },
+        Location::InModule { module: ModuleId(1), offset: 0 },
+        Location::Anonymous { process: ProcessId(0), address: 0x7000 },
+    ];
+    let module = |path: &str| Module { path: path.into(), build_id: None };
+    let sources =
+        Sources { module: &|id| (id == ModuleId(1)).then(|| path.clone()), perf_map: &|_| Some(map.clone()) };
+    let modules = [module("/gone"), module("prog")];
+    let found = symbolize(&locations, &modules, &[Process::default()], &sources);
+    let names: Vec<_> = found.iter().map(|list| list.first().map(|s| s.name.as_str())).collect();
+    assert_eq!(names, [None, Some("outer"), Some("jitted"), None, None, None, None]);
+}
+
+#[test]
+fn cpp_names_are_demangled() {
+    let dir = TempDir::new().expect("directory");
+    let source = "#include <cstdlib>\nnamespace pool { struct Arena { void *grow(unsigned long n); }; \
+                  __attribute__((noinline)) void *Arena::grow(unsigned long n) { return (char *)malloc(n) + 1; } }\n\
+                  int main(int c, char **) { pool::Arena a; return a.grow(c) == (void *)&a; }\n";
+    fs::write(dir.path().join("prog.cc"), source).expect("source");
+    run("g++", &["-O1", "-g", "-o", "prog", "prog.cc"], dir.path());
+    let path = dir.path().join("prog");
+    let data = fs::read(&path).expect("program");
+    let file = object::File::parse(&*data).expect("ELF");
+    let grow = file.symbols().find(|s| s.name() == Ok("_ZN4pool5Arena4growEm")).expect("grow");
+    let segment = file
+        .segments()
+        .find(|s| (s.address()..s.address() + s.size()).contains(&grow.address()))
+        .expect("segment");
+    let offset = grow.address() - segment.address() + segment.file_range().0 + 5;
+    let name = &names(&path, offset)[0].name;
+    assert!(name.starts_with("pool::Arena::grow(unsigned long"), "{name}");
+}

@@ -90,21 +90,21 @@ fn attach_perf(
     program.take_link(link).map_err(io::Error::other)
 }
 
-/// Takes many probes away at once: the kernel waits for a grace period each, and those overlap.
-pub fn detach_all(links: Vec<Links>) {
+impl Links {
+    /// Each link by itself.
+    pub(super) fn split(self) -> Vec<Box<dyn Send>> {
+        let multi = self.multi.into_iter().map(|fd| Box::new(fd) as Box<dyn Send>);
+        multi.chain(self.perf.into_iter().map(|link| Box::new(link) as Box<dyn Send>)).collect()
+    }
+}
+
+/// Drops all on many threads: the kernel waits for a grace period at each link, and those overlap.
+pub(super) fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
     const THREADS: usize = 64;
-    let mut single: Vec<Links> = links
-        .into_iter()
-        .flat_map(|Links { multi, perf }| {
-            let multi = multi.into_iter().map(|fd| Links { multi: vec![fd], perf: Vec::new() });
-            let perf = perf.into_iter().map(|link| Links { multi: Vec::new(), perf: vec![link] });
-            multi.chain(perf).collect::<Vec<_>>()
-        })
-        .collect();
-    let share = single.len().div_ceil(THREADS).max(1);
+    let share = links.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
-        while !single.is_empty() {
-            let part = single.split_off(single.len().saturating_sub(share));
+        while !links.is_empty() {
+            let part = links.split_off(links.len().saturating_sub(share));
             scope.spawn(move || drop(part));
         }
     });

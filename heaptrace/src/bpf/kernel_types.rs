@@ -18,7 +18,9 @@ impl KernelTypes {
     /// Reads them from the running kernel.
     pub fn read() -> Result<Self, LoadError> {
         let fail = |what: String| LoadError::KernelTypes { path: VMLINUX, what };
-        let btf = Btf::from_file(VMLINUX).map_err(|error| fail(error.to_string()))?;
+        // Whole: the file as a backend costs thousands of seeks.
+        let bytes = std::fs::read(VMLINUX).map_err(|error| fail(error.to_string()))?;
+        let btf = Btf::from_bytes(&bytes).map_err(|error| fail(error.to_string()))?;
         let member = |structure: &str, member: &str| {
             let types = btf.resolve_types_by_name(structure).map_err(|error| fail(error.to_string()))?;
             types

@@ -1,12 +1,12 @@
 //! Loading the BPF object with its settings, and what is kept alive while tracing.
 
 use super::{
-    attach::{Attacher, Links, ProbeSite},
+    attach::{Attacher, Links, ProbeSite, drop_at_once},
     features::Features,
     kernel_types::KernelTypes,
     maps::Maps,
     multi::MultiPrograms,
-    tracepoints,
+    tracepoints::{self, Attached},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -110,6 +110,7 @@ pub struct Options {
 pub struct Tracer {
     ebpf: Ebpf,
     attacher: Attacher,
+    tracepoints: Vec<Attached>,
     /// The maps that userspace reads.
     pub maps: Maps,
     /// What was found out about the kernel, for the report's notes.
@@ -160,9 +161,11 @@ impl Tracer {
             let program: &mut UProbe = tracepoints::program(&mut ebpf, name)?;
             program.load().map_err(|source| setup_error(name, source))?;
         }
-        tracepoints::attach_lifecycle(&mut ebpf)?;
+        let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
-            features.growth = tracepoints::attach_growth(&mut ebpf)?;
+            let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
+            features.growth = growth;
+            tracepoints.extend(attached);
         }
         let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
         let attacher = match multi {
@@ -174,12 +177,18 @@ impl Tracer {
             None => Attacher::PerfEvents,
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
-        Ok((Self { ebpf, attacher, maps, features }, events))
+        Ok((Self { ebpf, attacher, tracepoints, maps, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.
     pub fn attach(&mut self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Links> {
         self.attacher.attach(&mut self.ebpf, path, sites, pid)
+    }
+
+    /// Takes `links` and the tracepoints away, all at once; nothing is counted any more.
+    pub fn detach(&mut self, links: Vec<Links>) {
+        let tracepoints = std::mem::take(&mut self.tracepoints);
+        drop_at_once(links.into_iter().flat_map(Links::split).chain(tracepoints).collect());
     }
 }
 

@@ -10,7 +10,7 @@ mod multi;
 mod syscall;
 mod tracepoints;
 
-pub use attach::{Attacher, Links, ProbeSite, detach_all};
+pub use attach::{Attacher, Links, ProbeSite};
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};

@@ -17,14 +17,20 @@ where
     ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
 }
 
+/// A tracepoint that is attached until this is dropped, which waits for a grace period of the kernel.
+pub type Attached = Box<dyn Send>;
+
 /// fork, exec and exit of every process; the programs look at targets only.
-pub fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+pub fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<Vec<Attached>, LoadError> {
+    let mut attached: Vec<Attached> = Vec::new();
     for name in ["task_newtask", "sched_process_exec", "sched_process_exit"] {
         let program: &mut RawTracePoint = program(ebpf, name)?;
-        program.load().map_err(|source| setup_error(name, source))?;
-        program.attach(name).map_err(|source| setup_error(name, source))?;
+        let fail = |source| setup_error(name, source);
+        program.load().map_err(fail)?;
+        let link = program.attach(name).map_err(fail)?;
+        attached.push(Box::new(program.take_link(link).map_err(fail)?));
     }
-    Ok(())
+    Ok(attached)
 }
 
 /// Whether the growth tracepoints are in place, and if not, why.
@@ -39,20 +45,28 @@ pub enum Growth {
 
 /// brk, mmap, munmap and mremap. While they are attached, every system call of every process takes the
 /// kernel's slow path (entry/common.c, `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
-pub fn attach_growth(ebpf: &mut Ebpf) -> Result<Growth, LoadError> {
+pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Growth, Vec<Attached>), LoadError> {
+    let mut attached: Vec<Attached> = Vec::new();
     if let Err(why) = mount_tracefs() {
-        return Ok(Growth::Unavailable(why));
+        return Ok((Growth::Unavailable(why), attached));
     }
     for call in ["brk", "mmap", "munmap", "mremap"] {
         for name in [format!("sys_exit_{call}"), format!("sys_enter_{call}")] {
             let program: &mut TracePoint = program(ebpf, &name)?;
             program.load().map_err(|source| setup_error(&name, source))?;
-            if let Err(error) = program.attach("syscalls", &name) {
-                return Ok(Growth::Unavailable(format!("tracepoint syscalls:{name}: {error}")));
+            match program.attach("syscalls", &name) {
+                Ok(link) => {
+                    let link = program.take_link(link).map_err(|source| setup_error(&name, source))?;
+                    attached.push(Box::new(link));
+                }
+                Err(error) => {
+                    let why = format!("tracepoint syscalls:{name}: {error}");
+                    return Ok((Growth::Unavailable(why), Vec::new()));
+                }
             }
         }
     }
-    Ok(Growth::On)
+    Ok((Growth::On, attached))
 }
 
 /// Tracepoints are found by number, and tracefs is where the numbers are.

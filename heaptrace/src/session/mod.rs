@@ -5,7 +5,7 @@ mod events;
 mod probing;
 
 use crate::{
-    bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer, detach_all},
+    bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Coverage, Untraceable},
     probes::{
@@ -140,7 +140,7 @@ impl Session {
         let before = Instant::now();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
         let links: Vec<Links> = links.chain(self.files.drain().map(|(_, links)| links)).collect();
-        detach_all(links);
+        self.tracer.detach(links);
         for thread in self.detaching.drain(..) {
             // A panic there has left nothing that the report depends on.
             let _ = thread.join();

@@ -88,6 +88,27 @@ fn a_stripped_program_is_named_through_its_debug_link() {
 }
 
 #[test]
+fn a_stripped_program_is_named_through_its_build_id() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    let id = blazesym::helper::read_elf_build_id(&path).expect("ELF").expect("build ID");
+    let hex = crate::model::BuildId(id.to_vec()).to_string();
+    let debug = dir.path().join(".build-id").join(&hex[..2]);
+    fs::create_dir_all(&debug).expect("directory");
+    run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
+    // Under another name, only the build ID leads to it, whether there is a link or not.
+    run("objcopy", &["--strip-all", "--add-gnu-debuglink=prog.debug", "prog"], dir.path());
+    fs::rename(dir.path().join("prog.debug"), debug.join(format!("{}.debug", &hex[2..]))).expect("move");
+    let dirs = [dir.path().to_owned()];
+    let found = file_symbols(&path, &[offset], Some(&dirs));
+    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    run("objcopy", &["--remove-section=.gnu_debuglink", "prog"], dir.path());
+    let found = file_symbols(&path, &[offset], Some(&dirs));
+    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+}
+
+#[test]
 fn a_debug_file_alone_gives_the_right_name_or_none() {
     let dir = compiled(&["-g"]);
     let path = dir.path().join("prog");
@@ -95,7 +116,6 @@ fn a_debug_file_alone_gives_the_right_name_or_none() {
     run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
     let found = names(&dir.path().join("prog.debug"), offset);
     assert!(found.is_empty() || found.last().is_some_and(|s| s.name == "outer"), "{found:?}");
-    eprintln!("debug file alone: {found:?}");
 }
 
 #[test]

@@ -180,3 +180,38 @@ fn cpp_names_are_demangled() {
     let name = &names(&path, offset)[0].name;
     assert!(name.starts_with("pool::Arena::grow(unsigned long"), "{name}");
 }
+
+#[inline(always)]
+fn inlined_marker(values: &mut Vec<u64>) {
+    values.push(std::hint::black_box(7));
+}
+
+#[inline(never)]
+fn marker() -> usize {
+    let mut values = Vec::new();
+    inlined_marker(&mut values);
+    values.len()
+}
+
+#[test]
+fn rust_names_are_demangled_and_offsets_are_those_of_proc_maps() {
+    assert_eq!(marker(), 1);
+    let address = marker as fn() -> usize as usize as u64;
+    // proc_pid_maps(5): start-end permissions offset device inode path.
+    let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+    let (start, offset) = maps
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split_whitespace();
+            let (start, end) = fields.next()?.split_once('-')?;
+            let hex = |text| u64::from_str_radix(text, 16).ok();
+            let offset = hex(fields.nth(1)?)?;
+            (hex(start)?..hex(end)?).contains(&address).then_some((hex(start)?, offset))
+        })
+        .expect("mapping of the function");
+    let path = std::env::current_exe().expect("path");
+    let found = names(&path, address - start + offset + 1);
+    let last = found.last().expect("symbol");
+    assert_eq!((last.name.as_str(), last.inlined), ("heaptrace::symbolize::tests::marker", false));
+    assert!(last.file.as_deref().is_some_and(|file| file.ends_with("symbolize/tests.rs")), "{last:?}");
+}

@@ -85,16 +85,12 @@ fn symbolize_rest(profile: &mut Profile) {
 
 /// `4096`, `4k`, `1M`, `2G`: bytes.
 fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.trim_end_matches(['b', 'B']).strip_suffix(['k', 'K', 'm', 'M', 'g', 'G'])
-    {
-        Some(digits) => (digits, &text[digits.len()..=digits.len()]),
-        None => (text.trim_end_matches(['b', 'B']), ""),
-    };
-    let factor: u64 = match unit {
-        "k" | "K" => 1 << 10,
-        "m" | "M" => 1 << 20,
-        "g" | "G" => 1 << 30,
-        _ => 1,
+    let number = text.strip_suffix(['b', 'B']).unwrap_or(text);
+    let (digits, factor) = match number.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&number[..at], 1_u64 << 10),
+        Some((at, 'm' | 'M')) => (&number[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&number[..at], 1 << 30),
+        _ => (number, 1),
     };
     let number: u64 =
         digits.parse().map_err(|_| "expected a number of bytes, as in 4096, 4k or 1M".to_owned())?;
@@ -114,7 +110,7 @@ mod tests {
 
     #[test]
     fn nonsense_and_overflow_are_refused() {
-        for text in ["", "k", "1x", "-1", "1.5k", "99999999999999999999", "99999999999G"] {
+        for text in ["", "k", "B", "1BB", "1x", "1é", "-1", "1.5k", "99999999999999999999", "99999999999G"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

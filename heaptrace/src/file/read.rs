@@ -36,8 +36,8 @@ pub enum ReadError {
     NotFound,
     #[error("permission denied")]
     PermissionDenied,
-    #[error("{0}")]
-    Io(#[source] io::Error),
+    #[error(transparent)]
+    Io(io::Error),
     #[error("not a heaptrace record file: {0}")]
     NotHeaptrace(String),
     #[error("made by a newer heaptrace: file format {found}, while this version reads up to {VERSION}")]

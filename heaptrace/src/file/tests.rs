@@ -119,13 +119,19 @@ fn an_earlier_file_is_kept_as_old() {
 fn a_device_is_written_to_not_renamed_and_a_full_one_is_named_in_the_error() {
     let err = FileWriter::create(Path::new("/dev/full"), &start()).expect_err("full");
     assert!(Path::new("/dev/full").exists());
-    assert_eq!(err.to_string(), "write to /dev/full: No space left on device (os error 28)");
+    assert_eq!(
+        format!("{:#}", anyhow::Error::new(err)),
+        "write to /dev/full: No space left on device (os error 28)"
+    );
 }
 
 #[test]
 fn a_missing_directory_is_named_in_the_error() {
     let err = FileWriter::create(Path::new("/nonexistent/x.data"), &start()).expect_err("missing");
-    assert_eq!(err.to_string(), "create /nonexistent/x.data: No such file or directory (os error 2)");
+    assert_eq!(
+        format!("{:#}", anyhow::Error::new(err)),
+        "create /nonexistent/x.data: No such file or directory (os error 2)"
+    );
 }
 
 #[test]

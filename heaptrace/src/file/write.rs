@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 /// zstd's own default: blocks are small and written while the target runs.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Why a record file could not be written. Texts follow "failed to ".
+/// Why a record file could not be written. Texts follow "failed to "; the cause is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("create {path}: {source}")]
+    #[error("create {path}")]
     Create { path: PathBuf, source: io::Error },
-    #[error("rename the earlier {path} to {old}: {source}")]
+    #[error("rename the earlier {path} to {old}")]
     Rename { path: PathBuf, old: PathBuf, source: io::Error },
-    #[error("write to {path}: {source}")]
+    #[error("write to {path}")]
     Write { path: PathBuf, source: io::Error },
     #[error("write to {path}: a block of {length} bytes is more than the format holds ({MAX_CONTENT})")]
     TooLarge { path: PathBuf, length: usize },
-    #[error("write to {path}: {source}")]
+    #[error("write to {path}")]
     Encode { path: PathBuf, source: postcard::Error },
 }
 

@@ -10,14 +10,21 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    for (stack, bytes) in lines(profile, options) {
+    for (stack, bytes) in fold(profile, options).lines {
         writeln!(out, "{stack} {bytes}")?;
     }
     Ok(())
 }
 
-/// Stacks and their bytes, those below `min_bytes` and those of no bytes left out.
-pub(super) fn lines(profile: &Profile, options: &Options) -> BTreeMap<String, u64> {
+/// Stacks and their bytes, and what `min_bytes` hides of them.
+pub(super) struct Folded {
+    pub lines: BTreeMap<String, u64>,
+    pub hidden_stacks: u64,
+    pub hidden_bytes: u64,
+}
+
+/// Folds the chosen stacks; those of no bytes are left out.
+pub(super) fn fold(profile: &Profile, options: &Options) -> Folded {
     let selection = Selection::new(profile, options);
     let labels = Labels::new(profile);
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
@@ -33,8 +40,16 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> BTreeMap<String, u6
         let bytes = lines.entry(line).or_default();
         *bytes = bytes.saturating_add(entry.weight.bytes);
     }
-    lines.retain(|_, bytes| *bytes > 0 && *bytes >= options.min_bytes);
-    lines
+    let (mut hidden_stacks, mut hidden_bytes) = (0, 0_u64);
+    lines.retain(|_, bytes| {
+        let keep = *bytes >= options.min_bytes.max(1);
+        if !keep && *bytes > 0 {
+            hidden_stacks += 1;
+            hidden_bytes = hidden_bytes.saturating_add(*bytes);
+        }
+        keep
+    });
+    Folded { lines, hidden_stacks, hidden_bytes }
 }
 
 /// `name` without the character that separates frames. Blanks are fine: the number is after the last one.

@@ -77,18 +77,22 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
     }
     lines.extend(losses);
     lines.extend(stacks(profile));
-    let mut tell = |count: u64, text: &str| {
-        if count > 0 {
-            lines.push(format!("{} {text}", thousands(count)));
-        }
-    };
-    tell(
-        *unknown_frees,
-        "frees of unknown blocks: at least that many blocks were allocated before tracing began",
-    );
-    tell(*missed_returns, "calls whose return was not seen (longjmp, exception, killed thread); in no total");
-    tell(*unpaired_returns, "returns of calls that were under way when tracing began");
-    tell(*nested_calls, "calls made by allocation functions themselves, not counted again");
+    if *unknown_frees > 0 {
+        let frees = counted(*unknown_frees, "free of an unknown block", "frees of unknown blocks");
+        lines.push(format!("{frees}: at least that many were allocated before tracing began"));
+    }
+    if *missed_returns > 0 {
+        let calls = counted(*missed_returns, "call", "calls");
+        lines.push(format!("{calls} never seen to return (longjmp, exception, killed thread), in no total"));
+    }
+    if *unpaired_returns > 0 {
+        let returns = counted(*unpaired_returns, "return", "returns");
+        lines.push(format!("{returns} without a call, e.g. under way when tracing began"));
+    }
+    if *nested_calls > 0 {
+        let calls = counted(*nested_calls, "call", "calls");
+        lines.push(format!("{calls} nested in an allocation function, not counted again"));
+    }
     lines.extend(profile.processes.iter().flat_map(of_process));
     for process in untraceable {
         let (comm, reason) = (printable(&process.comm), printable(&process.reason));
@@ -126,7 +130,7 @@ fn of_process(process: &Process) -> Vec<String> {
     if process.missed_frees > 0 {
         let blocks = counted(process.missed_frees, "block", "blocks");
         lines.push(format!(
-            "{name}: {blocks} closed because their address was handed out again, their free unseen"
+            "{name}: {blocks} counted as freed, as the address was handed out again (no free was seen)"
         ));
     }
     if process.inherited_count > 0 || process.inherited_free_count > 0 {
@@ -143,7 +147,10 @@ fn of_process(process: &Process) -> Vec<String> {
         lines.push(format!("{name}: {blocks} ({bytes}) released by exec"));
     }
     if process.failed_count > 0 {
-        lines.push(format!("{name}: {} without memory", counted(process.failed_count, "call", "calls")));
+        lines.push(format!(
+            "{name}: {} (no memory was returned)",
+            counted(process.failed_count, "failed call", "failed calls")
+        ));
     }
     if let Some(gap) = process.attach_gap_ns {
         lines.push(format!(

@@ -27,6 +27,14 @@ struct Document<'a> {
     coverage: Coverage<'a>,
     processes: Vec<Process<'a>>,
     sites: Sites<'a>,
+    hidden: Hidden,
+}
+
+/// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
+#[derive(Default, Serialize)]
+struct Hidden {
+    sites: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -213,8 +221,17 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         .sites
         .iter()
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
-        .filter(|site| weigh(site).bytes >= options.min_bytes)
         .collect();
+    let mut hidden = Hidden::default();
+    sites.retain(|site| {
+        let bytes = weigh(site).bytes;
+        let keep = bytes >= options.min_bytes;
+        if !keep {
+            hidden.sites += 1;
+            hidden.bytes = hidden.bytes.saturating_add(bytes);
+        }
+        keep
+    });
     // Stable: equal ones stay in the order in which they were seen.
     sites.sort_by_key(|site| {
         let Weight { bytes, count, .. } = weigh(site);
@@ -235,6 +252,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         coverage: coverage(profile),
         processes: profile.processes.iter().filter(|p| chosen(p, options)).map(process).collect(),
         sites: Sites { profile, sites },
+        hidden,
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) struct Labels<'a> {
     expanded: Vec<LabelId>,
     ends: HashMap<StackEnd, LabelId>,
     no_stack: LabelId,
+    no_site: LabelId,
 }
 
 impl<'a> Labels<'a> {
@@ -82,7 +83,8 @@ impl<'a> Labels<'a> {
             .map(|end| (end, interner.intern(Label::pseudo(format!("[truncated: {}]", end.name())))))
             .collect();
         let no_stack = interner.intern(Label::pseudo("[no stack]".into()));
-        Self { profile, labels: interner.labels, locations, expanded, ends, no_stack }
+        let no_site = interner.intern(Label::pseudo("[site not kept]".into()));
+        Self { profile, labels: interner.labels, locations, expanded, ends, no_stack, no_site }
     }
 
     pub fn get(&self, id: LabelId) -> &Label {
@@ -90,7 +92,7 @@ impl<'a> Labels<'a> {
     }
 
     /// A stack's labels, innermost first, never none: a truncated stack ends in a label that says so, and
-    /// blocks without a stack have a label of their own.
+    /// blocks without a stack, or without even a site, have labels of their own.
     pub fn of_stack(&self, stack: Option<StackId>, into: &mut Vec<LabelId>) {
         into.clear();
         if let Some(Stack { frames, end }) = stack.and_then(|id| self.profile.stacks.get(id.index())) {
@@ -106,7 +108,7 @@ impl<'a> Labels<'a> {
             }
         }
         if into.is_empty() {
-            into.push(self.no_stack);
+            into.push(if stack.is_some() { self.no_stack } else { self.no_site });
         }
     }
 }

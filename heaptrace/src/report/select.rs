@@ -11,6 +11,8 @@ pub(super) struct Weight {
     pub count: u64,
     pub freed_bytes: u64,
     pub freed_count: u64,
+    /// Age of the oldest live block.
+    pub oldest_ns: Option<u64>,
 }
 
 impl Weight {
@@ -19,6 +21,7 @@ impl Weight {
         self.count = self.count.saturating_add(other.count);
         self.freed_bytes = self.freed_bytes.saturating_add(other.freed_bytes);
         self.freed_count = self.freed_count.saturating_add(other.freed_count);
+        self.oldest_ns = self.oldest_ns.max(other.oldest_ns);
     }
 
     /// Blocks of 0 bytes are blocks.
@@ -51,6 +54,7 @@ pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
             count: totals.alloc_count,
             freed_bytes: totals.free_bytes,
             freed_count: totals.free_count,
+            oldest_ns: None,
         },
     }
 }
@@ -69,7 +73,7 @@ impl Selection {
             if !chosen(process, options) {
                 continue;
             }
-            let weight = weight(&site.totals, options.view);
+            let weight = Weight { oldest_ns: site.oldest_age_ns, ..weight(&site.totals, options.view) };
             accounted[site.process.index()].add(weight);
             entries.push(Entry {
                 process: site.process,
@@ -87,6 +91,7 @@ impl Selection {
                     count: all.count.saturating_sub(known.count),
                     freed_bytes: all.freed_bytes.saturating_sub(known.freed_bytes),
                     freed_count: all.freed_count.saturating_sub(known.freed_count),
+                    oldest_ns: None,
                 };
                 let function = Function::Unknown;
                 entries.push(Entry { process: ProcessId(index), stack: None, function, weight });

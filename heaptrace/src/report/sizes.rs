@@ -14,7 +14,13 @@ const TOP_SITES: usize = 10;
 /// Characters of the longest bar.
 const BAR: u64 = 40;
 
-pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+/// `allocated` is how many blocks there are in all.
+pub(super) fn write(
+    profile: &Profile,
+    allocated: u64,
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut whole = SizeHistogram::default();
     let mut by_process = vec![SizeHistogram::default(); profile.processes.len()];
     let mut sites: Vec<&Site> = Vec::new();
@@ -26,6 +32,14 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
         }
     }
     histogram("All processes", &whole, out)?;
+    let without = allocated.saturating_sub(total(&whole));
+    if without > 0 {
+        writeln!(
+            out,
+            "# {} of a size that was not kept\n",
+            counted(without, "further block", "further blocks")
+        )?;
+    }
     let shown: Vec<_> =
         profile.processes.iter().zip(&by_process).filter(|(_, sizes)| total(sizes) > 0).collect();
     // One process alone would only repeat the whole.

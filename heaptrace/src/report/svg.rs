@@ -1,24 +1,30 @@
 //! The flame graph: inferno's, of the folded stacks.
 
+use super::number::{counted, thousands};
+use super::select::Selection;
 use super::{Options, View, folded, footer, text};
 use crate::model::Profile;
 use inferno::flamegraph;
 use std::io::{self, Write};
 
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let lines: Vec<String> = folded::lines(profile, options)
-        .into_iter()
-        .map(|(stack, bytes)| format!("{stack} {bytes}"))
-        .collect();
-    if lines.is_empty() {
-        return empty(profile, options, out);
+    let folded = folded::fold(profile, options);
+    let mut subtitle = footer::summary(profile);
+    if folded.hidden_stacks > 0 {
+        let stacks = counted(folded.hidden_stacks, "smaller stack", "smaller stacks");
+        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(folded.hidden_bytes));
     }
+    if folded.lines.is_empty() {
+        return empty(profile, options, subtitle, out);
+    }
+    let lines: Vec<String> =
+        folded.lines.into_iter().map(|(stack, bytes)| format!("{stack} {bytes}")).collect();
     let mut graph = flamegraph::Options::default();
     graph.title = match options.view {
         View::Live => "heaptrace: live heap bytes".into(),
         View::Alloc | View::Sizes => "heaptrace: allocated heap bytes".into(),
     };
-    graph.subtitle = Some(footer::summary(profile));
+    graph.subtitle = Some(subtitle);
     graph.count_name = "bytes".into();
     // A function has its colour in every graph, and the same recording gives the same file.
     graph.hash = true;
@@ -27,12 +33,11 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
 }
 
 /// inferno makes an error of an empty graph; here it is a graph that says why.
-fn empty(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines = text::why_empty(profile, options);
-    if options.min_bytes > 0 {
-        lines.push(format!("Stacks below {} bytes are left out.", options.min_bytes));
-    }
-    lines.push(footer::summary(profile));
+fn empty(profile: &Profile, options: &Options, subtitle: String, out: &mut dyn Write) -> io::Result<()> {
+    let nothing = Selection::new(profile, options).entries.is_empty();
+    let mut lines =
+        if nothing { text::why_empty(profile, options) } else { vec!["No stack to show.".into()] };
+    lines.push(subtitle);
     let height = 20 * lines.len() + 20;
     writeln!(out, r#"<?xml version="1.0" standalone="no"?>"#)?;
     writeln!(

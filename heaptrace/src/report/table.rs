@@ -1,7 +1,7 @@
 //! The rows of a text report, and their columns.
 
 use super::labels::{LabelId, Labels};
-use super::number::{base_name, percent, printable, thousands};
+use super::number::{base_name, percent, printable, seconds, thousands};
 use super::select::{Selection, Weight};
 use super::tree::{Forest, Root};
 use super::{By, Options, View};
@@ -9,6 +9,9 @@ use crate::model::{ModuleId, Process, ProcessId, Profile};
 use heaptrace_common::function::Function;
 use std::collections::HashMap;
 use std::io::{self, Write};
+
+/// Underlining stops here: C++ names can be thousands of characters long.
+const MAX_DOTS: usize = 60;
 
 /// What makes a row; what does not matter to a kind of row is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,7 +87,7 @@ pub(super) fn write(
     // "#" takes the place of the first blank, so that a script can drop everything but rows.
     let head = line(&mut titles.iter().map(|(title, _)| (*title).to_owned()));
     writeln!(out, "#{}", &head[1..])?;
-    let dots = line(&mut widths.iter().map(|width| ".".repeat(*width)));
+    let dots = line(&mut widths.iter().map(|width| ".".repeat((*width).min(MAX_DOTS))));
     writeln!(out, "#{}\n#", &dots[1..])?;
     for (row, cells) in rows {
         writeln!(out, "{}", line(&mut cells.into_iter()))?;
@@ -137,9 +140,10 @@ fn collect<'a>(
 /// Titles of the columns, and whether their cells are numbers.
 fn titles(options: &Options) -> Vec<(&'static str, bool)> {
     let mut titles = vec![("Percent", true), ("Bytes", true), ("Blocks", true)];
-    if options.view != View::Live {
-        titles.extend([("Freed bytes", true), ("Freed", true)]);
-    }
+    titles.extend(match options.view {
+        View::Live => vec![("Oldest", true)],
+        View::Alloc | View::Sizes => vec![("Freed bytes", true), ("Freed", true)],
+    });
     titles.extend(match options.by {
         By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
         By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
@@ -158,10 +162,11 @@ fn cells(
     options: &Options,
     labels: &Labels<'_>,
 ) -> Vec<String> {
-    let Weight { bytes, count, freed_bytes, freed_count } = row.weight;
+    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns } = row.weight;
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
-    if options.view != View::Live {
-        cells.extend([thousands(freed_bytes), thousands(freed_count)]);
+    match options.view {
+        View::Live => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
+        View::Alloc | View::Sizes => cells.extend([thousands(freed_bytes), thousands(freed_count)]),
     }
     let process = row.key.process.and_then(|id| profile.processes.get(id.index()));
     let module = row.key.module.and_then(|id| profile.modules.get(id.index()));

@@ -18,7 +18,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
             writeln!(out, "{line}")?;
         }
     } else if options.view == View::Sizes {
-        sizes::write(profile, options, out)?;
+        sizes::write(profile, selection.total.count, options, out)?;
     } else {
         let hidden = table::write(profile, &selection, options, out)?;
         if hidden.rows > 0 {
@@ -96,9 +96,9 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         let known = if pids.is_empty() { "no process".into() } else { pids.join(", ") };
         lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
     } else if allocated > 0 {
-        let blocks = counted(allocated, "block that was", "blocks that were");
+        let blocks = counted(allocated, "block", "blocks");
         lines.push(format!(
-            "Nothing is live: the {blocks} allocated are all freed or released (--view alloc shows them)."
+            "Nothing is live: {blocks} allocated, all freed or released (--view alloc shows them)."
         ));
     } else if profile.processes.is_empty() {
         lines.push("Nothing to show: no process was traced.".into());

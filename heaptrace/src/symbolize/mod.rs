@@ -12,9 +12,11 @@ mod tests;
 pub use locate::{locate_module, locate_perf_map};
 pub use perf_map::PerfMap;
 
+use locate::DebugFile;
+
 use crate::model::{Location, Module, ModuleId, Process, ProcessId, Symbol};
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +55,7 @@ pub fn symbolize(
     for (module, wanted) in in_modules {
         let Some(path) = (sources.module)(module) else { continue };
         let offsets: Vec<u64> = wanted.keys().copied().collect();
-        for (symbols, indices) in file_symbols(&path, &offsets).into_iter().zip(wanted.values()) {
+        for (symbols, indices) in file_symbols(&path, &offsets, None).into_iter().zip(wanted.values()) {
             for &index in indices {
                 found[index].clone_from(&symbols);
             }
@@ -78,24 +80,37 @@ fn call_of(return_address: u64) -> u64 {
 }
 
 /// Symbols at the return addresses `offsets` (file offsets) of the file at `path`; as long as `offsets`, or
-/// empty where the file could not be read at all.
-fn file_symbols(path: &Path, offsets: &[u64]) -> Vec<Vec<Symbol>> {
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
-    let calls: Vec<u64> = offsets.iter().map(|&offset| call_of(offset)).collect();
-    let ask = |debug_syms| {
+/// empty where the file could not be read at all. Separate debug files are looked for in `debug_dirs`, or where
+/// distributions put them.
+fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) -> Vec<Vec<Symbol>> {
+    let symbolizer = Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(debug_dirs).build();
+    let ask = |path: &Path, input: Input<&[u64]>| {
         let mut elf = Elf::new(path);
-        elf.debug_syms = debug_syms;
-        symbolizer.symbolize(&Source::Elf(elf), Input::FileOffset(&calls))
+        let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input);
+        // Damaged DWARF, or a debug file that cannot be read, should not cost the names that .symtab has.
+        let answers = answers.or_else(|_| {
+            elf.debug_syms = false;
+            symbolizer.symbolize(&Source::Elf(elf), input)
+        });
+        let answers = answers.unwrap_or_default();
+        answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect::<Vec<_>>()
     };
-    // Damaged DWARF, or a debug file that cannot be read, should not cost the names that .symtab has.
-    let Ok(answers) = ask(true).or_else(|_| ask(false)) else { return Vec::new() };
-    answers
-        .into_iter()
-        .map(|answer| match answer {
-            Symbolized::Sym(sym) => symbols_of(&sym),
-            Symbolized::Unknown(_) => Vec::new(),
-        })
-        .collect()
+    let calls: Vec<u64> = offsets.iter().map(|&offset| call_of(offset)).collect();
+    let mut found = Vec::new();
+    if let Some(debug) = DebugFile::of(path, debug_dirs) {
+        // Nothing is at u64::MAX, where offsets go that are in no segment.
+        let addresses: Vec<u64> = calls.iter().map(|&call| debug.address(call).unwrap_or(u64::MAX)).collect();
+        found = ask(&debug.path, Input::VirtOffset(&addresses));
+    }
+    if found.len() < offsets.len() || found.iter().any(Vec::is_empty) {
+        found.resize_with(offsets.len(), Vec::new);
+        for (symbols, other) in found.iter_mut().zip(ask(path, Input::FileOffset(&calls))) {
+            if symbols.is_empty() {
+                *symbols = other;
+            }
+        }
+    }
+    found
 }
 
 fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {

@@ -88,6 +88,27 @@ fn a_stripped_program_is_named_through_its_debug_link() {
 }
 
 #[test]
+fn a_stripped_program_is_named_through_its_build_id() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    let id = blazesym::helper::read_elf_build_id(&path).expect("ELF").expect("build ID");
+    let hex = crate::model::BuildId(id.to_vec()).to_string();
+    let debug = dir.path().join(".build-id").join(&hex[..2]);
+    fs::create_dir_all(&debug).expect("directory");
+    run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
+    // Under another name, only the build ID leads to it, whether there is a link or not.
+    run("objcopy", &["--strip-all", "--add-gnu-debuglink=prog.debug", "prog"], dir.path());
+    fs::rename(dir.path().join("prog.debug"), debug.join(format!("{}.debug", &hex[2..]))).expect("move");
+    let dirs = [dir.path().to_owned()];
+    let found = file_symbols(&path, &[offset], Some(&dirs));
+    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    run("objcopy", &["--remove-section=.gnu_debuglink", "prog"], dir.path());
+    let found = file_symbols(&path, &[offset], Some(&dirs));
+    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+}
+
+#[test]
 fn a_debug_file_alone_gives_the_right_name_or_none() {
     let dir = compiled(&["-g"]);
     let path = dir.path().join("prog");
@@ -95,7 +116,6 @@ fn a_debug_file_alone_gives_the_right_name_or_none() {
     run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
     let found = names(&dir.path().join("prog.debug"), offset);
     assert!(found.is_empty() || found.last().is_some_and(|s| s.name == "outer"), "{found:?}");
-    eprintln!("debug file alone: {found:?}");
 }
 
 #[test]
@@ -159,4 +179,39 @@ fn cpp_names_are_demangled() {
     let offset = grow.address() - segment.address() + segment.file_range().0 + 5;
     let name = &names(&path, offset)[0].name;
     assert!(name.starts_with("pool::Arena::grow(unsigned long"), "{name}");
+}
+
+#[inline(always)]
+fn inlined_marker(values: &mut Vec<u64>) {
+    values.push(std::hint::black_box(7));
+}
+
+#[inline(never)]
+fn marker() -> usize {
+    let mut values = Vec::new();
+    inlined_marker(&mut values);
+    values.len()
+}
+
+#[test]
+fn rust_names_are_demangled_and_offsets_are_those_of_proc_maps() {
+    assert_eq!(marker(), 1);
+    let address = marker as fn() -> usize as usize as u64;
+    // proc_pid_maps(5): start-end permissions offset device inode path.
+    let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+    let (start, offset) = maps
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split_whitespace();
+            let (start, end) = fields.next()?.split_once('-')?;
+            let hex = |text| u64::from_str_radix(text, 16).ok();
+            let offset = hex(fields.nth(1)?)?;
+            (hex(start)?..hex(end)?).contains(&address).then_some((hex(start)?, offset))
+        })
+        .expect("mapping of the function");
+    let path = std::env::current_exe().expect("path");
+    let found = names(&path, address - start + offset + 1);
+    let last = found.last().expect("symbol");
+    assert_eq!((last.name.as_str(), last.inlined), ("heaptrace::symbolize::tests::marker", false));
+    assert!(last.file.as_deref().is_some_and(|file| file.ends_with("symbolize/tests.rs")), "{last:?}");
 }

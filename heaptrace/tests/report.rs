@@ -1,0 +1,172 @@
+//! `heaptrace report` as a user runs it: exit codes, messages, outputs.
+
+use heaptrace::file::FileWriter;
+use heaptrace::model::*;
+use heaptrace_common::{function::Function, stack::StackEnd};
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A recording of `sites` sites whose only frame is in a file that is not there.
+fn record(path: &Path, sites: u32, finish: bool) {
+    let host = Host { kernel: "6.1.0".into(), arch: "x86_64".into() };
+    let start = Start { heaptrace: "0.1.0".into(), host, started_ns: 0, mode: Mode::Exact };
+    let mut chunk = Chunk {
+        duration_ns: 1_000_000_000,
+        processes: vec![Process { pid: 42, comm: "app".into(), ..Process::default() }],
+        modules: vec![Module { path: "/gone/libfoo.so".into(), build_id: Some(BuildId(vec![1, 2, 3])) }],
+        ..Chunk::default()
+    };
+    for n in 0..sites {
+        chunk.locations.push(Location::InModule { module: ModuleId(0), offset: 0x1000 + u64::from(n) });
+        chunk.frames.push(Frame { address: u64::from(n), location: LocationId(n) });
+        chunk.stacks.push(Stack { frames: vec![FrameId(n)], end: StackEnd::Complete });
+        let totals = Totals { alloc_bytes: 1_001 + u64::from(n), alloc_count: 1, ..Totals::default() };
+        chunk.processes[0].totals.add(&totals);
+        let (process, stack) = (ProcessId(0), StackId(n));
+        let sizes = SizeHistogram::default();
+        let site = Site { process, stack, function: Function::Malloc, totals, oldest_age_ns: None, sizes };
+        chunk.sites.push((SiteId(n), site));
+    }
+    let mut writer = FileWriter::create(path, &start).expect("create");
+    writer.append(&chunk).expect("append");
+    if finish {
+        writer.finish().expect("finish");
+    }
+}
+
+fn report(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_heaptrace"))
+        .arg("report")
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("run")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn heaptrace_data_is_reported_by_default_and_places_without_symbols_are_named_by_module() {
+    let dir = TempDir::new().expect("directory");
+    record(&dir.path().join("heaptrace.data"), 2, true);
+    let output = report(dir.path(), &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert!(text.contains("libfoo.so+0x1001") && text.contains("2,003 bytes"), "{text}");
+    assert!(!text.contains("did not finish"), "{text}");
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_reported_and_says_so() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    record(&path, 2, false);
+    let mut bytes = fs::read(&path).expect("read");
+    bytes.extend([2, 0, 0]);
+    fs::write(&path, bytes).expect("write");
+    let output = report(dir.path(), &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        text.contains("the recorder did not finish") && text.contains("the file ends inside it"),
+        "{text}"
+    );
+    let output = report(dir.path(), &["--format", "folded"]);
+    assert!(stderr(&output).contains("warning: the recorder did not finish"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_clear_line_and_exit_code_1() {
+    let dir = TempDir::new().expect("directory");
+    fs::write(dir.path().join("perf.data"), "PERFILE2").expect("write");
+    for (file, message) in [
+        ("none.data", "heaptrace: failed to read none.data: no such file\n"),
+        (
+            "perf.data",
+            "heaptrace: failed to read perf.data: not a heaptrace record file: it begins with \"PERFILE2\"\n",
+        ),
+        (".", "heaptrace: failed to read .: Is a directory (os error 21)\n"),
+    ] {
+        let output = report(dir.path(), &[file, "-o", "out"]);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), message));
+        assert!(!dir.path().join("out").exists(), "nothing is left behind");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let dir = TempDir::new().expect("directory");
+    for args in [&["--format", "pdf"][..], &["--min-bytes", "many"], &["--pid", "-1"]] {
+        assert_eq!(report(dir.path(), args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_found_before_the_recording_is_read() {
+    let dir = TempDir::new().expect("directory");
+    let output = report(dir.path(), &["none.data", "-o", "nowhere/out"]);
+    let message =
+        "heaptrace: failed to open nowhere/out for writing: No such file or directory (os error 2)\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), message));
+}
+
+#[test]
+fn the_recording_is_never_overwritten_by_its_report() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    record(&path, 1, true);
+    let before = fs::read(&path).expect("read");
+    let output = report(dir.path(), &["-o", "./heaptrace.data"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is the recording itself"), "{}", stderr(&output));
+    assert_eq!(fs::read(&path).expect("read"), before);
+}
+
+#[test]
+fn an_earlier_report_is_replaced_whole_and_kept_if_the_recording_is_bad() {
+    let dir = TempDir::new().expect("directory");
+    let out = dir.path().join("out.json");
+    fs::write(&out, "x".repeat(1 << 20)).expect("write");
+    assert_eq!(report(dir.path(), &["-o", "out.json", "--format", "json"]).status.code(), Some(1));
+    assert_eq!(fs::metadata(&out).expect("kept").len(), 1 << 20);
+    record(&dir.path().join("heaptrace.data"), 1, true);
+    assert_eq!(report(dir.path(), &["-o", "out.json", "--format", "json"]).status.code(), Some(0));
+    let document: serde_json::Value = serde_json::from_slice(&fs::read(&out).expect("read")).expect("JSON");
+    assert_eq!(document["sites"][0]["alloc_bytes"], 1_001);
+}
+
+#[test]
+fn a_full_disk_is_exit_code_1_and_named() {
+    let dir = TempDir::new().expect("directory");
+    record(&dir.path().join("heaptrace.data"), 1, true);
+    let output = report(dir.path(), &["-o", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("failed to write the report to /dev/full: No space left"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_failure() {
+    let dir = TempDir::new().expect("directory");
+    record(&dir.path().join("heaptrace.data"), 20_000, true);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_heaptrace"))
+        .args(["report", "--by", "site"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run");
+    let mut first = [0; 10];
+    child.stdout.take().expect("stdout").read_exact(&mut first).expect("read");
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}

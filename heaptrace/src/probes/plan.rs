@@ -121,8 +121,7 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
                 choice.refusals.extend(go_refusal(file, index == 0));
                 return Vec::new();
             }
-            let called = called_in(file, |symbol| winners.get(symbol) == Some(&index));
-            if called.is_empty() { Vec::new() } else { called }
+            called_in(file, |symbol| winners.get(symbol) == Some(&index))
         })
         .collect();
     let chosen_symbols: HashSet<&str> =
@@ -158,10 +157,19 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
         let allocates = of_family.clone().any(|f| f.known.shape.needs_return());
         allocates && of_family.any(|f| f.known.shape == Shape::Free0)
     };
+    // glibc's cfree is its free; beside a preloaded free, what still reaches it is no program's call.
+    let is_second_name_of_a_loser = |f: &FoundFunction| {
+        let same = |other: &&FoundFunction| {
+            other.address == f.address && allocators::family(&other.symbol) == allocators::family(&f.symbol)
+        };
+        let first =
+            functions.iter().filter(|other| other.exported).filter(same).min_by_key(|other| other.known.rank);
+        first.is_some_and(|first| !wins(&first.symbol))
+    };
     functions
         .iter()
         .filter(|f| match (f.exported, f.known.role) {
-            (true, Role::Base) => wins(&f.symbol),
+            (true, Role::Base) => wins(&f.symbol) && !is_second_name_of_a_loser(f),
             (true, Role::Operator) => has_base && wins(&f.symbol),
             (false, Role::Base) => !is_linker && complete(allocators::family(&f.symbol)),
             (false, Role::Operator) => has_base && !is_linker,

@@ -225,32 +225,42 @@ fn probes_of(
 /// the needed libraries breadth first, then what was loaded later, in the given order. `preloaded` holds file
 /// names or paths, as LD_PRELOAD does. Returns indexes into `files`.
 pub fn resolution_order(files: &[(&Path, &ElfFacts)], executable: usize, preloaded: &[&Path]) -> Vec<usize> {
-    let by_name = |name: &Path| {
-        files.iter().position(|(path, elf)| {
-            let file_name = path.file_name().map(Path::new);
-            let soname = elf.soname.as_deref().map(Path::new);
-            *path == name || soname == Some(name) || file_name == name.file_name().map(Path::new)
-        })
-    };
+    let preloaded = preloaded.iter().filter_map(|name| by_name(files, name));
+    let mut order = breadth_first(files, std::iter::once(executable).chain(preloaded));
+    let rest: Vec<usize> = (0..files.len()).filter(|index| !order.contains(index)).collect();
+    order.extend(rest);
+    order
+}
+
+/// `executable` and what it needs, breadth first.
+pub fn needed_from(files: &[(&Path, &ElfFacts)], executable: usize) -> Vec<usize> {
+    breadth_first(files, std::iter::once(executable))
+}
+
+fn breadth_first(files: &[(&Path, &ElfFacts)], first: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut order = Vec::with_capacity(files.len());
     let enqueue = |order: &mut Vec<usize>, index: usize| {
         if index < files.len() && !order.contains(&index) {
             order.push(index);
         }
     };
-    enqueue(&mut order, executable);
-    for name in preloaded {
-        by_name(name).into_iter().for_each(|index| enqueue(&mut order, index));
-    }
+    first.for_each(|index| enqueue(&mut order, index));
     let mut next = 0;
     while let Some(&index) = order.get(next) {
         next += 1;
         for name in &files[index].1.needed {
-            by_name(Path::new(name)).into_iter().for_each(|index| enqueue(&mut order, index));
+            by_name(files, Path::new(name)).into_iter().for_each(|index| enqueue(&mut order, index));
         }
     }
-    (0..files.len()).for_each(|index| enqueue(&mut order, index));
     order
+}
+
+fn by_name(files: &[(&Path, &ElfFacts)], name: &Path) -> Option<usize> {
+    files.iter().position(|(path, elf)| {
+        let file_name = path.file_name().map(Path::new);
+        let soname = elf.soname.as_deref().map(Path::new);
+        *path == name || soname == Some(name) || file_name == name.file_name().map(Path::new)
+    })
 }
 
 #[cfg(test)]

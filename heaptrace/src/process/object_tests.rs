@@ -15,7 +15,7 @@ fn library() -> TestElf<'static> {
         needed: vec!["libc.so.6", "liby.so"],
         build_id: Some(&[0xab, 0x12, 0xff, 0x00]),
         exported: vec![("malloc", RET), ("free", RET)],
-        hidden: vec![("helper", RET)],
+        hidden: vec![("inner", RET)],
         ..TestElf::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::plan::{self, Candidate, Plan};
 use super::symbols::FileSymbols;
-use crate::process::elf::ElfError;
+use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::procfs::{self, Identity, ProcError};
@@ -77,7 +77,7 @@ impl Discoverer {
         let mut found = self.look_into(pid, &view);
         let order = resolution_order(pid, &found.candidates);
         let candidates: Vec<Candidate> =
-            order.into_iter().map(|index| found.candidates[index].clone()).collect();
+            order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
         // What was read may have been several processes' if the PID changed hands meanwhile.
         if procfs::identity(pid)? != identity {
             return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());
@@ -90,19 +90,29 @@ impl Discoverer {
     }
 
     /// Plans the probes of a program that has not been started: `exe`, and the libraries that it will load, in
-    /// resolution order (see [`crate::process::ldso::libraries`]).
+    /// resolution order (see [`crate::process::ldso::libraries`]). Errors where `exe` cannot be read, or is no
+    /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
-        let mut candidates = Vec::with_capacity(libraries.len() + 1);
-        for path in std::iter::once(exe).chain(libraries.iter().map(PathBuf::as_path)) {
-            match self.candidate(Opened::at(path)?) {
+        let mut candidates = match self.candidate(Opened::at(exe)?) {
+            Ok(Some(candidate)) => vec![candidate],
+            Ok(None) => {
+                return Err(ObjectError::Elf { path: exe.to_owned(), source: ElfError::NotElf }.into());
+            }
+            Err(ObjectError::Elf { path, source }) => {
+                return Ok(Plan { wrong_machine: Some((path, source.to_string())), ..Plan::default() });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut refusals = Vec::new();
+        for library in libraries {
+            match Opened::at(library).and_then(|opened| self.candidate(opened)) {
                 Ok(candidate) => candidates.extend(candidate),
-                Err(ObjectError::Elf { path, source }) if path == exe => {
-                    return Ok(Plan { wrong_machine: Some((path, source.to_string())), ..Plan::default() });
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => refusals.push(describe(&error)),
             }
         }
-        Ok(plan::plan(&candidates))
+        let mut plan = plan::plan(&candidates);
+        plan.refusals.append(&mut refusals);
+        Ok(plan)
     }
 
     /// Forgets files that nothing else holds any more, and closes them.
@@ -134,7 +144,7 @@ impl Discoverer {
             match looked {
                 Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
                     let at = if is_exe { 0 } else { found.candidates.len() };
-                    found.candidates.insert(at, candidate);
+                    found.candidates.insert(at, Located { candidate, address: mapping.start });
                 }
                 Ok(_) => {}
                 Err(ObjectError::Elf { source, .. }) if is_exe => {
@@ -169,7 +179,7 @@ impl Discoverer {
 /// The files of a process, the executable first.
 #[derive(Default)]
 struct Found {
-    candidates: Vec<Candidate>,
+    candidates: Vec<Located>,
     refusals: Vec<String>,
     wrong_machine: Option<(PathBuf, String)>,
 }
@@ -187,11 +197,38 @@ fn exe_id(pid: u32) -> Option<FileId> {
     Some(FileId { dev: metadata.dev(), inode: metadata.ino() })
 }
 
-fn resolution_order(pid: u32, candidates: &[Candidate]) -> Vec<usize> {
-    let files: Vec<_> = candidates.iter().map(|c| (c.object.path.as_path(), &c.object.elf)).collect();
-    let preloaded = preloaded(pid);
-    let names = split_preload(&preloaded);
+/// A file, and where the process has mapped its code.
+struct Located {
+    candidate: Candidate,
+    address: u64,
+}
+
+fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
+    let files: Vec<_> =
+        located.iter().map(|l| (l.candidate.object.path.as_path(), &l.candidate.object.elf)).collect();
+    let said = preloaded(pid);
+    let mut names = split_preload(&said);
+    let addresses: Vec<u64> = located.iter().map(|l| l.address).collect();
+    let seen = seems_preloaded(&files, &addresses);
+    names.extend(seen.into_iter().map(|index| files[index].0));
     plan::resolution_order(&files, 0, &names)
+}
+
+/// Files that were mapped before all needed libraries though nothing needs them: preloaded, by a process that
+/// has written its title over its environment since. The kernel maps downwards, so the first lies highest.
+fn seems_preloaded(files: &[(&Path, &ElfFacts)], addresses: &[u64]) -> Vec<usize> {
+    let reachable = plan::needed_from(files, 0);
+    let is_loader = |index: &usize| {
+        files.first().is_some_and(|exe| exe.1.interpreter.as_deref() == Some(files[*index].0))
+            || files[*index].1.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-"))
+    };
+    let libraries = reachable.iter().skip(1).filter(|index| !is_loader(index));
+    let Some(highest) = libraries.map(|index| addresses[*index]).max() else { return Vec::new() };
+    let mut seen: Vec<usize> = (1..files.len())
+        .filter(|i| !reachable.contains(i) && !is_loader(i) && addresses[*i] > highest)
+        .collect();
+    seen.sort_by_key(|index| std::cmp::Reverse(addresses[*index]));
+    seen
 }
 
 /// What the process was told to preload: LD_PRELOAD, then its /etc/ld.so.preload, where readable.

@@ -3,6 +3,7 @@
 
 pub mod allocators;
 pub mod discover;
+pub mod forward;
 pub mod plan;
 pub mod refusal;
 pub mod site;

@@ -121,8 +121,7 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
                 choice.refusals.extend(go_refusal(file, index == 0));
                 return Vec::new();
             }
-            let called = called_in(file, |symbol| winners.get(symbol) == Some(&index));
-            if called.is_empty() { Vec::new() } else { called }
+            called_in(file, |symbol| winners.get(symbol) == Some(&index))
         })
         .collect();
     let chosen_symbols: HashSet<&str> =
@@ -158,10 +157,19 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
         let allocates = of_family.clone().any(|f| f.known.shape.needs_return());
         allocates && of_family.any(|f| f.known.shape == Shape::Free0)
     };
+    // glibc's cfree is its free; beside a preloaded free, what still reaches it is no program's call.
+    let is_second_name_of_a_loser = |f: &FoundFunction| {
+        let same = |other: &&FoundFunction| {
+            other.address == f.address && allocators::family(&other.symbol) == allocators::family(&f.symbol)
+        };
+        let first =
+            functions.iter().filter(|other| other.exported).filter(same).min_by_key(|other| other.known.rank);
+        first.is_some_and(|first| !wins(&first.symbol))
+    };
     functions
         .iter()
         .filter(|f| match (f.exported, f.known.role) {
-            (true, Role::Base) => wins(&f.symbol),
+            (true, Role::Base) => wins(&f.symbol) && !is_second_name_of_a_loser(f),
             (true, Role::Operator) => has_base && wins(&f.symbol),
             (false, Role::Base) => !is_linker && complete(allocators::family(&f.symbol)),
             (false, Role::Operator) => has_base && !is_linker,
@@ -217,32 +225,42 @@ fn probes_of(
 /// the needed libraries breadth first, then what was loaded later, in the given order. `preloaded` holds file
 /// names or paths, as LD_PRELOAD does. Returns indexes into `files`.
 pub fn resolution_order(files: &[(&Path, &ElfFacts)], executable: usize, preloaded: &[&Path]) -> Vec<usize> {
-    let by_name = |name: &Path| {
-        files.iter().position(|(path, elf)| {
-            let file_name = path.file_name().map(Path::new);
-            let soname = elf.soname.as_deref().map(Path::new);
-            *path == name || soname == Some(name) || file_name == name.file_name().map(Path::new)
-        })
-    };
+    let preloaded = preloaded.iter().filter_map(|name| by_name(files, name));
+    let mut order = breadth_first(files, std::iter::once(executable).chain(preloaded));
+    let rest: Vec<usize> = (0..files.len()).filter(|index| !order.contains(index)).collect();
+    order.extend(rest);
+    order
+}
+
+/// `executable` and what it needs, breadth first.
+pub fn needed_from(files: &[(&Path, &ElfFacts)], executable: usize) -> Vec<usize> {
+    breadth_first(files, std::iter::once(executable))
+}
+
+fn breadth_first(files: &[(&Path, &ElfFacts)], first: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut order = Vec::with_capacity(files.len());
     let enqueue = |order: &mut Vec<usize>, index: usize| {
         if index < files.len() && !order.contains(&index) {
             order.push(index);
         }
     };
-    enqueue(&mut order, executable);
-    for name in preloaded {
-        by_name(name).into_iter().for_each(|index| enqueue(&mut order, index));
-    }
+    first.for_each(|index| enqueue(&mut order, index));
     let mut next = 0;
     while let Some(&index) = order.get(next) {
         next += 1;
         for name in &files[index].1.needed {
-            by_name(Path::new(name)).into_iter().for_each(|index| enqueue(&mut order, index));
+            by_name(files, Path::new(name)).into_iter().for_each(|index| enqueue(&mut order, index));
         }
     }
-    (0..files.len()).for_each(|index| enqueue(&mut order, index));
     order
+}
+
+fn by_name(files: &[(&Path, &ElfFacts)], name: &Path) -> Option<usize> {
+    files.iter().position(|(path, elf)| {
+        let file_name = path.file_name().map(Path::new);
+        let soname = elf.soname.as_deref().map(Path::new);
+        *path == name || soname == Some(name) || file_name == name.file_name().map(Path::new)
+    })
 }
 
 #[cfg(test)]

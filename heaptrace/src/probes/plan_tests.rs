@@ -1,1 +1,171 @@
+use super::*;
+use crate::process::test_elf::TestElf;
 
+const PUSH: &[u8] = &[0x53, 0xc3];
+const ALLOCATOR: [(&str, &[u8]); 2] = [("malloc", PUSH), ("free", PUSH)];
+
+/// A file of a process, without the file.
+struct Mapped {
+    path: PathBuf,
+    elf: ElfFacts,
+    symbols: FileSymbols,
+}
+
+fn mapped(path: &str, elf: TestElf<'_>) -> Mapped {
+    let file = elf.build();
+    let elf = ElfFacts::parse(file.as_slice()).expect("an ELF file");
+    let symbols = FileSymbols::read(file.as_slice(), &elf).expect("symbols");
+    Mapped { path: path.into(), elf, symbols }
+}
+
+fn exporting(path: &str, names: &[&'static str]) -> Mapped {
+    mapped(path, TestElf { exported: names.iter().map(|name| (*name, PUSH)).collect(), ..TestElf::default() })
+}
+
+fn hiding(path: &str, names: &[&'static str]) -> Mapped {
+    mapped(path, TestElf { hidden: names.iter().map(|name| (*name, PUSH)).collect(), ..TestElf::default() })
+}
+
+fn chosen(files: &[Mapped]) -> Choice {
+    let described: Vec<_> =
+        files.iter().map(|Mapped { path, elf, symbols }| Described { path, elf, symbols }).collect();
+    choose(&described)
+}
+
+fn names(files: &[Mapped]) -> Vec<Vec<String>> {
+    let probes = chosen(files).probes;
+    probes.into_iter().map(|probes| probes.into_iter().map(|probe| probe.symbol).collect()).collect()
+}
+
+#[test]
+fn the_first_definer_wins_each_name_by_itself() {
+    let files = [
+        exporting("/bin/x", &["main"]),
+        exporting("/lib/preloaded.so", &["malloc", "free"]),
+        exporting("/lib/libc.so", &["malloc", "calloc", "free"]),
+    ];
+    assert_eq!(names(&files), [vec![], vec!["malloc", "free"], vec!["calloc"]]);
+}
+
+#[test]
+fn an_allocator_of_the_executable_wins() {
+    let files = [exporting("/bin/x", &["malloc", "free"]), exporting("/lib/libc.so", &["malloc", "free"])];
+    assert_eq!(names(&files), [vec!["malloc", "free"], vec![]]);
+}
+
+#[test]
+fn hidden_allocators_are_probed_beside_the_exported_one() {
+    let files =
+        [hiding("/bin/x", &["_rjem_malloc", "_rjem_free"]), exporting("/lib/libc.so", &["malloc", "free"])];
+    assert_eq!(names(&files), [vec!["_rjem_malloc", "_rjem_free"], vec!["malloc", "free"]]);
+}
+
+#[test]
+fn a_private_function_that_happens_to_be_called_free_is_not_probed() {
+    let files = [hiding("/lib/libregex.so", &["free"]), hiding("/lib/half.so", &["malloc", "je_free"])];
+    assert_eq!(names(&files), [vec![] as Vec<&str>, vec![]]);
+}
+
+#[test]
+fn the_dynamic_linkers_private_malloc_is_not_probed() {
+    let linker =
+        TestElf { soname: Some("ld-linux-x86-64.so.2"), hidden: ALLOCATOR.to_vec(), ..TestElf::default() };
+    assert_eq!(names(&[mapped("/lib64/ld-linux-x86-64.so.2", linker)]), [vec![] as Vec<&str>]);
+}
+
+#[test]
+fn operators_are_probed_only_beside_a_base_function_of_their_file() {
+    let operators = ["_Znwm", "_ZdlPv"];
+    let library = exporting("/lib/libstdc++.so", &operators);
+    let allocator = exporting("/lib/libjemalloc.so", &["malloc", "free", "_Znwm", "_ZdlPv"]);
+    assert_eq!(names(&[library]), [vec![] as Vec<&str>]);
+    assert_eq!(names(&[allocator]), [vec!["malloc", "free", "_Znwm", "_ZdlPv"]]);
+    // Linked before the allocator, the C++ library's operators are the ones that are called.
+    let files =
+        [exporting("/lib/libstdc++.so", &operators), exporting("/lib/a.so", &["malloc", "free", "_Znwm"])];
+    assert_eq!(names(&files), [vec![], vec!["malloc", "free"]]);
+}
+
+#[test]
+fn names_of_one_address_are_one_probe_under_the_plainest_name() {
+    let elf = TestElf {
+        exported: vec![("mi_free", PUSH)],
+        aliases: vec!["_ZdlPv", "free", "cfree"],
+        hidden: vec![("mi_malloc", PUSH)],
+        ..TestElf::default()
+    };
+    let allocator = exporting("/lib/libc.so", &["malloc"]);
+    assert_eq!(names(&[mapped("/lib/x.so", elf), allocator])[0], ["free"]);
+}
+
+#[test]
+fn a_second_name_of_a_function_that_lost_is_not_probed_but_a_vendors_own_name_is() {
+    let preloaded = exporting("/lib/preloaded.so", &["malloc", "free"]);
+    let libc = TestElf { exported: vec![("free", PUSH)], aliases: vec!["cfree"], ..TestElf::default() };
+    assert_eq!(names(&[preloaded, mapped("/lib/libc.so", libc)])[1], [] as [&str; 0]);
+    let libc = exporting("/lib/libc.so", &["malloc", "free"]);
+    let mimalloc = TestElf { exported: vec![("free", PUSH)], aliases: vec!["mi_free"], ..TestElf::default() };
+    assert_eq!(names(&[libc, mapped("/lib/libmimalloc.so", mimalloc)])[1], ["mi_free"]);
+}
+
+#[test]
+fn a_free_that_only_calls_a_probed_free_is_not_probed() {
+    let thunk: &[u8] = &[0xe9, 0x00, 0x00, 0x00, 0x00];
+    let elf =
+        TestElf { exported: vec![("malloc", PUSH), ("cfree", thunk), ("free", PUSH)], ..TestElf::default() };
+    assert_eq!(names(&[mapped("/lib/libc.so", elf)]), [vec!["malloc", "free"]]);
+}
+
+#[test]
+fn go_code_is_never_probed_and_the_reason_is_said() {
+    let go = TestElf { go: true, exported: ALLOCATOR.to_vec(), ..TestElf::default() };
+    let Choice { probes, refusals } = chosen(&[mapped("/bin/x", go), exporting("/lib/libc.so", &["calloc"])]);
+    assert_eq!(probes.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1]);
+    assert!(refusals[0].starts_with("/bin/x is a Go program"), "{refusals:?}");
+}
+
+#[test]
+fn code_that_cannot_be_probed_is_said_to_be() {
+    let elf =
+        TestElf { exported: vec![("malloc", &[0x66, 0x90, 0xf4]), ("free", PUSH)], ..TestElf::default() };
+    let Choice { probes, refusals } = chosen(&[mapped("/lib/libc.so", elf)]);
+    assert_eq!(probes[0].len(), 1);
+    assert_eq!(refusals, ["malloc in /lib/libc.so: the kernel refuses to probe this code"]);
+}
+
+#[test]
+fn a_probe_lies_at_its_site_and_tells_the_bpf_side_of_it() {
+    // test rdi, rdi; je +3; sub rsp, 8; push rbx; ret
+    let free: &[u8] = &[0x48, 0x85, 0xff, 0x74, 0x06, 0x48, 0x83, 0xec, 0x08, 0x53, 0xc3, 0xc3];
+    let elf = TestElf { exported: vec![("malloc", PUSH), ("free", free)], ..TestElf::default() };
+    let entry = elf.offset_of(1);
+    let probe = chosen(&[mapped("/lib/libc.so", elf)]).probes.remove(0).remove(1);
+    assert_eq!((probe.entry, probe.offset), (entry, entry + 9));
+    assert_eq!(probe.cookie(), Cookie::new(Function::Free, Shape::Free0, 8));
+}
+
+fn needing(path: &'static str, soname: Option<&'static str>, needed: &[&'static str]) -> Mapped {
+    mapped(path, TestElf { soname, needed: needed.to_vec(), ..TestElf::default() })
+}
+
+#[test]
+fn resolution_is_breadth_first_behind_what_was_preloaded() {
+    let files = [
+        needing("/lib/plugin.so", None, &[]),
+        needing("/lib/libc.so.6", Some("libc.so.6"), &["ld-linux-x86-64.so.2"]),
+        needing("/lib64/ld-linux-x86-64.so.2", Some("ld-linux-x86-64.so.2"), &[]),
+        needing("/lib/libdeep.so", None, &["libc.so.6"]),
+        needing("/lib/liba.so.1.2", Some("liba.so.1"), &["libdeep.so", "libc.so.6"]),
+        needing("/opt/pre.so", None, &["libc.so.6"]),
+        needing("/bin/x", None, &["liba.so.1", "libb.so"]),
+        needing("/lib/libb.so", None, &["libc.so.6"]),
+    ];
+    let listed: Vec<_> = files.iter().map(|file| (file.path.as_path(), &file.elf)).collect();
+    let order = |preloaded: &[&str]| {
+        let preloaded: Vec<_> = preloaded.iter().map(Path::new).collect();
+        resolution_order(&listed, 6, &preloaded)
+    };
+    assert_eq!(order(&["/opt/pre.so"]), [6, 5, 4, 7, 1, 3, 2, 0]);
+    assert_eq!(order(&["missing.so"]), [6, 4, 7, 3, 1, 2, 0, 5]);
+    assert_eq!(resolution_order(&[], 0, &[]), [] as [usize; 0]);
+}

@@ -39,7 +39,7 @@ impl KernelVersion {
         }
     }
 
-    /// Whether uretprobes keep the shadow stack in step (Linux 6.11, commit 488af8ea7131).
+    /// Whether uretprobes keep the shadow stack in step (Linux 6.11, commit 1713b63a07a2).
     pub fn uretprobe_knows_shadow_stacks(self) -> bool {
         self >= Self::new(6, 11, 0)
     }

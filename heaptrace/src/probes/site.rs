@@ -206,15 +206,20 @@ impl Walk {
     fn clobbers(&mut self, instruction: &Instruction) -> bool {
         let arguments = [Register::RDI, Register::RSI, Register::RDX];
         let arguments = &arguments[..usize::from(self.shape.arguments())];
-        let used = self.info.info(instruction).used_registers();
-        used.iter().any(|used| {
-            let register = used.register().full_register();
-            !matches!(
-                used.access(),
-                OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-            ) && (arguments.contains(&register) || CALLEE_SAVED.contains(&register))
-        })
+        writes(&mut self.info, instruction, arguments) || writes(&mut self.info, instruction, &CALLEE_SAVED)
     }
+}
+
+/// Whether `instruction` changes any of `registers`, or a part of one.
+pub(super) fn writes(
+    info: &mut InstructionInfoFactory,
+    instruction: &Instruction,
+    registers: &[Register],
+) -> bool {
+    info.info(instruction).used_registers().iter().any(|used| {
+        let reads_only = [OpAccess::None, OpAccess::Read, OpAccess::CondRead, OpAccess::NoMemAccess];
+        !reads_only.contains(&used.access()) && registers.contains(&used.register().full_register())
+    })
 }
 
 fn only_reads(instruction: &Instruction) -> bool {
@@ -226,7 +231,7 @@ fn is_immediate(instruction: &Instruction) -> bool {
 }
 
 /// `test rdi, rdi` or `cmp rdi, 0`.
-fn tests_rdi(instruction: &Instruction) -> bool {
+pub(super) fn tests_rdi(instruction: &Instruction) -> bool {
     if instruction.op0_register() != Register::RDI {
         return false;
     }

@@ -1,12 +1,10 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known};
+use super::forward::{self, Target};
 use super::site::{self, Site};
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
-use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register,
-};
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
@@ -50,7 +48,7 @@ pub struct FoundFunction {
     /// Whether other files can call it (`.dynsym`), or only its own (`.symtab`).
     pub exported: bool,
     pub site: Site,
-    /// For functions that free: what it passes its argument on to, whatever the argument.
+    /// For functions that free: what it passes its argument on to, on every path.
     pub forwards_to: Option<Forward>,
 }
 
@@ -228,15 +226,24 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         })
     }
 
+    /// What a freeing function hands its block on to, on every path.
     fn forward(&self, code: &[u8], address: u64, addresses: &HashSet<u64>) -> Option<Forward> {
-        let slot = match straight_line_target(code, address)? {
+        let targets = forward::targets(code, address)?;
+        let mut resolved = targets.into_iter().map(|target| self.resolve(target, addresses));
+        let first = resolved.next()??;
+        resolved.all(|other| other.as_ref() == Some(&first)).then_some(first)
+    }
+
+    fn resolve(&self, target: Target, addresses: &HashSet<u64>) -> Option<Forward> {
+        let slot = match target {
             Target::Code(target) if addresses.contains(&target) => return Some(Forward::Address(target)),
+            // Perhaps a stub of the procedure linkage table.
             Target::Code(target) => {
                 let (offset, room) = self.facts.code_offset(target)?;
                 let stub = self.data.read_bytes_at(offset, room.min(16)).ok()?;
-                match straight_line_target(stub, target)? {
-                    Target::Slot(slot) => slot,
-                    Target::Code(_) => return None,
+                match forward::targets(stub, target)?.as_slice() {
+                    [Target::Slot(slot)] => *slot,
+                    _ => return None,
                 }
             }
             Target::Slot(slot) => slot,
@@ -261,42 +268,6 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
 fn name_at(names: &[u8], offset: u32) -> Option<&[u8]> {
     let tail = names.get(usize::try_from(offset).ok()?..)?;
     Some(&tail[..tail.iter().position(|byte| *byte == 0)?])
-}
-
-enum Target {
-    Code(u64),
-    /// The pointer at this address.
-    Slot(u64),
-}
-
-/// Where code goes that calls or jumps without any condition, its first argument unchanged.
-fn straight_line_target(code: &[u8], address: u64) -> Option<Target> {
-    let mut info = InstructionInfoFactory::new();
-    for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE) {
-        match instruction.flow_control() {
-            FlowControl::Next if !changes_rdi(&mut info, &instruction) => {}
-            FlowControl::UnconditionalBranch | FlowControl::Call => {
-                return Some(Target::Code(instruction.near_branch_target()));
-            }
-            FlowControl::IndirectBranch | FlowControl::IndirectCall
-                if instruction.is_ip_rel_memory_operand() =>
-            {
-                return Some(Target::Slot(instruction.ip_rel_memory_address()));
-            }
-            _ => return None,
-        }
-    }
-    None
-}
-
-fn changes_rdi(info: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
-    info.info(instruction).used_registers().iter().any(|used| {
-        let writes = !matches!(
-            used.access(),
-            OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess
-        );
-        writes && used.register().full_register() == Register::RDI
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! For a command that is to be started: which program it is, and which libraries its loader will map.
 
-use super::elf::{ElfError, ElfFacts, Kind};
+use super::elf::{ElfFacts, Kind};
 use super::object::{Object, ObjectError, Opened};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -141,11 +141,6 @@ fn parse_list_line(line: &[u8]) -> Option<PathBuf> {
         None => line,
     };
     path.contains(&b'/').then(|| PathBuf::from(OsStr::from_bytes(path)))
-}
-
-/// Whether a file that cannot be looked into is simply not a program of this machine.
-pub fn is_foreign(error: &ObjectError) -> bool {
-    matches!(error, ObjectError::Elf { source: ElfError::ThirtyTwoBit | ElfError::OtherMachine(_), .. })
 }
 
 #[cfg(test)]

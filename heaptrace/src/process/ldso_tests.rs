@@ -1,1 +1,124 @@
+use super::*;
+use crate::process::test_elf::TestElf;
 
+fn script(directory: &Path, name: &str, contents: &[u8]) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, contents).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("permitted");
+    path
+}
+
+#[test]
+fn a_command_is_found_on_path_and_past_files_that_are_not_executable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (first, second) = (directory.path().join("1"), directory.path().join("2"));
+    std::fs::create_dir(&first).expect("created");
+    std::fs::create_dir(&second).expect("created");
+    std::fs::write(first.join("tool"), "").expect("written");
+    let tool = script(&second, "tool", b"\x7fELF");
+    let path = std::env::join_paths([&first, &second]).expect("a path");
+    assert_eq!(resolve_command(OsStr::new("tool"), Some(&path)).expect("found"), tool);
+    let missing = resolve_command(OsStr::new("no such tool"), Some(&path)).expect_err("not found");
+    assert_eq!(missing.to_string(), "no such tool: command not found on PATH");
+    let directory_named = resolve_command(first.as_os_str(), None).expect_err("a directory");
+    assert!(matches!(directory_named, CommandError::NotExecutable { .. }));
+}
+
+#[test]
+fn scripts_are_followed_to_their_interpreter() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let inner = script(directory.path(), "inner", b"#! /bin/sh -e\necho\n");
+    let outer = script(directory.path(), "outer", format!("#!{}\n", inner.display()).as_bytes());
+    assert_eq!(resolve_command(outer.as_os_str(), None).expect("found"), Path::new("/bin/sh"));
+}
+
+#[test]
+fn scripts_that_lead_in_a_circle_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("circle");
+    script(directory.path(), "circle", format!("#!{}\n", path.display()).as_bytes());
+    let refused = resolve_command(path.as_os_str(), None).expect_err("refused");
+    assert!(matches!(refused, CommandError::TooManyInterpreters { .. }), "{refused}");
+}
+
+#[test]
+fn a_script_without_its_interpreter_names_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = script(directory.path(), "broken", b"#!/no/such/interpreter\n");
+    let refused = resolve_command(path.as_os_str(), None).expect_err("refused");
+    assert_eq!(refused.to_string(), "/no/such/interpreter is not an executable file");
+}
+
+#[test]
+fn interpreter_lines_are_read_as_the_kernel_reads_them() {
+    let read = |line: &[u8]| parse_interpreter_line(line);
+    assert_eq!(read(b"#!/bin/sh"), Some("/bin/sh".into()));
+    assert_eq!(read(b"#! \t/usr/bin/env python3\n"), Some("/usr/bin/env".into()));
+    assert_eq!(read(b"#!\n"), None);
+    assert_eq!(read(b"\x7fELF"), None);
+}
+
+#[test]
+fn lists_of_both_loaders_are_read() {
+    let glibc = b"\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x y/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+    let expected = ["/lib/x y/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+    assert_eq!(parse_list(glibc), expected);
+    let musl = b"\t/lib/ld-musl-x86_64.so.1 (0x7f)\n\tlibz.so.1 => /lib/libz.so.1 (0x7f)\n";
+    assert_eq!(parse_list(musl), ["/lib/ld-musl-x86_64.so.1", "/lib/libz.so.1"].map(PathBuf::from));
+    assert_eq!(parse_list(b"\tstatically linked\n"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_static_program_loads_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let elf = TestElf { fixed_address: true, ..TestElf::default() }.build();
+    let path = script(directory.path(), "static", &elf);
+    assert_eq!(libraries(&path, &[]).expect("a list"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn the_libraries_of_this_program_are_what_it_maps() {
+    let exe = std::env::current_exe().expect("exe");
+    let env: Vec<_> = std::env::vars_os().collect();
+    let listed = libraries(&exe, &env).expect("a list");
+    let canonical: Vec<_> = listed.iter().map(|path| path.canonicalize().expect("exists")).collect();
+    let mapped = crate::process::procfs::read_maps(std::process::id()).expect("maps");
+    let mut files: Vec<_> = mapped
+        .iter()
+        .filter(|m| m.permissions.execute)
+        .filter_map(|m| m.file())
+        .map(Path::to_owned)
+        .collect();
+    files.retain(|path| *path != exe);
+    for file in files {
+        assert!(canonical.contains(&file), "{} is not in {canonical:?}", file.display());
+    }
+}
+
+#[test]
+fn preloaded_libraries_come_first() {
+    let exe = Path::new("/bin/true");
+    let without = libraries(exe, &[]).expect("a list");
+    let preload = without.last().cloned().expect("a loader");
+    assert_ne!(without.first(), Some(&preload));
+    let Some(other) =
+        ["/lib/x86_64-linux-gnu/libm.so.6", "/lib64/libm.so.6"].iter().find(|p| Path::new(p).exists())
+    else {
+        eprintln!("skipped: no libm here");
+        return;
+    };
+    let env = [(OsString::from("LD_PRELOAD"), OsString::from(other))];
+    assert_eq!(libraries(exe, &env).expect("a list").first(), Some(&PathBuf::from(other)));
+}
+
+#[test]
+fn a_program_whose_library_is_missing_cannot_be_loaded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let elf = TestElf { needed: vec!["libc.so.6"], ..TestElf::default() }.build();
+    let path = script(directory.path(), "homeless", &elf);
+    let refused = libraries(&path, &[]).expect_err("refused");
+    assert!(
+        refused.to_string().ends_with("cannot be loaded: it needs libraries, but names no loader"),
+        "{refused}"
+    );
+}

@@ -7,3 +7,5 @@ pub mod object;
 pub mod procfs;
 pub mod stat;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod test_elf;

@@ -5,7 +5,8 @@
 #![no_std]
 
 pub mod counter;
-
+pub mod event;
 pub mod function;
-
+pub mod record;
+pub mod settings;
 pub mod stack;

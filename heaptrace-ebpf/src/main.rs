@@ -1,21 +1,112 @@
-//! heaptrace's BPF programs: the entry points, a few lines each.
+//! heaptrace's BPF programs: the entry points. Each is a few lines; the logic is in the modules.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![expect(internal_features, reason = "the BPF target's core has no AtomicU64 with compare-and-swap")]
 
-use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+mod account;
+mod atomic;
+mod calls;
+mod growth;
+mod maps;
+mod pending;
+mod process;
+mod registers;
+mod site;
+mod stack;
 
+use aya_ebpf::{
+    macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext},
+};
+
+/// Entry of every traced function; the cookie says which.
 #[uprobe]
-pub fn placeholder(_ctx: ProbeContext) -> u32 {
+fn call_enter(ctx: ProbeContext) -> u32 {
+    calls::enter(&ctx);
     0
 }
 
-/// The licence the kernel checks before it lets a program call GPL-only helpers.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+/// Return of every traced function that gives memory.
+#[uretprobe]
+fn call_return(ctx: RetProbeContext) -> u32 {
+    calls::leave(&ctx);
+    0
+}
 
-/// Code that can panic does not pass the verifier; the compiler wants a handler all the same.
+#[raw_tracepoint(tracepoint = "task_newtask")]
+fn task_newtask(ctx: RawTracePointContext) -> i32 {
+    process::forked(ctx.arg::<u64>(0), ctx.arg::<u64>(1));
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    process::execed(ctx.arg::<u64>(1) as u32);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    process::thread_exited(ctx.arg::<u64>(0));
+    0
+}
+
+#[tracepoint]
+fn sys_enter_brk(_ctx: TracePointContext) -> u32 {
+    growth::enter(growth::BRK, 0, 0, 0);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_brk(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::BRK);
+    0
+}
+
+#[tracepoint]
+fn sys_enter_mmap(ctx: TracePointContext) -> u32 {
+    growth::enter_with_arguments(&ctx, growth::MMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_mmap(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::MMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_enter_munmap(ctx: TracePointContext) -> u32 {
+    growth::enter_with_arguments(&ctx, growth::MUNMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_munmap(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::MUNMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_enter_mremap(ctx: TracePointContext) -> u32 {
+    growth::enter_with_arguments(&ctx, growth::MREMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_mremap(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::MREMAP);
+    0
+}
+
+#[cfg(not(test))]
 #[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
+
+/// The kernel's helpers that are used here are for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -2,4 +2,7 @@
 //!
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
+pub mod bpf;
 pub mod model;
+pub mod probes;
+pub mod process;

@@ -7,7 +7,7 @@ mod sizes;
 
 pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, Stack, Symbol,
-    Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, Stack,
+    Symbol, Totals, Untraceable,
 };
 pub use sizes::SizeHistogram;

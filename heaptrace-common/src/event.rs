@@ -1,0 +1,38 @@
+//! Rare events that go through the ring buffer: never one per allocation.
+
+/// What happened.
+pub mod kind {
+    /// A traced process forked; `process` is the child's record, `other` the parent's.
+    pub const FORK: u32 = 1;
+    /// A traced process replaced its image; `process` is the new record, `other` the old one.
+    pub const EXEC: u32 = 2;
+    /// The last thread of a traced process exited.
+    pub const EXIT: u32 = 3;
+    /// An executable mapping appeared in a traced process.
+    pub const MAP_EXEC: u32 = 4;
+    /// System-wide: a process that is no target yet replaced its image.
+    pub const EXEC_ELSEWHERE: u32 = 5;
+}
+
+/// One event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// One of `kind`.
+    pub kind: u32,
+    pub tgid: u32,
+    /// Process record concerned.
+    pub process: u32,
+    /// Another record, by kind.
+    pub other: u32,
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Mapping: start and length in bytes.
+    pub address: u64,
+    pub length: u64,
+    /// FORK: the parent's tgid.
+    pub parent_tgid: u32,
+    pub _pad: u32,
+}
+
+const _: () = assert!(size_of::<Event>() == 48);

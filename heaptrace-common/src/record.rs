@@ -1,0 +1,220 @@
+//! Keys and values of the BPF maps.
+//!
+//! A *process record* stands for one process image: an exec ends one and begins another. Records are numbered
+//! in order of appearance and never reused, so a reused PID cannot inherit a dead process's blocks.
+
+/// Size classes of a site's histogram. Class 0 holds size 0, class k sizes in `[2^(k-1), 2^k)`, the last one
+/// (1 GiB and more) everything else. A power of two, so that the BPF side can mask an index.
+pub const SIZE_CLASSES: usize = 32;
+
+/// The size class of `size`.
+pub const fn size_class(size: u64) -> u32 {
+    // A binary search: BPF has no count-leading-zeros instruction.
+    let mut rest = size;
+    let mut bits = 0;
+    if rest >> 31 != 0 {
+        return SIZE_CLASSES as u32 - 1;
+    }
+    if rest >> 16 != 0 {
+        rest >>= 16;
+        bits += 16;
+    }
+    if rest >> 8 != 0 {
+        rest >>= 8;
+        bits += 8;
+    }
+    if rest >> 4 != 0 {
+        rest >>= 4;
+        bits += 4;
+    }
+    if rest >> 2 != 0 {
+        rest >>= 2;
+        bits += 2;
+    }
+    if rest >> 1 != 0 {
+        rest >>= 1;
+        bits += 1;
+    }
+    bits + rest as u32
+}
+
+/// `LIVE`'s key: one block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LiveKey {
+    pub address: u64,
+    /// Process record.
+    pub process: u32,
+    pub _pad: u32,
+}
+
+/// `LIVE`'s value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveBlock {
+    pub size: u64,
+    /// `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`; the coarse clock is not for uprobe programs).
+    pub time_ns: u64,
+    pub site: u32,
+    pub _pad: u32,
+}
+
+/// `SITE_INDEX`'s key: what makes a site.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SiteKey {
+    /// Hash of the frames and of why the walk ended.
+    pub stack_hash: u64,
+    pub process: u32,
+    pub function: u32,
+}
+
+/// An element of `SITES`: outstanding is allocated minus freed, never a counter of its own that could drift.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteRecord {
+    pub process: u32,
+    /// Index of the innermost frame in `FRAMES`.
+    pub frames_at: u32,
+    pub frames: u8,
+    /// `StackEnd`.
+    pub end: u8,
+    /// `Function`.
+    pub function: u8,
+    /// 1 once the fields above are valid. A slot that lost the race for its key stays 0.
+    pub ready: u8,
+    pub _pad: u32,
+    pub alloc_bytes: u64,
+    pub alloc_count: u64,
+    pub free_bytes: u64,
+    pub free_count: u64,
+    /// Allocations by size class.
+    pub sizes: [u64; SIZE_CLASSES],
+}
+
+/// `STACK_INDEX`'s value: where a stack's frames are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackPlace {
+    pub frames_at: u32,
+    pub _pad: u32,
+}
+
+/// How a process record stands.
+pub mod process_state {
+    /// The slot is being filled.
+    pub const EMPTY: u64 = 0;
+    pub const RUNNING: u64 = 1;
+    /// The process ended.
+    pub const EXITED: u64 = 2;
+    /// The image was replaced by an exec.
+    pub const REPLACED: u64 = 3;
+}
+
+/// Values of `PROCESS_INDEX` that are no record.
+pub mod process_index {
+    /// To be left out (ourselves, or refused).
+    pub const EXCLUDED: u32 = u32::MAX;
+    /// Not known to be a target.
+    pub const NONE: u32 = u32::MAX - 1;
+}
+
+/// No site: the table was full when the process appeared.
+pub const NO_SITE: u32 = u32::MAX;
+
+/// No record: for parents.
+pub const NO_PROCESS: u32 = u32::MAX;
+
+/// An element of `PROCESSES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessRecord {
+    /// One of `process_state`. 64 bits because BPF's smallest compare-and-swap without `alu32` is.
+    pub state: u64,
+    pub tgid: u32,
+    /// The record this one was forked from or, after an exec, that it replaced; else `NO_PROCESS`.
+    pub parent: u32,
+    /// 1 if `parent` is the same process before an exec.
+    pub after_exec: u32,
+    /// Site for blocks whose own site found no room; `NO_SITE` if there was none either.
+    pub overflow_site: u32,
+    /// 1 if forked while the parent was traced: its unknown frees are of inherited blocks.
+    pub inherits: u32,
+    pub _pad: u32,
+    /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
+    pub started_ns: u64,
+    pub ended_ns: u64,
+    pub live_bytes: u64,
+    pub live_count: u64,
+    pub peak_bytes: u64,
+    pub failed_count: u64,
+    pub unknown_frees: u64,
+    pub inherited_bytes: u64,
+    pub inherited_count: u64,
+    pub inherited_free_count: u64,
+    pub missed_frees: u64,
+    pub lost_bytes: u64,
+    pub lost_count: u64,
+    /// Last seen program break; 0 if none was seen yet.
+    pub break_at: u64,
+    /// Two's complement: net growth of the break.
+    pub brk_bytes: u64,
+    pub mmap_bytes: u64,
+    pub munmap_bytes: u64,
+    pub comm: [u8; 16],
+}
+
+/// An element of `PENDING`: the traced call that a thread is in. Written by that thread only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PendingCall {
+    /// Owner; 0 for a slot that is free. A thread keeps its slot until it exits.
+    pub tid: u64,
+    pub function: u8,
+    pub shape: u8,
+    /// 1 while a call is under way.
+    pub active: u8,
+    /// 1 if `old` was taken out of `LIVE` and has to be closed or put back.
+    pub has_old: u8,
+    pub process: u32,
+    /// Stack pointer at the function's entry: the address that holds the return address.
+    pub entry_sp: u64,
+    pub size: u64,
+    /// posix_memalign: where the result goes; realloc: the old block.
+    pub pointer: u64,
+    pub old: LiveBlock,
+}
+
+/// `CURSORS`' only element: how much of each append-only table is used. May run past the table's size.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursors {
+    pub sites: u64,
+    pub frames: u64,
+    pub processes: u64,
+    pub _pad: u64,
+}
+
+const _: () = {
+    assert!(size_of::<LiveKey>() == 16);
+    assert!(size_of::<LiveBlock>() == 24);
+    assert!(size_of::<SiteKey>() == 16);
+    assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
+    assert!(size_of::<StackPlace>() == 8);
+    assert!(size_of::<ProcessRecord>() == 24 + 18 * 8 + 16);
+    assert!(size_of::<PendingCall>() == 64);
+    assert!(size_of::<Cursors>() == 32);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_class_is_the_bit_length_up_to_the_last_class() {
+        for size in (0..4096).chain([u64::from(u32::MAX), 1 << 30, (1 << 30) - 1, 1 << 40, u64::MAX]) {
+            let bits = u64::BITS - size.leading_zeros();
+            assert_eq!(size_class(size), bits.min(SIZE_CLASSES as u32 - 1), "size {size}");
+        }
+    }
+}

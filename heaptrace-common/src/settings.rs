@@ -1,0 +1,50 @@
+//! What userspace tells the BPF programs once, before they are loaded (read-only data, so the verifier sees
+//! constants and drops the branches that are not taken).
+
+/// Which processes count.
+pub mod scope {
+    /// Those registered, and their children if followed.
+    pub const TARGETS: u32 = 0;
+    /// Every process that is not excluded.
+    pub const ALL: u32 = 1;
+}
+
+/// How stacks are walked.
+pub mod stack_mode {
+    pub const NONE: u32 = 0;
+    pub const FRAME_POINTERS: u32 = 1;
+}
+
+/// The settings; sizes are those of the maps of the same name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// One of `scope`.
+    pub scope: u32,
+    /// 1: children of targets become targets.
+    pub follow: u32,
+    /// One of `stack_mode`.
+    pub stack_mode: u32,
+    pub max_sites: u32,
+    pub max_frames: u32,
+    pub max_processes: u32,
+    /// Slots of `PENDING` minus one; the number of slots is a power of two.
+    pub pending_mask: u32,
+    /// Byte offsets from the kernel's BTF: `task_struct.tgid`, `task_struct.signal`, `signal_struct.live`.
+    pub task_tgid: u32,
+    pub task_signal: u32,
+    pub signal_live: u32,
+    /// Page size of the machine, for pvalloc and mappings.
+    pub page_size: u32,
+    pub _pad: u32,
+}
+
+impl Settings {
+    /// The bytes, as the BPF object's read-only data wants them.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: `repr(C)`, only u32 fields, so there is no padding and every byte is initialised.
+        unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
+    }
+}
+
+const _: () = assert!(size_of::<Settings>() == 48);

@@ -1,0 +1,129 @@
+//! Blocks in and out: the live map, the site's counters and the process's totals.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::bpf_ktime_get_ns,
+};
+use heaptrace_common::{
+    counter::Counter,
+    record::{LiveBlock, LiveKey, NO_SITE, ProcessRecord, SIZE_CLASSES, size_class},
+};
+
+use crate::{
+    atomic,
+    maps::{LIVE, SITES, count},
+};
+
+const EEXIST: i32 = -17;
+
+#[inline(always)]
+fn key(process: u32, address: u64) -> LiveKey {
+    LiveKey { address, process, _pad: 0 }
+}
+
+/// A block came to life. Called at the allocation's return, before anyone else can know its address.
+#[inline(always)]
+pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
+    if site == NO_SITE {
+        lost(record, size);
+        return;
+    }
+    let block = LiveBlock { size, time_ns: unsafe { bpf_ktime_get_ns() }, site, _pad: 0 };
+    let key = key(process, address);
+    match LIVE.insert(&key, &block, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(EEXIST) => {
+            // The address was handed out again: the free of the block before was never seen.
+            if let Some(old) = unsafe { LIVE.get(&key) }.copied() {
+                close(record, &old);
+            }
+            unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
+            let _ = LIVE.insert(&key, &block, u64::from(BPF_ANY));
+        }
+        Err(_) => {
+            count(Counter::LiveMapFull);
+            lost(record, size);
+            return;
+        }
+    }
+    unsafe {
+        let live = atomic::add(&raw mut (*record).live_bytes, size).wrapping_add(size);
+        atomic::add(&raw mut (*record).live_count, 1);
+        atomic::raise(&raw mut (*record).peak_bytes, live);
+    }
+    if let Some(site) = SITES.get_ptr_mut(site) {
+        unsafe {
+            atomic::add(&raw mut (*site).alloc_bytes, size);
+            atomic::add(&raw mut (*site).alloc_count, 1);
+            let class = masked_class(size_class(size));
+            atomic::add((&raw mut (*site).sizes).cast::<u64>().add(class), 1);
+        }
+    }
+}
+
+/// Masks an index behind a barrier: LLVM proves the mask redundant and drops it, and verifiers before about 6.5
+/// then lose the range.
+#[inline(always)]
+fn masked_class(class: u32) -> usize {
+    let mut index = u64::from(class);
+    // SAFETY: register arithmetic only.
+    unsafe {
+        core::arch::asm!("{0} &= {1}", inout(reg) index, const SIZE_CLASSES - 1, options(pure, nomem, nostack))
+    };
+    index as usize
+}
+
+#[inline(always)]
+fn lost(record: *mut ProcessRecord, size: u64) {
+    unsafe {
+        atomic::add(&raw mut (*record).lost_bytes, size);
+        atomic::add(&raw mut (*record).lost_count, 1);
+    }
+}
+
+/// Takes a block out of the live map; its counters still say allocated until `close`.
+#[inline(always)]
+pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
+    let key = key(process, address);
+    let block = unsafe { LIVE.get(&key) }.copied()?;
+    // Of two threads that free the same block, only one removes it.
+    LIVE.remove(&key).ok()?;
+    Some(block)
+}
+
+/// Puts a taken block back, unchanged.
+#[inline(always)]
+pub fn put_back(process: u32, record: *mut ProcessRecord, address: u64, block: &LiveBlock) {
+    if LIVE.insert(&key(process, address), block, u64::from(BPF_NOEXIST)).is_err() {
+        count(Counter::LiveMapFull);
+        close(record, block);
+        lost(record, block.size);
+    }
+}
+
+/// Books a taken block as freed.
+#[inline(always)]
+pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
+    unsafe {
+        atomic::sub(&raw mut (*record).live_bytes, block.size);
+        atomic::sub(&raw mut (*record).live_count, 1);
+    }
+    if let Some(site) = SITES.get_ptr_mut(block.site) {
+        unsafe {
+            atomic::add(&raw mut (*site).free_bytes, block.size);
+            atomic::add(&raw mut (*site).free_count, 1);
+        }
+    }
+}
+
+/// A free of a block that is not live: from before tracing, or from the parent at fork.
+#[inline(always)]
+pub fn unknown_free(record: *mut ProcessRecord) {
+    unsafe {
+        if (*record).inherits != 0 {
+            atomic::add(&raw mut (*record).inherited_free_count, 1);
+        } else {
+            atomic::add(&raw mut (*record).unknown_frees, 1);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! brk, mmap, munmap and mremap: per-process totals, and word of new executable mappings.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TracePointContext};
+use heaptrace_common::{
+    counter::Counter,
+    event::{Event, kind},
+    record::NO_PROCESS,
+};
+
+use crate::{
+    atomic,
+    maps::{SYSCALLS, count, send, setting},
+    process,
+};
+
+pub const BRK: u32 = 1;
+pub const MMAP: u32 = 2;
+pub const MUNMAP: u32 = 3;
+pub const MREMAP: u32 = 4;
+
+/// include/uapi/asm-generic/mman-common.h
+const PROT_EXEC: u64 = 4;
+
+/// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
+/// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
+const ARGUMENTS: usize = 16;
+
+/// A system call under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Arguments {
+    call: u32,
+    process: u32,
+    /// mmap: address, length, protection. munmap: address, length. mremap: address, old length, new length.
+    first: u64,
+    second: u64,
+    third: u64,
+}
+
+#[inline(always)]
+fn argument(ctx: &TracePointContext, n: usize) -> u64 {
+    unsafe { ctx.read_at(ARGUMENTS + 8 * n) }.unwrap_or(0)
+}
+
+#[inline(always)]
+pub fn enter_with_arguments(ctx: &TracePointContext, call: u32) {
+    enter(call, argument(ctx, 0), argument(ctx, 1), argument(ctx, 2));
+}
+
+#[inline(always)]
+pub fn enter(call: u32, first: u64, second: u64, third: u64) {
+    let (tgid, tid) = process::current();
+    let Some(process) = process::find(tgid) else { return };
+    if SYSCALLS.insert(&tid, &Arguments { call, process, first, second, third }, 0).is_err() {
+        count(Counter::PendingFull);
+    }
+}
+
+#[inline(always)]
+fn pages(length: u64) -> u64 {
+    let page = u64::from(setting!(page_size));
+    length.wrapping_add(page - 1) & !(page - 1)
+}
+
+#[inline(always)]
+pub fn leave(ctx: &TracePointContext, call: u32) {
+    let (tgid, tid) = process::current();
+    let Some(arguments) = (unsafe { SYSCALLS.get(&tid) }).copied() else { return };
+    let _ = SYSCALLS.remove(&tid);
+    if arguments.call != call {
+        return;
+    }
+    let result = argument(ctx, 0);
+    // -4095..-1 are errors (include/linux/err.h).
+    if result > u64::MAX - 4095 {
+        return;
+    }
+    let Some(record) = process::record(arguments.process) else { return };
+    unsafe {
+        match call {
+            BRK => {
+                let before = atomic::swap(&raw mut (*record).break_at, result);
+                if before != 0 {
+                    atomic::add(&raw mut (*record).brk_bytes, result.wrapping_sub(before));
+                }
+            }
+            MMAP => {
+                atomic::add(&raw mut (*record).mmap_bytes, pages(arguments.second));
+                if arguments.third & PROT_EXEC != 0 {
+                    send(Event {
+                        kind: kind::MAP_EXEC,
+                        tgid,
+                        process: arguments.process,
+                        other: NO_PROCESS,
+                        time_ns: bpf_ktime_get_ns(),
+                        address: result,
+                        length: pages(arguments.second),
+                        parent_tgid: 0,
+                        _pad: 0,
+                    });
+                }
+            }
+            MUNMAP => {
+                atomic::add(&raw mut (*record).munmap_bytes, pages(arguments.second));
+            }
+            _ => {
+                let (old, new) = (pages(arguments.second), pages(arguments.third));
+                if new > old {
+                    atomic::add(&raw mut (*record).mmap_bytes, new - old);
+                } else {
+                    atomic::add(&raw mut (*record).munmap_bytes, old - new);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Every map, sized and explained. Sizes given here are defaults; userspace sets them at load by its flags.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use heaptrace_common::{
+    counter::Counter,
+    event::Event,
+    record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    settings::Settings,
+};
+
+use crate::stack::Scratch;
+
+/// Blocks that are outstanding.
+#[map]
+pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 20, 0);
+
+/// (stack, process, function) -> index into `SITES`.
+#[map]
+pub static SITE_INDEX: HashMap<SiteKey, u32> = HashMap::with_max_entries(1 << 16, 0);
+
+/// The sites' counters. An array, so that a free finds its site by index, and userspace reads it by mmap.
+#[map]
+pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
+
+/// Stack hash -> its frames; shared by the processes of one address layout (fork) and by functions.
+#[map]
+pub static STACK_INDEX: HashMap<u64, StackPlace> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Frames of all stacks, one after the other, each stack written once.
+#[map]
+pub static FRAMES: Array<u64> = Array::with_max_entries(1 << 21, BPF_F_MMAPABLE);
+
+/// tgid -> process record, or one of `process_index`.
+#[map]
+pub static PROCESS_INDEX: HashMap<u32, u32> = HashMap::with_max_entries(1 << 15, 0);
+
+/// (tgid << 32 | record), direct-mapped by the tgid's low 16 bits: spares the hot path a hash lookup.
+#[map]
+pub static PROCESS_CACHE: Array<u64> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
+
+/// Per-process totals.
+#[map]
+pub static PROCESSES: Array<ProcessRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// The call that each thread is in. An array with four places a thread: in-place writes cost a tenth of a hash
+/// map's insert and delete.
+#[map]
+pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
+
+/// How much of the append-only tables is used.
+#[map]
+pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
+#[map]
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// System calls under way, by thread.
+#[map]
+pub static SYSCALLS: HashMap<u32, crate::growth::Arguments> = HashMap::with_max_entries(1 << 14, 0);
+
+/// Rare events to userspace.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Losses and anomalies by reason.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT as u32, 0);
+
+/// Set by userspace before load.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings {
+    scope: 0,
+    follow: 0,
+    stack_mode: 0,
+    max_sites: 0,
+    max_frames: 0,
+    max_processes: 0,
+    pending_mask: 0,
+    task_tgid: 0,
+    task_signal: 0,
+    signal_live: 0,
+    page_size: 0,
+    _pad: 0,
+};
+
+/// One setting, read so that the compiler cannot take the zeros above for the truth.
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: a static that is valid for reads.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings()).$field) }
+    };
+}
+pub(crate) use setting;
+
+#[inline(always)]
+pub fn settings() -> *const Settings {
+    &raw const SETTINGS
+}
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // Atomic: a program can be preempted by another on the same CPU.
+        unsafe { crate::atomic::add(value, 1) };
+    }
+}
+
+/// Sends an event, or counts that there was no room.
+#[inline(always)]
+pub fn send(event: Event) {
+    if EVENTS.output::<Event>(&event, 0).is_err() {
+        count(Counter::RingFull);
+    }
+}

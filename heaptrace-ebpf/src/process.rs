@@ -1,0 +1,211 @@
+//! Which process a hit belongs to, and the life of process records.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+};
+use heaptrace_common::{
+    counter::Counter,
+    event::{Event, kind},
+    record::{NO_PROCESS, NO_SITE, ProcessRecord, process_index, process_state},
+    settings::scope,
+};
+
+use crate::{
+    atomic,
+    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, count, send, setting},
+    pending, site,
+};
+
+/// include/uapi/linux/sched.h
+const CLONE_THREAD: u64 = 0x10000;
+
+#[inline(always)]
+pub fn current() -> (u32, u32) {
+    let both = bpf_get_current_pid_tgid();
+    ((both >> 32) as u32, both as u32)
+}
+
+#[inline(always)]
+pub fn record(index: u32) -> Option<*mut ProcessRecord> {
+    PROCESSES.get_ptr_mut(index)
+}
+
+#[inline(always)]
+fn remember(tgid: u32, index: u32) {
+    if let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) {
+        unsafe { core::ptr::write_volatile(cell, u64::from(tgid) << 32 | u64::from(index)) };
+    }
+}
+
+/// What is known of `tgid`, `process_index::NONE` included.
+#[inline(always)]
+fn look_up(tgid: u32) -> u32 {
+    if let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) {
+        let value = unsafe { core::ptr::read_volatile(cell) };
+        if (value >> 32) as u32 == tgid {
+            return value as u32;
+        }
+    }
+    let index = unsafe { PROCESS_INDEX.get(&tgid) }.copied().unwrap_or(process_index::NONE);
+    remember(tgid, index);
+    index
+}
+
+/// The record of the traced process `tgid`, which is the current one; registers it where all count.
+#[inline(always)]
+pub fn find(tgid: u32) -> Option<u32> {
+    let index = look_up(tgid);
+    if index < process_index::NONE {
+        return Some(index);
+    }
+    if index == process_index::NONE && setting!(scope) == scope::ALL {
+        return register(tgid);
+    }
+    None
+}
+
+#[inline(never)]
+fn register(tgid: u32) -> Option<u32> {
+    let index = make(tgid, NO_PROCESS, 0, 0)?;
+    let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
+    remember(tgid, index);
+    Some(index)
+}
+
+/// A new record; its comm is the current task's.
+#[inline(always)]
+fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
+    let cursors = CURSORS.get_ptr_mut(0)?;
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) } >= u64::from(setting!(max_processes))
+    {
+        count(Counter::ProcessTableFull);
+        return None;
+    }
+    let index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
+    let Some(made) = record(index) else {
+        count(Counter::ProcessTableFull);
+        return None;
+    };
+    unsafe {
+        (*made).tgid = tgid;
+        (*made).parent = parent;
+        (*made).after_exec = after_exec;
+        (*made).inherits = inherits;
+        (*made).started_ns = bpf_ktime_get_ns();
+        (*made).overflow_site = site::make_overflow(index);
+        if (*made).overflow_site == NO_SITE {
+            count(Counter::SiteTableFull);
+        }
+        if let Ok(comm) = bpf_get_current_comm() {
+            (*made).comm = comm;
+        }
+        core::ptr::write_volatile(&raw mut (*made).state, process_state::RUNNING);
+    }
+    Some(index)
+}
+
+#[inline(always)]
+unsafe fn read_kernel<T>(at: u64) -> Option<T> {
+    unsafe { bpf_probe_read_kernel(at as *const T) }.ok()
+}
+
+/// A task was made: `task` is its `task_struct`, the current task its parent.
+#[inline(always)]
+pub fn forked(task: u64, clone_flags: u64) {
+    if clone_flags & CLONE_THREAD != 0 {
+        return;
+    }
+    let tgid_at = task + u64::from(setting!(task_tgid));
+    let Some(child) = (unsafe { read_kernel::<u32>(tgid_at) }) else { return };
+    let (tgid, _) = current();
+    let parent = look_up(tgid);
+    if parent >= process_index::NONE || setting!(follow) == 0 {
+        // The child's PID may have been another's before.
+        remember(child, process_index::NONE);
+        return;
+    }
+    let Some(index) = make(child, parent, 0, 1) else { return };
+    if let (Some(child), Some(parent)) = (record(index), record(parent)) {
+        unsafe {
+            (*child).inherited_bytes = (*parent).live_bytes;
+            (*child).inherited_count = (*parent).live_count;
+            (*child).break_at = (*parent).break_at;
+        }
+    }
+    let _ = PROCESS_INDEX.insert(&child, &index, 0);
+    remember(child, index);
+    tell(kind::FORK, child, index, parent, tgid);
+}
+
+/// The current process replaced its image; its other threads are gone. `old_tid` is the id that the calling
+/// thread had before it became the leader.
+#[inline(always)]
+pub fn execed(old_tid: u32) {
+    pending::release(old_tid);
+    let (tgid, _) = current();
+    let old = look_up(tgid);
+    if old == process_index::EXCLUDED {
+        return;
+    }
+    if old == process_index::NONE {
+        if setting!(scope) == scope::ALL {
+            tell(kind::EXEC_ELSEWHERE, tgid, NO_PROCESS, NO_PROCESS, 0);
+        }
+        return;
+    }
+    end(old, process_state::REPLACED);
+    match make(tgid, old, 1, 0) {
+        Some(index) => {
+            let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
+            remember(tgid, index);
+            tell(kind::EXEC, tgid, index, old, 0);
+        }
+        None => {
+            let _ = PROCESS_INDEX.insert(&tgid, &process_index::EXCLUDED, 0);
+            remember(tgid, process_index::EXCLUDED);
+        }
+    }
+}
+
+/// The current thread, `task`, exits.
+#[inline(always)]
+pub fn thread_exited(task: u64) {
+    let (tgid, tid) = current();
+    pending::release(tid);
+    // The leader may be gone long before the last thread: do_exit (kernel/exit.c) counts `signal->live` down
+    // before this tracepoint.
+    let (signal_at, live_at) = (u64::from(setting!(task_signal)), u64::from(setting!(signal_live)));
+    let Some(signal) = (unsafe { read_kernel::<u64>(task + signal_at) }) else { return };
+    let Some(live) = (unsafe { read_kernel::<i32>(signal + live_at) }) else { return };
+    if live != 0 {
+        return;
+    }
+    let index = look_up(tgid);
+    remember(tgid, process_index::NONE);
+    if index == process_index::NONE {
+        return;
+    }
+    let _ = PROCESS_INDEX.remove(&tgid);
+    // Two last threads can both see 0: only one of them ends the record.
+    if index < process_index::NONE && end(index, process_state::EXITED) {
+        tell(kind::EXIT, tgid, index, NO_PROCESS, 0);
+    }
+}
+
+#[inline(always)]
+fn end(index: u32, state: u64) -> bool {
+    let Some(record) = record(index) else { return false };
+    unsafe {
+        if !atomic::replace(&raw mut (*record).state, process_state::RUNNING, state) {
+            return false;
+        }
+        (*record).ended_ns = bpf_ktime_get_ns();
+    }
+    true
+}
+
+#[inline(always)]
+fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, _pad: 0 });
+}

@@ -1,0 +1,109 @@
+//! Finding or making the site of an allocation.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use heaptrace_common::{
+    counter::Counter,
+    function::Function,
+    record::{NO_SITE, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    stack::{MAX_FRAMES, StackEnd},
+};
+
+use crate::{
+    atomic,
+    maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
+    registers::Registers,
+    stack::{self, Scratch},
+};
+
+/// The site of a call that returns to `registers`; the process's overflow site if the stack found no room.
+#[inline(always)]
+pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registers: Registers) -> u32 {
+    let overflow = unsafe { (*record).overflow_site };
+    let Some(scratch) = stack::claim() else {
+        count(Counter::ScratchBusy);
+        return overflow;
+    };
+    unsafe { stack::walk(scratch, registers) };
+    let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
+    let site = match unsafe { SITE_INDEX.get(&key) } {
+        Some(site) => *site,
+        None => make(&key, scratch).unwrap_or_else(|| {
+            count(Counter::SiteTableFull);
+            overflow
+        }),
+    };
+    unsafe { stack::release(scratch) };
+    site
+}
+
+/// A site of its own for blocks of `process` whose stack finds no room.
+#[inline(always)]
+pub fn make_overflow(process: u32) -> u32 {
+    let Some((index, site)) = take_slot() else { return NO_SITE };
+    unsafe {
+        (*site).process = process;
+        (*site).frames = 0;
+        (*site).end = StackEnd::NotWalked as u8;
+        (*site).function = Function::Unknown as u8;
+        core::ptr::write_volatile(&raw mut (*site).ready, 1);
+    }
+    index
+}
+
+#[inline(always)]
+fn take_slot() -> Option<(u32, *mut SiteRecord)> {
+    let cursors = CURSORS.get_ptr_mut(0)?;
+    // Looked at first, so that a full table's cursor does not run away.
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) } >= u64::from(setting!(max_sites)) {
+        return None;
+    }
+    let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) } as u32;
+    Some((index, SITES.get_ptr_mut(index)?))
+}
+
+#[inline(always)]
+fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
+    let frames_at = keep_frames(scratch)?;
+    let (index, site) = take_slot()?;
+    unsafe {
+        (*site).process = key.process;
+        (*site).frames_at = frames_at;
+        (*site).frames = (*scratch).frames as u8;
+        (*site).end = (*scratch).end as u8;
+        (*site).function = key.function as u8;
+    }
+    if SITE_INDEX.insert(key, &index, BPF_NOEXIST as u64).is_err() {
+        // Another thread made it first (our slot stays unused), or the index is full.
+        return unsafe { SITE_INDEX.get(key) }.copied();
+    }
+    unsafe { core::ptr::write_volatile(&raw mut (*site).ready, 1) };
+    Some(index)
+}
+
+/// Stores the frames, unless a stack with this hash is there already. `None` if there is no room.
+#[inline(always)]
+fn keep_frames(scratch: *const Scratch) -> Option<u32> {
+    let hash = unsafe { (*scratch).hash };
+    if let Some(place) = unsafe { STACK_INDEX.get(&hash) } {
+        return Some(place.frames_at);
+    }
+    let frames = unsafe { (*scratch).frames };
+    let cursors = CURSORS.get_ptr_mut(0)?;
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) } >= u64::from(setting!(max_frames)) {
+        return None;
+    }
+    let frames_at = unsafe { atomic::add(&raw mut (*cursors).frames, u64::from(frames)) } as u32;
+    let mut n: u32 = 0;
+    while n < MAX_FRAMES as u32 {
+        if n >= frames {
+            break;
+        }
+        let slot = FRAMES.get_ptr_mut(frames_at.wrapping_add(n))?;
+        unsafe { *slot = *(*scratch).addresses.as_ptr().add(n as usize) };
+        n += 1;
+    }
+    let place = StackPlace { frames_at, _pad: 0 };
+    // A failure only costs a second copy of the frames.
+    let _ = STACK_INDEX.insert(&hash, &place, BPF_NOEXIST as u64);
+    Some(frames_at)
+}

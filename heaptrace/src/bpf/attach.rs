@@ -1,0 +1,111 @@
+//! Placing probes and taking them away, whichever way the kernel offers.
+
+use super::multi::MultiPrograms;
+use aya::{
+    Ebpf,
+    programs::{
+        UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use heaptrace_common::function::{Cookie, Shape};
+use std::{io, os::fd::OwnedFd, path::Path, thread};
+
+/// One probe: a file offset and what the cookie says of it. The shape tells whether its return is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeSite {
+    pub offset: u64,
+    pub cookie: Cookie,
+    pub shape: Shape,
+}
+
+/// How probes are placed.
+pub enum Attacher {
+    /// One link for all functions of a file (kernel 6.6, with a filter by process: 6.10 or a backport).
+    Multi(MultiPrograms),
+    /// A perf event for each function; letting go takes about 110 ms each.
+    PerfEvents,
+}
+
+/// Probes that are in place; dropping it takes them away, which waits for the kernel's grace periods.
+#[must_use]
+pub struct Links {
+    multi: Vec<OwnedFd>,
+    perf: Vec<UProbeLink>,
+}
+
+impl Attacher {
+    /// Places all `sites` of the file at `path`, in one process or in all that map it. Returns come first: an
+    /// entry without its return would look like a call that never ended.
+    pub fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        path: &Path,
+        sites: &[ProbeSite],
+        pid: Option<u32>,
+    ) -> io::Result<Links> {
+        let mut links = Links { multi: Vec::new(), perf: Vec::new() };
+        for returns in [true, false] {
+            let wanted: Vec<(u64, u64)> = sites
+                .iter()
+                .filter(|site| !returns || site.shape.needs_return())
+                .map(|site| (site.offset, site.cookie.to_bits()))
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            match self {
+                Self::Multi(programs) => links.multi.push(programs.attach(path, &wanted, pid, returns)?),
+                Self::PerfEvents => {
+                    let name = if returns { "call_return" } else { "call_enter" };
+                    for (offset, cookie) in wanted {
+                        links.perf.push(attach_perf(ebpf, name, path, offset, cookie, pid)?);
+                    }
+                }
+            }
+        }
+        Ok(links)
+    }
+}
+
+fn attach_perf(
+    ebpf: &mut Ebpf,
+    program: &str,
+    path: &Path,
+    offset: u64,
+    cookie: u64,
+    pid: Option<u32>,
+) -> io::Result<UProbeLink> {
+    let program: &mut UProbe = ebpf
+        .program_mut(program)
+        .ok_or_else(|| io::Error::other(format!("no program {program}")))?
+        .try_into()
+        .map_err(io::Error::other)?;
+    let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
+    let scope = match pid {
+        Some(pid) => UProbeScope::OneProcess(pid.try_into().map_err(io::Error::other)?),
+        None => UProbeScope::AllProcesses,
+    };
+    let link = program.attach(point, path, scope).map_err(io::Error::other)?;
+    program.take_link(link).map_err(io::Error::other)
+}
+
+/// Takes many probes away at once: the kernel waits for a grace period each, and those overlap.
+pub fn detach_all(links: Vec<Links>) {
+    const THREADS: usize = 64;
+    let mut single: Vec<Links> = links
+        .into_iter()
+        .flat_map(|Links { multi, perf }| {
+            let multi = multi.into_iter().map(|fd| Links { multi: vec![fd], perf: Vec::new() });
+            let perf = perf.into_iter().map(|link| Links { multi: Vec::new(), perf: vec![link] });
+            multi.chain(perf).collect::<Vec<_>>()
+        })
+        .collect();
+    let share = single.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        while !single.is_empty() {
+            let part = single.split_off(single.len().saturating_sub(share));
+            scope.spawn(move || drop(part));
+        }
+    });
+}

@@ -1,0 +1,93 @@
+//! What the running kernel can do, found by trying, not by its version.
+
+use super::{
+    attach::{Attacher, ProbeSite},
+    maps::Maps,
+    tracepoints::Growth,
+};
+use aya::Ebpf;
+use heaptrace_common::{
+    function::{Cookie, Function, Shape},
+    record::{ProcessRecord, process_state},
+};
+use std::{fs, hint::black_box, path::Path, process, thread};
+
+/// The findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Uprobe multi links (6.6).
+    pub multi_links: bool,
+    /// Their filter by process covers all threads (6.10, and fixed stables).
+    pub multi_filter: bool,
+    pub growth: Growth,
+}
+
+impl Features {
+    /// Sentences for the report about what had to be done otherwise.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.multi_links {
+            notes.push(
+                "this kernel has no uprobe multi links: perf-event probes are used, which cost more and take \
+                 about 0.1 s each to remove"
+                    .to_owned(),
+            );
+        } else if !self.multi_filter {
+            notes.push(
+                "this kernel's uprobe multi links filter by thread: perf-event probes are used, which cost \
+                 more and take about 0.1 s each to remove"
+                    .to_owned(),
+            );
+        }
+        match &self.growth {
+            Growth::Off => notes.push("brk and mmap were not traced (--no-growth)".to_owned()),
+            Growth::On => {}
+            Growth::Unavailable(why) => notes.push(format!("brk and mmap were not traced: {why}")),
+        }
+        notes
+    }
+
+    /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit
+    /// was seen: until 6.10 the filter compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
+    pub fn check_multi_filter(&self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
+        let Some((path, offset)) = own_function() else { return false };
+        let record = ProcessRecord {
+            tgid: process::id(),
+            state: process_state::RUNNING,
+            parent: heaptrace_common::record::NO_PROCESS,
+            ..ProcessRecord::default()
+        };
+        let Ok(Some(index)) = maps.register(record) else { return false };
+        let site = ProbeSite { offset, cookie: Cookie::new(Function::Free, Shape::Free0, 0), shape: Shape::Free0 };
+        let seen = match attacher.attach(ebpf, Path::new(&path), &[site], Some(process::id())) {
+            Ok(links) => {
+                let called = thread::spawn(|| probed_function(1)).join();
+                drop(links);
+                called.is_ok() && maps.process(index).is_some_and(|record| record.unknown_frees == 1)
+            }
+            Err(_) => false,
+        };
+        // The record stays behind; the drain leaves out our own process.
+        let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::EXCLUDED);
+        seen && excluded.is_ok()
+    }
+}
+
+/// Stands for `free` in the check; its argument is no block's address.
+#[inline(never)]
+extern "C" fn probed_function(address: usize) -> usize {
+    black_box(address)
+}
+
+/// File and offset of [`probed_function`].
+fn own_function() -> Option<(String, u64)> {
+    let address = probed_function as *const () as u64;
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+        (start..end).contains(&address).then(|| ("/proc/self/exe".to_owned(), address - start + offset))
+    })
+}

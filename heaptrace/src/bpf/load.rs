@@ -1,0 +1,230 @@
+//! Loading the BPF object with its settings, and what is kept alive while tracing.
+
+use super::{
+    attach::{Attacher, Links, ProbeSite},
+    features::Features,
+    kernel_types::KernelTypes,
+    maps::Maps,
+    multi::MultiPrograms,
+    tracepoints,
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::UProbe,
+};
+use heaptrace_common::{
+    settings::{Settings, scope, stack_mode},
+};
+use std::{io, path::Path};
+
+/// The BPF object, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptrace.bpf.o"));
+
+/// Scratch buffers of each CPU; as in the BPF side's `stack::PER_CPU`.
+const SCRATCH_PER_CPU: u32 = 4;
+
+/// Why the kernel side could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "the kernel refused ({source}): heaptrace needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and \
+         CAP_DAC_READ_SEARCH; try again with sudo"
+    )]
+    Permission { source: io::Error },
+    #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
+    Program { name: String, source: io::Error, log: String },
+    #[error("the BPF object could not be loaded: {source}")]
+    Ebpf { source: Box<aya::EbpfError> },
+    #[error("the BPF program {name} could not be set up: {source}")]
+    Setup { name: String, source: Box<aya::programs::ProgramError> },
+    #[error("the BPF maps could not be mapped: {source}")]
+    Maps { source: io::Error },
+    #[error("the embedded BPF object is broken: {what}")]
+    Object { what: String },
+    #[error("{path}: {what}; a kernel with BTF (CONFIG_DEBUG_INFO_BTF) is needed")]
+    KernelTypes { path: &'static str, what: String },
+}
+
+/// How stacks are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackMode {
+    None,
+    FramePointers,
+}
+
+/// Sizes of the BPF maps, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Blocks outstanding at one time.
+    pub live: u32,
+    /// Distinct (process, function, stack).
+    pub sites: u32,
+    /// Frames of all distinct stacks together.
+    pub frames: u32,
+    /// Process images, ended ones included.
+    pub processes: u32,
+    /// Threads alive at one time; rounded up to a power of two.
+    pub threads: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self { live: 1 << 20, sites: 1 << 16, frames: 1 << 21, processes: 1 << 14, threads: 1 << 16 }
+    }
+}
+
+impl MapSizes {
+    /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
+    pub fn memory_bytes(&self) -> u64 {
+        // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
+        let hash = |entries: u32, key_value: u64| {
+            u64::from(entries) * (48 + key_value) + u64::from(entries.next_power_of_two()) * 16
+        };
+        let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
+        hash(self.live, 40)
+            + hash(self.sites, 24)
+            + hash(self.sites, 16)
+            + array(self.sites, size_of::<heaptrace_common::record::SiteRecord>())
+            + array(self.frames, 8)
+            + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
+            + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
+            + (1 << 19)
+            + (1 << 20)
+    }
+}
+
+/// What to load.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Every process counts, not only registered ones.
+    pub all: bool,
+    /// Children of targets are targets.
+    pub follow: bool,
+    pub stacks: StackMode,
+    pub sizes: MapSizes,
+    /// Attach to brk, mmap, munmap and mremap.
+    pub growth: bool,
+}
+
+/// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
+pub struct Tracer {
+    ebpf: Ebpf,
+    attacher: Attacher,
+    /// The maps that userspace reads.
+    pub maps: Maps,
+    /// What was found out about the kernel, for the report's notes.
+    pub features: Features,
+}
+
+impl Tracer {
+    /// Loads the programs and attaches the tracepoints.
+    pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        raise_limits();
+        let types = KernelTypes::read()?;
+        let sizes = options.sizes;
+        let threads = sizes.threads.next_power_of_two();
+        let settings = Settings {
+            scope: if options.all { scope::ALL } else { scope::TARGETS },
+            follow: options.follow.into(),
+            stack_mode: match options.stacks {
+                StackMode::None => stack_mode::NONE,
+                StackMode::FramePointers => stack_mode::FRAME_POINTERS,
+            },
+            max_sites: sizes.sites,
+            max_frames: sizes.frames,
+            max_processes: sizes.processes,
+            pending_mask: threads - 1,
+            task_tgid: types.task_tgid,
+            task_signal: types.task_signal,
+            signal_live: types.signal_live,
+            page_size: page_size(),
+            _pad: 0,
+        };
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("SETTINGS", settings.as_bytes(), true)
+            .map_max_entries("LIVE", sizes.live)
+            .map_max_entries("SITES", sizes.sites)
+            .map_max_entries("SITE_INDEX", sizes.sites)
+            .map_max_entries("STACK_INDEX", sizes.sites)
+            .map_max_entries("FRAMES", sizes.frames)
+            .map_max_entries("PROCESSES", sizes.processes)
+            .map_max_entries("PENDING", threads)
+            .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
+            .load(OBJECT)
+            .map_err(load_error)?;
+        // Before the maps are taken out of `ebpf`: the programs are relocated against them.
+        let multi = MultiPrograms::load(OBJECT, &ebpf)?;
+        let mut features = Features { multi_links: multi.is_some(), ..Features::default() };
+        for name in ["call_enter", "call_return"] {
+            let program: &mut UProbe = tracepoints::program(&mut ebpf, name)?;
+            program.load().map_err(|source| setup_error(name, source))?;
+        }
+        tracepoints::attach_lifecycle(&mut ebpf)?;
+        if options.growth {
+            features.growth = tracepoints::attach_growth(&mut ebpf)?;
+        }
+        let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
+        let attacher = match multi {
+            Some(programs) => {
+                let attacher = Attacher::Multi(programs);
+                features.multi_filter = features.check_multi_filter(&attacher, &mut ebpf, &mut maps);
+                attacher
+            }
+            None => Attacher::PerfEvents,
+        };
+        let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        Ok((Self { ebpf, attacher, maps, features }, events))
+    }
+
+    /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.
+    pub fn attach(&mut self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Links> {
+        self.attacher.attach(&mut self.ebpf, path, sites, pid)
+    }
+}
+
+pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> LoadError {
+    match source {
+        aya::programs::ProgramError::LoadError { io_error, verifier_log } => LoadError::Program {
+            name: name.to_owned(),
+            source: io_error,
+            log: verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join("\n"),
+        },
+        source => LoadError::Setup { name: name.to_owned(), source: Box::new(source) },
+    }
+}
+
+fn load_error(error: aya::EbpfError) -> LoadError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if let Some(io) = at.downcast_ref::<io::Error>() {
+            if io.kind() == io::ErrorKind::PermissionDenied {
+                return LoadError::Permission { source: io::Error::from(io.kind()) };
+            }
+        }
+        cause = at.source();
+    }
+    LoadError::Ebpf { source: Box::new(error) }
+}
+
+/// The machine's page size in bytes.
+pub fn page_size() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.try_into().unwrap_or(4096)
+}
+
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; a probed file and a link each cost a descriptor. Both
+/// are raised as far as they go, and what is missing then shows as an error where it matters.
+fn raise_limits() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: valid pointers to a local.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+        let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) == 0 {
+            files.rlim_cur = files.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files);
+        }
+    }
+}

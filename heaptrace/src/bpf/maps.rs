@@ -1,0 +1,191 @@
+//! Typed handles on the BPF maps. Arrays are read through shared memory, without a system call.
+
+use super::{LoadError, syscall::for_each_entry};
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
+};
+use heaptrace_common::{
+    counter::Counter,
+    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord},
+};
+use memmap2::{MmapOptions, MmapRaw};
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// An mmapable array map of `T`, which the kernel writes while we read: elements are copied out whole, and a
+/// field may be newer than the one before it.
+struct SharedArray<T> {
+    memory: MmapRaw,
+    entries: u32,
+    element: PhantomData<T>,
+}
+
+impl<T: Copy> SharedArray<T> {
+    fn new(data: &MapData, entries: u32) -> io::Result<Self> {
+        // Elements are laid out at multiples of 8 bytes (array_map_alloc, kernel/bpf/arraymap.c).
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let length = size_of::<T>() * entries as usize;
+        let memory = MmapOptions::new().len(length.next_multiple_of(4096)).map_raw(&data.fd().as_fd())?;
+        Ok(Self { memory, entries, element: PhantomData })
+    }
+
+    fn pointer(&self, index: u32) -> Option<*mut T> {
+        // SAFETY: below `entries`, so within the mapping.
+        (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index as usize) })
+    }
+
+    fn get(&self, index: u32) -> Option<T> {
+        // SAFETY: the pointer is into our mapping; T is plain data for which any bytes are a value.
+        self.pointer(index).map(|at| unsafe { at.read_volatile() })
+    }
+
+    fn set(&self, index: u32, value: T) -> bool {
+        // SAFETY: as in `get`.
+        self.pointer(index).map(|at| unsafe { at.write_volatile(value) }).is_some()
+    }
+}
+
+/// What the counters said, by [`Counter`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters([u64; Counter::COUNT]);
+
+impl Counters {
+    /// The count for one reason.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
+
+/// Every map that userspace reads or writes.
+pub struct Maps {
+    sites: SharedArray<SiteRecord>,
+    frames: SharedArray<u64>,
+    processes: SharedArray<ProcessRecord>,
+    process_cache: SharedArray<u64>,
+    cursors: SharedArray<Cursors>,
+    process_index: HashMap<MapData, u32, u32>,
+    live: MapData,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Takes the maps out of `ebpf`, and the ring of events with them.
+    pub fn take(ebpf: &mut Ebpf, sites: u32, frames: u32, processes: u32) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") });
+        let wrong = |what: String| LoadError::Object { what };
+        let data = |map: Map, name: &str| match map {
+            Map::Array(data) | Map::HashMap(data) => Ok(data),
+            _ => Err(wrong(format!("map {name} is of another kind"))),
+        };
+        let shared = |source| LoadError::Maps { source };
+        let maps = Self {
+            sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites).map_err(shared)?,
+            frames: SharedArray::new(&data(take("FRAMES")?, "FRAMES")?, frames).map_err(shared)?,
+            processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes).map_err(shared)?,
+            process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16).map_err(shared)?,
+            cursors: SharedArray::new(&data(take("CURSORS")?, "CURSORS")?, 1).map_err(shared)?,
+            process_index: take("PROCESS_INDEX")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+            live: data(take("LIVE")?, "LIVE")?,
+            counters: take("COUNTERS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+        };
+        let events = take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
+        Ok((maps, events))
+    }
+
+    fn cursor(&self, of: fn(&Cursors) -> u64, entries: u32) -> u32 {
+        self.cursors.get(0).map_or(0, |cursors| of(&cursors).min(u64::from(entries)) as u32)
+    }
+
+    /// Sites so far; slots that lost a race among them are not `ready`.
+    pub fn site_count(&self) -> u32 {
+        self.cursor(|cursors| cursors.sites, self.sites.entries)
+    }
+
+    /// One site, as it stands.
+    pub fn site(&self, index: u32) -> Option<SiteRecord> {
+        self.sites.get(index)
+    }
+
+    /// The frames of a site, innermost first.
+    pub fn frames(&self, site: &SiteRecord) -> Vec<u64> {
+        (0..u32::from(site.frames)).map_while(|n| self.frames.get(site.frames_at.checked_add(n)?)).collect()
+    }
+
+    /// Process records so far.
+    pub fn process_count(&self) -> u32 {
+        self.cursor(|cursors| cursors.processes, self.processes.entries)
+    }
+
+    /// One process record, as it stands.
+    pub fn process(&self, index: u32) -> Option<ProcessRecord> {
+        self.processes.get(index)
+    }
+
+    fn claim(&self, cursor: usize) -> Option<u32> {
+        let cursors = self.cursors.pointer(0)?;
+        // SAFETY: `Cursors` is 4 u64s, aligned; the BPF side also changes them atomically only.
+        let cursor = unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) };
+        cursor.fetch_add(1, Ordering::Relaxed).try_into().ok()
+    }
+
+    /// Registers a process as a target before its probes are placed. `None` if the table is full.
+    pub fn register(&mut self, mut record: ProcessRecord) -> Result<Option<u32>, aya::maps::MapError> {
+        const SITES: usize = 0;
+        const PROCESSES: usize = 2;
+        let Some(index) = self.claim(PROCESSES).filter(|index| *index < self.processes.entries) else {
+            return Ok(None);
+        };
+        record.overflow_site = heaptrace_common::record::NO_SITE;
+        if let Some(site) = self.claim(SITES).and_then(|site| self.sites.pointer(site).map(|at| (site, at))) {
+            // SAFETY: the slot is ours since the cursor passed it, and zeroed by the kernel.
+            unsafe {
+                (*site.1).process = index;
+                (*site.1).end = heaptrace_common::stack::StackEnd::NotWalked as u8;
+                (&raw mut (*site.1).ready).write_volatile(1);
+            }
+            record.overflow_site = site.0;
+        }
+        self.processes.set(index, record);
+        self.set_index(record.tgid, index)?;
+        Ok(Some(index))
+    }
+
+    /// Says what the BPF side is to make of `tgid`: a record's index or one of `process_index`.
+    pub fn set_index(&mut self, tgid: u32, index: u32) -> Result<(), aya::maps::MapError> {
+        self.process_index.insert(tgid, index, 0)?;
+        self.process_cache.set(tgid & 0xffff, u64::from(tgid) << 32 | u64::from(index));
+        Ok(())
+    }
+
+    /// Forgets `tgid`.
+    pub fn clear_index(&mut self, tgid: u32) -> Result<(), aya::maps::MapError> {
+        self.process_index.remove(&tgid)?;
+        self.process_cache.set(tgid & 0xffff, 0);
+        Ok(())
+    }
+
+    /// The record of `tgid`, if it is a target now.
+    pub fn index_of(&self, tgid: u32) -> Option<u32> {
+        let index = self.process_index.get(&tgid, 0).ok()?;
+        (index < heaptrace_common::record::process_index::NONE).then_some(index)
+    }
+
+    /// Hands every outstanding block to `each`.
+    pub fn for_each_live(&self, each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
+        for_each_entry(self.live.fd().as_fd(), 1 << 14, each)
+    }
+
+    /// The counters, summed over CPUs.
+    pub fn counters(&self) -> Result<Counters, aya::maps::MapError> {
+        let mut sums = [0; Counter::COUNT];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            *sum = self.counters.get(&(index as u32), 0)?.iter().sum();
+        }
+        Ok(Counters(sums))
+    }
+}

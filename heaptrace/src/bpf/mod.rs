@@ -1,0 +1,16 @@
+//! The kernel side as userspace sees it: loading, attaching, and typed handles on the maps. Only this folder
+//! knows aya and bpf(2).
+
+mod attach;
+mod features;
+mod kernel_types;
+mod load;
+mod maps;
+mod multi;
+mod syscall;
+mod tracepoints;
+
+pub use attach::{Attacher, Links, ProbeSite, detach_all};
+pub use features::Features;
+pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
+pub use maps::{Counters, Maps};

@@ -1,0 +1,170 @@
+//! Uprobe programs for multi links (kernel 6.6): loaded here, beside aya, which owns the maps.
+//!
+//! aya 0.14 can neither load a program with `BPF_TRACE_UPROBE_MULTI` nor make such a link, and perf-event
+//! uprobes take 110 ms each to let go (see `docs/performance.md`).
+
+use super::{
+    LoadError,
+    syscall::{BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
+};
+use aya::{Ebpf, maps::Map};
+use std::{
+    collections::HashSet,
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// include/uapi/linux/bpf.h
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
+
+/// The start of `union bpf_attr`'s part for `BPF_PROG_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// `union bpf_attr`'s part for `BPF_LINK_CREATE` with `uprobe_multi`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkAttr {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    ref_ctr_offsets: u64,
+    cookies: u64,
+    cnt: u32,
+    multi_flags: u32,
+    pid: u32,
+    _pad: u32,
+}
+
+/// The entry and the return program, loaded for multi links.
+pub struct MultiPrograms {
+    enter: OwnedFd,
+    leave: OwnedFd,
+}
+
+impl MultiPrograms {
+    /// Loads both from the object that `ebpf` was loaded from, onto its maps.
+    ///
+    /// `Ok(None)` if the kernel does not know multi links.
+    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
+        let broken = |what: String| LoadError::Object { what };
+        let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
+        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
+        for (name, map) in ebpf.maps() {
+            let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map else {
+                return Err(broken(format!("map {name} is of a kind that is not expected")));
+            };
+            if let Some(definition) = object.maps.get(name) {
+                maps.push((name.to_owned(), data.fd().as_fd().as_raw_fd(), definition.clone()));
+            }
+        }
+        object
+            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
+            .map_err(|error| broken(error.to_string()))?;
+        object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
+        let Some(enter) = load_program(&object, "call_enter")? else { return Ok(None) };
+        let Some(leave) = load_program(&object, "call_return")? else { return Ok(None) };
+        Ok(Some(Self { enter, leave }))
+    }
+
+    /// One link for all `sites` of the file at `path`: `(file offset, cookie)`. `pid` limits it to one process.
+    pub fn attach(&self, path: &Path, sites: &[(u64, u64)], pid: Option<u32>, returns: bool) -> io::Result<OwnedFd> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let offsets: Vec<u64> = sites.iter().map(|(offset, _)| *offset).collect();
+        let cookies: Vec<u64> = sites.iter().map(|(_, cookie)| *cookie).collect();
+        let program = if returns { &self.leave } else { &self.enter };
+        let mut attr = LinkAttr {
+            prog_fd: program.as_raw_fd() as u32,
+            attach_type: BPF_TRACE_UPROBE_MULTI,
+            path: path.as_ptr() as u64,
+            offsets: offsets.as_ptr() as u64,
+            cookies: cookies.as_ptr() as u64,
+            cnt: offsets.len() as u32,
+            multi_flags: if returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+            pid: pid.unwrap_or(0),
+            ..LinkAttr::default()
+        };
+        // SAFETY: the arrays have `cnt` elements and the path ends in NUL; all outlive the call.
+        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
+    }
+}
+
+/// `Ok(None)` if the kernel does not know the attach type.
+fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>, LoadError> {
+    let broken = || LoadError::Object { what: format!("no program {name}") };
+    let program = object.programs.get(name).ok_or_else(broken)?;
+    let function = object.functions.get(&program.function_key()).ok_or_else(broken)?;
+    let mut attr = ProgramAttr {
+        prog_type: BPF_PROG_TYPE_KPROBE,
+        insn_cnt: function.instructions.len() as u32,
+        insns: function.instructions.as_ptr() as u64,
+        license: program.license.as_ptr() as u64,
+        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        ..ProgramAttr::default()
+    };
+    for (to, from) in attr.prog_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    // SAFETY: instructions and licence outlive the call.
+    match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+        Ok(fd) => return Ok(Some(fd)),
+        // The attach type is checked before the program is.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !knows_attach_type() => return Ok(None),
+        Err(_) => {}
+    }
+    let mut log = vec![0u8; 1 << 22];
+    attr.log_level = 1;
+    attr.log_buf = log.as_mut_ptr() as u64;
+    attr.log_size = log.len() as u32;
+    // SAFETY: as above; the log has `log_size` bytes.
+    match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+        Ok(fd) => Ok(Some(fd)),
+        Err(source) => {
+            let log = String::from_utf8_lossy(&log);
+            let log = log.trim_end_matches('\0').lines().rev().take(20).collect::<Vec<_>>();
+            let log = log.into_iter().rev().collect::<Vec<_>>().join("\n");
+            Err(LoadError::Program { name: name.to_owned(), source, log })
+        }
+    }
+}
+
+/// Whether a program that does nothing loads with the multi attach type.
+fn knows_attach_type() -> bool {
+    // r0 = 0; exit
+    let instructions: [u64; 2] = [0xb7, 0x95];
+    let mut attr = ProgramAttr {
+        prog_type: BPF_PROG_TYPE_KPROBE,
+        insn_cnt: 2,
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        ..ProgramAttr::default()
+    };
+    // SAFETY: instructions and licence outlive the call.
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.is_ok()
+}

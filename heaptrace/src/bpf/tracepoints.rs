@@ -1,0 +1,75 @@
+//! Tracepoints: process life by raw tracepoints (no tracefs needed), memory growth by syscall tracepoints.
+
+use super::{LoadError, load::setup_error};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError, RawTracePoint, TracePoint},
+};
+use std::{ffi::CString, path::Path};
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let missing = || LoadError::Object { what: format!("no program {name}") };
+    ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
+}
+
+/// fork, exec and exit of every process; the programs look at targets only.
+pub fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for name in ["task_newtask", "sched_process_exec", "sched_process_exit"] {
+        let program: &mut RawTracePoint = program(ebpf, name)?;
+        program.load().map_err(|source| setup_error(name, source))?;
+        program.attach(name).map_err(|source| setup_error(name, source))?;
+    }
+    Ok(())
+}
+
+/// Whether the growth tracepoints are in place, and if not, why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Growth {
+    /// Not asked for.
+    #[default]
+    Off,
+    On,
+    Unavailable(String),
+}
+
+/// brk, mmap, munmap and mremap. While they are attached, every system call of every process takes the
+/// kernel's slow path (entry/common.c, `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
+pub fn attach_growth(ebpf: &mut Ebpf) -> Result<Growth, LoadError> {
+    if let Err(why) = mount_tracefs() {
+        return Ok(Growth::Unavailable(why));
+    }
+    for call in ["brk", "mmap", "munmap", "mremap"] {
+        for name in [format!("sys_exit_{call}"), format!("sys_enter_{call}")] {
+            let program: &mut TracePoint = program(ebpf, &name)?;
+            program.load().map_err(|source| setup_error(&name, source))?;
+            if let Err(error) = program.attach("syscalls", &name) {
+                return Ok(Growth::Unavailable(format!("tracepoint syscalls:{name}: {error}")));
+            }
+        }
+    }
+    Ok(Growth::On)
+}
+
+/// Tracepoints are found by number, and tracefs is where the numbers are.
+fn mount_tracefs() -> Result<(), String> {
+    let there = |root: &str| Path::new(root).join("events/syscalls").is_dir();
+    if there(TRACEFS) || there("/sys/kernel/debug/tracing") {
+        return Ok(());
+    }
+    let target = CString::new(TRACEFS).map_err(|error| error.to_string())?;
+    // SAFETY: NUL-terminated strings that outlive the call.
+    let result = unsafe {
+        libc::mount(c"tracefs".as_ptr(), target.as_ptr(), c"tracefs".as_ptr(), 0, std::ptr::null())
+    };
+    if result != 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(format!("tracefs is not mounted on {TRACEFS}, and mounting it failed: {error}"));
+    }
+    eprintln!("heaptrace: mounted tracefs on {TRACEFS} (it was not mounted; the tracepoints need it)");
+    if there(TRACEFS) { Ok(()) } else { Err("this kernel has no syscall tracepoints".to_owned()) }
+}

@@ -1,0 +1,214 @@
+//! Finds the files of a process and plans its probes. Each file is looked into once, however many processes map
+//! it.
+
+use super::plan::{self, Candidate, Plan};
+use super::symbols::FileSymbols;
+use crate::process::elf::ElfError;
+use crate::process::maps::Mapping;
+use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
+use crate::process::procfs::{self, Identity, ProcError};
+use crate::process::status::Status;
+use object::ReadCache;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A failure to find out what to probe.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    #[error(transparent)]
+    Process(#[from] ProcError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+/// A process as it was when looked at.
+#[derive(Clone, Debug)]
+pub struct ProcessView {
+    pub identity: Identity,
+    pub parent_pid: u32,
+    pub comm: String,
+    /// As the process sees it.
+    pub exe: PathBuf,
+    pub status: Status,
+    /// In order of address.
+    pub mappings: Vec<Mapping>,
+    /// The ELF files mapped executable, in resolution order.
+    pub objects: Vec<Arc<Object>>,
+    pub rss_bytes: u64,
+}
+
+/// Looks into files, and remembers what it saw. Holds a descriptor for each file until told to forget.
+#[derive(Debug, Default)]
+pub struct Discoverer {
+    /// `None` for files that are no ELF files.
+    cache: HashMap<FileStamp, Option<Candidate>>,
+}
+
+impl Discoverer {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
+    /// [`super::refusal::refusal`] to say. Errors where the process is gone, or may not be looked at.
+    pub fn discover(&mut self, pid: u32) -> Result<(ProcessView, Plan), DiscoverError> {
+        let stat = procfs::read_stat(pid)?;
+        let identity = Identity { pid, start_time: stat.start_time };
+        let status = procfs::read_status(pid)?;
+        let mut view = ProcessView {
+            identity,
+            parent_pid: stat.parent_pid,
+            comm: stat.comm,
+            exe: PathBuf::new(),
+            status,
+            mappings: Vec::new(),
+            objects: Vec::new(),
+            rss_bytes: stat.rss_pages.saturating_mul(procfs::page_size()),
+        };
+        if view.status.no_memory {
+            return Ok((view, Plan::default()));
+        }
+        view.exe = procfs::exe(pid)?;
+        view.mappings = procfs::read_maps(pid)?;
+        let mut found = self.look_into(pid, &view);
+        let order = resolution_order(pid, &found.candidates);
+        let candidates: Vec<Candidate> =
+            order.into_iter().map(|index| found.candidates[index].clone()).collect();
+        // What was read may have been several processes' if the PID changed hands meanwhile.
+        if procfs::identity(pid)? != identity {
+            return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());
+        }
+        let mut plan = plan::plan(&candidates);
+        plan.refusals.append(&mut found.refusals);
+        plan.wrong_machine = found.wrong_machine;
+        view.objects = candidates.into_iter().map(|candidate| candidate.object).collect();
+        Ok((view, plan))
+    }
+
+    /// Plans the probes of a program that has not been started: `exe`, and the libraries that it will load, in
+    /// resolution order (see [`crate::process::ldso::libraries`]).
+    pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
+        let mut candidates = Vec::with_capacity(libraries.len() + 1);
+        for path in std::iter::once(exe).chain(libraries.iter().map(PathBuf::as_path)) {
+            match self.candidate(Opened::at(path)?) {
+                Ok(candidate) => candidates.extend(candidate),
+                Err(ObjectError::Elf { path, source }) if path == exe => {
+                    return Ok(Plan { wrong_machine: Some((path, source.to_string())), ..Plan::default() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(plan::plan(&candidates))
+    }
+
+    /// Forgets files that nothing else holds any more, and closes them.
+    pub fn forget_unused(&mut self) {
+        self.cache
+            .retain(|_, candidate| candidate.as_ref().is_some_and(|c| Arc::strong_count(&c.object) > 1));
+    }
+
+    /// How many files are remembered.
+    pub fn remembered(&self) -> usize {
+        self.cache.len()
+    }
+
+    fn look_into(&mut self, pid: u32, view: &ProcessView) -> Found {
+        let mut found = Found::default();
+        let mut seen_mappings = HashSet::new();
+        let mut seen_files = HashSet::new();
+        let exe = exe_id(pid);
+        for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
+            let Some(path) = mapping.file() else { continue };
+            if !seen_mappings.insert((mapping.dev, mapping.inode)) {
+                continue;
+            }
+            let (id, looked) = match Opened::behind(pid, mapping) {
+                Ok(opened) => (Some(opened.stamp.id), self.candidate(opened)),
+                Err(error) => (None, Err(error)),
+            };
+            let is_exe = id.is_some() && id == exe;
+            match looked {
+                Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
+                    let at = if is_exe { 0 } else { found.candidates.len() };
+                    found.candidates.insert(at, candidate);
+                }
+                Ok(_) => {}
+                Err(ObjectError::Elf { source, .. }) if is_exe => {
+                    found.wrong_machine = Some((path.to_owned(), source.to_string()));
+                }
+                Err(error) => found.refusals.push(describe(&error)),
+            }
+        }
+        found
+    }
+
+    /// What is in a file: remembered, or read. `None` if it is no ELF file.
+    fn candidate(&mut self, opened: Opened) -> Result<Option<Candidate>, ObjectError> {
+        let stamp = opened.stamp;
+        if let Some(candidate) = self.cache.get(&stamp) {
+            return Ok(candidate.clone());
+        }
+        let candidate = match Object::read(opened) {
+            Ok(object) => {
+                let symbols = FileSymbols::read(&ReadCache::new(&**object.file()), &object.elf)
+                    .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
+                Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols) })
+            }
+            Err(ObjectError::Elf { source: ElfError::NotElf, .. }) => None,
+            Err(error) => return Err(error),
+        };
+        self.cache.insert(stamp, candidate.clone());
+        Ok(candidate)
+    }
+}
+
+/// The files of a process, the executable first.
+#[derive(Default)]
+struct Found {
+    candidates: Vec<Candidate>,
+    refusals: Vec<String>,
+    wrong_machine: Option<(PathBuf, String)>,
+}
+
+/// The error with its cause, in one line.
+fn describe(error: &ObjectError) -> String {
+    match error {
+        ObjectError::Open { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    }
+}
+
+fn exe_id(pid: u32) -> Option<FileId> {
+    let metadata = std::fs::metadata(procfs::path(pid, "exe")).ok()?;
+    Some(FileId { dev: metadata.dev(), inode: metadata.ino() })
+}
+
+fn resolution_order(pid: u32, candidates: &[Candidate]) -> Vec<usize> {
+    let files: Vec<_> = candidates.iter().map(|c| (c.object.path.as_path(), &c.object.elf)).collect();
+    let preloaded = preloaded(pid);
+    let names = split_preload(&preloaded);
+    plan::resolution_order(&files, 0, &names)
+}
+
+/// What the process was told to preload: LD_PRELOAD, then its /etc/ld.so.preload, where readable.
+fn preloaded(pid: u32) -> Vec<u8> {
+    let mut names =
+        procfs::initial_environment_variable(pid, "LD_PRELOAD").ok().flatten().unwrap_or_default();
+    names.push(b' ');
+    names.extend(std::fs::read(procfs::path(pid, "root/etc/ld.so.preload")).unwrap_or_default());
+    names
+}
+
+fn split_preload(names: &[u8]) -> Vec<&Path> {
+    let separates = |byte: &u8| *byte == b':' || byte.is_ascii_whitespace();
+    let names = names.split(separates).filter(|name| !name.is_empty());
+    names.map(|name| Path::new(OsStr::from_bytes(name))).collect()
+}
+
+#[cfg(test)]
+#[path = "discover_tests.rs"]
+mod tests;

@@ -1,0 +1,9 @@
+//! What to probe: the table of allocation functions, the choice of a site in each, and the discovery of the
+//! files that hold them. Decides only; attaching is the BPF side's business.
+
+pub mod allocators;
+pub mod discover;
+pub mod plan;
+pub mod refusal;
+pub mod site;
+pub mod symbols;

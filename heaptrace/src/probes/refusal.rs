@@ -1,0 +1,225 @@
+//! Whether a process may be traced at all, and what its user is told where it may not.
+
+use super::plan::Plan;
+use crate::process::status::{Seccomp, Status};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A kernel release, as far as it is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelVersion {
+    pub major: u16,
+    pub minor: u16,
+    pub patch: u16,
+}
+
+impl KernelVersion {
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// The running kernel's. `None` if its release is not of the form `N.N...`.
+    pub fn running() -> Option<Self> {
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.parse().ok()
+    }
+
+    /// Whether a uretprobe returns through the `uretprobe` system call (Linux 6.11).
+    pub fn has_uretprobe_syscall(self) -> bool {
+        self >= Self::new(6, 11, 0)
+    }
+
+    /// Whether seccomp lets the `uretprobe` system call pass: Linux 6.14, and the stable releases that took
+    /// commit cf6cb56ef244 over. A distribution's kernel that did so by itself is not known by its number.
+    pub fn seccomp_passes_uretprobe(self) -> bool {
+        match (self.major, self.minor) {
+            (6, 12) => self.patch >= 14,
+            (6, 13) => self.patch >= 3,
+            _ => self >= Self::new(6, 14, 0),
+        }
+    }
+
+    /// Whether uretprobes keep the shadow stack in step (Linux 6.11, commit 488af8ea7131).
+    pub fn uretprobe_knows_shadow_stacks(self) -> bool {
+        self >= Self::new(6, 11, 0)
+    }
+}
+
+impl FromStr for KernelVersion {
+    type Err = ();
+
+    /// Takes a release as `uname -r` prints it: `6.12.22+deb13-amd64`, `6.8`, `6.1.0-rc1`.
+    fn from_str(release: &str) -> Result<Self, ()> {
+        let mut parts = release.splitn(3, '.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..digits].parse().map_err(|_| ())
+        });
+        let major = parts.next().ok_or(())??;
+        let minor = parts.next().ok_or(())??;
+        let patch = parts.next().and_then(Result::ok).unwrap_or(0);
+        Ok(Self { major, minor, patch })
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// Why a process is not traced. The text says what is wrong and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "it has no memory of its own (a kernel thread, or a process that has exited); choose another PID"
+    )]
+    NoMemory,
+    #[error(
+        "it runs under {} and kernel {kernel} returns from probed functions through a system call that this \
+         would kill it for; use a kernel with the fix (6.14, 6.13.3, 6.12.14 or later, or one before 6.11), \
+         or run the program without seccomp",
+        match mode { Seccomp::Strict => "strict seccomp", _ => "a seccomp filter" }
+    )]
+    Seccomp { mode: Seccomp, kernel: KernelVersion },
+    #[error(
+        "it has a shadow stack (CET), which return probes of kernel {kernel} do not keep in step and which would \
+         kill it; use Linux 6.11 or later, or start the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK"
+    )]
+    ShadowStack { kernel: KernelVersion },
+    #[error("{} is {what}", path.display())]
+    WrongMachine { path: PathBuf, what: String },
+    #[error(
+        "{} is a Go program that loads no C library: probes on Go functions corrupt the moving stacks of Go, so \
+         they are never placed; use Go's own heap profile (runtime/pprof)",
+        path.display()
+    )]
+    Go { path: PathBuf },
+    #[error(
+        "no allocator was found in {}; if the program holds one, its symbols were stripped: keep them (do not \
+         strip), or link the allocator dynamically",
+        list(looked_at)
+    )]
+    NoAllocator { looked_at: Vec<PathBuf> },
+}
+
+/// Few enough to read; the rest are counted.
+fn list(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<_> = paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    match paths.len() {
+        0 => return "any file that could be read (none could)".to_owned(),
+        len if len > SHOWN => names.push(format!("{} more", len - SHOWN)),
+        _ => {}
+    }
+    names.join(", ")
+}
+
+/// Whether the process must be left alone, judged from its status, the kernel, and what was found in its files.
+pub fn refusal(status: &Status, kernel: KernelVersion, plan: &Plan) -> Option<Refusal> {
+    if status.no_memory {
+        return Some(Refusal::NoMemory);
+    }
+    if let Some((path, what)) = &plan.wrong_machine {
+        return Some(Refusal::WrongMachine { path: path.clone(), what: what.clone() });
+    }
+    if plan.files.is_empty() {
+        return Some(match &plan.go_executable {
+            Some(path) => Refusal::Go { path: path.clone() },
+            None => Refusal::NoAllocator { looked_at: plan.looked_at.clone() },
+        });
+    }
+    if status.seccomp != Seccomp::Off && kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe()
+    {
+        return Some(Refusal::Seccomp { mode: status.seccomp, kernel });
+    }
+    if status.shadow_stack && !kernel.uretprobe_knows_shadow_stacks() {
+        return Some(Refusal::ShadowStack { kernel });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probes::plan::FilePlan;
+    use proptest::prelude::*;
+
+    fn version(release: &str) -> KernelVersion {
+        release.parse().expect("a release")
+    }
+
+    fn plan_with_an_allocator() -> Plan {
+        Plan { files: vec![FilePlan::for_tests()], ..Plan::default() }
+    }
+
+    fn judge(status: Status, release: &str) -> Option<Refusal> {
+        refusal(&status, version(release), &plan_with_an_allocator())
+    }
+
+    fn filtered() -> Status {
+        Status { seccomp: Seccomp::Filter, ..Status::default() }
+    }
+
+    #[test]
+    fn releases_of_distributions_are_understood() {
+        assert_eq!(version("6.12.22+deb13-amd64"), KernelVersion::new(6, 12, 22));
+        assert_eq!(version("5.14.0-427.el9.x86_64"), KernelVersion::new(5, 14, 0));
+        assert_eq!(version("6.8-rc1"), KernelVersion::new(6, 8, 0));
+        assert!("linux".parse::<KernelVersion>().is_err());
+    }
+
+    #[test]
+    fn a_seccomp_filter_is_refused_exactly_where_the_system_call_is_not_let_pass() {
+        for release in ["6.11.0-21-generic", "6.11.11", "6.12.13", "6.13.2"] {
+            let refused = judge(filtered(), release);
+            assert!(matches!(refused, Some(Refusal::Seccomp { mode: Seccomp::Filter, .. })), "{release}");
+        }
+        for release in ["6.1.0", "6.10.14", "6.12.14", "6.13.3", "6.14.0", "6.18.44", "7.0.0"] {
+            assert_eq!(judge(filtered(), release), None, "{release}");
+        }
+    }
+
+    #[test]
+    fn strict_seccomp_is_refused_alike() {
+        let strict = Status { seccomp: Seccomp::Strict, ..Status::default() };
+        assert!(matches!(judge(strict, "6.12.1"), Some(Refusal::Seccomp { mode: Seccomp::Strict, .. })));
+    }
+
+    #[test]
+    fn a_shadow_stack_is_refused_before_6_11_only() {
+        let status = Status { shadow_stack: true, ..Status::default() };
+        assert!(matches!(judge(status.clone(), "6.10.3"), Some(Refusal::ShadowStack { .. })));
+        assert_eq!(judge(status, "6.11.0"), None);
+    }
+
+    #[test]
+    fn a_kernel_thread_is_refused() {
+        let status = Status { no_memory: true, ..Status::default() };
+        assert_eq!(judge(status, "6.1.0"), Some(Refusal::NoMemory));
+    }
+
+    #[test]
+    fn without_an_allocator_the_text_says_where_it_was_looked_for() {
+        let looked_at = (0..10).map(|n| PathBuf::from(format!("/lib/{n}.so"))).collect();
+        let plan = Plan { looked_at, ..Plan::default() };
+        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        assert!(
+            text.contains("/lib/0.so") && text.contains("2 more") && !text.contains("/lib/9.so"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_go_program_is_named_as_such() {
+        let plan = Plan { go_executable: Some("/usr/bin/x".into()), ..Plan::default() };
+        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        assert!(text.starts_with("/usr/bin/x is a Go program"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_release_is_parsed_without_panic(release in "\\PC*") {
+            let _ = release.parse::<KernelVersion>();
+        }
+    }
+}

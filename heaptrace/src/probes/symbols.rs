@@ -1,0 +1,304 @@
+//! The allocation functions that one file holds: where they are, and where in each its probe would go.
+
+use super::allocators::{self, Known};
+use super::site::{self, Site};
+use crate::process::elf::{self, ElfError, ElfFacts, Header};
+use heaptrace_common::function::Shape;
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register,
+};
+use object::elf::{SectionHeader64, Sym64};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{Endianness, ReadRef, elf as raw};
+use std::collections::{HashMap, HashSet};
+
+/// Whose code an allocator is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AllocatorKind {
+    Glibc,
+    Musl,
+    Jemalloc,
+    Tcmalloc,
+    Mimalloc,
+    #[default]
+    Unknown,
+}
+
+impl AllocatorKind {
+    /// The name that reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Glibc => "glibc",
+            Self::Musl => "musl",
+            Self::Jemalloc => "jemalloc",
+            Self::Tcmalloc => "tcmalloc",
+            Self::Mimalloc => "mimalloc",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// An allocation function defined in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFunction {
+    pub symbol: String,
+    pub known: Known,
+    /// ELF virtual address of the entry.
+    pub address: u64,
+    /// File offset of the entry.
+    pub offset: u64,
+    /// Whether other files can call it (`.dynsym`), or only its own (`.symtab`).
+    pub exported: bool,
+    pub site: Site,
+    /// For functions that free: what it passes its argument on to, whatever the argument.
+    pub forwards_to: Option<Forward>,
+}
+
+/// The target of an unconditional call or jump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// A function of the same file, by its ELF virtual address.
+    Address(u64),
+    /// Whatever the dynamic linker resolves this name to.
+    Symbol(String),
+}
+
+/// The allocation functions of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSymbols {
+    pub functions: Vec<FoundFunction>,
+    pub kind: AllocatorKind,
+}
+
+/// Symbol tables larger than this are left out: 16 times that of a browser with all its symbols, and still to
+/// be held in memory.
+const MAX_TABLE: u64 = 1 << 30;
+
+/// The most bytes of a function that are looked at. The largest allocation function of the allocators known is
+/// a tenth of that; of a larger one the far end's branches are not seen.
+const MAX_CODE: u64 = 64 << 10;
+
+/// A symbol of the file, before it is known to be of use.
+struct RawSymbol<'data> {
+    name: &'data [u8],
+    address: u64,
+    size: u64,
+    exported: bool,
+}
+
+impl FileSymbols {
+    /// Finds the allocation functions of a file, whose facts are `facts`.
+    pub fn read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
+        let file = File::new(data, facts)?;
+        let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
+        let mut kind = AllocatorKind::Unknown;
+        let mut exported_addresses = HashSet::new();
+        let mut starts = Vec::new();
+        for (table, exported) in [(raw::SHT_DYNSYM, true), (raw::SHT_SYMTAB, false)] {
+            for symbol in file.functions(table, exported)? {
+                kind = stronger(kind, marker(symbol.name));
+                starts.push(symbol.address);
+                let Some(known) = std::str::from_utf8(symbol.name).ok().and_then(allocators::lookup) else {
+                    continue;
+                };
+                // The tables overlap: .symtab repeats what .dynsym exports.
+                if exported {
+                    exported_addresses.insert((symbol.name, symbol.address));
+                } else if exported_addresses.contains(&(symbol.name, symbol.address)) {
+                    continue;
+                }
+                wanted.push((symbol, known));
+            }
+        }
+        starts.sort_unstable();
+        let addresses: HashSet<u64> = wanted.iter().map(|(symbol, _)| symbol.address).collect();
+        let functions = wanted
+            .into_iter()
+            .filter_map(|(symbol, known)| file.found(&symbol, known, &starts, &addresses))
+            .collect();
+        Ok(Self { functions, kind })
+    }
+}
+
+/// Symbols by which an allocator is told. glibc's and musl's last: a static program has a C library and an
+/// allocator of its own.
+fn marker(symbol: &[u8]) -> AllocatorKind {
+    match symbol {
+        b"mi_version" => AllocatorKind::Mimalloc,
+        b"mallctl" | b"je_mallctl" | b"_rjem_mallctl" | b"__mallctl" => AllocatorKind::Jemalloc,
+        b"tc_malloc" | b"tc_version" | b"TCMallocInternalMalloc" | b"MallocExtension_Initialize" => {
+            AllocatorKind::Tcmalloc
+        }
+        b"gnu_get_libc_version" | b"__libc_early_init" | b"_int_malloc" => AllocatorKind::Glibc,
+        b"__dls3" | b"__malloc_donate" | b"__init_libc" => AllocatorKind::Musl,
+        _ => AllocatorKind::Unknown,
+    }
+}
+
+fn stronger(one: AllocatorKind, other: AllocatorKind) -> AllocatorKind {
+    let strength = |kind| match kind {
+        AllocatorKind::Mimalloc | AllocatorKind::Jemalloc | AllocatorKind::Tcmalloc => 2,
+        AllocatorKind::Glibc | AllocatorKind::Musl => 1,
+        AllocatorKind::Unknown => 0,
+    };
+    if strength(other) > strength(one) { other } else { one }
+}
+
+/// A file under examination.
+struct File<'data, 'facts, R> {
+    data: R,
+    facts: &'facts ElfFacts,
+    endian: Endianness,
+    sections: &'data [SectionHeader64<Endianness>],
+}
+
+impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
+    fn new(data: R, facts: &ElfFacts) -> Result<File<'data, '_, R>, ElfError> {
+        let (header, endian): (&'data Header, _) = elf::header(data)?;
+        let sections = header.section_headers(endian, data).unwrap_or_default();
+        Ok(File { data, facts, endian, sections })
+    }
+
+    /// Symbols and names of the tables of type `kind`.
+    fn tables(
+        &self,
+        kind: raw::SectionType,
+    ) -> impl Iterator<Item = (usize, &'data [Sym64<Endianness>], &'data [u8])> + '_ {
+        let Self { data, endian, sections, .. } = *self;
+        sections.iter().enumerate().filter(move |(_, s)| s.sh_type(endian) == kind).filter_map(
+            move |(index, s)| {
+                let names = sections.get(usize::try_from(s.sh_link(endian)).ok()?)?;
+                if s.sh_size(endian).saturating_add(names.sh_size(endian)) > MAX_TABLE {
+                    return None;
+                }
+                Some((index, s.data_as_array(endian, data).ok()?, names.data(endian, data).ok()?))
+            },
+        )
+    }
+
+    /// The functions that a table defines.
+    fn functions(&self, kind: raw::SectionType, exported: bool) -> Result<Vec<RawSymbol<'data>>, ElfError> {
+        let endian = self.endian;
+        let mut functions = Vec::new();
+        for (_, symbols, names) in self.tables(kind) {
+            functions.extend(symbols.iter().filter_map(|symbol| {
+                // An indirect function's (STT_GNU_IFUNC) value is its resolver.
+                let defined = symbol.st_shndx(endian) != raw::SHN_UNDEF && symbol.st_value(endian) != 0;
+                if symbol.st_type() != raw::STT_FUNC || !defined {
+                    return None;
+                }
+                Some(RawSymbol {
+                    name: name_at(names, symbol.st_name(endian))?,
+                    address: symbol.st_value(endian),
+                    size: symbol.st_size(endian),
+                    exported,
+                })
+            }));
+        }
+        Ok(functions)
+    }
+
+    /// Looks into a function's code. `None` if the file holds none for it.
+    fn found(
+        &self,
+        symbol: &RawSymbol<'data>,
+        known: Known,
+        starts: &[u64],
+        addresses: &HashSet<u64>,
+    ) -> Option<FoundFunction> {
+        let (offset, room) = self.facts.code_offset(symbol.address)?;
+        let size = match symbol.size {
+            0 => {
+                let next = starts.get(starts.partition_point(|start| *start <= symbol.address));
+                next.map_or(room, |next| next - symbol.address)
+            }
+            size => size,
+        };
+        let code = self.data.read_bytes_at(offset, size.min(room).min(MAX_CODE)).ok()?;
+        let forwards_to =
+            (known.shape == Shape::Free0).then(|| self.forward(code, symbol.address, addresses)).flatten();
+        Some(FoundFunction {
+            symbol: String::from_utf8_lossy(symbol.name).into_owned(),
+            known,
+            address: symbol.address,
+            offset,
+            exported: symbol.exported,
+            site: site::choose(code, known.shape),
+            forwards_to,
+        })
+    }
+
+    fn forward(&self, code: &[u8], address: u64, addresses: &HashSet<u64>) -> Option<Forward> {
+        let slot = match straight_line_target(code, address)? {
+            Target::Code(target) if addresses.contains(&target) => return Some(Forward::Address(target)),
+            Target::Code(target) => {
+                let (offset, room) = self.facts.code_offset(target)?;
+                let stub = self.data.read_bytes_at(offset, room.min(16)).ok()?;
+                match straight_line_target(stub, target)? {
+                    Target::Slot(slot) => slot,
+                    Target::Code(_) => return None,
+                }
+            }
+            Target::Slot(slot) => slot,
+        };
+        self.slot_symbol(slot).map(Forward::Symbol)
+    }
+
+    /// The name that the dynamic linker fills the slot at address `slot` for.
+    fn slot_symbol(&self, slot: u64) -> Option<String> {
+        let tables: HashMap<_, _> =
+            self.tables(raw::SHT_DYNSYM).map(|(index, symbols, names)| (index, (symbols, names))).collect();
+        self.sections.iter().find_map(|section| {
+            let (relocations, link) = section.rela(self.endian, self.data).ok()??;
+            let relocation = relocations.iter().find(|r| r.r_offset(self.endian) == slot)?;
+            let (symbols, names) = tables.get(&link.0)?;
+            let symbol = symbols.get(usize::try_from(relocation.r_sym(self.endian, false)).ok()?)?;
+            Some(String::from_utf8_lossy(name_at(names, symbol.st_name(self.endian))?).into_owned())
+        })
+    }
+}
+
+fn name_at(names: &[u8], offset: u32) -> Option<&[u8]> {
+    let tail = names.get(usize::try_from(offset).ok()?..)?;
+    Some(&tail[..tail.iter().position(|byte| *byte == 0)?])
+}
+
+enum Target {
+    Code(u64),
+    /// The pointer at this address.
+    Slot(u64),
+}
+
+/// Where code goes that calls or jumps without any condition, its first argument unchanged.
+fn straight_line_target(code: &[u8], address: u64) -> Option<Target> {
+    let mut info = InstructionInfoFactory::new();
+    for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE) {
+        match instruction.flow_control() {
+            FlowControl::Next if !changes_rdi(&mut info, &instruction) => {}
+            FlowControl::UnconditionalBranch | FlowControl::Call => {
+                return Some(Target::Code(instruction.near_branch_target()));
+            }
+            FlowControl::IndirectBranch | FlowControl::IndirectCall
+                if instruction.is_ip_rel_memory_operand() =>
+            {
+                return Some(Target::Slot(instruction.ip_rel_memory_address()));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn changes_rdi(info: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
+    info.info(instruction).used_registers().iter().any(|used| {
+        let writes = !matches!(
+            used.access(),
+            OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess
+        );
+        writes && used.register().full_register() == Register::RDI
+    })
+}
+
+#[cfg(test)]
+#[path = "symbols_tests.rs"]
+mod tests;

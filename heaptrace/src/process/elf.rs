@@ -1,0 +1,215 @@
+//! What an ELF file says about itself: identity, needed libraries, kind of program, and where its segments lie.
+//! x86_64 only; everything else is refused by name. Trusts nothing in the file.
+
+use crate::model::BuildId;
+use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
+use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionTable};
+use object::{Endianness, ReadRef, StringTable};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+pub(crate) type Header = FileHeader64<Endianness>;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum ElfError {
+    #[error("not an ELF file")]
+    NotElf,
+    #[error("a 32-bit program; only 64-bit x86 programs can be traced")]
+    ThirtyTwoBit,
+    #[error("built for another machine (ELF machine {0}); only x86_64 programs can be traced")]
+    OtherMachine(u16),
+    #[error("malformed ELF file: {0}")]
+    Malformed(#[from] object::Error),
+}
+
+/// A loaded part of the file (`PT_LOAD`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// ELF virtual address.
+    pub address: u64,
+    pub offset: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    pub executable: bool,
+}
+
+/// What the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs without a dynamic linker.
+    StaticExecutable,
+    DynamicExecutable,
+    /// A shared object; one that can be run by itself as well (libc.so.6) is told from a program by how it is
+    /// mapped, not by this.
+    Library,
+}
+
+/// What an ELF file says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElfFacts {
+    pub kind: Kind,
+    pub build_id: Option<BuildId>,
+    pub soname: Option<String>,
+    /// `DT_NEEDED`, in order.
+    pub needed: Vec<String>,
+    /// `PT_INTERP`.
+    pub interpreter: Option<PathBuf>,
+    /// Holds code built by the Go compiler.
+    pub is_go: bool,
+    pub loads: Vec<Load>,
+}
+
+/// Sections that the Go linker writes, by any of which Go code is known.
+const GO_SECTIONS: [&[u8]; 3] = [b".go.buildinfo", b".note.go.buildid", b".gopclntab"];
+
+impl ElfFacts {
+    /// Reads the facts. Errors where the file is no x86_64 ELF file or contradicts itself.
+    pub fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Self, ElfError> {
+        let (header, endian) = header(data)?;
+        let segments = header.program_headers(endian, data)?;
+        let loads: Vec<Load> =
+            segments.iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).map(|s| load(s, endian)).collect();
+        let dynamic = Dynamic::parse(segments, endian, data, &loads)?;
+        let interpreter =
+            segments.iter().find_map(|s| s.interpreter(endian, data).transpose()).transpose()?;
+        let sections = header.sections(endian, data).unwrap_or_default();
+        let kind = match (interpreter.is_some() || !dynamic.needed.is_empty(), header.e_type(endian)) {
+            (false, elf::ET_EXEC) => Kind::StaticExecutable,
+            (false, _) if dynamic.is_pie => Kind::StaticExecutable,
+            (true, elf::ET_EXEC) => Kind::DynamicExecutable,
+            (true, _) if dynamic.is_pie || interpreter.is_some() && dynamic.soname.is_none() => {
+                Kind::DynamicExecutable
+            }
+            _ => Kind::Library,
+        };
+        Ok(Self {
+            kind,
+            build_id: build_id(segments, &sections, endian, data),
+            soname: dynamic.soname,
+            needed: dynamic.needed,
+            interpreter: interpreter.map(|bytes| PathBuf::from(OsStr::from_bytes(bytes))),
+            is_go: sections
+                .iter()
+                .any(|s| sections.section_name(endian, s).is_ok_and(|name| GO_SECTIONS.contains(&name))),
+            loads,
+        })
+    }
+
+    /// The file offset of an address in executable memory, and how many bytes of the file follow it there.
+    pub fn code_offset(&self, address: u64) -> Option<(u64, u64)> {
+        self.loads.iter().filter(|load| load.executable).find_map(|load| load.offset_of(address))
+    }
+
+    /// As `code_offset`, for any memory.
+    pub fn file_offset(&self, address: u64) -> Option<(u64, u64)> {
+        self.loads.iter().find_map(|load| load.offset_of(address))
+    }
+}
+
+impl Load {
+    fn offset_of(&self, address: u64) -> Option<(u64, u64)> {
+        let into = address.checked_sub(self.address).filter(|into| *into < self.size)?;
+        Some((self.offset.checked_add(into)?, self.size - into))
+    }
+}
+
+/// The file header of an x86_64 ELF file.
+pub(crate) fn header<'data, R: ReadRef<'data>>(data: R) -> Result<(&'data Header, Endianness), ElfError> {
+    let ident = data.read_bytes_at(0, 16).map_err(|()| ElfError::NotElf)?;
+    match ident {
+        [0x7f, b'E', b'L', b'F', 1, ..] => return Err(ElfError::ThirtyTwoBit),
+        [0x7f, b'E', b'L', b'F', 2, ..] => {}
+        _ => return Err(ElfError::NotElf),
+    }
+    let header = Header::parse(data)?;
+    let endian = header.endian()?;
+    match header.e_machine(endian) {
+        elf::EM_X86_64 => Ok((header, endian)),
+        other => Err(ElfError::OtherMachine(other.0)),
+    }
+}
+
+fn load(segment: &ProgramHeader64<Endianness>, endian: Endianness) -> Load {
+    Load {
+        address: segment.p_vaddr(endian),
+        offset: segment.p_offset(endian),
+        size: segment.p_filesz(endian),
+        executable: segment.p_flags(endian).contains(elf::PF_X),
+    }
+}
+
+#[derive(Default)]
+struct Dynamic {
+    soname: Option<String>,
+    needed: Vec<String>,
+    is_pie: bool,
+}
+
+impl Dynamic {
+    /// From the segments, not the sections: those are what is loaded, and may be all there is.
+    fn parse<'data, R: ReadRef<'data>>(
+        segments: &[ProgramHeader64<Endianness>],
+        endian: Endianness,
+        data: R,
+        loads: &[Load],
+    ) -> Result<Self, ElfError> {
+        let Some(entries) = segments.iter().find_map(|s| s.dynamic(endian, data).transpose()).transpose()?
+        else {
+            return Ok(Self::default());
+        };
+        let value =
+            |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
+        let strings = match (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) {
+            (Some(address), Some(size)) => loads
+                .iter()
+                .find_map(|load| load.offset_of(address))
+                .map(|(offset, room)| StringTable::new(data, offset, offset + size.min(room))),
+            _ => None,
+        }
+        .unwrap_or_default();
+        let string = |entry: &elf::Dyn64<Endianness>| {
+            let offset = u32::try_from(entry.val(endian)).ok()?;
+            Some(String::from_utf8_lossy(strings.get(offset).ok()?).into_owned())
+        };
+        let mut dynamic = Self {
+            is_pie: value(elf::DT_FLAGS_1).is_some_and(|flags| flags & DF_1_PIE != 0),
+            ..Self::default()
+        };
+        for entry in entries.iter().take_while(|entry| entry.tag(endian) != elf::DT_NULL) {
+            match entry.tag(endian) {
+                elf::DT_SONAME => dynamic.soname = string(entry),
+                elf::DT_NEEDED => dynamic.needed.extend(string(entry)),
+                _ => {}
+            }
+        }
+        Ok(dynamic)
+    }
+}
+
+/// `DF_1_PIE` of elf.h.
+const DF_1_PIE: u64 = 0x0800_0000;
+
+/// The GNU build ID, from the note segments or, where those say nothing, from the note sections.
+fn build_id<'data, R: ReadRef<'data>>(
+    segments: &[ProgramHeader64<Endianness>],
+    sections: &SectionTable<'data, Header, R>,
+    endian: Endianness,
+    data: R,
+) -> Option<BuildId> {
+    use object::read::elf::{NoteIterator, SectionHeader as _};
+    let find = |mut notes: NoteIterator<'data, Header>| -> Option<BuildId> {
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                return Some(BuildId(note.desc().to_vec()));
+            }
+        }
+        None
+    };
+    let from_section = |s: &SectionHeader64<Endianness>| find(s.notes(endian, data).ok()??);
+    segments
+        .iter()
+        .find_map(|s| find(s.notes(endian, data).ok()??))
+        .or_else(|| sections.iter().find_map(from_section))
+}

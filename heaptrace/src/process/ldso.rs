@@ -1,0 +1,153 @@
+//! For a command that is to be started: which program it is, and which libraries its loader will map.
+
+use super::elf::{ElfError, ElfFacts, Kind};
+use super::object::{Object, ObjectError, Opened};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A failure to find out what a command will run.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("{}: command not found on PATH", name.display())]
+    NotFound { name: OsString },
+    #[error("{} is not an executable file", path.display())]
+    NotExecutable { path: PathBuf },
+    #[error("failed to read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: its interpreter lines lead through more than {MAX_INTERPRETERS} scripts", path.display())]
+    TooManyInterpreters { path: PathBuf },
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("failed to run {} to list the libraries of {}", linker.display(), exe.display())]
+    Linker { linker: PathBuf, exe: PathBuf, source: io::Error },
+    #[error("{} cannot be loaded: {message}", exe.display())]
+    Unloadable { exe: PathBuf, message: String },
+}
+
+/// How many interpreter lines the kernel follows (fs/exec.c, `exec_binprm`).
+const MAX_INTERPRETERS: usize = 4;
+
+/// How much of a script's first line the kernel reads (`BINPRM_BUF_SIZE`).
+const LINE_BYTES: u64 = 256;
+
+/// Where execvp looks if there is no PATH.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The program that the kernel will run for `argv0`: found on `path` (the value of PATH) unless it holds a
+/// slash, and followed through `#!` lines to their interpreter. A script of `#!/usr/bin/env python3` yields
+/// `/usr/bin/env`, which then execs.
+pub fn resolve_command(argv0: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
+    let mut program = find(argv0, path)?;
+    for _ in 0..=MAX_INTERPRETERS {
+        match interpreter_line(&program)? {
+            Some(interpreter) if !is_executable(&interpreter) => {
+                return Err(CommandError::NotExecutable { path: interpreter });
+            }
+            Some(interpreter) => program = interpreter,
+            None => return Ok(program),
+        }
+    }
+    Err(CommandError::TooManyInterpreters { path: program })
+}
+
+fn find(argv0: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
+    if argv0.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(argv0);
+        return if is_executable(&path) { Ok(path) } else { Err(CommandError::NotExecutable { path }) };
+    }
+    std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH)))
+        // An empty entry is the current directory; so is what joining makes of it.
+        .map(|directory| directory.join(argv0))
+        .find(|path| !argv0.is_empty() && is_executable(path))
+        .ok_or_else(|| CommandError::NotFound { name: argv0.to_owned() })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The interpreter that the file's first line names, if it is a script.
+fn interpreter_line(path: &Path) -> Result<Option<PathBuf>, CommandError> {
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LINE_BYTES).read_to_end(&mut start))
+        .map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
+    Ok(parse_interpreter_line(&start))
+}
+
+fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\0' | b'\r')).next()?;
+    (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
+}
+
+/// The shared objects that the loader will map for `exe` in the environment `env` (LD_PRELOAD and
+/// LD_LIBRARY_PATH matter), in resolution order, without `exe` itself; none for a static program. Asks the
+/// program's own loader, which maps the libraries and runs none of their code but indirect functions' resolvers.
+pub fn libraries(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf>, CommandError> {
+    let ElfFacts { kind, interpreter, .. } = Object::read(Opened::at(exe)?)?.elf;
+    let Some(linker) = interpreter else {
+        return match kind {
+            Kind::StaticExecutable => Ok(Vec::new()),
+            Kind::DynamicExecutable | Kind::Library => Err(CommandError::Unloadable {
+                exe: exe.to_owned(),
+                message: "it needs libraries, but names no loader".to_owned(),
+            }),
+        };
+    };
+    let absolute =
+        std::path::absolute(exe).map_err(|source| CommandError::Read { path: exe.to_owned(), source })?;
+    let output = Command::new(&linker)
+        .arg("--list")
+        .arg(&absolute)
+        .env_clear()
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| CommandError::Linker { linker: linker.clone(), exe: exe.to_owned(), source })?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(CommandError::Unloadable { exe: exe.to_owned(), message });
+    }
+    let mut libraries = parse_list(&output.stdout);
+    // musl's loader is its C library; it does not list itself by a path of its own.
+    if !libraries.iter().any(|library| same_file(library, &linker)) {
+        libraries.push(linker);
+    }
+    Ok(libraries)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Reads a loader's list: `\tNAME => PATH (0xADDRESS)`, or `\tPATH (0xADDRESS)`; what has no path is the vDSO.
+fn parse_list(output: &[u8]) -> Vec<PathBuf> {
+    let lines = output.split(|byte| *byte == b'\n');
+    lines.filter_map(parse_list_line).collect()
+}
+
+fn parse_list_line(line: &[u8]) -> Option<PathBuf> {
+    let line = line.trim_ascii();
+    let address = line.windows(4).rposition(|window| window == b" (0x")?;
+    let line = &line[..address];
+    let path = match line.windows(4).position(|window| window == b" => ") {
+        Some(arrow) => &line[arrow + 4..],
+        None => line,
+    };
+    path.contains(&b'/').then(|| PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// Whether a file that cannot be looked into is simply not a program of this machine.
+pub fn is_foreign(error: &ObjectError) -> bool {
+    matches!(error, ObjectError::Elf { source: ElfError::ThirtyTwoBit | ElfError::OtherMachine(_), .. })
+}
+
+#[cfg(test)]
+#[path = "ldso_tests.rs"]
+mod tests;

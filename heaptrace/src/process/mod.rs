@@ -1,0 +1,9 @@
+//! What /proc and the files behind a process say about it. Parsing is pure; `procfs` reads.
+
+pub mod elf;
+pub mod ldso;
+pub mod maps;
+pub mod object;
+pub mod procfs;
+pub mod stat;
+pub mod status;

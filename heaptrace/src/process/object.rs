@@ -1,0 +1,167 @@
+//! The file behind a mapping, opened so that it stays the same file: a container's, or one that was deleted or
+//! replaced since.
+
+use super::elf::{ElfError, ElfFacts};
+use super::maps::Mapping;
+use super::procfs;
+use object::ReadCache;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file, as stat identifies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// `st_dev`; not always what /proc/PID/maps shows (btrfs, overlayfs).
+    pub dev: u64,
+    pub inode: u64,
+}
+
+/// A file in one state: an inode number can be given to another file, and a file be written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    pub id: FileId,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds and nanoseconds since the Unix epoch.
+    pub modified: (i64, i64),
+}
+
+/// A failure to get at the file behind a mapping.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("failed to open {}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{} is another file now than the one that process {pid} maps; tracing as root finds the mapped one", path.display())]
+    Replaced { pid: u32, path: PathBuf },
+    #[error("{} is not a regular file", path.display())]
+    NotRegular { path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    Elf { path: PathBuf, source: ElfError },
+}
+
+/// An opened file that has not been looked into.
+#[derive(Debug)]
+pub struct Opened {
+    pub path: PathBuf,
+    pub stamp: FileStamp,
+    file: File,
+}
+
+impl Opened {
+    /// Opens the file that `mapping` of process `pid` maps: through map_files, which leads to the mapped file
+    /// itself whatever became of its name, or else by its path as the process sees it, if that still is the file.
+    pub fn behind(pid: u32, mapping: &Mapping) -> Result<Self, ObjectError> {
+        let path = mapping.path.clone().unwrap_or_default();
+        let link = procfs::path(pid, &format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+        match Self::open(&link, path.clone()) {
+            Err(ObjectError::Open { source, .. }) if mapping.file().is_some() => {
+                Self::by_path(pid, mapping, source)
+            }
+            result => result,
+        }
+    }
+
+    /// map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (Linux 5.9); `map_files_error` says why it failed.
+    fn by_path(pid: u32, mapping: &Mapping, map_files_error: io::Error) -> Result<Self, ObjectError> {
+        let path = mapping.path.clone().unwrap_or_default();
+        if mapping.deleted {
+            return Err(ObjectError::Open { path, source: map_files_error });
+        }
+        let inside = path.strip_prefix("/").unwrap_or(&path);
+        let opened = Self::open(&procfs::path(pid, "root").join(inside), path.clone())?;
+        let dev = opened.stamp.id.dev;
+        let same_dev = (libc::major(dev), libc::minor(dev)) == mapping.dev
+            // btrfs and overlayfs show in maps another anonymous device (major 0) than stat does.
+            || mapping.dev.0 == 0 && libc::major(dev) == 0;
+        if same_dev && opened.stamp.id.inode == mapping.inode {
+            Ok(opened)
+        } else {
+            Err(ObjectError::Replaced { pid, path })
+        }
+    }
+
+    /// Opens the file at `path`.
+    pub fn at(path: &Path) -> Result<Self, ObjectError> {
+        Self::open(path, path.to_owned())
+    }
+
+    fn open(at: &Path, path: PathBuf) -> Result<Self, ObjectError> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // O_NONBLOCK: opening a FIFO that lies where a library was must not wait for a writer.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(at);
+        let file = opened.map_err(|source| ObjectError::Open { path: path.clone(), source })?;
+        let metadata = file.metadata().map_err(|source| ObjectError::Open { path: path.clone(), source })?;
+        if !metadata.is_file() {
+            return Err(ObjectError::NotRegular { path });
+        }
+        let stamp = FileStamp {
+            id: FileId { dev: metadata.dev(), inode: metadata.ino() },
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        };
+        Ok(Self { path, stamp, file })
+    }
+}
+
+/// An opened ELF file. Holds a descriptor, so share it.
+#[derive(Debug)]
+pub struct Object {
+    /// As the process that it was first seen in names it.
+    pub path: PathBuf,
+    pub stamp: FileStamp,
+    pub elf: ElfFacts,
+    file: Arc<File>,
+}
+
+impl Object {
+    /// Looks into an opened file. Errors where it is no x86_64 ELF file.
+    pub fn read(opened: Opened) -> Result<Self, ObjectError> {
+        let Opened { path, stamp, file } = opened;
+        // Read, not mapped: a mapped file that its owner truncates meanwhile would kill us with SIGBUS.
+        let elf = ElfFacts::parse(&ReadCache::new(&file))
+            .map_err(|source| ObjectError::Elf { path: path.clone(), source })?;
+        Ok(Self { path, stamp, elf, file: Arc::new(file) })
+    }
+
+    pub fn id(&self) -> FileId {
+        self.stamp.id
+    }
+
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// A path to the file in this process, for system calls that take one. Good as long as the object lives.
+    pub fn attach_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Up to `len` bytes at file offset `offset`; fewer at the end of the file.
+    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while filled < len {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    /// Name of the file without its directory.
+    pub fn file_name(&self) -> &std::ffi::OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "object_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! Reads /proc: thin functions over the parsers, with errors that tell a process that is gone from one that may
+//! not be looked at.
+
+use super::{maps, stat, status};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure to learn something of a process.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcError {
+    /// The process exited, before or while it was read.
+    #[error("process {pid} is gone ({} cannot be read any more)", file.display())]
+    Gone { pid: u32, file: PathBuf },
+    #[error("not permitted to read {}; run as root, or with CAP_SYS_PTRACE", file.display())]
+    Denied { file: PathBuf },
+    #[error("failed to read {}", file.display())]
+    Io { file: PathBuf, source: io::Error },
+    #[error("unexpected contents of {}", file.display())]
+    Malformed { file: PathBuf },
+}
+
+impl ProcError {
+    /// Sorts `source`, the failure to read `file` of process `pid`.
+    pub fn new(pid: u32, file: PathBuf, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied { file },
+            io::ErrorKind::NotFound => Self::Gone { pid, file },
+            _ if source.raw_os_error() == Some(libc::ESRCH) => Self::Gone { pid, file },
+            _ => Self::Io { file, source },
+        }
+    }
+
+    /// Whether the process exited.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+}
+
+/// A process, told from a later one with the same PID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    pub pid: u32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// The path of `file` in /proc of process `pid`.
+pub fn path(pid: u32, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{file}"))
+}
+
+fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
+    let path = path(pid, file);
+    std::fs::read(&path).map_err(|source| ProcError::new(pid, path, source))
+}
+
+fn link(pid: u32, file: &str) -> Result<PathBuf, ProcError> {
+    let path = path(pid, file);
+    std::fs::read_link(&path).map_err(|source| ProcError::new(pid, path, source))
+}
+
+/// The mappings of a process, in order of address.
+pub fn read_maps(pid: u32) -> Result<Vec<maps::Mapping>, ProcError> {
+    Ok(maps::parse(&read(pid, "maps")?))
+}
+
+/// /proc/PID/stat of a process.
+pub fn read_stat(pid: u32) -> Result<stat::Stat, ProcError> {
+    stat::parse(&read(pid, "stat")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "stat") })
+}
+
+/// /proc/PID/status of a process.
+pub fn read_status(pid: u32) -> Result<status::Status, ProcError> {
+    Ok(status::parse(&read(pid, "status")?))
+}
+
+/// The process that has PID `pid` now.
+pub fn identity(pid: u32) -> Result<Identity, ProcError> {
+    Ok(Identity { pid, start_time: read_stat(pid)?.start_time })
+}
+
+/// The process's name: at most 15 bytes, not necessarily of its file.
+pub fn comm(pid: u32) -> Result<String, ProcError> {
+    let mut comm = String::from_utf8_lossy(&read(pid, "comm")?).into_owned();
+    comm.truncate(comm.trim_end_matches('\n').len());
+    Ok(comm)
+}
+
+/// The executable's path as the process sees it, without the kernel's " (deleted)".
+pub fn exe(pid: u32) -> Result<PathBuf, ProcError> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let exe = link(pid, "exe")?;
+    let bytes = exe.as_os_str().as_bytes();
+    Ok(Path::new(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))).to_owned())
+}
+
+/// Resident set size in bytes.
+pub fn rss_bytes(pid: u32) -> Result<u64, ProcError> {
+    Ok(read_stat(pid)?.rss_pages.saturating_mul(page_size()))
+}
+
+/// Bytes in a page.
+pub fn page_size() -> u64 {
+    // SAFETY: sysconf only reads its argument.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
+/// One variable of the environment that the process was started with.
+pub fn initial_environment_variable(pid: u32, name: &str) -> Result<Option<Vec<u8>>, ProcError> {
+    let environment = read(pid, "environ")?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    Ok(variables
+        .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)))
+}
+
+/// The IDs of a process's threads, in ascending order.
+pub fn threads(pid: u32) -> Result<Vec<u32>, ProcError> {
+    numbers(&path(pid, "task")).map_err(|source| ProcError::new(pid, path(pid, "task"), source))
+}
+
+/// The PIDs of all processes, in ascending order.
+pub fn all_pids() -> Result<Vec<u32>, ProcError> {
+    let file = PathBuf::from("/proc");
+    numbers(&file).map_err(|source| ProcError::Io { file, source })
+}
+
+/// The PIDs of a process's children, in ascending order. Found by going through all processes: the kernel's
+/// own list (`task/TID/children`) is not built into every kernel, and leaves out children while they exit.
+pub fn children(parent: u32) -> Result<Vec<u32>, ProcError> {
+    let is_child = |pid: &u32| read_stat(*pid).is_ok_and(|stat| stat.parent_pid == parent);
+    Ok(all_pids()?.into_iter().filter(is_child).collect())
+}
+
+fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_found_with_our_threads_and_our_parent() {
+        let me = std::process::id();
+        assert_eq!(identity(me).expect("identity").pid, me);
+        assert!(all_pids().expect("pids").contains(&me));
+        assert!(threads(me).expect("threads").contains(&me));
+        assert!(children(std::os::unix::process::parent_id()).expect("children").contains(&me));
+        assert_eq!(exe(me).expect("exe"), std::env::current_exe().expect("exe"));
+        assert!(rss_bytes(me).expect("rss") > 4096);
+        assert!(!comm(me).expect("comm").contains('\n'));
+        assert!(read_status(me).expect("status").threads >= 1);
+    }
+
+    #[test]
+    fn a_process_that_exited_is_gone_and_not_an_error_of_another_kind() {
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let pid = child.id();
+        child.wait().expect("wait");
+        assert!(read_maps(pid).expect_err("gone").is_gone());
+        assert!(identity(pid).expect_err("gone").is_gone());
+        assert!(threads(pid).expect_err("gone").is_gone());
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let denied = ProcError::new(7, path(7, "maps"), io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(
+            denied.to_string(),
+            "not permitted to read /proc/7/maps; run as root, or with CAP_SYS_PTRACE"
+        );
+        let gone = ProcError::new(7, path(7, "maps"), io::Error::from_raw_os_error(libc::ESRCH));
+        assert!(gone.is_gone());
+    }
+
+    #[test]
+    fn the_initial_environment_is_readable() {
+        use std::io::{Read as _, Write as _};
+        use std::process::{Command, Stdio};
+        let mut cat = Command::new("cat");
+        let mut child = cat
+            .env("HT_TEST_VARIABLE", "a=b")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cat");
+        let (mut input, mut output) =
+            (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+        // The kernel wakes us before it has laid out the environment; an echo comes from a running program.
+        input.write_all(b"x").expect("write");
+        output.read_exact(&mut [0]).expect("echo");
+        let value = initial_environment_variable(child.id(), "HT_TEST_VARIABLE");
+        let prefix = initial_environment_variable(child.id(), "HT_TEST");
+        drop(input);
+        child.wait().expect("wait");
+        assert_eq!(value.expect("environ"), Some(b"a=b".to_vec()));
+        assert_eq!(prefix.expect("environ"), None);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -28,6 +28,11 @@ pub fn must(name: &str, command: &mut Command) -> Result<()> {
 
 /// Runs a step whose failure is reported later, and keeps the result lines of the test runners in it.
 pub fn tests(name: &str, command: &mut Command) -> Result<Outcome> {
+    tests_to(&mut io::stdout(), name, command)
+}
+
+/// As [`tests`], with what the command prints passed on to `sink`.
+fn tests_to(sink: &mut dyn Write, name: &str, command: &mut Command) -> Result<Outcome> {
     announce(name, command);
     let start = Instant::now();
     let mut child = command
@@ -40,7 +45,7 @@ pub fn tests(name: &str, command: &mut Command) -> Result<Outcome> {
             let line = line.with_context(|| format!("failed to read the output of {name}"))?;
             let line = String::from_utf8_lossy(&line);
             // A closed standard output must not stop the tests.
-            let _ = writeln!(std::io::stdout(), "{line}");
+            let _ = writeln!(sink, "{line}");
             if line.starts_with("test result:") {
                 results.push(line.into_owned());
             }
@@ -101,8 +106,10 @@ mod tests {
     fn result_lines_are_kept_and_failure_is_told() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo noise; echo 'test result: FAILED. 1 passed'; exit 3"]);
-        let outcome = tests("sample", &mut command).unwrap();
+        let mut passed_on = Vec::new();
+        let outcome = tests_to(&mut passed_on, "sample", &mut command).unwrap();
         assert!(!outcome.ok);
+        assert_eq!(passed_on, b"noise\ntest result: FAILED. 1 passed\n");
         assert_eq!(outcome.results, ["test result: FAILED. 1 passed"]);
     }
 

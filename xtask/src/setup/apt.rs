@@ -74,7 +74,8 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
+set -x
+apt-get update -q || echo "going on with the package lists at hand" >&2
 apt-get install -q -y --no-install-recommends --no-remove "$@"
 "#;
 

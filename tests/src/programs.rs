@@ -159,6 +159,7 @@ fn package(program: &str) -> &'static str {
         "g++" => "g++",
         "rustc" => "none; it comes with rustup",
         "sqlite3" => "sqlite3",
+        "redis-server" => "redis-server",
         "nginx" => "nginx",
         "python3" => "python3",
         "setpriv" => "util-linux",

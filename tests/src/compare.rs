@@ -40,6 +40,9 @@ pub fn with_slack(outcome: &Outcome, find: Find, slack: Slack) -> Result<()> {
         problems.add(format!("schema {} in mode {}", report.schema, report.mode));
     }
     losses(report, slack, &mut problems);
+    if !report.coverage.finished {
+        problems.add("the recording is not finished");
+    }
     for process in &report.coverage.untraceable {
         problems.add(format!("process {} was left out: {}", process.pid, process.reason));
     }

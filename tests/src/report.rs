@@ -22,6 +22,8 @@ pub struct Coverage {
     pub unpaired_returns: u64,
     pub nested_calls: u64,
     pub untraceable: Vec<Untraceable>,
+    /// False for a file whose recorder did not finish, or that is damaged.
+    pub finished: bool,
 }
 
 #[derive(Debug, Deserialize)]

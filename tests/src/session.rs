@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
-    fs::{self, File},
+    fs::File,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -77,8 +77,11 @@ impl Session {
 
     /// Runs the program under `heaptrace record`.
     pub fn record(&self, start: Start) -> Result<Outcome> {
-        let folder = TempDir::new()?;
-        let folder = folder.path();
+        self.record_in(start, TempDir::new()?.path())
+    }
+
+    /// Same, leaving the record file and what was printed in `folder`.
+    pub fn record_in(&self, start: Start, folder: &Path) -> Result<Outcome> {
         let program = self.program.compile()?;
         let target = match start {
             Start::Command => {
@@ -177,13 +180,4 @@ impl Outcome {
             _ => Ok(()),
         }
     }
-}
-
-/// A file of `folder` as an environment value, removed first should it exist.
-pub fn fresh(folder: &Path, name: &str) -> Result<PathBuf> {
-    let path = folder.join(name);
-    if path.exists() {
-        fs::remove_file(&path)?;
-    }
-    Ok(path)
 }

@@ -34,7 +34,7 @@ pub fn exactly(outcome: &Outcome, find: Find) -> Result<()> {
 
 /// Like [`exactly`], but for what `slack` says.
 pub fn with_slack(outcome: &Outcome, find: Find, slack: Slack) -> Result<()> {
-    let Outcome { executable, report, ledger, target } = outcome;
+    let Outcome { report, ledger, target, .. } = outcome;
     let mut problems = Problems::default();
     if report.schema != 1 || report.mode != "exact" {
         problems.add(format!("schema {} in mode {}", report.schema, report.mode));
@@ -59,8 +59,7 @@ pub fn with_slack(outcome: &Outcome, find: Find, slack: Slack) -> Result<()> {
         };
         process_figures(process, process_ledger, slack, &mut problems);
         sums(process, report, &mut problems);
-        let executable = executable.to_string_lossy();
-        sites(report, pid, process_ledger, &executable, find, slack, &mut problems);
+        sites(report, pid, process_ledger, find, slack, &mut problems);
     }
     problems.finish()
 }
@@ -154,7 +153,6 @@ fn sites(
     report: &Report,
     pid: u32,
     ledger: &ProcessLedger,
-    executable: &str,
     find: Find,
     slack: Slack,
     problems: &mut Problems,
@@ -187,12 +185,19 @@ fn sites(
     if ledger.sites.contains_key("elsewhere") {
         let mut expected = Figures::default();
         ledger.sites.values().for_each(|&figures| expected += figures);
-        let actual = total(report.sites_of(pid).filter(|site| site.module() == executable));
+        let actual = total(report.sites_of(pid).filter(|site| ledgered(site)));
         if actual != expected {
-            problems
-                .add(format!("all calls of the program file\n    ledger {expected}\n    report {actual}"));
+            problems.add(format!("all ledgered calls\n    ledger {expected}\n    report {actual}"));
         }
     }
+}
+
+/// Whether a wrapper that keeps the ledger is the direct caller.
+fn ledgered(site: &Site) -> bool {
+    site.caller()
+        .iter()
+        .filter_map(|frame| frame.symbol.as_deref())
+        .any(|symbol| symbol.contains("ledgered_"))
 }
 
 /// The names under which `site` may be in the ledger: its site function, or one of the other ways to look.

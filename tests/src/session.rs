@@ -44,12 +44,13 @@ pub struct Session {
     pub arguments: Vec<String>,
     /// Further options of `heaptrace record`.
     pub options: Vec<&'static str>,
+    /// Further environment of the program.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Outcome {
-    pub executable: PathBuf,
     pub report: Report,
     pub ledger: Ledger,
     /// PID and exit status of the program, where the harness was its parent.
@@ -58,13 +59,25 @@ pub struct Outcome {
 
 impl Session {
     pub fn new(program: Program, arguments: &[&str]) -> Self {
-        Self { program, arguments: arguments.iter().map(ToString::to_string).collect(), options: Vec::new() }
+        Self {
+            program,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            options: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// With further options of `heaptrace record`.
     #[must_use]
     pub fn options(mut self, options: &[&'static str]) -> Self {
         self.options.extend(options);
+        self
+    }
+
+    /// With a variable in the program's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
         self
     }
 
@@ -91,7 +104,6 @@ impl Session {
             Start::Attach => Some(self.record_attached(&program, folder)?),
         };
         Ok(Outcome {
-            executable: program,
             report: heaptrace::report(folder)?,
             ledger: Ledger::read(&ledger_file(folder))?,
             target,
@@ -106,6 +118,7 @@ impl Session {
             .arg("--")
             .arg(program)
             .args(&self.arguments)
+            .envs(self.environment.iter().copied())
             .env("LEDGER_OUT", ledger_file(folder));
         no_core_dump(&mut command);
         heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)
@@ -124,7 +137,10 @@ impl Session {
 
     fn target(&self, program: &Path, folder: &Path) -> Command {
         let mut command = Command::new(program);
-        command.args(&self.arguments).env("LEDGER_OUT", ledger_file(folder));
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().copied())
+            .env("LEDGER_OUT", ledger_file(folder));
         no_core_dump(&mut command);
         command
     }

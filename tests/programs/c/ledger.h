@@ -5,7 +5,7 @@
 //   function:F   all calls of allocation function F
 //   caller:F     all calls made by function F of a library
 //   live_from:L  what is live in the end of the calls made by library L, those of a `caller:` left out
-//   elsewhere    nowhere; but with it all calls made by the program file itself are in the ledger
+//   elsewhere    nowhere; but with it all calls by functions whose name begins with `ledgered_` are in the ledger
 #pragma once
 #include <stddef.h>
 #include <stdlib.h>

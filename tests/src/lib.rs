@@ -1,1 +1,15 @@
-//! End-to-end test harness.
+//! End-to-end test harness: runs the real `heaptrace` on test programs that keep a ledger, and compares.
+//!
+//! `programs` compiles the test programs, `session` records one of them, `compare` holds the report against the
+//! ledger, `runner` turns a list of functions into a test binary.
+
+pub mod bpf;
+pub mod code;
+pub mod compare;
+pub mod heaptrace;
+pub mod ledger;
+pub mod programs;
+pub mod report;
+pub mod runner;
+pub mod running;
+pub mod session;

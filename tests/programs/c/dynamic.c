@@ -1,0 +1,52 @@
+// Libraries opened while the program is traced.
+// usage: dynamic plugin PATH | dynamic jemalloc PATH
+#define _GNU_SOURCE
+#include "ledger.h"
+#include <dlfcn.h>
+#include <string.h>
+
+static void *(*mallocx)(size_t, int);
+static void (*dallocx)(void *, int);
+
+SITE void *site_mallocx(size_t n) {
+    void *p = mallocx(n, 0);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3)
+        return 2;
+    ledger_start();
+    void *library = dlopen(argv[2], RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return 3;
+    if (!strcmp(argv[1], "plugin")) {
+        void *(*allocate)(size_t) = (void *(*)(size_t))dlsym(library, "site_plugin");
+        if (!allocate)
+            return 4;
+        for (size_t i = 0; i < 300; i++) {
+            void *p = allocate(2203 + 2 * i);
+            if (i % 3 == 0)
+                release(p);
+        }
+    } else {
+        mallocx = (void *(*)(size_t, int))dlsym(library, "mallocx");
+        dallocx = (void (*)(void *, int))dlsym(library, "dallocx");
+        if (!mallocx || !dallocx)
+            return 4;
+        void *const functions[] = {(void *)mallocx, (void *)dallocx};
+        // The ledger says what should be counted, so a tracer that never notices the library is found out.
+        ledger_wait_probed(functions, 2, 15);
+        for (size_t i = 0; i < 300; i++) {
+            void *p = site_mallocx(2603 + 2 * i);
+            if (i % 3 == 0) {
+                ledger_free(p);
+                dallocx(p, 0);
+            }
+        }
+    }
+    ledger_write();
+    return 0;
+}

@@ -1,0 +1,84 @@
+// The ways a process can end.
+// usage: ending return|exit|_exit|abort|kill|leader
+#define _GNU_SOURCE
+#include "ledger.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+SITE void *site_main(size_t n) {
+    void *p = malloc(n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+SITE void *site_worker(size_t n) {
+    void *p = malloc(n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+
+// Whether the main thread is gone while the process lives on.
+static int leader_is_zombie(void) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    const char *state = strrchr(text, ')');
+    return state && state[2] == 'Z';
+}
+
+static void *outlive_leader(void *unused) {
+    (void)unused;
+    for (int i = 0; !leader_is_zombie(); i++) {
+        if (i == 10000)
+            _exit(97);
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
+    }
+    for (size_t i = 0; i < 500; i++) {
+        void *p = site_worker(4001 + 2 * i);
+        if (i % 2)
+            release(p);
+    }
+    ledger_write();
+    exit(5);
+}
+
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "";
+    ledger_start();
+    for (size_t i = 0; i < 300; i++) {
+        void *p = site_main(601 + 2 * i);
+        if (i % 3)
+            release(p);
+    }
+    if (!strcmp(mode, "leader")) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, outlive_leader, NULL))
+            return 3;
+        pthread_exit(NULL);
+    }
+    ledger_write();
+    if (!strcmp(mode, "return"))
+        return 7;
+    if (!strcmp(mode, "exit"))
+        exit(9);
+    if (!strcmp(mode, "_exit"))
+        _exit(11);
+    if (!strcmp(mode, "abort"))
+        abort();
+    if (!strcmp(mode, "kill"))
+        kill(getpid(), SIGKILL);
+    return 2;
+}

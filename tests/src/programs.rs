@@ -1,0 +1,184 @@
+//! Compiles the test programs, once per version of their sources and flags.
+
+use anyhow::{Context as _, Result, bail};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Mutex,
+};
+
+/// A test program, by source file without its extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// `programs/c/NAME.c`, with frame pointers.
+    C(&'static str),
+    /// The same without frame pointers.
+    COmitFramePointer(&'static str),
+    /// `programs/c/NAME.c` as a shared library.
+    CLibrary(&'static str),
+    /// `programs/cpp/NAME.cpp`, with frame pointers.
+    Cpp(&'static str),
+    /// `programs/rust/NAME.rs`, with frame pointers.
+    Rust(&'static str),
+}
+
+const C_FLAGS: &[&str] = &[
+    "-std=gnu17",
+    "-O2",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    // One program recurses until it jumps out.
+    "-Wno-infinite-recursion",
+    // Calls of the malloc family are what is tested: none may be merged, moved or left out.
+    "-fno-builtin",
+];
+const CPP_FLAGS: &[&str] = &["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-fno-omit-frame-pointer"];
+const RUST_FLAGS: &[&str] = &["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes"];
+
+impl Program {
+    /// Compiles the program if that was not done before.
+    ///
+    /// # Errors
+    /// When a compiler is missing or refuses; the text names the package or holds its output.
+    pub fn compile(self) -> Result<PathBuf> {
+        let ledger = source("c/ledger.c");
+        match self {
+            Self::C(name) => {
+                build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[&ledger], &LINK_C)
+            }
+            Self::COmitFramePointer(name) => {
+                build("gcc", &c_arguments(name, "-fomit-frame-pointer"), name, &[&ledger], &LINK_C)
+            }
+            Self::CLibrary(name) => {
+                let shared = ["-shared", "-fPIC"];
+                build(
+                    "gcc",
+                    &c_arguments(name, "-fno-omit-frame-pointer"),
+                    &format!("{name}.so"),
+                    &[],
+                    &shared,
+                )
+            }
+            Self::Cpp(name) => {
+                let mut arguments = strings(CPP_FLAGS);
+                arguments.push(source(&format!("cpp/{name}.cpp")).into());
+                build("g++", &arguments, name, &[&ledger_object()?], &["-pthread"])
+            }
+            Self::Rust(name) => {
+                let mut arguments = strings(RUST_FLAGS);
+                arguments.push(source(&format!("rust/{name}.rs")).into());
+                let mut object = OsString::from("-Clink-arg=");
+                object.push(ledger_object()?);
+                build("rustc", &arguments, name, &[Path::new(&object)], &[])
+            }
+        }
+    }
+}
+
+/// The ledger's functions are visible to libraries that a program opens.
+const LINK_C: [&str; 3] = ["-rdynamic", "-pthread", "-ldl"];
+
+/// A file of `programs/`.
+pub fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name)
+}
+
+fn c_arguments(name: &str, frame_pointers: &str) -> Vec<OsString> {
+    let mut arguments = strings(C_FLAGS);
+    arguments.push(frame_pointers.into());
+    arguments.push(source(&format!("c/{name}.c")).into());
+    arguments
+}
+
+fn strings(of: &[&str]) -> Vec<OsString> {
+    of.iter().map(OsString::from).collect()
+}
+
+fn ledger_object() -> Result<PathBuf> {
+    build("gcc", &c_arguments("ledger", "-fno-omit-frame-pointer"), "ledger.o", &[], &["-c"])
+}
+
+/// Runs `compiler ARGUMENTS INPUTS LAST -o OUTPUT`, unless the cache has it.
+fn build(
+    compiler: &str,
+    arguments: &[OsString],
+    name: &str,
+    inputs: &[&Path],
+    last: &[&str],
+) -> Result<PathBuf> {
+    // One compiler at a time: two tests may want the same program.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let mut hasher = DefaultHasher::new();
+    (compiler, arguments, inputs, last).hash(&mut hasher);
+    let inputs_of_hash =
+        arguments.iter().map(OsString::as_os_str).chain(inputs.iter().map(|path| path.as_os_str()));
+    for file in inputs_of_hash.map(Path::new).filter(|path| path.is_file()) {
+        fs::read(file)?.hash(&mut hasher);
+    }
+    fs::read(source("c/ledger.h"))?.hash(&mut hasher);
+    let folder = cache()?.join(format!("{:016x}", hasher.finish()));
+    let output = folder.join(name);
+
+    // A test that panicked while compiling leaves nothing half-done behind: the rename below is the last step.
+    let _guard = COMPILING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if output.exists() {
+        return Ok(output);
+    }
+    fs::create_dir_all(&folder)?;
+    let unfinished = folder.join(format!("{name}.{}", std::process::id()));
+    let result = Command::new(compiler)
+        .args(arguments)
+        .args(inputs)
+        .args(last)
+        .arg("-o")
+        .arg(&unfinished)
+        .output()
+        .with_context(|| format!("failed to run {compiler} (Debian package: {})", package(compiler)))?;
+    if !result.status.success() {
+        bail!("{compiler} failed on {name}\n{}", String::from_utf8_lossy(&result.stderr));
+    }
+    fs::rename(&unfinished, &output)?;
+    Ok(output)
+}
+
+/// `target/test-programs`: the test binary is in `target/PROFILE/deps`.
+fn cache() -> Result<PathBuf> {
+    let binary = env::current_exe().context("failed to find the test binary")?;
+    let target = binary.ancestors().nth(3).context("the test binary is not in a target directory")?;
+    Ok(target.join("test-programs"))
+}
+
+fn package(program: &str) -> &'static str {
+    match program {
+        "gcc" => "gcc",
+        "g++" => "g++",
+        "rustc" => "none; it comes with rustup",
+        "sqlite3" => "sqlite3",
+        "redis-server" => "redis-server",
+        "nginx" => "nginx",
+        "python3" => "python3",
+        "setpriv" => "util-linux",
+        "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
+        _ => "unknown",
+    }
+}
+
+/// Path of an installed program, looked for in `folders`.
+///
+/// # Errors
+/// When it is in none; the text names the Debian package.
+pub fn installed<P: AsRef<OsStr>>(program: &str, folders: &[P]) -> Result<PathBuf> {
+    folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file()).with_context(
+        || {
+            format!(
+                "{program} is not installed (Debian package: {}); `cargo xtask setup` installs it",
+                package(program)
+            )
+        },
+    )
+}

@@ -1,0 +1,101 @@
+//! The JSON report, schema 1, as far as tests look at it. A field that is missing is a failure.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    pub schema: u32,
+    pub mode: String,
+    pub duration_s: f64,
+    pub coverage: Coverage,
+    pub processes: Vec<Process>,
+    pub sites: Vec<Site>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Coverage {
+    pub events: u64,
+    pub lost: BTreeMap<String, u64>,
+    pub unknown_frees: u64,
+    pub missed_returns: u64,
+    pub unpaired_returns: u64,
+    pub nested_calls: u64,
+    pub untraceable: Vec<Untraceable>,
+    /// False for a file whose recorder did not finish, or that is damaged.
+    pub finished: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Untraceable {
+    pub pid: u32,
+    pub reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    pub comm: String,
+    pub exe: String,
+    pub live_bytes: u64,
+    pub live_count: u64,
+    pub peak_live_bytes: u64,
+    pub alloc_bytes: u64,
+    pub alloc_count: u64,
+    pub free_bytes: u64,
+    pub free_count: u64,
+    pub rss_bytes: u64,
+    pub failed_count: u64,
+    pub unknown_frees: u64,
+    pub missed_frees: u64,
+    pub inherited_free_count: u64,
+    pub lost_bytes: u64,
+    pub lost_count: u64,
+    pub exited: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Site {
+    pub pid: u32,
+    pub function: String,
+    pub live_bytes: u64,
+    pub live_count: u64,
+    pub alloc_bytes: u64,
+    pub alloc_count: u64,
+    pub free_bytes: u64,
+    pub free_count: u64,
+    pub stack: Vec<Frame>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Frame {
+    pub module: Option<String>,
+    pub symbol: Option<String>,
+    #[serde(default)]
+    pub inlined: bool,
+}
+
+impl Report {
+    /// The only process with this PID.
+    pub fn process(&self, pid: u32) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
+    }
+
+    /// The sites of one process.
+    pub fn sites_of(&self, pid: u32) -> impl Iterator<Item = &Site> {
+        self.sites.iter().filter(move |site| site.pid == pid)
+    }
+}
+
+impl Site {
+    /// The frames of the direct caller of the allocation function: those inlined into it, and itself.
+    pub fn caller(&self) -> &[Frame] {
+        let end = self.stack.iter().position(|frame| !frame.inlined).map_or(self.stack.len(), |i| i + 1);
+        &self.stack[..end]
+    }
+
+    /// The module of the direct caller.
+    pub fn module(&self) -> &str {
+        self.stack.first().and_then(|frame| frame.module.as_deref()).unwrap_or("")
+    }
+}

@@ -1,0 +1,59 @@
+//! Turns a list of functions into a test binary that lists what it cannot run, with the reason.
+
+use crate::bpf;
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::ExitCode;
+
+/// Two cores are what the tests are sized for.
+const DEFAULT_THREADS: usize = 2;
+
+/// One test of a suite.
+pub struct Test {
+    name: String,
+    needs_bpf: bool,
+    run: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+/// A test that traces something.
+pub fn end_to_end(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    Test { name: name.into(), needs_bpf: true, run: Box::new(run) }
+}
+
+/// A test that needs no privilege.
+pub fn unprivileged(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    Test { name: name.into(), needs_bpf: false, run: Box::new(run) }
+}
+
+/// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
+pub fn run(tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(DEFAULT_THREADS);
+    let reason = bpf::unavailable();
+    let blocked = tests.iter().filter(|test| test.needs_bpf && reason.is_some()).count();
+    let trials = tests.into_iter().map(|test| trial(test, reason.clone())).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(reason) = reason.filter(|_| blocked > 0 && !arguments.list) {
+        println!("NOT RUN: {blocked} end-to-end tests: {reason}");
+    }
+    conclusion.exit_code()
+}
+
+fn trial(test: Test, reason: Option<String>) -> Trial {
+    let Test { name, needs_bpf, run } = test;
+    match reason.filter(|_| needs_bpf) {
+        // The kind is printed beside the name; the body is for those who run ignored tests all the same.
+        Some(reason) => Trial::test(name, {
+            let failure = format!("cannot run: {reason}");
+            move || Err(Failed::from(failure))
+        })
+        .with_kind(reason)
+        .with_ignored_flag(true),
+        None => Trial::test(name, move || run().map_err(|error| Failed::from(chain(&error)))),
+    }
+}
+
+/// The error and its causes, one a line; no backtrace, which leads nowhere in tests.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  because ")
+}

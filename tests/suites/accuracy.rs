@@ -1,0 +1,116 @@
+//! Bytes and counts against the programs' own ledgers, per process and per site.
+
+use anyhow::{Result, ensure};
+use heaptrace_tests::{
+    compare::{self, Find, Slack},
+    programs::Program,
+    runner::{self, Test, end_to_end},
+    session::{Session, Start},
+};
+use std::{path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    let mut tests = Vec::new();
+    for start in Start::BOTH {
+        let mut case = |name: &str, program, arguments: &[&str], find| {
+            tests.push(exact(name, start, Session::new(program, arguments), find));
+        };
+        let c = Program::C;
+        case("malloc family in one thread", c("family"), &["1", "30"], Find::Caller);
+        case("malloc family in 8 threads", c("family"), &["8", "150"], Find::Caller);
+        let bare = Program::COmitFramePointer("family");
+        case("malloc family without frame pointers", bare, &["2", "30"], Find::Caller);
+        case("blocks freed by another thread", c("cross"), &["5000"], Find::Caller);
+        case("longjmp and signal handlers", c("control"), &[], Find::Caller);
+        case("blocks allocated inside libc", c("inlibc"), &[], Find::Caller);
+        case("C++ new, containers, exceptions", Program::Cpp("objects"), &[], Find::AnyFrame);
+        case("Rust collections", Program::Rust("collections"), &[], Find::AnyFrame);
+        tests.push(million(start));
+        tests.push(many_stacks(start));
+        tests.push(plugin(start));
+        tests.push(jemalloc(start));
+    }
+    tests.push(end_to_end("attach: in the middle of a busy run", busy));
+    runner::run(tests)
+}
+
+fn exact(name: &str, start: Start, session: Session, find: Find) -> Test {
+    end_to_end(format!("{}: {name}", start.name()), move || {
+        let outcome = session.record(start)?;
+        outcome.ensure_success()?;
+        compare::exactly(&outcome, find)
+    })
+}
+
+fn million(start: Start) -> Test {
+    let session =
+        Session::new(Program::C("many"), &["blocks", "1000000"]).options(&["--max-live", "1200000"]);
+    exact("1,000,000 live blocks", start, session, Find::Caller)
+}
+
+fn many_stacks(start: Start) -> Test {
+    const STACKS: usize = 20_000;
+    end_to_end(format!("{}: 20,000 distinct stacks", start.name()), move || {
+        let session = Session::new(Program::C("many"), &["stacks", &STACKS.to_string()])
+            .options(&["--max-sites", "40000"]);
+        let outcome = session.record(start)?;
+        outcome.ensure_success()?;
+        compare::exactly(&outcome, Find::Caller)?;
+        let deep = outcome.report.sites.iter().filter(|site| {
+            compare::site_function(site, Find::Caller) == Some("site_deep") && site.alloc_count == 1
+        });
+        let found = deep.count();
+        ensure!(found == STACKS, "{found} sites of one block each, where {STACKS} were made");
+        Ok(())
+    })
+}
+
+fn plugin(start: Start) -> Test {
+    end_to_end(format!("{}: a library opened while tracing", start.name()), move || {
+        let library = Program::CLibrary("plugin").compile()?;
+        let outcome =
+            Session::new(Program::C("dynamic"), &["plugin", &library.to_string_lossy()]).record(start)?;
+        outcome.ensure_success()?;
+        compare::exactly(&outcome, Find::Caller)
+    })
+}
+
+/// The allocator itself is opened while tracing: the program waits until there are probes in it, or gives up
+/// waiting and allocates all the same.
+fn jemalloc(start: Start) -> Test {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    end_to_end(format!("{}: jemalloc opened while tracing", start.name()), move || {
+        ensure!(Path::new(LIBRARY).exists(), "{LIBRARY} is missing (Debian package: libjemalloc2)");
+        // Its thread-local storage is larger than what glibc sets aside for libraries that come late.
+        let room = ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=16384");
+        let session = Session::new(Program::C("dynamic"), &["jemalloc", LIBRARY]).environment(room.0, room.1);
+        let outcome = session.record(start)?;
+        outcome.ensure_success()?;
+        compare::with_slack(&outcome, Find::Caller, Slack { attached_late: true, unledgered_site: None })
+    })
+}
+
+/// Threads allocate while the probes are set: of their blocks only what must hold is checked, but what is
+/// allocated after heaptrace said that it is tracing is exact.
+fn busy() -> Result<()> {
+    // 4 threads hold 64 blocks each, so no more can be live, whatever was missed while attaching.
+    const MOST_LIVE: u64 = 4 * 64;
+    let outcome = Session::new(Program::C("busy"), &[]).record(Start::Attach)?;
+    outcome.ensure_success()?;
+    compare::with_slack(
+        &outcome,
+        Find::Caller,
+        Slack { attached_late: true, unledgered_site: Some("site_worker") },
+    )?;
+    let workers = compare::total(
+        outcome
+            .report
+            .sites
+            .iter()
+            .filter(|site| compare::site_function(site, Find::Caller) == Some("site_worker")),
+    );
+    ensure!(workers.alloc_count > 0, "the busy threads are not in the report");
+    ensure!(workers.alloc_bytes == 333 * workers.alloc_count, "sizes are wrong: {workers}");
+    ensure!(workers.live_count <= MOST_LIVE, "{MOST_LIVE} blocks can be live at most: {workers}");
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! What heaptrace answers to bad input, bad luck and impatience: exit codes, words, and what it leaves behind.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use heaptrace_tests::{
+    code, compare, heaptrace,
+    programs::Program,
+    report::Report,
+    runner::{self, end_to_end, unprivileged},
+    running::{PATIENCE, Running, wait_for_file, wait_until},
+    session::{self, Session, Start, Waiting},
+};
+use std::{
+    fs::{self, File},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Output},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const CANNOT_TRACE: i32 = 4;
+const USAGE: i32 = 2;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        unprivileged("an unknown flag is a usage error", || {
+            usage(&["record", "--no-such-flag", "--", "true"])
+        }),
+        unprivileged("an unknown command is a usage error", || usage(&["no-such-command"])),
+        unprivileged("a missing target is a usage error", || usage(&["record"])),
+        unprivileged("two kinds of target are a usage error", || usage(&["record", "-p", "1", "--", "true"])),
+        unprivileged("a PID that is no number is a usage error", || usage(&["record", "-p", "12x"])),
+        unprivileged("a duration that is none is a usage error", || {
+            usage(&["record", "-d", "soon", "--", "true"])
+        }),
+        unprivileged("a report of a missing file says so", missing_record),
+        unprivileged("a report of another kind of file says so", foreign_record),
+        unprivileged("without privilege it says which is missing", without_privilege),
+        end_to_end("no such process", no_such_process),
+        end_to_end("no such command", no_such_command),
+        end_to_end("a missing output folder is found before tracing", missing_folder),
+        end_to_end("a target that is killed ends the recording", killed_target),
+        end_to_end("the time limit ends the recording", time_limit),
+        end_to_end("Ctrl-C ends the recording and keeps it", interrupted),
+        end_to_end("a second Ctrl-C leaves at once", interrupted_twice),
+        end_to_end("the command's own exit code can be passed on", propagated_exit),
+        end_to_end("a truncated record file is read as far as it goes", truncated),
+        end_to_end("a corrupt record file is never believed", corrupt),
+        end_to_end("a record file of the future is refused", future),
+        end_to_end("a report of one process holds only that", one_process),
+        end_to_end("every format is written", formats),
+    ])
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path is not UTF-8")
+}
+
+/// Ends with `code` and says each of `words` on its error output.
+fn ensure_refused(output: &Output, codes: &[i32], words: &[&str]) -> Result<()> {
+    let said = stderr(output);
+    ensure!(
+        output.status.code().is_some_and(|code| codes.contains(&code)),
+        "ended with {}, not {codes:?}; said {said}",
+        output.status
+    );
+    for word in words {
+        ensure!(said.contains(word), "should say {word:?}; said {said}");
+    }
+    ensure!(!said.contains("panicked"), "{said}");
+    Ok(())
+}
+
+fn usage(arguments: &[&str]) -> Result<()> {
+    let folder = TempDir::new()?;
+    let output = heaptrace::command(arguments)?.current_dir(folder.path()).output()?;
+    ensure_refused(&output, &[USAGE], &[])?;
+    ensure!(!stderr(&output).is_empty(), "it gives no reason");
+    ensure!(fs::read_dir(folder.path())?.next().is_none(), "it wrote a file all the same");
+    Ok(())
+}
+
+fn missing_record() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("not-there.data");
+    ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[1], &["not-there.data"])
+}
+
+fn foreign_record() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("foreign.data");
+    for content in
+        [&b""[..], b"HEAP", b"\x7fELF and then something else entirely, long enough for any header"]
+    {
+        fs::write(&file, content)?;
+        ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[1], &["foreign.data"])?;
+    }
+    Ok(())
+}
+
+/// As a user who may not trace: a copy of the binary, for the build folder may be closed to others.
+fn without_privilege() -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let folder = TempDir::new()?;
+    let binary = folder.path().join("heaptrace");
+    fs::copy(heaptrace::binary()?, &binary)?;
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+    let mut command = Command::new(binary);
+    command.args(["record", "-o", "out.data", "--", "/bin/sh", "-c", "touch ran"]).current_dir(folder.path());
+    // SAFETY: no arguments, cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output()?;
+    ensure_refused(&output, &[CANNOT_TRACE], &[])?;
+    let said = stderr(&output);
+    ensure!(
+        ["CAP_", "root"].iter().any(|word| said.contains(word)),
+        "it does not say which privilege: {said}"
+    );
+    ensure!(!folder.path().join("ran").exists(), "it ran the command all the same");
+    Ok(())
+}
+
+fn no_such_process() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut gone = Command::new("true").spawn()?;
+    gone.wait()?;
+    let pid = gone.id().to_string();
+    let file = heaptrace::record_file(folder.path());
+    let output = heaptrace::output(&["record", "-o", text(&file)?, "-p", &pid])?;
+    ensure_refused(&output, &[CANNOT_TRACE], &[&pid])
+}
+
+fn no_such_command() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = heaptrace::record_file(folder.path());
+    let output = heaptrace::output(&["record", "-o", text(&file)?, "--", "/no/such/program"])?;
+    ensure_refused(&output, &[1, USAGE, CANNOT_TRACE], &["/no/such/program"])
+}
+
+fn missing_folder() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (file, ran) = (folder.path().join("missing/heaptrace.data"), folder.path().join("ran"));
+    let output = heaptrace::output(&["record", "-o", text(&file)?, "--", "touch", text(&ran)?])?;
+    ensure_refused(&output, &[1, USAGE], &["missing"])?;
+    ensure!(!ran.exists(), "the command ran before the output was looked at");
+    Ok(())
+}
+
+/// A traced program that has allocated its 100 blocks and lives on.
+struct Idle {
+    folder: TempDir,
+    waiting: Waiting,
+    recorder: Running,
+}
+
+impl Idle {
+    fn traced(options: &[&str]) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let mut command = Command::new(Program::C("idle").compile()?);
+        command
+            .env("LEDGER_OUT", session::ledger_file(folder.path()))
+            .env("IDLE_DONE", folder.path().join("done"))
+            .env("IDLE_END", folder.path().join("end"));
+        let mut waiting = Waiting::start(command, folder.path())?;
+        let recorder = heaptrace::attach(&[waiting.target.pid()], options, folder.path())?;
+        waiting.go()?;
+        wait_for_file(&folder.path().join("done"), &mut waiting.target)?;
+        Ok(Self { folder, waiting, recorder })
+    }
+
+    fn pid(&self) -> u32 {
+        self.waiting.target.pid()
+    }
+
+    /// The record file, read, with the 75 blocks that the program holds.
+    fn report(&self) -> Result<Report> {
+        let report = heaptrace::report(self.folder.path())?;
+        let sites = report.sites_of(self.pid());
+        let idle =
+            sites.filter(|site| compare::site_function(site, compare::Find::Caller) == Some("site_idle"));
+        let found = compare::total(idle);
+        ensure!((found.alloc_count, found.live_count) == (100, 75), "the recording has {found}");
+        Ok(report)
+    }
+
+    /// Lets the program end, which it must do as if nothing had been.
+    fn end(mut self) -> Result<()> {
+        ensure!(code::changed_bytes(self.pid())? == 0, "probes were left behind");
+        File::create(self.folder.path().join("end"))?;
+        let status = self.waiting.target.wait()?;
+        ensure!(status.code() == Some(21), "the target ended with {status}");
+        Ok(())
+    }
+}
+
+fn killed_target() -> Result<()> {
+    let mut idle = Idle::traced(&[])?;
+    idle.waiting.target.signal(libc::SIGKILL)?;
+    idle.waiting.target.wait()?;
+    heaptrace::finish(&mut idle.recorder)?;
+    let report = idle.report()?;
+    let process = report.process(idle.pid()).context("the target is not in the report")?;
+    ensure!(process.exited, "the report does not say that the target has ended");
+    Ok(())
+}
+
+fn time_limit() -> Result<()> {
+    let mut idle = Idle::traced(&["-d", "3s"])?;
+    heaptrace::finish(&mut idle.recorder)?;
+    // Read without regard to the program's blocks: how far it got in the time is not known.
+    let report = heaptrace::report(idle.folder.path())?;
+    ensure!(report.duration_s >= 2.9, "it recorded for {} s of 3", report.duration_s);
+    ensure!(report.coverage.finished, "the recording is not finished");
+    idle.end()
+}
+
+fn interrupted() -> Result<()> {
+    let mut idle = Idle::traced(&[])?;
+    idle.recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut idle.recorder)?;
+    let report = idle.report()?;
+    ensure!(report.coverage.finished, "the recording is not finished");
+    idle.end()
+}
+
+fn interrupted_twice() -> Result<()> {
+    let mut idle = Idle::traced(&[])?;
+    idle.recorder.signal(libc::SIGINT)?;
+    idle.recorder.signal(libc::SIGINT)?;
+    idle.recorder.wait_at_most(Duration::from_secs(20)).context("it stays")?;
+    ensure!(!idle.recorder.stderr().contains("panicked"), "{}", idle.recorder.describe("panicked"));
+    // Detaching is the kernel's then, and may come after the exit.
+    wait_until(PATIENCE, || Ok(code::changed_bytes(idle.pid())? == 0)).context("probes were left behind")?;
+    idle.end()
+}
+
+fn propagated_exit() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = heaptrace::record_file(folder.path());
+    let program = Program::C("ending").compile()?;
+    for (options, expected) in [(&[][..], 0), (&["--propagate-exit"][..], 9)] {
+        let mut command = heaptrace::command(&["record", "-o", text(&file)?])?;
+        let output = command.args(options).arg("--").arg(&program).arg("exit").output()?;
+        let code = output.status.code();
+        ensure!(code == Some(expected), "ended with {code:?}, not {expected}; said {}", stderr(&output));
+    }
+    Ok(())
+}
+
+/// A good record file, in a folder.
+fn recorded() -> Result<(TempDir, PathBuf)> {
+    let folder = TempDir::new()?;
+    let file = heaptrace::record_file(folder.path());
+    let mut command = heaptrace::command(&["record", "-o", text(&file)?, "--"])?;
+    let output = command.arg(Program::C("family").compile()?).args(["1", "10"]).output()?;
+    ensure!(output.status.success(), "recording ended with {}: {}", output.status, stderr(&output));
+    Ok((folder, file))
+}
+
+fn json_report(file: &Path) -> Result<Output> {
+    heaptrace::output(&["report", text(file)?, "--view", "alloc", "--format", "json"])
+}
+
+fn finished(output: &Output) -> Result<bool> {
+    let report: Report = serde_json::from_slice(&output.stdout).context("a report that is none")?;
+    Ok(report.coverage.finished)
+}
+
+fn truncated() -> Result<()> {
+    let (folder, file) = recorded()?;
+    let whole = fs::read(&file)?;
+    ensure!(finished(&json_report(&file)?)?, "the whole file does not count as finished");
+    let cut = folder.path().join("cut.data");
+    let eighths = (0..8).map(|part| whole.len() * part / 8);
+    for length in eighths.chain([1, 9, 13, whole.len() - 1]).filter(|&length| length < whole.len()) {
+        fs::write(&cut, &whole[..length])?;
+        let output = json_report(&cut)?;
+        match output.status.code() {
+            Some(0) => ensure!(!finished(&output)?, "{length} bytes count as a finished recording"),
+            _ => ensure_refused(&output, &[1], &["cut.data"])
+                .with_context(|| format!("cut to {length} bytes"))?,
+        }
+    }
+    Ok(())
+}
+
+fn corrupt() -> Result<()> {
+    let (folder, file) = recorded()?;
+    let whole = fs::read(&file)?;
+    let bad = folder.path().join("bad.data");
+    // Every header byte, and places all over the rest.
+    let places = (0..whole.len()).filter(|at| *at < 24 || at % (whole.len() / 24 + 1) == 0);
+    for at in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        fs::write(&bad, &bytes)?;
+        let output = json_report(&bad)?;
+        match output.status.code() {
+            Some(0) => {
+                ensure!(!finished(&output)?, "byte {at} is wrong and the recording counts as finished")
+            }
+            _ => {
+                ensure_refused(&output, &[1], &["bad.data"]).with_context(|| format!("byte {at} is wrong"))?
+            }
+        }
+    }
+    Ok(())
+}
+
+fn future() -> Result<()> {
+    let (_folder, file) = recorded()?;
+    let mut bytes = fs::read(&file)?;
+    // Eight bytes of magic, then the version, little-endian.
+    let Some(version) = bytes.get_mut(8..12) else { bail!("the file has no header") };
+    version.copy_from_slice(&9999_u32.to_le_bytes());
+    fs::write(&file, bytes)?;
+    ensure_refused(&json_report(&file)?, &[1], &["newer", "9999"])
+}
+
+fn one_process() -> Result<()> {
+    let session = Session::new(Program::C("process"), &["fork"]).options(&["--exact-children"]);
+    let folder = TempDir::new()?;
+    let outcome = session.record_in(Start::Command, folder.path())?;
+    ensure!(
+        outcome.report.processes.len() == 2,
+        "two processes were recorded: {:?}",
+        outcome.report.processes
+    );
+    let pid = outcome.report.processes[0].pid;
+    let file = heaptrace::record_file(folder.path());
+    let output = heaptrace::output(&["report", text(&file)?, "--format", "json", "--pid", &pid.to_string()])?;
+    let report: Report = serde_json::from_slice(&output.stdout).context("a report that is none")?;
+    ensure!(report.processes.iter().all(|process| process.pid == pid), "another process is in the report");
+    ensure!(!report.sites.is_empty(), "the process has no sites");
+    ensure!(report.sites.iter().all(|site| site.pid == pid), "another process's site is in the report");
+    Ok(())
+}
+
+fn formats() -> Result<()> {
+    let (folder, file) = recorded()?;
+    for (format, sign) in
+        [("text", "site_malloc_a"), ("folded", "site_malloc_a"), ("svg", "</svg>"), ("json", "{")]
+    {
+        let out = folder.path().join(format);
+        let arguments = ["report", text(&file)?, "--view", "alloc", "--format", format];
+        let output = heaptrace::output(&arguments)?;
+        ensure!(output.status.success(), "{format}: {}", stderr(&output));
+        let printed = String::from_utf8(output.stdout)?;
+        ensure!(printed.contains(sign), "the {format} report has no {sign:?}");
+        let to_file = heaptrace::output(&[&arguments[..], &["-o", text(&out)?]].concat())?;
+        ensure!(to_file.status.success(), "{format}: {}", stderr(&to_file));
+        ensure!(fs::read_to_string(&out)?.contains(sign), "the {format} file has no {sign:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Processes that fork, exec and end in every way, and tracers that come and go: figures stay exact, and the
+//! target never notices.
+
+use anyhow::{Context as _, Result, ensure};
+use heaptrace_tests::{
+    code,
+    compare::{self, Find, Slack},
+    heaptrace,
+    ledger::Ledger,
+    programs::Program,
+    runner::{self, Test, end_to_end},
+    running::wait_for_file,
+    session::{self, Session, Start, Waiting},
+};
+use std::{
+    fs::File,
+    process::{Command, ExitCode},
+};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let mut tests = Vec::new();
+    for start in Start::BOTH {
+        for (name, mode, processes) in [
+            ("fork without exec", "fork", 2),
+            ("fork with exec", "fork-exec", 2),
+            ("vfork with exec", "vfork-exec", 2),
+            ("posix_spawn", "spawn", 2),
+            ("exec over itself", "exec", 1),
+        ] {
+            tests.push(family(start, name, mode, processes));
+        }
+        for ending in ["return", "exit", "_exit", "abort", "kill", "leader"] {
+            tests.push(end(start, ending));
+        }
+        tests.push(followed(start));
+        tests.push(not_followed(start));
+    }
+    tests.push(end_to_end("attach: the target outlives the tracer unharmed", detach));
+    tests.push(end_to_end("attach: a killed tracer leaves no probes", killed_tracer));
+    tests.push(end_to_end("attach: two processes at once", two_at_once));
+    tests.push(end_to_end("attach: two tracers on one process", two_tracers));
+    runner::run(tests)
+}
+
+/// Children are exact from their first instruction where probes are set per file.
+fn family(start: Start, name: &str, mode: &'static str, processes: usize) -> Test {
+    end_to_end(format!("{}: {name}", start.name()), move || {
+        let outcome =
+            Session::new(Program::C("process"), &[mode]).options(&["--exact-children"]).record(start)?;
+        outcome.ensure_success()?;
+        let written = outcome.ledger.0.len();
+        ensure!(written == processes, "{processes} processes should keep a ledger, {written} did");
+        compare::exactly(&outcome, Find::Caller)
+    })
+}
+
+/// A child that waits until probes have reached it, by the default way of following.
+fn followed(start: Start) -> Test {
+    end_to_end(format!("{}: a followed child is exact once probes are there", start.name()), move || {
+        let outcome = Session::new(Program::C("process"), &["follow"]).record(start)?;
+        outcome.ensure_success()?;
+        ensure!(outcome.ledger.0.len() == 2, "the child wrote no ledger");
+        // The child calls malloc and free while it waits, and some of these pairs are seen by half.
+        compare::with_slack(&outcome, Find::Caller, Slack { attached_late: true, unledgered_site: None })
+    })
+}
+
+fn not_followed(start: Start) -> Test {
+    end_to_end(format!("{}: --no-follow leaves children out", start.name()), move || {
+        let mut outcome =
+            Session::new(Program::C("process"), &["fork"]).options(&["--no-follow"]).record(start)?;
+        outcome.ensure_success()?;
+        let is_child =
+            |ledger: &heaptrace_tests::ledger::ProcessLedger| ledger.sites.contains_key("site_child");
+        let child = outcome.ledger.0.iter().find(|(_, ledger)| is_child(ledger)).map(|(&pid, _)| pid);
+        let child = child.context("the child wrote no ledger")?;
+        if let Some(process) = outcome.report.process(child) {
+            let seen = process.alloc_count + process.free_count + process.unknown_frees;
+            ensure!(seen == 0, "the child was traced: {process:?}");
+        }
+        outcome.ledger.0.remove(&child);
+        compare::exactly(&outcome, Find::Caller)
+    })
+}
+
+fn end(start: Start, ending: &'static str) -> Test {
+    end_to_end(format!("{}: ends by {ending}", start.name()), move || {
+        let session = Session::new(Program::C("ending"), &[ending]);
+        let untraced = session.untraced()?;
+        let outcome = session.record(start)?;
+        if let Some((_, traced)) = outcome.target {
+            ensure!(traced == untraced, "ended with {traced} under the tracer, with {untraced} without");
+        }
+        compare::exactly(&outcome, Find::Caller)
+    })
+}
+
+/// An `idle` program in `folder`, its 100 blocks not yet allocated.
+fn idle(folder: &std::path::Path) -> Result<Waiting> {
+    let mut command = Command::new(Program::C("idle").compile()?);
+    command
+        .env("LEDGER_OUT", session::ledger_file(folder))
+        .env("IDLE_DONE", folder.join("done"))
+        .env("IDLE_END", folder.join("end"));
+    Waiting::start(command, folder)
+}
+
+/// Lets the idle program of `folder` end, which it must do as if nothing had been.
+fn end_idle(mut waiting: Waiting, folder: &std::path::Path) -> Result<()> {
+    File::create(folder.join("end"))?;
+    let status = waiting.target.wait()?;
+    ensure!(status.code() == Some(21), "the target ended with {status}");
+    Ok(())
+}
+
+fn detach() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut waiting = idle(folder)?;
+    let pid = waiting.target.pid();
+    ensure!(code::changed_bytes(pid)? == 0, "there are probes before tracing");
+    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
+    ensure!(code::changed_bytes(pid)? > 0, "there are no probes while tracing");
+    waiting.go()?;
+    wait_for_file(&folder.join("done"), &mut waiting.target)?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+    ensure!(code::changed_bytes(pid)? == 0, "probes were left behind");
+    let ledger = Ledger::read(&session::ledger_file(folder))?;
+    let report = heaptrace::report(folder)?;
+    let process = report.process(pid).context("the target is not in the report")?;
+    ensure!(!process.exited, "the report says that the target has ended");
+    let expected = ledger.process(pid)?.sites["site_idle"];
+    let found = compare::total(
+        report.sites_of(pid).filter(|site| compare::site_function(site, Find::Caller) == Some("site_idle")),
+    );
+    ensure!(found == expected, "site_idle\n    ledger {expected}\n    report {found}");
+    end_idle(waiting, folder)
+}
+
+fn killed_tracer() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut waiting = idle(folder)?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
+    recorder.signal(libc::SIGKILL)?;
+    recorder.wait()?;
+    // The kernel removes probes with the tracer's descriptors, some of it after the process is gone.
+    heaptrace_tests::running::wait_until(heaptrace_tests::running::PATIENCE, || {
+        Ok(code::changed_bytes(pid)? == 0)
+    })
+    .context("probes were left behind")?;
+    waiting.go()?;
+    wait_for_file(&folder.join("done"), &mut waiting.target)?;
+    end_idle(waiting, folder)
+}
+
+fn two_at_once() -> Result<()> {
+    let folders = [TempDir::new()?, TempDir::new()?];
+    let [first, second] = [idle(folders[0].path())?, idle(folders[1].path())?];
+    let pids = [first.target.pid(), second.target.pid()];
+    let record = TempDir::new()?;
+    let mut recorder = heaptrace::attach(&pids, &[], record.path())?;
+    for (waiting, folder) in [first, second].into_iter().zip(&folders) {
+        waiting.go()?;
+        end_idle(waiting, folder.path())?;
+    }
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(record.path())?;
+    compare::nothing_lost(&report)?;
+    for (pid, folder) in pids.into_iter().zip(&folders) {
+        let expected = Ledger::read(&session::ledger_file(folder.path()))?.process(pid)?.sites["site_idle"];
+        let sites = report
+            .sites_of(pid)
+            .filter(|site| compare::site_function(site, Find::Caller) == Some("site_idle"));
+        let found = compare::total(sites);
+        ensure!(found == expected, "process {pid}\n    ledger {expected}\n    report {found}");
+    }
+    Ok(())
+}
+
+fn two_tracers() -> Result<()> {
+    let folder = TempDir::new()?;
+    let records = [TempDir::new()?, TempDir::new()?];
+    let waiting = idle(folder.path())?;
+    let pid = waiting.target.pid();
+    let mut first = heaptrace::attach(&[pid], &[], records[0].path())?;
+    let mut second = heaptrace::attach(&[pid], &[], records[1].path())?;
+    waiting.go()?;
+    end_idle(waiting, folder.path())?;
+    heaptrace::finish(&mut first)?;
+    heaptrace::finish(&mut second)?;
+    let expected = Ledger::read(&session::ledger_file(folder.path()))?.process(pid)?.sites["site_idle"];
+    for record in &records {
+        let report = heaptrace::report(record.path())?;
+        let sites = report
+            .sites_of(pid)
+            .filter(|site| compare::site_function(site, Find::Caller) == Some("site_idle"));
+        let found = compare::total(sites);
+        ensure!(found == expected, "site_idle\n    ledger {expected}\n    report {found}");
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Real programs: they work while traced and after, nothing is lost, and the figures fit what they say of
+//! themselves.
+
+mod nginx;
+mod postgres;
+mod python;
+mod redis;
+mod sanity;
+mod sqlite;
+
+use heaptrace_tests::runner::{self, end_to_end};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        end_to_end("python: large blocks are found to the byte", python::blocks_from_the_start),
+        end_to_end("python: large blocks are found after attaching", python::blocks_after_attaching),
+        end_to_end("sqlite: peak fits its own statistics", sqlite::filling_a_database),
+        end_to_end("nginx: attached under load, serves on", nginx::attached_under_load),
+        end_to_end("nginx: started under the tracer", nginx::from_the_start),
+        end_to_end("postgres: attached under pgbench, serves on", postgres::attached_under_load),
+        end_to_end("postgres: started under the tracer", postgres::from_the_start),
+        end_to_end("redis: growth fits its own statistics", redis::filling_the_keyspace),
+    ])
+}

@@ -1,0 +1,203 @@
+//! PostgreSQL: a server that forks a process for each connection, and refuses to run as root.
+
+use crate::sanity;
+use anyhow::{Context as _, Result, bail, ensure};
+use heaptrace_tests::{
+    heaptrace,
+    programs::installed,
+    running::{PATIENCE, Running, wait_until},
+};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+const CLIENTS: u32 = 4;
+const TRANSACTIONS: u32 = 200;
+
+/// A database cluster of its own, reached by a socket in its folder.
+struct Cluster {
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+impl Cluster {
+    fn new() -> Result<Self> {
+        let folder = TempDir::new()?;
+        let (user, group) = account("postgres")?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        fs::create_dir(folder.path().join("server"))?;
+        chown(folder.path().join("server"), Some(user), Some(group))?;
+        let cluster = Self { folder, programs: newest()? };
+        let data = cluster.data();
+        cluster.run("initdb", &["--auth=trust", "--no-sync", "--no-instructions", "-D", text(&data)?])?;
+        Ok(cluster)
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path().join("server")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.socket().join("data")
+    }
+
+    /// `program` of this PostgreSQL, to be run as its user.
+    fn command_line(&self, program: &str) -> Result<Vec<OsString>> {
+        let mut line = vec![installed("setpriv", &["/usr/bin"])?.into_os_string()];
+        line.extend(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"].map(OsString::from));
+        line.push(installed(program, &[&self.programs])?.into());
+        Ok(line)
+    }
+
+    fn server(&self) -> Result<Vec<OsString>> {
+        let mut line = self.command_line("postgres")?;
+        let socket = format!("unix_socket_directories={}", text(&self.socket())?);
+        let settings = ["listen_addresses=", &socket, "fsync=off", "shared_buffers=16MB"];
+        line.extend(["-D".into(), self.data().into()]);
+        settings.iter().for_each(|setting| line.extend(["-c".into(), setting.into()]));
+        Ok(line)
+    }
+
+    /// Runs a client program to its end; its output.
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let line = self.command_line(program)?;
+        let output = Command::new(&line[0])
+            .args(&line[1..])
+            .args(arguments)
+            .current_dir(self.path())
+            .env("PGHOST", self.socket())
+            .env("PGDATABASE", "postgres")
+            .output()
+            .with_context(|| format!("failed to run {program}"))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!(
+                "{program} ended with {}\n{said}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(said)
+    }
+
+    fn wait_until_serving(&self) -> Result<()> {
+        wait_until(PATIENCE, || Ok(self.run("psql", &["-qc", "SELECT 1"]).is_ok()))
+            .context("postgres does not serve")
+    }
+
+    /// Fills the benchmark's tables.
+    fn prepare(&self) -> Result<()> {
+        self.run("pgbench", &["-i", "-q", "-s", "1"]).map(drop)
+    }
+
+    fn load(&self) -> Result<()> {
+        let said =
+            self.run("pgbench", &["-n", "-c", &CLIENTS.to_string(), "-t", &TRANSACTIONS.to_string()])?;
+        let all = CLIENTS * TRANSACTIONS;
+        ensure!(said.contains(&format!("{all}/{all}")), "transactions are missing\n{said}");
+        Ok(())
+    }
+
+    fn serves(&self) -> Result<()> {
+        let count = self.run("psql", &["-Atc", "SELECT count(*) FROM pgbench_history"])?;
+        ensure!(count.trim() == (CLIENTS * TRANSACTIONS).to_string(), "the history holds {count}");
+        Ok(())
+    }
+}
+
+pub fn attached_under_load() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let line = cluster.server()?;
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]).current_dir(cluster.path());
+    let mut server = Running::spawn(command, "postgres", cluster.path())?;
+    cluster.wait_until_serving().with_context(|| server.describe("does not serve"))?;
+    cluster.prepare()?;
+
+    let postmaster = server.pid();
+    let mut recorder = heaptrace::attach(&[postmaster], &[], cluster.path())?;
+    cluster.load()?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+
+    cluster.serves().context("after heaptrace has left")?;
+    // Fast shutdown.
+    server.signal(libc::SIGINT)?;
+    let status = server.wait()?;
+    ensure!(status.success(), "{}", server.describe(&format!("ended with {status}")));
+    no_crash(&server.stderr())?;
+
+    let report = heaptrace::report(cluster.path())?;
+    sanity::check(&report, &sanity::Resident::new())?;
+    let backends = sanity::allocating_children(&report, postmaster)?;
+    ensure!(backends >= CLIENTS as usize, "{backends} backends in the report of {CLIENTS} clients");
+    Ok(())
+}
+
+pub fn from_the_start() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let mut command = heaptrace::command(&["record", "-o"])?;
+    command.arg(heaptrace::record_file(cluster.path())).arg("--").args(cluster.server()?);
+    command.current_dir(cluster.path());
+    let mut recorder = Running::spawn(command, "heaptrace", cluster.path())?;
+    cluster.wait_until_serving().with_context(|| recorder.describe("does not serve"))?;
+    cluster.prepare()?;
+    cluster.load()?;
+    cluster.serves()?;
+    let pid_file = fs::read_to_string(cluster.data().join("postmaster.pid"))?;
+    let postmaster: u32 = pid_file.lines().next().context("the PID file is empty")?.parse()?;
+    let resident = sanity::resident(&[postmaster])?;
+    // SAFETY: the server was started by this test's recorder, and lives until this signal ends it.
+    ensure!(unsafe { libc::kill(postmaster as libc::pid_t, libc::SIGINT) } == 0, "the server is gone");
+    heaptrace::finish(&mut recorder)?;
+    no_crash(&recorder.stderr())?;
+
+    let report = heaptrace::report(cluster.path())?;
+    sanity::check(&report, &resident)?;
+    let backends = sanity::allocating_children(&report, postmaster)?;
+    ensure!(backends >= CLIENTS as usize, "{backends} backends in the report of {CLIENTS} clients");
+    let process = report.process(postmaster).context("the server is not in the report")?;
+    ensure!(process.alloc_count > 100, "the server was not seen from its start: {process:?}");
+    Ok(())
+}
+
+/// The server's log tells of children that did not end by themselves.
+fn no_crash(log: &str) -> Result<()> {
+    ensure!(!log.contains("was terminated by signal"), "a backend crashed\n{log}");
+    Ok(())
+}
+
+/// The folder of the newest PostgreSQL's programs.
+fn newest() -> Result<PathBuf> {
+    const ROOT: &str = "/usr/lib/postgresql";
+    let versions = fs::read_dir(ROOT).context("PostgreSQL is not installed (Debian package: postgresql)")?;
+    let names = versions.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let newest = names.filter_map(|name| name.parse::<u32>().ok()).max();
+    Ok(Path::new(ROOT)
+        .join(newest.context("PostgreSQL is not installed (Debian package: postgresql)")?.to_string())
+        .join("bin"))
+}
+
+/// User and group id of a local account.
+fn account(name: &str) -> Result<(u32, u32)> {
+    let accounts = fs::read_to_string("/etc/passwd")?;
+    let line = accounts.lines().find(|line| line.split(':').next() == Some(name));
+    let fields: Vec<&str> = line.with_context(|| format!("no user {name}"))?.split(':').collect();
+    match fields[..] {
+        [_, _, user, group, ..] => Ok((user.parse()?, group.parse()?)),
+        _ => bail!("/etc/passwd is malformed"),
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path is not UTF-8")
+}

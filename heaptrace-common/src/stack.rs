@@ -23,8 +23,14 @@ pub enum StackEnd {
 
 impl StackEnd {
     /// Every end, in the order of its number.
-    pub const ALL: [Self; 6] =
-        [Self::Complete, Self::Depth, Self::NoUnwindInfo, Self::Unreadable, Self::Implausible, Self::NotWalked];
+    pub const ALL: [Self; 6] = [
+        Self::Complete,
+        Self::Depth,
+        Self::NoUnwindInfo,
+        Self::Unreadable,
+        Self::Implausible,
+        Self::NotWalked,
+    ];
 
     /// The end numbered `number`; an unknown number is `NotWalked`.
     pub fn from_number(number: u8) -> Self {

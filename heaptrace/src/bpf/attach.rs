@@ -81,7 +81,8 @@ fn attach_perf(
         .ok_or_else(|| io::Error::other(format!("no program {program}")))?
         .try_into()
         .map_err(io::Error::other)?;
-    let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
+    let point =
+        UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
     let scope = match pid {
         Some(pid) => UProbeScope::OneProcess(pid.try_into().map_err(io::Error::other)?),
         None => UProbeScope::AllProcesses,

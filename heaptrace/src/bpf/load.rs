@@ -8,12 +8,12 @@ use super::{
     multi::MultiPrograms,
     tracepoints::{self, Attached},
 };
+use crate::process::procfs;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
     programs::UProbe,
 };
-use crate::process::procfs;
 use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
 

@@ -75,8 +75,15 @@ pub struct Maps {
 
 impl Maps {
     /// Takes the maps out of `ebpf`, and the ring of events with them.
-    pub fn take(ebpf: &mut Ebpf, sites: u32, frames: u32, processes: u32) -> Result<(Self, RingBuf<MapData>), LoadError> {
-        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") });
+    pub fn take(
+        ebpf: &mut Ebpf,
+        sites: u32,
+        frames: u32,
+        processes: u32,
+    ) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
+        };
         let wrong = |what: String| LoadError::Object { what };
         let data = |map: Map, name: &str| match map {
             Map::Array(data) | Map::HashMap(data) => Ok(data),
@@ -86,14 +93,21 @@ impl Maps {
         let maps = Self {
             sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites).map_err(shared)?,
             frames: SharedArray::new(&data(take("FRAMES")?, "FRAMES")?, frames).map_err(shared)?,
-            processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes).map_err(shared)?,
-            process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16).map_err(shared)?,
+            processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes)
+                .map_err(shared)?,
+            process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16)
+                .map_err(shared)?,
             cursors: SharedArray::new(&data(take("CURSORS")?, "CURSORS")?, 1).map_err(shared)?,
-            process_index: take("PROCESS_INDEX")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+            process_index: take("PROCESS_INDEX")?
+                .try_into()
+                .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
             live: data(take("LIVE")?, "LIVE")?,
-            counters: take("COUNTERS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+            counters: take("COUNTERS")?
+                .try_into()
+                .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
         };
-        let events = take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
+        let events =
+            take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
         Ok((maps, events))
     }
 

@@ -76,7 +76,8 @@ impl MultiPrograms {
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
         for (name, map) in ebpf.maps() {
-            let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map else {
+            let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map
+            else {
                 return Err(broken(format!("map {name} is of a kind that is not expected")));
             };
             if let Some(definition) = object.maps.get(name) {
@@ -93,7 +94,13 @@ impl MultiPrograms {
     }
 
     /// One link for all `sites` of the file at `path`: `(file offset, cookie)`. `pid` limits it to one process.
-    pub fn attach(&self, path: &Path, sites: &[(u64, u64)], pid: Option<u32>, returns: bool) -> io::Result<OwnedFd> {
+    pub fn attach(
+        &self,
+        path: &Path,
+        sites: &[(u64, u64)],
+        pid: Option<u32>,
+        returns: bool,
+    ) -> io::Result<OwnedFd> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let offsets: Vec<u64> = sites.iter().map(|(offset, _)| *offset).collect();
         let cookies: Vec<u64> = sites.iter().map(|(_, cookie)| *cookie).collect();

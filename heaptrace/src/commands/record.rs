@@ -212,7 +212,8 @@ impl Recording {
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
         let started = Instant::now();
-        let deadline = tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        let deadline =
+            tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
         let mut progress = Progress::new();
         loop {
             tokio::select! {
@@ -310,7 +311,9 @@ fn add_targets(
         Target::Comm(comm) => {
             let pids = pids_named(comm)?;
             if pids.is_empty() {
-                bail!(CannotTrace(format!("no running process is named {comm}; names are those in /proc/PID/comm, at most 15 bytes")));
+                bail!(CannotTrace(format!(
+                    "no running process is named {comm}; names are those in /proc/PID/comm, at most 15 bytes"
+                )));
             }
             let mut traced = 0;
             let mut last = None;
@@ -356,7 +359,11 @@ fn check_output(output: &Path) -> anyhow::Result<()> {
         _ => Path::new("."),
     };
     if !folder.is_dir() {
-        bail!("failed to write {}: there is no folder {}; create it, or choose another with -o", output.display(), folder.display());
+        bail!(
+            "failed to write {}: there is no folder {}; create it, or choose another with -o",
+            output.display(),
+            folder.display()
+        );
     }
     if output.is_dir() {
         bail!("failed to write {}: it is a folder", output.display());
@@ -415,7 +422,8 @@ mod tests {
 
     #[test]
     fn times_take_units() {
-        let times = ["30", "30s", "500ms", "5m", "1h", "1.5s"].map(|text| parse_duration(text).map(|d| d.as_millis()));
+        let times = ["30", "30s", "500ms", "5m", "1h", "1.5s"]
+            .map(|text| parse_duration(text).map(|d| d.as_millis()));
         assert_eq!(times, [Ok(30_000), Ok(30_000), Ok(500), Ok(300_000), Ok(3_600_000), Ok(1500)]);
         for text in ["", "s", "-1s", "0", "1d", "nan", "inf", "1e300h"] {
             assert!(parse_duration(text).is_err(), "{text}");

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     bpf::{Counters, Maps},
     model::{
-        Chunk, Coverage, Frame, FrameId, Location, LocationId, Lost, Module, ModuleId, Process, ProcessId, Site,
-        SiteId, SizeHistogram, Stack, StackId, Totals,
+        Chunk, Coverage, Frame, FrameId, Location, LocationId, Lost, Module, ModuleId, Process, ProcessId,
+        Site, SiteId, SizeHistogram, Stack, StackId, Totals,
     },
     process::{maps::Mapping, object::Object},
 };
@@ -97,7 +97,8 @@ impl ProfileBuilder {
                 self.table.push(record, record.tgid == self.own_pid);
             }
         }
-        let running = self.table.records.iter().enumerate().filter(|(_, r)| r.state == process_state::RUNNING);
+        let running =
+            self.table.records.iter().enumerate().filter(|(_, r)| r.state == process_state::RUNNING);
         running
             .map(|(index, _)| index as u32)
             .filter(|index| !self.images.contains_key(index) && self.table.id(*index).is_some())
@@ -124,7 +125,8 @@ impl ProfileBuilder {
         if let Some(image) = self.images.get(&parent).cloned() {
             self.images.insert(child, image);
         }
-        let parent = self.table.get_mut(parent).map(|process| (process.exe.clone(), process.allocators.clone()));
+        let parent =
+            self.table.get_mut(parent).map(|process| (process.exe.clone(), process.allocators.clone()));
         if let (Some((exe, allocators)), Some(child)) = (parent, self.table.get_mut(child)) {
             child.exe = exe;
             child.allocators = allocators;

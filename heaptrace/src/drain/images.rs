@@ -73,10 +73,13 @@ pub fn code_mappings(
 ) -> Vec<CodeMapping> {
     mappings
         .iter()
-        .filter(|mapping| mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]")))
+        .filter(|mapping| {
+            mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]"))
+        })
         .map(|mapping| {
             let object = mapping.file().and_then(|path| objects.iter().find(|object| object.path == path));
-            let named = mapping.file().or(mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")));
+            let named =
+                mapping.file().or(mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")));
             CodeMapping {
                 start: mapping.start,
                 end: mapping.end,

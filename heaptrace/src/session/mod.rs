@@ -8,11 +8,7 @@ use crate::{
     bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Coverage, Untraceable},
-    probes::{
-        discover::Discoverer,
-        plan::FilePlan,
-        refusal::KernelVersion,
-    },
+    probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
     process::object::FileId,
     symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
@@ -92,8 +88,13 @@ impl Session {
         // hit every process that maps it.
         let dangerous = kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
         let per_process = dangerous || !(all || exact_children);
-        let (tracer, events) =
-            Tracer::load(&Options { all: all && !per_process, follow: follow || all, stacks, sizes, growth })?;
+        let (tracer, events) = Tracer::load(&Options {
+            all: all && !per_process,
+            follow: follow || all,
+            stacks,
+            sizes,
+            growth,
+        })?;
         let mut notes = tracer.features.notes();
         if exact_children && per_process {
             notes.push(format!(
@@ -157,9 +158,10 @@ impl Session {
         let sources = Sources {
             // By its name where that still is the file: separate debug files are found beside it.
             module: &|id| {
-                modules.get(id.index()).and_then(locate_module).or_else(|| {
-                    sources.get(id.index())?.as_ref().map(|object| object.attach_path())
-                })
+                modules
+                    .get(id.index())
+                    .and_then(locate_module)
+                    .or_else(|| sources.get(id.index())?.as_ref().map(|object| object.attach_path()))
             },
             perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
         };

@@ -9,10 +9,7 @@ use crate::{
         plan::{FilePlan, Plan},
         refusal::refusal,
     },
-    process::{
-        ldso, procfs,
-        maps::Mapping,
-    },
+    process::{ldso, maps::Mapping, procfs},
     target::HeldChild,
 };
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
@@ -33,7 +30,8 @@ impl Session {
     pub fn add_all(&mut self) -> Result<(), TargetError> {
         let own = std::process::id();
         let _ = self.tracer.maps.set_index(own, process_index::EXCLUDED);
-        let pids = procfs::all_pids().map_err(|source| TargetError::Discover { pid: 0, source: source.into() })?;
+        let pids =
+            procfs::all_pids().map_err(|source| TargetError::Discover { pid: 0, source: source.into() })?;
         for pid in pids.into_iter().filter(|pid| *pid != own) {
             match self.add_pid(pid) {
                 Ok(()) => {}
@@ -49,12 +47,14 @@ impl Session {
     /// Traces a command that has not begun: its probes are in place before it execs.
     pub fn add_command(&mut self, child: &HeldChild, argv: &[OsString]) -> Result<(), TargetError> {
         let command = argv.first().cloned().unwrap_or_default();
-        let fail = |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
+        let fail =
+            |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
         let exe = ldso::resolve_command(&command, std::env::var_os("PATH").as_deref())
             .map_err(|error| fail(error.to_string()))?;
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let libraries = ldso::libraries(&exe, &environment).map_err(|error| fail(error.to_string()))?;
-        let plan = self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
+        let plan =
+            self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
         if let Some(reason) = refusal(&status, self.kernel, &plan) {
             return Err(fail(reason.to_string()));
@@ -83,7 +83,10 @@ impl Session {
             let links = self
                 .tracer
                 .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(pid))
-                .map_err(|source| TargetError::Attach { path: plan.file.path.display().to_string(), source })?;
+                .map_err(|source| TargetError::Attach {
+                    path: plan.file.path.display().to_string(),
+                    source,
+                })?;
             if self.per_process {
                 let probed = self.probed.entry(pid).or_default();
                 probed.files.insert(id);
@@ -165,7 +168,8 @@ impl Session {
         for (to, from) in record.comm.iter_mut().zip(comm.bytes().take(15)) {
             *to = from;
         }
-        let index = self.tracer.maps.register(record).map_err(|source| TargetError::Register { pid, source })?;
+        let index =
+            self.tracer.maps.register(record).map_err(|source| TargetError::Register { pid, source })?;
         let index = index.ok_or(TargetError::TableFull)?;
         self.builder.read_processes(&self.tracer.maps);
         Ok(index)

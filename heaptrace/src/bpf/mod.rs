@@ -2,6 +2,7 @@
 //! knows aya and bpf(2).
 
 mod attach;
+mod btf;
 mod features;
 mod kernel_types;
 mod load;

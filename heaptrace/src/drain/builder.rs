@@ -1,7 +1,7 @@
 //! The profile under construction: interns what the maps hold and remembers what was handed out.
 
 use super::{
-    images::{CodeMapping, Image, Place, code_mappings},
+    images::{CodeMapping, Image, Place, is_code, module_path},
     processes::ProcessTable,
 };
 use crate::{
@@ -18,7 +18,7 @@ use heaptrace_common::{
     record::{SiteRecord, process_state},
     stack::StackEnd,
 };
-use std::{collections::HashMap, hash::Hash, io, path::Path, sync::Arc};
+use std::{collections::{HashMap, HashSet}, hash::Hash, io, path::Path, sync::Arc};
 
 /// A table that gives equal values the same index and remembers how much of it was handed out.
 struct Interner<T> {
@@ -59,6 +59,8 @@ pub struct ProfileBuilder {
     frames: Interner<Frame>,
     stacks: Interner<Stack>,
     images: HashMap<u32, Image>,
+    /// Records that `/proc` was read for.
+    known: HashSet<u32>,
     table: ProcessTable,
     sites: Vec<Site>,
     changed: Vec<bool>,
@@ -77,6 +79,7 @@ impl ProfileBuilder {
             frames: Interner::new(),
             stacks: Interner::new(),
             images: HashMap::new(),
+            known: HashSet::new(),
             table: ProcessTable::default(),
             sites: Vec::new(),
             changed: Vec::new(),
@@ -84,11 +87,16 @@ impl ProfileBuilder {
         }
     }
 
-    /// Reads the process records. Gives the numbers of those that run and have no image yet.
-    pub fn read_processes(&mut self, maps: &Maps) -> Vec<u32> {
+    /// Reads the process records.
+    pub fn read_processes(&mut self, maps: &Maps) {
         for index in 0..maps.process_count() {
+            let known = self.table.records.get_mut(index as usize);
+            // Nothing happens to a record once it has ended.
+            if known.as_ref().is_some_and(|record| record.state != process_state::RUNNING) {
+                continue;
+            }
             let Some(record) = maps.process(index) else { break };
-            if let Some(known) = self.table.records.get_mut(index as usize) {
+            if let Some(known) = known {
                 *known = record;
             } else if record.state == process_state::EMPTY {
                 // Being filled in; the next time.
@@ -97,33 +105,62 @@ impl ProfileBuilder {
                 self.table.push(record, record.tgid == self.own_pid);
             }
         }
-        let running =
-            self.table.records.iter().enumerate().filter(|(_, r)| r.state == process_state::RUNNING);
-        running
-            .map(|(index, _)| index as u32)
-            .filter(|index| !self.images.contains_key(index) && self.table.id(*index).is_some())
-            .collect()
+    }
+
+    /// Records that run and that nothing is known of yet: see [`Self::set_image`].
+    pub fn unknown(&self) -> Vec<u32> {
+        self.running().map(|(record, _)| record).filter(|record| !self.known.contains(record)).collect()
+    }
+
+    /// The record that a code change of `pid` at `time_ns` belongs to. If the process had begun an exec
+    /// (`exec_began`) that was not over then, that is the new image's, which may not be there yet.
+    pub fn record_at(&self, pid: u32, time_ns: u64, exec_began: Option<u64>) -> Option<u32> {
+        self.table.record_at(pid, time_ns, exec_began)
     }
 
     /// Says where the image of a record has its code now.
     pub fn set_image(&mut self, record: u32, mappings: &[Mapping], objects: &[Arc<Object>]) {
-        let (modules, sources) = (&mut self.modules, &mut self.sources);
-        let mappings: Vec<CodeMapping> = code_mappings(mappings, objects, |path, object| {
-            let build_id = object.and_then(|object| object.elf.build_id.clone());
-            let id = modules.intern(Module { path: path.to_string_lossy().into_owned(), build_id });
-            sources.resize(modules.items.len(), None);
+        let code = mappings.iter().filter(|mapping| is_code(mapping));
+        let code = code
+            .map(|mapping| {
+                let object = objects.iter().find(|object| mapping.file() == Some(object.path.as_path()));
+                self.code_mapping(mapping, object.cloned())
+            })
+            .collect();
+        self.images.entry(record).or_default().update(code);
+        self.known.insert(record);
+    }
+
+    /// Adds to the code of a record's image.
+    pub fn add_code(&mut self, record: u32, mapping: &Mapping, object: Option<Arc<Object>>) {
+        let code = self.code_mapping(mapping, object);
+        self.images.entry(record).or_default().add(code);
+        // The first file that an exec maps is the program.
+        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file()) {
+            if process.exe.is_empty() {
+                process.exe = path.to_string_lossy().into_owned();
+            }
+        }
+    }
+
+    fn code_mapping(&mut self, mapping: &Mapping, object: Option<Arc<Object>>) -> CodeMapping {
+        let module = module_path(mapping).map(|path| {
+            let build_id = object.as_ref().and_then(|object| object.elf.build_id.clone());
+            let id = self.modules.intern(Module { path: path.to_string_lossy().into_owned(), build_id });
+            self.sources.resize(self.modules.items.len(), None);
             if let Some(object) = object {
-                sources[id as usize].get_or_insert_with(|| Arc::clone(object));
+                self.sources[id as usize].get_or_insert(object);
             }
             ModuleId(id)
         });
-        self.images.entry(record).or_default().update(mappings);
+        CodeMapping { start: mapping.start, end: mapping.end, offset: mapping.offset, module }
     }
 
     /// A fork: the child has its parent's code.
     pub fn inherit_image(&mut self, child: u32, parent: u32) {
         if let Some(image) = self.images.get(&parent).cloned() {
             self.images.insert(child, image);
+            self.known.insert(child);
         }
         let parent =
             self.table.get_mut(parent).map(|process| (process.exe.clone(), process.allocators.clone()));

@@ -1,10 +1,7 @@
 //! Where each process image has its code, so that an address becomes a module and an offset while the process
 //! is there to ask.
 
-use crate::{
-    model::ModuleId,
-    process::{maps::Mapping, object::Object},
-};
+use crate::{model::ModuleId, process::maps::Mapping};
 use std::{path::Path, sync::Arc};
 
 /// One executable mapping.
@@ -49,6 +46,21 @@ impl Image {
         self.current = Arc::new(mappings);
     }
 
+    /// Takes one more mapping; what it lies over is gone.
+    pub fn add(&mut self, mapping: CodeMapping) {
+        if self.current.contains(&mapping) {
+            return;
+        }
+        let overlaps = |old: &CodeMapping| old.start < mapping.end && mapping.start < old.end;
+        let (gone, mut kept): (Vec<_>, Vec<_>) = self.current.iter().cloned().partition(overlaps);
+        if !gone.is_empty() {
+            Arc::make_mut(&mut self.retired).extend(gone);
+        }
+        let at = kept.partition_point(|old| old.start < mapping.start);
+        kept.insert(at, mapping);
+        self.current = Arc::new(kept);
+    }
+
     /// What `address` is in: as mapped now, else as mapped before.
     pub fn locate(&self, address: u64) -> Place {
         let next = self.current.partition_point(|mapping| mapping.start <= address);
@@ -64,30 +76,14 @@ impl Image {
     }
 }
 
-/// The executable ones of `mappings`, with the objects behind them looked up by `module`. The return
-/// trampoline of uprobes is no code of the program's.
-pub fn code_mappings(
-    mappings: &[Mapping],
-    objects: &[Arc<Object>],
-    mut module: impl FnMut(&Path, Option<&Arc<Object>>) -> ModuleId,
-) -> Vec<CodeMapping> {
-    mappings
-        .iter()
-        .filter(|mapping| {
-            mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]"))
-        })
-        .map(|mapping| {
-            let object = mapping.file().and_then(|path| objects.iter().find(|object| object.path == path));
-            let named =
-                mapping.file().or(mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")));
-            CodeMapping {
-                start: mapping.start,
-                end: mapping.end,
-                offset: mapping.offset,
-                module: named.map(|path| module(path, object)),
-            }
-        })
-        .collect()
+/// Whether a mapping is the program's code: executable, and not the return trampoline of uprobes.
+pub fn is_code(mapping: &Mapping) -> bool {
+    mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]"))
+}
+
+/// What a mapping's module is called, if it has one: the file, or the vDSO.
+pub fn module_path(mapping: &Mapping) -> Option<&Path> {
+    mapping.file().or_else(|| mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")))
 }
 
 #[cfg(test)]
@@ -116,5 +112,18 @@ mod tests {
         image.update(vec![mapping(0x3000, 0x4000, 0, Some(2))]);
         assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(0), 0x800));
         assert_eq!(image.locate(0x3800), Place::InModule(ModuleId(2), 0x800));
+    }
+
+    #[test]
+    fn a_mapping_replaces_what_it_lies_over() {
+        let mut image = Image::default();
+        for (start, end, module) in [(0x3000, 0x4000, 0), (0x1000, 0x2000, 1), (0x3800, 0x5000, 2)] {
+            image.add(mapping(start, end, 0, Some(module)));
+        }
+        let found = [0x1000, 0x3000, 0x3800, 0x4fff].map(|address| match image.locate(address) {
+            Place::InModule(module, _) => module.0,
+            place => panic!("{place:?}"),
+        });
+        assert_eq!(found, [1, 0, 2, 2]);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::{Process, ProcessId, Totals};
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
+use std::collections::HashMap;
 
 /// Maps record numbers to processes and keeps what userspace learned of each.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub struct ProcessTable {
     by_record: Vec<Option<ProcessId>>,
     /// By record: as last read.
     pub records: Vec<ProcessRecord>,
+    /// By PID, in order.
+    of_pid: HashMap<u32, Vec<u32>>,
 }
 
 impl ProcessTable {
@@ -35,8 +38,22 @@ impl ProcessTable {
         if let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) {
             process.comm = comm(&record.comm);
         }
+        self.of_pid.entry(record.tgid).or_default().push(self.records.len() as u32);
         self.by_record.push(id);
         self.records.push(record);
+    }
+
+    /// See `ProfileBuilder::record_at`.
+    pub fn record_at(&self, pid: u32, time_ns: u64, exec_began: Option<u64>) -> Option<u32> {
+        let records = self.of_pid.get(&pid)?;
+        let started = |record: &u32| self.records[*record as usize].started_ns;
+        let current = records.iter().rev().find(|record| started(record) <= time_ns).copied();
+        match exec_began {
+            Some(began) if current.is_none_or(|record| started(&record) < began) => {
+                records.iter().find(|record| started(record) >= began).copied()
+            }
+            _ => current,
+        }
     }
 
     /// The process of a record.
@@ -135,6 +152,24 @@ mod tests {
         let ids: Vec<_> = (0..5).map(|index| table.id(index).map(|id| id.0)).collect();
         assert_eq!(ids, [Some(0), Some(1), Some(1), Some(2), None]);
         assert_eq!(table.processes[1].parent_pid, Some(10));
+    }
+
+    #[test]
+    fn a_code_change_during_an_exec_belongs_to_the_image_that_comes_of_it() {
+        let mut table = ProcessTable::default();
+        let at = |started_ns, record| ProcessRecord { started_ns, ..record };
+        table.push(at(100, record(7, NO_PROCESS, 0)), false);
+        assert_eq!(table.record_at(7, 150, None), Some(0));
+        assert_eq!(table.record_at(7, 90, None), None);
+        // The exec began at 200; its mappings come at 210, its record at 220.
+        assert_eq!(table.record_at(7, 210, Some(200)), None);
+        table.push(at(220, record(7, 0, 1)), false);
+        assert_eq!(table.record_at(7, 210, Some(200)), Some(1));
+        assert_eq!(table.record_at(7, 230, Some(200)), Some(1));
+        assert_eq!(table.record_at(7, 150, None), Some(0));
+        // Another process of this PID, which has not execed.
+        table.push(at(300, record(7, NO_PROCESS, 0)), false);
+        assert_eq!(table.record_at(7, 310, Some(200)), Some(2));
     }
 
     #[test]

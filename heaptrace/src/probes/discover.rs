@@ -115,6 +115,15 @@ impl Discoverer {
         Ok(plan)
     }
 
+    /// The file behind a mapping of process `pid`, which may have ended since. `None` if it is no ELF file, or
+    /// cannot be found any more.
+    pub fn object_behind(&mut self, pid: u32, mapping: &Mapping) -> Option<Arc<Object>> {
+        // Its path may lead to the same file from here.
+        let opened =
+            Opened::behind(pid, mapping).or_else(|_| Opened::behind(std::process::id(), mapping)).ok()?;
+        self.candidate(opened).ok().flatten().map(|candidate| candidate.object)
+    }
+
     /// Forgets files that nothing else holds any more, and closes them.
     pub fn forget_unused(&mut self) {
         self.cache

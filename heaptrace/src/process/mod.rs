@@ -2,6 +2,7 @@
 
 pub mod elf;
 pub mod ldso;
+pub mod mapped;
 pub mod maps;
 pub mod object;
 pub mod procfs;

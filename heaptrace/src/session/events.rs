@@ -9,8 +9,9 @@ impl Session {
     /// Handles the events that are there, in order. A process that mapped ten libraries is looked at once.
     pub fn handle_events(&mut self, events: impl IntoIterator<Item = Event>) {
         let mut look_at: BTreeMap<u32, u32> = BTreeMap::new();
+        self.builder.read_processes(&self.tracer.maps);
+        self.take_code_changes();
         for event in events {
-            self.builder.read_processes(&self.tracer.maps);
             match event.kind {
                 kind::FORK => {
                     self.builder.inherit_image(event.process, event.other);
@@ -34,7 +35,7 @@ impl Session {
 
     /// Gives an image to records that the BPF side made on its own, or whose event was lost.
     pub(super) fn adopt_new_records(&mut self) {
-        for record in self.builder.read_processes(&self.tracer.maps) {
+        for record in self.builder.unknown() {
             if let Some(pid) = self.builder.record(record).map(|record| record.tgid) {
                 self.look_again(pid, record);
             }

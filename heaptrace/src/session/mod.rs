@@ -1,6 +1,7 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
+mod code;
 mod events;
 mod probing;
 
@@ -9,7 +10,7 @@ use crate::{
     drain::ProfileBuilder,
     model::{Chunk, Coverage, Untraceable},
     probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
-    process::object::FileId,
+    process::{mapped::MappingWatch, object::FileId},
     symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
 use aya::maps::{MapData, RingBuf};
@@ -75,6 +76,9 @@ pub struct Session {
     untraceable: BTreeMap<u32, Untraceable>,
     notes: Vec<String>,
     detaching: Vec<thread::JoinHandle<()>>,
+    /// `None` if the kernel does not let us; then code is known from /proc alone.
+    watch: Option<MappingWatch>,
+    pending_code: code::PendingCode,
     started: Instant,
 }
 
@@ -96,6 +100,15 @@ impl Session {
             growth,
         })?;
         let mut notes = tracer.features.notes();
+        let watch = match MappingWatch::start() {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                notes.push(format!(
+                    "code mappings were read from /proc only ({error}): short-lived processes may lack symbols"
+                ));
+                None
+            }
+        };
         if exact_children && per_process {
             notes.push(format!(
                 "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
@@ -113,6 +126,8 @@ impl Session {
             untraceable: BTreeMap::new(),
             notes,
             detaching: Vec::new(),
+            watch,
+            pending_code: code::PendingCode::default(),
             started: Instant::now(),
         };
         Ok((session, events))
@@ -120,6 +135,8 @@ impl Session {
 
     /// Reads the maps. Cheap enough for once a second.
     pub fn drain(&mut self) {
+        self.builder.read_processes(&self.tracer.maps);
+        self.take_code_changes();
         self.adopt_new_records();
         self.builder.read_sites(&self.tracer.maps);
     }
@@ -130,7 +147,7 @@ impl Session {
         let counters = self.tracer.maps.counters()?;
         let coverage = Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
-            notes: self.notes.clone(),
+            notes: self.notes.iter().cloned().chain(self.lost_mappings()).collect(),
             ..self.builder.coverage(&counters)
         };
         Ok(self.builder.chunk(self.started.elapsed().as_nanos() as u64, coverage))
@@ -193,6 +210,11 @@ impl Session {
     /// Processes that were to be traced and are not.
     pub fn untraceable(&self) -> impl Iterator<Item = &Untraceable> {
         self.untraceable.values()
+    }
+
+    fn lost_mappings(&self) -> Option<String> {
+        let lost = self.watch.as_ref().map_or(0, MappingWatch::lost);
+        (lost > 0).then(|| format!("{lost} code mappings were lost: some frames may have no module"))
     }
 
     fn note(&mut self, note: String) {

@@ -1,0 +1,65 @@
+//! Sorts the machine's code changes to the images of traced processes.
+
+use super::Session;
+use crate::process::{
+    mapped::{Change, CodeChange},
+    maps::{Mapping, Permissions},
+};
+use std::{collections::HashMap, path::Path};
+
+/// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
+const PATIENCE_NS: u64 = 10_000_000_000;
+
+/// Changes that have found no record yet, and where each process's last exec began.
+#[derive(Default)]
+pub struct PendingCode {
+    by_pid: HashMap<u32, PidCode>,
+}
+
+#[derive(Default)]
+struct PidCode {
+    exec_began: Option<u64>,
+    waiting: Vec<CodeChange>,
+    last_ns: u64,
+}
+
+impl Session {
+    /// Takes what the kernel mapped since the last call. Call after the process records were read.
+    pub(super) fn take_code_changes(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        for change in watch.read() {
+            let code = self.pending_code.by_pid.entry(change.pid).or_default();
+            code.last_ns = change.time_ns;
+            code.waiting.push(change);
+        }
+        let mut pending = std::mem::take(&mut self.pending_code.by_pid);
+        for (pid, code) in &mut pending {
+            let waiting = std::mem::take(&mut code.waiting);
+            let mut exec_began = code.exec_began;
+            for change in waiting {
+                if change.change == Change::Exec {
+                    exec_began = Some(change.time_ns);
+                    code.exec_began = exec_began;
+                } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, exec_began) {
+                    self.add_code(*pid, record, change);
+                } else {
+                    code.waiting.push(change);
+                }
+            }
+        }
+        let now = super::monotonic_ns();
+        pending.retain(|_, code| now.saturating_sub(code.last_ns) < PATIENCE_NS);
+        self.pending_code.by_pid = pending;
+    }
+
+    fn add_code(&mut self, pid: u32, record: u32, change: CodeChange) {
+        let Change::Mapped { start, end, offset, dev, inode, path } = change.change else { return };
+        if path.as_deref() == Some(Path::new("[uprobes]")) {
+            return;
+        }
+        let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
+        let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
+        let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));
+        self.builder.add_code(record, &mapping, object);
+    }
+}

@@ -2,6 +2,10 @@
 //!
 //! `programs` compiles the test programs, `session` records one of them, `compare` holds the report against the
 //! ledger, `runner` turns a list of functions into a test binary.
+//!
+//! `cargo test -p heaptrace-tests [--test accuracy|lifecycle|programs|cli] -- [FILTER] [--test-threads N]`, as root.
+//! `HEAPTRACE_BIN` names another binary than the one that is built. Where BPF cannot be used, the end-to-end tests
+//! are ignored and a line `NOT RUN: N end-to-end tests: REASON` says so.
 
 pub mod bpf;
 pub mod code;

@@ -143,17 +143,27 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<bool>) 
     Ok(())
 }
 
-/// Waits until `file` is there; fails if `process` ends first.
-pub fn wait_for_file(file: &Path, process: &mut Running) -> Result<()> {
+/// Waits until `process` has brought about `condition`; fails if it ends first. `what` follows "did not".
+pub fn wait_while_running(
+    process: &mut Running,
+    what: &str,
+    mut condition: impl FnMut() -> bool,
+) -> Result<()> {
     wait_until(PATIENCE, || {
+        // Looked at before the condition, which the process may have met with its last act.
         let ended = process.poll()?;
-        match (file.exists(), ended) {
+        match (condition(), ended) {
             (true, _) => Ok(true),
             (false, None) => Ok(false),
-            (false, Some(status)) => bail!("ended early: {status}"),
+            (false, Some(status)) => bail!("it ended early: {status}"),
         }
     })
-    .with_context(|| process.describe(&format!("did not make {}", file.display())))
+    .with_context(|| process.describe(&format!("did not {what}")))
+}
+
+/// Waits until `process` has made `file`; fails if it ends first.
+pub fn wait_for_file(file: &Path, process: &mut Running) -> Result<()> {
+    wait_while_running(process, &format!("make {}", file.display()), || file.exists())
 }
 
 fn read_lossy(path: &Path) -> String {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
     programs::installed,
-    running::{PATIENCE, Running, wait_until},
+    running::{PATIENCE, Running, wait_while_running},
 };
 use std::{
     ffi::OsString,
@@ -76,8 +76,8 @@ impl Site {
         (0..REQUESTS).try_for_each(|i| self.request(i % 2 == 0))
     }
 
-    fn wait_until_serving(&self) -> Result<()> {
-        wait_until(PATIENCE, || Ok(self.request(false).is_ok())).context("nginx does not serve")
+    fn wait_until_serving(&self, process: &mut Running) -> Result<()> {
+        wait_while_running(process, "serve", || self.request(false).is_ok())
     }
 }
 
@@ -87,7 +87,7 @@ pub fn attached_under_load() -> Result<()> {
     let mut command = Command::new(&line[0]);
     command.args(&line[1..]);
     let mut nginx = Running::spawn(command, "nginx", site.path())?;
-    site.wait_until_serving()?;
+    site.wait_until_serving(&mut nginx)?;
     let master = nginx.pid();
     let before = children(master)?;
 
@@ -125,7 +125,7 @@ pub fn from_the_start() -> Result<()> {
     let mut command = heaptrace::command(&["record", "-o"])?;
     command.arg(heaptrace::record_file(site.path())).arg("--").args(site.command_line()?);
     let mut recorder = Running::spawn(command, "heaptrace", site.path())?;
-    site.wait_until_serving().with_context(|| recorder.describe("does not serve"))?;
+    site.wait_until_serving(&mut recorder)?;
     let pid_file = fs::read_to_string(site.path().join("pid"))?;
     let master: u32 = pid_file.trim().parse().context("nginx wrote a bad PID file")?;
     let workers = children(master)?;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
     heaptrace,
     programs::installed,
-    running::{PATIENCE, Running, wait_until},
+    running::{Running, wait_while_running},
 };
 use std::{
     ffi::OsString,
@@ -89,9 +89,8 @@ impl Cluster {
         Ok(said)
     }
 
-    fn wait_until_serving(&self) -> Result<()> {
-        wait_until(PATIENCE, || Ok(self.run("psql", &["-qc", "SELECT 1"]).is_ok()))
-            .context("postgres does not serve")
+    fn wait_until_serving(&self, process: &mut Running) -> Result<()> {
+        wait_while_running(process, "serve", || self.run("psql", &["-qc", "SELECT 1"]).is_ok())
     }
 
     /// Fills the benchmark's tables.
@@ -120,7 +119,7 @@ pub fn attached_under_load() -> Result<()> {
     let mut command = Command::new(&line[0]);
     command.args(&line[1..]).current_dir(cluster.path());
     let mut server = Running::spawn(command, "postgres", cluster.path())?;
-    cluster.wait_until_serving().with_context(|| server.describe("does not serve"))?;
+    cluster.wait_until_serving(&mut server)?;
     cluster.prepare()?;
 
     let postmaster = server.pid();
@@ -149,7 +148,7 @@ pub fn from_the_start() -> Result<()> {
     command.arg(heaptrace::record_file(cluster.path())).arg("--").args(cluster.server()?);
     command.current_dir(cluster.path());
     let mut recorder = Running::spawn(command, "heaptrace", cluster.path())?;
-    cluster.wait_until_serving().with_context(|| recorder.describe("does not serve"))?;
+    cluster.wait_until_serving(&mut recorder)?;
     cluster.prepare()?;
     cluster.load()?;
     cluster.serves()?;

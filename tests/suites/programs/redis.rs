@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
     programs::installed,
-    running::{PATIENCE, Running, wait_until},
+    running::{PATIENCE, Running, wait_while_running},
 };
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -54,8 +54,8 @@ pub fn filling_the_keyspace() -> Result<()> {
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.arg("--dir").arg(folder.path());
     let mut redis = Running::spawn(command, "redis", folder.path())?;
-    wait_until(PATIENCE, || Ok(Client::connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok())))
-        .context("redis does not answer")?;
+    let answers = || Client::connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
+    wait_while_running(&mut redis, "answer", answers)?;
     let mut client = Client::connect(port)?;
     let before = client.used_memory()?;
 

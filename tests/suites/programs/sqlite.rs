@@ -17,13 +17,13 @@ pub fn filling_a_database() -> Result<()> {
         &script,
         format!(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-24000;
-             CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, body BLOB);
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < {ROWS})
-             INSERT INTO t SELECT i, 'row ' || i, zeroblob(200 + i % 300) FROM n;
-             CREATE INDEX t_name ON t(name);
-             SELECT 'rows=' || count(*) FROM t;
-             .stats on
-             SELECT 'length=' || sum(length(body)) FROM t;\n"
+CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, body BLOB);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < {ROWS})
+INSERT INTO t SELECT i, 'row ' || i, zeroblob(200 + i % 300) FROM n;
+CREATE INDEX t_name ON t(name);
+SELECT 'rows=' || count(*) FROM t;
+.stats on
+SELECT 'length=' || sum(length(body)) FROM t;\n"
         ),
     )?;
     let mut command = heaptrace::command(&["record", "-o"])?;

@@ -18,7 +18,7 @@ pub enum Counter {
     MissedReturn = 5,
     /// A return with no pending call, e.g. one that was under way when tracing began.
     UnpairedReturn = 6,
-    /// A call inside another traced call: not an allocation of its own.
+    /// A call that an allocation function made itself: no allocation or free of the program's.
     Nested = 7,
     /// No scratch buffer to walk a stack in; the block counts under an unknown stack.
     ScratchBusy = 8,

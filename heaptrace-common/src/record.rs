@@ -138,9 +138,11 @@ pub struct ProcessRecord {
     pub after_exec: u32,
     /// Site for blocks whose own site found no room; `NO_SITE` if there was none either.
     pub overflow_site: u32,
-    /// 1 if forked while the parent was traced: its unknown frees are of inherited blocks.
+    /// 1 if forked while the parent was traced: it may free blocks that `parent` allocated.
     pub inherits: u32,
-    pub _pad: u32,
+    /// 1 if the image and, before a fork, its ancestors' were traced from their first instruction: then what is
+    /// freed and was not allocated here must be inherited.
+    pub complete: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,

@@ -11,7 +11,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
-    maps::{LIVE, SITES, count},
+    maps::{LIVE, PROCESSES, SITES, count},
 };
 
 const EEXIST: i32 = -17;
@@ -116,14 +116,43 @@ pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
     }
 }
 
-/// A free of a block that is not live: from before tracing, or from the parent at fork.
+/// How many generations of parents are asked for an inherited block.
+const GENERATIONS: u32 = 4;
+
+/// A free of a block that is not live: from before tracing, or from a parent at fork.
 #[inline(always)]
-pub fn unknown_free(record: *mut ProcessRecord) {
+pub fn unknown_free(record: *mut ProcessRecord, address: u64) {
     unsafe {
-        if (*record).inherits != 0 {
+        if is_inherited(record, address) {
             atomic::add(&raw mut (*record).inherited_free_count, 1);
         } else {
             atomic::add(&raw mut (*record).unknown_frees, 1);
         }
+    }
+}
+
+/// Where not everything was seen from the start, a block that the parent has freed since is not found, and
+/// counts as unknown.
+#[inline(always)]
+unsafe fn is_inherited(record: *const ProcessRecord, address: u64) -> bool {
+    unsafe {
+        if (*record).inherits == 0 || (*record).complete != 0 {
+            return (*record).inherits != 0;
+        }
+        let forked_ns = (*record).started_ns;
+        let mut ancestor = (*record).parent;
+        let mut generation = 0;
+        while generation < GENERATIONS {
+            if LIVE.get(&key(ancestor, address)).is_some_and(|block| block.time_ns <= forked_ns) {
+                return true;
+            }
+            let Some(parent) = PROCESSES.get_ptr(ancestor) else { return false };
+            if (*parent).inherits == 0 {
+                return false;
+            }
+            ancestor = (*parent).parent;
+            generation += 1;
+        }
+        false
     }
 }

@@ -35,14 +35,15 @@ pub fn enter(ctx: &ProbeContext) {
     let Some(record) = process::record(process) else { return };
     let registers = Registers::of(ctx);
     if cookie.shape == Shape::Free0 as u8 {
-        free(process, record, registers.arg0(), tid);
+        free(process, record, cookie, registers, tid);
     } else {
         begin(process, record, cookie, registers, tid);
     }
 }
 
 #[inline(always)]
-fn free(process: u32, record: *mut ProcessRecord, address: u64, tid: u32) {
+fn free(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Registers, tid: u32) {
+    let address = registers.arg0();
     if address == 0 {
         return;
     }
@@ -50,8 +51,22 @@ fn free(process: u32, record: *mut ProcessRecord, address: u64, tid: u32) {
         Some(block) => account::close(record, &block),
         // realloc may free the old block by way of free; it was taken at realloc's entry.
         None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => count(Counter::Nested),
-        None => account::unknown_free(record),
+        // glibc empties an exiting thread's cache of freed blocks by free.
+        None if cookie.direct_is_own != 0 && is_direct_call(cookie, registers) => count(Counter::Nested),
+        None => account::unknown_free(record, address),
     }
+}
+
+/// Whether the function was called by `call rel32` to its very entry, which is not how calls through a PLT look.
+#[inline(always)]
+fn is_direct_call(cookie: Cookie, registers: Registers) -> bool {
+    const CALL_REL32: u8 = 0xe8;
+    let entry = registers.ip().wrapping_sub(u64::from(cookie.site));
+    let entry_sp = registers.sp() + u64::from(cookie.pushed);
+    let Ok(back) = (unsafe { bpf_probe_read_user(entry_sp as *const u64) }) else { return false };
+    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else { return false };
+    let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
+    call[0] == CALL_REL32 && back.wrapping_add(i64::from(distance) as u64) == entry
 }
 
 #[inline(always)]
@@ -196,7 +211,7 @@ fn finish(call: &mut PendingCall, record: *mut ProcessRecord, registers: Registe
         } else if call.has_old != 0 {
             account::close(record, &old);
         } else {
-            account::unknown_free(record);
+            account::unknown_free(record, call.pointer);
         }
         if address == 0 && call.size == 0 {
             // realloc(p, 0) freed p.

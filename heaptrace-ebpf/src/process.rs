@@ -130,6 +130,7 @@ pub fn forked(task: u64, clone_flags: u64) {
             (*child).inherited_bytes = (*parent).live_bytes;
             (*child).inherited_count = (*parent).live_count;
             (*child).break_at = (*parent).break_at;
+            (*child).complete = (*parent).complete;
         }
     }
     let _ = PROCESS_INDEX.insert(&child, &index, 0);
@@ -156,6 +157,9 @@ pub fn execed(old_tid: u32) {
     end(old, process_state::REPLACED);
     match make(tgid, old, 1, 0) {
         Some(index) => {
+            if let Some(new) = record(index) {
+                unsafe { (*new).complete = 1 };
+            }
             let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
             remember(tgid, index);
             tell(kind::EXEC, tgid, index, old, 0);

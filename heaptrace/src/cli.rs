@@ -5,6 +5,7 @@ use crate::commands::{
     report::{self, ReportArgs},
 };
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// System-wide heap-allocation tracer for Linux.
 #[derive(Debug, Parser)]
@@ -23,14 +24,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the command. The exit code is 0, but for a command's own that is passed on.
     ///
     /// # Errors
     /// Whatever the command fails with; [`crate::error::exit_code`] tells them apart.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Record(args) => record::run(args),
-            Self::Report(args) => report::run(args),
+            Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -207,7 +207,9 @@ fn names<'a>(site: &'a Site, ledger: &'a ProcessLedger, find: Find) -> Vec<&'a s
     }
     let caller = |name: &str| {
         let symbols = site.caller().iter().filter_map(|frame| frame.symbol.as_deref());
-        symbols.into_iter().any(|symbol| symbol.trim_start_matches('_') == name)
+        // glibc's own debug information calls its functions by their hidden names (__GI___strdup).
+        let plain = |symbol: &str| symbol.trim_start_matches("__GI_").trim_start_matches('_') == name;
+        symbols.into_iter().any(plain)
     };
     let of_library = |name: &str| site.module().rsplit('/').next() == Some(name);
     let listed = || ledger.sites.keys().map(String::as_str);

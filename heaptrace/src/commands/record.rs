@@ -16,6 +16,7 @@ use heaptrace_common::event::Event;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
@@ -52,6 +53,9 @@ pub struct RecordArgs {
     /// Catch children from their first call, at the price of a trap in every process that maps the same files.
     #[arg(long, conflicts_with = "no_follow")]
     pub exact_children: bool,
+    /// Exit with the command's own code (128 + N if signal N killed it).
+    #[arg(long, requires = "command")]
+    pub propagate_exit: bool,
     #[command(flatten)]
     pub sizes: SizeArgs,
 }
@@ -122,8 +126,9 @@ impl TargetArgs {
 ///
 /// # Errors
 /// If nothing can be traced ([`CannotTrace`] is the cause), or the file cannot be written.
-pub fn run(args: RecordArgs) -> anyhow::Result<()> {
-    let RecordArgs { target, output, duration, stack, no_growth, no_follow, exact_children, sizes } = args;
+pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
+    let RecordArgs { target, output, duration, stack, no_growth, no_follow, exact_children, propagate_exit, sizes } =
+        args;
     check_output(&output)?;
     let target = target.target();
     // Forked before anything else is there that a child should not have.
@@ -180,7 +185,11 @@ pub fn run(args: RecordArgs) -> anyhow::Result<()> {
     // From here on a second Ctrl-C leaves at once.
     // SAFETY: sets a signal's default action.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-    recording.end(why, command)
+    let ended = recording.end(why, command)?;
+    Ok(match ended {
+        Some(ended) if propagate_exit => ExitCode::from(ended.code()),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 struct Recording {
@@ -253,7 +262,8 @@ impl Recording {
         Ok(())
     }
 
-    fn end(mut self, why: Ended, command: Option<u32>) -> anyhow::Result<()> {
+    /// Writes the last chunk. Gives how the command ended, if it has.
+    fn end(mut self, why: Ended, command: Option<u32>) -> anyhow::Result<Option<CommandEnd>> {
         let seconds = self.session.detach();
         if seconds > 2.0 {
             eprintln!("heaptrace: took {seconds:.1} s to remove the probes");
@@ -263,10 +273,11 @@ impl Recording {
         self.writer.append(&chunk)?;
         let written = self.writer.written();
         self.writer.finish()?;
-        if let Some(pid) = command {
-            if let Some(status) = reap(pid) {
-                eprintln!("heaptrace: the command {status}");
-            }
+        let ended = command.and_then(reap);
+        match ended {
+            Some(CommandEnd::Exited(code)) => eprintln!("heaptrace: the command exited with code {code}"),
+            Some(CommandEnd::Killed(signal)) => eprintln!("heaptrace: the command was killed by signal {signal}"),
+            None => {}
         }
         eprintln!(
             "heaptrace: {}; {events} events, {written} bytes in {}",
@@ -280,7 +291,7 @@ impl Recording {
         if events == 0 {
             eprintln!("heaptrace: no allocation was seen; `heaptrace report` says what was looked at");
         }
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -384,18 +395,33 @@ fn host() -> Host {
     Host { kernel: read("osrelease"), arch: std::env::consts::ARCH.to_owned() }
 }
 
-/// How the command ended, if it has.
-fn reap(pid: u32) -> Option<String> {
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CommandEnd {
+    Exited(u8),
+    Killed(u8),
+}
+
+impl CommandEnd {
+    /// As a shell's `$?`.
+    fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+fn reap(pid: u32) -> Option<CommandEnd> {
     let mut status = 0;
     // SAFETY: a valid pointer to a local.
     let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
-    if reaped <= 0 {
-        return None;
-    }
-    Some(if libc::WIFSIGNALED(status) {
-        format!("was killed by signal {}", libc::WTERMSIG(status))
-    } else {
-        format!("exited with code {}", libc::WEXITSTATUS(status))
+    (reaped > 0).then(|| {
+        if libc::WIFSIGNALED(status) {
+            CommandEnd::Killed(libc::WTERMSIG(status) as u8)
+        } else {
+            CommandEnd::Exited(libc::WEXITSTATUS(status) as u8)
+        }
     })
 }
 

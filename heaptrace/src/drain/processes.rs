@@ -91,7 +91,7 @@ impl ProcessTable {
                 after_exec: _,
                 overflow_site: _,
                 inherits: _,
-                _pad: _,
+                complete: _,
                 started_ns: _,
                 ended_ns: _,
                 live_bytes: _,

@@ -22,12 +22,16 @@ pub struct Probe {
     /// File offset of the function's entry.
     pub entry: u64,
     pub site: Site,
+    /// Whether a direct call of the entry can only be the allocator's own; see [`Cookie`].
+    pub direct_is_own: bool,
 }
 
 impl Probe {
     /// What the BPF side is told of it.
     pub fn cookie(&self) -> Cookie {
-        Cookie::new(self.function, self.shape, self.site.pushed)
+        // Sites lie within a prologue.
+        let site = u16::try_from(self.site.offset).unwrap_or(0);
+        Cookie::new(self.function, self.shape, self.site.pushed, site, self.direct_is_own)
     }
 }
 
@@ -126,8 +130,8 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
         .collect();
     let chosen_symbols: HashSet<&str> =
         chosen.iter().flatten().filter(|function| function.exported).map(|f| f.symbol.as_str()).collect();
-    for (file, functions) in files.iter().zip(&chosen) {
-        choice.probes.push(probes_of(file, functions, &chosen_symbols, &mut choice.refusals));
+    for (index, (file, functions)) in files.iter().zip(&chosen).enumerate() {
+        choice.probes.push(probes_of(file, index == 0, functions, &chosen_symbols, &mut choice.refusals));
     }
     choice
 }
@@ -180,6 +184,7 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
 /// One probe for each entry of `functions`, without those that only pass their block on to another one.
 fn probes_of(
     file: &Described<'_>,
+    is_executable: bool,
     functions: &[&FoundFunction],
     chosen_symbols: &HashSet<&str>,
     refusals: &mut Vec<String>,
@@ -216,6 +221,7 @@ fn probes_of(
             offset: offset + u64::from(site.offset),
             entry: *offset,
             site: *site,
+            direct_is_own: !is_executable && function.exported,
         });
     }
     probes

@@ -141,7 +141,7 @@ fn a_probe_lies_at_its_site_and_tells_the_bpf_side_of_it() {
     let entry = elf.offset_of(1);
     let probe = chosen(&[mapped("/lib/libc.so", elf)]).probes.remove(0).remove(1);
     assert_eq!((probe.entry, probe.offset), (entry, entry + 9));
-    assert_eq!(probe.cookie(), Cookie::new(Function::Free, Shape::Free0, 8));
+    assert_eq!(probe.cookie(), Cookie::new(Function::Free, Shape::Free0, 8, 9, false));
 }
 
 fn needing(path: &'static str, soname: Option<&'static str>, needed: &[&'static str]) -> Mapped {

@@ -10,3 +10,4 @@ pub mod function;
 pub mod record;
 pub mod settings;
 pub mod stack;
+pub mod unwind;

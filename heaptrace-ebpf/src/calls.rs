@@ -50,7 +50,9 @@ fn free(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Reg
     match account::take(process, address) {
         Some(block) => account::close(record, &block),
         // realloc may free the old block by way of free; it was taken at realloc's entry.
-        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => count(Counter::Nested),
+        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => {
+            count(Counter::Nested)
+        }
         // glibc empties an exiting thread's cache of freed blocks by free.
         None if cookie.direct_is_own != 0 && is_direct_call(cookie, registers) => count(Counter::Nested),
         None => account::unknown_free(record, address),
@@ -64,7 +66,9 @@ fn is_direct_call(cookie: Cookie, registers: Registers) -> bool {
     let entry = registers.ip().wrapping_sub(u64::from(cookie.site));
     let entry_sp = registers.sp() + u64::from(cookie.pushed);
     let Ok(back) = (unsafe { bpf_probe_read_user(entry_sp as *const u64) }) else { return false };
-    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else { return false };
+    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+        return false;
+    };
     let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
     call[0] == CALL_REL32 && back.wrapping_add(i64::from(distance) as u64) == entry
 }

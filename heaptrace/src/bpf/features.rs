@@ -58,8 +58,11 @@ impl Features {
             ..ProcessRecord::default()
         };
         let Ok(Some(index)) = maps.register(record) else { return false };
-        let site =
-            ProbeSite { offset, cookie: Cookie::new(Function::Free, Shape::Free0, 0, 0, false), shape: Shape::Free0 };
+        let site = ProbeSite {
+            offset,
+            cookie: Cookie::new(Function::Free, Shape::Free0, 0, 0, false),
+            shape: Shape::Free0,
+        };
         let seen = match attacher.attach(ebpf, Path::new(&path), &[site], Some(process::id())) {
             Ok(links) => {
                 let called = thread::spawn(|| probed_function(1)).join();

@@ -206,10 +206,9 @@ pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> Lo
 fn load_error(error: aya::EbpfError) -> LoadError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {
-        if let Some(io) = at.downcast_ref::<io::Error>() {
-            if io.kind() == io::ErrorKind::PermissionDenied {
-                return LoadError::Permission { source: io::Error::from(io.kind()) };
-            }
+        let io = at.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+            return LoadError::Permission { source: io::ErrorKind::PermissionDenied.into() };
         }
         cause = at.source();
     }

@@ -18,7 +18,13 @@ use heaptrace_common::{
     record::{SiteRecord, process_state},
     stack::StackEnd,
 };
-use std::{collections::{HashMap, HashSet}, hash::Hash, io, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 /// A table that gives equal values the same index and remembers how much of it was handed out.
 struct Interner<T> {
@@ -47,6 +53,15 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         self.given = self.items.len();
         new
     }
+}
+
+/// The tables that symbols are found from.
+pub struct SymbolInputs<'a> {
+    pub locations: &'a [Location],
+    pub modules: &'a [Module],
+    pub processes: &'a [Process],
+    /// By `ModuleId`: the opened file, where one was seen.
+    pub files: &'a [Option<Arc<Object>>],
 }
 
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
@@ -136,10 +151,10 @@ impl ProfileBuilder {
         let code = self.code_mapping(mapping, object);
         self.images.entry(record).or_default().add(code);
         // The first file that an exec maps is the program.
-        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file()) {
-            if process.exe.is_empty() {
-                process.exe = path.to_string_lossy().into_owned();
-            }
+        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file())
+            && process.exe.is_empty()
+        {
+            process.exe = path.to_string_lossy().into_owned();
         }
     }
 
@@ -330,9 +345,14 @@ impl ProfileBuilder {
         }
     }
 
-    /// The tables that symbols are found from: locations, modules, processes, and each module's opened file.
-    pub fn symbol_tables(&self) -> (&[Location], &[Module], &[Process], &[Option<Arc<Object>>]) {
-        (&self.locations.items, &self.modules.items, &self.table.processes, &self.sources)
+    /// What symbols are found from.
+    pub fn symbol_inputs(&self) -> SymbolInputs<'_> {
+        SymbolInputs {
+            locations: &self.locations.items,
+            modules: &self.modules.items,
+            processes: &self.table.processes,
+            files: &self.sources,
+        }
     }
 
     /// Live bytes and events of all processes, as last read.

@@ -4,4 +4,4 @@ mod builder;
 mod images;
 mod processes;
 
-pub use builder::ProfileBuilder;
+pub use builder::{ProfileBuilder, SymbolInputs};

@@ -7,7 +7,7 @@ mod probing;
 
 use crate::{
     bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer},
-    drain::ProfileBuilder,
+    drain::{ProfileBuilder, SymbolInputs},
     model::{Chunk, Coverage, Untraceable},
     probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
     process::{mapped::MappingWatch, object::FileId},
@@ -171,14 +171,14 @@ impl Session {
         self.drain();
         self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
         let mut chunk = self.chunk()?;
-        let (locations, modules, processes, sources) = self.builder.symbol_tables();
+        let SymbolInputs { locations, modules, processes, files } = self.builder.symbol_inputs();
         let sources = Sources {
             // By its name where that still is the file: separate debug files are found beside it.
             module: &|id| {
                 modules
                     .get(id.index())
                     .and_then(locate_module)
-                    .or_else(|| sources.get(id.index())?.as_ref().map(|object| object.attach_path()))
+                    .or_else(|| files.get(id.index())?.as_ref().map(|object| object.attach_path()))
             },
             perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
         };

@@ -118,18 +118,18 @@ impl Session {
         let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
-        if !plan.files.is_empty() {
-            if let Err(error) = self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
-                match error {
-                    TargetError::Refused { pid, comm, reason } => {
-                        self.probed.remove(&pid);
-                        self.leave_out(pid, comm, reason);
-                    }
-                    // The process may be gone by now, which is no loss.
-                    error if Path::new(&format!("/proc/{pid}")).exists() => self.note(error.to_string()),
-                    _ => {}
-                }
+        if plan.files.is_empty() {
+            return;
+        }
+        match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
+            Ok(()) => {}
+            Err(TargetError::Refused { pid, comm, reason }) => {
+                self.let_go(pid);
+                self.leave_out(pid, comm, reason);
             }
+            // The process may be gone by now, which is no loss.
+            Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
+            Err(_) => {}
         }
     }
 

@@ -33,6 +33,9 @@ pub fn enter(ctx: &ProbeContext) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
     let Some(record) = process::record(process) else { return };
+    if unsafe { (*record).armed } == 0 {
+        return;
+    }
     let registers = Registers::of(ctx);
     if cookie.shape == Shape::Free0 as u8 {
         free(process, record, cookie, registers, tid);
@@ -161,7 +164,8 @@ pub fn leave(ctx: &RetProbeContext) {
     let (tgid, tid) = process::current();
     let registers = Registers::of(ctx);
     let Some(call) = pending::find(tid) else {
-        if process::find(tgid).is_some() {
+        let record = process::find(tgid).and_then(process::record);
+        if record.is_some_and(|record| unsafe { (*record).armed } != 0) {
             count(Counter::UnpairedReturn);
         }
         return;
@@ -170,8 +174,9 @@ pub fn leave(ctx: &RetProbeContext) {
     // The return popped its address.
     let entry_sp = registers.sp().wrapping_sub(8);
     if call.active == 0 {
+        let armed = process::record(call.process).is_some_and(|record| unsafe { (*record).armed } != 0);
         // The outer one of a tail call's two returns is no news.
-        if entry_sp != call.entry_sp {
+        if armed && entry_sp != call.entry_sp {
             count(Counter::UnpairedReturn);
         }
         return;

@@ -54,6 +54,7 @@ impl Features {
         let record = ProcessRecord {
             tgid: process::id(),
             state: process_state::RUNNING,
+            armed: 1,
             parent: heaptrace_common::record::NO_PROCESS,
             ..ProcessRecord::default()
         };

@@ -98,6 +98,8 @@ impl MapSizes {
 pub struct Options {
     /// Every process counts, not only registered ones.
     pub all: bool,
+    /// Probes will be placed in files, not in processes.
+    pub probes_for_all: bool,
     /// Children of targets are targets.
     pub follow: bool,
     pub stacks: StackMode,
@@ -139,7 +141,7 @@ impl Tracer {
             task_signal: types.task_signal,
             signal_live: types.signal_live,
             page_size: procfs::page_size() as u32,
-            _pad: 0,
+            probes_for_all: options.probes_for_all.into(),
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()

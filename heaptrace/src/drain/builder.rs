@@ -1,6 +1,7 @@
 //! The profile under construction: interns what the maps hold and remembers what was handed out.
 
 use super::{
+    ages::Ages,
     images::{CodeMapping, Image, Place, is_code, module_path},
     processes::ProcessTable,
 };
@@ -21,7 +22,6 @@ use heaptrace_common::{
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
-    io,
     path::Path,
     sync::Arc,
 };
@@ -81,6 +81,7 @@ pub struct ProfileBuilder {
     changed: Vec<bool>,
     /// By site number in the map.
     site_ids: Vec<Option<SiteId>>,
+    pub(super) ages: Ages,
 }
 
 impl ProfileBuilder {
@@ -99,6 +100,7 @@ impl ProfileBuilder {
             sites: Vec::new(),
             changed: Vec::new(),
             site_ids: Vec::new(),
+            ages: Ages::default(),
         }
     }
 
@@ -280,21 +282,13 @@ impl ProfileBuilder {
         StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
     }
 
-    /// Sets the age of each site's oldest live block. `now_ns` is `CLOCK_MONOTONIC`.
-    pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
-        let mut oldest: HashMap<u32, u64> = HashMap::new();
-        maps.for_each_live(|_, block| {
-            let time = oldest.entry(block.site).or_insert(block.time_ns);
-            *time = (*time).min(block.time_ns);
-        })?;
-        for (site, time) in oldest {
-            let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { continue };
-            let site = &mut self.sites[id.index()];
-            let age = (site.totals.live_count() > 0).then(|| now_ns.saturating_sub(time));
-            self.changed[id.index()] |= site.oldest_age_ns != age;
-            site.oldest_age_ns = age;
-        }
-        Ok(())
+    /// Sets the age of a site's oldest live block; `site` is its number in the map.
+    pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
+        let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { return };
+        let site = &mut self.sites[id.index()];
+        let age = (site.totals.live_count() > 0).then_some(age_ns);
+        self.changed[id.index()] |= site.oldest_age_ns != age;
+        site.oldest_age_ns = age;
     }
 
     /// What was added or changed since the last chunk.

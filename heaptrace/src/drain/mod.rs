@@ -1,5 +1,6 @@
 //! From the BPF maps to the model: reads counters, gives addresses their modules, and hands out what changed.
 
+mod ages;
 mod builder;
 mod images;
 mod processes;

@@ -72,8 +72,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         options.sizes.memory_bytes() >> 20,
         if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
     );
+    outside::hurry();
     let mut recording = Recording { session, writer, output, last_write: Instant::now() };
     let why = runtime.block_on(recording.follow(events, duration, target == Target::All))?;
+    outside::calm_down();
     // From here on a second Ctrl-C leaves at once.
     // SAFETY: sets a signal's default action.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
@@ -251,7 +253,10 @@ fn describe(target: &Target, session: &Session) -> String {
             format!("process {}", pids.join(", "))
         }
         Target::Command(argv) => {
-            argv.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            let line =
+                argv.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+            // A script given with -c can be pages long.
+            line.lines().next().unwrap_or_default().chars().take(60).collect()
         }
     };
     if left_out == 0 { what } else { format!("{what}, {left_out} processes left out") }

@@ -36,7 +36,8 @@ pub struct Settings {
     pub signal_live: u32,
     /// Page size of the machine, for pvalloc and mappings.
     pub page_size: u32,
-    pub _pad: u32,
+    /// 1: probes are in files, for all processes, so that a child is traced from its first instruction.
+    pub probes_for_all: u32,
 }
 
 impl Settings {

@@ -85,7 +85,7 @@ static SETTINGS: Settings = Settings {
     task_signal: 0,
     signal_live: 0,
     page_size: 0,
-    _pad: 0,
+    probes_for_all: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

@@ -18,7 +18,8 @@ impl KernelTypes {
     pub fn read() -> Result<Self, LoadError> {
         let fail = |what: String| LoadError::KernelTypes { path: VMLINUX, what };
         let bytes = std::fs::read(VMLINUX).map_err(|error| fail(error.to_string()))?;
-        let btf = Btf::parse(&bytes).ok_or_else(|| fail("it is no BTF that heaptrace can read".to_owned()))?;
+        let btf =
+            Btf::parse(&bytes).ok_or_else(|| fail("it is no BTF that heaptrace can read".to_owned()))?;
         let member = |structure: &str, member: &str| {
             btf.member_offset(structure, member)
                 .ok_or_else(|| fail(format!("no member {member} in struct {structure}")))

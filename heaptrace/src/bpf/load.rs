@@ -98,6 +98,8 @@ impl MapSizes {
 pub struct Options {
     /// Every process counts, not only registered ones.
     pub all: bool,
+    /// Probes will be placed in files, not in processes.
+    pub probes_for_all: bool,
     /// Children of targets are targets.
     pub follow: bool,
     pub stacks: StackMode,
@@ -139,7 +141,7 @@ impl Tracer {
             task_signal: types.task_signal,
             signal_live: types.signal_live,
             page_size: procfs::page_size() as u32,
-            _pad: 0,
+            probes_for_all: options.probes_for_all.into(),
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -206,10 +208,9 @@ pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> Lo
 fn load_error(error: aya::EbpfError) -> LoadError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {
-        if let Some(io) = at.downcast_ref::<io::Error>() {
-            if io.kind() == io::ErrorKind::PermissionDenied {
-                return LoadError::Permission { source: io::Error::from(io.kind()) };
-            }
+        let io = at.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+            return LoadError::Permission { source: io::ErrorKind::PermissionDenied.into() };
         }
         cause = at.source();
     }

@@ -1,6 +1,9 @@
 //! Typed handles on the BPF maps. Arrays are read through shared memory, without a system call.
 
-use super::{LoadError, syscall::for_each_entry};
+use super::{
+    LoadError,
+    syscall::{delete_entries, for_each_entry},
+};
 use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
@@ -169,6 +172,14 @@ impl Maps {
         Ok(Some(index))
     }
 
+    /// Says that all probes of a process are in place.
+    pub fn arm(&self, record: u32) {
+        if let Some(record) = self.processes.pointer(record) {
+            // SAFETY: within the mapping; the BPF side only reads this field of a running record.
+            unsafe { (&raw mut (*record).armed).write_volatile(1) };
+        }
+    }
+
     /// Says what the BPF side is to make of `tgid`: a record's index or one of `process_index`.
     pub fn set_index(&mut self, tgid: u32, index: u32) -> Result<(), aya::maps::MapError> {
         self.process_index.insert(tgid, index, 0)?;
@@ -192,6 +203,11 @@ impl Maps {
     /// Hands every outstanding block to `each`.
     pub fn for_each_live(&self, each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
         for_each_entry(self.live.fd().as_fd(), 1 << 14, each)
+    }
+
+    /// Removes blocks that nobody will free any more.
+    pub fn remove_live(&self, blocks: &[LiveKey]) -> io::Result<()> {
+        delete_entries(self.live.fd().as_fd(), blocks)
     }
 
     /// The counters, summed over CPUs.

@@ -1,21 +1,25 @@
 //! `heaptrace record`: traces until told to stop, and writes what it saw to a file.
 
+mod args;
+mod outside;
+
+pub use args::RecordArgs;
+
 use super::progress::Progress;
 use crate::{
-    bpf::{LoadError, MapSizes, StackMode},
     error::CannotTrace,
     file::FileWriter,
-    model::{Host, Mode, Start},
-    session::{Session, SessionOptions, TargetError},
+    model::{Mode, Start},
+    session::{Session, TargetError},
     target::{HeldChild, Target, pids_named},
 };
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use aya::maps::{MapData, RingBuf};
-use clap::{Args, ValueEnum};
 use heaptrace_common::event::Event;
+use outside::{CommandEnd, check_output, host, reap};
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -31,104 +35,13 @@ const DRAIN_EVERY: Duration = Duration::from_secs(1);
 /// How often what is new is written: what a killed recorder loses at most.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Args)]
-pub struct RecordArgs {
-    #[command(flatten)]
-    pub target: TargetArgs,
-    /// Where to write; an older file of this name is kept as FILE.old.
-    #[arg(short, long, value_name = "FILE", default_value = "heaptrace.data")]
-    pub output: PathBuf,
-    /// Stop after this long, e.g. 30s, 5m, 1h; else on Ctrl-C or when all targets have exited.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
-    /// How to walk stacks.
-    #[arg(long, value_enum, default_value_t = StackArg::Fp)]
-    pub stack: StackArg,
-    /// Do not trace brk, mmap, munmap and mremap, which slows every system call of the machine a little.
-    #[arg(long)]
-    pub no_growth: bool,
-    /// Leave children out.
-    #[arg(long)]
-    pub no_follow: bool,
-    /// Catch children from their first call, at the price of a trap in every process that maps the same files.
-    #[arg(long, conflicts_with = "no_follow")]
-    pub exact_children: bool,
-    /// Exit with the command's own code (128 + N if signal N killed it).
-    #[arg(long, requires = "command")]
-    pub propagate_exit: bool,
-    #[command(flatten)]
-    pub sizes: SizeArgs,
-}
-
-/// Which processes to trace; one kind.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct TargetArgs {
-    /// These processes.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
-    pub pid: Vec<u32>,
-    /// The whole machine.
-    #[arg(short, long)]
-    pub all: bool,
-    /// The running processes of this name.
-    #[arg(long, value_name = "NAME")]
-    pub comm: Option<String>,
-    /// Start this command and trace it from its first instruction.
-    #[arg(last = true, value_name = "CMD", num_args = 1..)]
-    pub command: Vec<OsString>,
-}
-
-/// Sizes of the tables in the kernel. What finds no room is counted and reported.
-#[derive(Debug, Args)]
-pub struct SizeArgs {
-    /// Blocks outstanding at one time.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
-    pub max_live: u32,
-    /// Distinct allocation sites (process, function and stack).
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = table_size())]
-    pub max_sites: u32,
-    /// Frames of all distinct stacks together.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().frames, value_parser = table_size())]
-    pub max_frames: u32,
-    /// Processes, ended ones included; an exec counts as another.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
-    pub max_processes: u32,
-    /// Threads that are in an allocation call at one time (rounded up to a power of two).
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
-    pub max_threads: u32,
-}
-
-fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=1 << 28)
-}
-
-/// How to walk stacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StackArg {
-    /// By frame pointers.
-    Fp,
-    /// Not at all: totals only.
-    None,
-}
-
-impl TargetArgs {
-    fn target(self) -> Target {
-        match self {
-            Self { all: true, .. } => Target::All,
-            Self { comm: Some(comm), .. } => Target::Comm(comm),
-            Self { pid, .. } if !pid.is_empty() => Target::Pids(pid),
-            Self { command, .. } => Target::Command(command),
-        }
-    }
-}
-
 /// Runs `heaptrace record`.
 ///
 /// # Errors
 /// If nothing can be traced ([`CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, duration, stack, no_growth, no_follow, exact_children, propagate_exit, sizes } =
-        args;
+    let options = args.session_options();
+    let RecordArgs { target, output, duration, propagate_exit, .. } = args;
     check_output(&output)?;
     let target = target.target();
     // Forked before anything else is there that a child should not have.
@@ -136,28 +49,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         Target::Command(argv) => Some((HeldChild::fork(argv)?, argv.clone())),
         _ => None,
     };
-    let SizeArgs { max_live, max_sites, max_frames, max_processes, max_threads } = sizes;
-    let options = SessionOptions {
-        all: target == Target::All,
-        follow: !no_follow,
-        exact_children,
-        stacks: match stack {
-            StackArg::Fp => StackMode::FramePointers,
-            StackArg::None => StackMode::None,
-        },
-        sizes: MapSizes {
-            live: max_live,
-            sites: max_sites,
-            frames: max_frames,
-            processes: max_processes,
-            threads: max_threads,
-        },
-        growth: !no_growth,
-    };
-    let (mut session, events) = Session::new(&options).map_err(|error| match error {
-        LoadError::Permission { .. } => anyhow::Error::new(CannotTrace(error.to_string())),
-        error => anyhow::Error::new(CannotTrace(error.to_string())).context("failed to set up tracing"),
-    })?;
+    let (mut session, events) = Session::new(&options).map_err(|error| CannotTrace(error.to_string()))?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     add_targets(&mut session, &target, child.as_ref().map(|(child, argv)| (child, argv.as_slice())))?;
     let writer = FileWriter::create(
@@ -180,8 +72,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         options.sizes.memory_bytes() >> 20,
         if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
     );
+    outside::hurry();
     let mut recording = Recording { session, writer, output, last_write: Instant::now() };
     let why = runtime.block_on(recording.follow(events, duration, target == Target::All))?;
+    outside::calm_down();
     // From here on a second Ctrl-C leaves at once.
     // SAFETY: sets a signal's default action.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
@@ -276,7 +170,9 @@ impl Recording {
         let ended = command.and_then(reap);
         match ended {
             Some(CommandEnd::Exited(code)) => eprintln!("heaptrace: the command exited with code {code}"),
-            Some(CommandEnd::Killed(signal)) => eprintln!("heaptrace: the command was killed by signal {signal}"),
+            Some(CommandEnd::Killed(signal)) => {
+                eprintln!("heaptrace: the command was killed by signal {signal}")
+            }
             None => {}
         }
         eprintln!(
@@ -357,102 +253,11 @@ fn describe(target: &Target, session: &Session) -> String {
             format!("process {}", pids.join(", "))
         }
         Target::Command(argv) => {
-            argv.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            let line =
+                argv.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+            // A script given with -c can be pages long.
+            line.lines().next().unwrap_or_default().chars().take(60).collect()
         }
     };
     if left_out == 0 { what } else { format!("{what}, {left_out} processes left out") }
-}
-
-/// Fails before the work if the file could not be written after it.
-fn check_output(output: &Path) -> anyhow::Result<()> {
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        bail!(
-            "failed to write {}: there is no folder {}; create it, or choose another with -o",
-            output.display(),
-            folder.display()
-        );
-    }
-    if output.is_dir() {
-        bail!("failed to write {}: it is a folder", output.display());
-    }
-    let folder_c = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes())?;
-    // SAFETY: a NUL-terminated path.
-    if unsafe { libc::access(folder_c.as_ptr(), libc::W_OK) } != 0 {
-        return Err(std::io::Error::last_os_error())
-            .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()));
-    }
-    Ok(())
-}
-
-fn host() -> Host {
-    let read = |name: &str| {
-        std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
-    };
-    Host { kernel: read("osrelease"), arch: std::env::consts::ARCH.to_owned() }
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CommandEnd {
-    Exited(u8),
-    Killed(u8),
-}
-
-impl CommandEnd {
-    /// As a shell's `$?`.
-    fn code(self) -> u8 {
-        match self {
-            Self::Exited(code) => code,
-            Self::Killed(signal) => 128 + signal,
-        }
-    }
-}
-
-fn reap(pid: u32) -> Option<CommandEnd> {
-    let mut status = 0;
-    // SAFETY: a valid pointer to a local.
-    let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
-    (reaped > 0).then(|| {
-        if libc::WIFSIGNALED(status) {
-            CommandEnd::Killed(libc::WTERMSIG(status) as u8)
-        } else {
-            CommandEnd::Exited(libc::WEXITSTATUS(status) as u8)
-        }
-    })
-}
-
-/// `30`, `30s`, `500ms`, `5m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().map_err(|_| "expected a time, as in 30s, 500ms, 5m or 1h".to_owned())?;
-    let seconds = match &text[digits.len()..] {
-        "ms" => number / 1000.0,
-        "" | "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        unit => return Err(format!("unknown unit {unit}; use ms, s, m or h")),
-    };
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| !time.is_zero() && time.as_secs() < u64::from(u32::MAX))
-        .ok_or_else(|| "out of range".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_take_units() {
-        let times = ["30", "30s", "500ms", "5m", "1h", "1.5s"]
-            .map(|text| parse_duration(text).map(|d| d.as_millis()));
-        assert_eq!(times, [Ok(30_000), Ok(30_000), Ok(500), Ok(300_000), Ok(3_600_000), Ok(1500)]);
-        for text in ["", "s", "-1s", "0", "1d", "nan", "inf", "1e300h"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     attach::{Attacher, Links, ProbeSite, drop_at_once},
+    events::EventRing,
     features::Features,
     kernel_types::KernelTypes,
     maps::Maps,
@@ -9,11 +10,7 @@ use super::{
     tracepoints::{self, Attached},
 };
 use crate::process::procfs;
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
-    programs::UProbe,
-};
+use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
 
@@ -121,7 +118,7 @@ pub struct Tracer {
 
 impl Tracer {
     /// Loads the programs and attaches the tracepoints.
-    pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), LoadError> {
+    pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
         let types = KernelTypes::read()?;
         let sizes = options.sizes;
@@ -179,6 +176,7 @@ impl Tracer {
             None => Attacher::PerfEvents,
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        let events = EventRing(events);
         Ok((Self { ebpf, attacher, tracepoints, maps, features }, events))
     }
 

@@ -113,6 +113,12 @@ impl Session {
         })
     }
 
+    /// Records the program from its start, and reads no ledger.
+    pub fn record_report(&self, folder: &Path) -> Result<Report> {
+        self.record_command(&self.program.compile()?, folder)?;
+        heaptrace::report(folder)
+    }
+
     fn record_command(&self, program: &Path, folder: &Path) -> Result<()> {
         let mut command = heaptrace::command(&["record", "-o"])?;
         command

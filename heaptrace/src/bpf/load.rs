@@ -121,7 +121,8 @@ impl Tracer {
     pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
         let types = KernelTypes::read()?;
-        let sizes = options.sizes;
+        // One record more, for the check of the filter.
+        let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
         let threads = sizes.threads.next_power_of_two();
         let settings = Settings {
             scope: if options.all { scope::ALL } else { scope::TARGETS },

@@ -2,7 +2,7 @@
 
 use super::{
     attach::{Attacher, Links, ProbeSite, drop_at_once},
-    features::Features,
+    features::{self, Features},
     kernel_types::KernelTypes,
     maps::Maps,
     multi::MultiPrograms,
@@ -31,6 +31,8 @@ pub enum LoadError {
          CAP_DAC_READ_SEARCH; try again with sudo"
     )]
     Permission { source: io::Error },
+    #[error("kernel {release} is too old: it has no cookies for probes; Linux 5.15 or later is needed")]
+    TooOld { release: String },
     #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
     Program { name: String, source: io::Error, log: String },
     #[error("the BPF object could not be loaded: {source}")]
@@ -123,6 +125,10 @@ impl Tracer {
     /// Loads the programs and attaches the tracepoints.
     pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), LoadError> {
         raise_limits();
+        if !features::has_cookies() {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            return Err(LoadError::TooOld { release: release.trim().to_owned() });
+        }
         let types = KernelTypes::read()?;
         let sizes = options.sizes;
         let threads = sizes.threads.next_power_of_two();

@@ -80,6 +80,20 @@ impl Program {
     }
 }
 
+/// Every program there is, and the ledger that some are linked with.
+///
+/// # Errors
+/// As [`Program::compile`].
+pub fn compile_all() -> Result<Vec<PathBuf>> {
+    use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
+    let c = ["busy", "control", "cross", "dynamic", "ending", "family", "idle", "inlibc", "many", "process"];
+    let others = [COmitFramePointer("family"), CLibrary("plugin"), Cpp("objects"), Rust("collections")];
+    let mut all: Vec<PathBuf> =
+        c.map(C).into_iter().chain(others).map(Program::compile).collect::<Result<_>>()?;
+    all.push(ledger_object()?);
+    Ok(all)
+}
+
 /// The ledger's functions are visible to libraries that a program opens.
 const LINK_C: [&str; 3] = ["-rdynamic", "-pthread", "-ldl"];
 

@@ -22,6 +22,8 @@ pub struct Coverage {
     pub unpaired_returns: u64,
     pub nested_calls: u64,
     pub untraceable: Vec<Untraceable>,
+    /// What was done otherwise than usual, in words.
+    pub notes: Vec<String>,
     /// False for a file whose recorder did not finish, or that is damaged.
     pub finished: bool,
 }

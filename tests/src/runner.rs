@@ -3,7 +3,7 @@
 use crate::bpf;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 /// Two cores are what the tests are sized for.
 const DEFAULT_THREADS: usize = 2;
@@ -12,17 +12,23 @@ const DEFAULT_THREADS: usize = 2;
 pub struct Test {
     name: String,
     needs_bpf: bool,
+    guest: bool,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 /// A test that traces something.
 pub fn end_to_end(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: true, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: true, guest: false, run: Box::new(run) }
+}
+
+/// A test that concerns every process of the machine, or the machine's kernel: `cargo xtask vmtest` runs it.
+pub fn in_guest(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    Test { guest: true, ..end_to_end(name, run) }
 }
 
 /// A test that needs no privilege.
 pub fn unprivileged(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: false, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: false, guest: false, run: Box::new(run) }
 }
 
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
@@ -31,7 +37,11 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     arguments.test_threads.get_or_insert(DEFAULT_THREADS);
     let reason = bpf::unavailable();
     let blocked = tests.iter().filter(|test| test.needs_bpf && reason.is_some()).count();
-    let trials = tests.into_iter().map(|test| trial(test, reason.clone())).collect();
+    let host = env::var_os("HEAPTRACE_TEST_GUEST").is_none().then(|| "only in a guest".to_owned());
+    let why_not = |test: &Test| {
+        host.clone().filter(|_| test.guest).or_else(|| reason.clone().filter(|_| test.needs_bpf))
+    };
+    let trials = tests.into_iter().map(|test| (why_not(&test), test)).map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(reason) = reason.filter(|_| blocked > 0 && !arguments.list) {
         println!("NOT RUN: {blocked} end-to-end tests: {reason}");
@@ -39,9 +49,9 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(test: Test, reason: Option<String>) -> Trial {
-    let Test { name, needs_bpf, run } = test;
-    match reason.filter(|_| needs_bpf) {
+fn trial((reason, test): (Option<String>, Test)) -> Trial {
+    let Test { name, run, .. } = test;
+    match reason {
         // The kind is printed beside the name; the body is for those who run ignored tests all the same.
         Some(reason) => Trial::test(name, {
             let failure = format!("cannot run: {reason}");

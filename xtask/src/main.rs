@@ -10,6 +10,7 @@ mod step;
 mod test;
 #[expect(dead_code, reason = "heaptrace/build.rs uses the rest of this file")]
 mod toolchain;
+mod vmtest;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Run the benchmarks
     Bench,
+    /// Run end-to-end tests on Debian's kernels in QEMU: 5.10, 6.1, 6.12, newest, or the suites' names
+    Vmtest { kernels: Vec<String> },
     /// Build one static binary, target/dist/heaptrace
     Dist,
 }
@@ -85,6 +88,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench => {
             setup::run(&repo, Scope::Everything)?;
             bench::run(&repo)?;
+        }
+        Command::Vmtest { kernels } => {
+            setup::run(&repo, Scope::Build)?;
+            setup::emulator()?;
+            return vmtest::run(&repo, &kernels);
         }
         Command::Dist => {
             setup::run(&repo, Scope::Build)?;

@@ -32,6 +32,10 @@ impl Repo {
         Ok(Self { root, target, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) })
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Cargo's target directory of the outer workspace.
     pub fn target(&self) -> &Path {
         &self.target

@@ -3,6 +3,7 @@
 use super::{
     attach::{Attacher, ProbeSite},
     maps::Maps,
+    multi::try_program,
     tracepoints::Growth,
 };
 use aya::Ebpf;
@@ -49,7 +50,8 @@ impl Features {
 
     /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit
     /// was seen: until 6.10 the filter compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
-    pub fn check_multi_filter(&self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
+    /// Kernels before 6.6 may load a program for multi links, and then make no link.
+    pub fn check_multi_filter(&mut self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
         let Some((path, offset)) = own_function() else { return false };
         let record = ProcessRecord {
             tgid: process::id(),
@@ -70,12 +72,24 @@ impl Features {
                 drop(links);
                 called.is_ok() && maps.process(index).is_some_and(|record| record.unknown_frees == 1)
             }
-            Err(_) => false,
+            Err(_) => {
+                self.multi_links = false;
+                false
+            }
         };
         // The record stays behind; the drain leaves out our own process.
         let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::EXCLUDED);
         seen && excluded.is_ok()
     }
+}
+
+/// Whether a probe's program can ask for its cookie (Linux 5.15), without which it does not know what it is in.
+/// A kernel that refuses for another reason is not judged here: loading the real programs tells more.
+pub(super) fn has_cookies() -> bool {
+    // call bpf_get_attach_cookie, number 174 of include/uapi/linux/bpf.h, with r1 as it comes: the context;
+    // r0 = 0; exit
+    let refused = try_program(&[174 << 32 | 0x85, 0xb7, 0x95], 0);
+    !refused.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// Stands for `free` in the check; its argument is no block's address.

@@ -3,7 +3,7 @@
 use super::{
     attach::{Attacher, Links, ProbeSite, drop_at_once},
     events::EventRing,
-    features::Features,
+    features::{self, Features},
     kernel_types::KernelTypes,
     maps::Maps,
     multi::MultiPrograms,
@@ -28,6 +28,8 @@ pub enum LoadError {
          CAP_DAC_READ_SEARCH; try again with sudo"
     )]
     Permission { source: io::Error },
+    #[error("kernel {release} is too old: it has no cookies for probes; Linux 5.15 or later is needed")]
+    TooOld { release: String },
     #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
     Program { name: String, source: io::Error, log: String },
     #[error("the BPF object could not be loaded: {source}")]
@@ -120,6 +122,10 @@ impl Tracer {
     /// Loads the programs and attaches the tracepoints.
     pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
+        if !features::has_cookies() {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            return Err(LoadError::TooOld { release: release.trim().to_owned() });
+        }
         let types = KernelTypes::read()?;
         // One record more, for the check of the filter.
         let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };

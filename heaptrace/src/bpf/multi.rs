@@ -163,15 +163,19 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
 /// Whether a program that does nothing loads with the multi attach type.
 fn knows_attach_type() -> bool {
     // r0 = 0; exit
-    let instructions: [u64; 2] = [0xb7, 0x95];
+    try_program(&[0xb7, 0x95], BPF_TRACE_UPROBE_MULTI).is_ok()
+}
+
+/// Loads a uprobe program and lets it go again: whether the kernel takes it.
+pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io::Result<()> {
     let mut attr = ProgramAttr {
         prog_type: BPF_PROG_TYPE_KPROBE,
-        insn_cnt: 2,
+        insn_cnt: instructions.len() as u32,
         insns: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
-        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        expected_attach_type,
         ..ProgramAttr::default()
     };
     // SAFETY: instructions and licence outlive the call.
-    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.is_ok()
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.map(drop)
 }

@@ -40,6 +40,11 @@ pub fn run(repo: &Repo, scope: Scope) -> Result<()> {
     Ok(())
 }
 
+/// QEMU, to boot other kernels.
+pub fn emulator() -> Result<()> {
+    if has_command("qemu-system-x86_64") { Ok(()) } else { apt::install(&["qemu-system-x86"]) }
+}
+
 /// A command that runs as root: itself where we are root, else by sudo.
 pub fn as_root(program: &str) -> Command {
     if is_root() {

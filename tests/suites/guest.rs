@@ -1,0 +1,132 @@
+//! What must not run beside other people's programs, or asks about the kernel itself: run by `cargo xtask vmtest`
+//! in virtual machines.
+
+use anyhow::{Context as _, Result, ensure};
+use heaptrace_tests::{
+    compare::{self, Find, Slack},
+    heaptrace,
+    ledger::Ledger,
+    programs::Program,
+    runner::{self, in_guest},
+    running::Running,
+    session::{self, Outcome, Session, Start, Waiting},
+};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
+use tempfile::TempDir;
+
+const CANNOT_TRACE: i32 = 4;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        in_guest("the attach way fits the kernel and is told", attach_way),
+        in_guest("record -a: several programs at once", whole_machine),
+        in_guest("an unsuitable kernel is refused with its reason", refused),
+    ])
+}
+
+/// Major and minor version of the running kernel.
+fn kernel() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => anyhow::bail!("strange kernel release {release}"),
+    }
+}
+
+fn attach_way() -> Result<()> {
+    let outcome = Session::new(Program::C("family"), &["1", "5"]).record(Start::Command)?;
+    compare::exactly(&outcome, Find::Caller)?;
+    let notes = &outcome.report.coverage.notes;
+    let says = |words: &str| notes.iter().any(|note| note.contains(words));
+    for note in notes {
+        println!("note: {note}");
+    }
+    match kernel()? {
+        before if before < (6, 6) => ensure!(says("no uprobe multi links"), "the way is not told: {notes:?}"),
+        // Whether a stable release has the fix of the filter is for heaptrace to find out.
+        before if before < (6, 10) => println!("note: filter by thread: {}", says("filter by thread")),
+        _ => ensure!(!says("perf-event"), "there are good multi links, and they are not used: {notes:?}"),
+    }
+    if !says("perf-event") {
+        println!("note: probes are uprobe multi links");
+    }
+    Ok(())
+}
+
+/// Programs that ran before, and that start, fork, exec and end meanwhile, all counted by one recorder.
+fn whole_machine() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let idle_folder = TempDir::new()?;
+    let mut waiting = Waiting::start(command(Program::C("idle"), &[], folder)?, idle_folder.path())?;
+
+    let mut record = heaptrace::command(&["record", "-a", "-o"])?;
+    record.arg(heaptrace::record_file(folder));
+    let mut recorder = Running::spawn(record, "heaptrace", folder)?;
+    recorder.wait_for_line("heaptrace: tracing")?;
+
+    let programs: [(&str, Program, &[&str]); 5] = [
+        ("threads", Program::C("family"), &["4", "40"]),
+        ("bare", Program::COmitFramePointer("family"), &["1", "20"]),
+        ("cross", Program::C("cross"), &["1000"]),
+        ("fork", Program::C("process"), &["fork"]),
+        ("exec", Program::C("process"), &["fork-exec"]),
+    ];
+    let mut running = Vec::new();
+    for (name, program, arguments) in programs {
+        running.push(Running::spawn(command(program, arguments, folder)?, name, folder)?);
+    }
+    waiting.go()?;
+    for program in &mut running {
+        let status = program.wait()?;
+        ensure!(status.success(), "{}", program.describe(&format!("ended with {status}")));
+    }
+    let status = waiting.target.wait()?;
+    ensure!(status.code() == Some(21), "the idle program ended with {status}");
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+
+    let report = heaptrace::report(folder)?;
+    let ledger = Ledger::read(&session::ledger_file(folder))?;
+    // Each program, and two children.
+    ensure!(ledger.0.len() == 8, "{} processes kept a ledger", ledger.0.len());
+    ensure!(report.process(recorder.pid()).is_none(), "heaptrace counts itself");
+    let own =
+        report.process(std::process::id()).context("this process, which ran before, is not in the report")?;
+    ensure!(own.alloc_count > 0, "this process started programs without any allocation: {own:?}");
+    for pid in ledger.0.keys().filter(|pid| **pid != waiting.target.pid()) {
+        let process = report.process(*pid).context("a process is not in the report")?;
+        ensure!(
+            process.unknown_frees == 0 && process.missed_frees == 0,
+            "probed from its first instruction, it has calls that were not seen: {process:?}"
+        );
+    }
+    println!("note: {} processes in the report, {} events", report.processes.len(), report.coverage.events);
+    // This process was at work when the probes came.
+    let slack = Slack { attached_late: true, unledgered_site: None };
+    compare::with_slack(&Outcome { report, ledger, target: None }, Find::Caller, slack)
+}
+
+fn command(program: Program, arguments: &[&str], folder: &Path) -> Result<Command> {
+    let mut command = Command::new(program.compile()?);
+    command.args(arguments).env("LEDGER_OUT", session::ledger_file(folder));
+    Ok(command)
+}
+
+fn refused() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = Program::C("family").compile()?;
+    let record = heaptrace::record_file(folder.path());
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
+    let output = heaptrace::output(&["record", "-o", &text(&record)?, "--", &text(&program)?, "1", "1"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    println!("note: {}", said.trim().replace('\n', " "));
+    ensure!(output.status.code() == Some(CANNOT_TRACE), "ended with {}: {said}", output.status);
+    ensure!(said.contains("5.15"), "does not say which kernel is needed: {said}");
+    ensure!(!record.exists(), "left a record file");
+    Ok(())
+}

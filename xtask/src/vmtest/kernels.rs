@@ -1,0 +1,199 @@
+//! Debian's kernels: which there are, and fetching one from the mirror that this machine's apt uses.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::step;
+
+/// A kernel of Debian, by the suite that ships it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    pub name: &'static str,
+    pub suite: &'static str,
+    /// Whether heaptrace must work on it, or else refuse it.
+    pub supported: bool,
+}
+
+pub const KERNELS: &[Kernel] = &[
+    Kernel { name: "5.10", suite: "bullseye", supported: false },
+    Kernel { name: "6.1", suite: "bookworm", supported: true },
+    Kernel { name: "6.12", suite: "trixie", supported: true },
+    Kernel { name: "newest", suite: "sid", supported: true },
+];
+
+/// The kernels that `names` stand for, by version or suite; all for none.
+///
+/// # Errors
+/// When a name is unknown; the message lists those that are.
+pub fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
+    if names.is_empty() {
+        return Ok(KERNELS.to_vec());
+    }
+    let find = |name: &String| {
+        let kernel = KERNELS.iter().find(|kernel| name == kernel.name || name == kernel.suite).copied();
+        let all = || KERNELS.iter().map(|kernel| format!("{} ({})", kernel.name, kernel.suite));
+        kernel
+            .with_context(|| format!("no kernel {name}; there are {}", all().collect::<Vec<_>>().join(", ")))
+    };
+    names.iter().map(find).collect()
+}
+
+/// The image of `kernel`, under `cache`; fetched unless it is there.
+///
+/// # Errors
+/// When apt cannot fetch it, or its packages have no image.
+pub fn fetch(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
+    let folder = cache.join(kernel.suite);
+    if let Some(image) = image(&folder) {
+        return Ok(image);
+    }
+    eprintln!(
+        "fetching Debian's {} kernel to {} (remove that for a newer one)",
+        kernel.suite,
+        folder.display()
+    );
+    let apt = Apt::new(&folder, kernel.suite)?;
+    step::must(&format!("package lists of {}", kernel.suite), apt.command("apt-get").args(["update", "-q"]))?;
+    // A package without a kernel in it names the one that has it, or another step on the way.
+    let mut packages = vec![format!("linux-image-{}", apt.architecture)];
+    let mut next = 0;
+    while let Some(package) = packages.get(next).cloned() {
+        next += 1;
+        apt.download(&package)?;
+        if let Some(image) = image(&folder) {
+            return Ok(image);
+        }
+        for depended in apt.depends(&package)? {
+            if !packages.contains(&depended) {
+                packages.push(depended);
+            }
+        }
+    }
+    bail!("no kernel image in {}", packages.join(", "))
+}
+
+/// Where the kernel's package keeps its image.
+fn image(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder.join("root/boot")).ok()?;
+    let mut images: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
+        .map(|entry| entry.path())
+        .collect();
+    images.sort();
+    images.pop()
+}
+
+/// apt with package lists of its own, for another suite of the same mirror; the machine's are left as they are.
+struct Apt {
+    folder: PathBuf,
+    architecture: String,
+}
+
+impl Apt {
+    fn new(folder: &Path, suite: &str) -> Result<Self> {
+        for part in ["lists/partial", "root"] {
+            fs::create_dir_all(folder.join(part))
+                .with_context(|| format!("failed to create {}", folder.display()))?;
+        }
+        let architecture = output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned();
+        let mirrors = output(Command::new("apt-get").args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+            "Label: Debian",
+        ]))?;
+        let mirror = mirrors.lines().next().context("no Debian mirror in apt's configuration")?;
+        fs::write(folder.join("sources.list"), format!("deb {mirror} {suite} main\n"))
+            .context("failed to write a sources list")?;
+        Ok(Self { folder: folder.to_owned(), architecture })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let at = |part: &str| self.folder.join(part).display().to_string();
+        command.current_dir(&self.folder).args([
+            format!("-oDir::Etc::SourceList={}", at("sources.list")),
+            "-oDir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("-oDir::State::Lists={}", at("lists")),
+            "-oDir::State::status=/dev/null".to_owned(),
+            "-oDir::Cache::pkgcache=".to_owned(),
+            "-oDir::Cache::srcpkgcache=".to_owned(),
+            "-oAcquire::Languages=none".to_owned(),
+            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+            // The archive's folder may belong to root alone.
+            "-oAPT::Sandbox::User=".to_owned(),
+        ]);
+        command
+    }
+
+    /// Downloads `package` and unpacks its `/boot`, if it has one.
+    fn download(&self, package: &str) -> Result<()> {
+        step::must(
+            &format!("download {package}"),
+            self.command("apt-get").args(["download", "-q", package]),
+        )?;
+        let prefix = format!("{package}_");
+        let archive = fs::read_dir(&self.folder)?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .with_context(|| format!("apt-get left no archive of {package}"))?
+            .path();
+        let unpack = Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(&archive)
+            .arg(self.folder.join("root"))
+            .status()
+            .context("failed to start dpkg-deb")?;
+        ensure!(unpack.success(), "failed to unpack {}: {unpack}", archive.display());
+        fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))
+    }
+
+    fn depends(&self, package: &str) -> Result<Vec<String>> {
+        Ok(kernel_packages(&output(self.command("apt-cache").args(["depends", package]))?))
+    }
+}
+
+/// From what `apt-cache depends` prints, the packages that may have the kernel's image.
+fn kernel_packages(depends: &str) -> Vec<String> {
+    depends
+        .lines()
+        .filter_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("Depends: "))
+        .filter(|name| name.starts_with("linux-image-") || name.starts_with("linux-binary-"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The standard output of a command that has to succeed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("failed to start {shown}"))?;
+    ensure!(output.status.success(), "{shown}: {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_named_by_version_or_suite() {
+        let names = |names: &[&str]| chosen(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(names(&["6.1", "trixie"]).unwrap(), [KERNELS[1], KERNELS[2]]);
+        assert_eq!(names(&[]).unwrap(), KERNELS);
+        assert!(names(&["2.6"]).unwrap_err().to_string().contains("bookworm"));
+    }
+
+    #[test]
+    fn the_way_to_the_image_is_found_in_a_metapackage() {
+        let text = "linux-image-7.2-amd64\n  PreDepends: linux-base\n |Depends: dracut\n  Depends: linux-binary-7.2-amd64\n  Depends: linux-modules-7.2-amd64\n";
+        assert_eq!(kernel_packages(text), ["linux-binary-7.2-amd64"]);
+    }
+}

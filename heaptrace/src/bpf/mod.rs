@@ -14,3 +14,4 @@ pub use attach::{Attacher, Links, ProbeSite};
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
+pub use multi::MultiPrograms;

@@ -93,6 +93,14 @@ impl MultiPrograms {
         Ok(Some(Self { enter, leave }))
     }
 
+    /// Programs that do nothing: what a hit costs before anything is accounted.
+    ///
+    /// # Errors
+    /// As bpf(2): `EINVAL` if the kernel does not know multi links.
+    pub fn empty() -> io::Result<Self> {
+        Ok(Self { enter: load_empty()?, leave: load_empty()? })
+    }
+
     /// One link for all `sites` of the file at `path`: `(file offset, cookie)`. `pid` limits it to one process.
     pub fn attach(
         &self,
@@ -162,6 +170,10 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
 
 /// Whether a program that does nothing loads with the multi attach type.
 fn knows_attach_type() -> bool {
+    load_empty().is_ok()
+}
+
+fn load_empty() -> io::Result<OwnedFd> {
     // r0 = 0; exit
     let instructions: [u64; 2] = [0xb7, 0x95];
     let mut attr = ProgramAttr {
@@ -173,5 +185,5 @@ fn knows_attach_type() -> bool {
         ..ProgramAttr::default()
     };
     // SAFETY: instructions and licence outlive the call.
-    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.is_ok()
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }
 }

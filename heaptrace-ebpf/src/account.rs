@@ -12,6 +12,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{LIVE, SITES, count},
+    masked::masked,
 };
 
 const EEXIST: i32 = -17;
@@ -55,22 +56,10 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         unsafe {
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
-            let class = masked_class(size_class(size));
+            let class = masked::<SIZE_CLASSES>(u64::from(size_class(size)));
             atomic::add((&raw mut (*site).sizes).cast::<u64>().add(class), 1);
         }
     }
-}
-
-/// Masks an index behind a barrier: LLVM proves the mask redundant and drops it, and verifiers before about 6.5
-/// then lose the range.
-#[inline(always)]
-fn masked_class(class: u32) -> usize {
-    let mut index = u64::from(class);
-    // SAFETY: register arithmetic only.
-    unsafe {
-        core::arch::asm!("{0} &= {1}", inout(reg) index, const SIZE_CLASSES - 1, options(pure, nomem, nostack))
-    };
-    index as usize
 }
 
 #[inline(always)]

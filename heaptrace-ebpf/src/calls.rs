@@ -49,7 +49,9 @@ fn free(process: u32, record: *mut ProcessRecord, address: u64, tid: u32) {
     match account::take(process, address) {
         Some(block) => account::close(record, &block),
         // realloc may free the old block by way of free; it was taken at realloc's entry.
-        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => count(Counter::Nested),
+        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => {
+            count(Counter::Nested)
+        }
         None => account::unknown_free(record),
     }
 }

@@ -9,6 +9,7 @@ mod atomic;
 mod calls;
 mod growth;
 mod maps;
+mod masked;
 mod pending;
 mod process;
 mod registers;

@@ -76,7 +76,8 @@ fn register(tgid: u32) -> Option<u32> {
 #[inline(always)]
 fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
     let cursors = CURSORS.get_ptr_mut(0)?;
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) } >= u64::from(setting!(max_processes))
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) }
+        >= u64::from(setting!(max_processes))
     {
         count(Counter::ProcessTableFull);
         return None;

@@ -53,7 +53,7 @@ pub struct LiveKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveBlock {
     pub size: u64,
-    /// `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`; the coarse clock is not for uprobe programs).
+    /// `CLOCK_MONOTONIC` as of the last tick.
     pub time_ns: u64,
     pub site: u32,
     pub _pad: u32,

@@ -1,9 +1,6 @@
 //! Blocks in and out: the live map, the site's counters and the process's totals.
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use heaptrace_common::{
     counter::Counter,
     record::{LiveBlock, LiveKey, NO_SITE, ProcessRecord, SIZE_CLASSES, size_class},
@@ -11,6 +8,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    clock::coarse_ns,
     maps::{LIVE, SITES, count},
     masked::masked,
 };
@@ -29,7 +27,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         lost(record, size);
         return;
     }
-    let block = LiveBlock { size, time_ns: unsafe { bpf_ktime_get_ns() }, site, _pad: 0 };
+    let block = LiveBlock { size, time_ns: coarse_ns(), site, _pad: 0 };
     let key = key(process, address);
     match LIVE.insert(&key, &block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}

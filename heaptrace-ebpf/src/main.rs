@@ -7,6 +7,7 @@
 mod account;
 mod atomic;
 mod calls;
+mod clock;
 mod growth;
 mod maps;
 mod masked;

@@ -55,6 +55,10 @@ pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
 #[map]
 pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// The clock, as last read.
+#[map]
+pub static CLOCK: Array<crate::clock::Reading> = Array::with_max_entries(1, 0);
+
 /// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);

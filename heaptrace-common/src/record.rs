@@ -83,7 +83,8 @@ pub struct SiteRecord {
     pub function: u8,
     /// 1 once the fields above are valid. A slot that lost the race for its key stays 0.
     pub ready: u8,
-    pub _pad: u32,
+    /// The lower half of the stack's hash.
+    pub hash_low: u32,
     pub alloc_bytes: u64,
     pub alloc_count: u64,
     pub free_bytes: u64,

@@ -22,6 +22,10 @@ pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 20
 #[map]
 pub static SITE_INDEX: HashMap<SiteKey, u32> = HashMap::with_max_entries(1 << 16, 0);
 
+/// (upper half of the stack's hash << 32 | site), direct-mapped by the lower half: spares the hot path a hash lookup.
+#[map]
+pub static SITE_CACHE: Array<u64> = Array::with_max_entries(1 << 16, 0);
+
 /// The sites' counters. An array, so that a free finds its site by index, and userspace reads it by mmap.
 #[map]
 pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);

@@ -7,8 +7,10 @@
 mod account;
 mod atomic;
 mod calls;
+mod clock;
 mod growth;
 mod maps;
+mod masked;
 mod pending;
 mod process;
 mod registers;

@@ -87,7 +87,7 @@ impl MapSizes {
             + array(self.frames, 8)
             + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
-            + (1 << 19)
+            + 2 * (1 << 19)
             + (1 << 20)
     }
 }

@@ -18,3 +18,4 @@ pub use events::EventRing;
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
+pub use multi::MultiPrograms;

@@ -93,6 +93,14 @@ impl MultiPrograms {
         Ok(Some(Self { enter, leave }))
     }
 
+    /// Programs that do nothing: what a hit costs before anything is accounted.
+    ///
+    /// # Errors
+    /// As bpf(2): `EINVAL` if the kernel does not know multi links.
+    pub fn empty() -> io::Result<Self> {
+        Ok(Self { enter: load_empty()?, leave: load_empty()? })
+    }
+
     /// One link for all `sites` of the file at `path`: `(file offset, cookie)`. `pid` limits it to one process.
     pub fn attach(
         &self,
@@ -162,12 +170,16 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
 
 /// Whether a program that does nothing loads with the multi attach type.
 fn knows_attach_type() -> bool {
-    // r0 = 0; exit
-    try_program(&[0xb7, 0x95], BPF_TRACE_UPROBE_MULTI).is_ok()
+    load_empty().is_ok()
 }
 
-/// Loads a uprobe program and lets it go again: whether the kernel takes it.
-pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io::Result<()> {
+fn load_empty() -> io::Result<OwnedFd> {
+    // r0 = 0; exit
+    try_program(&[0xb7, 0x95], BPF_TRACE_UPROBE_MULTI)
+}
+
+/// Loads a uprobe program of `instructions`, to see whether the kernel takes it.
+pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io::Result<OwnedFd> {
     let mut attr = ProgramAttr {
         prog_type: BPF_PROG_TYPE_KPROBE,
         insn_cnt: instructions.len() as u32,
@@ -177,5 +189,5 @@ pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io
         ..ProgramAttr::default()
     };
     // SAFETY: instructions and licence outlive the call.
-    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.map(drop)
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }
 }

@@ -12,6 +12,8 @@ pub mod kind {
     pub const MAP_EXEC: u32 = 4;
     /// System-wide: a process that is no target yet replaced its image.
     pub const EXEC_ELSEWHERE: u32 = 5;
+    /// The first thread of a traced process exited, and others go on.
+    pub const LEADER_EXIT: u32 = 6;
 }
 
 /// One event.

@@ -189,10 +189,13 @@ pub fn thread_exited(task: u64) {
     let (signal_at, live_at) = (u64::from(setting!(task_signal)), u64::from(setting!(signal_live)));
     let Some(signal) = (unsafe { read_kernel::<u64>(task + signal_at) }) else { return };
     let Some(live) = (unsafe { read_kernel::<i32>(signal + live_at) }) else { return };
+    let index = look_up(tgid);
     if live != 0 {
+        if tid == tgid && index < process_index::NONE {
+            tell(kind::LEADER_EXIT, tgid, index, NO_PROCESS, 0);
+        }
         return;
     }
-    let index = look_up(tgid);
     remember(tgid, process_index::NONE);
     if index == process_index::NONE {
         return;

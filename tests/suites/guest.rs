@@ -20,11 +20,16 @@ use tempfile::TempDir;
 const CANNOT_TRACE: i32 = 4;
 
 fn main() -> ExitCode {
-    runner::run(vec![
+    let mut tests = vec![
         in_guest("the attach way fits the kernel and is told", attach_way),
         in_guest("record -a: several programs at once", whole_machine),
         in_guest("an unsuitable kernel is refused with its reason", refused),
-    ])
+    ];
+    for start in Start::BOTH {
+        let name = "threads that outlive the first are exact, or what was not seen is told";
+        tests.push(in_guest(format!("{}: {name}", start.name()), move || outlived_leader(start)));
+    }
+    runner::run(tests)
 }
 
 /// Major and minor version of the running kernel.
@@ -43,17 +48,45 @@ fn attach_way() -> Result<()> {
     let notes = &outcome.report.coverage.notes;
     let says = |words: &str| notes.iter().any(|note| note.contains(words));
     for note in notes {
-        println!("note: {note}");
+        println!("\nnote: {note}");
     }
     match kernel()? {
         before if before < (6, 6) => ensure!(says("no uprobe multi links"), "the way is not told: {notes:?}"),
         // Whether a stable release has the fix of the filter is for heaptrace to find out.
-        before if before < (6, 10) => println!("note: filter by thread: {}", says("filter by thread")),
+        before if before < (6, 10) => println!("\nnote: filter by thread: {}", says("filter by thread")),
         _ => ensure!(!says("perf-event"), "there are good multi links, and they are not used: {notes:?}"),
     }
     if !says("perf-event") {
-        println!("note: probes are uprobe multi links");
+        println!("\nnote: probes are uprobe multi links");
     }
+    Ok(())
+}
+
+/// A perf event's probes go with the thread that they were made for.
+fn outlived_leader(start: Start) -> Result<()> {
+    let outcome = Session::new(Program::C("ending"), &["leader"]).record(start)?;
+    let notes = &outcome.report.coverage.notes;
+    for note in notes {
+        println!("\nnote: {note}");
+    }
+    if !notes.iter().any(|note| note.contains("perf-event")) {
+        return compare::exactly(&outcome, Find::Caller);
+    }
+    ensure!(
+        notes.iter().any(|note| note.contains("first thread ended")),
+        "what was not seen is not told: {notes:?}"
+    );
+    compare::nothing_lost(&outcome.report)?;
+    let (pid, ledger) = outcome.ledger.0.first_key_value().context("the ledger is empty")?;
+    let site = |name: &str| {
+        let sites = outcome.report.sites_of(*pid);
+        compare::total(sites.filter(|site| compare::site_function(site, Find::Caller) == Some(name)))
+    };
+    let (before, after) = (site("site_main"), site("site_worker"));
+    ensure!(before == ledger.sites["site_main"], "before the end of the thread: {before}");
+    let seen = after.alloc_count;
+    ensure!(seen <= ledger.sites["site_worker"].alloc_count, "calls that never were: {after}");
+    println!("\nnote: {seen} of {} later allocations were seen", ledger.sites["site_worker"].alloc_count);
     Ok(())
 }
 
@@ -105,7 +138,7 @@ fn whole_machine() -> Result<()> {
             "probed from its first instruction, it has calls that were not seen: {process:?}"
         );
     }
-    println!("note: {} processes in the report, {} events", report.processes.len(), report.coverage.events);
+    println!("\nnote: {} processes in the report, {} events", report.processes.len(), report.coverage.events);
     // This process was at work when the probes came.
     let slack = Slack { attached_late: true, unledgered_site: None };
     compare::with_slack(&Outcome { report, ledger, target: None }, Find::Caller, slack)
@@ -124,7 +157,7 @@ fn refused() -> Result<()> {
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
     let output = heaptrace::output(&["record", "-o", &text(&record)?, "--", &text(&program)?, "1", "1"])?;
     let said = String::from_utf8_lossy(&output.stderr);
-    println!("note: {}", said.trim().replace('\n', " "));
+    println!("\nnote: {}", said.trim().replace('\n', " "));
     ensure!(output.status.code() == Some(CANNOT_TRACE), "ended with {}: {said}", output.status);
     ensure!(said.contains("5.15"), "does not say which kernel is needed: {said}");
     ensure!(!record.exists(), "left a record file");

@@ -24,6 +24,7 @@ impl Session {
                     look_at.remove(&event.tgid);
                     self.let_go(event.tgid);
                 }
+                kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),
                 kind::EXEC_ELSEWHERE => self.look_for_allocators(event.tgid),
                 _ => {}
             }

@@ -69,6 +69,11 @@ impl Session {
 
     /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
     pub(super) fn place(&mut self, pid: u32, files: &[FilePlan]) -> Result<(), TargetError> {
+        self.place_by(pid, pid, files)
+    }
+
+    /// The same by way of `thread`, one of the process's.
+    fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
         for plan in files {
             let id = plan.file.id();
             let known = if self.per_process {
@@ -86,7 +91,7 @@ impl Session {
                 .collect();
             let links = self
                 .tracer
-                .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(pid))
+                .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(thread))
                 .map_err(|source| TargetError::Attach {
                     path: plan.file.path.display().to_string(),
                     source,
@@ -122,6 +127,31 @@ impl Session {
         if let Some(process) = self.builder.process_mut(record) {
             process.attach_gap_ns = Some(life.map_or(gap_ns, |life| life.min(gap_ns)));
         }
+    }
+
+    /// The first thread of `pid` exited, and others go on. A perf event's probe goes with the thread that it was
+    /// made for (`__uprobe_perf_filter`, kernel/trace/trace_uprobe.c, compares with its memory, which it has no
+    /// more): probes are placed again by way of another thread, and what was not seen meanwhile is told.
+    pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
+        if !self.per_process || self.tracer.features.multi_filter {
+            return;
+        }
+        let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
+        self.let_go(pid);
+        let others = procfs::threads(pid).unwrap_or_default().into_iter().filter(|thread| *thread != pid);
+        let placed = others.into_iter().any(|thread| self.place_by(pid, thread, &plans).is_ok());
+        let gap_ms = monotonic_ns().saturating_sub(exited_ns) / 1_000_000;
+        self.note(if placed {
+            format!(
+                "process {pid}: its first thread ended, and on this kernel its probes with it: calls of the next \
+                 {gap_ms} ms were not seen"
+            )
+        } else {
+            format!(
+                "process {pid}: its first thread ended, and on this kernel its probes with it: later calls were \
+                 not seen"
+            )
+        });
     }
 
     /// Looks at a traced process again: new mappings, and allocators that were not there before.

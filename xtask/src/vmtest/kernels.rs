@@ -77,16 +77,14 @@ pub fn fetch(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
     bail!("no kernel image in {}", packages.join(", "))
 }
 
-/// Where the kernel's package keeps its image.
+/// Where packages keep the image: `/boot/vmlinuz-RELEASE`, newer ones `/usr/lib/modules/RELEASE/vmlinuz`.
 fn image(folder: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder.join("root/boot")).ok()?;
-    let mut images: Vec<PathBuf> = entries
-        .flatten()
+    let entries = |part: &str| fs::read_dir(folder.join("root").join(part)).into_iter().flatten().flatten();
+    let boot = entries("boot")
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
-        .map(|entry| entry.path())
-        .collect();
-    images.sort();
-    images.pop()
+        .map(|entry| entry.path());
+    let modules = entries("usr/lib/modules").map(|release| release.path().join("vmlinuz"));
+    boot.chain(modules).filter(|image| image.is_file()).max()
 }
 
 /// apt with package lists of its own, for another suite of the same mirror; the machine's are left as they are.
@@ -133,7 +131,7 @@ impl Apt {
         command
     }
 
-    /// Downloads `package` and unpacks its `/boot`, if it has one.
+    /// Downloads `package` and unpacks it.
     fn download(&self, package: &str) -> Result<()> {
         step::must(
             &format!("download {package}"),

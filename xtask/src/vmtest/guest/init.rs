@@ -54,7 +54,7 @@ fn run() -> io::Result<()> {
             .env_clear()
             .envs([
                 ("PATH", "/usr/bin:/bin"),
-                ("HEAPTRACE_BIN", "/bin/heaptrace"),
+                ("HEAPTRACE_BIN", "/usr/bin/heaptrace"),
                 ("HEAPTRACE_TEST_GUEST", "1"),
             ])
             .stdin(Stdio::null())

@@ -6,9 +6,9 @@ use crate::{
     statistics::Counting,
     target::{Frames, Target, compile},
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
-    bpf::{MapSizes, MultiPrograms, StackMode},
+    bpf::{MapSizes, MultiPrograms, ProbeSite, StackMode},
     session::{Session, SessionOptions},
 };
 use std::{os::fd::OwnedFd, path::Path};
@@ -36,7 +36,7 @@ pub fn run(folder: &Path) -> Result<()> {
         for _ in 0..rounds()? {
             round(&mut target, memleak.as_deref(), &mut series)?;
         }
-        columns.push((frames, series, InPrograms::both(&mut target)?));
+        columns.push((frames, series, in_programs(&mut target)?));
     }
     println!("\n| ns per malloc and free | frame pointers | none |");
     println!("|---|---|---|");
@@ -56,11 +56,10 @@ pub fn run(folder: &Path) -> Result<()> {
     if memleak.is_some() {
         row("(c) / (d)", &|series| format!("{:.3}", ratio(&series.exact, &series.memleak)));
     }
-    println!("\n| in BPF programs, ns a run by the kernel's count | entry (2 a pair) | return (1 a pair) |");
+    println!("\n| in BPF programs, ns a pair, by the kernel's count | empty | heaptrace |");
     println!("|---|---|---|");
     for (frames, _, (empty, exact)) in &columns {
-        println!("| {frames:?}, empty | {:.0} | {:.0} |", empty.entry, empty.leave);
-        println!("| {frames:?}, heaptrace | {:.0} | {:.0} |", exact.entry, exact.leave);
+        println!("| {frames:?} | {empty:.0} | {exact:.0} |");
     }
     Ok(())
 }
@@ -114,36 +113,21 @@ fn session(stacks: StackMode, target: &Target) -> Result<Session> {
     Ok(session)
 }
 
-/// Mean nanoseconds of a program at a function's entry and at its return.
-struct InPrograms {
-    entry: f64,
-    leave: f64,
-}
-
-impl InPrograms {
-    fn measure(target: &mut Target) -> Result<Self> {
+/// Nanoseconds a pair in empty programs, and in heaptrace's.
+fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
+    let measure = |target: &mut Target| -> Result<f64> {
         let counting = Counting::start()?;
         target.pairs(TRACED)?;
-        let runs = counting.stop()?;
-        match runs.as_slice() {
-            [(entries, entry), (returns, leave)] if entries > returns => {
-                Ok(Self { entry: *entry, leave: *leave })
-            }
-            other => bail!("runs and ns of the programs that ran: {other:?}"),
-        }
-    }
-
-    /// Of empty programs, and of heaptrace's.
-    fn both(target: &mut Target) -> Result<(Self, Self)> {
-        let empty = {
-            let _empty = Empty::attach(target)?;
-            Self::measure(target)?
-        };
-        let mut session = session(StackMode::FramePointers, target)?;
-        let exact = Self::measure(target)?;
-        session.detach();
-        Ok((empty, exact))
-    }
+        Ok(counting.stop()? / f64::from(TRACED + TRACED / 20))
+    };
+    let empty = {
+        let _empty = Empty::attach(target)?;
+        measure(target)?
+    };
+    let mut session = session(StackMode::FramePointers, target)?;
+    let exact = measure(target)?;
+    session.detach();
+    Ok((empty, exact))
 }
 
 /// Programs that do nothing, on all sites that heaptrace would probe, by links of the same kind.
@@ -157,15 +141,12 @@ impl Empty {
         let programs = MultiPrograms::empty().context("failed to load programs for multi links")?;
         let mut links = Vec::new();
         for file in target.plan()? {
-            for returns in [true, false] {
-                let sites: Vec<(u64, u64)> = file
-                    .probes
-                    .iter()
-                    .filter(|probe| !returns || probe.shape.needs_return())
-                    .map(|probe| (probe.offset, probe.cookie().to_bits()))
-                    .collect();
-                links.push(programs.attach(&file.file.attach_path(), &sites, Some(target.pid()), returns)?);
-            }
+            let sites: Vec<ProbeSite> = file
+                .probes
+                .iter()
+                .map(|probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape })
+                .collect();
+            links.extend(programs.attach(&file.file.attach_path(), &sites, Some(target.pid()))?);
         }
         Ok(Self { _links: links, _programs: programs })
     }

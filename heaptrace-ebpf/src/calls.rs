@@ -16,7 +16,7 @@ use heaptrace_common::{
 
 use crate::{
     account,
-    maps::{count, setting},
+    maps::{count, keep_to_own_stack, setting},
     pending, process,
     registers::Registers,
     site,
@@ -32,7 +32,11 @@ pub fn enter(ctx: &ProbeContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    let Some(record) = process::record(process) else { return };
+    let Some(record) = process::record(process) else {
+        // Never: a place where it costs nothing.
+        keep_to_own_stack(ctx);
+        return;
+    };
     if unsafe { (*record).armed } == 0 {
         return;
     }
@@ -181,7 +185,11 @@ pub fn leave(ctx: &RetProbeContext) {
         }
         return;
     }
-    let Some(record) = process::record(call.process) else { return };
+    let Some(record) = process::record(call.process) else {
+        // Never, as in `enter`.
+        keep_to_own_stack(ctx);
+        return;
+    };
     if entry_sp != call.entry_sp {
         // Below: an inner call's return. Above: ours was passed over.
         if entry_sp > call.entry_sp {

@@ -115,7 +115,7 @@ pub fn run(image: &Path, initramfs: &Path, log: &Path) -> Result<Console> {
         "stdio",
     ]);
     command.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
-    command.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]);
+    command.args(["-append", "console=ttyS0 loglevel=5 oops=panic panic=-1 mitigations=off"]);
     step::announce("guest", &command);
     let child = command
         .stdin(Stdio::null())

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 
 use crate::step;
 
-/// How long a guest may run. Its tests take two to four minutes on two slow cores.
-const LIMIT: Duration = Duration::from_secs(900);
+/// How long a guest may run. Its tests take two to three minutes.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the kernel prints when it is in trouble.
 const TROUBLE: &[&str] = &[

@@ -15,7 +15,7 @@ use heaptrace_common::{
 
 use crate::{
     account,
-    maps::{count, setting},
+    maps::{count, keep_to_own_stack, setting},
     pending, process,
     registers::Registers,
     site,
@@ -31,7 +31,11 @@ pub fn enter(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    let Some(record) = process::record(process) else { return };
+    let Some(record) = process::record(process) else {
+        // Never: a place where it costs nothing.
+        keep_to_own_stack(ctx);
+        return;
+    };
     if unsafe { (*record).armed } == 0 {
         return;
     }
@@ -180,7 +184,11 @@ pub fn leave(ctx: &impl EbpfContext) {
         }
         return;
     }
-    let Some(record) = process::record(call.process) else { return };
+    let Some(record) = process::record(call.process) else {
+        // Never, as in `enter`.
+        keep_to_own_stack(ctx);
+        return;
+    };
     if entry_sp != call.entry_sp {
         // Below: an inner call's return. Above: ours was passed over.
         if entry_sp > call.entry_sp {

@@ -1,9 +1,10 @@
 //! Every map, sized and explained. Sizes given here are defaults; userspace sets them at load by its flags.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptrace_common::{
     counter::Counter,
@@ -78,6 +79,22 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// Losses and anomalies by reason.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT as u32, 0);
+
+/// Empty. See [`keep_to_own_stack`].
+#[map]
+static NO_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Does nothing, by a tail call that leads nowhere: a program with one in it is not given a per-CPU stack.
+///
+/// From 6.13 the kernel puts the BPF stack of probe programs in per-CPU memory (`bpf_enable_priv_stack`,
+/// kernel/bpf/verifier.c), relying on a guard against recursion that uprobe programs do not have
+/// (`bpf_prog_run_array_uprobe`, include/linux/trace_events.h). A program that is preempted would find another
+/// thread's values on its stack; the kernel crashes (seen on 7.2).
+#[inline(always)]
+pub fn keep_to_own_stack(ctx: &impl EbpfContext) {
+    // SAFETY: both are valid; the array has no program, so the call comes back.
+    unsafe { NO_PROGRAM.tail_call(ctx, 0) };
+}
 
 /// Set by userspace before load.
 #[unsafe(no_mangle)]

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         in_guest("an unsuitable kernel is refused with its reason", refused),
     ];
     for start in Start::BOTH {
-        let name = "threads that outlive the first are exact, or what was not seen is told";
+        let name = "threads that outlive the first are traced on";
         tests.push(in_guest(format!("{}: {name}", start.name()), move || outlived_leader(start)));
     }
     runner::run(tests)
@@ -62,32 +62,21 @@ fn attach_way() -> Result<()> {
     Ok(())
 }
 
-/// A perf event's probes go with the thread that they were made for.
+/// A perf event's probes go with the thread that they were made for: they have to be placed again, and while that
+/// takes its time, the program does nothing.
 fn outlived_leader(start: Start) -> Result<()> {
-    let outcome = Session::new(Program::C("ending"), &["leader"]).record(start)?;
+    let outcome =
+        Session::new(Program::C("ending"), &["leader"]).environment("ENDING_PAUSE", "5").record(start)?;
     let notes = &outcome.report.coverage.notes;
-    for note in notes {
+    let says = |words: &str| notes.iter().any(|note| note.contains(words));
+    for note in notes.iter().filter(|note| note.contains("first thread")) {
         println!("\nnote: {note}");
     }
-    if !notes.iter().any(|note| note.contains("perf-event")) {
-        return compare::exactly(&outcome, Find::Caller);
-    }
     ensure!(
-        notes.iter().any(|note| note.contains("first thread ended")),
-        "what was not seen is not told: {notes:?}"
+        says("first thread ended") == says("perf-event"),
+        "the gap is told where there is one: {notes:?}"
     );
-    compare::nothing_lost(&outcome.report)?;
-    let (pid, ledger) = outcome.ledger.0.first_key_value().context("the ledger is empty")?;
-    let site = |name: &str| {
-        let sites = outcome.report.sites_of(*pid);
-        compare::total(sites.filter(|site| compare::site_function(site, Find::Caller) == Some(name)))
-    };
-    let (before, after) = (site("site_main"), site("site_worker"));
-    ensure!(before == ledger.sites["site_main"], "before the end of the thread: {before}");
-    let seen = after.alloc_count;
-    ensure!(seen <= ledger.sites["site_worker"].alloc_count, "calls that never were: {after}");
-    println!("\nnote: {seen} of {} later allocations were seen", ledger.sites["site_worker"].alloc_count);
-    Ok(())
+    compare::exactly(&outcome, Find::Caller)
 }
 
 /// Programs that ran before, and that start, fork, exec and end meanwhile, all counted by one recorder.

@@ -50,7 +50,12 @@ enum Command {
     /// Run the benchmarks
     Bench,
     /// Run end-to-end tests on Debian's kernels in QEMU: 5.10, 6.1, 6.12, newest, or the suites' names
-    Vmtest { kernels: Vec<String> },
+    Vmtest {
+        kernels: Vec<String>,
+        /// Only tests with this in their name
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Build one static binary, target/dist/heaptrace
     Dist,
 }
@@ -89,10 +94,10 @@ fn run(command: Command) -> Result<ExitCode> {
             setup::run(&repo, Scope::Everything)?;
             bench::run(&repo)?;
         }
-        Command::Vmtest { kernels } => {
+        Command::Vmtest { kernels, only } => {
             setup::run(&repo, Scope::Build)?;
             setup::emulator()?;
-            return vmtest::run(&repo, &kernels);
+            return vmtest::run(&repo, &kernels, only.as_deref());
         }
         Command::Dist => {
             setup::run(&repo, Scope::Build)?;

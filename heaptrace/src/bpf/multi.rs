@@ -8,7 +8,10 @@ use super::{
     attach::ProbeSite,
     syscall::{BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
-use aya::{Ebpf, maps::Map};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
 use std::{
     collections::HashSet,
     ffi::CString,
@@ -87,14 +90,24 @@ impl MultiPrograms {
         let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
+        // A program array takes programs of one attach type only, and aya's has those for perf events.
+        let mut arrays: Vec<MapData> = Vec::new();
         for (name, map) in ebpf.maps() {
-            let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map
-            else {
-                return Err(broken(format!("map {name} is of a kind that is not expected")));
+            let Some(definition) = object.maps.get(name).cloned() else { continue };
+            let fd = match map {
+                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+                    data.fd().as_fd().as_raw_fd()
+                }
+                Map::ProgramArray(_) => {
+                    let array = MapData::create(definition.clone(), name, None)
+                        .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
+                    let fd = array.fd().as_fd().as_raw_fd();
+                    arrays.push(array);
+                    fd
+                }
+                _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
             };
-            if let Some(definition) = object.maps.get(name) {
-                maps.push((name.to_owned(), data.fd().as_fd().as_raw_fd(), definition.clone()));
-            }
+            maps.push((name.to_owned(), fd, definition));
         }
         object
             .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)

@@ -46,6 +46,10 @@ static void *outlive_leader(void *unused) {
             _exit(97);
         nanosleep(&(struct timespec){0, 2000000}, NULL);
     }
+    // Where the tracer needs time to notice.
+    const char *pause = getenv("ENDING_PAUSE");
+    if (pause)
+        sleep((unsigned)atoi(pause));
     for (size_t i = 0; i < 500; i++) {
         void *p = site_worker(4001 + 2 * i);
         if (i % 2)

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 
 use crate::step;
 
-/// How long a guest may run. Its tests take two to four minutes on two slow cores.
-const LIMIT: Duration = Duration::from_secs(900);
+/// How long a guest may run. Its tests take two to three minutes.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the kernel prints when it is in trouble.
 const TROUBLE: &[&str] = &[
@@ -115,7 +115,7 @@ pub fn run(image: &Path, initramfs: &Path, log: &Path) -> Result<Console> {
         "stdio",
     ]);
     command.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
-    command.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]);
+    command.args(["-append", "console=ttyS0 loglevel=5 oops=panic panic=-1 mitigations=off"]);
     step::announce("guest", &command);
     let child = command
         .stdin(Stdio::null())

@@ -11,7 +11,7 @@ pub struct Reading {
     ns: u64,
 }
 
-/// Nanoseconds, at most a tick (1 to 10 ms) old: the clock is read once a tick, as that takes 30 ns and an age needs
+/// Nanoseconds, at most a tick (1 to 10 ms) old: the clock is read once a tick, as that takes 20 to 30 ns and an age needs
 /// no more. The tick itself is one load, which the verifier inlines.
 #[inline(always)]
 pub fn coarse_ns() -> u64 {

@@ -19,8 +19,8 @@ const STACKS: usize = 20_000;
 
 #[derive(Default)]
 struct Series {
-    record_s: Vec<f64>,
-    report_s: Vec<f64>,
+    record_ms: Vec<f64>,
+    report_ms: Vec<f64>,
     record_mb: Vec<f64>,
     report_mb: Vec<f64>,
     file_mb: Vec<f64>,
@@ -35,7 +35,7 @@ pub fn run(folder: &Path) -> Result<()> {
     }
     println!("\n| {BLOCKS} live blocks, {STACKS} stacks | record, from stop to exit | report, text |");
     println!("|---|---|---|");
-    println!("| seconds | {} | {} |", spread(&series.record_s), spread(&series.report_s));
+    println!("| milliseconds | {} | {} |", spread(&series.record_ms), spread(&series.report_ms));
     println!("| peak memory, MB | {} | {} |", spread(&series.record_mb), spread(&series.report_mb));
     println!("\nThe file has {} MB.", spread(&series.file_mb));
     println!("The kernel's tables take {} MB.", MapSizes::default().memory_bytes() / 1_000_000);
@@ -64,7 +64,7 @@ fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
     // SAFETY: not waited for yet, so the id is still the child's.
     unsafe { libc::kill(recorder.id() as libc::pid_t, libc::SIGINT) };
     series.record_mb.push(wait(recorder)?);
-    series.record_s.push(before.elapsed().as_secs_f64());
+    series.record_ms.push(before.elapsed().as_secs_f64() * 1e3);
     series.file_mb.push(fs::metadata(&file)?.len() as f64 / 1e6);
 
     let before = Instant::now();
@@ -74,7 +74,7 @@ fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
         .stdout(File::create(folder.join("scale.txt"))?)
         .spawn()?;
     series.report_mb.push(wait(report)?);
-    series.report_s.push(before.elapsed().as_secs_f64());
+    series.report_ms.push(before.elapsed().as_secs_f64() * 1e3);
 
     let profile = heaptrace::file::read(&file)?.profile;
     let live: u64 = profile.sites.iter().map(|site| site.totals.live_count()).sum();

@@ -82,38 +82,11 @@ enum Returns {
 }
 
 impl MultiPrograms {
-    /// Loads both from the object that `ebpf` was loaded from, onto its maps.
+    /// Loads them from the object that `ebpf` was loaded from, onto its maps.
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
-        let broken = |what: String| LoadError::Object { what };
-        let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
-        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
-        // A program array takes programs of one attach type only, and aya's has those for perf events.
-        let mut arrays: Vec<MapData> = Vec::new();
-        for (name, map) in ebpf.maps() {
-            let Some(definition) = object.maps.get(name).cloned() else { continue };
-            let fd = match map {
-                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-                    data.fd().as_fd().as_raw_fd()
-                }
-                Map::ProgramArray(_) => {
-                    let array = MapData::create(definition.clone(), name, None)
-                        .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
-                    let fd = array.fd().as_fd().as_raw_fd();
-                    arrays.push(array);
-                    fd
-                }
-                _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
-            };
-            maps.push((name.to_owned(), fd, definition));
-        }
-        object
-            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
-            .map_err(|error| broken(error.to_string()))?;
-        object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
-        let load = |name, attach_type| load_program(&object, name, attach_type);
+        let load = |name, attach_type| load_program(&relocated(object, ebpf)?.object, name, attach_type);
         let Some(enter) = load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
         if let Some(session) = load("call_session", BPF_TRACE_UPROBE_SESSION)? {
             return Ok(Some(Self { enter, leave: Returns::Session(session) }));
@@ -155,6 +128,45 @@ impl MultiPrograms {
             .map(|(program, attach_type, flags, sites)| link(program, *attach_type, *flags, path, sites, pid))
             .collect()
     }
+}
+
+/// The object, ready to be loaded.
+struct Relocated {
+    object: aya_obj::Object,
+    /// Kept until the programs hold them.
+    _arrays: Vec<MapData>,
+}
+
+/// Resolves the object's calls and references to maps, which are those of `ebpf` but for program arrays: one of
+/// them takes programs of one attach type only, so each program gets its own.
+fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Relocated, LoadError> {
+    let broken = |what: String| LoadError::Object { what };
+    let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
+    let mut arrays: Vec<MapData> = Vec::new();
+    for (name, map) in ebpf.maps() {
+        let Some(definition) = object.maps.get(name).cloned() else { continue };
+        let fd = match map {
+            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+                data.fd().as_fd().as_raw_fd()
+            }
+            Map::ProgramArray(_) => {
+                let array = MapData::create(definition.clone(), name, None)
+                    .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
+                let fd = array.fd().as_fd().as_raw_fd();
+                arrays.push(array);
+                fd
+            }
+            _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
+        };
+        maps.push((name.to_owned(), fd, definition));
+    }
+    object
+        .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
+        .map_err(|error| broken(error.to_string()))?;
+    object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
+    Ok(Relocated { object, _arrays: arrays })
 }
 
 fn link(

@@ -9,11 +9,13 @@ mod atomic;
 mod calls;
 mod growth;
 mod maps;
+mod mask;
 mod pending;
 mod process;
 mod registers;
 mod site;
 mod stack;
+mod unwind;
 
 use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},

@@ -23,7 +23,7 @@ pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registe
         count(Counter::ScratchBusy);
         return overflow;
     };
-    unsafe { stack::walk(scratch, registers) };
+    unsafe { stack::walk(scratch, process, registers) };
     let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
     let site = match unsafe { SITE_INDEX.get(&key) } {
         Some(site) => *site,

@@ -126,7 +126,13 @@ pub struct Cookie {
 
 impl Cookie {
     pub const fn new(function: Function, shape: Shape, pushed: u16, site: u16, direct_is_own: bool) -> Self {
-        Self { function: function as u8, shape: shape as u8, pushed, site, direct_is_own: direct_is_own as u16 }
+        Self {
+            function: function as u8,
+            shape: shape as u8,
+            pushed,
+            site,
+            direct_is_own: direct_is_own as u16,
+        }
     }
 
     pub const fn to_bits(self) -> u64 {

@@ -143,6 +143,9 @@ pub struct ProcessRecord {
     /// 1 if the image and, before a fork, its ancestors' were traced from their first instruction: then what is
     /// freed and was not allocated here must be inherited.
     pub complete: u32,
+    /// 1 once all probes are in place: until then calls are not looked at, as half of them would not be seen.
+    pub armed: u32,
+    pub _pad: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
@@ -203,7 +206,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 24 + 18 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 18 * 8 + 16);
     assert!(size_of::<PendingCall>() == 64);
     assert!(size_of::<Cursors>() == 32);
 };

@@ -40,6 +40,8 @@ pub struct Settings {
     pub signal_live: u32,
     /// Page size of the machine, for pvalloc and mappings.
     pub page_size: u32,
+    /// 1: probes are in files, for all processes, so that a child is traced from its first instruction.
+    pub probes_for_all: u32,
     /// 1 if the five offsets below are known; else return addresses that return probes replaced stay unknown.
     pub has_return_instances: u32,
     /// Byte offsets from the kernel's BTF: `task_struct.utask`, `uprobe_task.return_instances`,
@@ -49,7 +51,6 @@ pub struct Settings {
     pub instance_stack: u32,
     pub instance_address: u32,
     pub instance_next: u32,
-    pub _pad: u32,
 }
 
 impl Settings {

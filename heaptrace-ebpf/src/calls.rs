@@ -33,6 +33,9 @@ pub fn enter(ctx: &ProbeContext) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
     let Some(record) = process::record(process) else { return };
+    if unsafe { (*record).armed } == 0 {
+        return;
+    }
     let registers = Registers::of(ctx);
     if cookie.shape == Shape::Free0 as u8 {
         free(process, record, cookie, registers, tid);
@@ -50,7 +53,9 @@ fn free(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Reg
     match account::take(process, address) {
         Some(block) => account::close(record, &block),
         // realloc may free the old block by way of free; it was taken at realloc's entry.
-        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => count(Counter::Nested),
+        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => {
+            count(Counter::Nested)
+        }
         // glibc empties an exiting thread's cache of freed blocks by free.
         None if cookie.direct_is_own != 0 && is_direct_call(cookie, registers) => count(Counter::Nested),
         None => account::unknown_free(record, address),
@@ -64,7 +69,9 @@ fn is_direct_call(cookie: Cookie, registers: Registers) -> bool {
     let entry = registers.ip().wrapping_sub(u64::from(cookie.site));
     let entry_sp = registers.sp() + u64::from(cookie.pushed);
     let Ok(back) = (unsafe { bpf_probe_read_user(entry_sp as *const u64) }) else { return false };
-    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else { return false };
+    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+        return false;
+    };
     let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
     call[0] == CALL_REL32 && back.wrapping_add(i64::from(distance) as u64) == entry
 }
@@ -157,7 +164,8 @@ pub fn leave(ctx: &RetProbeContext) {
     let (tgid, tid) = process::current();
     let registers = Registers::of(ctx);
     let Some(call) = pending::find(tid) else {
-        if process::find(tgid).is_some() {
+        let record = process::find(tgid).and_then(process::record);
+        if record.is_some_and(|record| unsafe { (*record).armed } != 0) {
             count(Counter::UnpairedReturn);
         }
         return;
@@ -166,8 +174,9 @@ pub fn leave(ctx: &RetProbeContext) {
     // The return popped its address.
     let entry_sp = registers.sp().wrapping_sub(8);
     if call.active == 0 {
+        let armed = process::record(call.process).is_some_and(|record| unsafe { (*record).armed } != 0);
         // The outer one of a tail call's two returns is no news.
-        if entry_sp != call.entry_sp {
+        if armed && entry_sp != call.entry_sp {
             count(Counter::UnpairedReturn);
         }
         return;

@@ -110,13 +110,13 @@ static SETTINGS: Settings = Settings {
     task_signal: 0,
     signal_live: 0,
     page_size: 0,
+    probes_for_all: 0,
     has_return_instances: 0,
     task_utask: 0,
     utask_return_instances: 0,
     instance_stack: 0,
     instance_address: 0,
     instance_next: 0,
-    _pad: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

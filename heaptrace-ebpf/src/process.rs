@@ -76,12 +76,14 @@ fn register(tgid: u32) -> Option<u32> {
 #[inline(always)]
 fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
     let cursors = CURSORS.get_ptr_mut(0)?;
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) } >= u64::from(setting!(max_processes))
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) }
+        >= u64::from(setting!(max_processes))
     {
         count(Counter::ProcessTableFull);
         return None;
     }
     let index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
+    let armed = setting!(probes_for_all);
     let Some(made) = record(index) else {
         count(Counter::ProcessTableFull);
         return None;
@@ -91,6 +93,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
         (*made).parent = parent;
         (*made).after_exec = after_exec;
         (*made).inherits = inherits;
+        (*made).armed = armed;
         (*made).started_ns = bpf_ktime_get_ns();
         (*made).overflow_site = site::make_overflow(index);
         if (*made).overflow_site == NO_SITE {
@@ -158,7 +161,12 @@ pub fn execed(old_tid: u32) {
     match make(tgid, old, 1, 0) {
         Some(index) => {
             if let Some(new) = record(index) {
-                unsafe { (*new).complete = 1 };
+                unsafe {
+                    (*new).complete = 1;
+                    if let Some(old) = self::record(old) {
+                        (*new).armed = (*old).armed;
+                    }
+                }
             }
             let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
             remember(tgid, index);

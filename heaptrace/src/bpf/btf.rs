@@ -75,7 +75,8 @@ impl<'a> Btf<'a> {
             match self.name(entry)? {
                 name if name == member.as_bytes() => Some(bits / 8),
                 b"" => {
-                    let inner = *self.types.get(word(self.bytes, entry + 4)? as usize).filter(|at| **at != 0)?;
+                    let inner =
+                        *self.types.get(word(self.bytes, entry + 4)? as usize).filter(|at| **at != 0)?;
                     let kind = word(self.bytes, inner + 4)? >> 24 & 0x1f;
                     let nested = kind == kind::STRUCT || kind == kind::UNION;
                     nested.then(|| self.offset_in(inner, member, depth + 1)).flatten().map(|at| at + bits / 8)

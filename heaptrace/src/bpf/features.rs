@@ -54,12 +54,16 @@ impl Features {
         let record = ProcessRecord {
             tgid: process::id(),
             state: process_state::RUNNING,
+            armed: 1,
             parent: heaptrace_common::record::NO_PROCESS,
             ..ProcessRecord::default()
         };
         let Ok(Some(index)) = maps.register(record) else { return false };
-        let site =
-            ProbeSite { offset, cookie: Cookie::new(Function::Free, Shape::Free0, 0, 0, false), shape: Shape::Free0 };
+        let site = ProbeSite {
+            offset,
+            cookie: Cookie::new(Function::Free, Shape::Free0, 0, 0, false),
+            shape: Shape::Free0,
+        };
         let seen = match attacher.attach(ebpf, Path::new(&path), &[site], Some(process::id())) {
             Ok(links) => {
                 let called = thread::spawn(|| probed_function(1)).join();

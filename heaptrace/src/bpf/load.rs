@@ -2,18 +2,16 @@
 
 use super::{
     attach::{Attacher, Links, ProbeSite, drop_at_once},
+    events::EventRing,
     features::Features,
     kernel_types::KernelTypes,
     maps::Maps,
     multi::MultiPrograms,
     tracepoints::{self, Attached},
+    unwind_maps::{UnwindMaps, UnwindSizes},
 };
 use crate::process::procfs;
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
-    programs::UProbe,
-};
+use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
 
@@ -46,10 +44,31 @@ pub enum LoadError {
 }
 
 /// How stacks are walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StackMode {
     None,
     FramePointers,
+    /// By unwind tables, and by frame pointers where there are none.
+    #[default]
+    Auto,
+    /// By unwind tables only.
+    Dwarf,
+}
+
+impl StackMode {
+    fn setting(self) -> u32 {
+        match self {
+            Self::None => stack_mode::NONE,
+            Self::FramePointers => stack_mode::FRAME_POINTERS,
+            Self::Auto => stack_mode::AUTO,
+            Self::Dwarf => stack_mode::DWARF,
+        }
+    }
+
+    /// Whether unwind tables are looked at.
+    pub fn uses_tables(self) -> bool {
+        matches!(self, Self::Auto | Self::Dwarf)
+    }
 }
 
 /// Sizes of the BPF maps, in entries.
@@ -65,11 +84,12 @@ pub struct MapSizes {
     pub processes: u32,
     /// Threads alive at one time; rounded up to a power of two.
     pub threads: u32,
+    pub unwind: UnwindSizes,
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { live: 1 << 20, sites: 1 << 16, frames: 1 << 21, processes: 1 << 14, threads: 1 << 16 }
+        Self { live: 1 << 20, sites: 1 << 16, frames: 1 << 21, processes: 1 << 14, threads: 1 << 16, unwind: UnwindSizes::default() }
     }
 }
 
@@ -90,6 +110,8 @@ impl MapSizes {
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
             + (1 << 19)
             + (1 << 20)
+            + array(self.processes, 8)
+            + self.unwind.memory_bytes()
     }
 }
 
@@ -98,6 +120,8 @@ impl MapSizes {
 pub struct Options {
     /// Every process counts, not only registered ones.
     pub all: bool,
+    /// Probes will be placed in files, not in processes.
+    pub probes_for_all: bool,
     /// Children of targets are targets.
     pub follow: bool,
     pub stacks: StackMode,
@@ -113,24 +137,25 @@ pub struct Tracer {
     tracepoints: Vec<Attached>,
     /// The maps that userspace reads.
     pub maps: Maps,
+    /// The unwind tables, which userspace writes.
+    pub unwind: UnwindMaps,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
 
 impl Tracer {
     /// Loads the programs and attaches the tracepoints.
-    pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), LoadError> {
+    pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
         let types = KernelTypes::read()?;
+        let instances = types.return_instances.unwrap_or_default();
         let sizes = options.sizes;
+        let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let settings = Settings {
             scope: if options.all { scope::ALL } else { scope::TARGETS },
             follow: options.follow.into(),
-            stack_mode: match options.stacks {
-                StackMode::None => stack_mode::NONE,
-                StackMode::FramePointers => stack_mode::FRAME_POINTERS,
-            },
+            stack_mode: options.stacks.setting(),
             max_sites: sizes.sites,
             max_frames: sizes.frames,
             max_processes: sizes.processes,
@@ -139,7 +164,13 @@ impl Tracer {
             task_signal: types.task_signal,
             signal_live: types.signal_live,
             page_size: procfs::page_size() as u32,
-            _pad: 0,
+            probes_for_all: options.probes_for_all.into(),
+            has_return_instances: types.return_instances.is_some().into(),
+            task_utask: instances.task_utask,
+            utask_return_instances: instances.utask_return_instances,
+            instance_stack: instances.instance_stack,
+            instance_address: instances.instance_address,
+            instance_next: instances.instance_next,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -152,6 +183,10 @@ impl Tracer {
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("PENDING", threads)
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
+            .map_max_entries("UNWIND_ROWS", unwind.row_shards)
+            .map_max_entries("UNWIND_PAGES", unwind.page_shards)
+            .map_max_entries("UNWIND_MAPPINGS", unwind.lists)
+            .map_max_entries("UNWIND_PROCESSES", sizes.processes)
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
@@ -167,6 +202,7 @@ impl Tracer {
             features.growth = growth;
             tracepoints.extend(attached);
         }
+        let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
         let attacher = match multi {
             Some(programs) => {
@@ -177,7 +213,8 @@ impl Tracer {
             None => Attacher::PerfEvents,
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
-        Ok((Self { ebpf, attacher, tracepoints, maps, features }, events))
+        let events = EventRing(events);
+        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.
@@ -206,10 +243,9 @@ pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> Lo
 fn load_error(error: aya::EbpfError) -> LoadError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {
-        if let Some(io) = at.downcast_ref::<io::Error>() {
-            if io.kind() == io::ErrorKind::PermissionDenied {
-                return LoadError::Permission { source: io::Error::from(io.kind()) };
-            }
+        let io = at.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+            return LoadError::Permission { source: io::ErrorKind::PermissionDenied.into() };
         }
         cause = at.source();
     }

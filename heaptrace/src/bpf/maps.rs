@@ -1,6 +1,9 @@
 //! Typed handles on the BPF maps. Arrays are read through shared memory, without a system call.
 
-use super::{LoadError, syscall::for_each_entry};
+use super::{
+    LoadError,
+    syscall::{delete_entries, for_each_entry},
+};
 use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
@@ -19,14 +22,14 @@ use std::{
 
 /// An mmapable array map of `T`, which the kernel writes while we read: elements are copied out whole, and a
 /// field may be newer than the one before it.
-struct SharedArray<T> {
+pub(super) struct SharedArray<T> {
     memory: MmapRaw,
-    entries: u32,
+    pub(super) entries: u32,
     element: PhantomData<T>,
 }
 
 impl<T: Copy> SharedArray<T> {
-    fn new(data: &MapData, entries: u32) -> io::Result<Self> {
+    pub(super) fn new(data: &MapData, entries: u32) -> io::Result<Self> {
         // Elements are laid out at multiples of 8 bytes (array_map_alloc, kernel/bpf/arraymap.c).
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let length = size_of::<T>() * entries as usize;
@@ -34,12 +37,12 @@ impl<T: Copy> SharedArray<T> {
         Ok(Self { memory, entries, element: PhantomData })
     }
 
-    fn pointer(&self, index: u32) -> Option<*mut T> {
+    pub(super) fn pointer(&self, index: u32) -> Option<*mut T> {
         // SAFETY: below `entries`, so within the mapping.
         (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index as usize) })
     }
 
-    fn get(&self, index: u32) -> Option<T> {
+    pub(super) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: the pointer is into our mapping; T is plain data for which any bytes are a value.
         self.pointer(index).map(|at| unsafe { at.read_volatile() })
     }
@@ -169,6 +172,14 @@ impl Maps {
         Ok(Some(index))
     }
 
+    /// Says that all probes of a process are in place.
+    pub fn arm(&self, record: u32) {
+        if let Some(record) = self.processes.pointer(record) {
+            // SAFETY: within the mapping; the BPF side only reads this field of a running record.
+            unsafe { (&raw mut (*record).armed).write_volatile(1) };
+        }
+    }
+
     /// Says what the BPF side is to make of `tgid`: a record's index or one of `process_index`.
     pub fn set_index(&mut self, tgid: u32, index: u32) -> Result<(), aya::maps::MapError> {
         self.process_index.insert(tgid, index, 0)?;
@@ -192,6 +203,11 @@ impl Maps {
     /// Hands every outstanding block to `each`.
     pub fn for_each_live(&self, each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
         for_each_entry(self.live.fd().as_fd(), 1 << 14, each)
+    }
+
+    /// Removes blocks that nobody will free any more.
+    pub fn remove_live(&self, blocks: &[LiveKey]) -> io::Result<()> {
+        delete_entries(self.live.fd().as_fd(), blocks)
     }
 
     /// The counters, summed over CPUs.

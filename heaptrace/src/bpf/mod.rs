@@ -3,6 +3,7 @@
 
 mod attach;
 mod btf;
+mod events;
 mod features;
 mod kernel_types;
 mod load;
@@ -10,8 +11,12 @@ mod maps;
 mod multi;
 mod syscall;
 mod tracepoints;
+mod unwind_maps;
 
 pub use attach::{Attacher, Links, ProbeSite};
+pub use aya::maps::MapError;
+pub use events::EventRing;
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
+pub use unwind_maps::{PublishError, UnwindMaps, UnwindSizes};

@@ -7,7 +7,9 @@ use std::{
 
 /// include/uapi/linux/bpf.h, `enum bpf_cmd`.
 pub const BPF_PROG_LOAD: libc::c_int = 5;
+pub const BPF_BTF_LOAD: libc::c_int = 18;
 pub const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+pub const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 pub const BPF_LINK_CREATE: libc::c_int = 28;
 
 /// Calls bpf(2).
@@ -88,4 +90,27 @@ pub fn for_each_entry<K: Copy + Default, V: Copy + Default>(
         position = next;
         first = false;
     }
+}
+
+/// Deletes `keys` from a hash map; keys that are not there are no error. `K` must have the map's key size.
+pub fn delete_entries<K: Copy>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut attr = BatchAttr {
+            keys: rest.as_ptr() as u64,
+            count: rest.len() as u32,
+            map_fd: map.as_raw_fd() as u32,
+            ..BatchAttr::default()
+        };
+        // SAFETY: `keys` holds `count` keys.
+        match unsafe { bpf(BPF_MAP_DELETE_BATCH, &mut attr) } {
+            Ok(_) => return Ok(()),
+            // The key after those deleted is not there.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                rest = rest.get(attr.count as usize + 1..).unwrap_or_default();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

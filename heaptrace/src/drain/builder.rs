@@ -1,6 +1,7 @@
 //! The profile under construction: interns what the maps hold and remembers what was handed out.
 
 use super::{
+    ages::Ages,
     images::{CodeMapping, Image, Place, is_code, module_path},
     processes::ProcessTable,
 };
@@ -18,7 +19,12 @@ use heaptrace_common::{
     record::{SiteRecord, process_state},
     stack::StackEnd,
 };
-use std::{collections::{HashMap, HashSet}, hash::Hash, io, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    path::Path,
+    sync::Arc,
+};
 
 /// A table that gives equal values the same index and remembers how much of it was handed out.
 struct Interner<T> {
@@ -49,6 +55,15 @@ impl<T: Clone + Eq + Hash> Interner<T> {
     }
 }
 
+/// The tables that symbols are found from.
+pub struct SymbolInputs<'a> {
+    pub locations: &'a [Location],
+    pub modules: &'a [Module],
+    pub processes: &'a [Process],
+    /// By `ModuleId`: the opened file, where one was seen.
+    pub files: &'a [Option<Arc<Object>>],
+}
+
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
 pub struct ProfileBuilder {
     own_pid: u32,
@@ -66,6 +81,7 @@ pub struct ProfileBuilder {
     changed: Vec<bool>,
     /// By site number in the map.
     site_ids: Vec<Option<SiteId>>,
+    pub(super) ages: Ages,
 }
 
 impl ProfileBuilder {
@@ -84,6 +100,7 @@ impl ProfileBuilder {
             sites: Vec::new(),
             changed: Vec::new(),
             site_ids: Vec::new(),
+            ages: Ages::default(),
         }
     }
 
@@ -136,10 +153,10 @@ impl ProfileBuilder {
         let code = self.code_mapping(mapping, object);
         self.images.entry(record).or_default().add(code);
         // The first file that an exec maps is the program.
-        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file()) {
-            if process.exe.is_empty() {
-                process.exe = path.to_string_lossy().into_owned();
-            }
+        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file())
+            && process.exe.is_empty()
+        {
+            process.exe = path.to_string_lossy().into_owned();
         }
     }
 
@@ -265,21 +282,13 @@ impl ProfileBuilder {
         StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
     }
 
-    /// Sets the age of each site's oldest live block. `now_ns` is `CLOCK_MONOTONIC`.
-    pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
-        let mut oldest: HashMap<u32, u64> = HashMap::new();
-        maps.for_each_live(|_, block| {
-            let time = oldest.entry(block.site).or_insert(block.time_ns);
-            *time = (*time).min(block.time_ns);
-        })?;
-        for (site, time) in oldest {
-            let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { continue };
-            let site = &mut self.sites[id.index()];
-            let age = (site.totals.live_count() > 0).then(|| now_ns.saturating_sub(time));
-            self.changed[id.index()] |= site.oldest_age_ns != age;
-            site.oldest_age_ns = age;
-        }
-        Ok(())
+    /// Sets the age of a site's oldest live block; `site` is its number in the map.
+    pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
+        let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { return };
+        let site = &mut self.sites[id.index()];
+        let age = (site.totals.live_count() > 0).then_some(age_ns);
+        self.changed[id.index()] |= site.oldest_age_ns != age;
+        site.oldest_age_ns = age;
     }
 
     /// What was added or changed since the last chunk.
@@ -330,9 +339,14 @@ impl ProfileBuilder {
         }
     }
 
-    /// The tables that symbols are found from: locations, modules, processes, and each module's opened file.
-    pub fn symbol_tables(&self) -> (&[Location], &[Module], &[Process], &[Option<Arc<Object>>]) {
-        (&self.locations.items, &self.modules.items, &self.table.processes, &self.sources)
+    /// What symbols are found from.
+    pub fn symbol_inputs(&self) -> SymbolInputs<'_> {
+        SymbolInputs {
+            locations: &self.locations.items,
+            modules: &self.modules.items,
+            processes: &self.table.processes,
+            files: &self.sources,
+        }
     }
 
     /// Live bytes and events of all processes, as last read.

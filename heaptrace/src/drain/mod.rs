@@ -1,7 +1,8 @@
 //! From the BPF maps to the model: reads counters, gives addresses their modules, and hands out what changed.
 
+mod ages;
 mod builder;
 mod images;
 mod processes;
 
-pub use builder::ProfileBuilder;
+pub use builder::{ProfileBuilder, SymbolInputs};

@@ -92,6 +92,8 @@ impl ProcessTable {
                 overflow_site: _,
                 inherits: _,
                 complete: _,
+                armed: _,
+                _pad: _,
                 started_ns: _,
                 ended_ns: _,
                 live_bytes: _,

@@ -2,12 +2,7 @@
 //! and unloaded libraries are known even when nobody could read their /proc any more.
 
 use perf_event::{Builder, Clock, SampleFlag, Sampler, events::Software};
-use std::{
-    ffi::OsStr,
-    io,
-    os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
-};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 /// What happened to a process's code.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,14 +6,13 @@ mod events;
 mod probing;
 
 use crate::{
-    bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer},
-    drain::ProfileBuilder,
+    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
+    drain::{ProfileBuilder, SymbolInputs},
     model::{Chunk, Coverage, Untraceable},
     probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
     process::{mapped::MappingWatch, object::FileId},
     symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
-use aya::maps::{MapData, RingBuf};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io, thread,
@@ -46,7 +45,7 @@ pub enum TargetError {
     #[error("the process table is full; raise --max-processes")]
     TableFull,
     #[error("failed to register process {pid}: {source}")]
-    Register { pid: u32, source: aya::maps::MapError },
+    Register { pid: u32, source: MapError },
     #[error("cannot trace {command}: {reason}")]
     Command { command: String, reason: String },
 }
@@ -73,19 +72,22 @@ pub struct Session {
     probed: HashMap<u32, Probed>,
     /// Files probed for all processes.
     files: HashMap<FileId, Links>,
+    /// Of processes that ended.
+    idle_links: Vec<Links>,
     untraceable: BTreeMap<u32, Untraceable>,
     notes: Vec<String>,
     detaching: Vec<thread::JoinHandle<()>>,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
     pending_code: code::PendingCode,
+    live_capacity: u32,
     started: Instant,
 }
 
 impl Session {
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
-    pub fn new(options: &SessionOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
+    pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
         let SessionOptions { all, follow, exact_children, stacks, sizes, growth } = *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
@@ -94,6 +96,7 @@ impl Session {
         let per_process = dangerous || !(all || exact_children);
         let (tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
+            probes_for_all: !per_process,
             follow: follow || all,
             stacks,
             sizes,
@@ -123,11 +126,13 @@ impl Session {
             all,
             probed: HashMap::new(),
             files: HashMap::new(),
+            idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
             notes,
             detaching: Vec::new(),
             watch,
             pending_code: code::PendingCode::default(),
+            live_capacity: sizes.live,
             started: Instant::now(),
         };
         Ok((session, events))
@@ -139,10 +144,13 @@ impl Session {
         self.take_code_changes();
         self.adopt_new_records();
         self.builder.read_sites(&self.tracer.maps);
+        if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
+            self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
+        }
     }
 
     /// What is new since the last chunk; call [`Session::drain`] first.
-    pub fn chunk(&mut self) -> Result<Chunk, aya::maps::MapError> {
+    pub fn chunk(&mut self) -> Result<Chunk, MapError> {
         self.read_rss();
         let counters = self.tracer.maps.counters()?;
         let coverage = Coverage {
@@ -157,7 +165,8 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
-        let links: Vec<Links> = links.chain(self.files.drain().map(|(_, links)| links)).collect();
+        let links = links.chain(self.files.drain().map(|(_, links)| links));
+        let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();
         self.tracer.detach(links);
         for thread in self.detaching.drain(..) {
             // A panic there has left nothing that the report depends on.
@@ -171,14 +180,14 @@ impl Session {
         self.drain();
         self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
         let mut chunk = self.chunk()?;
-        let (locations, modules, processes, sources) = self.builder.symbol_tables();
+        let SymbolInputs { locations, modules, processes, files } = self.builder.symbol_inputs();
         let sources = Sources {
             // By its name where that still is the file: separate debug files are found beside it.
             module: &|id| {
                 modules
                     .get(id.index())
                     .and_then(locate_module)
-                    .or_else(|| sources.get(id.index())?.as_ref().map(|object| object.attach_path()))
+                    .or_else(|| files.get(id.index())?.as_ref().map(|object| object.attach_path()))
             },
             perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
         };

@@ -23,7 +23,9 @@ impl Session {
         self.check(&view, &plan)?;
         let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
         self.learn(record, &view, &plan);
-        self.place(pid, &plan.files)
+        self.place(pid, &plan.files)?;
+        self.tracer.maps.arm(record);
+        Ok(())
     }
 
     /// Traces every process of the machine, except ourselves and those that must be left alone.
@@ -59,8 +61,10 @@ impl Session {
         if let Some(reason) = refusal(&status, self.kernel, &plan) {
             return Err(fail(reason.to_string()));
         }
-        self.register(child.pid(), "", 0)?;
-        self.place(child.pid(), &plan.files)
+        let record = self.register(child.pid(), "", 0)?;
+        self.place(child.pid(), &plan.files)?;
+        self.tracer.maps.arm(record);
+        Ok(())
     }
 
     /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
@@ -105,11 +109,18 @@ impl Session {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
-        // A child that has exited already has no probes to place; its record says so by its gap.
-        let placed = self.place(child, &plans).is_ok();
-        let gap = monotonic_ns().saturating_sub(forked_ns);
-        if let Some(process) = self.builder.process_mut(record).filter(|_| placed) {
-            process.attach_gap_ns = Some(gap);
+        // It fails if the child has exited already; its gap is then its life.
+        if self.place(child, &plans).is_ok() {
+            self.tracer.maps.arm(record);
+        }
+        self.set_gap(record, monotonic_ns().saturating_sub(forked_ns));
+    }
+
+    fn set_gap(&mut self, record: u32, gap_ns: u64) {
+        let life = self.builder.record(record).filter(|record| record.ended_ns != 0);
+        let life = life.map(|record| record.ended_ns.saturating_sub(record.started_ns));
+        if let Some(process) = self.builder.process_mut(record) {
+            process.attach_gap_ns = Some(life.map_or(gap_ns, |life| life.min(gap_ns)));
         }
     }
 
@@ -118,18 +129,18 @@ impl Session {
         let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
-        if !plan.files.is_empty() {
-            if let Err(error) = self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
-                match error {
-                    TargetError::Refused { pid, comm, reason } => {
-                        self.probed.remove(&pid);
-                        self.leave_out(pid, comm, reason);
-                    }
-                    // The process may be gone by now, which is no loss.
-                    error if Path::new(&format!("/proc/{pid}")).exists() => self.note(error.to_string()),
-                    _ => {}
-                }
+        if plan.files.is_empty() {
+            return;
+        }
+        match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
+            Ok(()) => self.tracer.maps.arm(record),
+            Err(TargetError::Refused { pid, comm, reason }) => {
+                self.let_go(pid);
+                self.leave_out(pid, comm, reason);
             }
+            // The process may be gone by now, which is no loss.
+            Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
+            Err(_) => {}
         }
     }
 
@@ -188,11 +199,18 @@ impl Session {
         }
     }
 
-    /// Lets go of the probes of a process that ended, without waiting for the kernel.
+    /// Lets go of the probes of a process that ended: many at once and in the background, because taking a
+    /// probe away holds up every fork and every new probe of the machine for some 30 ms (`dup_mmap_sem`,
+    /// kernel/events/uprobes.c), and those of an ended process cost nothing but a look at each hit elsewhere.
     pub(super) fn let_go(&mut self, pid: u32) {
+        const AT_ONCE: usize = 128;
         let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
-        self.detaching.retain(|thread| !thread.is_finished());
-        self.detaching.push(std::thread::spawn(move || drop(links)));
+        self.idle_links.extend(links);
+        if self.idle_links.len() >= AT_ONCE {
+            let links = std::mem::take(&mut self.idle_links);
+            self.detaching.retain(|thread| !thread.is_finished());
+            self.detaching.push(std::thread::spawn(move || drop(links)));
+        }
     }
 }
 

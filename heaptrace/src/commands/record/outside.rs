@@ -1,0 +1,85 @@
+//! What a recording needs of the world around it: a place to write to, the host's name, the command's end.
+
+use crate::model::Host;
+use anyhow::{Context as _, bail};
+use std::path::Path;
+
+/// Fails before the work if the file could not be written after it.
+pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        bail!(
+            "failed to write {}: there is no folder {}; create it, or choose another with -o",
+            output.display(),
+            folder.display()
+        );
+    }
+    if output.is_dir() {
+        bail!("failed to write {}: it is a folder", output.display());
+    }
+    let folder_c = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes())?;
+    // SAFETY: a NUL-terminated path.
+    if unsafe { libc::access(folder_c.as_ptr(), libc::W_OK) } != 0 {
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()));
+    }
+    Ok(())
+}
+
+/// What the recording says of this machine.
+pub(super) fn host() -> Host {
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
+    };
+    Host { kernel: read("osrelease"), arch: std::env::consts::ARCH.to_owned() }
+}
+
+/// Asks for the processor at once when a child appears: on a busy machine it would else run for long before its
+/// probes are in place. Without the privilege nothing changes.
+pub(super) fn hurry() {
+    set_nice(-20);
+}
+
+/// Takes [`hurry`] back for the work at the end.
+pub(super) fn calm_down() {
+    set_nice(0);
+}
+
+fn set_nice(nice: i32) {
+    // SAFETY: no pointers; 0 is this process.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandEnd {
+    Exited(u8),
+    Killed(u8),
+}
+
+impl CommandEnd {
+    /// As a shell's `$?`.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+/// How the command `pid` ended, if it has.
+pub(super) fn reap(pid: u32) -> Option<CommandEnd> {
+    let mut status = 0;
+    // SAFETY: a valid pointer to a local.
+    let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
+    (reaped > 0).then(|| {
+        if libc::WIFSIGNALED(status) {
+            CommandEnd::Killed(libc::WTERMSIG(status) as u8)
+        } else {
+            CommandEnd::Exited(libc::WEXITSTATUS(status) as u8)
+        }
+    })
+}

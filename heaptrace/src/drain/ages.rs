@@ -1,0 +1,69 @@
+//! The live map read block by block: how old each site's oldest block is, and blocks of processes that ended,
+//! which would else fill the map.
+
+use super::ProfileBuilder;
+use crate::bpf::Maps;
+use heaptrace_common::record::{LiveKey, process_state};
+use std::{collections::HashMap, io};
+
+/// Oldest allocation times of blocks that were removed from the live map, by site number in the map.
+#[derive(Default)]
+pub struct Ages {
+    removed: HashMap<u32, u64>,
+    /// Records whose blocks were removed.
+    swept: u32,
+}
+
+/// Removing is worth a pass over the whole map once this share of it is of ended processes.
+const SWEEP_AT: u64 = 4;
+
+impl ProfileBuilder {
+    /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`).
+    pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
+        let mut oldest: HashMap<u32, (u64, u64)> = HashMap::new();
+        let end_of = |process: u32| self.record(process).map_or(0, |record| record.ended_ns);
+        maps.for_each_live(|key, block| {
+            let (time, _) = oldest.entry(block.site).or_insert((block.time_ns, end_of(key.process)));
+            *time = (*time).min(block.time_ns);
+        })?;
+        for (site, time) in &self.ages.removed {
+            let end = maps.site(*site).map_or(0, |record| end_of(record.process));
+            oldest.insert(*site, (*time, end));
+        }
+        for (site, (time, end)) in oldest {
+            let until = if end == 0 { now_ns } else { end };
+            self.set_age(site, until.saturating_sub(time));
+        }
+        Ok(())
+    }
+
+    /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.
+    pub fn sweep(&mut self, maps: &Maps, capacity: u32) -> io::Result<()> {
+        let ended = |process: u32| self.record(process).is_some_and(|r| r.state != process_state::RUNNING);
+        let dead = (self.ages.swept..maps.process_count()).filter(|process| ended(*process));
+        let blocks: u64 =
+            dead.filter_map(|process| self.record(process)).map(|record| record.live_count).sum();
+        if blocks < u64::from(capacity) / SWEEP_AT {
+            return Ok(());
+        }
+        let mut gone: Vec<LiveKey> = Vec::new();
+        let mut oldest: HashMap<u32, u64> = HashMap::new();
+        maps.for_each_live(|key, block| {
+            if ended(key.process) {
+                gone.push(key);
+                let time = oldest.entry(block.site).or_insert(block.time_ns);
+                *time = (*time).min(block.time_ns);
+            }
+        })?;
+        maps.remove_live(&gone)?;
+        // Up to the first that still runs: those will not have to be counted again.
+        while self.record(self.ages.swept).is_some_and(|record| record.state != process_state::RUNNING) {
+            self.ages.swept += 1;
+        }
+        for (site, time) in oldest {
+            let kept = self.ages.removed.entry(site).or_insert(time);
+            *kept = (*kept).min(time);
+        }
+        Ok(())
+    }
+}

@@ -164,8 +164,8 @@ impl Identity {
         let build_id = object.elf.build_id.as_ref().filter(|id| (4..=64).contains(&id.0.len()))?;
         let metadata = object.file().metadata().ok()?;
         let stamp = object.stamp;
-        let unchanged = (metadata.mtime(), metadata.mtime_nsec()) == stamp.modified
-            && metadata.len() == stamp.size;
+        let unchanged =
+            (metadata.mtime(), metadata.mtime_nsec()) == stamp.modified && metadata.len() == stamp.size;
         unchanged.then(|| Self {
             build_id: build_id.0.clone(),
             dev: stamp.id.dev,
@@ -214,12 +214,8 @@ fn encode(identity: Identity, table: &FileTable) -> io::Result<Vec<u8>> {
 
 fn decode(bytes: &[u8], identity: &Identity) -> Option<FileTable> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
-    let expected = [
-        &MAGIC[..],
-        &VERSION.to_le_bytes(),
-        &PAGE_BITS.to_le_bytes(),
-        &crc32fast::hash(body).to_le_bytes(),
-    ];
+    let expected =
+        [&MAGIC[..], &VERSION.to_le_bytes(), &PAGE_BITS.to_le_bytes(), &crc32fast::hash(body).to_le_bytes()];
     if header != expected.concat() {
         return None;
     }

@@ -171,12 +171,7 @@ impl<'a, S: UnwindSection<Slice<'a>>> Reader<'_, 'a, S> {
     }
 
     /// Adds the rows of an FDE from address `from` on.
-    fn fde(
-        &mut self,
-        span: &Span,
-        from: u64,
-        context: &mut UnwindContext<usize>,
-    ) -> Result<(), FrameError> {
+    fn fde(&mut self, span: &Span, from: u64, context: &mut UnwindContext<usize>) -> Result<(), FrameError> {
         let cies = &mut self.cies;
         let fde = self.section.fde_from_offset(self.bases, span.offset.into(), |section, bases, at| {
             kept_cie(cies, section, bases, at)
@@ -195,8 +190,7 @@ impl<'a, S: UnwindSection<Slice<'a>>> Reader<'_, 'a, S> {
         while done < span.end {
             let found = match table.next_row() {
                 Ok(Some(row)) => {
-                    let found =
-                        rule(self.section, fde.cie().encoding(), row, fde.is_signal_trampoline());
+                    let found = rule(self.section, fde.cie().encoding(), row, fde.is_signal_trampoline());
                     // A row that is empty, as several at one address make, is nobody's.
                     if row.end_address() <= done {
                         continue;

@@ -7,6 +7,8 @@ pub mod callsites;
 pub mod ehframe;
 pub mod image;
 pub mod locate;
+#[cfg(test)]
+mod oracle;
 pub mod rule;
 mod space;
 pub mod store;

@@ -127,8 +127,7 @@ impl FileTable {
                 && first <= self.rows.len()
                 && rows.is_some_and(|rows| rows.windows(2).all(|pair| pair[0].low < pair[1].low))
         };
-        let row_is =
-            |row: &LocalRow| row.low < 1 << PAGE_BITS && (row.rule as usize) < self.rules.len();
+        let row_is = |row: &LocalRow| row.low < 1 << PAGE_BITS && (row.rule as usize) < self.rules.len();
         let past = u64::from(self.first_page) + self.pages.len() as u64;
         self.pages.len() as u64 <= MAX_PAGES
             && past < u64::from(u32::MAX)

@@ -8,7 +8,7 @@ use super::{
     maps::Maps,
     multi::MultiPrograms,
     tracepoints::{self, Attached},
-    unwind_maps::{UnwindMaps, UnwindSizes},
+    unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
 use crate::process::procfs;
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
@@ -137,8 +137,9 @@ pub struct Tracer {
     tracepoints: Vec<Attached>,
     /// The maps that userspace reads.
     pub maps: Maps,
-    /// The unwind tables, which userspace writes.
+    /// Where processes' unwind tables are published, and the tables' memory, for a store to take.
     pub unwind: UnwindMaps,
+    pub unwind_arrays: Option<UnwindArrays>,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
@@ -202,6 +203,10 @@ impl Tracer {
             features.growth = growth;
             tracepoints.extend(attached);
         }
+        let unwind_arrays = match options.stacks.uses_tables() {
+            true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
+            false => None,
+        };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
         let attacher = match multi {
@@ -214,7 +219,7 @@ impl Tracer {
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
         let events = EventRing(events);
-        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, features }, events))
+        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.

@@ -19,4 +19,4 @@ pub use events::EventRing;
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
-pub use unwind_maps::{PublishError, UnwindMaps, UnwindSizes};
+pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

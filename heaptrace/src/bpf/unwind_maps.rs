@@ -5,12 +5,13 @@
 //! microseconds.
 
 use super::{LoadError, maps::SharedArray};
+use crate::unwind::store::Arrays;
 use aya::{Ebpf, maps::Map};
 use heaptrace_common::unwind::{MAX_MAPPINGS, MAX_RULES, Published, SHARD, UnwindMapping, lookup::CACHE};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io, slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// Sizes of the unwind tables.
@@ -61,11 +62,43 @@ pub struct UnwindLosses {
     pub mappings: u64,
 }
 
-/// See the module.
-pub struct UnwindMaps {
+/// The memory of rows, pages and rules, for the store of tables. What a published process refers to must not be
+/// changed before it is published anew or forgotten, and the walks under way then are over.
+pub struct UnwindArrays {
     rows: SharedArray<[u32; SHARD]>,
     pages: SharedArray<[u32; SHARD]>,
     rules: SharedArray<[u64; MAX_RULES]>,
+}
+
+impl UnwindArrays {
+    pub(super) fn take(ebpf: &mut Ebpf, sizes: UnwindSizes) -> Result<Self, LoadError> {
+        Ok(Self {
+            rows: take(ebpf, "UNWIND_ROWS", sizes.row_shards)?,
+            pages: take(ebpf, "UNWIND_PAGES", sizes.page_shards)?,
+            rules: take(ebpf, "UNWIND_RULES", 1)?,
+        })
+    }
+}
+
+impl Arrays for UnwindArrays {
+    fn rows(&self) -> &[AtomicU32] {
+        // SAFETY: an `AtomicU32` is laid out as a `u32`; nobody accesses this memory but by atomics or in BPF.
+        unsafe { self.rows.flat::<AtomicU32>() }
+    }
+
+    fn pages(&self) -> &[AtomicU32] {
+        // SAFETY: as above.
+        unsafe { self.pages.flat::<AtomicU32>() }
+    }
+
+    fn rules(&self) -> &[AtomicU64] {
+        // SAFETY: as above, for `u64`.
+        unsafe { self.rules.flat::<AtomicU64>() }
+    }
+}
+
+/// Which mappings are in force for which process. See the module.
+pub struct UnwindMaps {
     cache: SharedArray<[u64; CACHE]>,
     mappings: SharedArray<[UnwindMapping; MAX_MAPPINGS]>,
     processes: SharedArray<u64>,
@@ -83,9 +116,6 @@ impl UnwindMaps {
     /// Takes the maps out of `ebpf`, which has `processes` process records.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: UnwindSizes, processes: u32) -> Result<Self, LoadError> {
         Ok(Self {
-            rows: take(ebpf, "UNWIND_ROWS", sizes.row_shards)?,
-            pages: take(ebpf, "UNWIND_PAGES", sizes.page_shards)?,
-            rules: take(ebpf, "UNWIND_RULES", 1)?,
             cache: take(ebpf, "UNWIND_CACHE", 1)?,
             mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.lists)?,
             processes: take(ebpf, "UNWIND_PROCESSES", processes)?,
@@ -95,12 +125,6 @@ impl UnwindMaps {
             generation: 0,
             losses: UnwindLosses::default(),
         })
-    }
-
-    /// All rows, all pages and all rules, for the tables' store. What a published process refers to must not be
-    /// changed before it is published anew or forgotten.
-    pub fn tables(&mut self) -> Tables<'_> {
-        Tables { rows: self.rows.flat(), pages: self.pages.flat(), rules: self.rules.flat() }
     }
 
     /// Puts `mappings`, in order of address, in force for a process record.
@@ -162,7 +186,10 @@ impl UnwindMaps {
         loop {
             self.generation = self.generation.wrapping_add(1);
             if self.generation == 0 {
-                self.cache.flat().fill(0);
+                // SAFETY: the BPF side writes whole words, and userspace only here.
+                for entry in unsafe { self.cache.flat::<AtomicU64>() } {
+                    entry.store(0, Ordering::Relaxed);
+                }
                 continue;
             }
             // There are far fewer lists than generations. Only after a wrap can one be in use.
@@ -171,13 +198,6 @@ impl UnwindMaps {
             }
         }
     }
-}
-
-/// The tables' memory, shared with the kernel.
-pub struct Tables<'a> {
-    pub rows: &'a mut [u32],
-    pub pages: &'a mut [u32],
-    pub rules: &'a mut [u64],
 }
 
 fn take<T: Copy>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<SharedArray<T>, LoadError> {
@@ -191,14 +211,15 @@ fn take<T: Copy>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Sh
 
 impl<T: Copy, const N: usize> SharedArray<[T; N]> {
     /// All elements' elements, one after the other.
-    fn flat(&mut self) -> &mut [T] {
-        let entries = self.entries as usize;
+    ///
+    /// # Safety
+    /// `A` is the atomic type laid out as `T`, and all accesses in userspace are through it.
+    unsafe fn flat<A>(&self) -> &[A] {
+        const { assert!(size_of::<A>() == size_of::<T>()) };
         match self.pointer(0) {
-            // SAFETY: the mapping holds `entries` arrays without gaps and lives as long as `self`. The BPF side
-            // reads (and in the cache writes) words whole; a torn view is one of its cases.
-            Some(at) => unsafe { slice::from_raw_parts_mut(at.cast::<T>(), entries * N) },
-            None => &mut [],
+            // SAFETY: the mapping holds `entries` arrays without gaps and lives as long as `self`.
+            Some(at) => unsafe { slice::from_raw_parts(at.cast::<A>(), self.entries as usize * N) },
+            None => &[],
         }
     }
 }
-

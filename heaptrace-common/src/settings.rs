@@ -13,6 +13,10 @@ pub mod scope {
 pub mod stack_mode {
     pub const NONE: u32 = 0;
     pub const FRAME_POINTERS: u32 = 1;
+    /// By unwind tables, and by frame pointers where there are none.
+    pub const AUTO: u32 = 2;
+    /// By unwind tables only.
+    pub const DWARF: u32 = 3;
 }
 
 /// The settings; sizes are those of the maps of the same name.
@@ -38,6 +42,15 @@ pub struct Settings {
     pub page_size: u32,
     /// 1: probes are in files, for all processes, so that a child is traced from its first instruction.
     pub probes_for_all: u32,
+    /// 1 if the five offsets below are known; else return addresses that return probes replaced stay unknown.
+    pub has_return_instances: u32,
+    /// Byte offsets from the kernel's BTF: `task_struct.utask`, `uprobe_task.return_instances`,
+    /// `return_instance.stack`, `.orig_ret_vaddr` and `.next`.
+    pub task_utask: u32,
+    pub utask_return_instances: u32,
+    pub instance_stack: u32,
+    pub instance_address: u32,
+    pub instance_next: u32,
 }
 
 impl Settings {
@@ -48,4 +61,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 48);
+const _: () = assert!(size_of::<Settings>() == 72);

@@ -19,17 +19,32 @@ pub enum StackEnd {
     Implausible = 4,
     /// No stack was walked: asked for (`--stack none`), or no room to walk or keep it.
     NotWalked = 5,
+    /// An address in no known mapping of the process, and no frame pointer that leads on.
+    NoMapping = 6,
+    /// The frame's unwind rule is one that the tables cannot express, or needs a register that was lost.
+    UnsupportedRule = 7,
+    /// The caller's stack pointer would not lie above the frame's own, or is not aligned.
+    BadStackPointer = 8,
+    /// A signal interrupted the frame between calls; tables hold only what is in force at calls.
+    Interrupted = 9,
+    /// A return probe had replaced the return address, and the true one could not be found.
+    ReturnProbe = 10,
 }
 
 impl StackEnd {
     /// Every end, in the order of its number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Complete,
         Self::Depth,
         Self::NoUnwindInfo,
         Self::Unreadable,
         Self::Implausible,
         Self::NotWalked,
+        Self::NoMapping,
+        Self::UnsupportedRule,
+        Self::BadStackPointer,
+        Self::Interrupted,
+        Self::ReturnProbe,
     ];
 
     /// The end numbered `number`; an unknown number is `NotWalked`.
@@ -46,6 +61,11 @@ impl StackEnd {
             Self::Unreadable => "unreadable",
             Self::Implausible => "implausible",
             Self::NotWalked => "not_walked",
+            Self::NoMapping => "no_mapping",
+            Self::UnsupportedRule => "unsupported_rule",
+            Self::BadStackPointer => "bad_stack_pointer",
+            Self::Interrupted => "interrupted",
+            Self::ReturnProbe => "return_probe",
         }
     }
 }

@@ -3,6 +3,12 @@
 //! A lookup goes mapping -> page -> row -> rule. All pcs but an interrupted one are return addresses, looked up
 //! as address minus one, so only rows that can hold a `call` or `syscall` are kept (4.5 to 9 times fewer).
 
+pub mod lookup;
+pub mod step;
+
+#[cfg(test)]
+mod step_tests;
+
 /// Elements of one shard: `ROWS` and `PAGES` are arrays of shards, because the verifier bounds an index into a
 /// map value by masking, and one update by mmap touches no other.
 pub const SHARD: usize = 1 << 16;
@@ -152,6 +158,32 @@ pub struct UnwindMapping {
 impl UnwindMapping {
     pub const UNUSED: Self =
         Self { start: i64::MAX as u64, end: i64::MAX as u64, bias: 0, first_page: 0, pages_at: NO_TABLE };
+}
+
+/// What is in force for a process: number of its list of mappings plus one << 32 | generation. Replaced by one
+/// store; 0 if there is none.
+///
+/// The generation (1 to 65,535) is of no other list that is in force, and voids what the cache holds of the one
+/// before.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published(pub u64);
+
+impl Published {
+    pub const fn new(list: u32, generation: u16) -> Self {
+        Self((list as u64 + 1) << 32 | generation as u64)
+    }
+
+    /// The list's number.
+    #[inline(always)]
+    pub const fn list(self) -> Option<u32> {
+        ((self.0 >> 32) as u32).checked_sub(1)
+    }
+
+    #[inline(always)]
+    pub const fn generation(self) -> u16 {
+        self.0 as u16
+    }
 }
 
 const _: () = assert!(size_of::<UnwindMapping>() == 32);

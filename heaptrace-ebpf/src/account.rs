@@ -10,7 +10,7 @@ use crate::{
     atomic,
     clock::coarse_ns,
     maps::{LIVE, PROCESSES, SITES, count},
-    masked::masked,
+    mask::mask,
 };
 
 const EEXIST: i32 = -17;
@@ -54,7 +54,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         unsafe {
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
-            let class = masked::<SIZE_CLASSES>(u64::from(size_class(size)));
+            let class = mask::<{ SIZE_CLASSES as u64 - 1 }>(u64::from(size_class(size)));
             atomic::add((&raw mut (*site).sizes).cast::<u64>().add(class), 1);
         }
     }

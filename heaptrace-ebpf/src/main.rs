@@ -10,12 +10,13 @@ mod calls;
 mod clock;
 mod growth;
 mod maps;
-mod masked;
+mod mask;
 mod pending;
 mod process;
 mod registers;
 mod site;
 mod stack;
+mod unwind;
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -11,6 +11,7 @@ use heaptrace_common::{
     event::Event,
     record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
     settings::Settings,
+    unwind::{MAX_MAPPINGS, MAX_RULES, SHARD, UnwindMapping, lookup::CACHE},
 };
 
 use crate::stack::Scratch;
@@ -68,6 +69,30 @@ pub static CLOCK: Array<crate::clock::Reading> = Array::with_max_entries(1, 0);
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
+/// Rows of unwind tables, by shards. Userspace fills all `UNWIND_*` but the cache by mmap.
+#[map]
+pub static UNWIND_ROWS: Array<[u32; SHARD]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Pages of unwind tables, by shards.
+#[map]
+pub static UNWIND_PAGES: Array<[u32; SHARD]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The distinct rules of all tables.
+#[map]
+pub static UNWIND_RULES: Array<[u64; MAX_RULES]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// pc and generation -> rule, for all processes: a hit spares the searches.
+#[map]
+pub static UNWIND_CACHE: Array<[u64; CACHE]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Lists of mappings, each of one process at one time.
+#[map]
+pub static UNWIND_MAPPINGS: Array<[UnwindMapping; MAX_MAPPINGS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// By process record: `unwind::Published`.
+#[map]
+pub static UNWIND_PROCESSES: Array<u64> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
 /// System calls under way, by thread.
 #[map]
 pub static SYSCALLS: HashMap<u32, crate::growth::Arguments> = HashMap::with_max_entries(1 << 14, 0);
@@ -111,6 +136,12 @@ static SETTINGS: Settings = Settings {
     signal_live: 0,
     page_size: 0,
     probes_for_all: 0,
+    has_return_instances: 0,
+    task_utask: 0,
+    utask_return_instances: 0,
+    instance_stack: 0,
+    instance_address: 0,
+    instance_next: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

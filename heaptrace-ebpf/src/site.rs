@@ -23,7 +23,7 @@ pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registe
         count(Counter::ScratchBusy);
         return overflow;
     };
-    unsafe { stack::walk(scratch, registers) };
+    unsafe { stack::walk(scratch, process, registers) };
     let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
     let site = recall(&key).or_else(|| find_or_make(&key, scratch)).unwrap_or_else(|| {
         count(Counter::SiteTableFull);

@@ -1,6 +1,12 @@
-//! Walking the caller's stack: by frame pointers.
+//! Walking the caller's stack: room for a walk, and the walk by frame pointers alone.
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_probe_read_user};
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_smp_processor_id,
+        generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
+    },
+};
 use heaptrace_common::{
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
@@ -9,8 +15,9 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{SCRATCH, setting},
-    masked::masked,
+    mask::mask,
     registers::Registers,
+    unwind::{self, Unwinder},
 };
 
 /// Scratch buffers for each CPU: a walk can be preempted by another thread's on the same CPU, seldom by several.
@@ -37,6 +44,7 @@ pub struct Scratch {
     pub addresses: [u64; MAX_FRAMES + 1],
     /// A part of the program's stack, and a word more: a masked index and the one after it are within.
     window: [u64; WINDOW / 8 + 1],
+    pub unwinder: Unwinder,
 }
 
 /// Claims a buffer. `None` if all of this CPU's are taken.
@@ -64,7 +72,7 @@ pub unsafe fn release(scratch: *mut Scratch) {
 }
 
 #[inline(always)]
-fn mix(hash: u64, value: u64) -> u64 {
+pub fn mix(hash: u64, value: u64) -> u64 {
     (hash ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
 }
 
@@ -73,20 +81,49 @@ fn mix(hash: u64, value: u64) -> u64 {
 /// # Safety
 /// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk(scratch: *mut Scratch, registers: Registers) {
-    let scratch = unsafe { &mut *scratch };
-    scratch.frames = 0;
-    scratch.end = StackEnd::NotWalked as u32;
-    scratch.hash = 0;
-    if setting!(stack_mode) == stack_mode::NONE {
-        return;
+pub unsafe fn walk(scratch: *mut Scratch, process: u32, registers: Registers) {
+    unsafe { walk_from(scratch, process, registers.ip(), registers.sp(), registers.bp()) }
+}
+
+/// Walks from a system call of the current thread, in a tracepoint's program.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+#[expect(dead_code, reason = "growth keeps no stacks yet")]
+pub unsafe fn walk_system_call(scratch: *mut Scratch, process: u32) {
+    // SAFETY: both take or give a pointer that is valid in any program of a task (kernel 5.15).
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+    unsafe { walk_from(scratch, process, (*registers).rip, (*registers).rsp, (*registers).rbp) }
+}
+
+#[inline(always)]
+unsafe fn walk_from(scratch: *mut Scratch, process: u32, ip: u64, sp: u64, bp: u64) {
+    let mode = setting!(stack_mode);
+    if mode == stack_mode::AUTO || mode == stack_mode::DWARF {
+        unsafe { unwind::walk(scratch, process, ip, sp, bp) };
+    } else if mode == stack_mode::FRAME_POINTERS {
+        unsafe { walk_by_frame_pointers(scratch, ip, sp, bp) };
+    } else {
+        unsafe {
+            (*scratch).frames = 0;
+            (*scratch).end = StackEnd::NotWalked as u32;
+            (*scratch).hash = 0;
+        }
     }
-    let ip = registers.ip();
+}
+
+/// What a walk's hash begins with.
+pub const SEED: u64 = 0x6865_6170;
+
+#[inline(always)]
+unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u64) {
+    let scratch = unsafe { &mut *scratch };
     scratch.addresses[0] = ip;
-    let mut hash = mix(0x6865_6170, ip);
+    let mut hash = mix(SEED, ip);
     let mut n: u32 = 1;
-    let mut floor = registers.sp();
-    let mut frame = registers.bp();
+    let mut floor = sp;
+    let mut frame = bp;
     let mut end = StackEnd::Depth;
     let mut window_start = 0;
     // Bytes of the window at which a pair begins.
@@ -113,7 +150,7 @@ pub unsafe fn walk(scratch: *mut Scratch, registers: Registers) {
             window_pairs = length - 15;
             at = 0;
         }
-        let word = masked::<{ WINDOW / 8 }>(at >> 3);
+        let word = mask::<{ WINDOW as u64 / 8 - 1 }>(at >> 3);
         let [next, address] = unsafe { scratch.window.as_ptr().add(word).cast::<[u64; 2]>().read() };
         if address == 0 {
             end = StackEnd::Complete;

@@ -8,6 +8,7 @@ use super::{
     maps::Maps,
     multi::MultiPrograms,
     tracepoints::{self, Attached},
+    unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
 use crate::process::procfs;
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
@@ -45,10 +46,31 @@ pub enum LoadError {
 }
 
 /// How stacks are walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StackMode {
     None,
     FramePointers,
+    /// By unwind tables, and by frame pointers where there are none.
+    #[default]
+    Auto,
+    /// By unwind tables only.
+    Dwarf,
+}
+
+impl StackMode {
+    fn setting(self) -> u32 {
+        match self {
+            Self::None => stack_mode::NONE,
+            Self::FramePointers => stack_mode::FRAME_POINTERS,
+            Self::Auto => stack_mode::AUTO,
+            Self::Dwarf => stack_mode::DWARF,
+        }
+    }
+
+    /// Whether unwind tables are looked at.
+    pub fn uses_tables(self) -> bool {
+        matches!(self, Self::Auto | Self::Dwarf)
+    }
 }
 
 /// Sizes of the BPF maps, in entries.
@@ -64,11 +86,19 @@ pub struct MapSizes {
     pub processes: u32,
     /// Threads alive at one time; rounded up to a power of two.
     pub threads: u32,
+    pub unwind: UnwindSizes,
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { live: 1 << 20, sites: 1 << 16, frames: 1 << 21, processes: 1 << 14, threads: 1 << 16 }
+        Self {
+            live: 1 << 20,
+            sites: 1 << 16,
+            frames: 1 << 21,
+            processes: 1 << 14,
+            threads: 1 << 16,
+            unwind: UnwindSizes::default(),
+        }
     }
 }
 
@@ -89,6 +119,8 @@ impl MapSizes {
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
             + 2 * (1 << 19)
             + (1 << 20)
+            + array(self.processes, 8)
+            + self.unwind.memory_bytes()
     }
 }
 
@@ -114,6 +146,9 @@ pub struct Tracer {
     tracepoints: Vec<Attached>,
     /// The maps that userspace reads.
     pub maps: Maps,
+    /// Where processes' unwind tables are published, and the tables' memory, for a store to take.
+    pub unwind: UnwindMaps,
+    pub unwind_arrays: Option<UnwindArrays>,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
@@ -129,14 +164,13 @@ impl Tracer {
         let types = KernelTypes::read()?;
         // One record more, for the check of the filter.
         let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
+        let instances = types.return_instances.unwrap_or_default();
+        let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let settings = Settings {
             scope: if options.all { scope::ALL } else { scope::TARGETS },
             follow: options.follow.into(),
-            stack_mode: match options.stacks {
-                StackMode::None => stack_mode::NONE,
-                StackMode::FramePointers => stack_mode::FRAME_POINTERS,
-            },
+            stack_mode: options.stacks.setting(),
             max_sites: sizes.sites,
             max_frames: sizes.frames,
             max_processes: sizes.processes,
@@ -146,6 +180,12 @@ impl Tracer {
             signal_live: types.signal_live,
             page_size: procfs::page_size() as u32,
             probes_for_all: options.probes_for_all.into(),
+            has_return_instances: types.return_instances.is_some().into(),
+            task_utask: instances.task_utask,
+            utask_return_instances: instances.utask_return_instances,
+            instance_stack: instances.instance_stack,
+            instance_address: instances.instance_address,
+            instance_next: instances.instance_next,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -158,6 +198,10 @@ impl Tracer {
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("PENDING", threads)
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
+            .map_max_entries("UNWIND_ROWS", unwind.row_shards)
+            .map_max_entries("UNWIND_PAGES", unwind.page_shards)
+            .map_max_entries("UNWIND_MAPPINGS", unwind.lists)
+            .map_max_entries("UNWIND_PROCESSES", sizes.processes)
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
@@ -173,6 +217,11 @@ impl Tracer {
             features.growth = growth;
             tracepoints.extend(attached);
         }
+        let unwind_arrays = match options.stacks.uses_tables() {
+            true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
+            false => None,
+        };
+        let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
         let attacher = match multi {
             Some(programs) => {
@@ -184,7 +233,7 @@ impl Tracer {
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
         let events = EventRing(events);
-        Ok((Self { ebpf, attacher, tracepoints, maps, features }, events))
+        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.

@@ -22,14 +22,14 @@ use std::{
 
 /// An mmapable array map of `T`, which the kernel writes while we read: elements are copied out whole, and a
 /// field may be newer than the one before it.
-struct SharedArray<T> {
+pub(super) struct SharedArray<T> {
     memory: MmapRaw,
-    entries: u32,
+    pub(super) entries: u32,
     element: PhantomData<T>,
 }
 
 impl<T: Copy> SharedArray<T> {
-    fn new(data: &MapData, entries: u32) -> io::Result<Self> {
+    pub(super) fn new(data: &MapData, entries: u32) -> io::Result<Self> {
         // Elements are laid out at multiples of 8 bytes (array_map_alloc, kernel/bpf/arraymap.c).
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let length = size_of::<T>() * entries as usize;
@@ -37,12 +37,12 @@ impl<T: Copy> SharedArray<T> {
         Ok(Self { memory, entries, element: PhantomData })
     }
 
-    fn pointer(&self, index: u32) -> Option<*mut T> {
+    pub(super) fn pointer(&self, index: u32) -> Option<*mut T> {
         // SAFETY: below `entries`, so within the mapping.
         (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index as usize) })
     }
 
-    fn get(&self, index: u32) -> Option<T> {
+    pub(super) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: the pointer is into our mapping; T is plain data for which any bytes are a value.
         self.pointer(index).map(|at| unsafe { at.read_volatile() })
     }

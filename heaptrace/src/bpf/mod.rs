@@ -11,6 +11,7 @@ mod maps;
 mod multi;
 mod syscall;
 mod tracepoints;
+mod unwind_maps;
 
 pub use attach::{Attacher, Links, ProbeSite};
 pub use aya::maps::MapError;
@@ -19,3 +20,4 @@ pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
 pub use multi::MultiPrograms;
+pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

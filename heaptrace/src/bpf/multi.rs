@@ -6,7 +6,7 @@
 use super::{
     LoadError,
     attach::ProbeSite,
-    syscall::{BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
+    syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
 use aya::{
     Ebpf,
@@ -45,6 +45,26 @@ struct ProgramAttr {
     prog_name: [u8; 16],
     prog_ifindex: u32,
     expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+/// `union bpf_attr`'s part for `BPF_BTF_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct BtfAttr {
+    btf: u64,
+    btf_log_buf: u64,
+    btf_size: u32,
+    btf_log_size: u32,
+    btf_log_level: u32,
+    _pad: u32,
 }
 
 /// `union bpf_attr`'s part for `BPF_LINK_CREATE` with `uprobe_multi`.
@@ -86,7 +106,10 @@ impl MultiPrograms {
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
-        let load = |name, attach_type| load_program(&relocated(object, ebpf)?.object, name, attach_type);
+        let load = |name, attach_type| {
+            let Relocated { object, btf, _arrays } = relocated(object, ebpf)?;
+            load_program(&object, name, attach_type, &btf)
+        };
         let Some(enter) = load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
         if let Some(session) = load("call_session", BPF_TRACE_UPROBE_SESSION)? {
             return Ok(Some(Self { enter, leave: Returns::Session(session) }));
@@ -133,6 +156,7 @@ impl MultiPrograms {
 /// The object, ready to be loaded.
 struct Relocated {
     object: aya_obj::Object,
+    btf: OwnedFd,
     /// Kept until the programs hold them.
     _arrays: Vec<MapData>,
 }
@@ -142,6 +166,8 @@ struct Relocated {
 fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Relocated, LoadError> {
     let broken = |what: String| LoadError::Object { what };
     let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
+    let features = aya::features();
+    let btf = load_btf(&mut object, features)?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
     let mut arrays: Vec<MapData> = Vec::new();
@@ -166,7 +192,32 @@ fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Relocated, LoadError> {
         .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
         .map_err(|error| broken(error.to_string()))?;
     object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
-    Ok(Relocated { object, _arrays: arrays })
+    object.sanitize_functions(features);
+    Ok(Relocated { object, btf, _arrays: arrays })
+}
+
+/// Hands the object's types to the kernel: functions that are verified by themselves need them (`btf_prepare_func_args`,
+/// kernel/bpf/btf.c).
+fn load_btf(object: &mut aya_obj::Object, features: &aya_obj::Features) -> Result<OwnedFd, LoadError> {
+    let broken = |what: String| LoadError::Object { what };
+    let features = features.btf().ok_or_else(|| broken("the kernel takes no BTF".to_owned()))?;
+    let types = object.fixup_and_sanitize_btf(features).map_err(|error| broken(error.to_string()))?;
+    let types = types.ok_or_else(|| broken("it has no BTF".to_owned()))?.to_bytes();
+    let mut attr = BtfAttr { btf: types.as_ptr() as u64, btf_size: types.len() as u32, ..BtfAttr::default() };
+    // SAFETY: the types outlive the call.
+    if let Ok(fd) = unsafe { bpf_fd(BPF_BTF_LOAD, &mut attr) } {
+        return Ok(fd);
+    }
+    let mut log = vec![0u8; 1 << 20];
+    attr.btf_log_level = 1;
+    attr.btf_log_buf = log.as_mut_ptr() as u64;
+    attr.btf_log_size = log.len() as u32;
+    // SAFETY: as above; the log has `btf_log_size` bytes.
+    unsafe { bpf_fd(BPF_BTF_LOAD, &mut attr) }.map_err(|source| LoadError::Program {
+        name: "(types)".to_owned(),
+        source,
+        log: last_lines(&log),
+    })
 }
 
 fn link(
@@ -200,11 +251,20 @@ fn load_program(
     object: &aya_obj::Object,
     name: &str,
     attach_type: u32,
+    btf: &OwnedFd,
 ) -> Result<Option<OwnedFd>, LoadError> {
     let broken = || LoadError::Object { what: format!("no program {name}") };
     let program = object.programs.get(name).ok_or_else(broken)?;
     let function = object.functions.get(&program.function_key()).ok_or_else(broken)?;
+    let (functions, lines) = (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
     let mut attr = ProgramAttr {
+        prog_btf_fd: btf.as_raw_fd() as u32,
+        func_info_rec_size: function.func_info_rec_size as u32,
+        func_info: functions.as_ptr() as u64,
+        func_info_cnt: function.func_info.len() as u32,
+        line_info_rec_size: function.line_info_rec_size as u32,
+        line_info: lines.as_ptr() as u64,
+        line_info_cnt: function.line_info.len() as u32,
         prog_type: BPF_PROG_TYPE_KPROBE,
         insn_cnt: function.instructions.len() as u32,
         insns: function.instructions.as_ptr() as u64,
@@ -215,7 +275,7 @@ fn load_program(
     for (to, from) in attr.prog_name.iter_mut().zip(name.bytes().take(15)) {
         *to = from;
     }
-    // SAFETY: instructions and licence outlive the call.
+    // SAFETY: instructions, licence and what describes them outlive the call.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => return Ok(Some(fd)),
         // The attach type is checked before the program is.
@@ -231,13 +291,14 @@ fn load_program(
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(Some(fd)),
-        Err(source) => {
-            let log = String::from_utf8_lossy(&log);
-            let log = log.trim_end_matches('\0').lines().rev().take(20).collect::<Vec<_>>();
-            let log = log.into_iter().rev().collect::<Vec<_>>().join("\n");
-            Err(LoadError::Program { name: name.to_owned(), source, log })
-        }
+        Err(source) => Err(LoadError::Program { name: name.to_owned(), source, log: last_lines(&log) }),
     }
+}
+
+fn last_lines(log: &[u8]) -> String {
+    let log = String::from_utf8_lossy(log);
+    let lines = log.trim_end_matches('\0').lines().rev().take(20).collect::<Vec<_>>();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// A program that does nothing.

@@ -7,6 +7,7 @@ use std::{
 
 /// include/uapi/linux/bpf.h, `enum bpf_cmd`.
 pub const BPF_PROG_LOAD: libc::c_int = 5;
+pub const BPF_BTF_LOAD: libc::c_int = 18;
 pub const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 pub const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 pub const BPF_LINK_CREATE: libc::c_int = 28;

@@ -4,6 +4,7 @@
 mod code;
 mod events;
 mod probing;
+mod unwinding;
 
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
@@ -62,6 +63,8 @@ struct Probed {
 /// See the module.
 pub struct Session {
     tracer: Tracer,
+    /// `None` if stacks are walked without tables.
+    unwinding: Option<unwinding::Unwinding>,
     discoverer: Discoverer,
     builder: ProfileBuilder,
     kernel: KernelVersion,
@@ -94,7 +97,7 @@ impl Session {
         // hit every process that maps it.
         let dangerous = kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
         let per_process = dangerous || !(all || exact_children);
-        let (tracer, events) = Tracer::load(&Options {
+        let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,
             follow: follow || all,
@@ -117,7 +120,9 @@ impl Session {
                 "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
             ));
         }
+        let unwinding = tracer.unwind_arrays.take().and_then(unwinding::Unwinding::new);
         let session = Self {
+            unwinding,
             tracer,
             discoverer: Discoverer::new(),
             builder: ProfileBuilder::new(std::process::id()),

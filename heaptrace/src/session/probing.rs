@@ -219,6 +219,9 @@ impl Session {
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
         self.builder.set_image(record, &view.mappings, &view.objects);
+        if let Some(unwinding) = &mut self.unwinding {
+            unwinding.publish(&mut self.tracer.unwind, record, &view.mappings, &view.objects);
+        }
         self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);
         if let Some(process) = self.builder.process_mut(record) {
             for file in &plan.files {

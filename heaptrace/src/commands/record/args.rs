@@ -19,7 +19,7 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// How to walk stacks.
-    #[arg(long, value_enum, default_value_t = StackArg::Fp)]
+    #[arg(long, value_enum, default_value_t = StackArg::Auto)]
     pub stack: StackArg,
     /// Do not trace brk, mmap, munmap and mremap, which slows every system call of the machine a little.
     #[arg(long)]
@@ -82,8 +82,12 @@ fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
 /// How to walk stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StackArg {
+    /// By unwind tables, and by frame pointers where there are none.
+    Auto,
     /// By frame pointers.
     Fp,
+    /// By unwind tables only.
+    Dwarf,
     /// Not at all: totals only.
     None,
 }
@@ -108,6 +112,8 @@ impl RecordArgs {
             follow: !self.no_follow,
             exact_children: self.exact_children,
             stacks: match self.stack {
+                StackArg::Auto => StackMode::Auto,
+                StackArg::Dwarf => StackMode::Dwarf,
                 StackArg::Fp => StackMode::FramePointers,
                 StackArg::None => StackMode::None,
             },
@@ -117,6 +123,7 @@ impl RecordArgs {
                 frames: max_frames,
                 processes: max_processes,
                 threads: max_threads,
+                ..MapSizes::default()
             },
             growth: !self.no_growth,
         }

@@ -1,0 +1,141 @@
+//! The traced program's memory: its stack through a window, because each call of the kernel's copy function is
+//! dear, and the addresses that return probes have replaced.
+
+use aya_ebpf::helpers::{
+    bpf_probe_read_user,
+    generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user as probe_read_user},
+};
+use heaptrace_common::unwind::step::Memory;
+
+use crate::{maps::setting, mask::mask};
+
+/// Bytes that are read at once; 512 and 2,048 were both slower.
+const WINDOW: usize = 1024;
+
+/// How far the window reaches below what was asked for: callers' registers lie below the return address.
+const BELOW: u64 = 64;
+
+/// Return probes that one thread may be in at one time; further ones out are not looked at (the kernel's own
+/// limit is 64, `MAX_URETPROBE_DEPTH`).
+const RETURN_INSTANCES: u32 = 64;
+
+/// What of the stack was read last.
+#[repr(C)]
+pub struct Window {
+    base: u64,
+    /// Where a read of 8 bytes can begin, counted from `base`.
+    readable: u64,
+    bytes: [u64; WINDOW / 8],
+}
+
+impl Window {
+    /// # Safety
+    /// `window` points to a window.
+    #[inline(always)]
+    pub unsafe fn clear(window: *mut Self) {
+        unsafe {
+            (*window).base = 0;
+            (*window).readable = 0;
+        }
+    }
+}
+
+/// See the module; the pointer is valid.
+pub struct UserMemory(pub *mut Window);
+
+impl UserMemory {
+    #[inline(always)]
+    unsafe fn word(&self, offset: u64) -> u64 {
+        // The mask keeps it inside and, as offsets are multiples of 8, changes nothing.
+        let offset = mask::<{ WINDOW as u64 - 8 }>(offset);
+        unsafe { *(&raw const (*self.0).bytes).cast::<u8>().add(offset).cast::<u64>() }
+    }
+
+    #[inline(always)]
+    unsafe fn fill(&mut self, base: u64, length: u64) -> bool {
+        unsafe {
+            let bytes = (&raw mut (*self.0).bytes).cast();
+            if probe_read_user(bytes, length as u32, base as *const _) != 0 {
+                return false;
+            }
+            (*self.0).base = base;
+            (*self.0).readable = length - 7;
+        }
+        true
+    }
+}
+
+impl Memory for UserMemory {
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> Option<u64> {
+        unsafe {
+            let offset = address.wrapping_sub((*self.0).base);
+            if offset < (*self.0).readable && offset & 7 == 0 {
+                return Some(self.word(offset));
+            }
+            if self.fill(address.wrapping_sub(BELOW), WINDOW as u64) {
+                return Some(self.word(BELOW));
+            }
+            // The stack's end, or a page that is not resident: what is left of this page.
+            let mut left = 4096 - (address & 4095);
+            if left > WINDOW as u64 {
+                left = WINDOW as u64;
+            }
+            if left >= 8 && self.fill(address, left) {
+                return Some(self.word(0));
+            }
+            (*self.0).readable = 0;
+            None
+        }
+    }
+
+    #[inline(always)]
+    fn read_code(&mut self, address: u64) -> Option<u16> {
+        unsafe { bpf_probe_read_user(address as *const [u8; 2]) }.ok().map(u16::from_le_bytes)
+    }
+
+    #[inline(always)]
+    fn replaced_return(&mut self, slot: u64) -> Option<u64> {
+        match uw_replaced_return(slot) {
+            0 => None,
+            address => Some(address),
+        }
+    }
+}
+
+#[inline(always)]
+fn kernel_word(at: u64) -> u64 {
+    let mut value = 0u64;
+    // A failure leaves 0, which ends the search.
+    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, at as *const _) };
+    value
+}
+
+/// The return address that a return probe of the current thread replaced at `slot` of the stack; 0 if there is
+/// none. The kernel keeps them in `current->utask->return_instances` (kernel/events/uprobes.c). A global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn uw_replaced_return(slot: u64) -> u64 {
+    if setting!(has_return_instances) == 0 {
+        return 0;
+    }
+    let task = unsafe { bpf_get_current_task() };
+    let utask = kernel_word(task.wrapping_add(u64::from(setting!(task_utask))));
+    if utask == 0 {
+        return 0;
+    }
+    let mut instance = kernel_word(utask.wrapping_add(u64::from(setting!(utask_return_instances))));
+    let mut n = 0;
+    while n < RETURN_INSTANCES {
+        if instance == 0 {
+            return 0;
+        }
+        if kernel_word(instance.wrapping_add(u64::from(setting!(instance_stack)))) == slot {
+            return kernel_word(instance.wrapping_add(u64::from(setting!(instance_address))));
+        }
+        instance = kernel_word(instance.wrapping_add(u64::from(setting!(instance_next))));
+        n += 1;
+    }
+    0
+}

@@ -1,0 +1,132 @@
+//! Walking a stack by unwind tables. The step itself is `heaptrace_common::unwind::step`; here are the loop that
+//! the verifier takes, and the frames' way into the scratch buffer.
+
+mod memory;
+mod tables;
+
+use heaptrace_common::{
+    settings::stack_mode,
+    stack::{MAX_FRAMES, StackEnd},
+    unwind::{
+        Published, UnwindMapping,
+        step::{Registers, step},
+    },
+};
+
+use crate::{
+    maps::{UNWIND_PROCESSES, setting},
+    mask::mask,
+    stack::{SEED, Scratch, mix},
+};
+use memory::{UserMemory, Window};
+use tables::MapTables;
+
+/// Frames of one call of [`uw_step`].
+const FRAMES_A_CALL: u32 = 4;
+
+/// A walk's state beside its frames.
+#[repr(C)]
+pub struct Unwinder {
+    registers: Registers,
+    /// The mapping found last.
+    current: UnwindMapping,
+    published: Published,
+    window: Window,
+}
+
+/// Walks from a return address: by the tables of `process` and, unless they alone are wanted, by frame pointers
+/// where they know nothing.
+///
+/// # Safety
+/// `scratch` is claimed.
+#[inline(always)]
+pub unsafe fn walk(scratch: *mut Scratch, process: u32, ip: u64, sp: u64, bp: u64) {
+    unsafe {
+        let unwinder = &raw mut (*scratch).unwinder;
+        (*unwinder).registers = Registers::new(ip, sp, bp);
+        (*unwinder).current = UnwindMapping::UNUSED;
+        (*unwinder).published = Published(match UNWIND_PROCESSES.get_ptr(process) {
+            Some(published) => core::ptr::read_volatile(published),
+            None => 0,
+        });
+        Window::clear(&raw mut (*unwinder).window);
+        (*scratch).addresses[0] = ip;
+        (*scratch).frames = 1;
+        (*scratch).end = StackEnd::Depth as u32;
+        (*scratch).hash = mix(SEED, ip);
+        let mut calls: u32 = 0;
+        while calls < (MAX_FRAMES as u32).div_ceil(FRAMES_A_CALL) {
+            if uw_step(scratch) != 0 {
+                break;
+            }
+            calls += 1;
+        }
+        (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
+    }
+}
+
+/// Up to four frames; other than 0 at the end of the walk. A global function: the verifier checks it once, by
+/// itself, instead of once for each round of the loop that calls it.
+///
+/// # Safety
+/// `scratch` is null or claimed; the null test is the verifier's wish.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn uw_step(scratch: *mut Scratch) -> u64 {
+    if scratch.is_null() {
+        return 1;
+    }
+    let mut frames = 0;
+    while frames < FRAMES_A_CALL {
+        if unsafe { one(scratch) } {
+            return 1;
+        }
+        frames += 1;
+    }
+    0
+}
+
+/// One frame; whether it was the last.
+#[inline(always)]
+unsafe fn one(scratch: *mut Scratch) -> bool {
+    unsafe {
+        if (*scratch).frames >= MAX_FRAMES as u32 {
+            return true;
+        }
+        let unwinder = &raw mut (*scratch).unwinder;
+        let mut tables = MapTables((*unwinder).published);
+        let mut memory = UserMemory(&raw mut (*unwinder).window);
+        let follow_bp = setting!(stack_mode) != stack_mode::DWARF;
+        let result = step(
+            &mut (*unwinder).registers,
+            &mut (*unwinder).current,
+            &mut tables,
+            &mut memory,
+            follow_bp,
+        );
+        match result {
+            Ok(()) => {
+                push(scratch);
+                false
+            }
+            Err(end) => {
+                if end as u32 == StackEnd::Interrupted as u32 {
+                    push(scratch);
+                }
+                (*scratch).end = end as u32;
+                true
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn push(scratch: *mut Scratch) {
+    unsafe {
+        let address = (*scratch).unwinder.registers.pc;
+        let n = mask::<{ MAX_FRAMES as u64 }>(u64::from((*scratch).frames));
+        *(&raw mut (*scratch).addresses).cast::<u64>().add(n) = address;
+        (*scratch).frames += 1;
+        (*scratch).hash = mix((*scratch).hash, address);
+    }
+}

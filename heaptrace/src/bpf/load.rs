@@ -89,7 +89,14 @@ pub struct MapSizes {
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { live: 1 << 20, sites: 1 << 16, frames: 1 << 21, processes: 1 << 14, threads: 1 << 16, unwind: UnwindSizes::default() }
+        Self {
+            live: 1 << 20,
+            sites: 1 << 16,
+            frames: 1 << 21,
+            processes: 1 << 14,
+            threads: 1 << 16,
+            unwind: UnwindSizes::default(),
+        }
     }
 }
 

@@ -206,9 +206,7 @@ fn load_program(object: &aya_obj::Object, name: &str, btf: &OwnedFd) -> Result<O
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(Some(fd)),
-        Err(source) => {
-            Err(LoadError::Program { name: name.to_owned(), source, log: last_lines(&log) })
-        }
+        Err(source) => Err(LoadError::Program { name: name.to_owned(), source, log: last_lines(&log) }),
     }
 }
 

@@ -21,7 +21,9 @@ impl Session {
                     self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
                 }
                 kind::EXEC | kind::MAP_EXEC => {
-                    if event.kind == kind::EXEC && let Some(unwinding) = &mut self.unwinding {
+                    if event.kind == kind::EXEC
+                        && let Some(unwinding) = &mut self.unwinding
+                    {
                         unwinding.forget(&mut self.tracer.unwind, event.other);
                     }
                     look_at.insert(event.tgid, event.process);

@@ -53,9 +53,9 @@ impl Unwinding {
         mappings: &[Mapping],
         objects: &[Arc<Object>],
     ) {
-        let code = mappings
-            .iter()
-            .filter(|mapping| mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]")));
+        let code = mappings.iter().filter(|mapping| {
+            mapping.permissions.execute && mapping.path.as_deref() != Some(Path::new("[uprobes]"))
+        });
         let mut files = Vec::new();
         let mut published = Vec::new();
         for mapping in code {
@@ -116,13 +116,19 @@ impl Unwinding {
         }
     }
 
-    fn of_file(&mut self, object: &Object, mapping: &Mapping, files: &mut Vec<FileKey>) -> Option<UnwindMapping> {
+    fn of_file(
+        &mut self,
+        object: &Object,
+        mapping: &Mapping,
+        files: &mut Vec<FileKey>,
+    ) -> Option<UnwindMapping> {
         let key = FileKey::File(object.stamp);
         let resident = self.resident(key, files, |unwinding| {
             if unwinding.without.contains(&object.stamp) {
                 return None;
             }
-            let resident = build(object, None).ok().and_then(|table| unwinding.store.insert(key, &table).ok());
+            let resident =
+                build(object, None).ok().and_then(|table| unwinding.store.insert(key, &table).ok());
             if resident.is_none() {
                 unwinding.without.insert(object.stamp);
             }

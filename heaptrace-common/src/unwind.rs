@@ -140,7 +140,8 @@ impl Page {
     }
 }
 
-/// One executable mapping of a process, in order of address; unused ones at the end have `start` = `i64::MAX`.
+/// One executable mapping of a process, in order of address, all below 2^63; unused ones at the end have `start`
+/// = `i64::MAX`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnwindMapping {

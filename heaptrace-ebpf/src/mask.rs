@@ -7,8 +7,6 @@ pub fn mask<const MASK: u64>(value: u64) -> usize {
     let mut index = value;
     // SAFETY: register arithmetic only. (A comment alone would leave two line records on one instruction, which
     // the kernel refuses.)
-    unsafe {
-        core::arch::asm!("{0} &= {1}", inout(reg) index, const MASK, options(pure, nomem, nostack))
-    };
+    unsafe { core::arch::asm!("{0} &= {1}", inout(reg) index, const MASK, options(pure, nomem, nostack)) };
     index as usize
 }

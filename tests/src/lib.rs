@@ -10,6 +10,7 @@
 pub mod bpf;
 pub mod code;
 pub mod compare;
+pub mod gdb;
 pub mod heaptrace;
 pub mod ledger;
 pub mod programs;

@@ -176,6 +176,7 @@ fn package(program: &str) -> &'static str {
         "redis-server" => "redis-server",
         "nginx" => "nginx",
         "python3" => "python3",
+        "gdb" => "gdb",
         "setpriv" => "util-linux",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",

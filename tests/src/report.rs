@@ -69,12 +69,15 @@ pub struct Site {
     pub alloc_count: u64,
     pub free_bytes: u64,
     pub free_count: u64,
+    pub stack_end: String,
     pub stack: Vec<Frame>,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Frame {
     pub module: Option<String>,
+    /// In the file.
+    pub offset: Option<u64>,
     pub symbol: Option<String>,
     #[serde(default)]
     pub inlined: bool,

@@ -74,7 +74,8 @@ pub fn find<T: Tables>(tables: &mut T, current: &mut UnwindMapping, pc: u64) -> 
         return Found::NoTable;
     }
     let address = pc.wrapping_sub(current.bias);
-    let page = ((address >> PAGE_BITS) as u32).wrapping_sub(current.first_page).wrapping_add(current.pages_at);
+    let page =
+        ((address >> PAGE_BITS) as u32).wrapping_sub(current.first_page).wrapping_add(current.pages_at);
     let Some(page) = tables.page(page) else { return Found::NoTable };
     let Some(index) = find_row(tables, page, address as u32 & ((1 << PAGE_BITS) - 1)) else {
         return Found::NoTable;
@@ -86,20 +87,20 @@ pub fn find<T: Tables>(tables: &mut T, current: &mut UnwindMapping, pc: u64) -> 
     Found::Rule(rule)
 }
 
-/// The last mapping that starts at or below `pc`.
+/// The last mapping that starts at or below `pc`, or else the first.
 #[inline(always)]
 fn find_mapping<T: Tables>(tables: &T, pc: u64) -> Option<UnwindMapping> {
-    let mut before: u32 = 0;
+    let mut index: u32 = 0;
     macro_rules! step {
         ($($width:literal)*) => {$(
-            let start = tables.start(before + $width - 1)?;
+            let start = tables.start(index + $width)?;
             // All ones if it starts above; both are below 2^63.
             let above = ((pc.wrapping_sub(start) as i64) >> 63) as u32;
-            before += $width & !above;
+            index += $width & !above;
         )*};
     }
     step!(256 128 64 32 16 8 4 2 1);
-    if before == 0 { None } else { tables.mapping(before - 1) }
+    tables.mapping(index)
 }
 
 /// The rule index of the last row of `page` at or below `low`, or of the row before the page's first.

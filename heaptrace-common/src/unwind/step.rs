@@ -82,7 +82,9 @@ pub fn step<T: Tables, M: Memory>(
     follow_bp: bool,
 ) -> Result<(), StackEnd> {
     let why = match find(tables, current, registers.pc.wrapping_sub(1)) {
-        Found::Rule(rule) if rule.cfa_kind() != CfaKind::None as u64 => return apply(registers, rule, memory),
+        Found::Rule(rule) if rule.cfa_kind() != CfaKind::None as u64 => {
+            return apply(registers, rule, memory);
+        }
         Found::Rule(_) | Found::NoTable => StackEnd::NoUnwindInfo,
         Found::NoMapping => StackEnd::NoMapping,
     };

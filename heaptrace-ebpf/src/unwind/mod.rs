@@ -89,6 +89,7 @@ pub unsafe extern "C" fn uw_step(scratch: *mut Scratch) -> u64 {
 /// One frame; whether it was the last.
 #[inline(always)]
 unsafe fn one(scratch: *mut Scratch) -> bool {
+    let follow_bp = setting!(stack_mode) != stack_mode::DWARF;
     unsafe {
         if (*scratch).frames >= MAX_FRAMES as u32 {
             return true;
@@ -96,14 +97,8 @@ unsafe fn one(scratch: *mut Scratch) -> bool {
         let unwinder = &raw mut (*scratch).unwinder;
         let mut tables = MapTables((*unwinder).published);
         let mut memory = UserMemory(&raw mut (*unwinder).window);
-        let follow_bp = setting!(stack_mode) != stack_mode::DWARF;
-        let result = step(
-            &mut (*unwinder).registers,
-            &mut (*unwinder).current,
-            &mut tables,
-            &mut memory,
-            follow_bp,
-        );
+        let result =
+            step(&mut (*unwinder).registers, &mut (*unwinder).current, &mut tables, &mut memory, follow_bp);
         match result {
             Ok(()) => {
                 push(scratch);

@@ -127,7 +127,7 @@ impl UnwindMaps {
         })
     }
 
-    /// Puts `mappings`, in order of address, in force for a process record.
+    /// Puts `mappings`, in order of address, in force for a process record; those past `MAX_MAPPINGS` are counted.
     pub fn publish(&mut self, record: u32, mappings: &[UnwindMapping]) -> Result<(), PublishError> {
         let Some(process) = self.processes.pointer(record) else {
             return Err(PublishError::NoRecord(record));
@@ -136,10 +136,13 @@ impl UnwindMaps {
             self.losses.lists += 1;
             return Err(PublishError::NoList);
         };
-        self.losses.mappings += mappings.len().saturating_sub(MAX_MAPPINGS) as u64;
+        // The search takes addresses as signed numbers; what lies above is the kernel's vsyscall page.
+        let user: Vec<UnwindMapping> =
+            mappings.iter().copied().filter(|mapping| mapping.end <= UnwindMapping::UNUSED.start).collect();
+        self.losses.mappings += user.len().saturating_sub(MAX_MAPPINGS) as u64;
         let Some(at) = self.mappings.pointer(list) else { return Err(PublishError::NoList) };
         for n in 0..MAX_MAPPINGS {
-            let mapping = mappings.get(n).copied().unwrap_or(UnwindMapping::UNUSED);
+            let mapping = user.get(n).copied().unwrap_or(UnwindMapping::UNUSED);
             // SAFETY: within the list, which no process has.
             unsafe { at.cast::<UnwindMapping>().add(n).write_volatile(mapping) };
         }

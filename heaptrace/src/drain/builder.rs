@@ -2,7 +2,7 @@
 
 use super::{
     ages::Ages,
-    images::{CodeMapping, Image, Place, is_code, module_path},
+    images::{CodeMapping, Image, Place, VDSO, is_code, module_path},
     processes::ProcessTable,
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         Site, SiteId, SizeHistogram, Stack, StackId, Totals,
     },
     process::{maps::Mapping, object::Object},
+    unwind::FileKey,
 };
 use heaptrace_common::{
     counter::Counter,
@@ -53,6 +54,16 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         self.given = self.items.len();
         new
     }
+}
+
+/// One executable mapping, and the file whose unwind table is for it.
+pub struct Code {
+    pub start: u64,
+    /// First address past it.
+    pub end: u64,
+    /// Address minus the file's virtual address.
+    pub bias: u64,
+    pub file: Option<(FileKey, Option<Arc<Object>>)>,
 }
 
 /// The tables that symbols are found from.
@@ -140,7 +151,7 @@ impl ProfileBuilder {
         let code = mappings.iter().filter(|mapping| is_code(mapping));
         let code = code
             .map(|mapping| {
-                let object = objects.iter().find(|object| mapping.file() == Some(object.path.as_path()));
+                let object = objects.iter().find(|object| object.is_behind(mapping));
                 self.code_mapping(mapping, object.cloned())
             })
             .collect();
@@ -171,6 +182,32 @@ impl ProfileBuilder {
             ModuleId(id)
         });
         CodeMapping { start: mapping.start, end: mapping.end, offset: mapping.offset, module }
+    }
+
+    /// The code of a record's image as it is mapped now, by address, for its unwind tables.
+    pub fn code(&self, record: u32) -> Vec<Code> {
+        let Some(image) = self.images.get(&record) else { return Vec::new() };
+        let code = |mapping: &CodeMapping| {
+            let CodeMapping { start, end, offset, module } = *mapping;
+            let bare = Code { start, end, bias: 0, file: None };
+            let Some(module) = module else { return bare };
+            match self.sources.get(module.index()).and_then(Option::as_ref) {
+                Some(object) => match object.elf.address_of(offset) {
+                    Some(address) => Code {
+                        bias: start.wrapping_sub(address),
+                        file: Some((FileKey::File(object.stamp), Some(Arc::clone(object)))),
+                        ..bare
+                    },
+                    None => bare,
+                },
+                // The kernel's own: its image begins at address 0.
+                None if self.modules.items[module.index()].path == VDSO => {
+                    Code { bias: start, file: Some((FileKey::Vdso, None)), ..bare }
+                }
+                None => bare,
+            }
+        };
+        image.mappings().iter().map(code).collect()
     }
 
     /// A fork: the child has its parent's code.

@@ -4,6 +4,9 @@
 use crate::{model::ModuleId, process::maps::Mapping};
 use std::{path::Path, sync::Arc};
 
+/// What the kernel calls the code that it maps into every process.
+pub const VDSO: &str = "[vdso]";
+
 /// One executable mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeMapping {
@@ -61,6 +64,11 @@ impl Image {
         self.current = Arc::new(kept);
     }
 
+    /// As mapped now, by address.
+    pub fn mappings(&self) -> &[CodeMapping] {
+        &self.current
+    }
+
     /// What `address` is in: as mapped now, else as mapped before.
     pub fn locate(&self, address: u64) -> Place {
         let next = self.current.partition_point(|mapping| mapping.start <= address);
@@ -83,7 +91,7 @@ pub fn is_code(mapping: &Mapping) -> bool {
 
 /// What a mapping's module is called, if it has one: the file, or the vDSO.
 pub fn module_path(mapping: &Mapping) -> Option<&Path> {
-    mapping.file().or_else(|| mapping.path.as_deref().filter(|path| *path == Path::new("[vdso]")))
+    mapping.file().or_else(|| mapping.path.as_deref().filter(|path| *path == Path::new(VDSO)))
 }
 
 #[cfg(test)]

@@ -5,4 +5,4 @@ mod builder;
 mod images;
 mod processes;
 
-pub use builder::{ProfileBuilder, SymbolInputs};
+pub use builder::{Code, ProfileBuilder, SymbolInputs};

@@ -124,6 +124,11 @@ impl Discoverer {
         self.candidate(opened).ok().flatten().map(|candidate| candidate.object)
     }
 
+    /// The ELF file at `path`, if it is one.
+    pub fn object_at(&mut self, path: &Path) -> Option<Arc<Object>> {
+        self.candidate(Opened::at(path).ok()?).ok().flatten().map(|candidate| candidate.object)
+    }
+
     /// Forgets files that nothing else holds any more, and closes them.
     pub fn forget_unused(&mut self) {
         self.cache

@@ -102,6 +102,19 @@ impl ElfFacts {
         self.loads.iter().filter(|load| load.executable).find_map(|load| load.offset_of(address))
     }
 
+    /// The virtual address of what is mapped executable at file offset `offset`, which can lie up to a page before
+    /// the segment: mappings begin at page boundaries.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        const PAGE: u64 = 4096;
+        let holds = |load: &&Load| {
+            load.executable
+                && offset >= load.offset / PAGE * PAGE
+                && offset < load.offset.saturating_add(load.size)
+        };
+        let load = self.loads.iter().find(holds)?;
+        Some(offset.wrapping_sub(load.offset).wrapping_add(load.address))
+    }
+
     /// As `code_offset`, for any memory.
     pub fn file_offset(&self, address: u64) -> Option<(u64, u64)> {
         self.loads.iter().find_map(|load| load.offset_of(address))

@@ -131,6 +131,14 @@ impl Object {
         self.stamp.id
     }
 
+    /// Whether this is the file of `mapping`. It may have been opened by another name; and where maps and stat
+    /// number devices differently (overlayfs, btrfs), the name decides.
+    pub fn is_behind(&self, mapping: &Mapping) -> bool {
+        let FileId { dev, inode } = self.stamp.id;
+        let same_file = inode == mapping.inode && (libc::major(dev), libc::minor(dev)) == mapping.dev;
+        mapping.file().is_some_and(|path| same_file || path == self.path)
+    }
+
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }

@@ -5,7 +5,10 @@ use crate::process::{
     mapped::{Change, CodeChange},
     maps::{Mapping, Permissions},
 };
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -33,6 +36,7 @@ impl Session {
             code.waiting.push(change);
         }
         let mut pending = std::mem::take(&mut self.pending_code.by_pid);
+        let mut changed = BTreeSet::new();
         for (pid, code) in &mut pending {
             let waiting = std::mem::take(&mut code.waiting);
             let mut exec_began = code.exec_began;
@@ -42,6 +46,7 @@ impl Session {
                     code.exec_began = exec_began;
                 } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, exec_began) {
                     self.add_code(*pid, record, change);
+                    changed.insert(record);
                 } else {
                     code.waiting.push(change);
                 }
@@ -50,6 +55,9 @@ impl Session {
         let now = super::monotonic_ns();
         pending.retain(|_, code| now.saturating_sub(code.last_ns) < PATIENCE_NS);
         self.pending_code.by_pid = pending;
+        for record in changed {
+            self.publish_code(record);
+        }
     }
 
     fn add_code(&mut self, pid: u32, record: u32, change: CodeChange) {

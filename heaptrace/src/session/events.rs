@@ -15,25 +15,19 @@ impl Session {
             match event.kind {
                 kind::FORK => {
                     self.builder.inherit_image(event.process, event.other);
-                    if let Some(unwinding) = &mut self.unwinding {
-                        unwinding.inherit(&mut self.tracer.unwind, event.process, event.other);
-                    }
+                    self.publish_code(event.process);
                     self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
                 }
                 kind::EXEC | kind::MAP_EXEC => {
-                    if event.kind == kind::EXEC
-                        && let Some(unwinding) = &mut self.unwinding
-                    {
-                        unwinding.forget(&mut self.tracer.unwind, event.other);
+                    if event.kind == kind::EXEC {
+                        self.forget_code(event.other);
                     }
                     look_at.insert(event.tgid, event.process);
                 }
                 kind::EXIT => {
                     look_at.remove(&event.tgid);
                     self.let_go(event.tgid);
-                    if let Some(unwinding) = &mut self.unwinding {
-                        unwinding.forget(&mut self.tracer.unwind, event.process);
-                    }
+                    self.forget_code(event.process);
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),
                 kind::EXEC_ELSEWHERE => self.look_for_allocators(event.tgid),

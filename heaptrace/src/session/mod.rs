@@ -4,7 +4,7 @@
 mod code;
 mod events;
 mod probing;
-mod unwinding;
+mod tables;
 
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
@@ -16,9 +16,12 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io, thread,
+    io,
+    sync::Arc,
+    thread,
     time::Instant,
 };
+use tokio::sync::Notify;
 
 /// How a session traces.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +67,7 @@ struct Probed {
 pub struct Session {
     tracer: Tracer,
     /// `None` if stacks are walked without tables.
-    unwinding: Option<unwinding::Unwinding>,
+    unwinding: Option<tables::Unwinding>,
     discoverer: Discoverer,
     builder: ProfileBuilder,
     kernel: KernelVersion,
@@ -120,7 +123,7 @@ impl Session {
                 "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
             ));
         }
-        let unwinding = tracer.unwind_arrays.take().and_then(unwinding::Unwinding::new);
+        let unwinding = tracer.unwind_arrays.take().and_then(|memory| tables::Unwinding::start(memory).ok());
         let session = Self {
             unwinding,
             tracer,
@@ -160,7 +163,11 @@ impl Session {
         let counters = self.tracer.maps.counters()?;
         let coverage = Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
-            notes: self.notes.iter().cloned().chain(self.lost_mappings()).collect(),
+            notes: {
+                let unwinding =
+                    self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
+                self.notes.iter().cloned().chain(self.lost_mappings()).chain(unwinding).collect()
+            },
             ..self.builder.coverage(&counters)
         };
         Ok(self.builder.chunk(self.started.elapsed().as_nanos() as u64, coverage))
@@ -205,6 +212,11 @@ impl Session {
             .collect();
         chunk.coverage.finished = true;
         Ok(chunk)
+    }
+
+    /// Told whenever an unwind table has been built; then call [`Session::take_tables`].
+    pub fn tables_ready(&self) -> Option<Arc<Notify>> {
+        self.unwinding.as_ref().map(tables::Unwinding::ready)
     }
 
     /// Live bytes, events, and lost events so far, as last drained.

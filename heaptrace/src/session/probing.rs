@@ -18,11 +18,19 @@ use std::{collections::hash_map::Entry, ffi::OsString, path::Path};
 impl Session {
     /// Traces a running process.
     pub fn add_pid(&mut self, pid: u32) -> Result<(), TargetError> {
+        self.trace(pid, true)
+    }
+
+    /// `whole`: from the first call on with whole stacks, though it takes longer to begin.
+    fn trace(&mut self, pid: u32, whole: bool) -> Result<(), TargetError> {
         let (view, plan) =
             self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
         self.check(&view, &plan)?;
         let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
         self.learn(record, &view, &plan);
+        if whole {
+            self.wait_for_tables();
+        }
         self.place(pid, &plan.files)?;
         self.tracer.maps.arm(record);
         Ok(())
@@ -35,7 +43,7 @@ impl Session {
         let pids =
             procfs::all_pids().map_err(|source| TargetError::Discover { pid: 0, source: source.into() })?;
         for pid in pids.into_iter().filter(|pid| *pid != own) {
-            match self.add_pid(pid) {
+            match self.trace(pid, false) {
                 Ok(()) => {}
                 // Ended meanwhile, or a kernel thread.
                 Err(TargetError::Discover { .. }) => {}
@@ -61,6 +69,13 @@ impl Session {
         if let Some(reason) = refusal(&status, self.kernel, &plan) {
             return Err(fail(reason.to_string()));
         }
+        if let Some(unwinding) = &mut self.unwinding {
+            let files = std::iter::once(&exe).chain(&libraries);
+            for object in files.filter_map(|path| self.discoverer.object_at(path)) {
+                unwinding.prepare(&object);
+            }
+        }
+        self.wait_for_tables();
         let record = self.register(child.pid(), "", 0)?;
         self.place(child.pid(), &plan.files)?;
         self.tracer.maps.arm(record);
@@ -219,9 +234,7 @@ impl Session {
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
         self.builder.set_image(record, &view.mappings, &view.objects);
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.publish(&mut self.tracer.unwind, record, &view.mappings, &view.objects);
-        }
+        self.publish_code(record);
         self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);
         if let Some(process) = self.builder.process_mut(record) {
             for file in &plan.files {

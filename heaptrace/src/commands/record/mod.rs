@@ -113,6 +113,7 @@ impl Recording {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
+        let tables = self.session.tables_ready().unwrap_or_default();
         let started = Instant::now();
         let deadline =
             tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
@@ -132,6 +133,7 @@ impl Recording {
                         return Ok(Ended::TargetsExited);
                     }
                 }
+                () = tables.notified() => self.session.take_tables(),
                 _ = tick.tick() => {
                     self.session.drain();
                     let (live, events, lost) = self.session.glance();

@@ -175,7 +175,7 @@ fn out_of_signal(registers: &mut Registers, memory: &mut impl Memory) -> Result<
 #[inline(always)]
 fn return_address(slot: u64, memory: &mut impl Memory) -> Result<u64, StackEnd> {
     let Some(mut address) = memory.read(slot) else { return Err(StackEnd::Unreadable) };
-    if address >= TRAMPOLINE && address < TRAMPOLINE + 4096 {
+    if (TRAMPOLINE..TRAMPOLINE + 4096).contains(&address) {
         let Some(original) = memory.replaced_return(slot) else { return Err(StackEnd::ReturnProbe) };
         address = original;
     }

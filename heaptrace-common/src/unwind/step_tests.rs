@@ -16,6 +16,9 @@ const CODE: u64 = 0x55_5555_0000;
 /// Where the callers return to.
 const CALLER: u64 = CODE + 0x777;
 
+/// Addresses and what is there.
+type Words = &'static [(u64, u64)];
+
 #[derive(Default)]
 struct Stack {
     words: HashMap<u64, u64>,
@@ -125,7 +128,7 @@ fn rule(cfa: CfaKind, offset: i32, add: u8) -> Rule {
 
 #[test]
 fn the_cfa_is_found_from_rsp_rbp_or_through_memory() {
-    let cases: [(Rule, &[(u64, u64)], u64); 6] = [
+    let cases: [(Rule, Words, u64); 6] = [
         (rule(CfaKind::Rsp, 24, 0), &[(SP + 16, CALLER)], SP + 24),
         (rule(CfaKind::Rbp, 16, 0), &[(BP + 8, CALLER)], BP + 16),
         (rule(CfaKind::Rsp, 501_840, 0), &[(SP + 501_832, CALLER)], SP + 501_840),
@@ -179,7 +182,7 @@ fn a_lost_rbp_ends_the_walk_only_where_it_is_needed() {
 
 #[test]
 fn the_outermost_frame_is_told_from_one_that_cannot_be_followed() {
-    let ends: [(Rule, &[(u64, u64)], StackEnd); 9] = [
+    let ends: [(Rule, Words, StackEnd); 9] = [
         (Rule::STOP, &[], StackEnd::Complete),
         (rule(CfaKind::Rsp, 8, 0), &[(SP, 0)], StackEnd::Complete),
         (rule(CfaKind::Rsp, 8, 0), &[(SP, 0xfff)], StackEnd::Implausible),

@@ -19,8 +19,8 @@ pub enum BuildError {
 /// The largest vDSO that is read, in bytes; it has two pages.
 const MAX_VDSO: u64 = 1 << 20;
 
-/// Makes the table of a file, or takes it from `cache`. Reads, never maps; at most 400 MiB of memory for the
-/// largest files accepted, 60 MiB for LLVM's library.
+/// Makes the table of a file, or takes it from `cache`. Reads, never maps; needs some 50 MiB of memory for
+/// LLVM's library, and at most 500 MiB for whatever is in the file.
 pub fn build(object: &Object, cache: Option<&Cache>) -> Result<FileTable, BuildError> {
     if let Some(table) = cache.and_then(|cache| cache.load(object)) {
         return Ok(table);

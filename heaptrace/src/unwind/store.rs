@@ -66,9 +66,18 @@ pub enum Array {
     Pages,
 }
 
+impl Array {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Pages => "pages",
+        }
+    }
+}
+
 /// A table does not fit; its file's code is walked by frame pointers. Reclaiming may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no room for unwind {what:?}: {needed} needed at least, {free} free")]
+#[error("no room for unwind {}: {needed} needed at least, {free} free", what.name())]
 pub struct Full {
     pub what: Array,
     /// Elements.
@@ -303,7 +312,9 @@ impl<'a> Placing<'a> {
             let next = self.end;
             self.close();
             // Besides the rows the one before, and one more so that `fits` holds at a shard's end too.
-            let range = self.space.take_range(next, count + 2)?;
+            // Onward first, and only then again where there was no room for an earlier page.
+            let range =
+                self.space.take_range(next, count + 2).or_else(|| self.space.take_range(0, count + 2))?;
             (self.start, self.at, self.end, self.tail) = (range.start, range.start, range.end, None);
         }
         if self.tail != Some(in_force) {

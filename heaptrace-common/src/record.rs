@@ -53,7 +53,7 @@ pub struct LiveKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveBlock {
     pub size: u64,
-    /// `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`; the coarse clock is not for uprobe programs).
+    /// `CLOCK_MONOTONIC` as of the last tick.
     pub time_ns: u64,
     pub site: u32,
     pub _pad: u32,
@@ -83,7 +83,8 @@ pub struct SiteRecord {
     pub function: u8,
     /// 1 once the fields above are valid. A slot that lost the race for its key stays 0.
     pub ready: u8,
-    pub _pad: u32,
+    /// The lower half of the stack's hash.
+    pub hash_low: u32,
     pub alloc_bytes: u64,
     pub alloc_count: u64,
     pub free_bytes: u64,

@@ -1,9 +1,6 @@
 //! Blocks in and out: the live map, the site's counters and the process's totals.
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use heaptrace_common::{
     counter::Counter,
     record::{LiveBlock, LiveKey, NO_SITE, ProcessRecord, SIZE_CLASSES, size_class},
@@ -11,7 +8,9 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    clock::coarse_ns,
     maps::{LIVE, PROCESSES, SITES, count},
+    masked::masked,
 };
 
 const EEXIST: i32 = -17;
@@ -28,7 +27,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         lost(record, size);
         return;
     }
-    let block = LiveBlock { size, time_ns: unsafe { bpf_ktime_get_ns() }, site, _pad: 0 };
+    let block = LiveBlock { size, time_ns: coarse_ns(), site, _pad: 0 };
     let key = key(process, address);
     match LIVE.insert(&key, &block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
@@ -55,22 +54,10 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         unsafe {
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
-            let class = masked_class(size_class(size));
+            let class = masked::<SIZE_CLASSES>(u64::from(size_class(size)));
             atomic::add((&raw mut (*site).sizes).cast::<u64>().add(class), 1);
         }
     }
-}
-
-/// Masks an index behind a barrier: LLVM proves the mask redundant and drops it, and verifiers before about 6.5
-/// then lose the range.
-#[inline(always)]
-fn masked_class(class: u32) -> usize {
-    let mut index = u64::from(class);
-    // SAFETY: register arithmetic only.
-    unsafe {
-        core::arch::asm!("{0} &= {1}", inout(reg) index, const SIZE_CLASSES - 1, options(pure, nomem, nostack))
-    };
-    index as usize
 }
 
 #[inline(always)]

@@ -6,7 +6,6 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
-    programs::{ProbeContext, RetProbeContext},
 };
 use heaptrace_common::{
     counter::Counter,
@@ -28,7 +27,7 @@ const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
 
 /// A traced function was entered.
 #[inline(always)]
-pub fn enter(ctx: &ProbeContext) {
+pub fn enter(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
@@ -164,7 +163,7 @@ fn product(a: u64, b: u64) -> u64 {
 
 /// A traced function returned.
 #[inline(always)]
-pub fn leave(ctx: &RetProbeContext) {
+pub fn leave(ctx: &impl EbpfContext) {
     let (tgid, tid) = process::current();
     let registers = Registers::of(ctx);
     let Some(call) = pending::find(tid) else {

@@ -7,8 +7,10 @@
 mod account;
 mod atomic;
 mod calls;
+mod clock;
 mod growth;
 mod maps;
+mod masked;
 mod pending;
 mod process;
 mod registers;
@@ -16,9 +18,12 @@ mod site;
 mod stack;
 
 use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_func_ip,
     macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext},
 };
+use registers::Registers;
 
 /// Entry of every traced function; the cookie says which.
 #[uprobe]
@@ -31,6 +36,18 @@ fn call_enter(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 fn call_return(ctx: RetProbeContext) -> u32 {
     calls::leave(&ctx);
+    0
+}
+
+/// Both, by one link (uprobe sessions, kernel 6.13).
+#[uprobe]
+fn call_session(ctx: ProbeContext) -> u32 {
+    // The helper tells the probed address at both; at the return the program is elsewhere by then.
+    if Registers::of(&ctx).ip() == unsafe { bpf_get_func_ip(ctx.as_ptr()) } {
+        calls::enter(&ctx);
+    } else {
+        calls::leave(&ctx);
+    }
     0
 }
 

@@ -23,6 +23,10 @@ pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 20
 #[map]
 pub static SITE_INDEX: HashMap<SiteKey, u32> = HashMap::with_max_entries(1 << 16, 0);
 
+/// (upper half of the stack's hash << 32 | site), direct-mapped by the lower half: spares the hot path a hash lookup.
+#[map]
+pub static SITE_CACHE: Array<u64> = Array::with_max_entries(1 << 16, 0);
+
 /// The sites' counters. An array, so that a free finds its site by index, and userspace reads it by mmap.
 #[map]
 pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
@@ -55,6 +59,10 @@ pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
 /// How much of the append-only tables is used.
 #[map]
 pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The clock, as last read.
+#[map]
+pub static CLOCK: Array<crate::clock::Reading> = Array::with_max_entries(1, 0);
 
 /// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
 #[map]

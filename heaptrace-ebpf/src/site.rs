@@ -10,7 +10,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
-    maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
+    maps::{CURSORS, FRAMES, SITE_CACHE, SITE_INDEX, SITES, STACK_INDEX, count, setting},
     registers::Registers,
     stack::{self, Scratch},
 };
@@ -25,15 +25,50 @@ pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registe
     };
     unsafe { stack::walk(scratch, registers) };
     let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
-    let site = match unsafe { SITE_INDEX.get(&key) } {
-        Some(site) => *site,
-        None => make(&key, scratch).unwrap_or_else(|| {
-            count(Counter::SiteTableFull);
-            overflow
-        }),
-    };
+    let site = recall(&key).or_else(|| find_or_make(&key, scratch)).unwrap_or_else(|| {
+        count(Counter::SiteTableFull);
+        overflow
+    });
     unsafe { stack::release(scratch) };
     site
+}
+
+#[inline(always)]
+fn find_or_make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
+    let site = match unsafe { SITE_INDEX.get(key) } {
+        Some(site) => *site,
+        None => make(key, scratch)?,
+    };
+    if let Some(cell) = cached(key) {
+        unsafe { core::ptr::write_volatile(cell, key.stack_hash >> 32 << 32 | u64::from(site)) };
+    }
+    Some(site)
+}
+
+/// The cell that may hold the site of `key`.
+#[inline(always)]
+fn cached(key: &SiteKey) -> Option<*mut u64> {
+    // Children of one parent have the same stacks: the process decides, too.
+    SITE_CACHE.get_ptr_mut((key.stack_hash as u32 ^ key.process.wrapping_mul(0x9E37_79B1)) & 0xffff)
+}
+
+/// The site of `key`, if it was the last one found in its cell. Cell and record together hold all of the key.
+#[inline(always)]
+fn recall(key: &SiteKey) -> Option<u32> {
+    let cell = unsafe { core::ptr::read_volatile(cached(key)?) };
+    if cell >> 32 != key.stack_hash >> 32 {
+        return None;
+    }
+    let index = cell as u32;
+    let site = SITES.get_ptr_mut(index)?;
+    // An empty cell says site 0, which may be of another kind, or not ready.
+    let same = unsafe {
+        (*site).hash_low == key.stack_hash as u32
+            && (*site).process == key.process
+            && u32::from((*site).function) == key.function
+            && core::ptr::read_volatile(&raw const (*site).ready) != 0
+    };
+    same.then_some(index)
 }
 
 /// A site of its own for blocks of `process` whose stack finds no room.
@@ -71,6 +106,7 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
         (*site).frames = (*scratch).frames as u8;
         (*site).end = (*scratch).end as u8;
         (*site).function = key.function as u8;
+        (*site).hash_low = key.stack_hash as u32;
     }
     if SITE_INDEX.insert(key, &index, BPF_NOEXIST as u64).is_err() {
         // Another thread made it first (our slot stays unused), or the index is full.

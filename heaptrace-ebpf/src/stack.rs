@@ -1,6 +1,6 @@
 //! Walking the caller's stack: by frame pointers.
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_probe_read_user_buf};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_probe_read_user};
 use heaptrace_common::{
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
@@ -9,6 +9,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{SCRATCH, setting},
+    masked::masked,
     registers::Registers,
 };
 
@@ -17,6 +18,13 @@ pub const PER_CPU: u32 = 4;
 
 /// A frame this far above the last one is no frame: perf's and UNWIND's limit for one function's locals.
 const FARTHEST: u64 = 1 << 20;
+
+/// Bytes of the program's stack that are read at once: a read costs the same 30 ns for 16 bytes as for these, and
+/// several frames are within them.
+const WINDOW: usize = 256;
+
+/// No read goes past a page's end further than it has to: there may be nothing behind.
+const PAGE: u64 = 4096;
 
 /// One walk's frames, innermost first. Owned by whoever swapped `busy` from 0 to 1.
 #[repr(C)]
@@ -27,6 +35,8 @@ pub struct Scratch {
     pub end: u32,
     /// One more than `MAX_FRAMES`, so that an index can be masked.
     pub addresses: [u64; MAX_FRAMES + 1],
+    /// A part of the program's stack, and a word more: a masked index and the one after it are within.
+    window: [u64; WINDOW / 8 + 1],
 }
 
 /// Claims a buffer. `None` if all of this CPU's are taken.
@@ -78,6 +88,9 @@ pub unsafe fn walk(scratch: *mut Scratch, registers: Registers) {
     let mut floor = registers.sp();
     let mut frame = registers.bp();
     let mut end = StackEnd::Depth;
+    let mut window_start = 0;
+    // Bytes of the window at which a pair begins.
+    let mut window_pairs = 0;
     while n < MAX_FRAMES as u32 {
         if frame == 0 {
             end = StackEnd::Complete;
@@ -88,12 +101,20 @@ pub unsafe fn walk(scratch: *mut Scratch, registers: Registers) {
             break;
         }
         // [rbp] is the caller's rbp, [rbp + 8] the return address.
-        let mut pair = [0u8; 16];
-        if unsafe { bpf_probe_read_user_buf(frame as *const u8, &mut pair) }.is_err() {
-            end = StackEnd::Unreadable;
-            break;
+        let mut at = frame.wrapping_sub(window_start);
+        if at >= window_pairs {
+            let length = (PAGE - (frame & (PAGE - 1))).clamp(16, WINDOW as u64);
+            let to = scratch.window.as_mut_ptr().cast();
+            if unsafe { bpf_probe_read_user(to, length as u32, frame as *const _) } != 0 {
+                end = StackEnd::Unreadable;
+                break;
+            }
+            window_start = frame;
+            window_pairs = length - 15;
+            at = 0;
         }
-        let [next, address]: [u64; 2] = unsafe { core::mem::transmute(pair) };
+        let word = masked::<{ WINDOW / 8 }>(at >> 3);
+        let [next, address] = unsafe { scratch.window.as_ptr().add(word).cast::<[u64; 2]>().read() };
         if address == 0 {
             end = StackEnd::Complete;
             break;

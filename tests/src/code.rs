@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use std::{fs::File, os::unix::fs::FileExt as _};
 
-/// Bytes of executable file mappings of `pid` that differ from the file, in libraries of the system.
+/// Bytes of executable file mappings of `pid` that differ from the file, in shared libraries.
 ///
 /// Library code has no relocations, so each is a breakpoint or leftover of one.
 pub fn changed_bytes(pid: u32) -> Result<usize> {
@@ -13,7 +13,7 @@ pub fn changed_bytes(pid: u32) -> Result<usize> {
     for line in maps.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [range, permissions, offset, _, _, path] = fields[..] else { continue };
-        if !permissions.contains('x') || !path.starts_with("/usr/lib") && !path.starts_with("/lib") {
+        if !permissions.contains('x') || !path.starts_with('/') || !path.contains(".so") {
             continue;
         }
         let (start, end) = range.split_once('-').context("a range has no end")?;

@@ -3,35 +3,22 @@
 use crate::bpf;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::{
-    env,
-    process::ExitCode,
-    sync::{PoisonError, RwLock},
-};
+use std::{env, process::ExitCode};
 
 /// Two cores are what the tests are sized for.
 const DEFAULT_THREADS: usize = 2;
-
-/// Held for reading by tests that bear company, for writing by one that does not.
-static BESIDE_OTHERS: RwLock<()> = RwLock::new(());
 
 /// One test of a suite.
 pub struct Test {
     name: String,
     needs_bpf: bool,
-    alone: bool,
     guest: bool,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 /// A test that traces something.
 pub fn end_to_end(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: true, alone: false, guest: false, run: Box::new(run) }
-}
-
-/// A test whose probes are in every process that maps the file: none that looks for probes may run beside it.
-pub fn end_to_end_alone(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { alone: true, ..end_to_end(name, run) }
+    Test { name: name.into(), needs_bpf: true, guest: false, run: Box::new(run) }
 }
 
 /// A test that concerns every process of the machine, or the machine's kernel: `cargo xtask vmtest` runs it.
@@ -41,7 +28,7 @@ pub fn in_guest(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send
 
 /// A test that needs no privilege.
 pub fn unprivileged(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: false, alone: false, guest: false, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: false, guest: false, run: Box::new(run) }
 }
 
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
@@ -63,7 +50,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
 }
 
 fn trial((reason, test): (Option<String>, Test)) -> Trial {
-    let Test { name, alone, run, .. } = test;
+    let Test { name, run, .. } = test;
     match reason {
         // The kind is printed beside the name; the body is for those who run ignored tests all the same.
         Some(reason) => Trial::test(name, {
@@ -72,16 +59,7 @@ fn trial((reason, test): (Option<String>, Test)) -> Trial {
         })
         .with_kind(reason)
         .with_ignored_flag(true),
-        None => Trial::test(name, move || {
-            // The lock guards no data, so a test that panicked with it harms nobody.
-            let (_alone, _beside_others);
-            if alone {
-                _alone = BESIDE_OTHERS.write().unwrap_or_else(PoisonError::into_inner);
-            } else {
-                _beside_others = BESIDE_OTHERS.read().unwrap_or_else(PoisonError::into_inner);
-            }
-            run().map_err(|error| Failed::from(chain(&error)))
-        }),
+        None => Trial::test(name, move || run().map_err(|error| Failed::from(chain(&error)))),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
-    fs::File,
+    fs::{self, File},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -96,6 +96,9 @@ impl Session {
     /// Same, leaving the record file and what was printed in `folder`.
     pub fn record_in(&self, start: Start, folder: &Path) -> Result<Outcome> {
         let program = self.program.compile()?;
+        if self.options.contains(&"--exact-children") {
+            copy_libc(folder)?;
+        }
         let target = match start {
             Start::Command => {
                 self.record_command(&program, folder)?;
@@ -110,6 +113,12 @@ impl Session {
         })
     }
 
+    /// Records the program from its start, and reads no ledger.
+    pub fn record_report(&self, folder: &Path) -> Result<Report> {
+        self.record_command(&self.program.compile()?, folder)?;
+        heaptrace::report(folder)
+    }
+
     fn record_command(&self, program: &Path, folder: &Path) -> Result<()> {
         let mut command = heaptrace::command(&["record", "-o"])?;
         command
@@ -119,6 +128,7 @@ impl Session {
             .arg(program)
             .args(&self.arguments)
             .envs(self.environment.iter().copied())
+            .envs(own_libraries(folder))
             .env("LEDGER_OUT", ledger_file(folder));
         no_core_dump(&mut command);
         heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)
@@ -140,6 +150,7 @@ impl Session {
         command
             .args(&self.arguments)
             .envs(self.environment.iter().copied())
+            .envs(own_libraries(folder))
             .env("LEDGER_OUT", ledger_file(folder));
         no_core_dump(&mut command);
         command
@@ -172,6 +183,26 @@ impl Waiting {
 /// Where the programs of a session in `folder` write their ledgers.
 pub fn ledger_file(folder: &Path) -> PathBuf {
     folder.join("ledger")
+}
+
+/// Probes for all processes go by file: the session gets a C library that nobody else maps.
+fn copy_libc(folder: &Path) -> Result<()> {
+    let maps = fs::read_to_string("/proc/self/maps").context("failed to read /proc/self/maps")?;
+    let paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));
+    let libc =
+        paths.into_iter().find(|path| path.ends_with("/libc.so.6")).context("no libc.so.6 is mapped")?;
+    let own = folder.join(OWN_LIBRARIES);
+    fs::create_dir_all(&own)?;
+    fs::copy(libc, own.join("libc.so.6")).with_context(|| format!("failed to copy {libc}"))?;
+    Ok(())
+}
+
+const OWN_LIBRARIES: &str = "lib";
+
+/// Makes the dynamic linker take the session's own C library, if it has one.
+fn own_libraries(folder: &Path) -> Option<(&'static str, PathBuf)> {
+    let own = folder.join(OWN_LIBRARIES);
+    own.is_dir().then_some(("LD_LIBRARY_PATH", own))
 }
 
 /// Programs that abort on purpose leave no files behind.

@@ -8,6 +8,7 @@ use heaptrace_tests::{
     session::{Session, Start},
 };
 use std::{path::Path, process::ExitCode};
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     let mut tests = Vec::new();
@@ -31,7 +32,54 @@ fn main() -> ExitCode {
         tests.push(jemalloc(start));
     }
     tests.push(end_to_end("attach: in the middle of a busy run", busy));
+    for (option, reason) in [
+        ("--max-sites=3", "stack_map_full"),
+        ("--max-frames=2", "stack_map_full"),
+        ("--max-live=10", "live_map_full"),
+    ] {
+        tests.push(end_to_end(format!("command: nothing is lost silently with {option}"), move || {
+            full_table(option, reason)
+        }));
+    }
+    tests.push(end_to_end("command: brk, mmap, munmap and mremap to the byte", growth));
     runner::run(tests)
+}
+
+/// What a table has no room for is in `lost`, and what is kept is right.
+fn full_table(option: &'static str, reason: &str) -> Result<()> {
+    let session = Session::new(Program::C("many"), &["blocks", "1000"]);
+    let folder = TempDir::new()?;
+    // The ledger speaks of sites, which are what gets lost here.
+    let unlimited = session.clone().record_in(Start::Command, folder.path())?.report;
+    let folder = TempDir::new()?;
+    let limited = session.options(&[option]).record_in(Start::Command, folder.path())?.report;
+    let (all, kept) = (&unlimited.processes[0], &limited.processes[0]);
+    ensure!(kept.alloc_count + kept.lost_count == all.alloc_count, "kept {kept:?} of {all:?}");
+    ensure!(kept.alloc_bytes + kept.lost_bytes == all.alloc_bytes, "kept {kept:?} of {all:?}");
+    let lost = limited.coverage.lost.get(reason).copied().unwrap_or_default();
+    ensure!(lost > 0 && lost >= kept.lost_count, "{:?}", limited.coverage);
+    ensure!(kept.lost_count == 0 || reason == "live_map_full", "sites that are lost lose no block: {kept:?}");
+    Ok(())
+}
+
+fn growth() -> Result<()> {
+    let record = |arguments: &[&str]| -> Result<_> {
+        let folder = TempDir::new()?;
+        let session = Session::new(Program::C("growth"), arguments);
+        session.record_report(folder.path()).map(|mut report| report.processes.remove(0))
+    };
+    let (idle, busy) = (record(&[])?, record(&["grow"])?);
+    let pages = |bytes: u64| bytes.next_multiple_of(4096);
+    let (mapped, unmapped, grown, shrunk) = (pages(1_000_001), 8192, pages(3_000_001), pages(5003));
+    let mmap = mapped + (grown - (mapped - unmapped));
+    let munmap = unmapped + (grown - shrunk);
+    let difference = (
+        busy.brk_bytes - idle.brk_bytes,
+        busy.mmap_bytes - idle.mmap_bytes,
+        busy.munmap_bytes - idle.munmap_bytes,
+    );
+    ensure!(difference == ((1 << 20) - 3 * 4096, mmap, munmap), "brk, mmap, munmap: {difference:?}");
+    Ok(())
 }
 
 fn exact(name: &str, start: Start, session: Session, find: Find) -> Test {

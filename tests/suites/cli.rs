@@ -5,7 +5,7 @@ use heaptrace_tests::{
     code, compare, heaptrace,
     programs::Program,
     report::Report,
-    runner::{self, end_to_end, end_to_end_alone, unprivileged},
+    runner::{self, end_to_end, unprivileged},
     running::{PATIENCE, Running, wait_for_file, wait_until},
     session::{self, Session, Start, Waiting},
 };
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         end_to_end("a truncated record file is read as far as it goes", truncated),
         end_to_end("a corrupt record file is never believed", corrupt),
         end_to_end("a record file of the future is refused", future),
-        end_to_end_alone("a report of one process holds only that", one_process),
+        end_to_end("a report of one process holds only that", one_process),
         end_to_end("every format is written", formats),
     ])
 }

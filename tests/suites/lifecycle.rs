@@ -8,7 +8,7 @@ use heaptrace_tests::{
     heaptrace,
     ledger::Ledger,
     programs::Program,
-    runner::{self, Test, end_to_end, end_to_end_alone},
+    runner::{self, Test, end_to_end},
     running::wait_for_file,
     session::{self, Session, Start, Waiting},
 };
@@ -43,9 +43,9 @@ fn main() -> ExitCode {
     runner::run(tests)
 }
 
-/// Children are exact from their first instruction where probes are set per file.
+/// Children are exact from their first instruction where probes are set per file: a file of this test's own.
 fn family(start: Start, name: &str, mode: &'static str, processes: usize) -> Test {
-    end_to_end_alone(format!("{}: {name}", start.name()), move || {
+    end_to_end(format!("{}: {name}", start.name()), move || {
         let outcome =
             Session::new(Program::C("process"), &[mode]).options(&["--exact-children"]).record(start)?;
         outcome.ensure_success()?;

@@ -44,27 +44,22 @@ impl Attacher {
         sites: &[ProbeSite],
         pid: Option<u32>,
     ) -> io::Result<Links> {
-        let mut links = Links { multi: Vec::new(), perf: Vec::new() };
-        for returns in [true, false] {
-            let wanted: Vec<(u64, u64)> = sites
-                .iter()
-                .filter(|site| !returns || site.shape.needs_return())
-                .map(|site| (site.offset, site.cookie.to_bits()))
-                .collect();
-            if wanted.is_empty() {
-                continue;
+        let mut perf = Vec::new();
+        match self {
+            Self::Multi(programs) => {
+                return Ok(Links { multi: programs.attach(path, sites, pid)?, perf });
             }
-            match self {
-                Self::Multi(programs) => links.multi.push(programs.attach(path, &wanted, pid, returns)?),
-                Self::PerfEvents => {
+            Self::PerfEvents => {
+                for returns in [true, false] {
                     let name = if returns { "call_return" } else { "call_enter" };
-                    for (offset, cookie) in wanted {
-                        links.perf.push(attach_perf(ebpf, name, path, offset, cookie, pid)?);
+                    for site in sites.iter().filter(|site| !returns || site.shape.needs_return()) {
+                        let cookie = site.cookie.to_bits();
+                        perf.push(attach_perf(ebpf, name, path, site.offset, cookie, pid)?);
                     }
                 }
             }
         }
-        Ok(links)
+        Ok(Links { multi: Vec::new(), perf })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     attach::{Attacher, Links, ProbeSite, drop_at_once},
+    events::EventRing,
     features::{self, Features},
     kernel_types::KernelTypes,
     maps::Maps,
@@ -9,11 +10,7 @@ use super::{
     tracepoints::{self, Attached},
 };
 use crate::process::procfs;
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
-    programs::UProbe,
-};
+use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
 
@@ -90,7 +87,7 @@ impl MapSizes {
             + array(self.frames, 8)
             + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
-            + (1 << 19)
+            + 2 * (1 << 19)
             + (1 << 20)
     }
 }
@@ -123,14 +120,15 @@ pub struct Tracer {
 
 impl Tracer {
     /// Loads the programs and attaches the tracepoints.
-    pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), LoadError> {
+    pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
         if !features::has_cookies() {
             let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
             return Err(LoadError::TooOld { release: release.trim().to_owned() });
         }
         let types = KernelTypes::read()?;
-        let sizes = options.sizes;
+        // One record more, for the check of the filter.
+        let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
         let threads = sizes.threads.next_power_of_two();
         let settings = Settings {
             scope: if options.all { scope::ALL } else { scope::TARGETS },
@@ -185,6 +183,7 @@ impl Tracer {
             None => Attacher::PerfEvents,
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        let events = EventRing(events);
         Ok((Self { ebpf, attacher, tracepoints, maps, features }, events))
     }
 

@@ -3,6 +3,7 @@
 
 mod attach;
 mod btf;
+mod events;
 mod features;
 mod kernel_types;
 mod load;
@@ -12,6 +13,9 @@ mod syscall;
 mod tracepoints;
 
 pub use attach::{Attacher, Links, ProbeSite};
+pub use aya::maps::MapError;
+pub use events::EventRing;
 pub use features::Features;
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
+pub use multi::MultiPrograms;

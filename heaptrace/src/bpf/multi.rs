@@ -5,6 +5,7 @@
 
 use super::{
     LoadError,
+    attach::ProbeSite,
     syscall::{BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
 use aya::{
@@ -25,6 +26,7 @@ use std::{
 /// include/uapi/linux/bpf.h
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 
 /// The start of `union bpf_attr`'s part for `BPF_PROG_LOAD`.
@@ -63,10 +65,20 @@ struct LinkAttr {
     _pad: u32,
 }
 
-/// The entry and the return program, loaded for multi links.
+/// The programs, loaded for multi links.
 pub struct MultiPrograms {
     enter: OwnedFd,
-    leave: OwnedFd,
+    leave: Returns,
+}
+
+/// How returns are seen.
+enum Returns {
+    /// By a link of their own, beside that of the entries.
+    Separate(OwnedFd),
+    /// By one link with their entries (kernel 6.13). The kernel visits, at each link that is let go, every process
+    /// that maps the file, and asks every other link there whether it wants that process: with 200 processes, half
+    /// the links are a quarter of the time.
+    Session(OwnedFd),
 }
 
 impl MultiPrograms {
@@ -101,41 +113,82 @@ impl MultiPrograms {
             .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
             .map_err(|error| broken(error.to_string()))?;
         object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
-        let Some(enter) = load_program(&object, "call_enter")? else { return Ok(None) };
-        let Some(leave) = load_program(&object, "call_return")? else { return Ok(None) };
-        Ok(Some(Self { enter, leave }))
+        let load = |name, attach_type| load_program(&object, name, attach_type);
+        let Some(enter) = load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
+        if let Some(session) = load("call_session", BPF_TRACE_UPROBE_SESSION)? {
+            return Ok(Some(Self { enter, leave: Returns::Session(session) }));
+        }
+        let Some(leave) = load("call_return", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
+        Ok(Some(Self { enter, leave: Returns::Separate(leave) }))
     }
 
-    /// One link for all `sites` of the file at `path`: `(file offset, cookie)`. `pid` limits it to one process.
-    pub fn attach(
-        &self,
-        path: &Path,
-        sites: &[(u64, u64)],
-        pid: Option<u32>,
-        returns: bool,
-    ) -> io::Result<OwnedFd> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let offsets: Vec<u64> = sites.iter().map(|(offset, _)| *offset).collect();
-        let cookies: Vec<u64> = sites.iter().map(|(_, cookie)| *cookie).collect();
-        let program = if returns { &self.leave } else { &self.enter };
-        let mut attr = LinkAttr {
-            prog_fd: program.as_raw_fd() as u32,
-            attach_type: BPF_TRACE_UPROBE_MULTI,
-            path: path.as_ptr() as u64,
-            offsets: offsets.as_ptr() as u64,
-            cookies: cookies.as_ptr() as u64,
-            cnt: offsets.len() as u32,
-            multi_flags: if returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
-            pid: pid.unwrap_or(0),
-            ..LinkAttr::default()
+    /// Programs that do nothing: what a hit costs before anything is accounted.
+    ///
+    /// # Errors
+    /// As bpf(2): `EINVAL` if the kernel does not know multi links.
+    pub fn empty() -> io::Result<Self> {
+        let leave = match load_empty(BPF_TRACE_UPROBE_SESSION) {
+            Ok(session) => Returns::Session(session),
+            Err(_) => Returns::Separate(load_empty(BPF_TRACE_UPROBE_MULTI)?),
         };
-        // SAFETY: the arrays have `cnt` elements and the path ends in NUL; all outlive the call.
-        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
+        Ok(Self { enter: load_empty(BPF_TRACE_UPROBE_MULTI)?, leave })
+    }
+
+    /// Links for all `sites` of the file at `path`. `pid` limits them to one process. Returns come first: an entry
+    /// without its return would look like a call that never ended.
+    pub fn attach(&self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
+        let (with_return, without): (Vec<_>, Vec<_>) =
+            sites.iter().copied().partition(|site| site.shape.needs_return());
+        let links = match &self.leave {
+            Returns::Separate(leave) => [
+                (leave, BPF_TRACE_UPROBE_MULTI, BPF_F_UPROBE_MULTI_RETURN, with_return),
+                (&self.enter, BPF_TRACE_UPROBE_MULTI, 0, sites.to_vec()),
+            ],
+            Returns::Session(session) => [
+                (session, BPF_TRACE_UPROBE_SESSION, 0, with_return),
+                (&self.enter, BPF_TRACE_UPROBE_MULTI, 0, without),
+            ],
+        };
+        links
+            .iter()
+            .filter(|(_, _, _, sites)| !sites.is_empty())
+            .map(|(program, attach_type, flags, sites)| link(program, *attach_type, *flags, path, sites, pid))
+            .collect()
     }
 }
 
+fn link(
+    program: &OwnedFd,
+    attach_type: u32,
+    flags: u32,
+    path: &Path,
+    sites: &[ProbeSite],
+    pid: Option<u32>,
+) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let offsets: Vec<u64> = sites.iter().map(|site| site.offset).collect();
+    let cookies: Vec<u64> = sites.iter().map(|site| site.cookie.to_bits()).collect();
+    let mut attr = LinkAttr {
+        prog_fd: program.as_raw_fd() as u32,
+        attach_type,
+        path: path.as_ptr() as u64,
+        offsets: offsets.as_ptr() as u64,
+        cookies: cookies.as_ptr() as u64,
+        cnt: offsets.len() as u32,
+        multi_flags: flags,
+        pid: pid.unwrap_or(0),
+        ..LinkAttr::default()
+    };
+    // SAFETY: the arrays have `cnt` elements and the path ends in NUL; all outlive the call.
+    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
+}
+
 /// `Ok(None)` if the kernel does not know the attach type.
-fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>, LoadError> {
+fn load_program(
+    object: &aya_obj::Object,
+    name: &str,
+    attach_type: u32,
+) -> Result<Option<OwnedFd>, LoadError> {
     let broken = || LoadError::Object { what: format!("no program {name}") };
     let program = object.programs.get(name).ok_or_else(broken)?;
     let function = object.functions.get(&program.function_key()).ok_or_else(broken)?;
@@ -144,7 +197,7 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
         insn_cnt: function.instructions.len() as u32,
         insns: function.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,
-        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        expected_attach_type: attach_type,
         ..ProgramAttr::default()
     };
     for (to, from) in attr.prog_name.iter_mut().zip(name.bytes().take(15)) {
@@ -154,7 +207,9 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => return Ok(Some(fd)),
         // The attach type is checked before the program is.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !knows_attach_type() => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && load_empty(attach_type).is_err() => {
+            return Ok(None);
+        }
         Err(_) => {}
     }
     let mut log = vec![0u8; 1 << 22];
@@ -173,14 +228,14 @@ fn load_program(object: &aya_obj::Object, name: &str) -> Result<Option<OwnedFd>,
     }
 }
 
-/// Whether a program that does nothing loads with the multi attach type.
-fn knows_attach_type() -> bool {
+/// A program that does nothing.
+fn load_empty(attach_type: u32) -> io::Result<OwnedFd> {
     // r0 = 0; exit
-    try_program(&[0xb7, 0x95], BPF_TRACE_UPROBE_MULTI).is_ok()
+    try_program(&[0xb7, 0x95], attach_type)
 }
 
-/// Loads a uprobe program and lets it go again: whether the kernel takes it.
-pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io::Result<()> {
+/// Loads a uprobe program of `instructions`, to see whether the kernel takes it.
+pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io::Result<OwnedFd> {
     let mut attr = ProgramAttr {
         prog_type: BPF_PROG_TYPE_KPROBE,
         insn_cnt: instructions.len() as u32,
@@ -190,5 +245,5 @@ pub(super) fn try_program(instructions: &[u64], expected_attach_type: u32) -> io
         ..ProgramAttr::default()
     };
     // SAFETY: instructions and licence outlive the call.
-    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.map(drop)
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }
 }

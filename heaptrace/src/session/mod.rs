@@ -6,14 +6,13 @@ mod events;
 mod probing;
 
 use crate::{
-    bpf::{Links, LoadError, MapSizes, Options, StackMode, Tracer},
+    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
     drain::{ProfileBuilder, SymbolInputs},
     model::{Chunk, Coverage, Untraceable},
     probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
     process::{mapped::MappingWatch, object::FileId},
     symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
-use aya::maps::{MapData, RingBuf};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io, thread,
@@ -46,7 +45,7 @@ pub enum TargetError {
     #[error("the process table is full; raise --max-processes")]
     TableFull,
     #[error("failed to register process {pid}: {source}")]
-    Register { pid: u32, source: aya::maps::MapError },
+    Register { pid: u32, source: MapError },
     #[error("cannot trace {command}: {reason}")]
     Command { command: String, reason: String },
 }
@@ -88,7 +87,7 @@ pub struct Session {
 impl Session {
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
-    pub fn new(options: &SessionOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
+    pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
         let SessionOptions { all, follow, exact_children, stacks, sizes, growth } = *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
@@ -151,7 +150,7 @@ impl Session {
     }
 
     /// What is new since the last chunk; call [`Session::drain`] first.
-    pub fn chunk(&mut self) -> Result<Chunk, aya::maps::MapError> {
+    pub fn chunk(&mut self) -> Result<Chunk, MapError> {
         self.read_rss();
         let counters = self.tracer.maps.counters()?;
         let coverage = Coverage {

@@ -7,6 +7,7 @@ pub use args::RecordArgs;
 
 use super::progress::Progress;
 use crate::{
+    bpf::EventRing,
     error::CannotTrace,
     file::FileWriter,
     model::{Mode, Start},
@@ -14,8 +15,6 @@ use crate::{
     target::{HeldChild, Target, pids_named},
 };
 use anyhow::bail;
-use aya::maps::{MapData, RingBuf};
-use heaptrace_common::event::Event;
 use outside::{CommandEnd, check_output, host, reap};
 use std::{
     ffi::OsString,
@@ -104,7 +103,7 @@ enum Ended {
 impl Recording {
     async fn follow(
         &mut self,
-        events: RingBuf<MapData>,
+        events: EventRing,
         duration: Option<Duration>,
         endless: bool,
     ) -> anyhow::Result<Ended> {
@@ -126,7 +125,7 @@ impl Recording {
                 () = sleep_until(deadline) => return Ok(Ended::TimeUp),
                 guard = ring.readable_mut() => {
                     let mut guard = guard?;
-                    let events = read_events(guard.get_inner_mut());
+                    let events = guard.get_inner_mut().read();
                     guard.clear_ready();
                     self.session.handle_events(events);
                     if !endless && self.session.traced() == 0 {
@@ -189,17 +188,6 @@ impl Recording {
         }
         Ok(ended)
     }
-}
-
-fn read_events(ring: &mut RingBuf<MapData>) -> Vec<Event> {
-    let mut events = Vec::new();
-    while let Some(item) = ring.next() {
-        if let Some(bytes) = item.first_chunk::<{ size_of::<Event>() }>() {
-            // SAFETY: `Event` is plain data of that size, for which any bytes are a value.
-            events.push(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() });
-        }
-    }
-    events
 }
 
 fn add_targets(

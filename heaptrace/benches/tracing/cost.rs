@@ -1,0 +1,153 @@
+//! What a malloc and a free cost: alone, with empty probes, under heaptrace, and under memleak.
+
+use crate::{
+    figures::{median, ratio, rounds, spread},
+    memleak::{self, Memleak},
+    statistics::Counting,
+    target::{Frames, Target, compile},
+};
+use anyhow::{Context as _, Result, ensure};
+use heaptrace::{
+    bpf::{MapSizes, MultiPrograms, ProbeSite, StackMode},
+    session::{Session, SessionOptions},
+};
+use std::{os::fd::OwnedFd, path::Path};
+
+/// Pairs of one measurement: about half a second each.
+const UNTRACED: u32 = 20_000_000;
+const TRACED: u32 = 200_000;
+const MEMLEAK: u32 = 40_000;
+
+#[derive(Default)]
+struct Series {
+    nothing: Vec<f64>,
+    empty: Vec<f64>,
+    exact: Vec<f64>,
+    no_stacks: Vec<f64>,
+    memleak: Vec<f64>,
+}
+
+pub fn run(folder: &Path) -> Result<()> {
+    let memleak = memleak::command();
+    let mut columns = Vec::new();
+    for frames in [Frames::Pointers, Frames::NoPointers] {
+        let mut target = Target::start(&compile("pairs", frames, folder)?)?;
+        let mut series = Series::default();
+        for _ in 0..rounds()? {
+            round(&mut target, memleak.as_deref(), &mut series)?;
+        }
+        columns.push((frames, series, in_programs(&mut target)?));
+    }
+    println!("\n| ns per malloc and free | frame pointers | none |");
+    println!("|---|---|---|");
+    let row = |name: &str, of: &dyn Fn(&Series) -> String| {
+        let cells: Vec<String> = columns.iter().map(|(_, series, _)| of(series)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    };
+    let measured = |values: &[f64]| {
+        if values.is_empty() { "not measured".to_owned() } else { spread(values) }
+    };
+    row("(a) not traced", &|series| measured(&series.nothing));
+    row("(b) empty BPF programs", &|series| measured(&series.empty));
+    row("(c) heaptrace, exact, with stacks", &|series| measured(&series.exact));
+    row("heaptrace --stack none", &|series| measured(&series.no_stacks));
+    row("(d) memleak", &|series| measured(&series.memleak));
+    row("(c) / (b)", &|series| format!("{:.2}", ratio(&series.exact, &series.empty)));
+    if memleak.is_some() {
+        row("(c) / (d)", &|series| format!("{:.3}", ratio(&series.exact, &series.memleak)));
+    }
+    println!("\n| in BPF programs, ns a pair, by the kernel's count | empty | heaptrace |");
+    println!("|---|---|---|");
+    for (frames, _, (empty, exact)) in &columns {
+        println!("| {frames:?} | {empty:.0} | {exact:.0} |");
+    }
+    Ok(())
+}
+
+fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -> Result<()> {
+    series.nothing.push(target.pairs(UNTRACED)?);
+    {
+        let _empty = Empty::attach(target)?;
+        series.empty.push(target.pairs(TRACED)?);
+    }
+    for stacks in [StackMode::FramePointers, StackMode::None] {
+        let mut session = session(stacks, target)?;
+        let cost = target.pairs(TRACED)?;
+        session.detach();
+        match stacks {
+            StackMode::FramePointers => series.exact.push(cost),
+            StackMode::None => series.no_stacks.push(cost),
+        }
+        // All was accounted for, or the cost is of something else. One in 20 more is to warm up.
+        session.drain();
+        let (_, events, lost) = session.glance();
+        let expected = 2 * u64::from(TRACED + TRACED / 20);
+        ensure!(lost == 0 && events >= expected, "{events} events of {expected}, {lost} lost");
+    }
+    if let Some(words) = memleak {
+        let _memleak = Memleak::attach(words, target)?;
+        series.memleak.push(target.pairs(MEMLEAK)?);
+    }
+    ensure!(target.changed_bytes()? == 0, "probes are left in the target");
+    eprintln!(
+        "round {}: {:.0} {:.0} {:.0}",
+        series.exact.len(),
+        series.empty[series.empty.len() - 1],
+        series.exact[series.exact.len() - 1],
+        median(&series.memleak)
+    );
+    Ok(())
+}
+
+fn session(stacks: StackMode, target: &Target) -> Result<Session> {
+    let options = SessionOptions {
+        all: false,
+        follow: true,
+        exact_children: false,
+        stacks,
+        sizes: MapSizes::default(),
+        growth: true,
+    };
+    let (mut session, _events) = Session::new(&options)?;
+    session.add_pid(target.pid())?;
+    Ok(session)
+}
+
+/// Nanoseconds a pair in empty programs, and in heaptrace's.
+fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
+    let measure = |target: &mut Target| -> Result<f64> {
+        let counting = Counting::start()?;
+        target.pairs(TRACED)?;
+        Ok(counting.stop()? / f64::from(TRACED + TRACED / 20))
+    };
+    let empty = {
+        let _empty = Empty::attach(target)?;
+        measure(target)?
+    };
+    let mut session = session(StackMode::FramePointers, target)?;
+    let exact = measure(target)?;
+    session.detach();
+    Ok((empty, exact))
+}
+
+/// Programs that do nothing, on all sites that heaptrace would probe, by links of the same kind.
+struct Empty {
+    _links: Vec<OwnedFd>,
+    _programs: MultiPrograms,
+}
+
+impl Empty {
+    fn attach(target: &Target) -> Result<Self> {
+        let programs = MultiPrograms::empty().context("failed to load programs for multi links")?;
+        let mut links = Vec::new();
+        for file in target.plan()? {
+            let sites: Vec<ProbeSite> = file
+                .probes
+                .iter()
+                .map(|probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape })
+                .collect();
+            links.extend(programs.attach(&file.file.attach_path(), &sites, Some(target.pid()))?);
+        }
+        Ok(Self { _links: links, _programs: programs })
+    }
+}

@@ -1,0 +1,39 @@
+//! What tracing costs: `cargo bench --bench tracing [-- cost attach scale]`, as root. Prints tables in Markdown;
+//! results are kept in `docs/performance.md`.
+//!
+//! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
+//! is the number of rounds that medians are taken of.
+
+mod attach;
+mod cost;
+mod figures;
+mod memleak;
+mod scale;
+mod statistics;
+mod target;
+
+use anyhow::{Result, bail};
+use std::env;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // Without the flag, cargo only wants to know that it starts (`cargo test --all-targets`).
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let mut wanted: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
+    if wanted.is_empty() {
+        wanted = vec!["scale", "attach", "cost"];
+    }
+    let folder = tempfile::tempdir()?;
+    for what in wanted {
+        match what {
+            "cost" => cost::run(folder.path())?,
+            "attach" => attach::run(folder.path())?,
+            "scale" => scale::run(folder.path())?,
+            other => bail!("no benchmark {other}; there are cost, attach and scale"),
+        }
+    }
+    Ok(())
+}

@@ -86,39 +86,12 @@ impl MultiPrograms {
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
-        let broken = |what: String| LoadError::Object { what };
-        let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
-        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
-        // A program array takes programs of one attach type only, and aya's has those for perf events.
-        let mut arrays: Vec<MapData> = Vec::new();
-        for (name, map) in ebpf.maps() {
-            let Some(definition) = object.maps.get(name).cloned() else { continue };
-            let fd = match map {
-                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-                    data.fd().as_fd().as_raw_fd()
-                }
-                Map::ProgramArray(_) => {
-                    let array = MapData::create(definition.clone(), name, None)
-                        .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
-                    let fd = array.fd().as_fd().as_raw_fd();
-                    arrays.push(array);
-                    fd
-                }
-                _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
-            };
-            maps.push((name.to_owned(), fd, definition));
-        }
-        object
-            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
-            .map_err(|error| broken(error.to_string()))?;
-        object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
-        let load = |name, attach_type| load_program(&object, name, attach_type);
-        let Some(enter) = load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
-        if let Some(session) = load("call_session", BPF_TRACE_UPROBE_SESSION)? {
+        let multi = Relocated::new(object, ebpf)?;
+        let Some(enter) = multi.load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
+        if let Some(session) = Relocated::new(object, ebpf)?.load("call_session", BPF_TRACE_UPROBE_SESSION)? {
             return Ok(Some(Self { enter, leave: Returns::Session(session) }));
         }
-        let Some(leave) = load("call_return", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
+        let Some(leave) = multi.load("call_return", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
         Ok(Some(Self { enter, leave: Returns::Separate(leave) }))
     }
 
@@ -154,6 +127,49 @@ impl MultiPrograms {
             .filter(|(_, _, _, sites)| !sites.is_empty())
             .map(|(program, attach_type, flags, sites)| link(program, *attach_type, *flags, path, sites, pid))
             .collect()
+    }
+}
+
+/// The object, relocated against `ebpf`'s maps, for programs of one attach type: a program array takes no other
+/// beside it (`__bpf_prog_map_compatible`, kernel/bpf/core.c; seen on 6.18), so it has arrays of its own.
+struct Relocated {
+    object: aya_obj::Object,
+    _arrays: Vec<MapData>,
+}
+
+impl Relocated {
+    fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, LoadError> {
+        let broken = |what: String| LoadError::Object { what };
+        let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
+        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
+        let mut arrays: Vec<MapData> = Vec::new();
+        for (name, map) in ebpf.maps() {
+            let Some(definition) = object.maps.get(name).cloned() else { continue };
+            let fd = match map {
+                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+                    data.fd().as_fd().as_raw_fd()
+                }
+                Map::ProgramArray(_) => {
+                    let array = MapData::create(definition.clone(), name, None)
+                        .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
+                    let fd = array.fd().as_fd().as_raw_fd();
+                    arrays.push(array);
+                    fd
+                }
+                _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
+            };
+            maps.push((name.to_owned(), fd, definition));
+        }
+        object
+            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
+            .map_err(|error| broken(error.to_string()))?;
+        object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
+        Ok(Self { object, _arrays: arrays })
+    }
+
+    fn load(&self, name: &str, attach_type: u32) -> Result<Option<OwnedFd>, LoadError> {
+        load_program(&self.object, name, attach_type)
     }
 }
 

@@ -12,7 +12,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
-    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, count, send, setting},
+    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_PROCESSES, count, send, setting},
     pending, site,
 };
 
@@ -136,9 +136,18 @@ pub fn forked(task: u64, clone_flags: u64) {
             (*child).complete = (*parent).complete;
         }
     }
+    inherit_code(index, parent);
     let _ = PROCESS_INDEX.insert(&child, &index, 0);
     remember(child, index);
     tell(kind::FORK, child, index, parent, tgid);
+}
+
+/// A fork's child has its parent's code, and so its unwind tables, until userspace gives it a list of its own.
+#[inline(always)]
+fn inherit_code(child: u32, parent: u32) {
+    if let (Some(to), Some(from)) = (UNWIND_PROCESSES.get_ptr_mut(child), UNWIND_PROCESSES.get_ptr(parent)) {
+        unsafe { core::ptr::write_volatile(to, core::ptr::read_volatile(from)) };
+    }
 }
 
 /// The current process replaced its image; its other threads are gone. `old_tid` is the id that the calling

@@ -29,15 +29,15 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
     }
     let block = LiveBlock { size, time_ns: coarse_ns(), site, _pad: 0 };
     let key = key(process, address);
-    match LIVE.insert(&key, &block, u64::from(BPF_NOEXIST)) {
+    match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         Err(EEXIST) => {
             // The address was handed out again: the free of the block before was never seen.
-            if let Some(old) = unsafe { LIVE.get(&key) }.copied() {
+            if let Some(old) = unsafe { LIVE.get(key) }.copied() {
                 close(record, &old);
             }
             unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
-            let _ = LIVE.insert(&key, &block, u64::from(BPF_ANY));
+            let _ = LIVE.insert(key, block, u64::from(BPF_ANY));
         }
         Err(_) => {
             count(Counter::LiveMapFull);
@@ -72,16 +72,16 @@ fn lost(record: *mut ProcessRecord, size: u64) {
 #[inline(always)]
 pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
     let key = key(process, address);
-    let block = unsafe { LIVE.get(&key) }.copied()?;
+    let block = unsafe { LIVE.get(key) }.copied()?;
     // Of two threads that free the same block, only one removes it.
-    LIVE.remove(&key).ok()?;
+    LIVE.remove(key).ok()?;
     Some(block)
 }
 
 /// Puts a taken block back, unchanged.
 #[inline(always)]
 pub fn put_back(process: u32, record: *mut ProcessRecord, address: u64, block: &LiveBlock) {
-    if LIVE.insert(&key(process, address), block, u64::from(BPF_NOEXIST)).is_err() {
+    if LIVE.insert(key(process, address), block, u64::from(BPF_NOEXIST)).is_err() {
         count(Counter::LiveMapFull);
         close(record, block);
         lost(record, block.size);
@@ -130,7 +130,7 @@ unsafe fn is_inherited(record: *const ProcessRecord, address: u64) -> bool {
         let mut ancestor = (*record).parent;
         let mut generation = 0;
         while generation < GENERATIONS {
-            if LIVE.get(&key(ancestor, address)).is_some_and(|block| block.time_ns <= forked_ns) {
+            if LIVE.get(key(ancestor, address)).is_some_and(|block| block.time_ns <= forked_ns) {
                 return true;
             }
             let Some(parent) = PROCESSES.get_ptr(ancestor) else { return false };

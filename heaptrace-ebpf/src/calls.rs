@@ -105,11 +105,11 @@ fn begin(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Re
     call.has_old = 0;
     if cookie.shape == Shape::Resize as u8 || cookie.shape == Shape::ResizeProduct as u8 {
         // At the return it would be too late: the address can be another thread's new block by then.
-        if pointer != 0 {
-            if let Some(old) = account::take(process, pointer) {
-                call.old = old;
-                call.has_old = 1;
-            }
+        if pointer != 0
+            && let Some(old) = account::take(process, pointer)
+        {
+            call.old = old;
+            call.has_old = 1;
         }
     }
     call.function = cookie.function;

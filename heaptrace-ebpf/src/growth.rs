@@ -51,7 +51,7 @@ pub fn enter_with_arguments(ctx: &TracePointContext, call: u32) {
 pub fn enter(call: u32, first: u64, second: u64, third: u64) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    if SYSCALLS.insert(&tid, &Arguments { call, process, first, second, third }, 0).is_err() {
+    if SYSCALLS.insert(tid, Arguments { call, process, first, second, third }, 0).is_err() {
         count(Counter::PendingFull);
     }
 }
@@ -65,8 +65,8 @@ fn pages(length: u64) -> u64 {
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
     let (tgid, tid) = process::current();
-    let Some(arguments) = (unsafe { SYSCALLS.get(&tid) }).copied() else { return };
-    let _ = SYSCALLS.remove(&tid);
+    let Some(arguments) = (unsafe { SYSCALLS.get(tid) }).copied() else { return };
+    let _ = SYSCALLS.remove(tid);
     if arguments.call != call {
         return;
     }

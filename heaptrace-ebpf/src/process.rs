@@ -46,7 +46,7 @@ fn look_up(tgid: u32) -> u32 {
             return value as u32;
         }
     }
-    let index = unsafe { PROCESS_INDEX.get(&tgid) }.copied().unwrap_or(process_index::NONE);
+    let index = unsafe { PROCESS_INDEX.get(tgid) }.copied().unwrap_or(process_index::NONE);
     remember(tgid, index);
     index
 }
@@ -67,7 +67,7 @@ pub fn find(tgid: u32) -> Option<u32> {
 #[inline(never)]
 fn register(tgid: u32) -> Option<u32> {
     let index = make(tgid, NO_PROCESS, 0, 0)?;
-    let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
+    let _ = PROCESS_INDEX.insert(tgid, index, 0);
     remember(tgid, index);
     Some(index)
 }
@@ -137,7 +137,7 @@ pub fn forked(task: u64, clone_flags: u64) {
         }
     }
     inherit_code(index, parent);
-    let _ = PROCESS_INDEX.insert(&child, &index, 0);
+    let _ = PROCESS_INDEX.insert(child, index, 0);
     remember(child, index);
     tell(kind::FORK, child, index, parent, tgid);
 }
@@ -177,12 +177,12 @@ pub fn execed(old_tid: u32) {
                     }
                 }
             }
-            let _ = PROCESS_INDEX.insert(&tgid, &index, 0);
+            let _ = PROCESS_INDEX.insert(tgid, index, 0);
             remember(tgid, index);
             tell(kind::EXEC, tgid, index, old, 0);
         }
         None => {
-            let _ = PROCESS_INDEX.insert(&tgid, &process_index::EXCLUDED, 0);
+            let _ = PROCESS_INDEX.insert(tgid, process_index::EXCLUDED, 0);
             remember(tgid, process_index::EXCLUDED);
         }
     }
@@ -209,7 +209,7 @@ pub fn thread_exited(task: u64) {
     if index == process_index::NONE {
         return;
     }
-    let _ = PROCESS_INDEX.remove(&tgid);
+    let _ = PROCESS_INDEX.remove(tgid);
     // Two last threads can both see 0: only one of them ends the record.
     if index < process_index::NONE && end(index, process_state::EXITED) {
         tell(kind::EXIT, tgid, index, NO_PROCESS, 0);

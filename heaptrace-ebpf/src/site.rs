@@ -108,7 +108,7 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
         (*site).function = key.function as u8;
         (*site).hash_low = key.stack_hash as u32;
     }
-    if SITE_INDEX.insert(key, &index, BPF_NOEXIST as u64).is_err() {
+    if SITE_INDEX.insert(key, index, BPF_NOEXIST as u64).is_err() {
         // Another thread made it first (our slot stays unused), or the index is full.
         return unsafe { SITE_INDEX.get(key) }.copied();
     }
@@ -120,7 +120,7 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
 #[inline(always)]
 fn keep_frames(scratch: *const Scratch) -> Option<u32> {
     let hash = unsafe { (*scratch).hash };
-    if let Some(place) = unsafe { STACK_INDEX.get(&hash) } {
+    if let Some(place) = unsafe { STACK_INDEX.get(hash) } {
         return Some(place.frames_at);
     }
     let frames = unsafe { (*scratch).frames };
@@ -140,6 +140,6 @@ fn keep_frames(scratch: *const Scratch) -> Option<u32> {
     }
     let place = StackPlace { frames_at, _pad: 0 };
     // A failure only costs a second copy of the frames.
-    let _ = STACK_INDEX.insert(&hash, &place, BPF_NOEXIST as u64);
+    let _ = STACK_INDEX.insert(hash, place, BPF_NOEXIST as u64);
     Some(frames_at)
 }

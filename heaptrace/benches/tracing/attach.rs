@@ -28,7 +28,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 all: false,
                 follow: true,
                 exact_children: false,
-                stacks: StackMode::FramePointers,
+                stacks: StackMode::Auto,
                 sizes: MapSizes::default(),
                 growth: true,
             })?;

@@ -23,6 +23,7 @@ struct Series {
     nothing: Vec<f64>,
     empty: Vec<f64>,
     exact: Vec<f64>,
+    frame_pointers: Vec<f64>,
     no_stacks: Vec<f64>,
     memleak: Vec<f64>,
 }
@@ -50,6 +51,7 @@ pub fn run(folder: &Path) -> Result<()> {
     row("(a) not traced", &|series| measured(&series.nothing));
     row("(b) empty BPF programs", &|series| measured(&series.empty));
     row("(c) heaptrace, exact, with stacks", &|series| measured(&series.exact));
+    row("heaptrace --stack fp", &|series| measured(&series.frame_pointers));
     row("heaptrace --stack none", &|series| measured(&series.no_stacks));
     row("(d) memleak", &|series| measured(&series.memleak));
     row("(c) / (b)", &|series| format!("{:.2}", ratio(&series.exact, &series.empty)));
@@ -70,14 +72,15 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
         let _empty = Empty::attach(target)?;
         series.empty.push(target.pairs(TRACED)?);
     }
-    for stacks in [StackMode::FramePointers, StackMode::None] {
+    for (stacks, costs) in [
+        (StackMode::Auto, &mut series.exact),
+        (StackMode::FramePointers, &mut series.frame_pointers),
+        (StackMode::None, &mut series.no_stacks),
+    ] {
         let mut session = session(stacks, target)?;
         let cost = target.pairs(TRACED)?;
         session.detach();
-        match stacks {
-            StackMode::FramePointers => series.exact.push(cost),
-            StackMode::None => series.no_stacks.push(cost),
-        }
+        costs.push(cost);
         // All was accounted for, or the cost is of something else. One in 20 more is to warm up.
         session.drain();
         let (_, events, lost) = session.glance();
@@ -124,7 +127,7 @@ fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
         let _empty = Empty::attach(target)?;
         measure(target)?
     };
-    let mut session = session(StackMode::FramePointers, target)?;
+    let mut session = session(StackMode::Auto, target)?;
     let exact = measure(target)?;
     session.detach();
     Ok((empty, exact))

@@ -21,11 +21,19 @@ pub struct Coverage {
     pub missed_returns: u64,
     pub unpaired_returns: u64,
     pub nested_calls: u64,
+    pub stacks: Stacks,
     pub untraceable: Vec<Untraceable>,
     /// What was done otherwise than usual, in words.
     pub notes: Vec<String>,
     /// False for a file whose recorder did not finish, or that is damaged.
     pub finished: bool,
+}
+
+/// Allocations by how their stack's walk ended.
+#[derive(Debug, Deserialize)]
+pub struct Stacks {
+    pub complete: u64,
+    pub truncated: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@ use heaptrace_tests::{
     heaptrace,
     programs::installed,
     running::{PATIENCE, Running, wait_while_running},
+    session::Start,
 };
 use std::{
     ffi::OsString,
@@ -113,7 +114,7 @@ pub fn attached_under_load() -> Result<()> {
     ensure!(status.success(), "{}", nginx.describe(&format!("ended with {status}")));
 
     let report = heaptrace::report(site.path())?;
-    sanity::check(&report, &resident)?;
+    sanity::check(&report, &resident, Start::Attach)?;
     sanity::allocating_children(&report, master)?;
     let parsed = report.process(master).context("the master is not in the report")?;
     ensure!(parsed.alloc_count > 0, "the master parsed its configuration without allocating: {parsed:?}");
@@ -139,7 +140,7 @@ pub fn from_the_start() -> Result<()> {
     heaptrace::finish(&mut recorder)?;
 
     let report = heaptrace::report(site.path())?;
-    sanity::check(&report, &resident)?;
+    sanity::check(&report, &resident, Start::Command)?;
     sanity::allocating_children(&report, master)?;
     let traced = report.process(master).context("the master is not in the report")?;
     ensure!(

@@ -6,6 +6,7 @@ use heaptrace_tests::{
     heaptrace,
     programs::installed,
     running::{Running, wait_while_running},
+    session::Start,
 };
 use std::{
     ffi::OsString,
@@ -136,7 +137,7 @@ pub fn attached_under_load() -> Result<()> {
     no_crash(&server.stderr())?;
 
     let report = heaptrace::report(cluster.path())?;
-    sanity::check(&report, &sanity::Resident::new())?;
+    sanity::check(&report, &sanity::Resident::new(), Start::Attach)?;
     let backends = sanity::allocating_children(&report, postmaster)?;
     ensure!(backends >= CLIENTS as usize, "{backends} backends in the report of {CLIENTS} clients");
     Ok(())
@@ -161,7 +162,7 @@ pub fn from_the_start() -> Result<()> {
     no_crash(&recorder.stderr())?;
 
     let report = heaptrace::report(cluster.path())?;
-    sanity::check(&report, &resident)?;
+    sanity::check(&report, &resident, Start::Command)?;
     let backends = sanity::allocating_children(&report, postmaster)?;
     ensure!(backends >= CLIENTS as usize, "{backends} backends in the report of {CLIENTS} clients");
     let process = report.process(postmaster).context("the server is not in the report")?;

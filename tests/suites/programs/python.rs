@@ -7,7 +7,7 @@ use heaptrace_tests::{
     programs::{installed, source},
     report::Report,
     running::Running,
-    session::Waiting,
+    session::{Start, Waiting},
 };
 use std::process::Command;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ pub fn blocks_from_the_start() -> Result<()> {
     let ([without], [with_process]) = (without, with_process) else {
         anyhow::bail!("each recording should hold one process");
     };
-    sanity::check(&with, &[(with_process.pid, resident)].into())?;
+    sanity::check(&with, &[(with_process.pid, resident)].into(), Start::Command)?;
     let grown = with_process.live_bytes - without.live_bytes;
     ensure!(grown.abs_diff(expected()) <= NOISE, "blocks of {} bytes show as {grown}", expected());
     // A single site cannot hold less than the largest block, and all are made in one line.
@@ -69,7 +69,7 @@ pub fn blocks_after_attaching() -> Result<()> {
     ensure!(status.success(), "{}", waiting.target.describe(&format!("ended with {status}")));
     heaptrace::finish(&mut recorder)?;
     let report = heaptrace::report(folder.path())?;
-    sanity::check(&report, &[(pid, sanity::peak_resident(&waiting.target.stdout())?)].into())?;
+    sanity::check(&report, &[(pid, sanity::peak_resident(&waiting.target.stdout())?)].into(), Start::Attach)?;
     let live = report.process(pid).context("python is not in the report")?.live_bytes;
     let most = expected() + OTHER_WORK;
     ensure!(

@@ -6,6 +6,7 @@ use heaptrace_tests::{
     heaptrace,
     programs::installed,
     running::{PATIENCE, Running, wait_while_running},
+    session::Start,
 };
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -76,7 +77,7 @@ pub fn filling_the_keyspace() -> Result<()> {
     ensure!(status.success(), "{}", redis.describe(&format!("ended with {status}")));
 
     let report = heaptrace::report(folder.path())?;
-    sanity::check(&report, &sanity::Resident::new())?;
+    sanity::check(&report, &sanity::Resident::new(), Start::Attach)?;
     let live = report.process(redis.pid()).context("redis is not in the report")?.live_bytes;
     // Its figure is of usable sizes: size classes of jemalloc are at most 25 % above the request.
     let payload = (KEYS * VALUE) as u64;

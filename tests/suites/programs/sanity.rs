@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
     code, compare,
-    report::{Process, Report},
+    report::{Process, Report, Stacks},
     running::{PATIENCE, wait_until},
+    session::Start,
 };
 use std::{collections::BTreeMap, fs, net::TcpListener};
 
@@ -17,8 +18,9 @@ pub type Resident = BTreeMap<u32, u64>;
 /// Fails if anything was lost or any process's figures cannot be.
 ///
 /// `resident` holds processes whose live bytes cannot have exceeded it by much.
-pub fn check(report: &Report, resident: &Resident) -> Result<()> {
+pub fn check(report: &Report, resident: &Resident, start: Start) -> Result<()> {
     compare::nothing_lost(report)?;
+    whole_stacks(&report.coverage.stacks, start)?;
     ensure!(!report.processes.is_empty(), "no process is in the report");
     for process in &report.processes {
         let Process { live_bytes, live_count, alloc_bytes, alloc_count, .. } = *process;
@@ -34,6 +36,20 @@ pub fn check(report: &Report, resident: &Resident) -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// Fails unless nearly all stacks end at the outermost frame. What is attached to has its unwind tables from the
+/// start; what is started with us, some moments later, and how long those are decides no test.
+fn whole_stacks(stacks: &Stacks, start: Start) -> Result<()> {
+    let all = stacks.complete + stacks.truncated.values().sum::<u64>();
+    let reasons = |names: &[&str]| names.iter().filter_map(|name| stacks.truncated.get(*name)).sum::<u64>();
+    let first_moments = match start {
+        Start::Attach => 0,
+        Start::Command => reasons(&["no_mapping", "no_unwind_info"]),
+    };
+    println!("{:.2} % of {all} stacks are whole: {stacks:?}", 100.0 * stacks.complete as f64 / all as f64);
+    ensure!(stacks.complete * 100 >= (all - first_moments) * 99, "stacks were cut short: {stacks:?}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::sanity;
 use anyhow::{Context as _, Result, bail, ensure};
-use heaptrace_tests::{heaptrace, programs::installed, running::Running};
+use heaptrace_tests::{heaptrace, programs::installed, running::Running, session::Start};
 use std::fs;
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ SELECT 'length=' || sum(length(body)) FROM t;\n"
     ensure!(said.contains(&format!("rows={ROWS}")), "{}", recorder.describe("lost rows"));
     let own_peak = high_water(&said).context(recorder.describe("printed no statistics"))?;
     let report = heaptrace::report(folder.path())?;
-    sanity::check(&report, &sanity::Resident::new())?;
+    sanity::check(&report, &sanity::Resident::new(), Start::Command)?;
     let [process] = &report.processes[..] else { bail!("one process should be in the report") };
     // Its figure is of usable sizes, so what was requested is somewhat less; small blocks the most.
     let (least, most) = (own_peak / 10 * 8, own_peak + SHELL);

@@ -12,6 +12,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
+use heaptrace_common::function::{Cookie, Shape};
 use std::{
     collections::HashSet,
     ffi::CString,
@@ -86,13 +87,18 @@ impl MultiPrograms {
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
-        let multi = Relocated::new(object, ebpf)?;
-        let Some(enter) = multi.load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
-        if let Some(session) = Relocated::new(object, ebpf)?.load("call_session", BPF_TRACE_UPROBE_SESSION)? {
-            return Ok(Some(Self { enter, leave: Returns::Session(session) }));
+        if empty_for_links(BPF_TRACE_UPROBE_MULTI).is_err() {
+            return Ok(None);
         }
-        let Some(leave) = multi.load("call_return", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
-        Ok(Some(Self { enter, leave: Returns::Separate(leave) }))
+        let multi = Relocated::new(object, ebpf)?;
+        let enter = multi.load("call_enter", BPF_TRACE_UPROBE_MULTI)?;
+        let leave = if empty_for_links(BPF_TRACE_UPROBE_SESSION).is_ok() {
+            let session = Relocated::new(object, ebpf)?;
+            Returns::Session(session.load("call_session", BPF_TRACE_UPROBE_SESSION)?)
+        } else {
+            Returns::Separate(multi.load("call_return", BPF_TRACE_UPROBE_MULTI)?)
+        };
+        Ok(Some(Self { enter, leave }))
     }
 
     /// Programs that do nothing: what a hit costs before anything is accounted.
@@ -100,11 +106,11 @@ impl MultiPrograms {
     /// # Errors
     /// As bpf(2): `EINVAL` if the kernel does not know multi links.
     pub fn empty() -> io::Result<Self> {
-        let leave = match load_empty(BPF_TRACE_UPROBE_SESSION) {
+        let leave = match empty_for_links(BPF_TRACE_UPROBE_SESSION) {
             Ok(session) => Returns::Session(session),
-            Err(_) => Returns::Separate(load_empty(BPF_TRACE_UPROBE_MULTI)?),
+            Err(_) => Returns::Separate(empty_for_links(BPF_TRACE_UPROBE_MULTI)?),
         };
-        Ok(Self { enter: load_empty(BPF_TRACE_UPROBE_MULTI)?, leave })
+        Ok(Self { enter: empty_for_links(BPF_TRACE_UPROBE_MULTI)?, leave })
     }
 
     /// Links for all `sites` of the file at `path`. `pid` limits them to one process. Returns come first: an entry
@@ -168,7 +174,7 @@ impl Relocated {
         Ok(Self { object, _arrays: arrays })
     }
 
-    fn load(&self, name: &str, attach_type: u32) -> Result<Option<OwnedFd>, LoadError> {
+    fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, LoadError> {
         load_program(&self.object, name, attach_type)
     }
 }
@@ -199,12 +205,7 @@ fn link(
     unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
 }
 
-/// `Ok(None)` if the kernel does not know the attach type.
-fn load_program(
-    object: &aya_obj::Object,
-    name: &str,
-    attach_type: u32,
-) -> Result<Option<OwnedFd>, LoadError> {
+fn load_program(object: &aya_obj::Object, name: &str, attach_type: u32) -> Result<OwnedFd, LoadError> {
     let broken = || LoadError::Object { what: format!("no program {name}") };
     let program = object.programs.get(name).ok_or_else(broken)?;
     let function = object.functions.get(&program.function_key()).ok_or_else(broken)?;
@@ -220,13 +221,8 @@ fn load_program(
         *to = from;
     }
     // SAFETY: instructions and licence outlive the call.
-    match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
-        Ok(fd) => return Ok(Some(fd)),
-        // The attach type is checked before the program is.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && load_empty(attach_type).is_err() => {
-            return Ok(None);
-        }
-        Err(_) => {}
+    if let Ok(fd) = unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+        return Ok(fd);
     }
     let mut log = vec![0u8; 1 << 22];
     attr.log_level = 1;
@@ -234,7 +230,7 @@ fn load_program(
     attr.log_size = log.len() as u32;
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
-        Ok(fd) => Ok(Some(fd)),
+        Ok(fd) => Ok(fd),
         Err(source) => {
             let log = String::from_utf8_lossy(&log);
             let log = log.trim_end_matches('\0').lines().rev().take(20).collect::<Vec<_>>();
@@ -244,10 +240,19 @@ fn load_program(
     }
 }
 
-/// A program that does nothing.
-fn load_empty(attach_type: u32) -> io::Result<OwnedFd> {
+/// A program that does nothing, where the kernel makes links of this attach type. A kernel that does not know the
+/// type may load the program all the same: 6.1 does for multi links, 6.12 for sessions.
+fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
     // r0 = 0; exit
-    try_program(&[0xb7, 0x95], attach_type)
+    let program = try_program(&[0xb7, 0x95], attach_type)?;
+    let site = ProbeSite { offset: 0, cookie: Cookie::from_bits(0), shape: Shape::Free0 };
+    // The type is looked at before the path, and a folder cannot be probed (`bpf_uprobe_multi_link_attach`,
+    // kernel/trace/bpf_trace.c).
+    match link(&program, attach_type, 0, Path::new("/"), &[site], None) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(program),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
 }
 
 /// Loads a uprobe program of `instructions`, to see whether the kernel takes it.

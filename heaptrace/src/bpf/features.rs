@@ -50,8 +50,7 @@ impl Features {
 
     /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit
     /// was seen: until 6.10 the filter compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
-    /// Kernels before 6.6 may load a program for multi links, and then make no link.
-    pub fn check_multi_filter(&mut self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
+    pub fn check_multi_filter(&self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
         let Some((path, offset)) = own_function() else { return false };
         let record = ProcessRecord {
             tgid: process::id(),
@@ -72,10 +71,7 @@ impl Features {
                 drop(links);
                 called.is_ok() && maps.process(index).is_some_and(|record| record.unknown_frees == 1)
             }
-            Err(_) => {
-                self.multi_links = false;
-                false
-            }
+            Err(_) => false,
         };
         // The record stays behind; the drain leaves out our own process.
         let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::EXCLUDED);

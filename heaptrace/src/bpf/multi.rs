@@ -12,6 +12,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
+use heaptrace_common::function::{Cookie, Shape};
 use std::{
     collections::HashSet,
     ffi::CString,
@@ -106,16 +107,18 @@ impl MultiPrograms {
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
-        let load = |name, attach_type| {
-            let Relocated { object, btf, _arrays } = relocated(object, ebpf)?;
-            load_program(&object, name, attach_type, &btf)
-        };
-        let Some(enter) = load("call_enter", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
-        if let Some(session) = load("call_session", BPF_TRACE_UPROBE_SESSION)? {
-            return Ok(Some(Self { enter, leave: Returns::Session(session) }));
+        if empty_for_links(BPF_TRACE_UPROBE_MULTI).is_err() {
+            return Ok(None);
         }
-        let Some(leave) = load("call_return", BPF_TRACE_UPROBE_MULTI)? else { return Ok(None) };
-        Ok(Some(Self { enter, leave: Returns::Separate(leave) }))
+        let multi = Relocated::new(object, ebpf)?;
+        let enter = multi.load("call_enter", BPF_TRACE_UPROBE_MULTI)?;
+        let leave = if empty_for_links(BPF_TRACE_UPROBE_SESSION).is_ok() {
+            let session = Relocated::new(object, ebpf)?;
+            Returns::Session(session.load("call_session", BPF_TRACE_UPROBE_SESSION)?)
+        } else {
+            Returns::Separate(multi.load("call_return", BPF_TRACE_UPROBE_MULTI)?)
+        };
+        Ok(Some(Self { enter, leave }))
     }
 
     /// Programs that do nothing: what a hit costs before anything is accounted.
@@ -123,11 +126,11 @@ impl MultiPrograms {
     /// # Errors
     /// As bpf(2): `EINVAL` if the kernel does not know multi links.
     pub fn empty() -> io::Result<Self> {
-        let leave = match load_empty(BPF_TRACE_UPROBE_SESSION) {
+        let leave = match empty_for_links(BPF_TRACE_UPROBE_SESSION) {
             Ok(session) => Returns::Session(session),
-            Err(_) => Returns::Separate(load_empty(BPF_TRACE_UPROBE_MULTI)?),
+            Err(_) => Returns::Separate(empty_for_links(BPF_TRACE_UPROBE_MULTI)?),
         };
-        Ok(Self { enter: load_empty(BPF_TRACE_UPROBE_MULTI)?, leave })
+        Ok(Self { enter: empty_for_links(BPF_TRACE_UPROBE_MULTI)?, leave })
     }
 
     /// Links for all `sites` of the file at `path`. `pid` limits them to one process. Returns come first: an entry
@@ -153,7 +156,8 @@ impl MultiPrograms {
     }
 }
 
-/// The object, ready to be loaded.
+/// The object, relocated against `ebpf`'s maps, for programs of one attach type: a program array takes no other
+/// beside it (`__bpf_prog_map_compatible`, kernel/bpf/core.c; seen on 6.18), so it has arrays of its own.
 struct Relocated {
     object: aya_obj::Object,
     btf: OwnedFd,
@@ -161,39 +165,43 @@ struct Relocated {
     _arrays: Vec<MapData>,
 }
 
-/// Resolves the object's calls and references to maps, which are those of `ebpf` but for program arrays: one of
-/// them takes programs of one attach type only, so each program gets its own.
-fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Relocated, LoadError> {
-    let broken = |what: String| LoadError::Object { what };
-    let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
-    let features = aya::features();
-    let btf = load_btf(&mut object, features)?;
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
-    let mut arrays: Vec<MapData> = Vec::new();
-    for (name, map) in ebpf.maps() {
-        let Some(definition) = object.maps.get(name).cloned() else { continue };
-        let fd = match map {
-            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-                data.fd().as_fd().as_raw_fd()
-            }
-            Map::ProgramArray(_) => {
-                let array = MapData::create(definition.clone(), name, None)
-                    .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
-                let fd = array.fd().as_fd().as_raw_fd();
-                arrays.push(array);
-                fd
-            }
-            _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
-        };
-        maps.push((name.to_owned(), fd, definition));
+impl Relocated {
+    fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, LoadError> {
+        let broken = |what: String| LoadError::Object { what };
+        let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
+        let features = aya::features();
+        let btf = load_btf(&mut object, features)?;
+        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let mut maps: Vec<(String, RawFd, aya_obj::Map)> = Vec::new();
+        let mut arrays: Vec<MapData> = Vec::new();
+        for (name, map) in ebpf.maps() {
+            let Some(definition) = object.maps.get(name).cloned() else { continue };
+            let fd = match map {
+                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+                    data.fd().as_fd().as_raw_fd()
+                }
+                Map::ProgramArray(_) => {
+                    let array = MapData::create(definition.clone(), name, None)
+                        .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
+                    let fd = array.fd().as_fd().as_raw_fd();
+                    arrays.push(array);
+                    fd
+                }
+                _ => return Err(broken(format!("map {name} is of a kind that is not expected"))),
+            };
+            maps.push((name.to_owned(), fd, definition));
+        }
+        object
+            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
+            .map_err(|error| broken(error.to_string()))?;
+        object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
+        object.sanitize_functions(features);
+        Ok(Self { object, btf, _arrays: arrays })
     }
-    object
-        .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)
-        .map_err(|error| broken(error.to_string()))?;
-    object.relocate_calls(&text).map_err(|error| broken(error.to_string()))?;
-    object.sanitize_functions(features);
-    Ok(Relocated { object, btf, _arrays: arrays })
+
+    fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, LoadError> {
+        load_program(&self.object, name, attach_type, &self.btf)
+    }
 }
 
 /// Hands the object's types to the kernel: functions that are verified by themselves need them (`btf_prepare_func_args`,
@@ -246,13 +254,12 @@ fn link(
     unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
 }
 
-/// `Ok(None)` if the kernel does not know the attach type.
 fn load_program(
     object: &aya_obj::Object,
     name: &str,
     attach_type: u32,
     btf: &OwnedFd,
-) -> Result<Option<OwnedFd>, LoadError> {
+) -> Result<OwnedFd, LoadError> {
     let broken = || LoadError::Object { what: format!("no program {name}") };
     let program = object.programs.get(name).ok_or_else(broken)?;
     let function = object.functions.get(&program.function_key()).ok_or_else(broken)?;
@@ -276,13 +283,8 @@ fn load_program(
         *to = from;
     }
     // SAFETY: instructions, licence and what describes them outlive the call.
-    match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
-        Ok(fd) => return Ok(Some(fd)),
-        // The attach type is checked before the program is.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && load_empty(attach_type).is_err() => {
-            return Ok(None);
-        }
-        Err(_) => {}
+    if let Ok(fd) = unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+        return Ok(fd);
     }
     let mut log = vec![0u8; 1 << 22];
     attr.log_level = 1;
@@ -290,7 +292,7 @@ fn load_program(
     attr.log_size = log.len() as u32;
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
-        Ok(fd) => Ok(Some(fd)),
+        Ok(fd) => Ok(fd),
         Err(source) => Err(LoadError::Program { name: name.to_owned(), source, log: last_lines(&log) }),
     }
 }
@@ -301,10 +303,19 @@ fn last_lines(log: &[u8]) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// A program that does nothing.
-fn load_empty(attach_type: u32) -> io::Result<OwnedFd> {
+/// A program that does nothing, where the kernel makes links of this attach type. A kernel that does not know the
+/// type may load the program all the same: 6.1 does for multi links, 6.12 for sessions.
+fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
     // r0 = 0; exit
-    try_program(&[0xb7, 0x95], attach_type)
+    let program = try_program(&[0xb7, 0x95], attach_type)?;
+    let site = ProbeSite { offset: 0, cookie: Cookie::from_bits(0), shape: Shape::Free0 };
+    // The type is looked at before the path, and a folder cannot be probed (`bpf_uprobe_multi_link_attach`,
+    // kernel/trace/bpf_trace.c).
+    match link(&program, attach_type, 0, Path::new("/"), &[site], None) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(program),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
 }
 
 /// Loads a uprobe program of `instructions`, to see whether the kernel takes it.

@@ -32,6 +32,9 @@ pub struct ReportArgs {
     /// Leave out rows of fewer bytes than this; accepts the suffixes k, M, G (of 1024).
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_bytes)]
     pub min_bytes: u64,
+    /// In text, leave out rows and branches below this share of all bytes, in percent; 0 shows all.
+    #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
+    pub percent_limit: u32,
 }
 
 /// Runs `heaptrace report`.
@@ -39,7 +42,7 @@ pub struct ReportArgs {
 /// # Errors
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
-    let ReportArgs { file, view, by, format, output, pid, min_bytes } = args;
+    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit } = args;
     let output = Output::open(output.as_deref(), &file)?;
     let done = (|| {
         let Recording { mut profile, complete: _, cut } =
@@ -51,7 +54,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
             ));
         }
         symbolize_rest(&mut profile);
-        let options = Options { view, by, pid, min_bytes };
+        let options = Options { view, by, pid, min_bytes, limit: percent_limit };
         output.write(|out| report::render(format, &profile, &options, out))?;
         // The other formats say it in the report; this one has no place for it.
         if format == Format::Folded {
@@ -83,6 +86,17 @@ fn symbolize_rest(profile: &mut Profile) {
     }
 }
 
+/// A percentage, in hundredths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let percent: f64 =
+        text.trim_end_matches('%').parse().map_err(|_| "expected a percentage, as in 0.5".to_owned())?;
+    if (0.0..=100.0).contains(&percent) {
+        Ok((percent * 100.0).round() as u32)
+    } else {
+        Err("expected a percentage from 0 to 100".to_owned())
+    }
+}
+
 /// `4096`, `4k`, `1M`, `2G`: bytes.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let number = text.strip_suffix(['b', 'B']).unwrap_or(text);
@@ -106,6 +120,14 @@ mod tests {
         let sizes = ["0", "4096", "1k", "1K", "2M", "3G", "5B", "6kB"].map(parse_bytes);
         let expected = [0, 4096, 1024, 1024, 2 << 20, 3 << 30, 5, 6144].map(Ok);
         assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn percentages_are_read_in_hundredths() {
+        assert_eq!(["0", "0.5", "1%", "100"].map(parse_percent), [0, 50, 100, 10_000].map(Ok));
+        for text in ["", "-1", "101", "nan", "x"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
     }
 
     #[test]

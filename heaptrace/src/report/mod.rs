@@ -73,6 +73,16 @@ pub struct Options {
     pub pid: Option<u32>,
     /// Leave out rows (stacks, in formats without rows) of fewer bytes.
     pub min_bytes: u64,
+    /// Text: leave out rows and branches below this share of all bytes, in hundredths of a percent.
+    pub limit: u32,
+}
+
+impl Options {
+    /// The fewest bytes that a row of the text report can have, where all have `total`.
+    fn least(&self, total: u64) -> u64 {
+        let share = u128::from(total) * u128::from(self.limit) / 10_000;
+        self.min_bytes.max(u64::try_from(share).unwrap_or(u64::MAX))
+    }
 }
 
 /// Writes the report of `profile` to `out`.

@@ -3,7 +3,7 @@
 use super::labels::{LabelId, Labels};
 use super::number::{base_name, percent, printable, seconds, thousands};
 use super::select::{Selection, Weight};
-use super::tree::{Forest, Root};
+use super::tree::{Forest, Root, Scale};
 use super::{By, Options, View};
 use crate::model::{ModuleId, Process, ProcessId, Profile};
 use heaptrace_common::function::Function;
@@ -29,7 +29,7 @@ struct Row<'a> {
     tree: Option<Root>,
 }
 
-/// Rows that `min_bytes` hides.
+/// Rows that are too small to be shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hidden {
     pub rows: u64,
@@ -47,8 +47,9 @@ pub(super) fn write(
     let mut forest = Forest::default();
     let mut rows = collect(selection, options, &labels, &mut forest);
     let mut hidden = Hidden::default();
+    let least = options.least(selection.total.bytes);
     rows.retain(|row| {
-        let keep = row.weight.bytes >= options.min_bytes;
+        let keep = row.weight.bytes >= least;
         if !keep {
             hidden.rows += 1;
             hidden.weight.add(row.weight);
@@ -92,7 +93,8 @@ pub(super) fn write(
     for (row, cells) in rows {
         writeln!(out, "{}", line(&mut cells.into_iter()))?;
         if let Some(tree) = row.tree {
-            forest.draw(tree, row.key.symbol.unwrap_or_default(), &labels, selection.total.bytes, out)?;
+            let scale = Scale { total: selection.total.bytes, least };
+            forest.draw(tree, row.key.symbol.unwrap_or_default(), &labels, scale, out)?;
         }
     }
     Ok(hidden)

@@ -25,7 +25,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
             let rows = counted(hidden.rows, "row", "rows");
             let (bytes, blocks) =
                 (thousands(hidden.weight.bytes), counted(hidden.weight.count, "block", "blocks"));
-            let least = thousands(options.min_bytes);
+            let least = thousands(options.least(selection.total.bytes));
             writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
         }
     }

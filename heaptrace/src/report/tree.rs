@@ -25,6 +25,15 @@ pub(super) struct Forest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Root(u32);
 
+/// What bytes are held against.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    /// What percentages are of.
+    pub total: u64,
+    /// Smaller branches are summed up.
+    pub least: u64,
+}
+
 impl Forest {
     /// Adds a stack to `tree`, or to a new tree; returns the tree.
     pub fn add(&mut self, tree: Option<Root>, stack: &[LabelId], bytes: u64) -> Root {
@@ -59,17 +68,17 @@ impl Forest {
         node.bytes = node.bytes.saturating_add(bytes);
     }
 
-    /// Draws the tree of the row `title`; percentages are of `total`.
+    /// Draws the tree of the row `title`.
     pub fn draw(
         &self,
         Root(mut root): Root,
         title: &str,
         labels: &Labels<'_>,
-        total: u64,
+        Scale { total, least }: Scale,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         const MARGIN: &str = "            ";
-        let least = (self.nodes[root as usize].bytes as f64 * MIN_SHARE) as u64;
+        let least = least.max((self.nodes[root as usize].bytes as f64 * MIN_SHARE) as u64);
         writeln!(out, "{MARGIN}|")?;
         if let [only] = self.nodes[root as usize].children[..] {
             root = only;

@@ -2,7 +2,7 @@
 
 use super::{
     ages::Ages,
-    images::{CodeMapping, Image, Place, VDSO, is_code, module_path},
+    images::{CodeMapping, Image, Place, is_code, module_path},
     processes::ProcessTable,
 };
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
         Site, SiteId, SizeHistogram, Stack, StackId, Totals,
     },
     process::{maps::Mapping, object::Object},
-    unwind::FileKey,
 };
 use heaptrace_common::{
     counter::Counter,
@@ -28,9 +27,9 @@ use std::{
 };
 
 /// A table that gives equal values the same index and remembers how much of it was handed out.
-struct Interner<T> {
+pub(super) struct Interner<T> {
     ids: HashMap<T, u32>,
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     given: usize,
 }
 
@@ -56,16 +55,6 @@ impl<T: Clone + Eq + Hash> Interner<T> {
     }
 }
 
-/// One executable mapping, and the file whose unwind table is for it.
-pub struct Code {
-    pub start: u64,
-    /// First address past it.
-    pub end: u64,
-    /// Address minus the file's virtual address.
-    pub bias: u64,
-    pub file: Option<(FileKey, Option<Arc<Object>>)>,
-}
-
 /// The tables that symbols are found from.
 pub struct SymbolInputs<'a> {
     pub locations: &'a [Location],
@@ -78,13 +67,13 @@ pub struct SymbolInputs<'a> {
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
 pub struct ProfileBuilder {
     own_pid: u32,
-    modules: Interner<Module>,
+    pub(super) modules: Interner<Module>,
     /// By `ModuleId`: the opened file, for symbols.
-    sources: Vec<Option<Arc<Object>>>,
+    pub(super) sources: Vec<Option<Arc<Object>>>,
     locations: Interner<Location>,
     frames: Interner<Frame>,
     stacks: Interner<Stack>,
-    images: HashMap<u32, Image>,
+    pub(super) images: HashMap<u32, Image>,
     /// Records that `/proc` was read for.
     known: HashSet<u32>,
     table: ProcessTable,
@@ -182,32 +171,6 @@ impl ProfileBuilder {
             ModuleId(id)
         });
         CodeMapping { start: mapping.start, end: mapping.end, offset: mapping.offset, module }
-    }
-
-    /// The code of a record's image as it is mapped now, by address, for its unwind tables.
-    pub fn code(&self, record: u32) -> Vec<Code> {
-        let Some(image) = self.images.get(&record) else { return Vec::new() };
-        let code = |mapping: &CodeMapping| {
-            let CodeMapping { start, end, offset, module } = *mapping;
-            let bare = Code { start, end, bias: 0, file: None };
-            let Some(module) = module else { return bare };
-            match self.sources.get(module.index()).and_then(Option::as_ref) {
-                Some(object) => match object.elf.address_of(offset) {
-                    Some(address) => Code {
-                        bias: start.wrapping_sub(address),
-                        file: Some((FileKey::File(object.stamp), Some(Arc::clone(object)))),
-                        ..bare
-                    },
-                    None => bare,
-                },
-                // The kernel's own: its image begins at address 0.
-                None if self.modules.items[module.index()].path == VDSO => {
-                    Code { bias: start, file: Some((FileKey::Vdso, None)), ..bare }
-                }
-                None => bare,
-            }
-        };
-        image.mappings().iter().map(code).collect()
     }
 
     /// A fork: the child has its parent's code.

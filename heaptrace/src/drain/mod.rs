@@ -2,7 +2,9 @@
 
 mod ages;
 mod builder;
+mod code;
 mod images;
 mod processes;
 
-pub use builder::{Code, ProfileBuilder, SymbolInputs};
+pub use builder::{ProfileBuilder, SymbolInputs};
+pub use code::Code;

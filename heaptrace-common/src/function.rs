@@ -21,11 +21,15 @@ pub enum Function {
     Rallocx = 13,
     Free = 14,
     OperatorDelete = 15,
+    /// The system calls by which a process's memory grows: no allocation of the program's, but a view of its own.
+    Brk = 16,
+    Mmap = 17,
+    Mremap = 18,
 }
 
 impl Function {
     /// Every function, in the order of its number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Unknown,
         Self::Malloc,
         Self::Calloc,
@@ -42,11 +46,20 @@ impl Function {
         Self::Rallocx,
         Self::Free,
         Self::OperatorDelete,
+        Self::Brk,
+        Self::Mmap,
+        Self::Mremap,
     ];
 
     /// The function numbered `number`, if there is one.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether this is a system call that maps memory, which the allocator's functions may call: never to be added
+    /// to them.
+    pub fn is_growth(self) -> bool {
+        matches!(self, Self::Brk | Self::Mmap | Self::Mremap)
     }
 
     /// The name that reports print.
@@ -68,6 +81,9 @@ impl Function {
             Self::Rallocx => "rallocx",
             Self::Free => "free",
             Self::OperatorDelete => "operator delete",
+            Self::Brk => "brk",
+            Self::Mmap => "mmap",
+            Self::Mremap => "mremap",
         }
     }
 }

@@ -4,13 +4,14 @@ use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TracePointContext};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
+    function::Function,
     record::NO_PROCESS,
 };
 
 use crate::{
     atomic,
-    maps::{SYSCALLS, count, send, setting},
-    process,
+    maps::{SITES, SYSCALLS, count, send, setting},
+    process, site,
 };
 
 pub const BRK: u32 = 1;
@@ -82,10 +83,14 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
                 let before = atomic::swap(&raw mut (*record).break_at, result);
                 if before != 0 {
                     atomic::add(&raw mut (*record).brk_bytes, result.wrapping_sub(before));
+                    if result > before {
+                        grew(arguments.process, Function::Brk, result - before);
+                    }
                 }
             }
             MMAP => {
                 atomic::add(&raw mut (*record).mmap_bytes, pages(arguments.second));
+                grew(arguments.process, Function::Mmap, pages(arguments.second));
                 if arguments.third & PROT_EXEC != 0 {
                     send(Event {
                         kind: kind::MAP_EXEC,
@@ -107,10 +112,23 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
                 let (old, new) = (pages(arguments.second), pages(arguments.third));
                 if new > old {
                     atomic::add(&raw mut (*record).mmap_bytes, new - old);
+                    grew(arguments.process, Function::Mremap, new - old);
                 } else {
                     atomic::add(&raw mut (*record).munmap_bytes, old - new);
                 }
             }
         }
+    }
+}
+
+/// Books growth at its stack. Where the stack finds no room it is in the process's totals alone.
+#[inline(always)]
+fn grew(process: u32, function: Function, bytes: u64) {
+    let Some(site) = site::of_system_call(process, function).and_then(|site| SITES.get_ptr_mut(site)) else {
+        return;
+    };
+    unsafe {
+        atomic::add(&raw mut (*site).alloc_bytes, bytes);
+        atomic::add(&raw mut (*site).alloc_count, 1);
     }
 }

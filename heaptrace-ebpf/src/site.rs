@@ -18,17 +18,29 @@ use crate::{
 /// The site of a call that returns to `registers`; the process's overflow site if the stack found no room.
 #[inline(always)]
 pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registers: Registers) -> u32 {
-    let overflow = unsafe { (*record).overflow_site };
+    let site = of_stack(process, function, |scratch| unsafe { stack::walk(scratch, process, registers) });
+    site.unwrap_or_else(|| unsafe { (*record).overflow_site })
+}
+
+/// The site of a system call of the current thread, in a tracepoint's program. `None` if it found no room.
+#[inline(always)]
+pub fn of_system_call(process: u32, function: Function) -> Option<u32> {
+    of_stack(process, function as u8, |scratch| unsafe { stack::walk_system_call(scratch, process) })
+}
+
+/// `None`, and counted, if there is no room to walk the stack that `walk` walks, or to keep it.
+#[inline(always)]
+fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Option<u32> {
     let Some(scratch) = stack::claim() else {
         count(Counter::ScratchBusy);
-        return overflow;
+        return None;
     };
-    unsafe { stack::walk(scratch, process, registers) };
+    walk(scratch);
     let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
-    let site = recall(&key).or_else(|| find_or_make(&key, scratch)).unwrap_or_else(|| {
+    let site = recall(&key).or_else(|| find_or_make(&key, scratch));
+    if site.is_none() {
         count(Counter::SiteTableFull);
-        overflow
-    });
+    }
     unsafe { stack::release(scratch) };
     site
 }

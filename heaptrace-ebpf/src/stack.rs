@@ -90,7 +90,6 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, registers: Registers) {
 /// # Safety
 /// As for [`walk`].
 #[inline(always)]
-#[expect(dead_code, reason = "growth keeps no stacks yet")]
 pub unsafe fn walk_system_call(scratch: *mut Scratch, process: u32) {
     // SAFETY: both take or give a pointer that is valid in any program of a task (kernel 5.15).
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;

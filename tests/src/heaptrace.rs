@@ -90,9 +90,14 @@ pub fn record_file(folder: &Path) -> PathBuf {
 
 /// Reads the record file of `folder` through `heaptrace report`.
 pub fn report(folder: &Path) -> Result<Report> {
+    view(folder, "alloc")
+}
+
+/// The same, in another view.
+pub fn view(folder: &Path, view: &str) -> Result<Report> {
     let file = record_file(folder);
     let file = file.to_str().context("the temporary folder's name is not UTF-8")?;
-    let output = output(&["report", file, "--view", "alloc", "--format", "json"])?;
+    let output = output(&["report", file, "--view", view, "--format", "json"])?;
     if !output.status.success() {
         bail!("heaptrace report ended with {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }

@@ -86,7 +86,10 @@ impl Program {
 /// As [`Program::compile`].
 pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
-    let c = ["busy", "control", "cross", "dynamic", "ending", "family", "idle", "inlibc", "many", "process"];
+    let c = [
+        "busy", "control", "cross", "dynamic", "ending", "family", "growth", "idle", "inlibc", "many",
+        "process",
+    ];
     let others = [COmitFramePointer("family"), CLibrary("plugin"), Cpp("objects"), Rust("collections")];
     let mut all: Vec<PathBuf> =
         c.map(C).into_iter().chain(others).map(Program::compile).collect::<Result<_>>()?;

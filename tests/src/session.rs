@@ -113,9 +113,9 @@ impl Session {
         })
     }
 
-    /// Records the program from its start, and reads no ledger.
-    pub fn record_report(&self, folder: &Path) -> Result<Report> {
-        self.record_command(&self.program.compile()?, folder)?;
+    /// Records the program once it runs, and reads no ledger.
+    pub fn attach_report(&self, folder: &Path) -> Result<Report> {
+        self.record_attached(&self.program.compile()?, folder)?;
         heaptrace::report(folder)
     }
 

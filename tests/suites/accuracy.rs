@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use heaptrace_tests::{
     compare::{self, Find, Slack},
+    heaptrace,
     programs::Program,
+    report::Site,
     runner::{self, Test, end_to_end},
     session::{Session, Start},
 };
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
             full_table(option, reason)
         }));
     }
-    tests.push(end_to_end("command: brk, mmap, munmap and mremap to the byte", growth));
+    tests.push(end_to_end("attach: brk, mmap, munmap and mremap to the byte", growth));
     runner::run(tests)
 }
 
@@ -62,13 +64,36 @@ fn full_table(option: &'static str, reason: &str) -> Result<()> {
     Ok(())
 }
 
+/// The growth view's sites add up to the process's totals, and lead to the program's own `main`.
+fn growth_by_stack(folder: &Path) -> Result<()> {
+    let report = heaptrace::view(folder, "growth")?;
+    let process = &report.processes[0];
+    let of = |names: &[&str]| -> u64 {
+        let sites = report.sites.iter().filter(|site| names.contains(&site.function.as_str()));
+        sites.map(|site| site.alloc_bytes).sum()
+    };
+    ensure!(
+        of(&["mmap", "mremap"]) == process.mmap_bytes,
+        "mmap: {} in {process:?}",
+        of(&["mmap", "mremap"])
+    );
+    // What was given back afterwards stays growth.
+    ensure!(of(&["brk"]) >= 1 << 20, "brk: {}", of(&["brk"]));
+    let from_main = |site: &&Site| site.stack.iter().any(|frame| frame.symbol.as_deref() == Some("main"));
+    let own: u64 = report.sites.iter().filter(from_main).map(|site| site.alloc_bytes).sum();
+    ensure!(own >= 1_000_001, "{own} bytes were mapped below main");
+    Ok(())
+}
+
 fn growth() -> Result<()> {
     let record = |arguments: &[&str]| -> Result<_> {
         let folder = TempDir::new()?;
         let session = Session::new(Program::C("growth"), arguments);
-        session.record_report(folder.path()).map(|mut report| report.processes.remove(0))
+        let process = session.attach_report(folder.path())?.processes.remove(0);
+        Ok((folder, process))
     };
-    let (idle, busy) = (record(&[])?, record(&["grow"])?);
+    let ((_, idle), (folder, busy)) = (record(&[])?, record(&["grow"])?);
+    growth_by_stack(folder.path())?;
     let pages = |bytes: u64| bytes.next_multiple_of(4096);
     let (mapped, unmapped, grown, shrunk) = (pages(1_000_001), 8192, pages(3_000_001), pages(5003));
     let mmap = mapped + (grown - (mapped - unmapped));

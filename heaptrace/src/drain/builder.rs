@@ -64,6 +64,14 @@ pub struct SymbolInputs<'a> {
     pub files: &'a [Option<Arc<Object>>],
 }
 
+/// Where a site of the map is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    Site(SiteId),
+    /// Index into `growth`.
+    Growth(usize),
+}
+
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
 pub struct ProfileBuilder {
     own_pid: u32,
@@ -79,8 +87,9 @@ pub struct ProfileBuilder {
     table: ProcessTable,
     sites: Vec<Site>,
     changed: Vec<bool>,
+    growth: Vec<Site>,
     /// By site number in the map.
-    site_ids: Vec<Option<SiteId>>,
+    site_ids: Vec<Option<Kept>>,
     pub(super) ages: Ages,
 }
 
@@ -99,6 +108,7 @@ impl ProfileBuilder {
             table: ProcessTable::default(),
             sites: Vec::new(),
             changed: Vec::new(),
+            growth: Vec::new(),
             site_ids: Vec::new(),
             ages: Ages::default(),
         }
@@ -222,26 +232,42 @@ impl ProfileBuilder {
             if record.ready == 0 || record.alloc_count == 0 {
                 continue;
             }
-            match self.site_ids[index as usize] {
-                Some(id) => self.update_site(id, &record),
+            let kept = match self.site_ids[index as usize] {
+                Some(kept) => kept,
                 None => {
                     let Some(process) = self.table.id(record.process) else { continue };
-                    let stack = self.stack(&record, maps, process);
-                    let id = SiteId(self.sites.len() as u32);
-                    self.sites.push(Site {
-                        process,
-                        stack,
-                        function: Function::from_number(record.function).unwrap_or(Function::Unknown),
-                        totals: Totals::default(),
-                        oldest_age_ns: None,
-                        sizes: SizeHistogram::default(),
-                    });
-                    self.changed.push(true);
-                    self.site_ids[index as usize] = Some(id);
-                    self.update_site(id, &record);
+                    let kept = self.keep(&record, maps, process);
+                    self.site_ids[index as usize] = Some(kept);
+                    kept
+                }
+            };
+            match kept {
+                Kept::Site(id) => self.update_site(id, &record),
+                Kept::Growth(at) => {
+                    let totals = &mut self.growth[at].totals;
+                    (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
                 }
             }
         }
+    }
+
+    fn keep(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> Kept {
+        let function = Function::from_number(record.function).unwrap_or(Function::Unknown);
+        let site = Site {
+            process,
+            stack: self.stack(record, maps, process),
+            function,
+            totals: Totals::default(),
+            oldest_age_ns: None,
+            sizes: SizeHistogram::default(),
+        };
+        if function.is_growth() {
+            self.growth.push(site);
+            return Kept::Growth(self.growth.len() - 1);
+        }
+        self.sites.push(site);
+        self.changed.push(true);
+        Kept::Site(SiteId(self.sites.len() as u32 - 1))
     }
 
     fn update_site(&mut self, id: SiteId, record: &SiteRecord) {
@@ -284,7 +310,7 @@ impl ProfileBuilder {
 
     /// Sets the age of a site's oldest live block; `site` is its number in the map.
     pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
-        let Some(id) = self.site_ids.get(site as usize).copied().flatten() else { return };
+        let Some(Kept::Site(id)) = self.site_ids.get(site as usize).copied().flatten() else { return };
         let site = &mut self.sites[id.index()];
         let age = (site.totals.live_count() > 0).then_some(age_ns);
         self.changed[id.index()] |= site.oldest_age_ns != age;
@@ -314,6 +340,7 @@ impl ProfileBuilder {
             frames: self.frames.take_new(),
             stacks: self.stacks.take_new(),
             sites,
+            growth: self.growth.clone(),
         }
     }
 

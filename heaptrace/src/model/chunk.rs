@@ -49,6 +49,8 @@ pub struct Chunk {
     pub stacks: Vec<Stack>,
     /// Set where the site is known, appended where it is the next one.
     pub sites: Vec<(SiteId, Site)>,
+    /// Every place of growth so far; replaces the earlier ones.
+    pub growth: Vec<Site>,
 }
 
 /// A chunk that does not fit the profile it was to be folded into.
@@ -80,6 +82,7 @@ impl Profile {
             stacks: Vec::new(),
             processes: Vec::new(),
             sites: Vec::new(),
+            growth: Vec::new(),
         }
     }
 
@@ -89,8 +92,19 @@ impl Profile {
     /// [`BadChunk`] if an index leads nowhere or a list is longer than can be; the profile is then unchanged.
     pub fn fold(&mut self, chunk: Chunk) -> Result<(), BadChunk> {
         self.check(&chunk)?;
-        let Chunk { duration_ns, coverage, processes, modules, locations, symbols, frames, stacks, sites } =
-            chunk;
+        let Chunk {
+            duration_ns,
+            coverage,
+            processes,
+            modules,
+            locations,
+            symbols,
+            frames,
+            stacks,
+            sites,
+            growth,
+        } = chunk;
+        self.growth = growth;
         self.duration_ns = duration_ns;
         self.coverage = coverage;
         self.processes = processes;
@@ -153,13 +167,26 @@ impl Profile {
             // One past the end is the next new site.
             reference("site list", id.index(), "site", id.index(), sites + 1)?;
             sites = sites.max(id.index() + 1);
-            let ProcessId(process) = site.process;
-            reference("site", id.index(), "process", process as usize, processes)?;
-            reference("site", id.index(), "stack", site.stack.index(), stacks)?;
-            bounded("site", id.index(), site.sizes.0.len(), "size classes", MAX_SIZE_CLASSES)?;
+            check_site("site", id.index(), site, processes, stacks)?;
+        }
+        for (index, site) in chunk.growth.iter().enumerate() {
+            check_site("growth", index, site, processes, stacks)?;
         }
         Ok(())
     }
+}
+
+fn check_site(
+    what: &'static str,
+    index: usize,
+    site: &Site,
+    processes: usize,
+    stacks: usize,
+) -> Result<(), BadChunk> {
+    let ProcessId(process) = site.process;
+    reference(what, index, "process", process as usize, processes)?;
+    reference(what, index, "stack", site.stack.index(), stacks)?;
+    bounded(what, index, site.sizes.0.len(), "size classes", MAX_SIZE_CLASSES)
 }
 
 fn reference(

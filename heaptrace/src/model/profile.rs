@@ -26,6 +26,9 @@ pub struct Profile {
     pub stacks: Vec<Stack>,
     pub processes: Vec<Process>,
     pub sites: Vec<Site>,
+    /// Where the process's memory grew (brk, mmap, mremap): `totals.alloc_*` only. Another view of the same memory,
+    /// not to be added to `sites`.
+    pub growth: Vec<Site>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
-use super::select::{Weight, chosen, weight};
+use super::select::{Weight, chosen, sites, weight};
 use super::{Options, text};
 use crate::model::{Location, Lost, Mode, Profile, Site, Symbol};
 use heaptrace_common::stack::StackEnd;
@@ -217,8 +217,7 @@ impl Serialize for Frames<'_> {
 
 fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     let weigh = |site: &Site| weight(&site.totals, options.view);
-    let mut sites: Vec<&Site> = profile
-        .sites
+    let mut sites: Vec<&Site> = sites(profile, options.view)
         .iter()
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();

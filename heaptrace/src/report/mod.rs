@@ -34,6 +34,8 @@ pub enum View {
     Alloc,
     /// How large the allocated blocks were.
     Sizes,
+    /// What brk, mmap and mremap added to the process's memory, which the heap lies in: another view of the same.
+    Growth,
 }
 
 /// What the rows of a text report are.

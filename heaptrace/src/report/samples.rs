@@ -118,6 +118,10 @@ pub(crate) fn full() -> Profile {
         site(1, 8, Malloc, totals((0, 2), (0, 0), (0, 0)), Some(1_000), 0),
         site(0, 8, Malloc, totals((4_099, 4), (4_099, 4), (0, 0)), None, 11),
     ];
+    profile.growth = vec![
+        site(0, 1, Function::Brk, totals((1_081_344, 8), (0, 0), (0, 0)), None, 0),
+        site(1, 5, Function::Mmap, totals((135_168, 1), (0, 0), (0, 0)), None, 0),
+    ];
     let mut of = [Totals::default(); 2];
     for site in &profile.sites {
         of[site.process.index()].add(&site.totals);
@@ -233,5 +237,6 @@ pub(crate) fn chunk(profile: &Profile) -> Chunk {
         frames: profile.frames,
         stacks: profile.stacks,
         sites: (0..).map(SiteId).zip(profile.sites).collect(),
+        growth: profile.growth,
     }
 }

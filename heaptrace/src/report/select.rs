@@ -1,7 +1,7 @@
 //! Which bytes a report is about: the one place where view and filters become numbers.
 
 use super::{Options, View};
-use crate::model::{Process, ProcessId, Profile, StackId};
+use crate::model::{Process, ProcessId, Profile, Site, StackId};
 use heaptrace_common::function::Function;
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
@@ -49,6 +49,7 @@ pub(super) struct Selection {
 pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
     match view {
         View::Live => Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() },
+        View::Growth => Weight { bytes: totals.alloc_bytes, count: totals.alloc_count, ..Weight::default() },
         View::Alloc | View::Sizes => Weight {
             bytes: totals.alloc_bytes,
             count: totals.alloc_count,
@@ -59,6 +60,11 @@ pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
     }
 }
 
+/// The sites that a view is about.
+pub(super) fn sites(profile: &Profile, view: View) -> &[Site] {
+    if view == View::Growth { &profile.growth } else { &profile.sites }
+}
+
 /// Whether `options` choose `process`.
 pub(super) fn chosen(process: &Process, options: &Options) -> bool {
     options.pid.is_none_or(|pid| pid == process.pid)
@@ -66,9 +72,10 @@ pub(super) fn chosen(process: &Process, options: &Options) -> bool {
 
 impl Selection {
     pub fn new(profile: &Profile, options: &Options) -> Self {
-        let mut entries = Vec::with_capacity(profile.sites.len());
+        let sites = sites(profile, options.view);
+        let mut entries = Vec::with_capacity(sites.len());
         let mut accounted = vec![Weight::default(); profile.processes.len()];
-        for site in &profile.sites {
+        for site in sites {
             let Some(process) = profile.processes.get(site.process.index()) else { continue };
             if !chosen(process, options) {
                 continue;
@@ -84,7 +91,7 @@ impl Selection {
         }
         // Where the table of sites was full, the process knows of more than its sites do.
         for (index, (process, known)) in (0..).zip(profile.processes.iter().zip(accounted)) {
-            if chosen(process, options) {
+            if options.view != View::Growth && chosen(process, options) {
                 let all = weight(&process.totals, options.view);
                 let weight = Weight {
                     bytes: all.bytes.saturating_sub(known.bytes),

@@ -22,6 +22,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
     let mut graph = flamegraph::Options::default();
     graph.title = match options.view {
         View::Live => "heaptrace: live heap bytes".into(),
+        View::Growth => "heaptrace: memory growth, bytes mapped".into(),
         View::Alloc | View::Sizes => "heaptrace: allocated heap bytes".into(),
     };
     graph.subtitle = Some(subtitle);

@@ -62,6 +62,11 @@ fn sizes() {
 }
 
 #[test]
+fn growth_is_a_view_of_its_own() {
+    assert_snapshot!(text(&full(), view(View::Growth)));
+}
+
+#[test]
 fn one_pid_with_small_rows_hidden() {
     assert_snapshot!(text(&full(), Options { pid: Some(42), min_bytes: 50, ..Options::default() }));
 }

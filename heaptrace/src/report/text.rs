@@ -50,6 +50,7 @@ fn header(
         View::Live => "live: blocks not freed by the end",
         View::Alloc => "alloc: all blocks allocated",
         View::Sizes => "sizes: how large the allocated blocks were",
+        View::Growth => "growth: bytes mapped by brk, mmap and mremap, given back since or not",
     };
     let by = match (options.view, options.by) {
         (View::Sizes, _) => "",
@@ -74,7 +75,10 @@ fn header(
     }
     writeln!(out, "# Processes: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
     let (bytes, count) = (selection.total.bytes, selection.total.count);
-    let blocks = counted(count, "block", "blocks");
+    let blocks = match options.view {
+        View::Growth => counted(count, "call", "calls"),
+        _ => counted(count, "block", "blocks"),
+    };
     writeln!(out, "# Total: {} bytes ({}) in {blocks}\n#", thousands(bytes), human(bytes))
 }
 
@@ -95,6 +99,8 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         pids.truncate(NAMED);
         let known = if pids.is_empty() { "no process".into() } else { pids.join(", ") };
         lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
+    } else if options.view == View::Growth {
+        lines.push("Nothing to show: no memory was mapped while tracing.".into());
     } else if allocated > 0 {
         let blocks = counted(allocated, "block", "blocks");
         lines.push(format!(

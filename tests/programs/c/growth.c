@@ -1,6 +1,7 @@
 // Maps, unmaps and moves the break by known amounts if told to; else nothing. The difference of two recordings is
 // what the amounts say, whatever the loader maps.
 #define _GNU_SOURCE
+#include "ledger.h"
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@ enum { PAGE = 4096, MAPPED = 1000001, UNMAPPED = 2 * PAGE, LEFT = MAPPED - UNMAP
 
 int main(int argc, char **argv) {
     (void)argv;
+    ledger_start();
     if (argc < 2)
         return 0;
     int access = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;

@@ -15,7 +15,7 @@ use crate::{
     target::{HeldChild, Target, pids_named},
 };
 use anyhow::bail;
-use outside::{CommandEnd, check_output, host, reap};
+use outside::{CommandEnd, Hurry, check_output, host, reap};
 use std::{
     ffi::OsString,
     path::PathBuf,
@@ -71,10 +71,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         options.sizes.memory_bytes() >> 20,
         if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
     );
-    outside::hurry();
+    let hurry = Hurry::begin();
     let mut recording = Recording { session, writer, output, last_write: Instant::now() };
     let why = runtime.block_on(recording.follow(events, duration, target == Target::All))?;
-    outside::calm_down();
+    hurry.end();
     // From here on a second Ctrl-C leaves at once.
     // SAFETY: sets a signal's default action.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };

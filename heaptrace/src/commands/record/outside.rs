@@ -37,19 +37,29 @@ pub(super) fn host() -> Host {
     Host { kernel: read("osrelease"), arch: std::env::consts::ARCH.to_owned() }
 }
 
-/// Asks for the processor at once when a child appears: on a busy machine it would else run for long before its
-/// probes are in place. Without the privilege nothing changes.
-pub(super) fn hurry() {
-    set_nice(-20);
+/// A process's claim on the processor, to be given back.
+pub(super) struct Hurry {
+    nice_before: i32,
 }
 
-/// Takes [`hurry`] back for the work at the end.
-pub(super) fn calm_down() {
-    set_nice(0);
+impl Hurry {
+    /// Asks for the processor at once when a child appears: on a busy machine it would else run for long before its
+    /// probes are in place. Without the privilege nothing changes.
+    pub fn begin() -> Self {
+        // SAFETY: no pointers; 0 is this process.
+        let nice_before = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        set_nice(-20);
+        Self { nice_before }
+    }
+
+    /// For the work at the end.
+    pub fn end(self) {
+        set_nice(self.nice_before);
+    }
 }
 
 fn set_nice(nice: i32) {
-    // SAFETY: no pointers; 0 is this process.
+    // SAFETY: as above.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 

@@ -1,4 +1,4 @@
-"""For gdb: prints where malloc was called from, as file and offset of each return address, innermost first, for
+"""For gdb: prints where malloc, calloc and realloc were called from, as file and offset of each return address, innermost first, for
 each call with a size in FROM..TO (environment)."""
 
 import os
@@ -14,19 +14,39 @@ def place(pc):
             fields = line.split()
             start, end = (int(part, 16) for part in fields[0].split("-"))
             if start <= pc < end:
-                return f"{fields[5]} {pc - start + int(fields[2], 16)}"
+                name = fields[5] if len(fields) > 5 else "[anonymous]"
+                return f"{name} {pc - start + int(fields[2], 16)}"
     return f"? {pc}"
 
 
-class Malloc(gdb.Breakpoint):
+def number(register):
+    return int(gdb.parse_and_eval(f"(unsigned long)${register}"))
+
+
+SIZES = {
+    "malloc": lambda: number("rdi"),
+    "calloc": lambda: number("rdi") * number("rsi"),
+    "realloc": lambda: number("rsi"),
+}
+
+
+class Call(gdb.Breakpoint):
+    def __init__(self, function):
+        super().__init__(f"*{function}")
+        self.function, self.size = function, SIZES[function]
+
     def stop(self):
-        size = int(gdb.parse_and_eval("$rdi"))
-        if FROM <= size <= TO:
-            print(f"size {size}")
-            frame = gdb.newest_frame().older()
+        size = self.size()
+        frame = gdb.newest_frame().older()
+        # Of nested calls the outermost one counts.
+        if FROM <= size <= TO and frame.name() not in SIZES:
+            print(f"call {self.function} {size}")
             while frame is not None:
                 if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
                     print(f"frame {place(frame.pc())}")
+                # A coroutine's outermost function. Its return address is its first byte, and gdb guesses on.
+                if gdb.execute(f"info symbol {frame.pc()}", to_string=True).startswith("__start_context "):
+                    break
                 frame = frame.older()
         return False
 
@@ -44,5 +64,6 @@ for command in [
     "delete",
 ]:
     gdb.execute(command)
-Malloc("*malloc")
+for function in SIZES:
+    Call(function)
 gdb.execute("continue")

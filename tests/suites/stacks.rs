@@ -4,12 +4,14 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     gdb::{self, Callers, Place},
     heaptrace,
+    probe::ReturnProbe,
     programs::{Program, installed, source},
     report::{Frame, Report, Site},
     runner::{self, Test, end_to_end},
     session::Waiting,
 };
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -18,7 +20,11 @@ use std::{
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    let mut tests: Vec<Test> = vec![end_to_end("a known stack is whole", known)];
+    let mut tests: Vec<Test> = vec![
+        end_to_end("a known stack is whole", known),
+        end_to_end("two tracers: stacks are gdb's", two_tracers),
+        end_to_end("under another tracer's return probes: stacks are gdb's", under_return_probes),
+    ];
     for mode in ["auto", "dwarf"] {
         for (name, program, sizes, calls) in compiled() {
             tests.push(end_to_end(format!("{mode}: {name}: stacks are gdb's"), move || {
@@ -82,11 +88,14 @@ fn same_as_gdb(
     let expected = gdb::calls(program, &arguments, sizes)?;
     let seen: usize = expected.values().map(Vec::len).sum();
     ensure!(seen >= calls, "gdb saw {seen} of {calls} calls");
-    let report = record(mode, program, &arguments)?;
-    for (Callers { function, frames: mut callers }, sizes) in expected {
-        let site = site(&report, &function, &sizes)?;
+    same(&record(mode, program, &arguments)?, &expected)
+}
+
+fn same(report: &Report, expected: &BTreeMap<Callers, Vec<u64>>) -> Result<()> {
+    for (Callers { function, frames: callers }, sizes) in expected {
+        let site = site(report, function, sizes)?;
         let end = if callers.len() > MOST_FRAMES { "depth" } else { "complete" };
-        callers.truncate(MOST_FRAMES);
+        let callers = &callers[..callers.len().min(MOST_FRAMES)];
         let frames: Vec<Place> = real_frames(site)
             .map(|frame| (frame.module.clone().unwrap_or_default(), frame.offset.unwrap_or(0)))
             .collect();
@@ -144,12 +153,57 @@ fn known() -> Result<()> {
 
 fn record(mode: &str, program: &Path, arguments: &[OsString]) -> Result<Report> {
     let folder = TempDir::new()?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    let mut waiting = Waiting::start(command, folder.path())?;
+    let mut waiting = wait(program, arguments, folder.path())?;
     let mut recorder = heaptrace::attach(&[waiting.target.pid()], &["--stack", mode], folder.path())?;
-    waiting.go()?;
-    ensure!(waiting.target.wait()?.success(), "the program failed");
+    finish(&mut waiting)?;
     heaptrace::finish(&mut recorder)?;
     heaptrace::report(folder.path())
+}
+
+fn wait(program: &Path, arguments: &[OsString], folder: &Path) -> Result<Waiting> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Waiting::start(command, folder)
+}
+
+fn finish(waiting: &mut Waiting) -> Result<()> {
+    waiting.go()?;
+    ensure!(waiting.target.wait()?.success(), "the program failed");
+    Ok(())
+}
+
+/// Another tracer's return probes have replaced the return addresses of the program's functions.
+fn under_return_probes() -> Result<()> {
+    const PROBED: [&str; 8] =
+        ["site_allocate", "deep", "variable", "large", "aligned", "many", "compare", "on_signal"];
+    let program = Program::COmitFramePointer("frames").compile()?;
+    let expected = gdb::calls::<&str>(&program, &[], 20_000..=20_007)?;
+    let folder = TempDir::new()?;
+    let mut waiting = wait(&program, &[], folder.path())?;
+    let pid = waiting.target.pid();
+    let probes = PROBED.map(|function| Ok((function, ReturnProbe::new(pid, &program, function)?)));
+    let probes: Vec<(&str, ReturnProbe)> = probes.into_iter().collect::<Result<_>>()?;
+    let mut recorder = heaptrace::attach(&[pid], &["--stack", "dwarf"], folder.path())?;
+    finish(&mut waiting)?;
+    heaptrace::finish(&mut recorder)?;
+    for (function, mut probe) in probes {
+        ensure!(probe.count()? > 0, "the probe of {function} was never hit");
+    }
+    same(&heaptrace::report(folder.path())?, &expected)
+}
+
+fn two_tracers() -> Result<()> {
+    let program = Program::CWith("odd", &[]).compile()?;
+    let expected = gdb::calls::<&str>(&program, &[], 21_000..=21_009)?;
+    let folders = [TempDir::new()?, TempDir::new()?];
+    let mut waiting = wait(&program, &[], folders[0].path())?;
+    let pid = waiting.target.pid();
+    let attach = |folder: &TempDir| heaptrace::attach(&[pid], &["--stack", "dwarf"], folder.path());
+    let mut recorders = [attach(&folders[0])?, attach(&folders[1])?];
+    finish(&mut waiting)?;
+    for (recorder, folder) in recorders.iter_mut().zip(&folders) {
+        heaptrace::finish(recorder)?;
+        same(&heaptrace::report(folder.path())?, &expected)?;
+    }
+    Ok(())
 }

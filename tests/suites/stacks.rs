@@ -69,7 +69,7 @@ fn compiled() -> Vec<Case> {
         ("unusual stacks, PIE", odd(PIE), 21_000..=21_009, 10),
         ("unusual stacks, no PIE", odd(NO_PIE), 21_000..=21_009, 10),
         ("unusual stacks, static", odd(STATIC), 21_000..=21_009, 10),
-        ("C++", Program::CppOmitFramePointer("frames"), 23_000..=200_000, 20),
+        ("C++", Program::CppOmitFramePointer("frames"), 23_000..=200_000, 24),
         ("Rust", Program::RustOmitFramePointer("frames"), 24_000..=3_000_000, 55),
     ]
 }

@@ -1,5 +1,5 @@
-"""For gdb: prints where malloc, calloc and realloc were called from, as file and offset of each return address, innermost first, for
-each call with a size in FROM..TO (environment)."""
+"""For gdb: prints where malloc, calloc and realloc were called from, as file and offset of each return address,
+innermost first, for each call with a size in FROM..TO (environment)."""
 
 import os
 
@@ -9,14 +9,14 @@ FROM, TO = int(os.environ["FROM"]), int(os.environ["TO"])
 
 
 def place(pc):
+    """File and offset of `pc`; None if it is in no code."""
     with open(f"/proc/{gdb.selected_inferior().pid}/maps") as maps:
         for line in maps:
             fields = line.split()
             start, end = (int(part, 16) for part in fields[0].split("-"))
-            if start <= pc < end:
-                name = fields[5] if len(fields) > 5 else "[anonymous]"
-                return f"{name} {pc - start + int(fields[2], 16)}"
-    return f"? {pc}"
+            if start <= pc < end and "x" in fields[1] and len(fields) > 5:
+                return f"{fields[5]} {pc - start + int(fields[2], 16)}"
+    return None
 
 
 def number(register):
@@ -41,12 +41,10 @@ class Call(gdb.Breakpoint):
         # Of nested calls the outermost one counts.
         if FROM <= size <= TO and frame.name() not in SIZES:
             print(f"call {self.function} {size}")
-            while frame is not None:
+            # Past a coroutine's outermost function, which its return address is the first byte of, gdb guesses.
+            while frame is not None and (where := place(frame.pc())):
                 if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
-                    print(f"frame {place(frame.pc())}")
-                # A coroutine's outermost function. Its return address is its first byte, and gdb guesses on.
-                if gdb.execute(f"info symbol {frame.pc()}", to_string=True).startswith("__start_context "):
-                    break
+                    print(f"frame {where}")
                 frame = frame.older()
         return False
 

@@ -86,7 +86,7 @@ fn recall(key: &SiteKey) -> Option<u32> {
 /// A site of its own for blocks of `process` whose stack finds no room.
 #[inline(always)]
 pub fn make_overflow(process: u32) -> u32 {
-    let Some((index, site)) = take_slot() else { return NO_SITE };
+    let Some((index, site)) = take_slot(setting!(max_sites)) else { return NO_SITE };
     unsafe {
         (*site).process = process;
         (*site).frames = 0;
@@ -98,10 +98,10 @@ pub fn make_overflow(process: u32) -> u32 {
 }
 
 #[inline(always)]
-fn take_slot() -> Option<(u32, *mut SiteRecord)> {
+fn take_slot(limit: u32) -> Option<(u32, *mut SiteRecord)> {
     let cursors = CURSORS.get_ptr_mut(0)?;
     // Looked at first, so that a full table's cursor does not run away.
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) } >= u64::from(setting!(max_sites)) {
+    if unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) } >= u64::from(limit) {
         return None;
     }
     let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) } as u32;
@@ -111,7 +111,10 @@ fn take_slot() -> Option<(u32, *mut SiteRecord)> {
 #[inline(always)]
 fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
     let frames_at = keep_frames(scratch)?;
-    let (index, site) = take_slot()?;
+    // Growth leaves a quarter of the table to the allocator's calls, whose blocks would else be lost.
+    let all = setting!(max_sites);
+    let limit = if key.function >= Function::Brk as u32 { all - all / 4 } else { all };
+    let (index, site) = take_slot(limit)?;
     unsafe {
         (*site).process = key.process;
         (*site).frames_at = frames_at;

@@ -7,15 +7,25 @@ use std::{collections::BTreeMap, ffi::OsStr, ops::RangeInclusive, path::Path, pr
 /// A return address, as a file and an offset in it.
 pub type Place = (String, u64);
 
-/// Runs `program` under gdb, and gives the callers of each malloc of a size in `sizes`, innermost first, by size.
+/// Calls of one function with the same stack.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Callers {
+    /// `malloc`, `calloc` or `realloc`.
+    pub function: String,
+    /// Innermost first.
+    pub frames: Vec<Place>,
+}
+
+/// Runs `program` under gdb, and gives the sizes asked for in each malloc, calloc and realloc of a size in `sizes`, by
+/// where the call came from.
 ///
 /// # Errors
 /// When gdb is missing, fails, or saw no such call.
-pub fn callers_of_malloc<A: AsRef<OsStr>>(
+pub fn calls<A: AsRef<OsStr>>(
     program: &Path,
     arguments: &[A],
     sizes: RangeInclusive<u64>,
-) -> Result<BTreeMap<u64, Vec<Place>>> {
+) -> Result<BTreeMap<Callers, Vec<u64>>> {
     let gdb = installed("gdb", &["/usr/bin", "/usr/local/bin"])?;
     let output = Command::new(gdb)
         .args(["-nx", "-batch", "-x"])
@@ -29,17 +39,22 @@ pub fn callers_of_malloc<A: AsRef<OsStr>>(
         .output()
         .context("failed to run gdb")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut callers: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
-    let mut size = 0;
+    let mut calls: Vec<(u64, Callers)> = Vec::new();
     for line in text.lines() {
-        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["size", number] => size = number.parse()?,
-            ["frame", file, offset] => {
-                callers.entry(size).or_default().push((file.to_owned(), offset.parse()?));
+        match (line.split_ascii_whitespace().collect::<Vec<_>>()[..].as_ref(), calls.last_mut()) {
+            (["call", function, size], _) => {
+                calls.push((size.parse()?, Callers { function: (*function).to_owned(), frames: Vec::new() }));
+            }
+            (["frame", file, offset], Some((_, callers))) => {
+                callers.frames.push(((*file).to_owned(), offset.parse()?));
             }
             _ => {}
         }
     }
-    ensure!(!callers.is_empty(), "gdb saw no call\n{text}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(callers)
+    ensure!(!calls.is_empty(), "gdb saw no call\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut by_callers: BTreeMap<Callers, Vec<u64>> = BTreeMap::new();
+    for (size, callers) in calls {
+        by_callers.entry(callers).or_default().push(size);
+    }
+    Ok(by_callers)
 }

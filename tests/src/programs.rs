@@ -18,12 +18,20 @@ pub enum Program {
     C(&'static str),
     /// The same without frame pointers.
     COmitFramePointer(&'static str),
-    /// `programs/c/NAME.c` as a shared library.
+    /// The same with further flags.
+    CWith(&'static str, &'static [&'static str]),
+    /// The same as a shared library.
+    CLibraryWith(&'static str, &'static [&'static str]),
+    /// `programs/c/NAME.c` as a shared library, with frame pointers.
     CLibrary(&'static str),
     /// `programs/cpp/NAME.cpp`, with frame pointers.
     Cpp(&'static str),
+    /// The same without frame pointers.
+    CppOmitFramePointer(&'static str),
     /// `programs/rust/NAME.rs`, with frame pointers.
     Rust(&'static str),
+    /// The same without frame pointers.
+    RustOmitFramePointer(&'static str),
 }
 
 const C_FLAGS: &[&str] = &[
@@ -37,8 +45,8 @@ const C_FLAGS: &[&str] = &[
     // Calls of the malloc family are what is tested: none may be merged, moved or left out.
     "-fno-builtin",
 ];
-const CPP_FLAGS: &[&str] = &["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-fno-omit-frame-pointer"];
-const RUST_FLAGS: &[&str] = &["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes"];
+const CPP_FLAGS: &[&str] = &["-std=c++20", "-O2", "-g", "-Wall", "-Wextra"];
+const RUST_FLAGS: &[&str] = &["--edition=2024", "-O", "-g"];
 
 impl Program {
     /// Compiles the program if that was not done before.
@@ -51,8 +59,16 @@ impl Program {
             Self::C(name) => {
                 build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[&ledger], &LINK_C)
             }
-            Self::COmitFramePointer(name) => {
-                build("gcc", &c_arguments(name, "-fomit-frame-pointer"), name, &[&ledger], &LINK_C)
+            Self::COmitFramePointer(name) => Self::CWith(name, &[]).compile(),
+            Self::CWith(name, flags) => {
+                let mut arguments = c_arguments(name, "-fomit-frame-pointer");
+                arguments.extend(strings(flags));
+                build("gcc", &arguments, name, &[&ledger], &LINK_C)
+            }
+            Self::CLibraryWith(name, flags) => {
+                let mut arguments = c_arguments(name, "-fomit-frame-pointer");
+                arguments.extend(strings(flags));
+                build("gcc", &arguments, &format!("{name}.so"), &[], &["-shared", "-fPIC"])
             }
             Self::CLibrary(name) => {
                 let shared = ["-shared", "-fPIC"];
@@ -64,18 +80,10 @@ impl Program {
                     &shared,
                 )
             }
-            Self::Cpp(name) => {
-                let mut arguments = strings(CPP_FLAGS);
-                arguments.push(source(&format!("cpp/{name}.cpp")).into());
-                build("g++", &arguments, name, &[&ledger_object()?], &["-pthread"])
-            }
-            Self::Rust(name) => {
-                let mut arguments = strings(RUST_FLAGS);
-                arguments.push(source(&format!("rust/{name}.rs")).into());
-                let mut object = OsString::from("-Clink-arg=");
-                object.push(ledger_object()?);
-                build("rustc", &arguments, name, &[Path::new(&object)], &[])
-            }
+            Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer"),
+            Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer"),
+            Self::Rust(name) => rust(name, &["-Cforce-frame-pointers=yes"]),
+            Self::RustOmitFramePointer(name) => rust(name, &["-Cforce-frame-pointers=no"]),
         }
     }
 }
@@ -90,7 +98,13 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "idle", "inlibc", "many",
         "process",
     ];
-    let others = [COmitFramePointer("family"), CLibrary("plugin"), Cpp("objects"), Rust("collections")];
+    let others = [
+        COmitFramePointer("family"),
+        COmitFramePointer("frames"),
+        CLibrary("plugin"),
+        Cpp("objects"),
+        Rust("collections"),
+    ];
     let mut all: Vec<PathBuf> =
         c.map(C).into_iter().chain(others).map(Program::compile).collect::<Result<_>>()?;
     all.push(ledger_object()?);
@@ -110,6 +124,22 @@ fn c_arguments(name: &str, frame_pointers: &str) -> Vec<OsString> {
     arguments.push(frame_pointers.into());
     arguments.push(source(&format!("c/{name}.c")).into());
     arguments
+}
+
+fn cpp(name: &str, frame_pointers: &str) -> Result<PathBuf> {
+    let mut arguments = strings(CPP_FLAGS);
+    arguments.push(frame_pointers.into());
+    arguments.push(source(&format!("cpp/{name}.cpp")).into());
+    build("g++", &arguments, name, &[&ledger_object()?], &["-pthread"])
+}
+
+fn rust(name: &str, flags: &[&str]) -> Result<PathBuf> {
+    let mut arguments = strings(RUST_FLAGS);
+    arguments.extend(strings(flags));
+    arguments.push(source(&format!("rust/{name}.rs")).into());
+    let mut object = OsString::from("-Clink-arg=");
+    object.push(ledger_object()?);
+    build("rustc", &arguments, name, &[Path::new(&object)], &[])
 }
 
 fn strings(of: &[&str]) -> Vec<OsString> {

@@ -162,8 +162,10 @@ impl Tracer {
             return Err(LoadError::TooOld { release: release.trim().to_owned() });
         }
         let types = KernelTypes::read()?;
-        // One record more, for the check of the filter.
-        let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
+        // One record and one site more, for the check of the filter.
+        let MapSizes { processes, sites, .. } = options.sizes;
+        let (processes, sites) = (processes.saturating_add(1), sites.saturating_add(1));
+        let sizes = MapSizes { processes, sites, ..options.sizes };
         let instances = types.return_instances.unwrap_or_default();
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();

@@ -64,6 +64,11 @@ impl Image {
         self.current = Arc::new(kept);
     }
 
+    /// Whether `[start, end)` lies over code of a file.
+    pub fn covers_file(&self, start: u64, end: u64) -> bool {
+        self.current.iter().any(|old| old.module.is_some() && old.start < end && start < old.end)
+    }
+
     /// As mapped now, by address.
     pub fn mappings(&self) -> &[CodeMapping] {
         &self.current

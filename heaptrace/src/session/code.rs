@@ -65,6 +65,10 @@ impl Session {
         if path.as_deref() == Some(Path::new("[uprobes]")) {
             return;
         }
+        // What was called in a library that is gone must get its name before the next one takes its addresses.
+        if self.builder.replaces_code(record, start, end) {
+            self.builder.read_sites(&self.tracer.maps);
+        }
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
         let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));

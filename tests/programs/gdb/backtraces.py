@@ -1,5 +1,5 @@
-"""For gdb: prints where malloc was called from, as file and offset of each return address, innermost first, for
-each call with a size in FROM..TO (environment)."""
+"""For gdb: prints where malloc, calloc and realloc were called from, as file and offset of each return address,
+innermost first, for each call with a size in FROM..TO (environment)."""
 
 import os
 
@@ -9,24 +9,42 @@ FROM, TO = int(os.environ["FROM"]), int(os.environ["TO"])
 
 
 def place(pc):
+    """File and offset of `pc`; None if it is in no code."""
     with open(f"/proc/{gdb.selected_inferior().pid}/maps") as maps:
         for line in maps:
             fields = line.split()
             start, end = (int(part, 16) for part in fields[0].split("-"))
-            if start <= pc < end:
+            if start <= pc < end and "x" in fields[1] and len(fields) > 5:
                 return f"{fields[5]} {pc - start + int(fields[2], 16)}"
-    return f"? {pc}"
+    return None
 
 
-class Malloc(gdb.Breakpoint):
+def number(register):
+    return int(gdb.parse_and_eval(f"(unsigned long)${register}"))
+
+
+SIZES = {
+    "malloc": lambda: number("rdi"),
+    "calloc": lambda: number("rdi") * number("rsi"),
+    "realloc": lambda: number("rsi"),
+}
+
+
+class Call(gdb.Breakpoint):
+    def __init__(self, function):
+        super().__init__(f"*{function}")
+        self.function, self.size = function, SIZES[function]
+
     def stop(self):
-        size = int(gdb.parse_and_eval("$rdi"))
-        if FROM <= size <= TO:
-            print(f"size {size}")
-            frame = gdb.newest_frame().older()
-            while frame is not None:
+        size = self.size()
+        frame = gdb.newest_frame().older()
+        # Of nested calls the outermost one counts.
+        if FROM <= size <= TO and frame.name() not in SIZES:
+            print(f"call {self.function} {size}")
+            # Past a coroutine's outermost function, which its return address is the first byte of, gdb guesses.
+            while frame is not None and (where := place(frame.pc())):
                 if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
-                    print(f"frame {place(frame.pc())}")
+                    print(f"frame {where}")
                 frame = frame.older()
         return False
 
@@ -44,5 +62,6 @@ for command in [
     "delete",
 ]:
     gdb.execute(command)
-Malloc("*malloc")
+for function in SIZES:
+    Call(function)
 gdb.execute("continue")

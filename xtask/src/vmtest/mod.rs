@@ -55,6 +55,7 @@ const SELECTIONS: &[Selection] = &[
         ],
         both: true,
     },
+    Selection { suite: "stacks", tests: &["a known stack is whole"], both: false },
     Selection {
         suite: "lifecycle",
         tests: &[

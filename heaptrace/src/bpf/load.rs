@@ -215,9 +215,7 @@ impl Tracer {
         }
         let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
-            let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
-            features.growth = growth;
-            tracepoints.extend(attached);
+            tracepoints::load_growth(&mut ebpf)?;
         }
         let unwind_arrays = match options.stacks.uses_tables() {
             true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
@@ -234,6 +232,12 @@ impl Tracer {
             None => Attacher::PerfEvents,
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        // After the check, which is no growth of a target's.
+        if options.growth {
+            let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
+            features.growth = growth;
+            tracepoints.extend(attached);
+        }
         let events = EventRing(events);
         Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
     }

@@ -43,6 +43,21 @@ pub enum Growth {
     Unavailable(String),
 }
 
+/// The programs of a growth call: the exit first, as an entry alone would wait for nothing.
+fn growth_programs() -> impl Iterator<Item = String> {
+    let calls = ["brk", "mmap", "munmap", "mremap"];
+    calls.into_iter().flat_map(|call| [format!("sys_exit_{call}"), format!("sys_enter_{call}")])
+}
+
+/// Loads the programs of [`attach_growth`], while `ebpf` has all maps.
+pub fn load_growth(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for name in growth_programs() {
+        let program: &mut TracePoint = program(ebpf, &name)?;
+        program.load().map_err(|source| setup_error(&name, source))?;
+    }
+    Ok(())
+}
+
 /// brk, mmap, munmap and mremap. While they are attached, every system call of every process takes the
 /// kernel's slow path (entry/common.c, `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
 pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Growth, Vec<Attached>), LoadError> {
@@ -50,19 +65,16 @@ pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Growth, Vec<Attached>), LoadErr
     if let Err(why) = mount_tracefs() {
         return Ok((Growth::Unavailable(why), attached));
     }
-    for call in ["brk", "mmap", "munmap", "mremap"] {
-        for name in [format!("sys_exit_{call}"), format!("sys_enter_{call}")] {
-            let program: &mut TracePoint = program(ebpf, &name)?;
-            program.load().map_err(|source| setup_error(&name, source))?;
-            match program.attach("syscalls", &name) {
-                Ok(link) => {
-                    let link = program.take_link(link).map_err(|source| setup_error(&name, source))?;
-                    attached.push(Box::new(link));
-                }
-                Err(error) => {
-                    let why = format!("tracepoint syscalls:{name}: {error}");
-                    return Ok((Growth::Unavailable(why), Vec::new()));
-                }
+    for name in growth_programs() {
+        let program: &mut TracePoint = program(ebpf, &name)?;
+        match program.attach("syscalls", &name) {
+            Ok(link) => {
+                let link = program.take_link(link).map_err(|source| setup_error(&name, source))?;
+                attached.push(Box::new(link));
+            }
+            Err(error) => {
+                let why = format!("tracepoint syscalls:{name}: {error}");
+                return Ok((Growth::Unavailable(why), Vec::new()));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     ages::Ages,
     images::{CodeMapping, Image, Place, is_code, module_path},
-    processes::ProcessTable,
+    processes::{ProcessTable, is_fork},
 };
 use crate::{
     bpf::{Counters, Maps},
@@ -130,6 +130,9 @@ impl ProfileBuilder {
                 break;
             } else {
                 self.table.push(record, record.tgid == self.own_pid);
+                if is_fork(&record) {
+                    self.inherit_image(index, record.parent);
+                }
             }
         }
     }
@@ -143,6 +146,11 @@ impl ProfileBuilder {
     /// (`exec_began`) that was not over then, that is the new image's, which may not be there yet.
     pub fn record_at(&self, pid: u32, time_ns: u64, exec_began: Option<u64>) -> Option<u32> {
         self.table.record_at(pid, time_ns, exec_began)
+    }
+
+    /// Records forked from `record` at `time_ns` or later: they have the code that it had then.
+    pub fn heirs_since(&self, record: u32, time_ns: u64) -> Vec<u32> {
+        self.table.heirs_since(record, time_ns)
     }
 
     /// Says where the image of a record has its code now.
@@ -189,7 +197,7 @@ impl ProfileBuilder {
     }
 
     /// A fork: the child has its parent's code.
-    pub fn inherit_image(&mut self, child: u32, parent: u32) {
+    fn inherit_image(&mut self, child: u32, parent: u32) {
         if let Some(image) = self.images.get(&parent).cloned() {
             self.images.insert(child, image);
             self.known.insert(child);
@@ -227,14 +235,15 @@ impl ProfileBuilder {
             .map(|(index, record)| (index as u32, record.tgid))
     }
 
-    /// Reads the sites. Call [`Self::read_processes`] first.
-    pub fn read_sites(&mut self, maps: &Maps) {
+    /// Reads the sites, of all processes or of one record only. The code of what is read must be known by now.
+    pub fn read_sites(&mut self, maps: &Maps, only: Option<u32>) {
         let count = maps.site_count();
         self.site_ids.resize(self.site_ids.len().max(count as usize), None);
         for index in 0..count {
             let Some(record) = maps.site(index) else { break };
             // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
-            if record.ready == 0 || record.alloc_count == 0 {
+            let wanted = only.is_none_or(|only| only == record.process);
+            if !wanted || record.ready == 0 || record.alloc_count == 0 {
                 continue;
             }
             let kept = match self.site_ids[index as usize] {

@@ -15,6 +15,8 @@ pub struct ProcessTable {
     pub records: Vec<ProcessRecord>,
     /// By PID, in order.
     of_pid: HashMap<u32, Vec<u32>>,
+    /// Records forked from each record.
+    heirs: HashMap<u32, Vec<u32>>,
 }
 
 impl ProcessTable {
@@ -38,9 +40,19 @@ impl ProcessTable {
         if let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) {
             process.comm = comm(&record.comm);
         }
-        self.of_pid.entry(record.tgid).or_default().push(self.records.len() as u32);
+        let index = self.records.len() as u32;
+        self.of_pid.entry(record.tgid).or_default().push(index);
+        if is_fork(&record) {
+            self.heirs.entry(record.parent).or_default().push(index);
+        }
         self.by_record.push(id);
         self.records.push(record);
+    }
+
+    /// Records forked from `record` at `time_ns` or later.
+    pub fn heirs_since(&self, record: u32, time_ns: u64) -> Vec<u32> {
+        let heirs = self.heirs.get(&record).into_iter().flatten().copied();
+        heirs.filter(|heir| self.records[*heir as usize].started_ns >= time_ns).collect()
     }
 
     /// See `ProfileBuilder::record_at`.
@@ -130,6 +142,11 @@ impl ProcessTable {
     }
 }
 
+/// Whether a record came of a fork that was seen.
+pub fn is_fork(record: &ProcessRecord) -> bool {
+    record.parent != NO_PROCESS && record.after_exec == 0
+}
+
 fn comm(bytes: &[u8; 16]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
@@ -172,6 +189,17 @@ mod tests {
         // Another process of this PID, which has not execed.
         table.push(at(300, record(7, NO_PROCESS, 0)), false);
         assert_eq!(table.record_at(7, 310, Some(200)), Some(2));
+    }
+
+    #[test]
+    fn a_fork_has_what_was_mapped_before_it_and_an_exec_has_not() {
+        let mut table = ProcessTable::default();
+        let at = |started_ns, record| ProcessRecord { started_ns, ..record };
+        table.push(at(100, record(7, NO_PROCESS, 0)), false);
+        table.push(at(200, record(8, 0, 0)), false);
+        table.push(at(300, record(7, 0, 1)), false);
+        assert_eq!(table.heirs_since(0, 150), [1]);
+        assert!(table.heirs_since(0, 250).is_empty());
     }
 
     #[test]

@@ -45,8 +45,7 @@ impl Session {
                     exec_began = Some(change.time_ns);
                     code.exec_began = exec_began;
                 } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, exec_began) {
-                    self.add_code(*pid, record, change);
-                    changed.insert(record);
+                    self.add_code(*pid, record, &change, &mut changed);
                 } else {
                     code.waiting.push(change);
                 }
@@ -60,18 +59,24 @@ impl Session {
         }
     }
 
-    fn add_code(&mut self, pid: u32, record: u32, change: CodeChange) {
-        let Change::Mapped { start, end, offset, dev, inode, path } = change.change else { return };
+    fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, changed: &mut BTreeSet<u32>) {
+        let Change::Mapped { start, end, offset, dev, inode, path } = change.change.clone() else { return };
         if path.as_deref() == Some(Path::new("[uprobes]")) {
             return;
-        }
-        // What was called in a library that is gone must get its name before the next one takes its addresses.
-        if self.builder.replaces_code(record, start, end) {
-            self.builder.read_sites(&self.tracer.maps);
         }
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
         let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));
-        self.builder.add_code(record, &mapping, object);
+        // Children that were forked since have it too.
+        let mut records = vec![record];
+        while let Some(record) = records.pop() {
+            // What was called in a library that is gone must get its name before the next one takes its addresses.
+            if self.builder.replaces_code(record, start, end) {
+                self.builder.read_sites(&self.tracer.maps, Some(record));
+            }
+            self.builder.add_code(record, &mapping, object.clone());
+            changed.insert(record);
+            records.extend(self.builder.heirs_since(record, change.time_ns));
+        }
     }
 }

@@ -14,7 +14,6 @@ impl Session {
         for event in events {
             match event.kind {
                 kind::FORK => {
-                    self.builder.inherit_image(event.process, event.other);
                     self.publish_code(event.process);
                     self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
                 }

@@ -151,7 +151,7 @@ impl Session {
         self.builder.read_processes(&self.tracer.maps);
         self.take_code_changes();
         self.adopt_new_records();
-        self.builder.read_sites(&self.tracer.maps);
+        self.builder.read_sites(&self.tracer.maps, None);
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
             self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
         }

@@ -28,6 +28,7 @@ fn chunks() -> Vec<Chunk> {
             .collect(),
         locations: vec![Location::Unmapped { process: ProcessId(2), address: 3 }],
         sites: vec![(SiteId(2), site(2, 1_000)), (SiteId(appended), site(0, 5))],
+        growth: first.growth.clone(),
         ..Chunk::default()
     };
     let third = Chunk {

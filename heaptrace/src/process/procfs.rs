@@ -126,13 +126,6 @@ pub fn all_pids() -> Result<Vec<u32>, ProcError> {
     numbers(&file).map_err(|source| ProcError::Io { file, source })
 }
 
-/// The PIDs of a process's children, in ascending order. Found by going through all processes: the kernel's
-/// own list (`task/TID/children`) is not built into every kernel, and leaves out children while they exit.
-pub fn children(parent: u32) -> Result<Vec<u32>, ProcError> {
-    let is_child = |pid: &u32| read_stat(*pid).is_ok_and(|stat| stat.parent_pid == parent);
-    Ok(all_pids()?.into_iter().filter(is_child).collect())
-}
-
 fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -152,7 +145,6 @@ mod tests {
         assert_eq!(identity(me).expect("identity").pid, me);
         assert!(all_pids().expect("pids").contains(&me));
         assert!(threads(me).expect("threads").contains(&me));
-        assert!(children(std::os::unix::process::parent_id()).expect("children").contains(&me));
         assert_eq!(exe(me).expect("exe"), std::env::current_exe().expect("exe"));
         assert!(rss_bytes(me).expect("rss") > 4096);
         assert!(!comm(me).expect("comm").contains('\n'));

@@ -253,16 +253,11 @@ impl Session {
         let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
         self.idle_links.extend(links);
         if self.idle_links.len() >= AT_ONCE {
+            self.discoverer.forget_unused();
             let links = std::mem::take(&mut self.idle_links);
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));
         }
-    }
-}
-
-impl From<crate::process::procfs::ProcError> for TargetError {
-    fn from(source: crate::process::procfs::ProcError) -> Self {
-        Self::Discover { pid: 0, source: DiscoverError::from(source) }
     }
 }
 

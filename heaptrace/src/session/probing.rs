@@ -5,7 +5,7 @@ use crate::{
     bpf::ProbeSite,
     model::Untraceable,
     probes::{
-        discover::{DiscoverError, ProcessView},
+        discover::ProcessView,
         plan::{FilePlan, Plan},
         refusal::refusal,
     },

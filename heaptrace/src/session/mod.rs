@@ -10,7 +10,11 @@ use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
     drain::{ProfileBuilder, SymbolInputs},
     model::{Chunk, Coverage, Untraceable},
-    probes::{discover::Discoverer, plan::FilePlan, refusal::KernelVersion},
+    probes::{
+        discover::Discoverer,
+        plan::FilePlan,
+        refusal::{KernelVersion, Refusal},
+    },
     process::{mapped::MappingWatch, object::FileId},
     symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
@@ -43,7 +47,7 @@ pub enum TargetError {
     #[error("process {pid} cannot be looked at: {source}")]
     Discover { pid: u32, source: crate::probes::discover::DiscoverError },
     #[error("process {pid} ({comm}) cannot be traced: {reason}")]
-    Refused { pid: u32, comm: String, reason: String },
+    Refused { pid: u32, comm: String, reason: Refusal },
     #[error("failed to place probes in {path}: {source}")]
     Attach { path: String, source: io::Error },
     #[error("the process table is full; raise --max-processes")]

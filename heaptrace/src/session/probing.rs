@@ -7,7 +7,7 @@ use crate::{
     probes::{
         discover::ProcessView,
         plan::{FilePlan, Plan},
-        refusal::refusal,
+        refusal::{Refusal, refusal},
     },
     process::{ldso, maps::Mapping, procfs},
     target::HeldChild,
@@ -180,7 +180,8 @@ impl Session {
         match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
             Ok(()) => self.tracer.maps.arm(record),
             Err(TargetError::Refused { pid, comm, reason }) => {
-                self.let_go(pid);
+                // At once: they could harm it.
+                drop(self.probed.remove(&pid));
                 self.leave_out(pid, comm, reason);
             }
             // The process may be gone by now, which is no loss.
@@ -191,20 +192,18 @@ impl Session {
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
         match refusal(&view.status, self.kernel, plan) {
-            Some(reason) => Err(TargetError::Refused {
-                pid: view.identity.pid,
-                comm: view.comm.clone(),
-                reason: reason.to_string(),
-            }),
+            Some(reason) => {
+                Err(TargetError::Refused { pid: view.identity.pid, comm: view.comm.clone(), reason })
+            }
             None => Ok(()),
         }
     }
 
-    pub(super) fn leave_out(&mut self, pid: u32, comm: String, reason: String) {
+    fn leave_out(&mut self, pid: u32, comm: String, reason: Refusal) {
         let _ = self.tracer.maps.set_index(pid, process_index::EXCLUDED);
         // Kernel threads are no processes that anyone asked for.
-        if !self.all || !reason.starts_with("it has no memory of its own") {
-            self.untraceable.insert(pid, Untraceable { pid, comm, reason });
+        if !self.all || reason != Refusal::NoMemory {
+            self.untraceable.insert(pid, Untraceable { pid, comm, reason: reason.to_string() });
         }
     }
 

@@ -6,12 +6,13 @@ use super::{
     multi::try_program,
     tracepoints::Growth,
 };
+use crate::process::procfs;
 use aya::Ebpf;
 use heaptrace_common::{
     function::{Cookie, Function, Shape},
     record::{ProcessRecord, process_state},
 };
-use std::{fs, hint::black_box, path::Path, process, thread};
+use std::{hint::black_box, path::Path, process, thread};
 
 /// The findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,12 +98,7 @@ extern "C" fn probed_function(address: usize) -> usize {
 /// File and offset of [`probed_function`].
 fn own_function() -> Option<(String, u64)> {
     let address = probed_function as *const () as u64;
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-        let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
-        (start..end).contains(&address).then(|| ("/proc/self/exe".to_owned(), address - start + offset))
-    })
+    let mappings = procfs::read_maps(process::id()).ok()?;
+    let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))?;
+    Some(("/proc/self/exe".to_owned(), address - mapping.start + mapping.offset))
 }

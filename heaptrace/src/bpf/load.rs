@@ -158,8 +158,7 @@ impl Tracer {
     pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
         if !features::has_cookies() {
-            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-            return Err(LoadError::TooOld { release: release.trim().to_owned() });
+            return Err(LoadError::TooOld { release: procfs::kernel_release() });
         }
         let types = KernelTypes::read()?;
         // One record and one site more, for the check of the filter.

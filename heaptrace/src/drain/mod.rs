@@ -8,3 +8,4 @@ mod processes;
 
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;
+pub use images::is_code;

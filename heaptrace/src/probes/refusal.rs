@@ -1,6 +1,7 @@
 //! Whether a process may be traced at all, and what its user is told where it may not.
 
 use super::plan::Plan;
+use crate::process::procfs;
 use crate::process::status::{Seccomp, Status};
 use std::fmt;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ impl KernelVersion {
 
     /// The running kernel's. `None` if its release is not of the form `N.N...`.
     pub fn running() -> Option<Self> {
-        std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.parse().ok()
+        procfs::kernel_release().parse().ok()
     }
 
     /// Whether a uretprobe returns through the `uretprobe` system call (Linux 6.11).

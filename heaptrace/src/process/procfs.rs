@@ -100,6 +100,12 @@ pub fn rss_bytes(pid: u32) -> Result<u64, ProcError> {
     Ok(read_stat(pid)?.rss_pages.saturating_mul(page_size()))
 }
 
+/// The running kernel's release, as `uname -r`; empty if it cannot be read.
+pub fn kernel_release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim_end().to_owned()
+}
+
 /// Bytes in a page.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf only reads its argument.

@@ -1,14 +1,14 @@
 //! Sorts the machine's code changes to the images of traced processes.
 
 use super::Session;
-use crate::process::{
-    mapped::{Change, CodeChange},
-    maps::{Mapping, Permissions},
+use crate::{
+    drain::is_code,
+    process::{
+        mapped::{Change, CodeChange},
+        maps::{Mapping, Permissions},
+    },
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeSet, HashMap};
 
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -39,12 +39,10 @@ impl Session {
         let mut changed = BTreeSet::new();
         for (pid, code) in &mut pending {
             let waiting = std::mem::take(&mut code.waiting);
-            let mut exec_began = code.exec_began;
             for change in waiting {
                 if change.change == Change::Exec {
-                    exec_began = Some(change.time_ns);
-                    code.exec_began = exec_began;
-                } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, exec_began) {
+                    code.exec_began = Some(change.time_ns);
+                } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, code.exec_began) {
                     self.add_code(*pid, record, &change, &mut changed);
                 } else {
                     code.waiting.push(change);
@@ -61,11 +59,11 @@ impl Session {
 
     fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, changed: &mut BTreeSet<u32>) {
         let Change::Mapped { start, end, offset, dev, inode, path } = change.change.clone() else { return };
-        if path.as_deref() == Some(Path::new("[uprobes]")) {
-            return;
-        }
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
+        if !is_code(&mapping) {
+            return;
+        }
         let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));
         // Children that were forked since have it too.
         let mut records = vec![record];

@@ -1,6 +1,6 @@
 //! What a recording needs of the world around it: a place to write to, the host's name, the command's end.
 
-use crate::model::Host;
+use crate::{model::Host, process::procfs};
 use anyhow::{Context as _, bail};
 use std::path::Path;
 
@@ -31,10 +31,7 @@ pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
 
 /// What the recording says of this machine.
 pub(super) fn host() -> Host {
-    let read = |name: &str| {
-        std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
-    };
-    Host { kernel: read("osrelease"), arch: std::env::consts::ARCH.to_owned() }
+    Host { kernel: procfs::kernel_release(), arch: std::env::consts::ARCH.to_owned() }
 }
 
 /// A process's claim on the processor, to be given back.

@@ -14,6 +14,8 @@ pub mod kind {
     pub const EXEC_ELSEWHERE: u32 = 5;
     /// The first thread of a traced process exited, and others go on.
     pub const LEADER_EXIT: u32 = 6;
+    /// A new stack ended at an interrupted frame, whose instruction is at `address`.
+    pub const INTERRUPTED: u32 = 7;
 }
 
 /// One event.

@@ -25,11 +25,13 @@ pub enum Function {
     Brk = 16,
     Mmap = 17,
     Mremap = 18,
+    /// A page fault: memory becomes resident. A view of its own, too.
+    PageFault = 19,
 }
 
 impl Function {
     /// Every function, in the order of its number.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Unknown,
         Self::Malloc,
         Self::Calloc,
@@ -49,6 +51,7 @@ impl Function {
         Self::Brk,
         Self::Mmap,
         Self::Mremap,
+        Self::PageFault,
     ];
 
     /// The function numbered `number`, if there is one.
@@ -60,6 +63,11 @@ impl Function {
     /// to them.
     pub fn is_growth(self) -> bool {
         matches!(self, Self::Brk | Self::Mmap | Self::Mremap)
+    }
+
+    /// Whether blocks come of it: it is neither growth nor a fault.
+    pub fn is_allocation(self) -> bool {
+        !self.is_growth() && self != Self::PageFault
     }
 
     /// The name that reports print.
@@ -84,6 +92,7 @@ impl Function {
             Self::Brk => "brk",
             Self::Mmap => "mmap",
             Self::Mremap => "mremap",
+            Self::PageFault => "page fault",
         }
     }
 }

@@ -51,6 +51,26 @@ pub struct Settings {
     pub instance_stack: u32,
     pub instance_address: u32,
     pub instance_next: u32,
+    /// 1 if what follows is known; else new mappings are put in force by userspace alone.
+    pub has_code_files: u32,
+    /// Byte offsets from the kernel's BTF: `task_struct.mm`, `.files`, `mm_struct.exe_file`, `.start_code`,
+    /// `.saved_auxv`, `files_struct.fdt`, `fdtable.fd`, `.max_fds`, `file.f_inode`, `inode.i_ino`, `.i_sb`, `.i_size`,
+    /// the seconds and nanoseconds of its modification, `super_block.s_dev`.
+    pub task_mm: u32,
+    pub task_files: u32,
+    pub mm_exe_file: u32,
+    pub mm_start_code: u32,
+    pub mm_saved_auxv: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
+    pub fdtable_max_fds: u32,
+    pub file_inode: u32,
+    pub inode_number: u32,
+    pub inode_super_block: u32,
+    pub inode_size: u32,
+    pub inode_modified_s: u32,
+    pub inode_modified_ns: u32,
+    pub super_block_dev: u32,
 }
 
 impl Settings {
@@ -61,4 +81,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 72);
+const _: () = assert!(size_of::<Settings>() == 136);

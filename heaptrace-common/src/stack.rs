@@ -25,7 +25,7 @@ pub enum StackEnd {
     UnsupportedRule = 7,
     /// The caller's stack pointer would not lie above the frame's own, or is not aligned.
     BadStackPointer = 8,
-    /// A signal interrupted the frame between calls; tables hold only what is in force at calls.
+    /// A signal or a fault interrupted the frame between calls, and its exact rows were not there, or have no rule.
     Interrupted = 9,
     /// A return probe had replaced the return address, and the true one could not be found.
     ReturnProbe = 10,

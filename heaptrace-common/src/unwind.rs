@@ -156,23 +156,132 @@ pub struct UnwindMapping {
     pub pages_at: u32,
 }
 
+/// Where a file's table is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TablePlace {
+    /// Virtual address >> `PAGE_BITS` of the first page.
+    pub first_page: u32,
+    pub pages: u32,
+    /// Index of the first page in `PAGES`.
+    pub pages_at: u32,
+    pub _pad: u32,
+}
+
+impl TablePlace {
+    /// The part of a process's mapping `[start, end)` that the table covers, where `bias` is address minus ELF
+    /// virtual address. Code outside the file's executable segments has no table.
+    #[inline(always)]
+    pub fn mapping(&self, start: u64, end: u64, bias: u64) -> UnwindMapping {
+        let from = bias.wrapping_add((self.first_page as u64) << PAGE_BITS);
+        let to = from.wrapping_add((self.pages as u64) << PAGE_BITS);
+        let covered_start = if from > start { from } else { start };
+        let covered_end = if to < end { to } else { end };
+        if covered_start >= covered_end {
+            return UnwindMapping { start, end, bias, first_page: 0, pages_at: NO_TABLE };
+        }
+        let Self { first_page, pages_at, .. } = *self;
+        UnwindMapping { start: covered_start, end: covered_end, bias, first_page, pages_at }
+    }
+}
+
+/// Most entries of a [`NewMappings`].
+pub const MAX_NEW: usize = 32;
+
+/// How many [`NewMappings`] there are. Process records share them by their low bits; more than this many processes
+/// that load code at one time push each other's entries out, and are walked as far as userspace has come.
+pub const NEW_SLOTS: usize = 1 << 10;
+
+/// The mappings that processes made last, as a ring: they count until userspace has put a list in force that has
+/// them (`Published::seen`). Without them the first moments of a program would have no tables.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewMappings {
+    /// How many there were.
+    pub head: u64,
+    pub entries: [NewMapping; MAX_NEW],
+}
+
+/// An entry. Valid if `number` is what [`NewMapping::number`] gives for its place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewMapping {
+    /// Written last, and cleared first.
+    pub number: u64,
+    pub mapping: UnwindMapping,
+}
+
+impl NewMapping {
+    /// The number of the entry that was made when the ring's head was `head`, for a process record. Never 0.
+    #[inline(always)]
+    pub const fn number(process: u32, head: u64) -> u64 {
+        (process as u64) << 32 | (head.wrapping_add(1) & 0xffff_ffff)
+    }
+}
+
+/// A file, as the kernel names it: `s_dev` of its file system in the kernel's own encoding (`MKDEV`,
+/// include/linux/kdev_t.h), and inode number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CodeFileKey {
+    pub dev: u64,
+    pub inode: u64,
+}
+
+impl CodeFileKey {
+    /// From the parts of a device number.
+    pub const fn new(major: u32, minor: u32, inode: u64) -> Self {
+        Self { dev: (major as u64) << 20 | minor as u64, inode }
+    }
+}
+
+/// A file whose table is in place, for the BPF side to put it in force as soon as the file is mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeFile {
+    /// The state of the file that the table is of: bytes, and time of modification.
+    pub size: u64,
+    pub modified_s: u64,
+    pub modified_ns: u64,
+    /// Virtual address minus file offset of its one executable segment.
+    pub delta: u64,
+    /// Virtual address where that segment begins: of a program, `mm_struct.start_code` without bias.
+    pub code_start: u64,
+    /// A program's dynamic linker, if it is known; else zeros.
+    pub interpreter: CodeFileKey,
+    pub table: TablePlace,
+}
+
 impl UnwindMapping {
     pub const UNUSED: Self =
         Self { start: i64::MAX as u64, end: i64::MAX as u64, bias: 0, first_page: 0, pages_at: NO_TABLE };
 }
 
-/// What is in force for a process: number of its list of mappings plus one << 32 | generation. Replaced by one
-/// store; 0 if there is none.
+/// What is in force for a process: number of its list of mappings plus one << 32 | seen << 16 | generation. Replaced
+/// by one store; 0 if there is none.
 ///
 /// The generation (1 to 65,535) is of no other list that is in force, and voids what the cache holds of the one
-/// before.
+/// before. `seen` are the low bits of the head of the process's `NewMappings` up to which the list has them all.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published(pub u64);
 
 impl Published {
-    pub const fn new(list: u32, generation: u16) -> Self {
-        Self((list as u64 + 1) << 32 | generation as u64)
+    pub const fn new(list: u32, generation: u16, seen: u16) -> Self {
+        Self((list as u64 + 1) << 32 | (seen as u64) << 16 | generation as u64)
+    }
+
+    /// The same, with all new mappings up to `head` in it.
+    #[inline(always)]
+    pub const fn with_seen(self, head: u64) -> Self {
+        Self(self.0 & !0xffff_0000 | (head & 0xffff) << 16)
+    }
+
+    /// How many of the new mappings up to `head` count beside the list.
+    #[inline(always)]
+    pub const fn unseen(self, head: u64) -> u64 {
+        let count = head.wrapping_sub(self.0 >> 16) & 0xffff;
+        if count > MAX_NEW as u64 { MAX_NEW as u64 } else { count }
     }
 
     /// The list's number.
@@ -187,4 +296,9 @@ impl Published {
     }
 }
 
-const _: () = assert!(size_of::<UnwindMapping>() == 32);
+const _: () = {
+    assert!(size_of::<UnwindMapping>() == 32);
+    assert!(size_of::<NewMapping>() == 40);
+    assert!(size_of::<NewMappings>() == 8 + 40 * MAX_NEW);
+    assert!(size_of::<CodeFile>() == 72);
+};

@@ -10,6 +10,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    code::{self, Mapped},
     maps::{SITES, SYSCALLS, count, send, setting},
     process, site,
 };
@@ -21,6 +22,7 @@ pub const MREMAP: u32 = 4;
 
 /// include/uapi/asm-generic/mman-common.h
 const PROT_EXEC: u64 = 4;
+const MAP_ANONYMOUS: u64 = 0x20;
 
 /// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
 /// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
@@ -36,6 +38,14 @@ pub struct Arguments {
     first: u64,
     second: u64,
     third: u64,
+    /// mmap of code.
+    code: Mapped,
+}
+
+impl Arguments {
+    const fn default() -> Self {
+        Self { call: 0, process: NO_PROCESS, first: 0, second: 0, third: 0, code: Mapped::NOTHING }
+    }
 }
 
 #[inline(always)]
@@ -44,15 +54,43 @@ fn argument(ctx: &TracePointContext, n: usize) -> u64 {
 }
 
 #[inline(always)]
-pub fn enter_with_arguments(ctx: &TracePointContext, call: u32) {
-    enter(call, argument(ctx, 0), argument(ctx, 1), argument(ctx, 2));
+pub fn enter(call: u32) {
+    begin(call, Arguments::default);
 }
 
 #[inline(always)]
-pub fn enter(call: u32, first: u64, second: u64, third: u64) {
+pub fn enter_with_arguments(ctx: &TracePointContext, call: u32) {
+    begin(call, || Arguments {
+        first: argument(ctx, 0),
+        second: argument(ctx, 1),
+        third: argument(ctx, 2),
+        ..Arguments::default()
+    });
+}
+
+/// mmap's arguments tell of code that is mapped.
+#[inline(always)]
+pub fn enter_mmap(ctx: &TracePointContext) {
+    begin(MMAP, || {
+        let (protection, flags) = (argument(ctx, 2), argument(ctx, 3));
+        let of_file = protection & PROT_EXEC != 0 && flags & MAP_ANONYMOUS == 0;
+        let code = if of_file { code::mapping(argument(ctx, 4), argument(ctx, 5)) } else { Mapped::NOTHING };
+        Arguments {
+            first: argument(ctx, 0),
+            second: argument(ctx, 1),
+            third: protection,
+            code,
+            ..Arguments::default()
+        }
+    });
+}
+
+#[inline(always)]
+fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    if SYSCALLS.insert(tid, Arguments { call, process, first, second, third }, 0).is_err() {
+    let arguments = Arguments { call, process, ..arguments() };
+    if SYSCALLS.insert(tid, arguments, 0).is_err() {
         count(Counter::PendingFull);
     }
 }
@@ -92,6 +130,7 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
                 atomic::add(&raw mut (*record).mmap_bytes, pages(arguments.second));
                 grew(arguments.process, Function::Mmap, pages(arguments.second));
                 if arguments.third & PROT_EXEC != 0 {
+                    code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
                     send(Event {
                         kind: kind::MAP_EXEC,
                         tgid,

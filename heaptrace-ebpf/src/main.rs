@@ -8,6 +8,8 @@ mod account;
 mod atomic;
 mod calls;
 mod clock;
+mod code;
+mod faults;
 mod growth;
 mod maps;
 mod mask;
@@ -72,7 +74,7 @@ fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 
 #[tracepoint]
 fn sys_enter_brk(_ctx: TracePointContext) -> u32 {
-    growth::enter(growth::BRK, 0, 0, 0);
+    growth::enter(growth::BRK);
     0
 }
 
@@ -84,7 +86,7 @@ fn sys_exit_brk(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 fn sys_enter_mmap(ctx: TracePointContext) -> u32 {
-    growth::enter_with_arguments(&ctx, growth::MMAP);
+    growth::enter_mmap(&ctx);
     0
 }
 
@@ -115,6 +117,12 @@ fn sys_enter_mremap(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_mremap(ctx: TracePointContext) -> u32 {
     growth::leave(&ctx, growth::MREMAP);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "page_fault_user")]
+fn page_fault_user(_ctx: RawTracePointContext) -> i32 {
+    faults::faulted();
     0
 }
 

@@ -11,7 +11,10 @@ use heaptrace_common::{
     event::Event,
     record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
     settings::Settings,
-    unwind::{MAX_MAPPINGS, MAX_RULES, SHARD, UnwindMapping, lookup::CACHE},
+    unwind::{
+        CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMappings, SHARD, UnwindMapping,
+        lookup::CACHE,
+    },
 };
 
 use crate::stack::Scratch;
@@ -93,6 +96,18 @@ pub static UNWIND_MAPPINGS: Array<[UnwindMapping; MAX_MAPPINGS]> = Array::with_m
 #[map]
 pub static UNWIND_PROCESSES: Array<u64> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
 
+/// The same, for tables of exact rows.
+#[map]
+pub static UNWIND_EXACT: Array<u64> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// By process record, low bits: mappings that the lists do not have yet.
+#[map]
+pub static UNWIND_NEW: Array<NewMappings> = Array::with_max_entries(NEW_SLOTS as u32, BPF_F_MMAPABLE);
+
+/// Files whose tables are in place.
+#[map]
+pub static CODE_FILES: HashMap<CodeFileKey, CodeFile> = HashMap::with_max_entries(1 << 12, 0);
+
 /// System calls under way, by thread.
 #[map]
 pub static SYSCALLS: HashMap<u32, crate::growth::Arguments> = HashMap::with_max_entries(1 << 14, 0);
@@ -142,6 +157,22 @@ static SETTINGS: Settings = Settings {
     instance_stack: 0,
     instance_address: 0,
     instance_next: 0,
+    has_code_files: 0,
+    task_mm: 0,
+    task_files: 0,
+    mm_exe_file: 0,
+    mm_start_code: 0,
+    mm_saved_auxv: 0,
+    files_fdt: 0,
+    fdtable_fd: 0,
+    fdtable_max_fds: 0,
+    file_inode: 0,
+    inode_number: 0,
+    inode_super_block: 0,
+    inode_size: 0,
+    inode_modified_s: 0,
+    inode_modified_ns: 0,
+    super_block_dev: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

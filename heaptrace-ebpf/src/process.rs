@@ -11,9 +11,10 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
-    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_PROCESSES, count, send, setting},
+    atomic, code,
+    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_EXACT, count, send, setting},
     pending, site,
+    unwind::new,
 };
 
 /// include/uapi/linux/sched.h
@@ -142,10 +143,11 @@ pub fn forked(task: u64, clone_flags: u64) {
     tell(kind::FORK, child, index, parent, tgid);
 }
 
-/// A fork's child has its parent's code, and so its unwind tables, until userspace gives it a list of its own.
+/// A fork's child has its parent's code, and so its unwind tables, until userspace gives it lists of its own.
 #[inline(always)]
 fn inherit_code(child: u32, parent: u32) {
-    if let (Some(to), Some(from)) = (UNWIND_PROCESSES.get_ptr_mut(child), UNWIND_PROCESSES.get_ptr(parent)) {
+    new::inherit(child, parent);
+    if let (Some(to), Some(from)) = (UNWIND_EXACT.get_ptr_mut(child), UNWIND_EXACT.get_ptr(parent)) {
         unsafe { core::ptr::write_volatile(to, core::ptr::read_volatile(from)) };
     }
 }
@@ -178,6 +180,7 @@ pub fn execed(old_tid: u32) {
                 }
             }
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
+            code::execed(index);
             remember(tgid, index);
             tell(kind::EXEC, tgid, index, old, 0);
         }
@@ -226,6 +229,25 @@ fn end(index: u32, state: u64) -> bool {
         (*record).ended_ns = bpf_ktime_get_ns();
     }
     true
+}
+
+/// A stack of the current process, of record `process`, ended at the interrupted instruction at `address`.
+#[inline(always)]
+pub fn tell_interrupted(process: u32, address: u64) {
+    let (tgid, _) = current();
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let kind = kind::INTERRUPTED;
+    send(Event {
+        kind,
+        tgid,
+        process,
+        other: NO_PROCESS,
+        time_ns,
+        address,
+        length: 0,
+        parent_tgid: 0,
+        _pad: 0,
+    });
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{CURSORS, FRAMES, SITE_CACHE, SITE_INDEX, SITES, STACK_INDEX, count, setting},
+    process,
     registers::Registers,
     stack::{self, Scratch},
 };
@@ -26,6 +27,12 @@ pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registe
 #[inline(always)]
 pub fn of_system_call(process: u32, function: Function) -> Option<u32> {
     of_stack(process, function as u8, |scratch| unsafe { stack::walk_system_call(scratch, process) })
+}
+
+/// The site of a page fault of the current thread, in a tracepoint's program. `None` if it found no room.
+#[inline(always)]
+pub fn of_fault(process: u32) -> Option<u32> {
+    of_stack(process, Function::PageFault as u8, |scratch| unsafe { stack::walk_fault(scratch, process) })
 }
 
 /// `None`, and counted, if there is no room to walk the stack that `walk` walks, or to keep it.
@@ -128,6 +135,10 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
         return unsafe { SITE_INDEX.get(key) }.copied();
     }
     unsafe { core::ptr::write_volatile(&raw mut (*site).ready, 1) };
+    if unsafe { (*scratch).end } == StackEnd::Interrupted as u32 {
+        // Its exact rows are wanted; once they are there, there are no more such stacks.
+        process::tell_interrupted(key.process, unsafe { (*scratch).unwinder.address() });
+    }
     Some(index)
 }
 

@@ -17,7 +17,7 @@ use crate::{
     maps::{SCRATCH, setting},
     mask::mask,
     registers::Registers,
-    unwind::{self, Unwinder},
+    unwind::{self, Frame, Unwinder},
 };
 
 /// Scratch buffers for each CPU: a walk can be preempted by another thread's on the same CPU, seldom by several.
@@ -82,7 +82,7 @@ pub fn mix(hash: u64, value: u64) -> u64 {
 /// `scratch` is claimed.
 #[inline(always)]
 pub unsafe fn walk(scratch: *mut Scratch, process: u32, registers: Registers) {
-    unsafe { walk_from(scratch, process, registers.ip(), registers.sp(), registers.bp()) }
+    unsafe { walk_from(scratch, process, Frame::new(registers.ip(), registers.sp(), registers.bp())) }
 }
 
 /// Walks from a system call of the current thread, in a tracepoint's program.
@@ -91,18 +91,35 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, registers: Registers) {
 /// As for [`walk`].
 #[inline(always)]
 pub unsafe fn walk_system_call(scratch: *mut Scratch, process: u32) {
+    let (ip, sp, bp) = unsafe { user_registers() };
+    unsafe { walk_from(scratch, process, Frame::new(ip, sp, bp)) }
+}
+
+/// Walks from where the current thread faulted, in a tracepoint's program.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+pub unsafe fn walk_fault(scratch: *mut Scratch, process: u32) {
+    let (ip, sp, bp) = unsafe { user_registers() };
+    unsafe { walk_from(scratch, process, Frame::at_instruction(ip, sp, bp)) }
+}
+
+/// rip, rsp and rbp with which the current thread entered the kernel.
+#[inline(always)]
+unsafe fn user_registers() -> (u64, u64, u64) {
     // SAFETY: both take or give a pointer that is valid in any program of a task (kernel 5.15).
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
-    unsafe { walk_from(scratch, process, (*registers).rip, (*registers).rsp, (*registers).rbp) }
+    unsafe { ((*registers).rip, (*registers).rsp, (*registers).rbp) }
 }
 
 #[inline(always)]
-unsafe fn walk_from(scratch: *mut Scratch, process: u32, ip: u64, sp: u64, bp: u64) {
+unsafe fn walk_from(scratch: *mut Scratch, process: u32, frame: Frame) {
     let mode = setting!(stack_mode);
     if mode == stack_mode::AUTO || mode == stack_mode::DWARF {
-        unsafe { unwind::walk(scratch, process, ip, sp, bp) };
+        unsafe { unwind::walk(scratch, process, frame) };
     } else if mode == stack_mode::FRAME_POINTERS {
-        unsafe { walk_by_frame_pointers(scratch, ip, sp, bp) };
+        unsafe { walk_by_frame_pointers(scratch, frame.pc, frame.sp, frame.frame_pointer()) };
     } else {
         unsafe {
             (*scratch).frames = 0;

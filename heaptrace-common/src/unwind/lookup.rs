@@ -16,6 +16,10 @@ pub trait Tables {
 
     /// Keeps apart what different processes, and a process at different times, have at an address. 16 bits.
     fn generation(&self) -> u16;
+    /// Whether there may be mappings newer than those of `start` and `mapping`: then the cache may be out of date.
+    fn has_new(&self) -> bool;
+    /// The newest of them that holds `pc`.
+    fn newest(&self, pc: u64) -> Option<UnwindMapping>;
     /// Element of the cache.
     fn cached(&self, slot: u64) -> u64;
     fn cache(&mut self, slot: u64, entry: u64);
@@ -59,12 +63,17 @@ fn scramble(pc: u64, generation: u16) -> u64 {
 pub fn find<T: Tables>(tables: &mut T, current: &mut UnwindMapping, pc: u64) -> Found {
     let key = scramble(pc, tables.generation());
     let slot = key & (CACHE as u64 - 1);
-    let entry = tables.cached(slot);
-    if entry & (TAG | FILLED) == key & TAG | FILLED {
-        return Found::Rule(tables.rule(entry as u32 & 0x3fff));
+    let settled = !tables.has_new();
+    if settled {
+        let entry = tables.cached(slot);
+        if entry & (TAG | FILLED) == key & TAG | FILLED {
+            return Found::Rule(tables.rule(entry as u32 & 0x3fff));
+        }
     }
-    if pc < current.start || pc >= current.end {
-        let Some(mapping) = find_mapping(tables, pc) else { return Found::NoMapping };
+    // A newer mapping may lie over a part of the one found last.
+    if !settled || pc < current.start || pc >= current.end {
+        let newest = if settled { None } else { tables.newest(pc) };
+        let Some(mapping) = newest.or_else(|| find_mapping(tables, pc)) else { return Found::NoMapping };
         if pc < mapping.start || pc >= mapping.end {
             return Found::NoMapping;
         }
@@ -81,7 +90,7 @@ pub fn find<T: Tables>(tables: &mut T, current: &mut UnwindMapping, pc: u64) -> 
         return Found::NoTable;
     };
     let rule = tables.rule(index);
-    if rule.cfa_kind() != CfaKind::None as u64 {
+    if settled && rule.cfa_kind() != CfaKind::None as u64 {
         tables.cache(slot, key & TAG | FILLED | index as u64 & 0x3fff);
     }
     Found::Rule(rule)

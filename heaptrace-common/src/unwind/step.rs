@@ -37,7 +37,8 @@ pub trait Memory {
     fn replaced_return(&mut self, slot: u64) -> Option<u64>;
 }
 
-/// A frame's registers. `pc` is a return address: its call ends there.
+/// A frame's registers. `pc` is a return address: its call ends there. Where no call was under way (`interrupted`), it
+/// is the address of the next instruction plus one, so that whoever looks it up minus one finds that instruction.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
@@ -46,12 +47,32 @@ pub struct Registers {
     bp: u64,
     /// Where rbp was saved, until someone needs it: most rules do not. 0: `bp` is it.
     bp_at: u64,
+    /// 1: see above; only exact rows tell the rule.
+    interrupted: u64,
 }
 
 impl Registers {
     #[inline(always)]
     pub const fn new(pc: u64, sp: u64, bp: u64) -> Self {
-        Self { pc, sp, bp, bp_at: 0 }
+        Self { pc, sp, bp, bp_at: 0, interrupted: 0 }
+    }
+
+    /// Those of a thread that a signal or a fault stopped before the instruction at `pc`.
+    #[inline(always)]
+    pub const fn at_instruction(pc: u64, sp: u64, bp: u64) -> Self {
+        Self { pc: pc.wrapping_add(1), sp, bp, bp_at: 0, interrupted: 1 }
+    }
+
+    /// Whether the next step needs tables of exact rows: others hold only what is in force at calls.
+    #[inline(always)]
+    pub const fn need_exact_rows(&self) -> bool {
+        self.interrupted != 0
+    }
+
+    /// rbp, of registers that were not stepped with yet.
+    #[inline(always)]
+    pub const fn frame_pointer(&self) -> u64 {
+        self.bp
     }
 
     #[inline(always)]
@@ -68,11 +89,11 @@ impl Registers {
     }
 }
 
-/// Steps to the caller, whose return address is then `registers.pc`. `follow_bp`: by frame pointer where the
-/// tables know nothing.
+/// Steps to the caller, whose return address is then `registers.pc`. `tables` are of exact rows if
+/// [`Registers::need_exact_rows`]. `follow_bp`: by frame pointer where the tables know nothing.
 ///
 /// # Errors
-/// Why there is no further frame. With [`StackEnd::Interrupted`], `registers.pc` is a last one.
+/// Why there is no further frame.
 #[inline(always)]
 pub fn step<T: Tables, M: Memory>(
     registers: &mut Registers,
@@ -81,10 +102,14 @@ pub fn step<T: Tables, M: Memory>(
     memory: &mut M,
     follow_bp: bool,
 ) -> Result<(), StackEnd> {
+    let interrupted = registers.interrupted != 0;
+    registers.interrupted = 0;
     let why = match find(tables, current, registers.pc.wrapping_sub(1)) {
         Found::Rule(rule) if rule.cfa_kind() != CfaKind::None as u64 => {
             return apply(registers, rule, memory);
         }
+        // By frame pointer, a function that was stopped before it kept one would hide its caller.
+        _ if interrupted => return Err(StackEnd::Interrupted),
         Found::Rule(_) | Found::NoTable => StackEnd::NoUnwindInfo,
         Found::NoMapping => StackEnd::NoMapping,
     };
@@ -163,13 +188,12 @@ fn out_of_signal(registers: &mut Registers, memory: &mut impl Memory) -> Result<
     let Some(bp) = memory.read(sp.wrapping_add(SIGNAL_RBP)) else { return Err(StackEnd::Unreadable) };
     let Some(caller_sp) = memory.read(sp.wrapping_add(SIGNAL_RSP)) else { return Err(StackEnd::Unreadable) };
     let Some(pc) = memory.read(sp.wrapping_add(SIGNAL_RIP)) else { return Err(StackEnd::Unreadable) };
-    *registers = Registers::new(pc, caller_sp, bp);
-    if memory.read_code(pc.wrapping_sub(2)) == Some(SYSCALL) {
-        return Ok(());
-    }
-    // As if a call ended after it, so that whoever looks the address up minus one finds the instruction.
-    registers.pc = pc.wrapping_add(1);
-    Err(StackEnd::Interrupted)
+    *registers = if memory.read_code(pc.wrapping_sub(2)) == Some(SYSCALL) {
+        Registers::new(pc, caller_sp, bp)
+    } else {
+        Registers::at_instruction(pc, caller_sp, bp)
+    };
+    Ok(())
 }
 
 #[inline(always)]

@@ -50,6 +50,7 @@ struct Map {
     rows: Vec<u32>,
     rules: Vec<Rule>,
     cache: Vec<u64>,
+    new: Vec<UnwindMapping>,
 }
 
 impl Tables for Map {
@@ -65,6 +66,14 @@ impl Tables for Map {
 
     fn cache(&mut self, slot: u64, entry: u64) {
         self.cache[slot as usize] = entry;
+    }
+
+    fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
+    fn newest(&self, pc: u64) -> Option<UnwindMapping> {
+        self.new.iter().rev().find(|mapping| (mapping.start..mapping.end).contains(&pc)).copied()
     }
 
     fn start(&self, index: u32) -> Option<u64> {
@@ -105,6 +114,7 @@ fn all_under(rule: Rule) -> Map {
         rows: vec![Row::new(0, 1).0],
         rules: vec![Rule::NONE, rule],
         cache: vec![0; CACHE],
+        new: Vec::new(),
     }
 }
 
@@ -199,17 +209,30 @@ fn the_outermost_frame_is_told_from_one_that_cannot_be_followed() {
 }
 
 #[test]
-fn a_signal_frame_leads_to_a_system_call_and_stops_at_any_other_instruction() {
+fn a_signal_frame_leads_to_a_system_call_and_to_any_other_instruction() {
     let interrupted = CODE + 0x200;
     let words = [(SP + 120, 5), (SP + 160, SP + 0x4000), (SP + 168, interrupted)];
     let mut stack = stack(&words);
     let mut first = registers();
-    assert_eq!(walk(Rule::SIGNAL, &mut stack, &mut first), Err(StackEnd::Interrupted));
+    assert_eq!(walk(Rule::SIGNAL, &mut stack, &mut first), Ok(()));
+    assert_eq!(first, Registers::at_instruction(interrupted, SP + 0x4000, 5));
     assert_eq!(first.pc - 1, interrupted);
     stack.code.insert(interrupted - 2, u16::from_le_bytes([0x0f, 0x05]));
     let mut second = registers();
     assert_eq!(walk(Rule::SIGNAL, &mut stack, &mut second), Ok(()));
     assert_eq!(second, Registers::new(interrupted, SP + 0x4000, 5));
+}
+
+#[test]
+fn an_interrupted_frame_is_left_by_a_rule_or_not_at_all() {
+    let mut stack = stack(&[(SP, CALLER), (SP + 8, CALLER), (BP, BP + 0x40), (BP + 8, CALLER)]);
+    let mut registers = Registers::at_instruction(CODE + 0x20, SP, BP);
+    assert!(registers.need_exact_rows());
+    assert_eq!(walk(rule(CfaKind::Rsp, 8, 0), &mut stack, &mut registers), Ok(()));
+    assert_eq!(registers, Registers::new(CALLER, SP + 8, BP));
+    // Its frame pointer may still be its caller's.
+    let mut registers = Registers::at_instruction(CODE + 0x20, SP, BP);
+    assert_eq!(walk(Rule::NONE, &mut stack, &mut registers), Err(StackEnd::Interrupted));
 }
 
 #[test]
@@ -267,6 +290,7 @@ fn every_address_finds_the_row_that_is_in_force() {
             rules: (0..301).map(|n| rule(CfaKind::Rsp, n, 0)).collect(),
             rows,
             cache: vec![0; CACHE],
+            new: Vec::new(),
         };
         // Twice: the second time from the cache.
         for _ in 0..2 {
@@ -308,4 +332,21 @@ fn a_new_generation_voids_the_cache() {
     assert_eq!(find(&mut map), Found::Rule(rule(CfaKind::Rsp, 8, 0)));
     map.generation = 2;
     assert_eq!(find(&mut map), Found::NoMapping);
+}
+
+#[test]
+fn a_newer_mapping_counts_before_the_list_and_the_cache() {
+    let mut map = all_under(rule(CfaKind::Rsp, 8, 0));
+    let find = |map: &mut Map| find(map, &mut UnwindMapping::UNUSED.clone(), CODE);
+    assert_eq!(find(&mut map), Found::Rule(rule(CfaKind::Rsp, 8, 0)));
+    map.rules.push(rule(CfaKind::Rsp, 24, 0));
+    map.rows.push(Row::new(0, 2).0);
+    map.pages.push(Page::new(2, 0).0);
+    map.new = vec![mapping(CODE, CODE + 1024, NO_TABLE), mapping(CODE, CODE + 1024, 1)];
+    assert_eq!(find(&mut map), Found::Rule(rule(CfaKind::Rsp, 24, 0)));
+    map.new.truncate(1);
+    assert_eq!(find(&mut map), Found::NoTable);
+    // What was found by it is not kept: it goes by no generation.
+    map.new.clear();
+    assert_eq!(find(&mut map), Found::Rule(rule(CfaKind::Rsp, 8, 0)));
 }

@@ -2,19 +2,20 @@
 //! the verifier takes, and the frames' way into the scratch buffer.
 
 mod memory;
+pub mod new;
 mod tables;
 
 use heaptrace_common::{
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
-    unwind::{
-        Published, UnwindMapping,
-        step::{Registers, step},
-    },
+    unwind::{Published, UnwindMapping, step::step},
 };
 
+/// Where a walk is.
+pub use heaptrace_common::unwind::step::Registers as Frame;
+
 use crate::{
-    maps::{UNWIND_PROCESSES, setting},
+    maps::{UNWIND_EXACT, UNWIND_PROCESSES, setting},
     mask::mask,
     stack::{SEED, Scratch, mix},
 };
@@ -27,33 +28,43 @@ const FRAMES_A_CALL: u32 = 4;
 /// A walk's state beside its frames.
 #[repr(C)]
 pub struct Unwinder {
-    registers: Registers,
+    registers: Frame,
     /// The mapping found last.
     current: UnwindMapping,
-    published: Published,
+    tables: MapTables,
+    /// Of exact rows.
+    exact: Published,
     window: Window,
 }
 
-/// Walks from a return address: by the tables of `process` and, unless they alone are wanted, by frame pointers
+impl Unwinder {
+    /// Of the instruction that the walk has come to.
+    #[inline(always)]
+    pub fn address(&self) -> u64 {
+        self.registers.pc.wrapping_sub(1)
+    }
+}
+
+/// Walks from a frame, the first of the stack: by the tables of `process` and, unless they alone are wanted, by frame pointers
 /// where they know nothing.
 ///
 /// # Safety
 /// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk(scratch: *mut Scratch, process: u32, ip: u64, sp: u64, bp: u64) {
+pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
     unsafe {
         let unwinder = &raw mut (*scratch).unwinder;
-        (*unwinder).registers = Registers::new(ip, sp, bp);
+        (*unwinder).registers = frame;
         (*unwinder).current = UnwindMapping::UNUSED;
-        (*unwinder).published = Published(match UNWIND_PROCESSES.get_ptr(process) {
-            Some(published) => core::ptr::read_volatile(published),
-            None => 0,
-        });
+        // Before the head: what is new since may be in the list too, but none is in neither.
+        let published = published(UNWIND_PROCESSES.get_ptr(process));
+        (*unwinder).exact = self::published(UNWIND_EXACT.get_ptr(process));
+        (*unwinder).tables = MapTables::new(published, process, new::head(process));
         Window::clear(&raw mut (*unwinder).window);
-        (*scratch).addresses[0] = ip;
+        (*scratch).addresses[0] = frame.pc;
         (*scratch).frames = 1;
         (*scratch).end = StackEnd::Depth as u32;
-        (*scratch).hash = mix(SEED, ip);
+        (*scratch).hash = mix(SEED, frame.pc);
         let mut calls: u32 = 0;
         while calls < (MAX_FRAMES as u32).div_ceil(FRAMES_A_CALL) {
             if uw_step(scratch) != 0 {
@@ -63,6 +74,14 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, ip: u64, sp: u64, bp: u6
         }
         (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
     }
+}
+
+#[inline(always)]
+unsafe fn published(at: Option<*const u64>) -> Published {
+    Published(match at {
+        Some(at) => unsafe { core::ptr::read_volatile(at) },
+        None => 0,
+    })
 }
 
 /// Up to four frames; other than 0 at the end of the walk. A global function: the verifier checks it once, by
@@ -95,19 +114,24 @@ unsafe fn one(scratch: *mut Scratch) -> bool {
             return true;
         }
         let unwinder = &raw mut (*scratch).unwinder;
-        let mut tables = MapTables((*unwinder).published);
+        let mut tables = (*unwinder).tables;
+        let exact = (*unwinder).registers.need_exact_rows();
+        if exact {
+            tables = tables.exact((*unwinder).exact);
+            (*unwinder).current = UnwindMapping::UNUSED;
+        }
         let mut memory = UserMemory(&raw mut (*unwinder).window);
         let result =
             step(&mut (*unwinder).registers, &mut (*unwinder).current, &mut tables, &mut memory, follow_bp);
+        if exact {
+            (*unwinder).current = UnwindMapping::UNUSED;
+        }
         match result {
             Ok(()) => {
                 push(scratch);
                 false
             }
             Err(end) => {
-                if end as u32 == StackEnd::Interrupted as u32 {
-                    push(scratch);
-                }
                 (*scratch).end = end as u32;
                 true
             }

@@ -1,25 +1,46 @@
 //! The unwind tables in the maps. Every index is masked or looked up, so that no value can lead outside.
 
 use heaptrace_common::unwind::{
-    MAX_MAPPINGS, MAX_RULES, Page, Published, Row, Rule, SHARD, UnwindMapping,
+    MAX_MAPPINGS, MAX_RULES, NO_TABLE, Page, Published, Row, Rule, SHARD, UnwindMapping,
     lookup::{CACHE, Tables},
 };
 
 use crate::{
     maps::{UNWIND_CACHE, UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES},
     mask::mask,
+    unwind::new,
 };
 
 /// Elements in a shard are indexed by the low bits.
 const IN_SHARD: u64 = SHARD as u64 - 1;
 
-/// The tables of the process that this was published for.
-pub struct MapTables(pub Published);
+/// The tables of one process: those in force, and those of its new mappings.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MapTables {
+    published: Published,
+    head: u64,
+    process: u32,
+    /// How many new mappings count.
+    unseen: u16,
+    exact: u16,
+}
 
 impl MapTables {
     #[inline(always)]
+    pub fn new(published: Published, process: u32, head: u64) -> Self {
+        Self { published, head, process, unseen: published.unseen(head) as u16, exact: 0 }
+    }
+
+    /// The process's tables of exact rows.
+    #[inline(always)]
+    pub fn exact(self, published: Published) -> Self {
+        Self { published, exact: 1, ..self }
+    }
+
+    #[inline(always)]
     fn mappings(&self) -> Option<*const UnwindMapping> {
-        Some(UNWIND_MAPPINGS.get_ptr(self.0.list()?)?.cast())
+        Some(UNWIND_MAPPINGS.get_ptr(self.published.list()?)?.cast())
     }
 }
 
@@ -28,7 +49,22 @@ impl Tables for MapTables {
 
     #[inline(always)]
     fn generation(&self) -> u16 {
-        self.0.generation()
+        self.published.generation()
+    }
+
+    #[inline(always)]
+    fn has_new(&self) -> bool {
+        self.unseen != 0
+    }
+
+    #[inline(always)]
+    fn newest(&self, pc: u64) -> Option<UnwindMapping> {
+        let mut mapping = new::find(self.process, self.head, u64::from(self.unseen), pc)?;
+        if self.exact != 0 {
+            // Those have no exact rows, and what they lie over is gone.
+            mapping.pages_at = NO_TABLE;
+        }
+        Some(mapping)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use super::{
     attach::{Attacher, ProbeSite},
     maps::Maps,
     multi::try_program,
-    tracepoints::Growth,
+    tracepoints::Placed,
 };
 use crate::process::procfs;
 use aya::Ebpf;
@@ -21,7 +21,8 @@ pub struct Features {
     pub multi_links: bool,
     /// Their filter by process covers all threads (6.10, and fixed stables).
     pub multi_filter: bool,
-    pub growth: Growth,
+    pub growth: Placed,
+    pub faults: Placed,
 }
 
 impl Features {
@@ -42,9 +43,12 @@ impl Features {
             );
         }
         match &self.growth {
-            Growth::Off => notes.push("brk and mmap were not traced (--no-growth)".to_owned()),
-            Growth::On => {}
-            Growth::Unavailable(why) => notes.push(format!("brk and mmap were not traced: {why}")),
+            Placed::Off => notes.push("brk and mmap were not traced (--no-growth)".to_owned()),
+            Placed::On => {}
+            Placed::Unavailable(why) => notes.push(format!("brk and mmap were not traced: {why}")),
+        }
+        if let Placed::Unavailable(why) = &self.faults {
+            notes.push(format!("page faults were not traced: {why}"));
         }
         notes
     }

@@ -119,7 +119,7 @@ impl MapSizes {
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
             + 2 * (1 << 19)
             + (1 << 20)
-            + array(self.processes, 8)
+            + array(self.processes, 16)
             + self.unwind.memory_bytes()
     }
 }
@@ -137,6 +137,8 @@ pub struct Options {
     pub sizes: MapSizes,
     /// Attach to brk, mmap, munmap and mremap.
     pub growth: bool,
+    /// Attach to page faults.
+    pub faults: bool,
 }
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
@@ -166,6 +168,7 @@ impl Tracer {
         let (processes, sites) = (processes.saturating_add(1), sites.saturating_add(1));
         let sizes = MapSizes { processes, sites, ..options.sizes };
         let instances = types.return_instances.unwrap_or_default();
+        let code = types.code_files.unwrap_or_default();
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let settings = Settings {
@@ -187,6 +190,22 @@ impl Tracer {
             instance_stack: instances.instance_stack,
             instance_address: instances.instance_address,
             instance_next: instances.instance_next,
+            has_code_files: (types.code_files.is_some() && options.stacks.uses_tables()).into(),
+            task_mm: code.task_mm,
+            task_files: code.task_files,
+            mm_exe_file: code.mm_exe_file,
+            mm_start_code: code.mm_start_code,
+            mm_saved_auxv: code.mm_saved_auxv,
+            files_fdt: code.files_fdt,
+            fdtable_fd: code.fdtable_fd,
+            fdtable_max_fds: code.fdtable_max_fds,
+            file_inode: code.file_inode,
+            inode_number: code.inode_number,
+            inode_super_block: code.inode_super_block,
+            inode_size: code.inode_size,
+            inode_modified_s: code.inode_modified_s,
+            inode_modified_ns: code.inode_modified_ns,
+            super_block_dev: code.super_block_dev,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -203,6 +222,7 @@ impl Tracer {
             .map_max_entries("UNWIND_PAGES", unwind.page_shards)
             .map_max_entries("UNWIND_MAPPINGS", unwind.lists)
             .map_max_entries("UNWIND_PROCESSES", sizes.processes)
+            .map_max_entries("UNWIND_EXACT", sizes.processes)
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
@@ -215,6 +235,9 @@ impl Tracer {
         let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
             tracepoints::load_growth(&mut ebpf)?;
+        }
+        if options.faults {
+            tracepoints::load_faults(&mut ebpf)?;
         }
         let unwind_arrays = match options.stacks.uses_tables() {
             true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
@@ -235,6 +258,11 @@ impl Tracer {
         if options.growth {
             let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
             features.growth = growth;
+            tracepoints.extend(attached);
+        }
+        if options.faults {
+            let (faults, attached) = tracepoints::attach_faults(&mut ebpf)?;
+            features.faults = faults;
             tracepoints.extend(attached);
         }
         let events = EventRing(events);

@@ -33,9 +33,9 @@ pub fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<Vec<Attached>, LoadError> {
     Ok(attached)
 }
 
-/// Whether the growth tracepoints are in place, and if not, why.
+/// Whether the tracepoints of a kind are in place, and if not, why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Growth {
+pub enum Placed {
     /// Not asked for.
     #[default]
     Off,
@@ -60,10 +60,10 @@ pub fn load_growth(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 
 /// brk, mmap, munmap and mremap. While they are attached, every system call of every process takes the
 /// kernel's slow path (entry/common.c, `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
-pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Growth, Vec<Attached>), LoadError> {
+pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Placed, Vec<Attached>), LoadError> {
     let mut attached: Vec<Attached> = Vec::new();
     if let Err(why) = mount_tracefs() {
-        return Ok((Growth::Unavailable(why), attached));
+        return Ok((Placed::Unavailable(why), attached));
     }
     for name in growth_programs() {
         let program: &mut TracePoint = program(ebpf, &name)?;
@@ -74,11 +74,30 @@ pub fn attach_growth(ebpf: &mut Ebpf) -> Result<(Growth, Vec<Attached>), LoadErr
             }
             Err(error) => {
                 let why = format!("tracepoint syscalls:{name}: {error}");
-                return Ok((Growth::Unavailable(why), Vec::new()));
+                return Ok((Placed::Unavailable(why), Vec::new()));
             }
         }
     }
-    Ok((Growth::On, attached))
+    Ok((Placed::On, attached))
+}
+
+const FAULTS: &str = "page_fault_user";
+
+/// Loads the program of [`attach_faults`], while `ebpf` has all maps.
+pub fn load_faults(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let program: &mut RawTracePoint = program(ebpf, FAULTS)?;
+    program.load().map_err(|source| setup_error(FAULTS, source))
+}
+
+/// Page faults in user mode, of every process; the program looks at targets only.
+pub fn attach_faults(ebpf: &mut Ebpf) -> Result<(Placed, Option<Attached>), LoadError> {
+    let program: &mut RawTracePoint = program(ebpf, FAULTS)?;
+    let link = match program.attach(FAULTS) {
+        Ok(link) => link,
+        Err(error) => return Ok((Placed::Unavailable(format!("tracepoint {FAULTS}: {error}")), None)),
+    };
+    let link = program.take_link(link).map_err(|source| setup_error(FAULTS, source))?;
+    Ok((Placed::On, Some(Box::new(link))))
 }
 
 /// Tracepoints are found by number, and tracefs is where the numbers are.

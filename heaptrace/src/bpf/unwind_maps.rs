@@ -5,9 +5,15 @@
 //! microseconds.
 
 use super::{LoadError, maps::SharedArray};
-use crate::unwind::store::Arrays;
-use aya::{Ebpf, maps::Map};
-use heaptrace_common::unwind::{MAX_MAPPINGS, MAX_RULES, Published, SHARD, UnwindMapping, lookup::CACHE};
+use crate::unwind::{RowKind, store::Arrays};
+use aya::{
+    Ebpf,
+    maps::{HashMap as BpfHashMap, Map, MapData},
+};
+use heaptrace_common::unwind::{
+    CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping, NewMappings, Published, SHARD,
+    UnwindMapping, lookup::CACHE,
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io, slice,
@@ -21,14 +27,15 @@ pub struct UnwindSizes {
     pub row_shards: u32,
     /// Shards of pages, 256 KiB each; one describes 64 MiB of code.
     pub page_shards: u32,
-    /// Processes that have tables at one time, and a few more lists for what is being replaced; 16 KiB each.
+    /// Lists of mappings, 16 KiB each: one for a process that has tables, one more for its exact rows, and a few for
+    /// what is being replaced.
     pub lists: u32,
 }
 
 impl Default for UnwindSizes {
-    /// 33 MiB: 4 million rows (libLLVM has 161,000), 2 GiB of code, 512 processes.
+    /// 44 MiB: 4 million rows (libLLVM has 161,000), 2 GiB of code, 1,200 processes.
     fn default() -> Self {
-        Self { row_shards: 64, page_shards: 32, lists: 576 }
+        Self { row_shards: 64, page_shards: 32, lists: 1280 }
     }
 }
 
@@ -40,7 +47,7 @@ impl UnwindSizes {
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.row_shards + self.page_shards) * (SHARD * 4) as u64
             + u64::from(self.lists) * (MAX_MAPPINGS * size_of::<UnwindMapping>()) as u64
-            + (MAX_RULES * 8 + CACHE * 8) as u64
+            + (MAX_RULES * 8 + CACHE * 8 + NEW_SLOTS * size_of::<NewMappings>()) as u64
     }
 }
 
@@ -97,13 +104,37 @@ impl Arrays for UnwindArrays {
     }
 }
 
+/// What is in force, by process record, of one kind of rows.
+struct InForce {
+    array: SharedArray<u64>,
+    published: HashMap<u32, Published>,
+}
+
+fn store(array: &SharedArray<u64>, record: u32, published: Published) {
+    if let Some(at) = array.pointer(record) {
+        // SAFETY: an element of the map, aligned; the BPF side also reads and writes it whole.
+        unsafe { AtomicU64::from_ptr(at) }.store(published.0, Ordering::Release);
+    }
+}
+
+impl InForce {
+    /// The lists in force, forked children's among them.
+    fn lists(&self) -> impl Iterator<Item = u32> + '_ {
+        let all = (0..self.array.entries).filter_map(|record| self.array.get(record));
+        all.filter_map(|published| Published(published).list())
+    }
+}
+
 /// Which mappings are in force for which process. See the module.
 pub struct UnwindMaps {
     cache: SharedArray<[u64; CACHE]>,
     mappings: SharedArray<[UnwindMapping; MAX_MAPPINGS]>,
-    processes: SharedArray<u64>,
-    /// By process record.
-    published: HashMap<u32, Published>,
+    calls: InForce,
+    exact: InForce,
+    new: SharedArray<NewMappings>,
+    /// Of each slot of `new`: everything before this head is known to userspace.
+    heads: Vec<u64>,
+    files: BpfHashMap<MapData, Key, Value>,
     /// Lists in nobody's use, the one that was freed first in front.
     free: VecDeque<u32>,
     /// Lists that were replaced or forgotten; forked children may still have them.
@@ -115,11 +146,17 @@ pub struct UnwindMaps {
 impl UnwindMaps {
     /// Takes the maps out of `ebpf`, which has `processes` process records.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: UnwindSizes, processes: u32) -> Result<Self, LoadError> {
+        let in_force = |ebpf: &mut Ebpf, name| -> Result<InForce, LoadError> {
+            Ok(InForce { array: take(ebpf, name, processes)?, published: HashMap::new() })
+        };
         Ok(Self {
             cache: take(ebpf, "UNWIND_CACHE", 1)?,
             mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.lists)?,
-            processes: take(ebpf, "UNWIND_PROCESSES", processes)?,
-            published: HashMap::new(),
+            calls: in_force(ebpf, "UNWIND_PROCESSES")?,
+            exact: in_force(ebpf, "UNWIND_EXACT")?,
+            new: take(ebpf, "UNWIND_NEW", NEW_SLOTS as u32)?,
+            heads: vec![0; NEW_SLOTS],
+            files: take_files(ebpf)?,
             free: (0..sizes.lists).collect(),
             retired: VecDeque::new(),
             generation: 0,
@@ -127,11 +164,70 @@ impl UnwindMaps {
         })
     }
 
-    /// Puts `mappings`, in order of address, in force for a process record; those past `MAX_MAPPINGS` are counted.
-    pub fn publish(&mut self, record: u32, mappings: &[UnwindMapping]) -> Result<(), PublishError> {
-        let Some(process) = self.processes.pointer(record) else {
+    /// Says that userspace is about to learn of every mapping made so far: what is published from here on has those.
+    pub fn look_at_heads(&mut self) {
+        for (slot, head) in (0..).zip(&mut self.heads) {
+            *head = self.new.pointer(slot).map_or(0, |at| {
+                // SAFETY: within the mapping; the head is the struct's first word, which BPF counts up atomically.
+                unsafe { AtomicU64::from_ptr((&raw mut (*at).head).cast()) }.load(Ordering::Acquire)
+            });
+        }
+    }
+
+    fn known_head(&self, record: u32) -> u64 {
+        self.heads[record as usize % NEW_SLOTS]
+    }
+
+    /// Tells the BPF side which new mappings all processes' lists have. To be called once everything that was known at
+    /// the last [`Self::look_at_heads`] is published.
+    pub fn settle(&mut self) {
+        let InForce { array, published } = &mut self.calls;
+        for (record, published) in published {
+            let settled = published.with_seen(self.heads[*record as usize % NEW_SLOTS]);
+            if settled != *published {
+                *published = settled;
+                store(array, *record, settled);
+            }
+        }
+    }
+
+    /// Puts `mappings`, in order of address, in force for a process record, and with `exact` those with tables of exact
+    /// rows; what lies past `MAX_MAPPINGS` is counted.
+    pub fn publish(
+        &mut self,
+        record: u32,
+        mappings: &[UnwindMapping],
+        exact: Option<&[UnwindMapping]>,
+    ) -> Result<(), PublishError> {
+        if self.calls.array.pointer(record).is_none() {
             return Err(PublishError::NoRecord(record));
-        };
+        }
+        if let Some(exact) = exact {
+            let published = self.list(exact)?;
+            self.put(RowKind::Exact, record, published);
+        }
+        let seen = self.known_head(record);
+        let published = self.list(mappings)?.with_seen(seen);
+        self.put(RowKind::Calls, record, published);
+        Ok(())
+    }
+
+    fn put(&mut self, kind: RowKind, record: u32, published: Published) {
+        let in_force = self.in_force(kind);
+        store(&in_force.array, record, published);
+        let before = in_force.published.insert(record, published);
+        self.retired.extend(before.and_then(Published::list));
+    }
+
+    fn in_force(&mut self, kind: RowKind) -> &mut InForce {
+        match kind {
+            RowKind::Calls => &mut self.calls,
+            RowKind::Exact => &mut self.exact,
+        }
+    }
+
+    /// Writes a list that no process has yet.
+    fn list(&mut self, mappings: &[UnwindMapping]) -> Result<Published, PublishError> {
         let Some(list) = self.take_list() else {
             self.losses.lists += 1;
             return Err(PublishError::NoList);
@@ -146,24 +242,34 @@ impl UnwindMaps {
             // SAFETY: within the list, which no process has.
             unsafe { at.cast::<UnwindMapping>().add(n).write_volatile(mapping) };
         }
-        let published = Published::new(list, self.next_generation());
-        // SAFETY: an element of the map, aligned; the BPF side also reads and writes it whole.
-        unsafe { AtomicU64::from_ptr(process) }.store(published.0, Ordering::Release);
-        if let Some(before) = self.published.insert(record, published) {
-            self.retired.extend(before.list());
-        }
-        Ok(())
+        Ok(Published::new(list, self.next_generation(), 0))
     }
 
     /// The process record has ended, or is to be walked by frame pointers.
     pub fn forget(&mut self, record: u32) {
-        if let Some(process) = self.processes.pointer(record) {
-            // SAFETY: as in `publish`.
-            unsafe { AtomicU64::from_ptr(process) }.store(0, Ordering::Release);
+        for kind in [RowKind::Calls, RowKind::Exact] {
+            let in_force = self.in_force(kind);
+            store(&in_force.array, record, Published::default());
+            let before = in_force.published.remove(&record);
+            self.retired.extend(before.and_then(Published::list));
         }
-        if let Some(before) = self.published.remove(&record) {
-            self.retired.extend(before.list());
-        }
+    }
+
+    /// Tells the BPF side where the table of a file is. Without room for it, mappings of the file wait for userspace.
+    pub fn know_file(&mut self, key: CodeFileKey, file: CodeFile) {
+        let _ = self.files.insert(Key(key), Value(file), 0);
+    }
+
+    /// The table of a file is about to go.
+    pub fn forget_file(&mut self, key: CodeFileKey) {
+        // It may never have found room.
+        let _ = self.files.remove(&Key(key));
+    }
+
+    /// Indexes of first pages that new mappings refer to, whether they still count or not.
+    pub fn pages_of_new_mappings(&self) -> HashSet<u32> {
+        let slots = (0..NEW_SLOTS as u32).filter_map(|slot| self.new.get(slot));
+        slots.flat_map(|slot| slot.entries).map(|NewMapping { mapping, .. }| mapping.pages_at).collect()
     }
 
     /// What found no room so far.
@@ -171,13 +277,9 @@ impl UnwindMaps {
         self.losses
     }
 
-    fn in_force(&self) -> impl Iterator<Item = Published> + '_ {
-        (0..self.processes.entries).filter_map(|record| self.processes.get(record)).map(Published)
-    }
-
     fn take_list(&mut self) -> Option<u32> {
         if self.free.is_empty() {
-            let used: HashSet<u32> = self.in_force().filter_map(Published::list).collect();
+            let used: HashSet<u32> = self.calls.lists().chain(self.exact.lists()).collect();
             let (kept, freed) = self.retired.drain(..).partition(|list| used.contains(list));
             (self.retired, self.free) = (kept, freed);
         }
@@ -196,11 +298,31 @@ impl UnwindMaps {
                 continue;
             }
             // There are far fewer lists than generations. Only after a wrap can one be in use.
-            if !self.published.values().any(|published| published.generation() == self.generation) {
+            let mut published = self.calls.published.values().chain(self.exact.published.values());
+            if !published.any(|published| published.generation() == self.generation) {
                 return self.generation;
             }
         }
     }
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Key(CodeFileKey);
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Value(CodeFile);
+
+// SAFETY: both are `repr(C)`, of integers without padding between them.
+unsafe impl aya::Pod for Key {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Value {}
+
+fn take_files(ebpf: &mut Ebpf) -> Result<BpfHashMap<MapData, Key, Value>, LoadError> {
+    let broken = |what: String| LoadError::Object { what };
+    let map = ebpf.take_map("CODE_FILES").ok_or_else(|| broken("no map CODE_FILES".to_owned()))?;
+    map.try_into().map_err(|error: aya::maps::MapError| broken(error.to_string()))
 }
 
 fn take<T: Copy>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<SharedArray<T>, LoadError> {

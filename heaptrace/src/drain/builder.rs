@@ -275,7 +275,7 @@ impl ProfileBuilder {
             oldest_age_ns: None,
             sizes: SizeHistogram::default(),
         };
-        if function.is_growth() {
+        if !function.is_allocation() {
             self.growth.push(site);
             return Kept::Growth(self.growth.len() - 1);
         }

@@ -17,6 +17,13 @@ pub struct Code {
     pub file: Option<(FileKey, Option<Arc<Object>>)>,
 }
 
+impl Code {
+    /// The file, opened.
+    pub fn object(&self) -> Option<&Arc<Object>> {
+        self.file.as_ref().and_then(|(_, object)| object.as_ref())
+    }
+}
+
 impl ProfileBuilder {
     /// The code of a record's image as it is mapped now, by address, for its unwind tables.
     pub fn code(&self, record: u32) -> Vec<Code> {

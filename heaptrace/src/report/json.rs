@@ -218,7 +218,6 @@ impl Serialize for Frames<'_> {
 fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     let weigh = |site: &Site| weight(&site.totals, options.view);
     let mut sites: Vec<&Site> = sites(profile, options.view)
-        .iter()
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();
     let mut hidden = Hidden::default();

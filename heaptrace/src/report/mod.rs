@@ -36,6 +36,15 @@ pub enum View {
     Sizes,
     /// What brk, mmap and mremap added to the process's memory, which the heap lies in: another view of the same.
     Growth,
+    /// Page faults (`record --faults`): where memory was touched first and became resident, a page for each.
+    Faults,
+}
+
+impl View {
+    /// Whether it is about the allocator's blocks.
+    fn is_of_blocks(self) -> bool {
+        !matches!(self, Self::Growth | Self::Faults)
+    }
 }
 
 /// What the rows of a text report are.

@@ -49,7 +49,9 @@ pub(super) struct Selection {
 pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
     match view {
         View::Live => Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() },
-        View::Growth => Weight { bytes: totals.alloc_bytes, count: totals.alloc_count, ..Weight::default() },
+        View::Growth | View::Faults => {
+            Weight { bytes: totals.alloc_bytes, count: totals.alloc_count, ..Weight::default() }
+        }
         View::Alloc | View::Sizes => Weight {
             bytes: totals.alloc_bytes,
             count: totals.alloc_count,
@@ -61,8 +63,13 @@ pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
 }
 
 /// The sites that a view is about.
-pub(super) fn sites(profile: &Profile, view: View) -> &[Site] {
-    if view == View::Growth { &profile.growth } else { &profile.sites }
+pub(super) fn sites(profile: &Profile, view: View) -> impl Iterator<Item = &Site> {
+    let sites = if view.is_of_blocks() { &profile.sites } else { &profile.growth };
+    sites.iter().filter(move |site| match view {
+        View::Growth => site.function.is_growth(),
+        View::Faults => site.function == Function::PageFault,
+        View::Live | View::Alloc | View::Sizes => true,
+    })
 }
 
 /// Whether `options` choose `process`.
@@ -72,10 +79,9 @@ pub(super) fn chosen(process: &Process, options: &Options) -> bool {
 
 impl Selection {
     pub fn new(profile: &Profile, options: &Options) -> Self {
-        let sites = sites(profile, options.view);
-        let mut entries = Vec::with_capacity(sites.len());
+        let mut entries = Vec::new();
         let mut accounted = vec![Weight::default(); profile.processes.len()];
-        for site in sites {
+        for site in sites(profile, options.view) {
             let Some(process) = profile.processes.get(site.process.index()) else { continue };
             if !chosen(process, options) {
                 continue;
@@ -91,7 +97,7 @@ impl Selection {
         }
         // Where the table of sites was full, the process knows of more than its sites do.
         for (index, (process, known)) in (0..).zip(profile.processes.iter().zip(accounted)) {
-            if options.view != View::Growth && chosen(process, options) {
+            if options.view.is_of_blocks() && chosen(process, options) {
                 let all = weight(&process.totals, options.view);
                 let weight = Weight {
                     bytes: all.bytes.saturating_sub(known.bytes),

@@ -23,6 +23,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
     graph.title = match options.view {
         View::Live => "heaptrace: live heap bytes".into(),
         View::Growth => "heaptrace: memory growth, bytes mapped".into(),
+        View::Faults => "heaptrace: page faults, bytes touched first".into(),
         View::Alloc | View::Sizes => "heaptrace: allocated heap bytes".into(),
     };
     graph.subtitle = Some(subtitle);

@@ -141,10 +141,14 @@ fn collect<'a>(
 
 /// Titles of the columns, and whether their cells are numbers.
 fn titles(options: &Options) -> Vec<(&'static str, bool)> {
-    let count = if options.view == View::Growth { "Calls" } else { "Blocks" };
+    let count = match options.view {
+        View::Growth => "Calls",
+        View::Faults => "Faults",
+        View::Live | View::Alloc | View::Sizes => "Blocks",
+    };
     let mut titles = vec![("Percent", true), ("Bytes", true), (count, true)];
     titles.extend(match options.view {
-        View::Growth => vec![],
+        View::Growth | View::Faults => vec![],
         View::Live => vec![("Oldest", true)],
         View::Alloc | View::Sizes => vec![("Freed bytes", true), ("Freed", true)],
     });
@@ -169,7 +173,7 @@ fn cells(
     let Weight { bytes, count, freed_bytes, freed_count, oldest_ns } = row.weight;
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
     match options.view {
-        View::Growth => {}
+        View::Growth | View::Faults => {}
         View::Live => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
         View::Alloc | View::Sizes => cells.extend([thousands(freed_bytes), thousands(freed_count)]),
     }

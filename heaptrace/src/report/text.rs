@@ -24,7 +24,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
         if hidden.rows > 0 {
             let rows = counted(hidden.rows, "row", "rows");
             let (bytes, blocks) =
-                (thousands(hidden.weight.bytes), counted(hidden.weight.count, "block", "blocks"));
+                (thousands(hidden.weight.bytes), counted_in(options.view, hidden.weight.count));
             let least = thousands(options.least(selection.total.bytes));
             writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
         }
@@ -51,6 +51,7 @@ fn header(
         View::Alloc => "alloc: all blocks allocated",
         View::Sizes => "sizes: how large the allocated blocks were",
         View::Growth => "growth: bytes mapped by brk, mmap and mremap, given back since or not",
+        View::Faults => "faults: page faults, each counted as one page",
     };
     let by = match (options.view, options.by) {
         (View::Sizes, _) => "",
@@ -75,11 +76,17 @@ fn header(
     }
     writeln!(out, "# Processes: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
     let (bytes, count) = (selection.total.bytes, selection.total.count);
-    let blocks = match options.view {
-        View::Growth => counted(count, "call", "calls"),
-        _ => counted(count, "block", "blocks"),
-    };
+    let blocks = counted_in(options.view, count);
     writeln!(out, "# Total: {} bytes ({}) in {blocks}\n#", thousands(bytes), human(bytes))
+}
+
+/// What a view counts.
+fn counted_in(view: View, count: u64) -> String {
+    match view {
+        View::Growth => counted(count, "call", "calls"),
+        View::Faults => counted(count, "fault", "faults"),
+        View::Live | View::Alloc | View::Sizes => counted(count, "block", "blocks"),
+    }
 }
 
 /// When tracing began, in RFC 3339.
@@ -101,6 +108,8 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
     } else if options.view == View::Growth {
         lines.push("Nothing to show: no memory was mapped while tracing.".into());
+    } else if options.view == View::Faults {
+        lines.push("Nothing to show: no page fault was recorded; `record --faults` traces them.".into());
     } else if allocated > 0 {
         let blocks = counted(allocated, "block", "blocks");
         lines.push(format!(

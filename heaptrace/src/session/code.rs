@@ -29,6 +29,7 @@ struct PidCode {
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.
     pub(super) fn take_code_changes(&mut self) {
+        self.tracer.unwind.look_at_heads();
         let Some(watch) = &mut self.watch else { return };
         for change in watch.read() {
             let code = self.pending_code.by_pid.entry(change.pid).or_default();
@@ -55,6 +56,7 @@ impl Session {
         for record in changed {
             self.publish_code(record);
         }
+        self.tracer.unwind.settle();
     }
 
     fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, changed: &mut BTreeSet<u32>) {

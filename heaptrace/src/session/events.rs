@@ -29,6 +29,7 @@ impl Session {
                     self.forget_code(event.process);
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),
+                kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
                 kind::EXEC_ELSEWHERE => self.look_for_allocators(event.tgid),
                 _ => {}
             }

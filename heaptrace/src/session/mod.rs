@@ -3,6 +3,7 @@
 
 mod code;
 mod events;
+mod known_files;
 mod probing;
 mod tables;
 
@@ -25,6 +26,7 @@ use std::{
     thread,
     time::Instant,
 };
+use tables::ExactRows;
 use tokio::sync::Notify;
 
 /// How a session traces.
@@ -39,6 +41,8 @@ pub struct SessionOptions {
     pub stacks: StackMode,
     pub sizes: MapSizes,
     pub growth: bool,
+    /// Page faults, by stack.
+    pub faults: bool,
 }
 
 /// Why a target cannot be traced.
@@ -98,7 +102,7 @@ impl Session {
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
     pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
-        let SessionOptions { all, follow, exact_children, stacks, sizes, growth } = *options;
+        let SessionOptions { all, follow, exact_children, stacks, sizes, growth, faults } = *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
         // hit every process that maps it.
@@ -111,6 +115,7 @@ impl Session {
             stacks,
             sizes,
             growth,
+            faults,
         })?;
         let mut notes = tracer.features.notes();
         let watch = match MappingWatch::start() {
@@ -127,7 +132,12 @@ impl Session {
                 "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
             ));
         }
-        let unwinding = tracer.unwind_arrays.take().and_then(|memory| tables::Unwinding::start(memory).ok());
+        let exact = || if faults { ExactRows::All } else { ExactRows::Met(HashSet::new()) };
+        // The whole machine's tables can wait.
+        let unwinding = tracer
+            .unwind_arrays
+            .take()
+            .and_then(|memory| tables::Unwinding::start(memory, exact(), !all).ok());
         let session = Self {
             unwinding,
             tracer,

@@ -71,9 +71,8 @@ impl Session {
         }
         if let Some(unwinding) = &mut self.unwinding {
             let files = std::iter::once(&exe).chain(&libraries);
-            for object in files.filter_map(|path| self.discoverer.object_at(path)) {
-                unwinding.prepare(&object);
-            }
+            let objects: Vec<_> = files.filter_map(|path| self.discoverer.object_at(path)).collect();
+            unwinding.prepare(&objects);
         }
         self.wait_for_tables();
         let record = self.register(child.pid(), "", 0)?;

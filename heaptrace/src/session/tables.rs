@@ -1,13 +1,13 @@
 //! Unwind tables for the traced processes: built in the background, placed in the BPF maps, and put in force for
 //! each process whose code they are of.
 
-use super::Session;
+use super::{Session, known_files::KnownFiles};
 use crate::{
     bpf::{PublishError, UnwindArrays, UnwindMaps},
     drain::Code,
     process::object::Object,
     unwind::{
-        self, Cache, FileKey, FileTable, Store,
+        self, Cache, FileKey, FileTable, RowKind, Store, TableKey,
         store::{Epoch, TooSmall},
     },
 };
@@ -26,44 +26,68 @@ use tokio::sync::Notify;
 /// The most that tables on disk take together.
 const CACHE_BYTES: u64 = 256 << 20;
 
-/// A file whose table is asked for; `None` is the vDSO.
-type Request = (FileKey, Option<Arc<Object>>);
+/// A table that is asked for; without an object it is the vDSO's.
+type Request = (TableKey, Option<Arc<Object>>);
 
-type Built = (FileKey, Result<FileTable, unwind::BuildError>);
+type Built = (Request, Result<FileTable, unwind::BuildError>);
 
 /// See the module.
 pub struct Unwinding {
     store: Store<UnwindArrays>,
     /// Of each process record, what it uses.
-    used: HashMap<u32, HashSet<FileKey>>,
+    used: HashMap<u32, HashSet<TableKey>>,
     /// Asked for and not built yet.
-    building: HashSet<FileKey>,
+    building: HashSet<TableKey>,
     /// Without a table for good: no usable `.eh_frame`, or no room.
-    failed: HashSet<FileKey>,
+    failed: HashSet<TableKey>,
     failures: BTreeSet<String>,
     /// Records that wait for a table.
-    waiting: HashMap<FileKey, BTreeSet<u32>>,
+    waiting: HashMap<TableKey, BTreeSet<u32>>,
+    known: KnownFiles,
+    exact: ExactRows,
     requests: Sender<Request>,
     built: Receiver<Built>,
     ready: Arc<Notify>,
     sealed: Option<Epoch>,
 }
 
+/// Of which files exact rows are wanted: they take five times the room of those at calls.
+pub enum ExactRows {
+    /// Of all: page faults are at any instruction.
+    All,
+    /// Of those in which a walk met an interrupted frame.
+    Met(HashSet<FileKey>),
+}
+
+impl ExactRows {
+    fn wanted(&self, file: &FileKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Met(files) => files.contains(file),
+        }
+    }
+}
+
 impl Unwinding {
-    /// Starts the thread that builds tables; it ends with this.
-    pub fn start(memory: UnwindArrays) -> Result<Self, TooSmall> {
+    /// Starts the thread that builds tables; it ends with this. With `hurry` it asks for the processor before others,
+    /// as what maps a library calls it within a millisecond; without the privilege nothing changes.
+    pub fn start(memory: UnwindArrays, exact: ExactRows, hurry: bool) -> Result<Self, TooSmall> {
         let (requests, requested) = channel::<Request>();
         let (finished, built) = channel();
         let ready = Arc::new(Notify::new());
         let notify = Arc::clone(&ready);
         thread::spawn(move || {
+            if hurry {
+                // SAFETY: no pointers; 0 is this thread (setpriority(2), "C library/kernel differences").
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+            }
             let cache = cache_directory().and_then(|directory| Cache::open(&directory, CACHE_BYTES).ok());
             while let Ok((key, object)) = requested.recv() {
                 let table = match &object {
-                    Some(object) => unwind::build(object, cache.as_ref()),
-                    None => unwind::build_vdso(),
+                    Some(object) => unwind::build(object, key.rows, cache.as_ref()),
+                    None => unwind::build_vdso(key.rows),
                 };
-                if finished.send((key, table)).is_err() {
+                if finished.send(((key, object), table)).is_err() {
                     return;
                 }
                 notify.notify_one();
@@ -76,6 +100,8 @@ impl Unwinding {
             failed: HashSet::new(),
             failures: BTreeSet::new(),
             waiting: HashMap::new(),
+            known: KnownFiles::default(),
+            exact,
             requests,
             built,
             ready,
@@ -88,41 +114,52 @@ impl Unwinding {
         Arc::clone(&self.ready)
     }
 
-    /// Asks for a file's table ahead of the process that will map it.
-    pub fn prepare(&mut self, object: &Arc<Object>) {
-        self.want(FileKey::File(object.stamp), Some(Arc::clone(object)));
+    /// Asks for the tables of a program and its libraries ahead of the process that will map them.
+    pub fn prepare(&mut self, objects: &[Arc<Object>]) {
+        self.known.pair(objects.iter());
+        for object in objects {
+            let file = FileKey::File(object.stamp);
+            self.want(TableKey { file, rows: RowKind::Calls }, Some(object));
+            if self.exact.wanted(&file) {
+                self.want(TableKey { file, rows: RowKind::Exact }, Some(object));
+            }
+        }
     }
 
-    fn want(&mut self, key: FileKey, object: Option<Arc<Object>>) {
+    fn want(&mut self, key: TableKey, object: Option<&Arc<Object>>) {
         let known = self.store.get(&key).is_some() || self.failed.contains(&key);
-        if !known && self.building.insert(key) && self.requests.send((key, object)).is_err() {
+        if !known && self.building.insert(key) && self.requests.send((key, object.cloned())).is_err() {
             self.building.remove(&key);
         }
     }
 
+    /// From now on exact rows of a file are wanted, too. Says whether they were not before.
+    fn want_exact(&mut self, file: FileKey) -> bool {
+        match &mut self.exact {
+            ExactRows::All => false,
+            ExactRows::Met(files) => files.insert(file),
+        }
+    }
+
+    /// Records that use a table of `file`.
+    fn users(&self, file: FileKey) -> Vec<u32> {
+        let uses = |keys: &HashSet<TableKey>| keys.iter().any(|key| key.file == file);
+        self.used.iter().filter(|(_, keys)| uses(keys)).map(|(record, _)| *record).collect()
+    }
+
     /// Puts in force what there is for the code of a record, and asks for what is missing.
     fn publish(&mut self, maps: &mut UnwindMaps, record: u32, code: &[Code]) {
+        self.known.pair(code.iter().filter_map(Code::object));
         let mut keys = HashSet::new();
-        let mut mappings = Vec::with_capacity(code.len());
-        for Code { start, end, bias, file } in code {
-            let mut mapping =
-                UnwindMapping { start: *start, end: *end, bias: *bias, first_page: 0, pages_at: NO_TABLE };
-            if let Some((key, object)) = file {
-                if let Some(resident) = self.store.get(key) {
-                    keys.insert(*key);
-                    mapping = resident.mapping(*start, *end, *bias);
-                } else {
-                    self.want(*key, object.clone());
-                    self.waiting.entry(*key).or_default().insert(record);
-                }
-            }
-            mappings.push(mapping);
-        }
+        let calls = self.mappings(record, code, RowKind::Calls, &mut keys);
+        let calls_only = keys.len();
+        let exact = self.mappings(record, code, RowKind::Exact, &mut keys);
+        let exact = (keys.len() > calls_only).then_some(exact.as_slice());
         let before = self.used.remove(&record).unwrap_or_default();
         for key in keys.difference(&before) {
             self.store.acquire(key);
         }
-        match maps.publish(record, &mappings) {
+        match maps.publish(record, &calls, exact) {
             Ok(()) => {
                 for key in before.difference(&keys) {
                     self.store.release(key);
@@ -130,15 +167,48 @@ impl Unwinding {
                 self.used.insert(record, keys);
             }
             Err(error @ (PublishError::NoList | PublishError::NoRecord(_))) => {
-                // What was in force stays so, and what it uses with it.
-                for key in keys.difference(&before) {
-                    self.store.release(key);
-                }
-                self.used.insert(record, before);
+                // What was in force may stay so, and what it uses with it.
+                self.used.insert(record, before.union(&keys).copied().collect());
                 self.failures
                     .insert(format!("some processes' stacks were walked by frame pointers: {error}"));
             }
         }
+        for code in code {
+            let Some(object) = code.object() else { continue };
+            let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
+            if let Some(resident) = self.store.get(&key) {
+                self.known.tell(maps, object, resident.place);
+            }
+        }
+    }
+
+    /// A record's mappings with the tables of one kind that are there; their keys are added to `keys`.
+    fn mappings(
+        &mut self,
+        record: u32,
+        code: &[Code],
+        rows: RowKind,
+        keys: &mut HashSet<TableKey>,
+    ) -> Vec<UnwindMapping> {
+        let mut mappings = Vec::with_capacity(code.len());
+        for Code { start, end, bias, file } in code {
+            let (start, end, bias) = (*start, *end, *bias);
+            let mut mapping = UnwindMapping { start, end, bias, first_page: 0, pages_at: NO_TABLE };
+            if let Some((file, object)) = file
+                && (rows == RowKind::Calls || self.exact.wanted(file))
+            {
+                let key = TableKey { file: *file, rows };
+                if let Some(resident) = self.store.get(&key) {
+                    keys.insert(key);
+                    mapping = resident.place.mapping(start, end, bias);
+                } else {
+                    self.want(key, object.as_ref());
+                    self.waiting.entry(key).or_default().insert(record);
+                }
+            }
+            mappings.push(mapping);
+        }
+        mappings
     }
 
     /// The record's process ended.
@@ -153,22 +223,22 @@ impl Unwinding {
     }
 
     /// Places a table that was built. Gives the records that wait for it.
-    fn place(&mut self, (key, table): Built) -> BTreeSet<u32> {
+    fn place(&mut self, maps: &mut UnwindMaps, ((key, object), table): Built) -> BTreeSet<u32> {
         self.building.remove(&key);
         let placed = match table {
-            Ok(table) => match self.store.insert(key, &table) {
-                Ok(_) => Ok(()),
-                Err(_) => {
-                    self.give_back();
-                    self.store.insert(key, &table).map(drop).map_err(|full| full.to_string())
-                }
-            },
+            Ok(table) => self.store.insert(key, &table).or_else(|_| {
+                self.give_back(maps);
+                self.store.insert(key, &table).map_err(|full| full.to_string())
+            }),
             Err(error) => Err(chain(&error)),
         };
         match placed {
-            Ok(()) => {
+            Ok(resident) => {
                 // No process uses it yet; until one does, it may be given back when room is short.
                 self.store.release(&key);
+                if let (RowKind::Calls, Some(object)) = (key.rows, &object) {
+                    self.known.tell(maps, object, resident.place);
+                }
             }
             Err(why) => {
                 self.failed.insert(key);
@@ -179,10 +249,14 @@ impl Unwinding {
     }
 
     /// Gives back tables that nobody has used since the last time, so that no walk can still be in them.
-    fn give_back(&mut self) {
+    fn give_back(&mut self, maps: &mut UnwindMaps) {
+        for key in self.store.retired() {
+            self.known.forget(maps, &key.file);
+        }
         let sealed = self.store.seal();
         if let Some(earlier) = self.sealed.replace(sealed) {
-            self.store.reclaim(earlier);
+            // The BPF side may have put some in force on its own.
+            self.store.reclaim(earlier, &maps.pages_of_new_mappings());
         }
     }
 
@@ -217,12 +291,25 @@ impl Session {
         }
     }
 
+    /// A walk of a record's process ended at an interrupted instruction: the exact rows of its file are wanted.
+    pub(super) fn interrupted_at(&mut self, record: u32, address: u64) {
+        let Some(unwinding) = &mut self.unwinding else { return };
+        let code = self.builder.code(record);
+        let at = code.iter().find(|code| (code.start..code.end).contains(&address));
+        let Some((file, _)) = at.and_then(|code| code.file.as_ref()) else { return };
+        if unwinding.want_exact(*file) {
+            for user in unwinding.users(*file) {
+                self.publish_code(user);
+            }
+        }
+    }
+
     /// Takes the tables that have been built.
     pub fn take_tables(&mut self) {
         let mut records = BTreeSet::new();
         if let Some(unwinding) = &mut self.unwinding {
             while let Ok(built) = unwinding.built.try_recv() {
-                records.extend(unwinding.place(built));
+                records.extend(unwinding.place(&mut self.tracer.unwind, built));
             }
         }
         for record in records {
@@ -237,7 +324,7 @@ impl Session {
         if let Some(unwinding) = &mut self.unwinding {
             while !unwinding.building.is_empty() {
                 let Ok(built) = unwinding.built.recv() else { break };
-                records.extend(unwinding.place(built));
+                records.extend(unwinding.place(&mut self.tracer.unwind, built));
             }
         }
         for record in records {

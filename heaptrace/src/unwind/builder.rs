@@ -1,7 +1,7 @@
 //! From an opened file, or the running kernel's vDSO, to its table, through the cache where there is one.
 
 use super::cache::Cache;
-use super::table::{FileTable, TableError};
+use super::table::{FileTable, RowKind, TableError};
 use crate::process::maps;
 use crate::process::object::Object;
 use std::fs::File;
@@ -21,23 +21,23 @@ const MAX_VDSO: u64 = 1 << 20;
 
 /// Makes the table of a file, or takes it from `cache`. Reads, never maps; needs some 50 MiB of memory for
 /// LLVM's library, and at most 500 MiB for whatever is in the file.
-pub fn build(object: &Object, cache: Option<&Cache>) -> Result<FileTable, BuildError> {
-    if let Some(table) = cache.and_then(|cache| cache.load(object)) {
+pub fn build(object: &Object, kind: RowKind, cache: Option<&Cache>) -> Result<FileTable, BuildError> {
+    if let Some(table) = cache.and_then(|cache| cache.load(object, kind)) {
         return Ok(table);
     }
-    let table = FileTable::of(object.file().as_ref())
+    let table = FileTable::of(object.file().as_ref(), kind)
         .map_err(|source| BuildError::Table { file: object.path.display().to_string(), source })?;
     if let Some(cache) = cache {
         // Nothing is lost but time: it will be built again.
-        let _ = cache.save(object, &table);
+        let _ = cache.save(object, kind, &table);
     }
     Ok(table)
 }
 
 /// Makes the table of the vDSO, which the kernel maps into every process and no file holds.
-pub fn build_vdso() -> Result<FileTable, BuildError> {
+pub fn build_vdso(kind: RowKind) -> Result<FileTable, BuildError> {
     let image = read_vdso().map_err(BuildError::Vdso)?;
-    FileTable::of(&image.as_slice())
+    FileTable::of(&image.as_slice(), kind)
         .map_err(|source| BuildError::Table { file: String::from("[vdso]"), source })
 }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_vdso_has_a_table_of_rules_by_which_it_can_be_left() {
-        let table = build_vdso().unwrap();
+        let table = build_vdso(RowKind::Calls).unwrap();
         let stats = table.stats();
         assert!(stats.frames.fdes > 0 && stats.raw_rows > 0, "{stats:?}");
         assert!(table.rules().contains(&Rule::new(
@@ -79,14 +79,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(&directory.path().join("tables"), 1 << 20).unwrap();
         let object = Object::read(Opened::at(Path::new("/lib/x86_64-linux-gnu/libc.so.6")).unwrap()).unwrap();
-        let built = build(&object, Some(&cache)).unwrap();
-        assert_eq!(cache.load(&object), Some(built.clone()));
-        assert_eq!(build(&object, Some(&cache)).unwrap(), built);
+        for kind in [RowKind::Calls, RowKind::Exact] {
+            let built = build(&object, kind, Some(&cache)).unwrap();
+            assert_eq!(cache.load(&object, kind), Some(built.clone()));
+            assert_eq!(build(&object, kind, Some(&cache)).unwrap(), built);
+        }
     }
 
     #[test]
     fn an_address_outside_the_code_has_no_rule() {
-        let table = FileTable::of(&File::open("/proc/self/exe").unwrap()).unwrap();
+        let table = FileTable::of(&File::open("/proc/self/exe").unwrap(), RowKind::Calls).unwrap();
         let first = u64::from(table.first_page()) << PAGE_BITS;
         let past = first + ((table.pages().len() as u64) << PAGE_BITS);
         for outside in [0, first - 1, past, u64::MAX] {

@@ -5,7 +5,7 @@
 //! table is also bound to the file that it was made of: device, inode, size and the two times of change, one of
 //! which no one can set.
 
-use super::table::{FileTable, LocalRow, PageRows, TableStats};
+use super::table::{FileTable, LocalRow, PageRows, RowKind, TableStats};
 use crate::process::object::Object;
 use heaptrace_common::unwind::{PAGE_BITS, Rule};
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,12 @@ use std::time::{Duration, SystemTime};
 const MAGIC: [u8; 8] = *b"HTUNWIND";
 
 /// Raise when the format or what the rows mean changes; files of other versions are made anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Magic, version, page bits, checksum of the rest.
 const HEADER: usize = 20;
 
-/// The largest cache file, in bytes: LLVM's library has 1.3 MB.
+/// The largest cache file, in bytes: LLVM's library has 1.3 MB, and 6 MB of exact rows.
 const MAX_ENTRY: u64 = 32 << 20;
 
 const SUFFIX: &str = ".unwind";
@@ -44,6 +44,7 @@ pub struct Cache {
 /// What a table was made of.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
+    rows: RowKind,
     build_id: Vec<u8>,
     dev: u64,
     inode: u64,
@@ -84,8 +85,8 @@ impl Cache {
     }
 
     /// The table of a file, if it is there and beyond doubt.
-    pub fn load(&self, object: &Object) -> Option<FileTable> {
-        let identity = Identity::of(object)?;
+    pub fn load(&self, object: &Object, kind: RowKind) -> Option<FileTable> {
+        let identity = Identity::of(object, kind)?;
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -105,9 +106,9 @@ impl Cache {
 
     /// Keeps the table of a file that has a build ID, and throws out the tables not used for longest if there are
     /// too many. Errors where the directory cannot be written.
-    pub fn save(&self, object: &Object, table: &FileTable) -> io::Result<()> {
+    pub fn save(&self, object: &Object, kind: RowKind, table: &FileTable) -> io::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let Some(identity) = Identity::of(object) else { return Ok(()) };
+        let Some(identity) = Identity::of(object, kind) else { return Ok(()) };
         let name = identity.file_name();
         let bytes = encode(identity, table)?;
         if bytes.len() as u64 > MAX_ENTRY.min(self.max_bytes) {
@@ -160,13 +161,14 @@ impl Cache {
 }
 
 impl Identity {
-    fn of(object: &Object) -> Option<Self> {
+    fn of(object: &Object, rows: RowKind) -> Option<Self> {
         let build_id = object.elf.build_id.as_ref().filter(|id| (4..=64).contains(&id.0.len()))?;
         let metadata = object.file().metadata().ok()?;
         let stamp = object.stamp;
         let unchanged =
             (metadata.mtime(), metadata.mtime_nsec()) == stamp.modified && metadata.len() == stamp.size;
         unchanged.then(|| Self {
+            rows,
             build_id: build_id.0.clone(),
             dev: stamp.id.dev,
             inode: stamp.id.inode,
@@ -176,10 +178,14 @@ impl Identity {
         })
     }
 
-    /// One for each build ID and file, so that copies in containers do not push each other out.
+    /// One for each build ID, file and kind of rows, so that copies in containers do not push each other out.
     fn file_name(&self) -> String {
         let hex: String = self.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{hex}-{:x}-{:x}{SUFFIX}", self.dev, self.inode)
+        let kind = match self.rows {
+            RowKind::Calls => "",
+            RowKind::Exact => "-exact",
+        };
+        format!("{hex}-{:x}-{:x}{kind}{SUFFIX}", self.dev, self.inode)
     }
 }
 

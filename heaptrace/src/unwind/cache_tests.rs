@@ -52,9 +52,9 @@ fn table(rows: u64) -> FileTable {
 fn what_was_saved_is_loaded_and_nobody_else_may_read_it() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
-    assert_eq!(setup.cache.load(&object), None);
-    setup.cache.save(&object, &table(1000)).unwrap();
-    assert_eq!(setup.cache.load(&object), Some(table(1000)));
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), None);
+    setup.cache.save(&object, RowKind::Calls, &table(1000)).unwrap();
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), Some(table(1000)));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&setup.only_file()), 0o600);
     assert_eq!(mode(&setup.directory.path().join("tables")), 0o700);
@@ -64,32 +64,32 @@ fn what_was_saved_is_loaded_and_nobody_else_may_read_it() {
 fn a_file_without_a_build_id_is_not_kept() {
     let setup = Setup::new(ROOM);
     let object = setup.object(None);
-    setup.cache.save(&object, &table(10)).unwrap();
+    setup.cache.save(&object, RowKind::Calls, &table(10)).unwrap();
     assert_eq!(setup.files(), [""; 0].map(PathBuf::from));
-    assert_eq!(setup.cache.load(&object), None);
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), None);
 }
 
 #[test]
 fn another_file_with_the_same_build_id_gets_no_table_of_it() {
     let setup = Setup::new(ROOM);
     let victim = setup.object(Some(&[1; 20]));
-    setup.cache.save(&victim, &table(10)).unwrap();
+    setup.cache.save(&victim, RowKind::Calls, &table(10)).unwrap();
     let path = setup.directory.path().join("copy");
     fs::copy(&victim.path, &path).unwrap();
     let copy = Object::read(Opened::at(&path).unwrap()).unwrap();
-    assert_eq!(setup.cache.load(&copy), None);
+    assert_eq!(setup.cache.load(&copy, RowKind::Calls), None);
     // Even under the name of the other's.
-    setup.cache.save(&copy, &table(20)).unwrap();
-    let name = |object| setup.cache.path(&Identity::of(object).unwrap().file_name());
+    setup.cache.save(&copy, RowKind::Calls, &table(20)).unwrap();
+    let name = |object| setup.cache.path(&Identity::of(object, RowKind::Calls).unwrap().file_name());
     fs::rename(name(&copy), name(&victim)).unwrap();
-    assert_eq!(setup.cache.load(&victim), None);
+    assert_eq!(setup.cache.load(&victim, RowKind::Calls), None);
 }
 
 #[test]
 fn a_file_that_changed_gets_no_table_of_what_it_was() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
-    setup.cache.save(&object, &table(10)).unwrap();
+    setup.cache.save(&object, RowKind::Calls, &table(10)).unwrap();
     // Written anew with the old time: the time of the last change of the inode tells.
     let bytes = fs::read(&object.path).unwrap();
     let modified = fs::metadata(&object.path).unwrap().modified().unwrap();
@@ -97,44 +97,44 @@ fn a_file_that_changed_gets_no_table_of_what_it_was() {
     File::options().write(true).open(&object.path).unwrap().set_modified(modified).unwrap();
     let again = Object::read(Opened::at(&object.path).unwrap()).unwrap();
     assert_eq!(again.stamp, object.stamp);
-    assert_eq!(setup.cache.load(&again), None);
+    assert_eq!(setup.cache.load(&again, RowKind::Calls), None);
 }
 
 #[test]
 fn truncated_and_replaced_files_are_no_tables() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
-    setup.cache.save(&object, &table(10)).unwrap();
+    setup.cache.save(&object, RowKind::Calls, &table(10)).unwrap();
     let file = setup.only_file();
     let whole = fs::read(&file).unwrap();
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
-        assert_eq!(setup.cache.load(&object), None, "{length}");
+        assert_eq!(setup.cache.load(&object, RowKind::Calls), None, "{length}");
     }
     fs::write(&file, [&whole[..], &[0]].concat()).unwrap();
-    assert_eq!(setup.cache.load(&object), None);
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), None);
     fs::write(&file, &whole).unwrap();
-    assert_eq!(setup.cache.load(&object), Some(table(10)));
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), Some(table(10)));
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    assert_eq!(setup.cache.load(&object), None);
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), None);
 }
 
 #[test]
 fn links_are_not_followed() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
-    setup.cache.save(&object, &table(10)).unwrap();
+    setup.cache.save(&object, RowKind::Calls, &table(10)).unwrap();
     let file = setup.only_file();
     let elsewhere = setup.directory.path().join("elsewhere");
     fs::rename(&file, &elsewhere).unwrap();
     symlink(&elsewhere, &file).unwrap();
-    assert_eq!(setup.cache.load(&object), None);
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), None);
     // Saving replaces the link, and leaves alone what it leads to.
     let before = fs::read(&elsewhere).unwrap();
-    setup.cache.save(&object, &table(20)).unwrap();
+    setup.cache.save(&object, RowKind::Calls, &table(20)).unwrap();
     assert_eq!(fs::read(&elsewhere).unwrap(), before);
-    assert_eq!(setup.cache.load(&object), Some(table(20)));
+    assert_eq!(setup.cache.load(&object, RowKind::Calls), Some(table(20)));
     let link = setup.directory.path().join("link");
     symlink(setup.directory.path().join("tables"), &link).unwrap();
     assert!(Cache::open(&link, ROOM).is_err());
@@ -164,23 +164,24 @@ fn a_directory_that_others_may_write_to_is_refused() {
 fn the_tables_not_used_for_longest_go_first() {
     let setup = Setup::new(ROOM);
     let objects: Vec<Object> = (0..4u8).map(|id| setup.object(Some(&[id; 20]))).collect();
-    setup.cache.save(&objects[0], &table(1000)).unwrap();
+    setup.cache.save(&objects[0], RowKind::Calls, &table(1000)).unwrap();
     let size = fs::metadata(setup.only_file()).unwrap().len();
     // Room for three, and a bit.
     let cache = Cache::open(&setup.directory.path().join("tables"), 3 * size + size / 2).unwrap();
     let age = |object: &Object, seconds| {
-        let path = cache.path(&Identity::of(object).unwrap().file_name());
+        let path = cache.path(&Identity::of(object, RowKind::Calls).unwrap().file_name());
         let then = SystemTime::now() - Duration::from_secs(seconds);
         File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
     };
     for (index, object) in objects.iter().enumerate().take(3) {
-        cache.save(object, &table(1000)).unwrap();
+        cache.save(object, RowKind::Calls, &table(1000)).unwrap();
         age(object, 1000 - index as u64);
     }
     // The oldest, but now used.
-    assert!(cache.load(&objects[0]).is_some());
-    cache.save(&objects[3], &table(1000)).unwrap();
-    let there: Vec<bool> = objects.iter().map(|object| cache.load(object).is_some()).collect();
+    assert!(cache.load(&objects[0], RowKind::Calls).is_some());
+    cache.save(&objects[3], RowKind::Calls, &table(1000)).unwrap();
+    let there: Vec<bool> =
+        objects.iter().map(|object| cache.load(object, RowKind::Calls).is_some()).collect();
     assert_eq!(there, [true, false, true, true]);
 }
 
@@ -197,7 +198,7 @@ fn leftovers_are_removed_once_they_are_old_and_foreign_files_never() {
         let then = SystemTime::now() - 2 * STALE;
         File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
     }
-    setup.cache.save(&setup.object(Some(&[1; 20])), &table(10)).unwrap();
+    setup.cache.save(&setup.object(Some(&[1; 20])), RowKind::Calls, &table(10)).unwrap();
     assert_eq!([old.exists(), new.exists(), foreign.exists()], [false, true, true]);
 }
 
@@ -205,7 +206,7 @@ fn leftovers_are_removed_once_they_are_old_and_foreign_files_never() {
 fn a_well_made_file_with_parts_that_do_not_fit_is_no_table() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
-    let identity = || Identity::of(&object).unwrap();
+    let identity = || Identity::of(&object, RowKind::Calls).unwrap();
     let whole = encode(identity(), &table(10)).unwrap();
     let spoil: [fn(&mut Entry); 4] = [
         |entry| entry.pages[0].first_row = 1 << 30,
@@ -229,6 +230,7 @@ proptest! {
     #[test]
     fn a_damaged_file_is_no_table(at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let identity = || Identity {
+            rows: RowKind::Calls,
             build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
         };
         let mut bytes = encode(identity(), &table(50)).unwrap();
@@ -245,6 +247,7 @@ proptest! {
         address in 0u64..0x4000,
     ) {
         let identity = || Identity {
+            rows: RowKind::Calls,
             build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
         };
         let mut bytes = encode(identity(), &table(50)).unwrap();

@@ -342,7 +342,7 @@ proptest! {
         if !whole {
             bytes.truncate(cut.index(FILE.len()));
         }
-        if let Ok(table) = crate::unwind::FileTable::of(&bytes.as_slice()) {
+        if let Ok(table) = crate::unwind::FileTable::of(&bytes.as_slice(), crate::unwind::RowKind::Calls) {
             prop_assert!(table.pages().len() as u64 <= crate::unwind::table::MAX_PAGES);
         }
     }

@@ -17,5 +17,5 @@ pub mod table;
 pub use builder::{BuildError, build, build_vdso};
 pub use cache::Cache;
 pub use ehframe::RawRow;
-pub use store::{FileKey, Store};
-pub use table::FileTable;
+pub use store::{FileKey, Store, TableKey};
+pub use table::{FileTable, RowKind};

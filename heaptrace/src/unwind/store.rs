@@ -6,10 +6,10 @@
 //! is under way any more that began before the mapping was withdrawn.
 
 use super::space::Space;
-use super::table::FileTable;
+use super::table::{FileTable, RowKind};
 use crate::process::object::FileStamp;
-use heaptrace_common::unwind::{MAX_RULES, NO_TABLE, PAGE_BITS, Page, Row, Rule, SHARD, UnwindMapping};
-use std::collections::HashMap;
+use heaptrace_common::unwind::{MAX_RULES, Page, Row, Rule, SHARD, TablePlace};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -23,7 +23,7 @@ pub trait Arrays {
     fn rules(&self) -> &[AtomicU64];
 }
 
-/// Which file a table is of.
+/// Which file's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKey {
     File(FileStamp),
@@ -31,32 +31,20 @@ pub enum FileKey {
     Vdso,
 }
 
+/// Which table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TableKey {
+    pub file: FileKey,
+    pub rows: RowKind,
+}
+
 /// Where a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resident {
-    /// Virtual address >> `PAGE_BITS` of the first page.
-    pub first_page: u32,
-    /// Index of that page in `PAGES`.
-    pub pages_at: u32,
-    /// Pages, rows with those repeated for pages apart, and rows that are unsupported because `RULES` is full.
-    pub pages: u32,
+    pub place: TablePlace,
+    /// Rows with those repeated for pages apart, and rows that are unsupported because `RULES` is full.
     pub rows: u32,
     pub rows_without_rule: u32,
-}
-
-impl Resident {
-    /// The part of a process's mapping `[start, end)` that the table covers, where `bias` is address minus ELF
-    /// virtual address. Code outside the file's executable segments has no table.
-    pub fn mapping(&self, start: u64, end: u64, bias: u64) -> UnwindMapping {
-        let address = |page: u64| bias.wrapping_add(page << PAGE_BITS);
-        let first = u64::from(self.first_page);
-        let covered = start.max(address(first))..end.min(address(first + u64::from(self.pages)));
-        if covered.start >= covered.end {
-            return UnwindMapping { start, end, bias, first_page: 0, pages_at: NO_TABLE };
-        }
-        let Self { first_page, pages_at, .. } = *self;
-        UnwindMapping { start: covered.start, end: covered.end, bias, first_page, pages_at }
-    }
 }
 
 /// Which array is full.
@@ -135,7 +123,7 @@ pub struct Store<A> {
     /// further file brings fewer), and a walker's cache of rule numbers stays right as long as none changes.
     rules: HashMap<Rule, u16>,
     rule_capacity: usize,
-    files: HashMap<FileKey, Entry>,
+    files: HashMap<TableKey, Entry>,
     epoch: Epoch,
 }
 
@@ -176,19 +164,19 @@ impl<A: Arrays> Store<A> {
     }
 
     /// One more user of a file's table, if it is resident, retired or not.
-    pub fn acquire(&mut self, key: &FileKey) -> Option<Resident> {
+    pub fn acquire(&mut self, key: &TableKey) -> Option<Resident> {
         let entry = self.files.get_mut(key)?;
         entry.users += 1;
         Some(entry.resident)
     }
 
     /// Where a file's table is; no further user.
-    pub fn get(&self, key: &FileKey) -> Option<Resident> {
+    pub fn get(&self, key: &TableKey) -> Option<Resident> {
         self.files.get(key).map(|entry| entry.resident)
     }
 
     /// Writes a table, for its first user; of a file that is resident this is just one more user.
-    pub fn insert(&mut self, key: FileKey, table: &FileTable) -> Result<Resident, Full> {
+    pub fn insert(&mut self, key: TableKey, table: &FileTable) -> Result<Resident, Full> {
         if let Some(resident) = self.acquire(&key) {
             return Ok(resident);
         }
@@ -219,9 +207,7 @@ impl<A: Arrays> Store<A> {
         // What the caller publishes next must not be seen before this.
         fence(Ordering::Release);
         let resident = Resident {
-            first_page: table.first_page(),
-            pages_at: pages_range.start,
-            pages,
+            place: TablePlace { first_page: table.first_page(), pages, pages_at: pages_range.start, _pad: 0 },
             rows: rows.iter().map(|range| range.end - range.start).sum(),
             rows_without_rule: table.rows().iter().filter(|row| refused(row.rule)).count() as u32,
         };
@@ -231,7 +217,7 @@ impl<A: Arrays> Store<A> {
 
     /// One user fewer. Without any the table is retired: it stays readable, and usable by `acquire`, until it is
     /// reclaimed. Says whether there was such a user.
-    pub fn release(&mut self, key: &FileKey) -> bool {
+    pub fn release(&mut self, key: &TableKey) -> bool {
         let Some(entry) = self.files.get_mut(key).filter(|entry| entry.users > 0) else { return false };
         entry.users -= 1;
         entry.retired = self.epoch;
@@ -246,16 +232,23 @@ impl<A: Arrays> Store<A> {
         sealed
     }
 
-    /// Gives back the memory of tables that were released before the seal and have no user since. Returns how many
-    /// tables there were.
-    pub fn reclaim(&mut self, sealed: Epoch) -> usize {
+    /// Tables without a user.
+    pub fn retired(&self) -> impl Iterator<Item = TableKey> + '_ {
+        self.files.iter().filter(|(_, entry)| entry.users == 0).map(|(key, _)| *key)
+    }
+
+    /// Gives back the memory of tables that were released before the seal and have no user since, but for those whose
+    /// pages begin at one of `kept`. Returns how many tables there were.
+    pub fn reclaim(&mut self, sealed: Epoch, kept: &HashSet<u32>) -> usize {
         let Self { rows, pages, files, .. } = self;
-        let gone = files.extract_if(|_, entry| entry.users == 0 && entry.retired <= sealed);
+        let gone = files.extract_if(|_, entry| {
+            entry.users == 0 && entry.retired <= sealed && !kept.contains(&entry.resident.place.pages_at)
+        });
         let mut count = 0;
         for (_, entry) in gone {
             count += 1;
-            let at = entry.resident.pages_at;
-            pages.give(at..at + entry.resident.pages);
+            let TablePlace { pages: count, pages_at, .. } = entry.resident.place;
+            pages.give(pages_at..pages_at + count);
             entry.rows.into_iter().for_each(|range| rows.give(range));
         }
         count

@@ -3,7 +3,7 @@ use crate::process::object::FileId;
 use crate::unwind::ehframe::RawRow;
 use crate::unwind::locate::Code;
 use crate::unwind::table::TableStats;
-use heaptrace_common::unwind::{CfaKind, FpKind};
+use heaptrace_common::unwind::{CfaKind, FpKind, NO_TABLE, PAGE_BITS, UnwindMapping};
 use proptest::prelude::*;
 
 /// Arrays in plain memory.
@@ -53,8 +53,9 @@ fn packed_lookup(arrays: &Plain, mapping: &UnwindMapping, pc: u64) -> Rule {
     Rule(arrays.rules[row(before) as usize & (MAX_RULES - 1)].load(Ordering::Relaxed))
 }
 
-fn key(inode: u64) -> FileKey {
-    FileKey::File(FileStamp { id: FileId { dev: 1, inode }, size: 1, modified: (0, 0) })
+fn key(inode: u64) -> TableKey {
+    let file = FileKey::File(FileStamp { id: FileId { dev: 1, inode }, size: 1, modified: (0, 0) });
+    TableKey { file, rows: RowKind::Calls }
 }
 
 fn rule(offset: i32) -> Rule {
@@ -87,7 +88,7 @@ const BIAS: u64 = 0x7f00_0000_0000;
 fn check(store: &Store<Plain>, resident: &Resident, table: &FileTable) {
     let first = u64::from(table.first_page()) << PAGE_BITS;
     let past = first + ((table.pages().len() as u64) << PAGE_BITS);
-    let mapping = resident.mapping(BIAS + first, BIAS + past, BIAS);
+    let mapping = resident.place.mapping(BIAS + first, BIAS + past, BIAS);
     for (index, page) in table.pages().iter().enumerate() {
         let start = first + ((index as u64) << PAGE_BITS);
         let rows = &table.rows()[page.first_row as usize..][..page.count as usize];
@@ -102,8 +103,11 @@ fn check(store: &Store<Plain>, resident: &Resident, table: &FileTable) {
 
 /// No two tables share an element, none has one that is free, and none is lost.
 fn check_space(store: &Store<Plain>) {
-    let mut pages: Vec<Range<u32>> =
-        store.files.values().map(|e| e.resident.pages_at..e.resident.pages_at + e.resident.pages).collect();
+    let mut pages: Vec<Range<u32>> = store
+        .files
+        .values()
+        .map(|e| e.resident.place.pages_at..e.resident.place.pages_at + e.resident.place.pages)
+        .collect();
     let mut rows: Vec<Range<u32>> = store.files.values().flat_map(|entry| entry.rows.clone()).collect();
     assert!(rows.iter().all(|range| range.start >> 16 == (range.end - 1) >> 16));
     let usage = store.usage();
@@ -132,7 +136,7 @@ fn pages_may_span_shards_and_rows_do_not() {
     let mut store = Store::new(Plain::new(3 * SHARD, 3 * SHARD, MAX_RULES)).unwrap();
     let large = table(7, 100_000, 1);
     let resident = store.insert(key(1), &large).unwrap();
-    assert!(resident.pages > SHARD as u32 && resident.rows > SHARD as u32, "{resident:?}");
+    assert!(resident.place.pages > SHARD as u32 && resident.rows > SHARD as u32, "{resident:?}");
     check(&store, &resident, &large);
     check_space(&store);
 }
@@ -160,14 +164,16 @@ fn a_released_table_stays_readable_until_a_later_seal_is_reclaimed() {
     let before = store.seal();
     let resident = store.insert(key(1), &one).unwrap();
     assert!(store.release(&key(1)));
-    assert_eq!(store.reclaim(before), 0, "released after that seal");
+    assert_eq!(store.reclaim(before, &HashSet::new()), 0, "released after that seal");
     check(&store, &resident, &one);
     let other = store.insert(key(2), &two).unwrap();
     check(&store, &resident, &one);
     check(&store, &other, &two);
     let sealed = store.seal();
     assert_eq!((store.usage().files, store.usage().retired), (2, 1));
-    assert_eq!(store.reclaim(sealed), 1);
+    let named = HashSet::from([resident.place.pages_at]);
+    assert_eq!(store.reclaim(sealed, &named), 0, "a new mapping names it");
+    assert_eq!(store.reclaim(sealed, &HashSet::new()), 1);
     assert_eq!(store.get(&key(1)), None);
     check(&store, &other, &two);
     check_space(&store);
@@ -182,15 +188,15 @@ fn a_table_is_kept_while_anyone_uses_it_and_can_be_taken_up_again() {
     assert_eq!(store.insert(key(1), &one), Ok(resident));
     assert!(store.release(&key(1)));
     let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed), 0, "one user left");
+    assert_eq!(store.reclaim(sealed, &HashSet::new()), 0, "one user left");
     assert!(store.release(&key(1)));
     assert!(!store.release(&key(1)), "no user left");
     assert_eq!(store.acquire(&key(1)), Some(resident));
     let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed), 0, "taken up again");
+    assert_eq!(store.reclaim(sealed, &HashSet::new()), 0, "taken up again");
     assert!(store.release(&key(1)));
     let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed), 1);
+    assert_eq!(store.reclaim(sealed, &HashSet::new()), 1);
     let Usage { files, retired, rows, pages, .. } = store.usage();
     assert_eq!((files, retired, rows.0, pages.0), (0, 0, 0, 0));
 }
@@ -217,7 +223,7 @@ fn rules_for_which_there_is_no_room_become_unsupported_and_are_counted() {
     let resident = store.insert(key(1), &one).unwrap();
     assert_eq!(store.usage().rules, (20, 20));
     let first = u64::from(one.first_page()) << PAGE_BITS;
-    let mapping = resident.mapping(first, first + (20 << PAGE_BITS), 0);
+    let mapping = resident.place.mapping(first, first + (20 << PAGE_BITS), 0);
     let differ = (mapping.start..mapping.end)
         .map(|pc| (packed_lookup(store.arrays(), &mapping, pc), one.lookup(pc)))
         .filter(|(packed, table)| packed != table)
@@ -229,11 +235,15 @@ fn rules_for_which_there_is_no_room_become_unsupported_and_are_counted() {
 
 #[test]
 fn a_mapping_is_cut_to_what_the_table_covers() {
-    let resident = Resident { first_page: 4, pages_at: 9, pages: 8, rows: 0, rows_without_rule: 0 };
-    let whole = resident.mapping(BIAS, BIAS + 0x10_0000, BIAS);
+    let resident = Resident {
+        place: TablePlace { first_page: 4, pages_at: 9, pages: 8, _pad: 0 },
+        rows: 0,
+        rows_without_rule: 0,
+    };
+    let whole = resident.place.mapping(BIAS, BIAS + 0x10_0000, BIAS);
     assert_eq!((whole.start, whole.end), (BIAS + 0x1000, BIAS + 0x3000));
     assert_eq!((whole.first_page, whole.pages_at, whole.bias), (4, 9, BIAS));
-    assert_eq!(resident.mapping(BIAS + 0x3000, BIAS + 0x4000, BIAS).pages_at, NO_TABLE);
+    assert_eq!(resident.place.mapping(BIAS + 0x3000, BIAS + 0x4000, BIAS).pages_at, NO_TABLE);
 }
 
 #[derive(Clone, Debug)]
@@ -282,7 +292,7 @@ proptest! {
                 }
                 Step::Seal => sealed = store.seal(),
                 Step::Reclaim => {
-                    store.reclaim(sealed);
+                    store.reclaim(sealed, &HashSet::new());
                     written.retain(|inode, _| store.get(&key(*inode)).is_some());
                 }
             }
@@ -294,7 +304,7 @@ proptest! {
         }
         while (0..12).any(|inode| store.release(&key(inode))) {}
         let last = store.seal();
-        store.reclaim(last);
+        store.reclaim(last, &HashSet::new());
         let usage = store.usage();
         prop_assert_eq!((usage.files, usage.rows.0, usage.pages.0), (0, 0, 0));
         // All of it is one piece again.

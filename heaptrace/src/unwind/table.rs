@@ -16,6 +16,15 @@ pub const MAX_PAGES: u64 = 1 << 20;
 /// Mappings begin and end at multiples of this, and so may reach so far around a segment.
 const MEMORY_PAGE: u64 = 4096;
 
+/// Which of a file's rows a table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RowKind {
+    /// Those in force at a call or system call: all that a return address needs, and a fifth of all.
+    Calls,
+    /// All, for frames that a signal or a fault interrupted.
+    Exact,
+}
+
 /// The rows of one page of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRows {
@@ -37,9 +46,10 @@ pub struct LocalRow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStats {
     pub frames: FrameStats,
-    /// Rows before and after dropping those without a call, neighbours with equal rules being merged in both.
+    /// Rows before and after dropping those without a call, if they were, neighbours with equal rules being merged in
+    /// both.
     pub raw_rows: u32,
-    pub call_rows: u32,
+    pub kept_rows: u32,
     /// Rows dropped because their page had `MAX_ROWS_PER_PAGE` already: their code has no rule.
     pub rows_over_page_limit: u32,
     /// Rows whose rule became unsupported because the file has 65,535 others.
@@ -75,9 +85,12 @@ const UNSUPPORTED: u16 = 1;
 
 impl FileTable {
     /// Makes the table of an ELF image.
-    pub fn of(image: &dyn Image) -> Result<Self, TableError> {
+    pub fn of(image: &dyn Image, kind: RowKind) -> Result<Self, TableError> {
         let frames = ehframe::read(image)?;
-        let kept = callsites::keep(&frames.rows, &frames.code, image)?;
+        let kept = match kind {
+            RowKind::Calls => callsites::keep(&frames.rows, &frames.code, image)?,
+            RowKind::Exact => frames.rows.clone(),
+        };
         let stats =
             TableStats { frames: frames.stats, raw_rows: frames.rows.len() as u32, ..TableStats::default() };
         Self::from_rows(&kept, &frames.code, stats)
@@ -211,7 +224,7 @@ impl Making {
         } else {
             self.pages.push(PageRows { first_row, count: kept as u8 });
         }
-        self.stats.call_rows += rows.len() as u32;
+        self.stats.kept_rows += rows.len() as u32;
     }
 
     fn number(&mut self, rule: Rule) -> u16 {

@@ -26,15 +26,33 @@ fn the_table_of_a_real_file_says_at_every_row_what_the_kept_rows_say() {
         let file = File::open(&path).unwrap();
         let frames = ehframe::read(&file).unwrap();
         let kept = callsites::keep(&frames.rows, &frames.code, &file).unwrap();
-        let table = FileTable::of(&file).unwrap();
+        let table = FileTable::of(&file, RowKind::Calls).unwrap();
         for row in &kept {
             for address in [row.address - 1, row.address, row.address + 1, row.address | MASK] {
                 assert_eq!(table.lookup(address), lookup(&kept, address), "{} {address:#x}", path.display());
             }
         }
         let stats = table.stats();
-        assert_eq!((stats.raw_rows as usize, stats.call_rows as usize), (frames.rows.len(), kept.len()));
+        assert_eq!((stats.raw_rows as usize, stats.kept_rows as usize), (frames.rows.len(), kept.len()));
         assert_eq!((stats.rows_over_page_limit, stats.rows_over_rule_limit), (0, 0));
+    }
+}
+
+#[test]
+fn a_table_of_exact_rows_says_at_every_row_what_all_rows_say() {
+    for path in oracle::files() {
+        let file = File::open(&path).unwrap();
+        let frames = ehframe::read(&file).unwrap();
+        let table = FileTable::of(&file, RowKind::Exact).unwrap();
+        for row in &frames.rows {
+            for address in [row.address - 1, row.address] {
+                let expected = lookup(&frames.rows, address);
+                assert_eq!(table.lookup(address), expected, "{} {address:#x}", path.display());
+            }
+        }
+        let stats = table.stats();
+        assert_eq!(stats.raw_rows, stats.kept_rows);
+        assert_eq!((stats.rows_over_page_limit, stats.rows_over_rule_limit), (0, 0), "{}", path.display());
     }
 }
 

@@ -24,6 +24,9 @@ pub struct RecordArgs {
     /// Do not trace brk, mmap, munmap and mremap, which slows every system call of the machine a little.
     #[arg(long)]
     pub no_growth: bool,
+    /// Trace page faults too, by stack: who touches memory first. See `report --view faults`.
+    #[arg(long)]
+    pub faults: bool,
     /// Leave children out.
     #[arg(long)]
     pub no_follow: bool,
@@ -126,6 +129,7 @@ impl RecordArgs {
                 ..MapSizes::default()
             },
             growth: !self.no_growth,
+            faults: self.faults,
         }
     }
 }

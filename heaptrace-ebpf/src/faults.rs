@@ -1,0 +1,21 @@
+//! Page faults of traced processes, by the stack that touched the memory: where it becomes resident.
+
+use crate::{
+    atomic,
+    maps::{SITES, setting},
+    process, site,
+};
+
+/// The current thread faulted in user mode. Whether the kernel then maps one page or several around it is not known
+/// here, so a fault counts as one page.
+#[inline(always)]
+pub fn faulted() {
+    let (tgid, _) = process::current();
+    let Some(process) = process::find(tgid) else { return };
+    let Some(site) = site::of_fault(process).and_then(|site| SITES.get_ptr_mut(site)) else { return };
+    let page = u64::from(setting!(page_size));
+    unsafe {
+        atomic::add(&raw mut (*site).alloc_bytes, page);
+        atomic::add(&raw mut (*site).alloc_count, 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! Files that the BPF side is told of, so that it puts their tables in force as soon as they are mapped.
+
+use crate::{
+    bpf::UnwindMaps,
+    process::object::{FileId, FileStamp, Object},
+    unwind::FileKey,
+};
+use heaptrace_common::unwind::{CodeFile, CodeFileKey, TablePlace};
+use std::{collections::HashMap, ffi::OsStr, sync::Arc};
+
+/// See the module.
+#[derive(Default)]
+pub struct KnownFiles {
+    /// As it was told of each.
+    told: HashMap<FileId, (FileStamp, CodeFile)>,
+    /// Of each program, its dynamic linker: an exec maps both, and names the program only.
+    linkers: HashMap<FileStamp, CodeFileKey>,
+}
+
+impl KnownFiles {
+    /// Learns which of `objects`, what one process maps, is the dynamic linker of which.
+    pub fn pair<'a>(&mut self, objects: impl Iterator<Item = &'a Arc<Object>> + Clone) {
+        for program in objects.clone() {
+            let Some(name) = program.elf.interpreter.as_deref().and_then(|path| path.file_name()) else {
+                continue;
+            };
+            if self.linkers.contains_key(&program.stamp) {
+                continue;
+            }
+            let is_linker = |object: &&Arc<Object>| {
+                object.elf.soname.as_deref().is_some_and(|soname| OsStr::new(soname) == name)
+            };
+            if let Some(linker) = objects.clone().find(is_linker) {
+                self.linkers.insert(program.stamp, key(linker.id()));
+            }
+        }
+    }
+
+    /// Tells of a file whose table is in place.
+    pub fn tell(&mut self, maps: &mut UnwindMaps, object: &Object, table: TablePlace) {
+        let mut executable = object.elf.loads.iter().filter(|load| load.executable);
+        // One delta for all of the file's code.
+        let (Some(code), None) = (executable.next(), executable.next()) else { return };
+        let FileStamp { id, size, modified: (seconds, nanoseconds) } = object.stamp;
+        let file = CodeFile {
+            size,
+            modified_s: seconds as u64,
+            modified_ns: nanoseconds as u64,
+            delta: code.address.wrapping_sub(code.offset),
+            code_start: code.address,
+            interpreter: self.linkers.get(&object.stamp).copied().unwrap_or_default(),
+            table,
+        };
+        if self.told.insert(id, (object.stamp, file)) != Some((object.stamp, file)) {
+            maps.know_file(key(id), file);
+        }
+    }
+
+    /// The table of `file` may go.
+    pub fn forget(&mut self, maps: &mut UnwindMaps, file: &FileKey) {
+        let FileKey::File(stamp) = file else { return };
+        // The file may have been told of again, in another state.
+        if self.told.get(&stamp.id).is_some_and(|(told, _)| told == stamp) {
+            self.told.remove(&stamp.id);
+            maps.forget_file(key(stamp.id));
+        }
+    }
+}
+
+fn key(id: FileId) -> CodeFileKey {
+    CodeFileKey::new(libc::major(id.dev), libc::minor(id.dev), id.inode)
+}

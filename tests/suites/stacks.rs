@@ -8,6 +8,7 @@ use heaptrace_tests::{
     programs::{Program, installed, source},
     report::{Frame, Report, Site},
     runner::{self, Test, end_to_end},
+    running::Running,
     session::Waiting,
 };
 use std::{
@@ -22,6 +23,8 @@ use tempfile::TempDir;
 fn main() -> ExitCode {
     let mut tests: Vec<Test> = vec![
         end_to_end("a known stack is whole", known),
+        end_to_end("page faults are found where memory is touched first", faults),
+        end_to_end("a program that runs the second time has whole stacks from its first call", second_run),
         end_to_end("two tracers: stacks are gdb's", two_tracers),
         end_to_end("under another tracer's return probes: stacks are gdb's", under_return_probes),
     ];
@@ -62,6 +65,7 @@ fn compiled() -> Vec<Case> {
     const STATIC: &[&str] = &["-static"];
     let frames = |flags| Program::CWith("frames", flags);
     let odd = |flags| Program::CWith("odd", flags);
+    let interrupted = |flags| Program::CWith("interrupted", flags);
     vec![
         ("C, PIE", frames(PIE), 20_000..=20_007, 8),
         ("C, no PIE", frames(NO_PIE), 20_000..=20_007, 8),
@@ -69,6 +73,8 @@ fn compiled() -> Vec<Case> {
         ("unusual stacks, PIE", odd(PIE), 21_000..=21_009, 10),
         ("unusual stacks, no PIE", odd(NO_PIE), 21_000..=21_009, 10),
         ("unusual stacks, static", odd(STATIC), 21_000..=21_009, 10),
+        ("interrupted frames, PIE", interrupted(PIE), 25_000..=25_008, 9),
+        ("interrupted frames, static", interrupted(STATIC), 25_000..=25_008, 9),
         ("C++", Program::CppOmitFramePointer("frames"), 23_000..=200_000, 24),
         ("Rust", Program::RustOmitFramePointer("frames"), 24_000..=3_000_000, 55),
     ]
@@ -148,6 +154,62 @@ fn known() -> Result<()> {
         let outermost = if size == 20_007 { "thread" } else { "main" };
         ensure!(names.contains(&outermost), "{size} bytes: no {outermost}\n  found    {names:?}");
     }
+    Ok(())
+}
+
+fn faults() -> Result<()> {
+    // As in the program.
+    const PAGES: u64 = 733;
+    let folder = TempDir::new()?;
+    let mut waiting = wait(&Program::COmitFramePointer("faults").compile()?, &[], folder.path())?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &["--faults", "--stack", "dwarf"], folder.path())?;
+    finish(&mut waiting)?;
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::view(folder.path(), "faults")?;
+    let names = |site: &Site| -> Vec<String> {
+        real_frames(site).map(|frame| frame.symbol.clone().unwrap_or_default()).collect()
+    };
+    let of_program = |site: &&Site| names(site).starts_with(&["touch", "outer", "main"].map(str::to_owned));
+    let touching: Vec<&Site> = report.sites.iter().filter(of_program).collect();
+    ensure!(!touching.is_empty(), "touch was not seen to fault: {:?}", report.sites);
+    ensure!(
+        touching.iter().all(|site| site.function == "page fault" && site.stack_end == "complete"),
+        "{touching:?}"
+    );
+    let count: u64 = touching.iter().map(|site| site.alloc_count).sum();
+    let bytes: u64 = touching.iter().map(|site| site.alloc_bytes).sum();
+    // The kernel may let an access fault again when it could not map the page the first time.
+    ensure!(
+        (PAGES..PAGES + PAGES / 10).contains(&count) && bytes == count * 4096,
+        "{count} faults, {bytes} bytes"
+    );
+    let blocks = heaptrace::report(folder.path())?;
+    ensure!(blocks.sites.iter().all(|site| site.function != "page fault"), "faults are among the blocks");
+    Ok(())
+}
+
+/// What is exec'd is known of from the run before, by tables on disk.
+fn second_run() -> Result<()> {
+    let program = Program::COmitFramePointer("family").compile()?;
+    let cache = TempDir::new()?;
+    let run = |folder: &Path| -> Result<Report> {
+        let mut command = heaptrace::command(&["record", "-o"])?;
+        command
+            .arg(heaptrace::record_file(folder))
+            .args(["--", "/bin/sh", "-c", "exec \"$0\" \"$@\""])
+            .arg(&program)
+            .args(["20"])
+            .env("LEDGER_OUT", folder.join("ledger"))
+            .env("XDG_CACHE_HOME", cache.path());
+        heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)?;
+        heaptrace::report(folder)
+    };
+    let [first, second] = [TempDir::new()?, TempDir::new()?];
+    run(first.path())?;
+    let stacks = run(second.path())?.coverage.stacks;
+    let truncated: u64 = stacks.truncated.values().sum();
+    ensure!(stacks.complete > 50 && truncated == 0, "{stacks:?}");
     Ok(())
 }
 

@@ -14,6 +14,9 @@ pub trait Tables {
     /// One shard of rows, found once for the reads of a search.
     type Rows: Copy;
 
+    /// [`search`], called in whatever way suits.
+    fn search(&self, current: &mut UnwindMapping, pc: u64) -> Place;
+
     /// Keeps apart what different processes, and a process at different times, have at an address. 16 bits.
     fn generation(&self) -> u16;
     /// Whether there may be mappings newer than those of `start` and `mapping`: then the cache may be out of date.
@@ -70,30 +73,70 @@ pub fn find<T: Tables>(tables: &mut T, current: &mut UnwindMapping, pc: u64) -> 
             return Found::Rule(tables.rule(entry as u32 & 0x3fff));
         }
     }
-    // A newer mapping may lie over a part of the one found last.
-    if !settled || pc < current.start || pc >= current.end {
-        let newest = if settled { None } else { tables.newest(pc) };
-        let Some(mapping) = newest.or_else(|| find_mapping(tables, pc)) else { return Found::NoMapping };
-        if pc < mapping.start || pc >= mapping.end {
-            return Found::NoMapping;
-        }
-        *current = mapping;
-    }
-    if current.pages_at == NO_TABLE {
-        return Found::NoTable;
-    }
-    let address = pc.wrapping_sub(current.bias);
-    let page =
-        ((address >> PAGE_BITS) as u32).wrapping_sub(current.first_page).wrapping_add(current.pages_at);
-    let Some(page) = tables.page(page) else { return Found::NoTable };
-    let Some(index) = find_row(tables, page, address as u32 & ((1 << PAGE_BITS) - 1)) else {
-        return Found::NoTable;
+    let index = match tables.search(current, pc) {
+        Place::Rule(index) => index,
+        Place::NoMapping => return Found::NoMapping,
+        Place::NoTable => return Found::NoTable,
     };
     let rule = tables.rule(index);
     if settled && rule.cfa_kind() != CfaKind::None as u64 {
         tables.cache(slot, key & TAG | FILLED | index as u64 & 0x3fff);
     }
     Found::Rule(rule)
+}
+
+/// What a search finds, with the rule's index. Passes through a number, as a BPF function's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    NoMapping,
+    NoTable,
+    Rule(u32),
+}
+
+impl Place {
+    #[inline(always)]
+    pub const fn to_bits(self) -> u64 {
+        match self {
+            Self::NoMapping => 0,
+            Self::NoTable => 1,
+            Self::Rule(index) => index as u64 + 2,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        match bits {
+            0 => Self::NoMapping,
+            1 => Self::NoTable,
+            index => Self::Rule((index - 2) as u32),
+        }
+    }
+}
+
+/// The search without the cache.
+#[inline(always)]
+pub fn search<T: Tables>(tables: &T, current: &mut UnwindMapping, pc: u64) -> Place {
+    let settled = !tables.has_new();
+    // A newer mapping may lie over a part of the one found last.
+    if !settled || pc < current.start || pc >= current.end {
+        let newest = if settled { None } else { tables.newest(pc) };
+        let Some(mapping) = newest.or_else(|| find_mapping(tables, pc)) else { return Place::NoMapping };
+        if pc < mapping.start || pc >= mapping.end {
+            return Place::NoMapping;
+        }
+        *current = mapping;
+    }
+    if current.pages_at == NO_TABLE {
+        return Place::NoTable;
+    }
+    let address = pc.wrapping_sub(current.bias);
+    let page =
+        ((address >> PAGE_BITS) as u32).wrapping_sub(current.first_page).wrapping_add(current.pages_at);
+    let Some(page) = tables.page(page) else { return Place::NoTable };
+    match find_row(tables, page, address as u32 & ((1 << PAGE_BITS) - 1)) {
+        Some(index) => Place::Rule(index),
+        None => Place::NoTable,
+    }
 }
 
 /// The last mapping that starts at or below `pc`, or else the first.

@@ -4,7 +4,7 @@ extern crate std;
 
 use super::{
     CfaKind, FpKind, NO_TABLE, Page, Row, Rule, UnwindMapping,
-    lookup::{CACHE, Found, Tables, find},
+    lookup::{CACHE, Found, Place, Tables, find, search},
     step::{Memory, Registers, TRAMPOLINE, step},
 };
 use crate::stack::StackEnd;
@@ -55,6 +55,11 @@ struct Map {
 
 impl Tables for Map {
     type Rows = ();
+
+    fn search(&self, current: &mut UnwindMapping, pc: u64) -> Place {
+        // Through the number, as a BPF function gives it.
+        Place::from_bits(search(self, current, pc).to_bits())
+    }
 
     fn generation(&self) -> u16 {
         self.generation

@@ -8,19 +8,19 @@ mod tables;
 use heaptrace_common::{
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
-    unwind::{Published, UnwindMapping, step::step},
+    unwind::{UnwindMapping, step::step},
 };
 
 /// Where a walk is.
 pub use heaptrace_common::unwind::step::Registers as Frame;
 
 use crate::{
-    maps::{UNWIND_EXACT, UNWIND_PROCESSES, setting},
+    maps::setting,
     mask::mask,
     stack::{SEED, Scratch, mix},
 };
 use memory::{UserMemory, Window};
-use tables::MapTables;
+use tables::{InForce, MapTables};
 
 /// Frames of one call of [`uw_step`].
 const FRAMES_A_CALL: u32 = 4;
@@ -31,9 +31,7 @@ pub struct Unwinder {
     registers: Frame,
     /// The mapping found last.
     current: UnwindMapping,
-    tables: MapTables,
-    /// Of exact rows.
-    exact: Published,
+    in_force: InForce,
     window: Window,
 }
 
@@ -56,10 +54,7 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
         let unwinder = &raw mut (*scratch).unwinder;
         (*unwinder).registers = frame;
         (*unwinder).current = UnwindMapping::UNUSED;
-        // Before the head: what is new since may be in the list too, but none is in neither.
-        let published = published(UNWIND_PROCESSES.get_ptr(process));
-        (*unwinder).exact = self::published(UNWIND_EXACT.get_ptr(process));
-        (*unwinder).tables = MapTables::new(published, process, new::head(process));
+        (*unwinder).in_force = InForce::of(process);
         Window::clear(&raw mut (*unwinder).window);
         (*scratch).addresses[0] = frame.pc;
         (*scratch).frames = 1;
@@ -74,14 +69,6 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
         }
         (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
     }
-}
-
-#[inline(always)]
-unsafe fn published(at: Option<*const u64>) -> Published {
-    Published(match at {
-        Some(at) => unsafe { core::ptr::read_volatile(at) },
-        None => 0,
-    })
 }
 
 /// Up to four frames; other than 0 at the end of the walk. A global function: the verifier checks it once, by
@@ -114,10 +101,9 @@ unsafe fn one(scratch: *mut Scratch) -> bool {
             return true;
         }
         let unwinder = &raw mut (*scratch).unwinder;
-        let mut tables = (*unwinder).tables;
         let exact = (*unwinder).registers.need_exact_rows();
+        let mut tables = MapTables::of(scratch, exact);
         if exact {
-            tables = tables.exact((*unwinder).exact);
             (*unwinder).current = UnwindMapping::UNUSED;
         }
         let mut memory = UserMemory(&raw mut (*unwinder).window);

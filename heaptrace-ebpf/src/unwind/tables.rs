@@ -1,41 +1,66 @@
 //! The unwind tables in the maps. Every index is masked or looked up, so that no value can lead outside.
 
+use aya_ebpf::maps::Array;
 use heaptrace_common::unwind::{
     MAX_MAPPINGS, MAX_RULES, NO_TABLE, Page, Published, Row, Rule, SHARD, UnwindMapping,
-    lookup::{CACHE, Tables},
+    lookup::{CACHE, Place, Tables, search},
 };
 
 use crate::{
-    maps::{UNWIND_CACHE, UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES},
+    maps::{
+        UNWIND_CACHE, UNWIND_EXACT, UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_PROCESSES, UNWIND_ROWS,
+        UNWIND_RULES,
+    },
     mask::mask,
+    stack::Scratch,
     unwind::new,
 };
 
 /// Elements in a shard are indexed by the low bits.
 const IN_SHARD: u64 = SHARD as u64 - 1;
 
-/// The tables of one process: those in force, and those of its new mappings.
+/// What is in force for one process, and how many of its new mappings count.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct MapTables {
-    published: Published,
+pub struct InForce {
+    calls: Published,
+    exact: Published,
     head: u64,
     process: u32,
-    /// How many new mappings count.
-    unseen: u16,
-    exact: u16,
+    unseen: u32,
+}
+
+impl InForce {
+    /// Now.
+    #[inline(always)]
+    pub fn of(process: u32) -> Self {
+        // Before the head: what is new since may be in the list too, but none is in neither.
+        let (calls, exact) = (published(&UNWIND_PROCESSES, process), published(&UNWIND_EXACT, process));
+        let head = new::head(process);
+        Self { calls, exact, head, process, unseen: calls.unseen(head) as u32 }
+    }
+}
+
+#[inline(always)]
+fn published(map: &Array<u64>, process: u32) -> Published {
+    Published(map.get_ptr(process).map_or(0, |at| unsafe { core::ptr::read_volatile(at) }))
+}
+
+/// The tables of a walk.
+pub struct MapTables {
+    scratch: *mut Scratch,
+    in_force: InForce,
+    published: Published,
+    exact: bool,
 }
 
 impl MapTables {
+    /// # Safety
+    /// `scratch` is claimed.
     #[inline(always)]
-    pub fn new(published: Published, process: u32, head: u64) -> Self {
-        Self { published, head, process, unseen: published.unseen(head) as u16, exact: 0 }
-    }
-
-    /// The process's tables of exact rows.
-    #[inline(always)]
-    pub fn exact(self, published: Published) -> Self {
-        Self { published, exact: 1, ..self }
+    pub unsafe fn of(scratch: *mut Scratch, exact: bool) -> Self {
+        let in_force = unsafe { (*scratch).unwinder.in_force };
+        Self { scratch, in_force, published: if exact { in_force.exact } else { in_force.calls }, exact }
     }
 
     #[inline(always)]
@@ -48,19 +73,26 @@ impl Tables for MapTables {
     type Rows = *const u32;
 
     #[inline(always)]
+    fn search(&self, _current: &mut UnwindMapping, pc: u64) -> Place {
+        // It is the scratch buffer's.
+        Place::from_bits(unsafe { uw_search(self.scratch, pc, u64::from(self.exact)) })
+    }
+
+    #[inline(always)]
     fn generation(&self) -> u16 {
         self.published.generation()
     }
 
     #[inline(always)]
     fn has_new(&self) -> bool {
-        self.unseen != 0
+        self.in_force.unseen != 0
     }
 
     #[inline(always)]
     fn newest(&self, pc: u64) -> Option<UnwindMapping> {
-        let mut mapping = new::find(self.process, self.head, u64::from(self.unseen), pc)?;
-        if self.exact != 0 {
+        let InForce { head, process, unseen, .. } = self.in_force;
+        let mut mapping = new::find(process, head, u64::from(unseen), pc)?;
+        if self.exact {
             // Those have no exact rows, and what they lie over is gone.
             mapping.pages_at = NO_TABLE;
         }
@@ -123,4 +155,19 @@ impl Tables for MapTables {
             None => Rule::NONE,
         }
     }
+}
+
+/// [`search`] for the walk in `scratch`, as [`Place::to_bits`]. A global function: verified once, and not once for each
+/// way that leads to it.
+///
+/// # Safety
+/// `scratch` is null or claimed; the null test is the verifier's wish.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn uw_search(scratch: *mut Scratch, pc: u64, exact: u64) -> u64 {
+    if scratch.is_null() {
+        return 0;
+    }
+    let tables = unsafe { MapTables::of(scratch, exact != 0) };
+    search(&tables, unsafe { &mut (*scratch).unwinder.current }, pc).to_bits()
 }

@@ -11,14 +11,17 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapData},
 };
 use heaptrace_common::unwind::{
-    CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping, NewMappings, Published, SHARD,
-    UnwindMapping, lookup::CACHE,
+    CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping, NewMappings, PAGE_BITS, Published,
+    SHARD, UnwindMapping, lookup::CACHE,
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io, slice,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
+
+/// MiB of code that one shard of pages describes.
+const SHARD_MIB: u32 = (SHARD << PAGE_BITS >> 20) as u32;
 
 /// Sizes of the unwind tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,21 @@ impl Default for UnwindSizes {
 }
 
 impl UnwindSizes {
+    /// Room for `rows` rows, `code_mib` MiB of code and `lists` lists, and what rounding up adds.
+    pub fn new(rows: u32, code_mib: u32, lists: u32) -> Self {
+        Self { row_shards: rows.div_ceil(SHARD as u32), page_shards: code_mib.div_ceil(SHARD_MIB), lists }
+    }
+
+    /// Rows that there is room for.
+    pub fn rows(&self) -> u32 {
+        self.row_shards * SHARD as u32
+    }
+
+    /// MiB of code that there is room for.
+    pub fn code_mib(&self) -> u32 {
+        self.page_shards * SHARD_MIB
+    }
+
     /// The least that maps can have.
     pub(super) const NONE: Self = Self { row_shards: 1, page_shards: 1, lists: 1 };
 

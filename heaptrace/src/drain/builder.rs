@@ -64,6 +64,9 @@ pub struct SymbolInputs<'a> {
     pub files: &'a [Option<Arc<Object>>],
 }
 
+/// How often a site waits for its code. Word of it comes with the next look, if it was not lost.
+const MAX_WAITS: u8 = 2;
+
 /// Where a site of the map is kept.
 #[derive(Clone, Copy)]
 enum Kept {
@@ -91,6 +94,8 @@ pub struct ProfileBuilder {
     /// By site number in the map.
     site_ids: Vec<Option<Kept>>,
     pub(super) ages: Ages,
+    /// By site number in the map: see `MAX_WAITS`.
+    waits: HashMap<u32, u8>,
 }
 
 impl ProfileBuilder {
@@ -111,6 +116,7 @@ impl ProfileBuilder {
             growth: Vec::new(),
             site_ids: Vec::new(),
             ages: Ages::default(),
+            waits: HashMap::new(),
         }
     }
 
@@ -235,8 +241,18 @@ impl ProfileBuilder {
             .map(|(index, record)| (index as u32, record.tgid))
     }
 
-    /// Reads the sites, of all processes or of one record only. The code of what is read must be known by now.
-    pub fn read_sites(&mut self, maps: &Maps, only: Option<u32>) {
+    /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
+    /// taken.
+    pub fn read_sites(&mut self, maps: &Maps) {
+        self.read(maps, None, true);
+    }
+
+    /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
+    pub fn read_whole(&mut self, maps: &Maps, only: Option<u32>) {
+        self.read(maps, only, false);
+    }
+
+    fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
         let count = maps.site_count();
         self.site_ids.resize(self.site_ids.len().max(count as usize), None);
         for index in 0..count {
@@ -250,6 +266,9 @@ impl ProfileBuilder {
                 Some(kept) => kept,
                 None => {
                     let Some(process) = self.table.id(record.process) else { continue };
+                    if may_wait && self.is_to_wait(index, &record, maps) {
+                        continue;
+                    }
                     let kept = self.keep(&record, maps, process);
                     self.site_ids[index as usize] = Some(kept);
                     kept
@@ -263,6 +282,20 @@ impl ProfileBuilder {
                 }
             }
         }
+    }
+
+    /// Whether a site is in code of which nothing is known, and word of it may still come.
+    fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &Maps) -> bool {
+        let known = |image: &Image| {
+            maps.frames(record).iter().all(|address| image.locate(*address) != Place::Unmapped)
+        };
+        if self.images.get(&record.process).is_some_and(known) {
+            self.waits.remove(&site);
+            return false;
+        }
+        let waits = self.waits.entry(site).or_default();
+        *waits += 1;
+        *waits <= MAX_WAITS
     }
 
     fn keep(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> Kept {

@@ -6,7 +6,7 @@ use crate::{
     unwind::FileKey,
 };
 use heaptrace_common::unwind::{CodeFile, CodeFileKey, TablePlace};
-use std::{collections::HashMap, ffi::OsStr, sync::Arc};
+use std::{collections::HashMap, ffi::OsStr, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 /// See the module.
 #[derive(Default)]
@@ -48,12 +48,29 @@ impl KnownFiles {
             modified_ns: nanoseconds as u64,
             delta: code.address.wrapping_sub(code.offset),
             code_start: code.address,
-            interpreter: self.linkers.get(&object.stamp).copied().unwrap_or_default(),
+            interpreter: self.linker(object).unwrap_or_default(),
             table,
         };
         if self.told.insert(id, (object.stamp, file)) != Some((object.stamp, file)) {
             maps.know_file(key(id), file);
         }
+    }
+
+    /// The dynamic linker of a program: as a process mapped it, else what its name leads to where the program's does.
+    fn linker(&mut self, program: &Object) -> Option<CodeFileKey> {
+        if let Some(linker) = self.linkers.get(&program.stamp) {
+            return Some(*linker);
+        }
+        let id = |path: &Path| {
+            let file = path.metadata().ok()?;
+            Some(FileId { dev: file.dev(), inode: file.ino() })
+        };
+        let interpreter = program.elf.interpreter.as_deref()?;
+        // Another root's program may have another linker of that name.
+        let linker =
+            id(&program.path).filter(|found| *found == program.id()).and_then(|_| id(interpreter))?;
+        self.linkers.insert(program.stamp, key(linker));
+        Some(key(linker))
     }
 
     /// The table of `file` may go.

@@ -5,6 +5,7 @@ mod code;
 mod events;
 mod known_files;
 mod probing;
+mod table_builder;
 mod tables;
 
 use crate::{
@@ -165,7 +166,7 @@ impl Session {
         self.builder.read_processes(&self.tracer.maps);
         self.take_code_changes();
         self.adopt_new_records();
-        self.builder.read_sites(&self.tracer.maps, None);
+        self.builder.read_sites(&self.tracer.maps);
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
             self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
         }
@@ -204,6 +205,7 @@ impl Session {
     /// The last chunk, with ages and symbols. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
         self.drain();
+        self.builder.read_whole(&self.tracer.maps, None);
         self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
         let mut chunk = self.chunk()?;
         let SymbolInputs { locations, modules, processes, files } = self.builder.symbol_inputs();

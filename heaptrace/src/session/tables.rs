@@ -1,20 +1,23 @@
 //! Unwind tables for the traced processes: built in the background, placed in the BPF maps, and put in force for
 //! each process whose code they are of.
 
-use super::{Session, known_files::KnownFiles};
+use super::{
+    Session,
+    known_files::KnownFiles,
+    table_builder::{Built, Request, build_tables},
+};
 use crate::{
     bpf::{PublishError, UnwindArrays, UnwindMaps},
     drain::Code,
     process::object::Object,
     unwind::{
-        self, Cache, FileKey, FileTable, RowKind, Store, TableKey,
+        FileKey, RowKind, Store, TableKey,
         store::{Epoch, TooSmall},
     },
 };
 use heaptrace_common::unwind::{NO_TABLE, UnwindMapping};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -22,14 +25,6 @@ use std::{
     thread,
 };
 use tokio::sync::Notify;
-
-/// The most that tables on disk take together.
-const CACHE_BYTES: u64 = 256 << 20;
-
-/// A table that is asked for; without an object it is the vDSO's.
-type Request = (TableKey, Option<Arc<Object>>);
-
-type Built = (Request, Result<FileTable, unwind::BuildError>);
 
 /// See the module.
 pub struct Unwinding {
@@ -49,6 +44,7 @@ pub struct Unwinding {
     built: Receiver<Built>,
     ready: Arc<Notify>,
     sealed: Option<Epoch>,
+    preloading: bool,
 }
 
 /// Of which files exact rows are wanted: they take five times the room of those at calls.
@@ -81,17 +77,11 @@ impl Unwinding {
                 // SAFETY: no pointers; 0 is this thread (setpriority(2), "C library/kernel differences").
                 unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
             }
-            let cache = cache_directory().and_then(|directory| Cache::open(&directory, CACHE_BYTES).ok());
-            while let Ok((key, object)) = requested.recv() {
-                let table = match &object {
-                    Some(object) => unwind::build(object, key.rows, cache.as_ref()),
-                    None => unwind::build_vdso(key.rows),
-                };
-                if finished.send(((key, object), table)).is_err() {
-                    return;
-                }
+            build_tables(&requested, &|message| {
+                let sent = finished.send(message).is_ok();
                 notify.notify_one();
-            }
+                sent
+            });
         });
         Ok(Self {
             store: Store::new(memory)?,
@@ -106,6 +96,7 @@ impl Unwinding {
             built,
             ready,
             sealed: None,
+            preloading: true,
         })
     }
 
@@ -223,8 +214,19 @@ impl Unwinding {
     }
 
     /// Places a table that was built. Gives the records that wait for it.
-    fn place(&mut self, maps: &mut UnwindMaps, ((key, object), table): Built) -> BTreeSet<u32> {
-        self.building.remove(&key);
+    fn place(&mut self, maps: &mut UnwindMaps, built: Built) -> BTreeSet<u32> {
+        let ((key, object), table) = match built {
+            Built::Table(request, table) => (request, table),
+            Built::Preloaded => {
+                self.preloading = false;
+                return BTreeSet::new();
+            }
+        };
+        let asked_for = self.building.remove(&key);
+        // Room is for those that are asked for.
+        if !asked_for && (self.store.get(&key).is_some() || self.store.usage().is_half_full()) {
+            return BTreeSet::new();
+        }
         let placed = match table {
             Ok(table) => self.store.insert(key, &table).or_else(|_| {
                 self.give_back(maps);
@@ -322,7 +324,7 @@ impl Session {
     pub(super) fn wait_for_tables(&mut self) {
         let mut records = BTreeSet::new();
         if let Some(unwinding) = &mut self.unwinding {
-            while !unwinding.building.is_empty() {
+            while unwinding.preloading || !unwinding.building.is_empty() {
                 let Ok(built) = unwinding.built.recv() else { break };
                 records.extend(unwinding.place(&mut self.tracer.unwind, built));
             }
@@ -331,15 +333,6 @@ impl Session {
             self.publish_code(record);
         }
     }
-}
-
-fn cache_directory() -> Option<PathBuf> {
-    let of_user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(of_user)?;
-    let base = base.is_absolute().then_some(base)?;
-    // The cache makes its own folder only.
-    std::fs::create_dir_all(&base).ok()?;
-    Some(base.join("heaptrace"))
 }
 
 /// The error with its causes, in one line.

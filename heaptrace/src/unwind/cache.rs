@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 const MAGIC: [u8; 8] = *b"HTUNWIND";
 
 /// Raise when the format or what the rows mean changes; files of other versions are made anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 4;
 
 /// Magic, version, page bits, checksum of the rest.
 const HEADER: usize = 20;
@@ -39,7 +39,13 @@ const STALE: Duration = Duration::from_secs(3600);
 pub struct Cache {
     directory: File,
     max_bytes: u64,
+    /// Bytes in the directory, as far as this process knows: counted at the first write, and anew whenever there seem
+    /// to be too many, because a look at every file at each write would be quadratic.
+    bytes: AtomicU64,
 }
+
+/// `Cache::bytes` before the first write.
+const NOT_COUNTED: u64 = u64::MAX;
 
 /// What a table was made of.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,8 @@ struct Identity {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     identity: Identity,
+    /// By which the file may be found again.
+    path: PathBuf,
     stats: TableStats,
     first_page: u32,
     pages: Vec<PageRows>,
@@ -81,27 +89,47 @@ impl Cache {
             let message = "the cache directory belongs to someone else or others may write to it";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
-        Ok(Self { directory, max_bytes })
+        Ok(Self { directory, max_bytes, bytes: AtomicU64::new(NOT_COUNTED) })
     }
 
     /// The table of a file, if it is there and beyond doubt.
     pub fn load(&self, object: &Object, kind: RowKind) -> Option<FileTable> {
         let identity = Identity::of(object, kind)?;
+        let path = self.path(&identity.file_name());
+        let table = decode(&self.read(&path)?, &identity)?;
+        // So that it is not the oldest; if that fails, it is thrown out sooner.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(table)
+    }
+
+    /// Paths of the files that have tables of `kind` here, those used last first; at most `limit`. Whether a path still
+    /// leads to that file, [`Self::load`] finds out.
+    pub fn paths(&self, kind: RowKind, limit: usize) -> Vec<PathBuf> {
+        let Ok(directory) = fs::read_dir(self.path("")) else { return Vec::new() };
+        let mut files: Vec<(SystemTime, PathBuf)> = directory
+            .flatten()
+            .filter(|entry| entry.file_name().as_encoded_bytes().ends_with(SUFFIX.as_bytes()))
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        files.sort_unstable_by(|one, other| other.cmp(one));
+        let entries = files.into_iter().filter_map(|(_, path)| entry(&self.read(&path)?));
+        entries.filter(|entry| entry.identity.rows == kind).map(|entry| entry.path).take(limit).collect()
+    }
+
+    /// What is in a file of the cache that is ours.
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.path(&identity.file_name()))
+            .open(path)
             .ok()?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || !is_ours(&metadata) || metadata.len() > MAX_ENTRY {
             return None;
         }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        (&file).take(MAX_ENTRY).read_to_end(&mut bytes).ok()?;
-        let table = decode(&bytes, &identity)?;
-        // So that it is not the oldest; if that fails, it is thrown out sooner.
-        let _ = file.set_modified(SystemTime::now());
-        Some(table)
+        file.take(MAX_ENTRY).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Keeps the table of a file that has a build ID, and throws out the tables not used for longest if there are
@@ -110,7 +138,7 @@ impl Cache {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let Some(identity) = Identity::of(object, kind) else { return Ok(()) };
         let name = identity.file_name();
-        let bytes = encode(identity, table)?;
+        let bytes = encode(identity, &object.path, table)?;
         if bytes.len() as u64 > MAX_ENTRY.min(self.max_bytes) {
             return Ok(());
         }
@@ -121,7 +149,11 @@ impl Cache {
             let _ = fs::remove_file(&new);
         }
         written?;
-        self.drop_oldest()
+        let known = self.bytes.load(Ordering::Relaxed);
+        let now = known.saturating_add(bytes.len() as u64);
+        let counted = if known == NOT_COUNTED || now > self.max_bytes { self.drop_oldest()? } else { now };
+        self.bytes.store(counted, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Through the descriptor, so that it is the directory that was checked, wherever it may be moved.
@@ -129,7 +161,8 @@ impl Cache {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
     }
 
-    fn drop_oldest(&self) -> io::Result<()> {
+    /// Gives the bytes that are left.
+    fn drop_oldest(&self) -> io::Result<u64> {
         let now = SystemTime::now();
         let mut entries = Vec::new();
         for entry in fs::read_dir(self.path(""))? {
@@ -156,7 +189,7 @@ impl Cache {
             let _ = fs::remove_file(path);
             total -= bytes;
         }
-        Ok(())
+        Ok(total)
     }
 }
 
@@ -199,9 +232,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
-fn encode(identity: Identity, table: &FileTable) -> io::Result<Vec<u8>> {
+fn encode(identity: Identity, path: &Path, table: &FileTable) -> io::Result<Vec<u8>> {
     let entry = Entry {
         identity,
+        path: path.to_owned(),
         stats: *table.stats(),
         first_page: table.first_page(),
         pages: table.pages().to_vec(),
@@ -219,6 +253,12 @@ fn encode(identity: Identity, table: &FileTable) -> io::Result<Vec<u8>> {
 }
 
 fn decode(bytes: &[u8], identity: &Identity) -> Option<FileTable> {
+    let entry = entry(bytes).filter(|entry| entry.identity == *identity)?;
+    let rules = entry.rules.into_iter().map(Rule).collect();
+    FileTable::from_parts(entry.first_page, entry.pages, entry.rows, rules, entry.stats).ok()
+}
+
+fn entry(bytes: &[u8]) -> Option<Entry> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let expected =
         [&MAGIC[..], &VERSION.to_le_bytes(), &PAGE_BITS.to_le_bytes(), &crc32fast::hash(body).to_le_bytes()];
@@ -226,11 +266,7 @@ fn decode(bytes: &[u8], identity: &Identity) -> Option<FileTable> {
         return None;
     }
     let (entry, rest) = postcard::take_from_bytes::<Entry>(body).ok()?;
-    if !rest.is_empty() || entry.identity != *identity {
-        return None;
-    }
-    let rules = entry.rules.into_iter().map(Rule).collect();
-    FileTable::from_parts(entry.first_page, entry.pages, entry.rows, rules, entry.stats).ok()
+    rest.is_empty().then_some(entry)
 }
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ fn a_well_made_file_with_parts_that_do_not_fit_is_no_table() {
     let setup = Setup::new(ROOM);
     let object = setup.object(Some(&[1; 20]));
     let identity = || Identity::of(&object, RowKind::Calls).unwrap();
-    let whole = encode(identity(), &table(10)).unwrap();
+    let whole = encode(identity(), Path::new("/a/file"), &table(10)).unwrap();
     let spoil: [fn(&mut Entry); 4] = [
         |entry| entry.pages[0].first_row = 1 << 30,
         |entry| entry.rules.clear(),
@@ -233,7 +233,7 @@ proptest! {
             rows: RowKind::Calls,
             build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
         };
-        let mut bytes = encode(identity(), &table(50)).unwrap();
+        let mut bytes = encode(identity(), Path::new("/a/file"), &table(50)).unwrap();
         prop_assert_eq!(decode(&bytes, &identity()), Some(table(50)));
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -250,7 +250,7 @@ proptest! {
             rows: RowKind::Calls,
             build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
         };
-        let mut bytes = encode(identity(), &table(50)).unwrap();
+        let mut bytes = encode(identity(), Path::new("/a/file"), &table(50)).unwrap();
         for (at, byte) in damage {
             let at = HEADER + at.index(bytes.len() - HEADER);
             bytes[at] = byte;
@@ -261,4 +261,26 @@ proptest! {
             table.lookup(address);
         }
     }
+}
+
+#[test]
+fn the_files_that_have_tables_are_found_again_the_last_used_first() {
+    let setup = Setup::new(ROOM);
+    let objects = [1, 2, 3].map(|id| setup.object(Some(&[id; 20])));
+    for object in &objects {
+        setup.cache.save(object, RowKind::Calls, &table(10)).unwrap();
+    }
+    setup.cache.save(&objects[0], RowKind::Exact, &table(10)).unwrap();
+    let paths = |limit| setup.cache.paths(RowKind::Calls, limit);
+    let all: std::collections::BTreeSet<PathBuf> = paths(9).into_iter().collect();
+    assert_eq!(all, objects.iter().map(|object| object.path.clone()).collect());
+    assert_eq!(setup.cache.paths(RowKind::Exact, 9), [objects[0].path.clone()]);
+    let used = |object| {
+        let path = setup.cache.path(&Identity::of(object, RowKind::Calls).unwrap().file_name());
+        File::open(path).unwrap().set_modified(SystemTime::now() + Duration::from_secs(9)).unwrap();
+    };
+    used(&objects[1]);
+    assert_eq!(paths(1), [objects[1].path.clone()]);
+    fs::write(setup.directory.path().join("tables").join("odd.unwind"), "no table").unwrap();
+    assert_eq!(paths(9).len(), 3);
 }

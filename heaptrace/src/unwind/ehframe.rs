@@ -72,8 +72,8 @@ pub struct Frames {
 
 /// Reads all rows of an ELF image.
 pub fn read(image: &dyn Image) -> Result<Frames, FrameError> {
-    let Located { form, bytes, bases, code } = locate(image)?;
-    let (rows, stats) = match form {
+    let Located { form, bytes, bases, code, entry } = locate(image)?;
+    let (mut rows, stats) = match form {
         Form::EhFrame => {
             let mut section = EhFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
@@ -85,7 +85,30 @@ pub fn read(image: &dyn Image) -> Result<Frames, FrameError> {
             rows(&section, &bases, &code)?
         }
     };
+    mark_entry(&mut rows, &code, entry);
     Ok(Frames { rows, code, stats })
+}
+
+/// The most code of an entry point that no FDE describes: glibc's, of the dynamic linker, has 52 bytes.
+const MAX_ENTRY_BYTES: u64 = 256;
+
+/// Code at the entry point has no caller. glibc's dynamic linker, from which libraries' constructors are called, and
+/// musl's programs do not say so in an FDE (`_dl_start_user`, sysdeps/x86_64/dl-machine.h).
+fn mark_entry(rows: &mut Vec<RawRow>, code: &[Code], entry: u64) {
+    let Some(part) = code.iter().find(|part| (part.start..part.end).contains(&entry)) else { return };
+    let next = rows.partition_point(|row| row.address <= entry);
+    let described = next.checked_sub(1).is_some_and(|before| rows[before].rule != Rule::NONE);
+    if described {
+        return;
+    }
+    let following = rows.get(next).map_or(u64::MAX, |row| row.address);
+    let end = following.min(part.end).min(entry.saturating_add(MAX_ENTRY_BYTES));
+    let after = (end < following).then_some(RawRow { address: end, rule: Rule::NONE });
+    rows.splice(next..next, std::iter::once(RawRow { address: entry, rule: Rule::STOP }).chain(after));
+    // A row of no rule that begins where this one does.
+    if let Some(before) = next.checked_sub(1).filter(|before| rows[*before].address == entry) {
+        rows.remove(before);
+    }
 }
 
 /// Where an FDE is, and what it is about.

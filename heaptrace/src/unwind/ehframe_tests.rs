@@ -347,3 +347,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn code_at_the_entry_that_no_fde_describes_is_outermost() {
+    let code = [Code { start: 0x1000, end: 0x2000, offset: 0 }];
+    let rule = Rule::new(CfaKind::Rsp, FpKind::Same, 0, 8, 0);
+    let row = |address, rule| RawRow { address, rule };
+    let described =
+        vec![row(0x1100, rule), row(0x1200, Rule::NONE), row(0x1234, rule), row(0x1800, Rule::NONE)];
+    let marked = |entry| {
+        let mut rows = described.clone();
+        mark_entry(&mut rows, &code, entry);
+        rows
+    };
+    // In a gap; where one begins; in front of all rows; past all; described; outside.
+    let gap = marked(0x1204);
+    assert_eq!(gap[2..4], [row(0x1204, Rule::STOP), row(0x1234, rule)]);
+    assert_eq!(marked(0x1200)[1..3], [row(0x1200, Rule::STOP), row(0x1234, rule)]);
+    let front = marked(0x1010);
+    assert_eq!(front[..3], [row(0x1010, Rule::STOP), row(0x1100, rule), row(0x1200, Rule::NONE)]);
+    let past = marked(0x1900);
+    assert_eq!(past[4..], [row(0x1900, Rule::STOP), row(0x1a00, Rule::NONE)]);
+    for elsewhere in [0, 0x1100, 0x17ff, 0x2000, u64::MAX] {
+        assert_eq!(marked(elsewhere), described, "{elsewhere:#x}");
+    }
+}

@@ -66,6 +66,8 @@ pub struct Located {
     pub bases: BaseAddresses,
     /// In order of address, apart from each other, not empty.
     pub code: Vec<Code>,
+    /// Virtual address where the kernel begins to run the file, if it is a program or a dynamic linker.
+    pub entry: u64,
 }
 
 type Data<'a> = &'a ReadCache<Cursor<'a>>;
@@ -82,6 +84,7 @@ pub fn locate(image: &dyn Image) -> Result<Located, FrameError> {
     }
     let segments = header.program_headers(endian, &cache).map_err(ElfError::from)?;
     let code = code(segments, endian)?;
+    let entry = header.e_entry(endian);
     let sections = Sections::read(header, endian, &cache);
     let mut bases = BaseAddresses::default();
     if let Some(text) = sections.find(b".text") {
@@ -96,10 +99,10 @@ pub fn locate(image: &dyn Image) -> Result<Located, FrameError> {
     {
         let bytes = read(image, offset, size)?;
         let bases = bases.set_eh_frame(section.sh_addr(endian));
-        return Ok(Located { form: Form::EhFrame, bytes, bases, code });
+        return Ok(Located { form: Form::EhFrame, bytes, bases, code, entry });
     }
     if let Some((bytes, bases)) = by_segment(image, segments, endian, &bases)? {
-        return Ok(Located { form: Form::EhFrame, bytes, bases, code });
+        return Ok(Located { form: Form::EhFrame, bytes, bases, code, entry });
     }
     let bytes = match sections.find(b".debug_frame") {
         Some(section) => sections.decompressed(section, image)?,
@@ -108,7 +111,7 @@ pub fn locate(image: &dyn Image) -> Result<Located, FrameError> {
     if bytes.is_empty() {
         return Err(FrameError::NoFrames);
     }
-    Ok(Located { form: Form::DebugFrame, bytes, bases, code })
+    Ok(Located { form: Form::DebugFrame, bytes, bases, code, entry })
 }
 
 fn code(segments: Segments<'_>, endian: Endianness) -> Result<Vec<Code>, FrameError> {

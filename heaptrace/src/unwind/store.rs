@@ -96,6 +96,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Whether half of the rows or pages are in use.
+    pub fn is_half_full(&self) -> bool {
+        [self.rows, self.pages].into_iter().any(|(used, all)| used > all / 2)
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> u64 {
         4 * (self.rows.0 + self.pages.0) + 8 * self.rules.0

@@ -19,6 +19,15 @@ def place(pc):
     return None
 
 
+def was_interrupted(frame):
+    """1 if a signal came before the instruction at the frame's pc, and not in a system call: heaptrace then gives the
+    address after its first byte, as if a call ended there."""
+    newer = frame.newer()
+    if newer is None or newer.type() != gdb.SIGTRAMP_FRAME:
+        return 0
+    return int(bytes(gdb.selected_inferior().read_memory(frame.pc() - 2, 2)) != b"\x0f\x05")
+
+
 def number(register):
     return int(gdb.parse_and_eval(f"(unsigned long)${register}"))
 
@@ -42,7 +51,7 @@ class Call(gdb.Breakpoint):
         if FROM <= size <= TO and frame.name() not in SIZES:
             print(f"call {self.function} {size}")
             # Past a coroutine's outermost function, which its return address is the first byte of, gdb guesses.
-            while frame is not None and (where := place(frame.pc())):
+            while frame is not None and (where := place(frame.pc() + was_interrupted(frame))):
                 if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
                     print(f"frame {where}")
                 frame = frame.older()
@@ -57,6 +66,7 @@ for command in [
     "set backtrace past-main on",
     "set backtrace past-entry on",
     "handle SIGUSR1 nostop noprint pass",
+    "handle SIGILL nostop noprint pass",
     "break __libc_start_main",
     "run",
     "delete",

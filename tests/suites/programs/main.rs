@@ -1,7 +1,9 @@
 //! Real programs: they work while traced and after, nothing is lost, and the figures fit what they say of
 //! themselves.
 
+mod git;
 mod nginx;
+mod node;
 mod postgres;
 mod python;
 mod redis;
@@ -16,6 +18,8 @@ fn main() -> ExitCode {
         end_to_end("python: large blocks are found to the byte", python::blocks_from_the_start),
         end_to_end("python: large blocks are found after attaching", python::blocks_after_attaching),
         end_to_end("sqlite: peak fits its own statistics", sqlite::filling_a_database),
+        end_to_end("git: says what it says untraced", git::log_of_changes),
+        end_to_end("node: its buffers are found", node::buffers),
         end_to_end("nginx: attached under load, serves on", nginx::attached_under_load),
         end_to_end("nginx: started under the tracer", nginx::from_the_start),
         end_to_end("postgres: attached under pgbench, serves on", postgres::attached_under_load),

@@ -34,6 +34,8 @@ const PACKAGES: &[Package] = &[
     package("sqlite3", Scope::Everything, Sign::Command("sqlite3")),
     package("nginx", Scope::Everything, Sign::Command("nginx")),
     package("postgresql", Scope::Everything, Sign::AnyVersion("/usr/lib/postgresql", "bin/postgres")),
+    package("nodejs", Scope::Everything, Sign::Command("node")),
+    package("git", Scope::Everything, Sign::Command("git")),
     package("redis-server", Scope::Everything, Sign::Command("redis-server")),
     package("gdb", Scope::Everything, Sign::Command("gdb")),
 ];

@@ -1,11 +1,11 @@
 //! The arguments of `heaptrace record`.
 
 use crate::{
-    bpf::{MapSizes, StackMode},
+    bpf::{MapSizes, StackMode, UnwindSizes},
     session::SessionOptions,
     target::Target,
 };
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 #[derive(Debug, Args)]
@@ -76,10 +76,19 @@ pub struct SizeArgs {
     /// Threads that are in an allocation call at one time (rounded up to a power of two).
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
     pub max_threads: u32,
+    /// Rows of unwind tables (rounded up to 65,536).
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
+    pub max_unwind_rows: u32,
+    /// Code with unwind tables, in MiB (rounded up to 64).
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().code_mib(), value_parser = value_parser!(u32).range(1..=1 << 15))]
+    pub max_unwind_code: u32,
+    /// Lists of code mappings with unwind tables: one a process, and another if it has exact rows.
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
+    pub max_unwind_lists: u32,
 }
 
 fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=1 << 28)
+    value_parser!(u32).range(1..=1 << 28)
 }
 
 /// How to walk stacks.
@@ -109,7 +118,16 @@ impl TargetArgs {
 impl RecordArgs {
     /// What the session is told.
     pub(super) fn session_options(&self) -> SessionOptions {
-        let SizeArgs { max_live, max_sites, max_frames, max_processes, max_threads } = self.sizes;
+        let SizeArgs {
+            max_live,
+            max_sites,
+            max_frames,
+            max_processes,
+            max_threads,
+            max_unwind_rows,
+            max_unwind_code,
+            max_unwind_lists,
+        } = self.sizes;
         SessionOptions {
             all: self.target.all,
             follow: !self.no_follow,
@@ -126,7 +144,7 @@ impl RecordArgs {
                 frames: max_frames,
                 processes: max_processes,
                 threads: max_threads,
-                ..MapSizes::default()
+                unwind: UnwindSizes::new(max_unwind_rows, max_unwind_code, max_unwind_lists),
             },
             growth: !self.no_growth,
             faults: self.faults,

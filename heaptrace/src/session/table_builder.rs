@@ -1,0 +1,84 @@
+//! The thread that builds unwind tables, or takes them from the disk.
+
+use crate::{
+    process::object::{Object, Opened},
+    unwind::{self, Cache, FileKey, FileTable, RowKind, TableKey},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError},
+    },
+};
+
+/// The most that tables on disk take together.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// A table that is asked for; without an object it is the vDSO's.
+pub type Request = (TableKey, Option<Arc<Object>>);
+
+/// What the building thread sends.
+pub enum Built {
+    Table(Request, Result<FileTable, unwind::BuildError>),
+    /// All of [`PRELOADED`] were sent.
+    Preloaded,
+}
+
+/// Tables that are taken from the disk before anyone asks for them, those used last first: what begins to run while we
+/// trace has most likely run before, and calls its libraries' constructors within a millisecond of mapping them.
+const PRELOADED: usize = 512;
+
+/// Builds what is requested, or else preloads, until nobody takes what is sent.
+pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) {
+    let cache = cache_directory().and_then(|directory| Cache::open(&directory, CACHE_BYTES).ok());
+    let cache = cache.as_ref();
+    let mut preload = cache.map_or_else(Vec::new, |cache| cache.paths(RowKind::Calls, PRELOADED)).into_iter();
+    let mut preloading = true;
+    loop {
+        let request = match requests.try_recv() {
+            Ok(request) => Some(request),
+            Err(TryRecvError::Empty) if preloading => None,
+            Err(_) => match requests.recv() {
+                Ok(request) => Some(request),
+                Err(_) => return,
+            },
+        };
+        let message = match request {
+            Some((key, object)) => {
+                let table = match &object {
+                    Some(object) => unwind::build(object, key.rows, cache),
+                    None => unwind::build_vdso(key.rows),
+                };
+                Some(Built::Table((key, object), table))
+            }
+            None => match preload.next() {
+                Some(path) => preloaded(&path, cache),
+                None => {
+                    preloading = false;
+                    Some(Built::Preloaded)
+                }
+            },
+        };
+        if message.is_some_and(|message| !send(message)) {
+            return;
+        }
+    }
+}
+
+/// The table on disk of the file at `path`, if it is still of that file.
+fn preloaded(path: &Path, cache: Option<&Cache>) -> Option<Built> {
+    let object = Arc::new(Object::read(Opened::at(path).ok()?).ok()?);
+    let table = cache?.load(&object, RowKind::Calls)?;
+    let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
+    Some(Built::Table((key, Some(object)), Ok(table)))
+}
+
+fn cache_directory() -> Option<PathBuf> {
+    let of_user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(of_user)?;
+    let base = base.is_absolute().then_some(base)?;
+    // The cache makes its own folder only.
+    std::fs::create_dir_all(&base).ok()?;
+    Some(base.join("heaptrace"))
+}

@@ -4,6 +4,8 @@ use crate::commands::{
     record::{self, RecordArgs},
     report::{self, ReportArgs},
 };
+use crate::{error::CannotTrace, process::privileges};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -29,9 +31,14 @@ impl Command {
     /// # Errors
     /// Whatever the command fails with; [`crate::error::exit_code`] tells them apart.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        privileges::refuse_setuid().map_err(|setuid| CannotTrace(setuid.to_string()))?;
         match self {
             Self::Record(args) => record::run(args),
-            Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Report(args) => {
+                privileges::drop_all()
+                    .context("failed to give up the capabilities that a report needs not")?;
+                report::run(args).map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }

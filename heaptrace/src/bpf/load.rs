@@ -10,7 +10,7 @@ use super::{
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
-use crate::process::procfs;
+use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::settings::{Settings, scope, stack_mode};
 use std::{io, path::Path};
@@ -24,11 +24,8 @@ const SCRATCH_PER_CPU: u32 = 4;
 /// Why the kernel side could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error(
-        "the kernel refused ({source}): heaptrace needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and \
-         CAP_DAC_READ_SEARCH; try again with sudo"
-    )]
-    Permission { source: io::Error },
+    #[error("the kernel refused ({source}): {advice}")]
+    Permission { source: io::Error, advice: String },
     #[error("kernel {release} is too old: it has no cookies for probes; Linux 5.15 or later is needed")]
     TooOld { release: String },
     #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
@@ -43,6 +40,20 @@ pub enum LoadError {
     Object { what: String },
     #[error("{path}: {what}; a kernel with BTF (CONFIG_DEBUG_INFO_BTF) is needed")]
     KernelTypes { path: &'static str, what: String },
+}
+
+impl LoadError {
+    fn permission(source: io::Error) -> Self {
+        Self::Permission { source, advice: Privileges::read().advice() }
+    }
+
+    /// For a program that the kernel did not load. `EPERM` is about us: the verifier says `EACCES` or `EINVAL`.
+    pub(super) fn program(name: &str, source: io::Error, log: String) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM) => Self::permission(source),
+            _ => Self::Program { name: name.to_owned(), source, log },
+        }
+    }
 }
 
 /// How stacks are walked.
@@ -283,11 +294,10 @@ impl Tracer {
 
 pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> LoadError {
     match source {
-        aya::programs::ProgramError::LoadError { io_error, verifier_log } => LoadError::Program {
-            name: name.to_owned(),
-            source: io_error,
-            log: verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join("\n"),
-        },
+        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join("\n");
+            LoadError::program(name, io_error, log)
+        }
         source => LoadError::Setup { name: name.to_owned(), source: Box::new(source) },
     }
 }
@@ -297,7 +307,7 @@ fn load_error(error: aya::EbpfError) -> LoadError {
     while let Some(at) = cause {
         let io = at.downcast_ref::<io::Error>();
         if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
-            return LoadError::Permission { source: io::ErrorKind::PermissionDenied.into() };
+            return LoadError::permission(io::ErrorKind::PermissionDenied.into());
         }
         cause = at.source();
     }
@@ -307,14 +317,19 @@ fn load_error(error: aya::EbpfError) -> LoadError {
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; a probed file and a link each cost a descriptor. Both
 /// are raised as far as they go, and what is missing then shows as an error where it matters.
 fn raise_limits() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: valid pointers to a local.
-    unsafe {
-        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
-        let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) == 0 {
-            files.rlim_cur = files.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files);
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid pointer to a local.
+    let unlimited = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } == 0;
+    let to_their_most: &[_] =
+        if unlimited { &[libc::RLIMIT_NOFILE] } else { &[libc::RLIMIT_NOFILE, libc::RLIMIT_MEMLOCK] };
+    for resource in to_their_most {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: as above.
+        unsafe {
+            if libc::getrlimit(*resource, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(*resource, &raw const limit);
+            }
         }
     }
 }

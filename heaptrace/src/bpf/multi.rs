@@ -293,7 +293,7 @@ fn load_program(
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(fd),
-        Err(source) => Err(LoadError::Program { name: name.to_owned(), source, log: last_lines(&log) }),
+        Err(source) => Err(LoadError::program(name, source, last_lines(&log))),
     }
 }
 

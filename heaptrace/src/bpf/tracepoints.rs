@@ -1,13 +1,12 @@
 //! Tracepoints: process life by raw tracepoints (no tracefs needed), memory growth by syscall tracepoints.
 
 use super::{LoadError, load::setup_error};
+use crate::process::tracefs::{ROOTS, Tracefs};
 use aya::{
     Ebpf,
     programs::{Program, ProgramError, RawTracePoint, TracePoint},
 };
-use std::{ffi::CString, path::Path};
-
-const TRACEFS: &str = "/sys/kernel/tracing";
+use std::ffi::CString;
 
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
 where
@@ -102,19 +101,31 @@ pub fn attach_faults(ebpf: &mut Ebpf) -> Result<(Placed, Option<Attached>), Load
 
 /// Tracepoints are found by number, and tracefs is where the numbers are.
 fn mount_tracefs() -> Result<(), String> {
-    let there = |root: &str| Path::new(root).join("events/syscalls").is_dir();
-    if there(TRACEFS) || there("/sys/kernel/debug/tracing") {
-        return Ok(());
+    let none = || "this kernel has no syscall tracepoints (CONFIG_FTRACE_SYSCALLS)".to_owned();
+    match Tracefs::find() {
+        Tracefs::Usable(_) => return Ok(()),
+        Tracefs::WithoutSyscalls(_) => return Err(none()),
+        Tracefs::Closed { root, source } => {
+            return Err(format!(
+                "tracefs on {} may not be read ({source}); run as root, or with CAP_DAC_READ_SEARCH",
+                root.display()
+            ));
+        }
+        Tracefs::NotMounted => {}
     }
-    let target = CString::new(TRACEFS).map_err(|error| error.to_string())?;
+    let target = CString::new(ROOTS[0]).map_err(|error| error.to_string())?;
     // SAFETY: NUL-terminated strings that outlive the call.
     let result = unsafe {
         libc::mount(c"tracefs".as_ptr(), target.as_ptr(), c"tracefs".as_ptr(), 0, std::ptr::null())
     };
     if result != 0 {
         let error = std::io::Error::last_os_error();
-        return Err(format!("tracefs is not mounted on {TRACEFS}, and mounting it failed: {error}"));
+        return Err(format!(
+            "tracefs is not mounted on {root}, and mounting it failed: {error}; as root: mount -t tracefs tracefs \
+             {root}",
+            root = ROOTS[0]
+        ));
     }
-    eprintln!("heaptrace: mounted tracefs on {TRACEFS} (it was not mounted; the tracepoints need it)");
-    if there(TRACEFS) { Ok(()) } else { Err("this kernel has no syscall tracepoints".to_owned()) }
+    eprintln!("heaptrace: mounted tracefs on {} (it was not mounted; the tracepoints need it)", ROOTS[0]);
+    if matches!(Tracefs::find(), Tracefs::Usable(_)) { Ok(()) } else { Err(none()) }
 }

@@ -44,19 +44,21 @@ impl FileWriter {
     /// [`WriteError`], with the path.
     pub fn create(path: &Path, start: &Start) -> Result<Self, WriteError> {
         // Only a regular file is moved: /dev/stdout, a pipe and a link to either are written to.
-        if fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+        let there = fs::metadata(path);
+        if there.as_ref().is_ok_and(fs::Metadata::is_file) {
             let mut old = OsString::from(path);
             old.push(".old");
             let old = PathBuf::from(old);
             fs::rename(path, &old).map_err(|source| WriteError::Rename { path: path.into(), old, source })?;
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| WriteError::Create { path: path.into(), source })?;
+        let mut options = OpenOptions::new();
+        options.write(true);
+        match there {
+            Ok(there) if !there.is_file() => {}
+            // Never what somebody else has put there meanwhile, which would be theirs to read.
+            _ => _ = options.create_new(true).mode(0o600),
+        }
+        let file = options.open(path).map_err(|source| WriteError::Create { path: path.into(), source })?;
         let mut writer = Self { path: path.into(), file, written: 0 };
         let mut head = MAGIC.to_vec();
         head.extend(VERSION.to_le_bytes());

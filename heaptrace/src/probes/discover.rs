@@ -198,9 +198,18 @@ struct Found {
     wrong_machine: Option<(PathBuf, String)>,
 }
 
-/// The error with its cause, in one line.
+/// The error with its cause, in one line, and what would help.
 fn describe(error: &ObjectError) -> String {
     match error {
+        // EACCES: the file's permissions, or a folder's. EPERM: map_files, for a file that has no name any more.
+        ObjectError::Open { source, .. } if source.raw_os_error() == Some(libc::EACCES) => {
+            format!("{error}: {source}; run as root, or with CAP_DAC_READ_SEARCH")
+        }
+        ObjectError::Open { path, source } if source.raw_os_error() == Some(libc::EPERM) => format!(
+            "{} was deleted or replaced on disk, and reading what is mapped is not permitted; run as root, or with \
+             CAP_CHECKPOINT_RESTORE",
+            path.display()
+        ),
         ObjectError::Open { source, .. } => format!("{error}: {source}"),
         _ => error.to_string(),
     }

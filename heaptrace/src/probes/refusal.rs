@@ -96,11 +96,19 @@ pub enum Refusal {
     )]
     Go { path: PathBuf },
     #[error(
-        "no allocator was found in {}; if the program holds one, its symbols were stripped: keep them (do not \
-         strip), or link the allocator dynamically",
-        list(looked_at)
+        "no allocator was found in {}{}",
+        list(looked_at),
+        match left_out.as_slice() {
+            [] => "; if the program holds one, its symbols were stripped: keep them (do not strip), or link the \
+                   allocator dynamically".to_owned(),
+            left_out => format!(": {}", left_out.join("; ")),
+        }
     )]
-    NoAllocator { looked_at: Vec<PathBuf> },
+    NoAllocator {
+        looked_at: Vec<PathBuf>,
+        /// What the plan says was not looked into, or not probed.
+        left_out: Vec<String>,
+    },
 }
 
 /// Few enough to read; the rest are counted.
@@ -126,7 +134,9 @@ pub fn refusal(status: &Status, kernel: KernelVersion, plan: &Plan) -> Option<Re
     if plan.files.is_empty() {
         return Some(match &plan.go_executable {
             Some(path) => Refusal::Go { path: path.clone() },
-            None => Refusal::NoAllocator { looked_at: plan.looked_at.clone() },
+            None => {
+                Refusal::NoAllocator { looked_at: plan.looked_at.clone(), left_out: plan.refusals.clone() }
+            }
         });
     }
     if status.seccomp != Seccomp::Off && kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe()
@@ -207,6 +217,16 @@ mod tests {
         assert!(
             text.contains("/lib/0.so") && text.contains("2 more") && !text.contains("/lib/9.so"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn files_that_could_not_be_read_are_the_reason_why_no_allocator_was_found() {
+        let plan = Plan { refusals: vec!["failed to open /x: denied".into()], ..Plan::default() };
+        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        assert_eq!(
+            text,
+            "no allocator was found in any file that could be read (none could): failed to open /x: denied"
         );
     }
 

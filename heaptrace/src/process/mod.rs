@@ -5,8 +5,10 @@ pub mod ldso;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod privileges;
 pub mod procfs;
 pub mod stat;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod test_elf;
+pub mod tracefs;

@@ -35,7 +35,7 @@ pub struct FileStamp {
 pub enum ObjectError {
     #[error("failed to open {}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    #[error("{} is another file now than the one that process {pid} maps; tracing as root finds the mapped one", path.display())]
+    #[error("{} is another file now than the one that process {pid} maps; run as root, or with CAP_CHECKPOINT_RESTORE, to find the mapped one", path.display())]
     Replaced { pid: u32, path: PathBuf },
     #[error("{} is not a regular file", path.display())]
     NotRegular { path: PathBuf },
@@ -68,20 +68,26 @@ impl Opened {
     /// map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (Linux 5.9); `map_files_error` says why it failed.
     fn by_path(pid: u32, mapping: &Mapping, map_files_error: io::Error) -> Result<Self, ObjectError> {
         let path = mapping.path.clone().unwrap_or_default();
+        // Leads to the executable whatever became of its name, for everyone who may read /proc/PID/maps.
+        if let Ok(exe) = Self::open(&procfs::path(pid, "exe"), path.clone())
+            && exe.is_mapped_by(mapping)
+        {
+            return Ok(exe);
+        }
         if mapping.deleted {
             return Err(ObjectError::Open { path, source: map_files_error });
         }
         let inside = path.strip_prefix("/").unwrap_or(&path);
         let opened = Self::open(&procfs::path(pid, "root").join(inside), path.clone())?;
-        let dev = opened.stamp.id.dev;
+        if opened.is_mapped_by(mapping) { Ok(opened) } else { Err(ObjectError::Replaced { pid, path }) }
+    }
+
+    fn is_mapped_by(&self, mapping: &Mapping) -> bool {
+        let FileId { dev, inode } = self.stamp.id;
         let same_dev = (libc::major(dev), libc::minor(dev)) == mapping.dev
             // btrfs and overlayfs show in maps another anonymous device (major 0) than stat does.
             || mapping.dev.0 == 0 && libc::major(dev) == 0;
-        if same_dev && opened.stamp.id.inode == mapping.inode {
-            Ok(opened)
-        } else {
-            Err(ObjectError::Replaced { pid, path })
-        }
+        same_dev && inode == mapping.inode
     }
 
     /// Opens the file at `path`.

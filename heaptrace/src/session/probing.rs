@@ -29,6 +29,9 @@ impl Session {
         let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
+            for left_out in &plan.refusals {
+                self.note(format!("process {pid}: {left_out}"));
+            }
             self.wait_for_tables();
         }
         self.place(pid, &plan.files)?;

@@ -1,6 +1,7 @@
 //! The command line: which commands there are. Each command's arguments are in its own file.
 
 use crate::commands::{
+    doctor::{self, DoctorArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
 };
@@ -23,6 +24,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Show what a recording holds.
     Report(ReportArgs),
+    /// Say what works here and what does not, and how a process would be traced.
+    Doctor(DoctorArgs),
 }
 
 impl Command {
@@ -39,6 +42,7 @@ impl Command {
                     .context("failed to give up the capabilities that a report needs not")?;
                 report::run(args).map(|()| ExitCode::SUCCESS)
             }
+            Self::Doctor(args) => doctor::run(args),
         }
     }
 }

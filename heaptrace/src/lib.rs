@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod cli;
 pub mod commands;
+pub mod doctor;
 pub mod drain;
 pub mod error;
 pub mod file;

@@ -87,10 +87,14 @@ impl Features {
 /// Whether a probe's program can ask for its cookie (Linux 5.15), without which it does not know what it is in.
 /// A kernel that refuses for another reason is not judged here: loading the real programs tells more.
 pub(super) fn has_cookies() -> bool {
+    !cookies().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// The same, with the kernel's own answer.
+pub(super) fn cookies() -> std::io::Result<std::os::fd::OwnedFd> {
     // call bpf_get_attach_cookie, number 174 of include/uapi/linux/bpf.h, with r1 as it comes: the context;
     // r0 = 0; exit
-    let refused = try_program(&[174 << 32 | 0x85, 0xb7, 0x95], 0);
-    !refused.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    try_program(&[174 << 32 | 0x85, 0xb7, 0x95], 0)
 }
 
 /// Stands for `free` in the check; its argument is no block's address.
@@ -101,7 +105,11 @@ extern "C" fn probed_function(address: usize) -> usize {
 
 /// File and offset of [`probed_function`].
 fn own_function() -> Option<(String, u64)> {
-    let address = probed_function as *const () as u64;
+    own_code(probed_function as *const () as u64)
+}
+
+/// File and offset of code of our own.
+pub fn own_code(address: u64) -> Option<(String, u64)> {
     let mappings = procfs::read_maps(process::id()).ok()?;
     let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))?;
     Some(("/proc/self/exe".to_owned(), address - mapping.start + mapping.offset))

@@ -3,20 +3,24 @@
 
 mod attach;
 mod btf;
+mod empty;
 mod events;
 mod features;
 mod kernel_types;
 mod load;
 mod maps;
 mod multi;
+pub mod probing;
 mod syscall;
 mod tracepoints;
 mod unwind_maps;
 
 pub use attach::{Attacher, Links, ProbeSite};
 pub use aya::maps::MapError;
+pub use empty::EmptyProbes;
 pub use events::EventRing;
-pub use features::Features;
+pub use features::{Features, own_code};
+
 pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
 pub use multi::MultiPrograms;

@@ -26,8 +26,8 @@ use std::{
 
 /// include/uapi/linux/bpf.h
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
-const BPF_TRACE_UPROBE_MULTI: u32 = 48;
-const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+pub(super) const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+pub(super) const BPF_TRACE_UPROBE_SESSION: u32 = 57;
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 
 /// The start of `union bpf_attr`'s part for `BPF_PROG_LOAD`.
@@ -303,11 +303,13 @@ fn last_lines(log: &[u8]) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
+/// r0 = 0; exit
+const EMPTY: &[u64] = &[0xb7, 0x95];
+
 /// A program that does nothing, where the kernel makes links of this attach type. A kernel that does not know the
 /// type may load the program all the same: 6.1 does for multi links, 6.12 for sessions.
-fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
-    // r0 = 0; exit
-    let program = try_program(&[0xb7, 0x95], attach_type)?;
+pub(super) fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
+    let program = try_program(EMPTY, attach_type)?;
     let site = ProbeSite { offset: 0, cookie: Cookie::from_bits(0), shape: Shape::Free0 };
     // The type is looked at before the path, and a folder cannot be probed (`bpf_uprobe_multi_link_attach`,
     // kernel/trace/bpf_trace.c).
@@ -316,6 +318,11 @@ fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
         Err(error) => Err(error),
         Ok(_) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
+}
+
+/// A program that does nothing, for perf events.
+pub(super) fn empty_program() -> io::Result<OwnedFd> {
+    try_program(EMPTY, 0)
 }
 
 /// Loads a uprobe program of `instructions`, to see whether the kernel takes it.

@@ -6,6 +6,7 @@ use std::{
 };
 
 /// include/uapi/linux/bpf.h, `enum bpf_cmd`.
+pub const BPF_MAP_CREATE: libc::c_int = 0;
 pub const BPF_PROG_LOAD: libc::c_int = 5;
 pub const BPF_BTF_LOAD: libc::c_int = 18;
 pub const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;

@@ -1,5 +1,6 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+pub mod doctor;
 mod output;
 mod progress;
 pub mod record;

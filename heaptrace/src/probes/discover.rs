@@ -129,6 +129,11 @@ impl Discoverer {
         self.candidate(Opened::at(path).ok()?).ok().flatten().map(|candidate| candidate.object)
     }
 
+    /// The allocation functions of a file that was looked into.
+    pub fn symbols(&self, object: &Object) -> Option<Arc<FileSymbols>> {
+        self.cache.get(&object.stamp)?.as_ref().map(|candidate| Arc::clone(&candidate.symbols))
+    }
+
     /// Forgets files that nothing else holds any more, and closes them.
     pub fn forget_unused(&mut self) {
         self.cache

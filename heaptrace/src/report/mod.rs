@@ -19,6 +19,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use footer::{losses, summary};
+pub(crate) use number::printable;
 
 use crate::model::Profile;
 use clap::ValueEnum;

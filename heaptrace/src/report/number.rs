@@ -48,7 +48,7 @@ pub(super) fn seconds(ns: u64) -> String {
 }
 
 /// `name` without what would break a line or talk to the terminal: processes choose their own names.
-pub(super) fn printable(name: &str) -> Cow<'_, str> {
+pub(crate) fn printable(name: &str) -> Cow<'_, str> {
     if !name.contains(char::is_control) {
         return Cow::Borrowed(name);
     }

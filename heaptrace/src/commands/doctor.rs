@@ -1,0 +1,39 @@
+//! `heaptrace doctor`: what works here, and how a process would be traced.
+
+use super::output::Output;
+use crate::doctor;
+use clap::{Args, ValueEnum};
+use std::process::ExitCode;
+
+/// The exit code where nothing can be traced, as of [`crate::error::CannotTrace`].
+const CANNOT_TRACE: u8 = 4;
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Also look at this process: its allocators, and every probe that it would get.
+    pub pid: Option<u32>,
+    /// How to write it down.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: DoctorFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Runs `heaptrace doctor`. The exit code says whether tracing works.
+///
+/// # Errors
+/// If the diagnosis cannot be written.
+pub fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let DoctorArgs { pid, format } = args;
+    let diagnosis = doctor::examine(pid);
+    Output::Stdout.write(|out| match format {
+        DoctorFormat::Text => diagnosis.write_text(out),
+        DoctorFormat::Json => diagnosis.write_json(out),
+    })?;
+    Ok(if diagnosis.can_trace { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_TRACE) })
+}

@@ -1,0 +1,219 @@
+//! The findings, which are also the JSON's schema 1: keys are only ever added.
+
+use crate::model;
+use serde::Serialize;
+
+pub const SCHEMA: u32 = 1;
+
+/// Everything that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    pub schema: u32,
+    pub heaptrace: String,
+    pub host: Host,
+    /// How probes would be placed; `None` if they cannot be.
+    pub attach: Option<Attach>,
+    pub features: Vec<Feature>,
+    pub privileges: Privileges,
+    pub tracefs: TracefsFound,
+    pub cost: Cost,
+    /// `None` if no process was named.
+    pub process: Option<Process>,
+    pub can_trace: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Host {
+    pub kernel: String,
+    pub arch: String,
+}
+
+impl From<model::Host> for Host {
+    fn from(model::Host { kernel, arch }: model::Host) -> Self {
+        Self { kernel, arch }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// Multi links, with entry and return in one.
+    UprobeSession,
+    UprobeMulti,
+    PerfEvent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Works,
+    Missing,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// One ability of the kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Feature {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub state: State,
+    /// Whether nothing can be traced without it.
+    pub required: bool,
+    pub used_for: &'static str,
+    pub otherwise: &'static str,
+    /// The kernel's answer, or why it was not asked.
+    pub detail: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Privileges {
+    pub uid: u32,
+    pub effective_uid: u32,
+    pub user_namespace: bool,
+    pub capabilities: Vec<Capability>,
+    /// Of those that heaptrace is to be given, the ones that are not there.
+    pub missing: Vec<String>,
+    pub grants: Vec<Grant>,
+    pub settings: Vec<Setting>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Capability {
+    pub name: String,
+    pub held: bool,
+    pub required: bool,
+    pub used_for: &'static str,
+    pub otherwise: &'static str,
+}
+
+/// A way to get the capabilities.
+#[derive(Clone, Debug, Serialize)]
+pub struct Grant {
+    pub how: &'static str,
+    pub command: String,
+}
+
+/// A setting of the kernel, and whether it matters here.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting {
+    pub name: &'static str,
+    /// `None` if this kernel has no such setting, or does not show it.
+    pub value: Option<String>,
+    pub matters: bool,
+    pub meaning: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TracefsFound {
+    pub mounted: bool,
+    pub path: Option<String>,
+    pub usable: bool,
+    /// What there is to do, or to know.
+    pub advice: Option<String>,
+}
+
+/// What a hit costs. `None` where it could not be measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// Where it was measured.
+    pub measured_in: &'static str,
+    pub attach: Option<Attach>,
+    /// Calls of each function in each round.
+    pub calls_per_round: u32,
+    pub rounds: u32,
+    /// Nanoseconds by which a call gets longer.
+    pub emulated_ns: Option<f64>,
+    pub single_stepped_ns: Option<f64>,
+    pub return_ns: Option<f64>,
+    /// Why there are no figures.
+    pub error: Option<String>,
+}
+
+/// How a process would be traced.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Process {
+    pub pid: u32,
+    pub comm: Option<String>,
+    pub exe: Option<String>,
+    pub threads: Option<u32>,
+    pub uid: Option<u32>,
+    pub checks: Vec<Check>,
+    /// Files with allocation functions, in the order in which the program's calls are resolved.
+    pub allocators: Vec<Allocator>,
+    pub probes: Vec<Probe>,
+    /// What is not probed, or was not looked into, one sentence each.
+    pub left_out: Vec<String>,
+    pub can_trace: bool,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Fine,
+    /// Can be traced, and there is something to know.
+    Note,
+    Refused,
+}
+
+/// One question about a process.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Allocator {
+    pub kind: String,
+    pub path: String,
+    /// Whether its functions are what the program calls.
+    pub called: bool,
+    pub probed: usize,
+    pub functions: Vec<Function>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    Probed,
+    /// Another name of a probed function, in `of`.
+    Alias,
+    /// A file before it defines the name: `of`.
+    Overridden,
+    /// Passes its block on to a probed function: `of`.
+    Forwards,
+    /// No program calls it: the dynamic linker's own, a private function, the operators of a C++ library.
+    NotCounted,
+}
+
+/// An allocation function that a file defines.
+#[derive(Clone, Debug, Serialize)]
+pub struct Function {
+    pub symbol: String,
+    pub fate: Fate,
+    pub of: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    pub symbol: String,
+    /// What reports call it.
+    pub function: &'static str,
+    pub path: String,
+    /// Offset in the file.
+    pub entry: u64,
+    /// Offset in the file of the probed instruction.
+    pub offset: u64,
+    /// Bytes from the entry to it.
+    pub site: u64,
+    pub emulated: bool,
+    /// Bytes pushed on the stack in between.
+    pub pushed: u16,
+    pub returns: bool,
+    pub why: String,
+}

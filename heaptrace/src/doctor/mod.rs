@@ -1,0 +1,59 @@
+//! What `heaptrace doctor` finds out: what works here and what does not, what a probe costs, and how a process would
+//! be traced. Looks only: it mounts nothing, writes nothing and touches no process but its own. No check keeps
+//! another from being made; one that cannot be made says why.
+
+mod cost;
+mod diagnosis;
+mod machine;
+mod process;
+mod rights;
+mod text;
+
+pub use diagnosis::Diagnosis;
+
+use crate::{model::Host, process::procfs};
+use std::io::{self, Write};
+
+/// Examines this machine, and process `pid` if one is named.
+pub fn examine(pid: Option<u32>) -> Diagnosis {
+    let machine = machine::examine();
+    let cost = cost::measure(machine.attach);
+    let process = pid.map(process::examine);
+    let machine_reason = machine.refusal;
+    let reason = machine_reason.or_else(|| {
+        let process = process.as_ref()?;
+        Some(format!("process {} cannot be traced: {}", process.pid, process.reason.as_ref()?))
+    });
+    Diagnosis {
+        schema: diagnosis::SCHEMA,
+        heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
+        host: Host { kernel: procfs::kernel_release(), arch: std::env::consts::ARCH.to_owned() }.into(),
+        attach: machine.attach,
+        features: machine.features,
+        privileges: rights::examine(),
+        tracefs: machine.tracefs,
+        cost,
+        process,
+        can_trace: reason.is_none(),
+        reason,
+    }
+}
+
+impl Diagnosis {
+    /// Writes it for people.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        text::render(self, out)
+    }
+
+    /// Writes it for programs.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, self).map_err(io::Error::from)?;
+        writeln!(out)
+    }
+}

@@ -1,0 +1,243 @@
+//! The diagnosis for people: what works first, the verdict last.
+
+use super::diagnosis::{
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Process, State, TracefsFound, Verdict,
+};
+use crate::report::printable;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+type Out<'a> = &'a mut dyn Write;
+
+pub fn render(diagnosis: &Diagnosis, out: Out<'_>) -> io::Result<()> {
+    let Diagnosis {
+        schema: _,
+        heaptrace,
+        host,
+        attach,
+        features,
+        privileges,
+        tracefs,
+        cost,
+        process,
+        can_trace,
+        reason,
+    } = diagnosis;
+    writeln!(out, "heaptrace {heaptrace} on Linux {} {}\n", printable(&host.kernel), host.arch)?;
+    kernel(features, *attach, out)?;
+    rights(privileges, out)?;
+    tracing_files(tracefs, out)?;
+    costs(cost, out)?;
+    if let Some(process) = process {
+        target(process, out)?;
+    }
+    let what =
+        process.as_ref().map_or("this machine".to_owned(), |process| format!("process {}", process.pid));
+    match reason {
+        None if *can_trace => writeln!(out, "Verdict: {what} can be traced."),
+        reason => {
+            writeln!(out, "Verdict: cannot trace: {}", printable(reason.as_deref().unwrap_or("unknown")))
+        }
+    }
+}
+
+fn kernel(features: &[Feature], attach: Option<Attach>, out: Out<'_>) -> io::Result<()> {
+    writeln!(out, "Kernel (asked, not guessed from its version)")?;
+    for feature in features {
+        let Feature { name: _, title, state, required, used_for, otherwise, detail } = feature;
+        let state = match state {
+            State::Works => "works",
+            State::Missing if *required => "MISSING",
+            State::Missing => "missing",
+            State::Unknown => "unknown",
+        };
+        writeln!(out, "  {state:<8} {title:<25} {used_for}")?;
+        if feature.state != State::Works {
+            let detail = detail.as_deref().map(printable).unwrap_or_default();
+            // The verifier's last words are many, and in the JSON.
+            let detail: String = detail.chars().take(300).collect();
+            writeln!(out, "           {:25} without: {otherwise}", "")?;
+            writeln!(out, "           {:25} because: {detail}", "")?;
+        }
+    }
+    writeln!(
+        out,
+        "  Probes are placed by {}.\n",
+        match attach {
+            Some(Attach::UprobeSession) => "uprobe multi links and sessions",
+            Some(Attach::UprobeMulti) => "uprobe multi links",
+            Some(Attach::PerfEvent) => "perf events",
+            None => "nothing: it does not work here",
+        }
+    )
+}
+
+fn rights(privileges: &Privileges, out: Out<'_>) -> io::Result<()> {
+    let Privileges { uid, effective_uid, user_namespace, capabilities, missing, grants, settings } =
+        privileges;
+    writeln!(out, "Privileges (uid {uid}, effective uid {effective_uid})")?;
+    if *user_namespace {
+        writeln!(out, "  in a user namespace of its own, whose capabilities do not count for BPF")?;
+    }
+    for capability in capabilities {
+        let held = match (capability.held, capability.required) {
+            (true, _) => "held",
+            (false, true) => "MISSING",
+            (false, false) => "missing",
+        };
+        writeln!(out, "  {held:<8} {:<25} {}", capability.name, capability.used_for)?;
+        if !capability.held {
+            writeln!(out, "           {:25} without: {}", "", capability.otherwise)?;
+        }
+    }
+    if !missing.is_empty() {
+        writeln!(out, "  What grants them:")?;
+        for grant in grants {
+            writeln!(out, "    {}: {}", grant.how, printable(&grant.command))?;
+        }
+    }
+    for setting in settings {
+        let value = setting.value.as_deref().map_or("not there".into(), printable);
+        writeln!(out, "  {} = {value}: {}", setting.name, setting.meaning)?;
+    }
+    writeln!(out)
+}
+
+fn tracing_files(tracefs: &TracefsFound, out: Out<'_>) -> io::Result<()> {
+    let TracefsFound { mounted: _, path, usable, advice } = tracefs;
+    match (path, usable) {
+        (Some(path), true) => write!(out, "tracefs: on {path}, readable")?,
+        (Some(path), false) => write!(out, "tracefs: on {path}, of no use")?,
+        (None, _) => write!(out, "tracefs: not mounted")?,
+    }
+    match advice {
+        Some(advice) => writeln!(out, "; {}\n", printable(advice)),
+        None => writeln!(out, "\n"),
+    }
+}
+
+fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
+    let Cost {
+        measured_in,
+        attach: _,
+        calls_per_round,
+        rounds,
+        emulated_ns,
+        single_stepped_ns,
+        return_ns,
+        error,
+    } = cost;
+    match (emulated_ns, single_stepped_ns, return_ns) {
+        (Some(emulated), Some(stepped), Some(returning)) => {
+            writeln!(
+                out,
+                "Cost of a hit (measured in {measured_in} with empty programs: the least of {rounds} rounds of \
+                 {calls_per_round} calls)"
+            )?;
+            writeln!(out, "  at an emulated instruction        {emulated:>8.0} ns")?;
+            writeln!(out, "  at a single-stepped instruction   {stepped:>8.0} ns")?;
+            writeln!(out, "  of a return probe, in addition    {returning:>8.0} ns")?;
+        }
+        _ => {
+            let why = error.as_deref().unwrap_or("unknown");
+            writeln!(out, "Cost of a hit: not measured: {}", printable(why))?;
+        }
+    }
+    writeln!(out)
+}
+
+fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
+    let Process {
+        pid,
+        comm,
+        exe,
+        threads,
+        uid,
+        checks,
+        allocators,
+        probes,
+        left_out,
+        can_trace: _,
+        reason: _,
+    } = process;
+    write!(out, "Process {pid}")?;
+    if let Some(comm) = comm {
+        write!(out, " ({})", printable(comm))?;
+    }
+    if let Some(exe) = exe {
+        write!(out, ": {}", printable(exe))?;
+    }
+    if let (Some(threads), Some(uid)) = (threads, uid) {
+        write!(out, "; {threads} thread{}, uid {uid}", if *threads == 1 { "" } else { "s" })?;
+    }
+    writeln!(out)?;
+    for check in checks {
+        let verdict = match check.verdict {
+            Verdict::Fine => "fine",
+            Verdict::Note => "note",
+            Verdict::Refused => "REFUSED",
+        };
+        writeln!(out, "  {verdict:<8} {:<16} {}", check.name.replace('_', " "), printable(&check.detail))?;
+    }
+    if !allocators.is_empty() {
+        writeln!(out, "  Allocation functions, in the order in which the program's calls are resolved:")?;
+    }
+    for (index, allocator) in allocators.iter().enumerate() {
+        writeln!(out, "  {:>3}. {}", index + 1, describe(allocator))?;
+    }
+    if !probes.is_empty() {
+        writeln!(out, "  Probes:")?;
+        writeln!(
+            out,
+            "    {:<24} {:>8} {:>7} {:>6} why there; file",
+            "function", "site", "pushed", "return"
+        )?;
+    }
+    for probe in probes {
+        let site = if probe.site == 0 { "entry".to_owned() } else { format!("+{}", probe.site) };
+        writeln!(
+            out,
+            "    {:<24} {site:>8} {:>7} {:>6} {}; {}",
+            printable(&probe.symbol),
+            probe.pushed,
+            if probe.returns { "yes" } else { "no" },
+            probe.why,
+            printable(&probe.path)
+        )?;
+    }
+    for sentence in left_out {
+        writeln!(out, "  left out: {}", printable(sentence))?;
+    }
+    writeln!(out)
+}
+
+/// One file's functions by what becomes of them.
+fn describe(allocator: &Allocator) -> String {
+    let Allocator { kind, path, called, probed, functions } = allocator;
+    let mut text = format!("{} ({kind}): ", printable(path));
+    text += &if *called { format!("called; {probed} functions probed") } else { "not called".to_owned() };
+    let mut overridden: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut aliases, mut forwards, mut others) = (0, 0, 0);
+    for function in functions {
+        match (function.fate, &function.of) {
+            (Fate::Probed, _) => {}
+            (Fate::Alias, _) => aliases += 1,
+            (Fate::Forwards, _) => forwards += 1,
+            (Fate::Overridden, Some(by)) => *overridden.entry(by).or_default() += 1,
+            (Fate::Overridden | Fate::NotCounted, _) => others += 1,
+        }
+    }
+    for (count, what) in [
+        (aliases, "other names of these"),
+        (forwards, "that only call these"),
+        (others, "that no program calls"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    for (by, count) in overridden {
+        text += &format!(", {count} overridden by {}", printable(by));
+    }
+    text
+}

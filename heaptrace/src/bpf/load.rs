@@ -150,6 +150,8 @@ pub struct Options {
     pub growth: bool,
     /// Attach to page faults.
     pub faults: bool,
+    /// Only to see whether it works: growth is not attached, and tracefs not mounted.
+    pub trial: bool,
 }
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
@@ -266,7 +268,7 @@ impl Tracer {
         };
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
         // After the check, which is no growth of a target's.
-        if options.growth {
+        if options.growth && !options.trial {
             let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
             features.growth = growth;
             tracepoints.extend(attached);

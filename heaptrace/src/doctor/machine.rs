@@ -8,6 +8,7 @@ use crate::{
     },
     process::{
         mapped::MappingWatch,
+        privileges::Privileges,
         tracefs::{self, ROOTS, Tracefs},
     },
 };
@@ -34,11 +35,16 @@ pub fn examine() -> Machine {
         features: features(&loaded, sessions, syscalls),
         tracefs,
         attach,
-        refusal: loaded.err().map(|error| error.to_string()),
+        refusal: loaded.err().map(|error| match error {
+            LoadError::Permission { source, advice: _ } => {
+                format!("the kernel refused ({source}): {}", Privileges::read().lack())
+            }
+            error => error.to_string(),
+        }),
     }
 }
 
-/// Loads what `record` loads, with small tables, and without what would mount tracefs. It all goes away at once.
+/// Loads what `record` loads, with small tables. It all goes away at once.
 fn load() -> Result<Features, LoadError> {
     let sizes = MapSizes {
         live: 64,
@@ -54,7 +60,8 @@ fn load() -> Result<Features, LoadError> {
         follow: true,
         stacks: StackMode::Auto,
         sizes,
-        growth: false,
+        growth: true,
+        trial: true,
     };
     let (mut tracer, _events) = Tracer::load(&options)?;
     let features = tracer.features.clone();
@@ -65,7 +72,7 @@ fn load() -> Result<Features, LoadError> {
 fn features(loaded: &Result<Features, LoadError>, sessions: Answer, syscalls: Answer) -> Vec<Feature> {
     let programs = match loaded {
         Ok(_) => Answer::Yes,
-        Err(error @ LoadError::Permission { .. }) => Answer::Refused(error.to_string()),
+        Err(LoadError::Permission { source, .. }) => Answer::Refused(source.to_string()),
         Err(error) => Answer::No(error.to_string()),
     };
     let filter = match loaded {

@@ -19,11 +19,7 @@ pub fn examine(pid: Option<u32>) -> Diagnosis {
     let machine = machine::examine();
     let cost = cost::measure(machine.attach);
     let process = pid.map(process::examine);
-    let machine_reason = machine.refusal;
-    let reason = machine_reason.or_else(|| {
-        let process = process.as_ref()?;
-        Some(format!("process {} cannot be traced: {}", process.pid, process.reason.as_ref()?))
-    });
+    let reason = machine.refusal.or_else(|| process.as_ref()?.reason.clone());
     Diagnosis {
         schema: diagnosis::SCHEMA,
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),

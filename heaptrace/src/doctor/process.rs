@@ -33,7 +33,8 @@ pub fn examine(pid: u32) -> Process {
         Ok(found) => found,
         Err(error) => return Process { reason: Some(error.to_string()), ..process },
     };
-    let reason = refusal(&view.status, kernel, &plan).map(|refusal| refusal.to_string());
+    let reason = refusal(&view.status, kernel, &plan)
+        .map(|refusal| format!("process {pid} ({}): {refusal}", view.comm));
     let files: Vec<File> = view
         .objects
         .iter()
@@ -97,7 +98,7 @@ fn checks(view: &ProcessView, plan: &Plan, kernel: KernelVersion) -> Vec<Check> 
     });
     checks.push(match status.ns_pids.as_slice() {
         [_, .., inside] => check("namespace", Note, format!("in a PID namespace of its own, as {inside}")),
-        _ => check("namespace", Fine, "in our PID namespace, or in one that is not shown"),
+        _ => check("namespace", Fine, "in our PID namespace"),
     });
     let gone: Vec<String> = mappings
         .iter()

@@ -8,7 +8,6 @@ use std::{env, fs, path::PathBuf};
 pub fn examine() -> Privileges {
     let held = privileges::Privileges::read();
     let missing = granted().filter(|capability| !held.holds(*capability)).map(|c| c.to_string()).collect();
-    let perfmon = held.holds(Cap::CAP_PERFMON);
     Privileges {
         uid: held.uid,
         effective_uid: held.effective_uid,
@@ -28,14 +27,13 @@ pub fn examine() -> Privileges {
         settings: vec![
             setting(
                 "kernel.perf_event_paranoid",
-                !perfmon,
-                "with CAP_PERFMON it does not matter; without, no value of it is enough",
+                false,
+                "does not matter: probes need CAP_PERFMON whatever it says",
             ),
             setting(
                 "kernel.perf_event_mlock_kb",
-                !held.holds(Cap::CAP_IPC_LOCK) && perfmon,
-                "without CAP_IPC_LOCK, one heaptrace's news of code mappings take 516 a CPU; a second one of the same \
-                 user reads /proc instead",
+                !held.holds(Cap::CAP_IPC_LOCK),
+                "without CAP_IPC_LOCK: news of code mappings take 516, so a user's second heaptrace may go without",
             ),
             setting(
                 "kernel.unprivileged_bpf_disabled",

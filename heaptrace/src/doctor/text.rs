@@ -52,12 +52,13 @@ fn kernel(features: &[Feature], attach: Option<Attach>, out: Out<'_>) -> io::Res
             State::Unknown => "unknown",
         };
         writeln!(out, "  {state:<8} {title:<25} {used_for}")?;
-        if feature.state != State::Works {
-            let detail = detail.as_deref().map(printable).unwrap_or_default();
-            // The verifier's last words are many, and in the JSON.
-            let detail: String = detail.chars().take(300).collect();
-            writeln!(out, "           {:25} without: {otherwise}", "")?;
-            writeln!(out, "           {:25} because: {detail}", "")?;
+        let detail = detail.as_deref().map(printable).unwrap_or_default();
+        // The verifier's last words are many; the JSON has them all.
+        let detail: String = detail.chars().take(300).collect();
+        match feature.state {
+            State::Works => {}
+            State::Missing => writeln!(out, "           {:25} without: {otherwise}; because: {detail}", "")?,
+            State::Unknown => writeln!(out, "           {:25} not known: {detail}", "")?,
         }
     }
     writeln!(
@@ -67,7 +68,7 @@ fn kernel(features: &[Feature], attach: Option<Attach>, out: Out<'_>) -> io::Res
             Some(Attach::UprobeSession) => "uprobe multi links and sessions",
             Some(Attach::UprobeMulti) => "uprobe multi links",
             Some(Attach::PerfEvent) => "perf events",
-            None => "nothing: it does not work here",
+            None => "no means: it does not work here",
         }
     )
 }
@@ -147,19 +148,8 @@ fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
 }
 
 fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
-    let Process {
-        pid,
-        comm,
-        exe,
-        threads,
-        uid,
-        checks,
-        allocators,
-        probes,
-        left_out,
-        can_trace: _,
-        reason: _,
-    } = process;
+    let Process { pid, comm, exe, threads, uid, checks, allocators, probes, left_out, can_trace: _, reason } =
+        process;
     write!(out, "Process {pid}")?;
     if let Some(comm) = comm {
         write!(out, " ({})", printable(comm))?;
@@ -185,28 +175,33 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
     for (index, allocator) in allocators.iter().enumerate() {
         writeln!(out, "  {:>3}. {}", index + 1, describe(allocator))?;
     }
-    if !probes.is_empty() {
-        writeln!(out, "  Probes:")?;
-        writeln!(
-            out,
-            "    {:<24} {:>8} {:>7} {:>6} why there; file",
-            "function", "site", "pushed", "return"
-        )?;
-    }
+    let mut path = "";
+    let width = probes.iter().map(|probe| probe.symbol.chars().count()).max().unwrap_or(0).max(20);
     for probe in probes {
+        if probe.path != path {
+            path = &probe.path;
+            writeln!(out, "  Probes in {}:", printable(path))?;
+            writeln!(
+                out,
+                "    {:<width$} {:>6} {:>7} {:>7}  why there",
+                "function", "site", "pushed", "return"
+            )?;
+        }
         let site = if probe.site == 0 { "entry".to_owned() } else { format!("+{}", probe.site) };
         writeln!(
             out,
-            "    {:<24} {site:>8} {:>7} {:>6} {}; {}",
+            "    {:<width$} {site:>6} {:>7} {:>7}  {}",
             printable(&probe.symbol),
             probe.pushed,
-            if probe.returns { "yes" } else { "no" },
+            if probe.returns { "probed" } else { "-" },
             probe.why,
-            printable(&probe.path)
         )?;
     }
     for sentence in left_out {
         writeln!(out, "  left out: {}", printable(sentence))?;
+    }
+    if let Some(reason) = reason {
+        writeln!(out, "  cannot be traced: {}", printable(reason))?;
     }
     writeln!(out)
 }
@@ -215,7 +210,7 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
 fn describe(allocator: &Allocator) -> String {
     let Allocator { kind, path, called, probed, functions } = allocator;
     let mut text = format!("{} ({kind}): ", printable(path));
-    text += &if *called { format!("called; {probed} functions probed") } else { "not called".to_owned() };
+    text += &if *called { format!("{probed} functions called, and probed") } else { "not called".to_owned() };
     let mut overridden: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut aliases, mut forwards, mut others) = (0, 0, 0);
     for function in functions {

@@ -99,24 +99,31 @@ impl Privileges {
         NEEDS.into_iter().filter(|need| !self.holds(need.capability))
     }
 
-    /// What to do about a kernel that refuses, in a sentence that follows a colon.
-    pub fn advice(&self) -> String {
+    /// Why the kernel refuses, as far as it can be told.
+    pub fn lack(&self) -> String {
         let missing: Vec<String> =
             self.missing().filter(|need| need.required).map(|need| need.capability.to_string()).collect();
-        if !missing.is_empty() {
-            let (missing, are) = (missing.join(" and "), if missing.len() > 1 { "are" } else { "is" });
-            format!(
-                "{missing} {are} missing; run heaptrace with sudo, or give it {} (`heaptrace doctor` says how)",
-                Granted
-            )
-        } else if self.in_user_namespace {
-            "the capabilities that this process has are those of a user namespace (a rootless container), and do \
-             not count for BPF; run heaptrace outside of it"
-                .to_owned()
+        match missing.as_slice() {
+            [] if self.in_user_namespace => {
+                "the capabilities that this process has are those of a user namespace (a rootless container), and do \
+                 not count for BPF; run heaptrace outside of it"
+                    .to_owned()
+            }
+            [] => "no capability is missing, so something else forbids it: kernel lockdown, a security module, or a \
+                   seccomp filter of the container"
+                .to_owned(),
+            [one] => format!("{one} is missing"),
+            more => format!("{} are missing", more.join(" and ")),
+        }
+    }
+
+    /// The same, and what to do about it.
+    pub fn advice(&self) -> String {
+        let lack = self.lack();
+        if self.missing().any(|need| need.required) {
+            format!("{lack}; run heaptrace with sudo, or give it {Granted} (`heaptrace doctor` says how)")
         } else {
-            "no capability is missing, so something else forbids it: kernel lockdown, a security module, or a \
-             seccomp filter of the container"
-                .to_owned()
+            lack
         }
     }
 }

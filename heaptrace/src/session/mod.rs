@@ -117,6 +117,7 @@ impl Session {
             sizes,
             growth,
             faults,
+            trial: false,
         })?;
         let mut notes = tracer.features.notes();
         let watch = match MappingWatch::start() {

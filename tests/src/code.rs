@@ -1,19 +1,28 @@
 //! Whether a process's code is as its files have it: how a test sees breakpoints without asking the tracer.
 
 use anyhow::{Context as _, Result};
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::{collections::BTreeSet, fs::File, os::unix::fs::FileExt as _};
 
 /// Bytes of executable file mappings of `pid` that differ from the file, in shared libraries.
 ///
 /// Library code has no relocations, so each is a breakpoint or leftover of one.
 pub fn changed_bytes(pid: u32) -> Result<usize> {
+    Ok(changed_in(pid, |path| path.contains(".so"))?.len())
+}
+
+/// The same, for the program as well: each file with the changed offset in it.
+pub fn changed_places(pid: u32) -> Result<BTreeSet<(String, u64)>> {
+    changed_in(pid, |_| true)
+}
+
+fn changed_in(pid: u32, wanted: impl Fn(&str) -> bool) -> Result<BTreeSet<(String, u64)>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("failed to read maps")?;
     let memory = File::open(format!("/proc/{pid}/mem")).context("failed to open mem")?;
-    let mut changed = 0;
+    let mut changed = BTreeSet::new();
     for line in maps.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [range, permissions, offset, _, _, path] = fields[..] else { continue };
-        if !permissions.contains('x') || !path.starts_with('/') || !path.contains(".so") {
+        if !permissions.contains('x') || !path.starts_with('/') || !wanted(path) {
             continue;
         }
         let (start, end) = range.split_once('-').context("a range has no end")?;
@@ -30,7 +39,8 @@ pub fn changed_bytes(pid: u32) -> Result<usize> {
         while let n @ 1.. = file.read_at(&mut in_file[at..], offset + at as u64)? {
             at += n;
         }
-        changed += in_memory.iter().zip(&in_file).filter(|(memory, file)| memory != file).count();
+        let differ = in_memory.iter().zip(&in_file).enumerate().filter(|(_, (memory, file))| memory != file);
+        changed.extend(differ.map(|(at, _)| (path.to_owned(), offset + at as u64)));
     }
     Ok(changed)
 }

@@ -8,6 +8,7 @@
 //! are ignored and a line `NOT RUN: N end-to-end tests: REASON` says so.
 
 pub mod bpf;
+pub mod caller;
 pub mod code;
 pub mod compare;
 pub mod gdb;

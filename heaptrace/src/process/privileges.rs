@@ -44,7 +44,7 @@ pub const NEEDS: [Need; 6] = [
         required: false,
         granted: true,
         used_for: "reading programs and libraries that only their owner may read, and tracefs",
-        otherwise: "programs in closed folders are not traced, their stacks end early, and brk and mmap are not traced",
+        otherwise: "allocators in such files are not traced, stacks through them end early, and brk and mmap are not traced",
     },
     Need {
         capability: Capability::CAP_CHECKPOINT_RESTORE,

@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod caller;
 pub mod code;
 pub mod compare;
+pub mod diagnosis;
 pub mod gdb;
 pub mod heaptrace;
 pub mod ledger;

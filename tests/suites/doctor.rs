@@ -3,13 +3,14 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
     caller::{self, open_folder},
-    code, heaptrace,
+    code,
+    diagnosis::{Cost, Diagnosis, Privileges, Process},
+    heaptrace,
     programs::Program,
     runner::{self, end_to_end},
     running::Running,
     session::{self, Waiting},
 };
-use serde::Deserialize;
 use std::{
     collections::BTreeSet,
     fs,
@@ -33,126 +34,6 @@ fn main() -> ExitCode {
         end_to_end("without privileges every check says so", unprivileged),
         end_to_end("tracefs is asked and not mounted", tracefs),
     ])
-}
-
-/// The JSON, schema 1, as far as it is looked at. A field that is missing is a failure.
-#[derive(Debug, Deserialize)]
-struct Diagnosis {
-    schema: u32,
-    host: Host,
-    attach: Option<String>,
-    features: Vec<Feature>,
-    privileges: Privileges,
-    tracefs: Tracefs,
-    cost: Cost,
-    process: Option<Process>,
-    can_trace: bool,
-    reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Host {
-    kernel: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Feature {
-    name: String,
-    state: String,
-    required: bool,
-    used_for: String,
-    otherwise: String,
-    detail: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Privileges {
-    effective_uid: u32,
-    capabilities: Vec<Capability>,
-    missing: Vec<String>,
-    grants: Vec<Grant>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Capability {
-    name: String,
-    held: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Grant {
-    command: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Tracefs {
-    mounted: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Cost {
-    calls_per_round: u32,
-    rounds: u32,
-    emulated_ns: Option<f64>,
-    single_stepped_ns: Option<f64>,
-    return_ns: Option<f64>,
-    error: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Process {
-    pid: u32,
-    exe: Option<String>,
-    threads: Option<u32>,
-    checks: Vec<Check>,
-    allocators: Vec<Allocator>,
-    probes: Vec<Probe>,
-    can_trace: bool,
-    reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Check {
-    name: String,
-    verdict: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Allocator {
-    kind: String,
-    path: String,
-    called: bool,
-    functions: Vec<Function>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Function {
-    symbol: String,
-    fate: String,
-    of: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Probe {
-    symbol: String,
-    path: String,
-    entry: u64,
-    offset: u64,
-    site: u64,
-    returns: bool,
-}
-
-impl Process {
-    fn verdict(&self, name: &str) -> Option<&str> {
-        self.checks.iter().find(|check| check.name == name).map(|check| check.verdict.as_str())
-    }
-}
-
-impl Diagnosis {
-    fn state(&self, name: &str) -> Result<&str> {
-        let feature = self.features.iter().find(|feature| feature.name == name);
-        Ok(&feature.with_context(|| format!("nothing is said of {name}"))?.state)
-    }
 }
 
 /// The diagnosis of `output`, which must have ended with the code that its verdict asks for.

@@ -7,6 +7,8 @@ mod diagnosis;
 mod machine;
 mod process;
 mod rights;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use diagnosis::Diagnosis;

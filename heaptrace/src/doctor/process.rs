@@ -233,3 +233,22 @@ fn probes(plan: &FilePlan) -> impl Iterator<Item = Probe> {
         why: probe.site.why.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seccomp_filter_is_judged_by_the_kernel() {
+        let verdict = |seccomp, release: &str| {
+            let status = Status { seccomp, ..Status::default() };
+            super::seccomp(&status, release.parse().expect("a release")).verdict
+        };
+        assert_eq!(verdict(Seccomp::Off, "6.12.1"), Verdict::Fine);
+        for mode in [Seccomp::Filter, Seccomp::Strict] {
+            assert_eq!(verdict(mode, "6.1.0"), Verdict::Fine);
+            assert_eq!(verdict(mode, "6.12.1"), Verdict::Refused);
+            assert_eq!(verdict(mode, "6.18.0"), Verdict::Fine);
+        }
+    }
+}

@@ -127,6 +127,28 @@ fn a_device_is_written_to_not_renamed_and_a_full_one_is_named_in_the_error() {
 }
 
 #[test]
+fn nothing_but_a_new_file_for_its_owner_is_written_to() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = TempDir::new().expect("directory");
+    let (path, elsewhere) = (dir.path().join("heaptrace.data"), dir.path().join("elsewhere"));
+    fs::write(&path, "earlier").expect("write");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("mode");
+    drop(FileWriter::create(&path, &start()).expect("create"));
+    let mode = fs::metadata(&path).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A link that leads nowhere yet: its maker would choose where the recording goes.
+    let link = dir.path().join("link");
+    symlink(&elsewhere, &link).expect("link");
+    FileWriter::create(&link, &start()).expect_err("a dangling link");
+    assert!(!elsewhere.exists());
+    // A link to a file is replaced, and the file left as it is.
+    fs::write(&elsewhere, "another's").expect("write");
+    drop(FileWriter::create(&link, &start()).expect("create"));
+    assert_eq!(fs::read(&elsewhere).expect("elsewhere"), b"another's");
+    assert!(fs::symlink_metadata(&link).expect("metadata").is_file());
+}
+
+#[test]
 fn a_missing_directory_is_named_in_the_error() {
     let err = FileWriter::create(Path::new("/nonexistent/x.data"), &start()).expect_err("missing");
     assert_eq!(

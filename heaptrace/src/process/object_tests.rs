@@ -100,21 +100,46 @@ fn mapping_of(pid: u32, path: &Path) -> maps::Mapping {
     mappings.into_iter().find(|m| m.permissions.execute && m.file() == Some(path)).expect("mapped")
 }
 
+/// As map_files answers those who may not use it.
+fn not_permitted() -> io::Error {
+    io::Error::from_raw_os_error(libc::EPERM)
+}
+
 #[test]
-fn the_file_behind_a_mapping_is_found_by_its_path() {
+fn without_map_files_a_library_is_found_by_its_path_if_it_still_is_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("libx.so");
+    std::fs::write(&path, library().build()).expect("written");
+    let file = File::open(&path).expect("opened");
+    // SAFETY: the file is written to by nobody from here on.
+    let _mapped = unsafe { memmap2::MmapOptions::new().map_exec(&file) }.expect("mapped");
+    let mapping = mapping_of(std::process::id(), &path);
+    let by_path = |mapping: &maps::Mapping| Opened::by_path(std::process::id(), mapping, not_permitted());
+    assert_eq!(by_path(&mapping).expect("found").stamp.id.inode, mapping.inode);
+    // Another file by that name is not taken for it.
+    std::fs::rename(&path, directory.path().join("moved")).expect("moved");
+    std::fs::write(&path, library().build()).expect("written");
+    let replaced = by_path(&mapping);
+    assert!(matches!(replaced, Err(ObjectError::Replaced { .. })), "{replaced:?}");
+    let deleted = by_path(&maps::Mapping { deleted: true, ..mapping });
+    assert!(matches!(deleted, Err(ObjectError::Open { .. })), "{deleted:?}");
+}
+
+#[test]
+fn without_map_files_the_executable_is_found_whatever_became_of_its_name() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut child, copy) = running_copy(directory.path());
     let mapping = mapping_of(child.id(), &copy);
-    let unavailable = || io::Error::from_raw_os_error(libc::EPERM);
-    let found = Opened::by_path(child.id(), &mapping, unavailable()).map(|opened| opened.stamp.id.inode);
-    // Another file by that name is not taken for it.
-    std::fs::rename(&copy, directory.path().join("moved")).expect("moved");
+    std::fs::remove_file(&copy).expect("removed");
     std::fs::copy("/bin/true", &copy).expect("copied");
-    let replaced = Opened::by_path(child.id(), &mapping, unavailable());
+    let deleted = maps::Mapping { deleted: true, ..mapping.clone() };
+    let found = [mapping, deleted].map(|mapping| {
+        let opened = Opened::by_path(child.id(), &mapping, not_permitted());
+        opened.map(|opened| opened.stamp.id.inode == mapping.inode)
+    });
     child.kill().expect("killed");
     child.wait().expect("waited");
-    assert_eq!(found.expect("found"), mapping.inode);
-    assert!(matches!(replaced, Err(ObjectError::Replaced { .. })), "{replaced:?}");
+    assert!(found.iter().all(|found| matches!(found, Ok(true))), "{found:?}");
 }
 
 #[test]

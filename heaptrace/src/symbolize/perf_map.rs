@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// No more of a map is read: node.js writes some 10 MB in hours, and the file belongs to the traced process.
@@ -17,10 +18,13 @@ pub struct PerfMap {
 }
 
 impl PerfMap {
-    /// Reads the map at `path`; `None` if it cannot be read.
+    /// Reads the map at `path`; `None` if it cannot be read. A link is not followed: the traced process could have
+    /// made one to a file that it may not read itself.
     pub fn open(path: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
-        File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
         Some(Self::parse(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -60,6 +64,16 @@ fn parse_line(line: &str) -> Option<(u64, u64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (map, link) = (folder.path().join("map"), folder.path().join("link"));
+        std::fs::write(&map, "1000 10 f\n").expect("write");
+        std::os::unix::fs::symlink(&map, &link).expect("link");
+        assert_eq!(PerfMap::open(&map).and_then(|map| map.find(0x1004).map(str::to_owned)), Some("f".into()));
+        assert!(PerfMap::open(&link).is_none());
+    }
 
     #[test]
     fn names_are_found_by_address_with_ends_excluded() {

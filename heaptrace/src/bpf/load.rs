@@ -150,7 +150,7 @@ pub struct Options {
     pub growth: bool,
     /// Attach to page faults.
     pub faults: bool,
-    /// Only to see whether it works: growth is not attached, and tracefs not mounted.
+    /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
     pub trial: bool,
 }
 
@@ -273,7 +273,7 @@ impl Tracer {
             features.growth = growth;
             tracepoints.extend(attached);
         }
-        if options.faults {
+        if options.faults && !options.trial {
             let (faults, attached) = tracepoints::attach_faults(&mut ebpf)?;
             features.faults = faults;
             tracepoints.extend(attached);

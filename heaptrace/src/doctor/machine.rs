@@ -52,7 +52,7 @@ fn load() -> Result<Features, LoadError> {
         frames: 1024,
         processes: 64,
         threads: 64,
-        unwind: UnwindSizes { row_shards: 1, page_shards: 1, lists: 1 },
+        unwind: UnwindSizes::new(1, 1, 1),
     };
     let options = Options {
         all: false,
@@ -61,6 +61,7 @@ fn load() -> Result<Features, LoadError> {
         stacks: StackMode::Auto,
         sizes,
         growth: true,
+        faults: true,
         trial: true,
     };
     let (mut tracer, _events) = Tracer::load(&options)?;

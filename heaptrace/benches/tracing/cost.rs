@@ -102,7 +102,7 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
     Ok(())
 }
 
-fn session(stacks: StackMode, target: &Target) -> Result<Session> {
+pub fn session(stacks: StackMode, target: &Target) -> Result<Session> {
     let options = SessionOptions {
         all: false,
         follow: true,
@@ -135,13 +135,13 @@ fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
 }
 
 /// Programs that do nothing, on all sites that heaptrace would probe, by links of the same kind.
-struct Empty {
+pub struct Empty {
     _links: Vec<OwnedFd>,
     _programs: MultiPrograms,
 }
 
 impl Empty {
-    fn attach(target: &Target) -> Result<Self> {
+    pub fn attach(target: &Target) -> Result<Self> {
         let programs = MultiPrograms::empty().context("failed to load programs for multi links")?;
         let mut links = Vec::new();
         for file in target.plan()? {

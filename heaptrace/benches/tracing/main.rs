@@ -1,4 +1,4 @@
-//! What tracing costs: `cargo bench --bench tracing [-- cost attach scale]`, as root. Prints tables in Markdown;
+//! What tracing costs: `cargo bench --bench tracing [-- cost depth attach scale]`, as root. Prints tables in Markdown;
 //! results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
@@ -6,9 +6,11 @@
 
 mod attach;
 mod cost;
+mod depth;
 mod figures;
 mod memleak;
 mod scale;
+mod stack_id;
 mod statistics;
 mod target;
 
@@ -24,15 +26,16 @@ fn main() -> Result<()> {
     let mut wanted: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.is_empty() {
-        wanted = vec!["scale", "attach", "cost"];
+        wanted = vec!["scale", "attach", "cost", "depth"];
     }
     let folder = tempfile::tempdir()?;
     for what in wanted {
         match what {
             "cost" => cost::run(folder.path())?,
+            "depth" => depth::run(folder.path())?,
             "attach" => attach::run(folder.path())?,
             "scale" => scale::run(folder.path())?,
-            other => bail!("no benchmark {other}; there are cost, attach and scale"),
+            other => bail!("no benchmark {other}; there are cost, depth, attach and scale"),
         }
     }
     Ok(())

@@ -6,14 +6,14 @@ use heaptrace_tests::{
     heaptrace,
     probe::ReturnProbe,
     programs::{Program, installed, source},
-    report::{Frame, Report, Site},
+    report::{Frame, Report, Site, Stacks},
     runner::{self, Test, end_to_end},
     running::Running,
     session::Waiting,
 };
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let mut tests: Vec<Test> = vec![
         end_to_end("a known stack is whole", known),
         end_to_end("page faults are found where memory is touched first", faults),
+        end_to_end("a started program has whole stacks from its first call", first_calls),
         end_to_end("a program that runs the second time has whole stacks from its first call", second_run),
         end_to_end("two tracers: stacks are gdb's", two_tracers),
         end_to_end("under another tracer's return probes: stacks are gdb's", under_return_probes),
@@ -189,27 +190,37 @@ fn faults() -> Result<()> {
     Ok(())
 }
 
+/// Tables are prepared before a command starts, and in force before its first instruction.
+fn first_calls() -> Result<()> {
+    let program = Program::COmitFramePointer("family").compile()?;
+    let folder = TempDir::new()?;
+    let command = [program.as_os_str(), "1".as_ref(), "300".as_ref()];
+    let stacks = recorded(&command, folder.path(), folder.path())?;
+    whole(&stacks)
+}
+
 /// What is exec'd is known of from the run before, by tables on disk.
 fn second_run() -> Result<()> {
     let program = Program::COmitFramePointer("family").compile()?;
+    let shell = ["/bin/sh", "-c", "exec \"$0\" \"$@\""].map(OsStr::new);
+    let command = [&shell[..], &[program.as_os_str(), "1".as_ref(), "300".as_ref()]].concat();
     let cache = TempDir::new()?;
-    let run = |folder: &Path| -> Result<Report> {
-        let mut command = heaptrace::command(&["record", "-o"])?;
-        command
-            .arg(heaptrace::record_file(folder))
-            .args(["--", "/bin/sh", "-c", "exec \"$0\" \"$@\""])
-            .arg(&program)
-            .args(["20"])
-            .env("LEDGER_OUT", folder.join("ledger"))
-            .env("XDG_CACHE_HOME", cache.path());
-        heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)?;
-        heaptrace::report(folder)
-    };
     let [first, second] = [TempDir::new()?, TempDir::new()?];
-    run(first.path())?;
-    let stacks = run(second.path())?.coverage.stacks;
+    recorded(&command, first.path(), cache.path())?;
+    whole(&recorded(&command, second.path(), cache.path())?)
+}
+
+fn recorded(command: &[&OsStr], folder: &Path, cache: &Path) -> Result<Stacks> {
+    let mut heaptrace = heaptrace::command(&["record", "-o"])?;
+    heaptrace.arg(heaptrace::record_file(folder)).args(["--propagate-exit", "--"]).args(command);
+    heaptrace.env("LEDGER_OUT", folder.join("ledger")).env("XDG_CACHE_HOME", cache);
+    heaptrace::finish(&mut Running::spawn(heaptrace, "heaptrace", folder)?)?;
+    Ok(heaptrace::report(folder)?.coverage.stacks)
+}
+
+fn whole(stacks: &Stacks) -> Result<()> {
     let truncated: u64 = stacks.truncated.values().sum();
-    ensure!(stacks.complete > 50 && truncated == 0, "{stacks:?}");
+    ensure!(stacks.complete > 300 && truncated == 0, "{stacks:?}");
     Ok(())
 }
 

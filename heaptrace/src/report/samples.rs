@@ -121,6 +121,7 @@ pub(crate) fn full() -> Profile {
     profile.growth = vec![
         site(0, 1, Function::Brk, totals((1_081_344, 8), (0, 0), (0, 0)), None, 0),
         site(1, 5, Function::Mmap, totals((135_168, 1), (0, 0), (0, 0)), None, 0),
+        site(0, 2, Function::PageFault, totals((53_248, 13), (0, 0), (0, 0)), None, 0),
     ];
     let mut of = [Totals::default(); 2];
     for site in &profile.sites {

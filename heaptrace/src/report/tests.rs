@@ -62,6 +62,13 @@ fn sizes() {
 }
 
 #[test]
+fn faults_are_a_view_of_their_own() {
+    assert_snapshot!(text(&full(), view(View::Faults)));
+    let nothing = text(&empty(), view(View::Faults));
+    assert!(nothing.contains("`record --faults` traces them"), "{nothing}");
+}
+
+#[test]
 fn growth_is_a_view_of_its_own() {
     assert_snapshot!(text(&full(), view(View::Growth)));
 }

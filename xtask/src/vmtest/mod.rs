@@ -55,7 +55,15 @@ const SELECTIONS: &[Selection] = &[
         ],
         both: true,
     },
-    Selection { suite: "stacks", tests: &["a known stack is whole"], both: false },
+    Selection {
+        suite: "stacks",
+        tests: &[
+            "a known stack is whole",
+            "page faults are found where memory is touched first",
+            "a started program has whole stacks from its first call",
+        ],
+        both: false,
+    },
     Selection {
         suite: "lifecycle",
         tests: &[

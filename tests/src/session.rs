@@ -186,7 +186,7 @@ pub fn ledger_file(folder: &Path) -> PathBuf {
 }
 
 /// Probes for all processes go by file: the session gets a C library that nobody else maps.
-fn copy_libc(folder: &Path) -> Result<()> {
+pub fn copy_libc(folder: &Path) -> Result<()> {
     let maps = fs::read_to_string("/proc/self/maps").context("failed to read /proc/self/maps")?;
     let paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));
     let libc =

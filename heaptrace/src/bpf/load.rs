@@ -97,6 +97,8 @@ pub struct MapSizes {
     pub processes: u32,
     /// Threads alive at one time; rounded up to a power of two.
     pub threads: u32,
+    /// Rare events that wait to be read; rounded up to what a ring of a power of two bytes holds.
+    pub events: u32,
     pub unwind: UnwindSizes,
 }
 
@@ -108,12 +110,22 @@ impl Default for MapSizes {
             frames: 1 << 21,
             processes: 1 << 14,
             threads: 1 << 16,
+            events: RING_BYTES / EVENT_BYTES,
             unwind: UnwindSizes::default(),
         }
     }
 }
 
+/// A ring's default size, and an event's in it, with the ring's own header (`BPF_RINGBUF_HDR_SZ`).
+const RING_BYTES: u32 = 1 << 20;
+const EVENT_BYTES: u32 = size_of::<heaptrace_common::event::Event>() as u32 + 8;
+
 impl MapSizes {
+    /// At least a page (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
+    fn ring_bytes(&self) -> u32 {
+        self.events.saturating_mul(EVENT_BYTES).checked_next_power_of_two().unwrap_or(1 << 31).max(4096)
+    }
+
     /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
     pub fn memory_bytes(&self) -> u64 {
         // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
@@ -129,7 +141,7 @@ impl MapSizes {
             + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
             + 2 * (1 << 19)
-            + (1 << 20)
+            + u64::from(self.ring_bytes())
             + array(self.processes, 16)
             + self.unwind.memory_bytes()
     }
@@ -230,6 +242,7 @@ impl Tracer {
             .map_max_entries("FRAMES", sizes.frames)
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("PENDING", threads)
+            .map_max_entries("EVENTS", sizes.ring_bytes())
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
             .map_max_entries("UNWIND_ROWS", unwind.row_shards)
             .map_max_entries("UNWIND_PAGES", unwind.page_shards)

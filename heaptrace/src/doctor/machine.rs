@@ -52,6 +52,7 @@ fn load() -> Result<Features, LoadError> {
         frames: 1024,
         processes: 64,
         threads: 64,
+        events: 64,
         unwind: UnwindSizes::new(1, 1, 1),
     };
     let options = Options {

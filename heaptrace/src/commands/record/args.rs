@@ -76,6 +76,9 @@ pub struct SizeArgs {
     /// Threads that are in an allocation call at one time (rounded up to a power of two).
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
     pub max_threads: u32,
+    /// Events (forks, execs, exits, mappings) that wait to be read.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
+    pub max_events: u32,
     /// Rows of unwind tables (rounded up to 65,536).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_unwind_rows: u32,
@@ -124,6 +127,7 @@ impl RecordArgs {
             max_frames,
             max_processes,
             max_threads,
+            max_events,
             max_unwind_rows,
             max_unwind_code,
             max_unwind_lists,
@@ -144,6 +148,7 @@ impl RecordArgs {
                 frames: max_frames,
                 processes: max_processes,
                 threads: max_threads,
+                events: max_events,
                 unwind: UnwindSizes::new(max_unwind_rows, max_unwind_code, max_unwind_lists),
             },
             growth: !self.no_growth,

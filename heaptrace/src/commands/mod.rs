@@ -1,6 +1,9 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
 mod output;
+mod outside;
 mod progress;
 pub mod record;
 pub mod report;
+mod target_args;
+mod tracing;

@@ -1,8 +1,8 @@
-//! What a recording needs of the world around it: a place to write to, the host's name, the command's end.
+//! What a tracing command needs of the world around it: a place to write to, the host's name, the command's end.
 
 use crate::{model::Host, process::procfs};
 use anyhow::{Context as _, bail};
-use std::path::Path;
+use std::{fmt, path::Path};
 
 /// Fails before the work if the file could not be written after it.
 pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
@@ -73,6 +73,15 @@ impl CommandEnd {
         match self {
             Self::Exited(code) => code,
             Self::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+impl fmt::Display for CommandEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "the command exited with code {code}"),
+            Self::Killed(signal) => write!(f, "the command was killed by signal {signal}"),
         }
     }
 }

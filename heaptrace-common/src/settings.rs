@@ -51,14 +51,20 @@ pub struct Settings {
     pub instance_stack: u32,
     pub instance_address: u32,
     pub instance_next: u32,
+    /// Blocks outside of these sizes, both ends included, are not entered; looked at if `size_filter` is 1.
+    pub min_size: u64,
+    pub max_size: u64,
+    pub size_filter: u32,
+    /// 1: `STATISTICS` are kept.
+    pub statistics: u32,
 }
 
 impl Settings {
     /// The bytes, as the BPF object's read-only data wants them.
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `repr(C)`, only u32 fields, so there is no padding and every byte is initialised.
+        // SAFETY: `repr(C)` without padding (all fields' sizes add up, see below), so every byte is initialised.
         unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 72);
+const _: () = assert!(size_of::<Settings>() == 20 * 4 + 2 * 8);

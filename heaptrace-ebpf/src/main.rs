@@ -16,6 +16,7 @@ mod process;
 mod registers;
 mod site;
 mod stack;
+mod statistics;
 mod unwind;
 
 use aya_ebpf::{

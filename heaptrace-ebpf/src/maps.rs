@@ -11,6 +11,7 @@ use heaptrace_common::{
     event::Event,
     record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
     settings::Settings,
+    statistics::StatisticsRecord,
     unwind::{MAX_MAPPINGS, MAX_RULES, SHARD, UnwindMapping, lookup::CACHE},
 };
 
@@ -51,6 +52,10 @@ pub static PROCESS_CACHE: Array<u64> = Array::with_max_entries(1 << 16, BPF_F_MM
 /// Per-process totals.
 #[map]
 pub static PROCESSES: Array<ProcessRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// By process record, where they are asked for.
+#[map]
+pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The call that each thread is in. An array with four places a thread: in-place writes cost a tenth of a hash
 /// map's insert and delete.
@@ -142,6 +147,10 @@ static SETTINGS: Settings = Settings {
     instance_stack: 0,
     instance_address: 0,
     instance_next: 0,
+    min_size: 0,
+    max_size: 0,
+    size_filter: 0,
+    statistics: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

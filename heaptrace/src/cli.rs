@@ -1,6 +1,7 @@
 //! The command line: which commands there are. Each command's arguments are in its own file.
 
 use crate::commands::{
+    leaks::{self, LeaksArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
 };
@@ -21,6 +22,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Show what a recording holds.
     Report(ReportArgs),
+    /// Print the stacks of old blocks that are not freed, again and again.
+    Leaks(LeaksArgs),
 }
 
 impl Command {
@@ -31,6 +34,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Record(args) => record::run(args),
+            Self::Leaks(args) => leaks::run(args),
             Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
         }
     }

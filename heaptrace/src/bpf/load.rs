@@ -12,7 +12,10 @@ use super::{
 };
 use crate::process::procfs;
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
-use heaptrace_common::settings::{Settings, scope, stack_mode};
+use heaptrace_common::{
+    settings::{Settings, scope, stack_mode},
+    statistics::StatisticsRecord,
+};
 use std::{io, path::Path};
 
 /// The BPF object, built by `build.rs`.
@@ -86,6 +89,8 @@ pub struct MapSizes {
     pub processes: u32,
     /// Threads alive at one time; rounded up to a power of two.
     pub threads: u32,
+    /// Keep statistics of each process: lifetimes of blocks, and frees and failures by function.
+    pub statistics: bool,
     pub unwind: UnwindSizes,
 }
 
@@ -97,12 +102,18 @@ impl Default for MapSizes {
             frames: 1 << 21,
             processes: 1 << 14,
             threads: 1 << 16,
+            statistics: false,
             unwind: UnwindSizes::default(),
         }
     }
 }
 
 impl MapSizes {
+    /// The entries of `STATISTICS`, where there are `processes` records.
+    fn statistics_records(&self, processes: u32) -> u32 {
+        if self.statistics { processes } else { 1 }
+    }
+
     /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
     pub fn memory_bytes(&self) -> u64 {
         // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
@@ -120,6 +131,7 @@ impl MapSizes {
             + 2 * (1 << 19)
             + (1 << 20)
             + array(self.processes, 8)
+            + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
             + self.unwind.memory_bytes()
     }
 }
@@ -137,6 +149,8 @@ pub struct Options {
     pub sizes: MapSizes,
     /// Attach to brk, mmap, munmap and mremap.
     pub growth: bool,
+    /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
+    pub block_sizes: Option<(u64, u64)>,
 }
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
@@ -168,6 +182,7 @@ impl Tracer {
         let instances = types.return_instances.unwrap_or_default();
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
+        let statistics = sizes.statistics_records(processes);
         let settings = Settings {
             scope: if options.all { scope::ALL } else { scope::TARGETS },
             follow: options.follow.into(),
@@ -187,6 +202,10 @@ impl Tracer {
             instance_stack: instances.instance_stack,
             instance_address: instances.instance_address,
             instance_next: instances.instance_next,
+            min_size: options.block_sizes.map_or(0, |(min, _)| min),
+            max_size: options.block_sizes.map_or(u64::MAX, |(_, max)| max),
+            size_filter: options.block_sizes.is_some().into(),
+            statistics: sizes.statistics.into(),
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -197,6 +216,7 @@ impl Tracer {
             .map_max_entries("STACK_INDEX", sizes.sites)
             .map_max_entries("FRAMES", sizes.frames)
             .map_max_entries("PROCESSES", sizes.processes)
+            .map_max_entries("STATISTICS", statistics)
             .map_max_entries("PENDING", threads)
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
             .map_max_entries("UNWIND_ROWS", unwind.row_shards)
@@ -221,7 +241,8 @@ impl Tracer {
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
-        let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
+        let (mut maps, events) =
+            Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes, statistics)?;
         let attacher = match multi {
             Some(programs) => {
                 let attacher = Attacher::Multi(programs);

@@ -1,5 +1,6 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+pub mod leaks;
 mod output;
 mod outside;
 mod progress;
@@ -7,3 +8,4 @@ pub mod record;
 pub mod report;
 mod target_args;
 mod tracing;
+mod written;

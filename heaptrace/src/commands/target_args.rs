@@ -1,7 +1,10 @@
 //! Arguments that all tracing commands share: which processes, how stacks are walked, how large the tables are.
 
+use super::report::parse_bytes;
 use crate::{
-    bpf::{MapSizes, StackMode},
+    bpf::{MapSizes, StackMode, UnwindSizes},
+    error::Usage,
+    model::SizeFilter,
     session::SessionOptions,
     target::Target,
 };
@@ -44,6 +47,34 @@ pub struct FollowArgs {
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command")]
     pub propagate_exit: bool,
+}
+
+/// Which blocks to look at.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Leave out blocks smaller than this; accepts the suffixes k, M, G (of 1024).
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub min_size: Option<u64>,
+    /// Leave out blocks larger than this.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_size: Option<u64>,
+}
+
+impl FilterArgs {
+    fn sizes(&self) -> Result<Option<SizeFilter>, Usage> {
+        match (self.min_size, self.max_size) {
+            (None, None) => Ok(None),
+            (min, max) => {
+                let (min, max) = (min.unwrap_or(0), max.unwrap_or(u64::MAX));
+                if min > max {
+                    return Err(Usage(format!(
+                        "no block has a size from {min} to {max}: --min-size is above --max-size"
+                    )));
+                }
+                Ok(Some(SizeFilter { min, max }))
+            }
+        }
+    }
 }
 
 /// How stacks are walked and kept.
@@ -102,15 +133,19 @@ impl TargetArgs {
     }
 }
 
-/// What a session is told. `stacks` is `None` where no stack is wanted.
+/// What a session is told. `stacks` is `None` where statistics are wanted in their place.
+///
+/// # Errors
+/// If options contradict each other.
 pub(super) fn session_options(
     target: &TargetArgs,
     follow: &FollowArgs,
+    filter: &FilterArgs,
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
-) -> SessionOptions {
+) -> Result<SessionOptions, Usage> {
     let SizeArgs { max_live, max_sites, max_processes, max_threads } = *sizes;
-    SessionOptions {
+    Ok(SessionOptions {
         all: target.all,
         follow: !follow.no_follow,
         exact_children: follow.exact_children,
@@ -127,10 +162,12 @@ pub(super) fn session_options(
             frames: stacks.map_or(1, |stacks| stacks.max_frames),
             processes: max_processes,
             threads: max_threads,
-            ..MapSizes::default()
+            statistics: stacks.is_none(),
+            unwind: stacks.map_or(UnwindSizes::NONE, |_| UnwindSizes::default()),
         },
         growth: !follow.no_growth,
-    }
+        size_filter: filter.sizes()?,
+    })
 }
 
 /// `30`, `30s`, `500ms`, `5m`, `1h`; not 0.

@@ -1,12 +1,12 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::outside::{CommandEnd, Hurry, reap};
+use super::outside::Hurry;
 use crate::{
     bpf::EventRing,
     error::CannotTrace,
     session::{Session, SessionOptions, TargetError},
-    target::{HeldChild, Target, pids_named},
+    target::{CommandEnd, HeldChild, Target, pids_named, reap},
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -99,7 +99,15 @@ impl Prepared {
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         );
         let endless = target == Target::All;
-        Ok(Running { session, events: Some(events), command, duration, endless, runtime })
+        Ok(Running {
+            session,
+            events: Some(events),
+            command,
+            duration,
+            followed: Duration::ZERO,
+            endless,
+            runtime,
+        })
     }
 }
 
@@ -111,6 +119,8 @@ pub(super) struct Running {
     /// The command's PID.
     command: Option<u32>,
     duration: Option<Duration>,
+    /// How long it was followed.
+    followed: Duration,
     /// New targets can come when all have exited.
     endless: bool,
     runtime: tokio::runtime::Runtime,
@@ -121,15 +131,22 @@ impl Running {
     pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
         let events = self.events.take().context("a session can be followed once only")?;
         let hurry = Hurry::begin();
+        let began = Instant::now();
         let why = self.runtime.block_on(
             Following { session: &mut self.session, duration: self.duration, endless: self.endless }
                 .run(events, every, work),
         )?;
+        self.followed = began.elapsed();
         hurry.end();
         // From here on a second Ctrl-C leaves at once.
         // SAFETY: sets a signal's default action.
         unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         Ok(why)
+    }
+
+    /// How long the session was followed: without what it takes to place probes and to take them away.
+    pub fn followed(&self) -> Duration {
+        self.followed
     }
 
     /// Takes the probes away; nothing changes any more.

@@ -3,6 +3,7 @@
 use super::{
     ages::Ages,
     images::{CodeMapping, Image, Place, is_code, module_path},
+    interner::Interner,
     processes::{ProcessTable, is_fork},
 };
 use crate::{
@@ -21,39 +22,9 @@ use heaptrace_common::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     path::Path,
     sync::Arc,
 };
-
-/// A table that gives equal values the same index and remembers how much of it was handed out.
-pub(super) struct Interner<T> {
-    ids: HashMap<T, u32>,
-    pub(super) items: Vec<T>,
-    given: usize,
-}
-
-impl<T: Clone + Eq + Hash> Interner<T> {
-    fn new() -> Self {
-        Self { ids: HashMap::new(), items: Vec::new(), given: 0 }
-    }
-
-    fn intern(&mut self, item: T) -> u32 {
-        if let Some(id) = self.ids.get(&item) {
-            return *id;
-        }
-        let id = self.items.len() as u32;
-        self.items.push(item.clone());
-        self.ids.insert(item, id);
-        id
-    }
-
-    fn take_new(&mut self) -> Vec<T> {
-        let new = self.items[self.given..].to_vec();
-        self.given = self.items.len();
-        new
-    }
-}
 
 /// The tables that symbols are found from.
 pub struct SymbolInputs<'a> {
@@ -302,6 +273,19 @@ impl ProfileBuilder {
         }
     }
 
+    /// The site numbered `index` in the map, if it has been read and is none of growth.
+    pub(super) fn site_of(&self, index: u32) -> Option<SiteId> {
+        match self.site_ids.get(index as usize).copied().flatten() {
+            Some(Kept::Site(id)) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The records of processes that are shown.
+    pub(super) fn shown_records(&self) -> impl Iterator<Item = (u32, ProcessId)> + '_ {
+        (0..self.table.records.len() as u32).filter_map(|index| Some((index, self.table.id(index)?)))
+    }
+
     fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
         let unknown = Image::default();
         let image = self.images.get(&record.process).unwrap_or(&unknown);
@@ -360,7 +344,8 @@ impl ProfileBuilder {
 
     /// The counters' part of the coverage.
     pub fn coverage(&self, counters: &Counters) -> Coverage {
-        let sum = |of: fn(&Process) -> u64| self.table.processes.iter().map(of).sum::<u64>();
+        // Of the records: the processes have their sums only once a chunk is made.
+        let shown = self.shown_records().filter_map(|(index, _)| self.record(index));
         Coverage {
             events: self.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
             lost: Lost {
@@ -372,7 +357,7 @@ impl ProfileBuilder {
                 scratch_busy: counters.get(Counter::ScratchBusy),
                 result_unreadable: counters.get(Counter::ResultUnreadable),
             },
-            unknown_frees: sum(|process| process.unknown_frees),
+            unknown_frees: shown.map(|record| record.unknown_frees).sum(),
             missed_returns: counters.get(Counter::MissedReturn),
             unpaired_returns: counters.get(Counter::UnpairedReturn),
             nested_calls: counters.get(Counter::Nested),

@@ -4,7 +4,10 @@ mod ages;
 mod builder;
 mod code;
 mod images;
+mod interner;
+mod outstanding;
 mod processes;
+mod statistics;
 
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;

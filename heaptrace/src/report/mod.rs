@@ -5,6 +5,7 @@ mod folded;
 mod footer;
 mod json;
 mod labels;
+mod leaks;
 mod number;
 mod select;
 mod sizes;
@@ -19,6 +20,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use footer::{losses, summary};
+pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 
 use crate::model::Profile;
 use clap::ValueEnum;

@@ -1,7 +1,9 @@
 //! Which processes are asked for: PIDs, names, everything, or a command to start.
 
+mod ended;
 mod spawn;
 
+pub use ended::{CommandEnd, reap};
 pub use spawn::{HeldChild, SpawnError};
 
 use crate::process::procfs::{self, ProcError};

@@ -1,7 +1,8 @@
 //! The arguments of `heaptrace record`.
 
 use crate::{
-    commands::target_args::{FollowArgs, SizeArgs, StackArgs, TargetArgs, session_options},
+    commands::target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, session_options},
+    error::Usage,
     session::SessionOptions,
 };
 use clap::Args;
@@ -17,6 +18,8 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub follow: FollowArgs,
     #[command(flatten)]
+    pub filter: FilterArgs,
+    #[command(flatten)]
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
@@ -24,7 +27,7 @@ pub struct RecordArgs {
 
 impl RecordArgs {
     /// What the session is told.
-    pub(super) fn session_options(&self) -> SessionOptions {
-        session_options(&self.target, &self.follow, &self.sizes, Some(&self.stacks))
+    pub(super) fn session_options(&self) -> Result<SessionOptions, Usage> {
+        session_options(&self.target, &self.follow, &self.filter, &self.sizes, Some(&self.stacks))
     }
 }

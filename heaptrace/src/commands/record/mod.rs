@@ -28,7 +28,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let options = args.session_options();
+    let options = args.session_options()?;
     let RecordArgs { target, output, follow: FollowArgs { duration, propagate_exit, .. }, .. } = args;
     check_output(&output)?;
     let prepared = Prepared::new(target.target(), &options)?;

@@ -1,0 +1,48 @@
+//! Blocks that have been outstanding for a while, by site, from the live map.
+
+use super::ProfileBuilder;
+use crate::{
+    bpf::Maps,
+    model::{Old, OldBlocks, SiteId},
+};
+use heaptrace_common::record::process_state;
+use std::{collections::BTreeMap, io};
+
+impl ProfileBuilder {
+    /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its
+    /// process. After [`Self::read_sites`].
+    pub fn old_blocks(&self, maps: &Maps, older_than_ns: u64, now_ns: u64) -> io::Result<OldBlocks> {
+        let mut blocks = OldBlocks::default();
+        let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
+        maps.for_each_live(|key, block| {
+            let Some(record) = self.record(key.process) else { return };
+            // An exec released them.
+            if record.state == process_state::REPLACED {
+                return;
+            }
+            let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
+            let age_ns = until.saturating_sub(block.time_ns);
+            // Allocated since the sites were read: the next time.
+            let Some(site) = self.site_of(block.site) else { return };
+            if age_ns < older_than_ns {
+                blocks.younger_bytes += block.size;
+                blocks.younger_count += 1;
+                return;
+            }
+            let old = by_site.entry(site).or_insert(Old {
+                site,
+                bytes: 0,
+                count: 0,
+                oldest_ns: age_ns,
+                youngest_ns: age_ns,
+                exited: record.state == process_state::EXITED,
+            });
+            old.bytes += block.size;
+            old.count += 1;
+            old.oldest_ns = old.oldest_ns.max(age_ns);
+            old.youngest_ns = old.youngest_ns.min(age_ns);
+        })?;
+        blocks.sites = by_site.into_values().collect();
+        Ok(blocks)
+    }
+}

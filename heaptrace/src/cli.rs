@@ -4,6 +4,7 @@ use crate::commands::{
     leaks::{self, LeaksArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
+    stat::{self, StatArgs},
 };
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Print the stacks of old blocks that are not freed, again and again.
     Leaks(LeaksArgs),
+    /// Count calls, bytes, sizes and lifetimes.
+    Stat(StatArgs),
 }
 
 impl Command {
@@ -35,6 +38,7 @@ impl Command {
         match self {
             Self::Record(args) => record::run(args),
             Self::Leaks(args) => leaks::run(args),
+            Self::Stat(args) => stat::run(args),
             Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
         }
     }

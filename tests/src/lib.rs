@@ -13,6 +13,7 @@ pub mod compare;
 pub mod gdb;
 pub mod heaptrace;
 pub mod ledger;
+pub mod live;
 pub mod probe;
 pub mod programs;
 pub mod report;

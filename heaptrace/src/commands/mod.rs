@@ -6,6 +6,7 @@ mod outside;
 mod progress;
 pub mod record;
 pub mod report;
+pub mod stat;
 mod target_args;
 mod tracing;
 mod written;

@@ -88,6 +88,7 @@ impl Prepared {
     pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
         let Self { session, events, target, child, started: _, memory_bytes } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let began = Instant::now();
         let command = match child {
             Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
             None => None,
@@ -104,6 +105,7 @@ impl Prepared {
             events: Some(events),
             command,
             duration,
+            began,
             followed: Duration::ZERO,
             endless,
             runtime,
@@ -119,7 +121,9 @@ pub(super) struct Running {
     /// The command's PID.
     command: Option<u32>,
     duration: Option<Duration>,
-    /// How long it was followed.
+    /// When the command was let go.
+    began: Instant,
+    /// From then until following ended.
     followed: Duration,
     /// New targets can come when all have exited.
     endless: bool,
@@ -131,12 +135,11 @@ impl Running {
     pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
         let events = self.events.take().context("a session can be followed once only")?;
         let hurry = Hurry::begin();
-        let began = Instant::now();
         let why = self.runtime.block_on(
             Following { session: &mut self.session, duration: self.duration, endless: self.endless }
                 .run(events, every, work),
         )?;
-        self.followed = began.elapsed();
+        self.followed = self.began.elapsed();
         hurry.end();
         // From here on a second Ctrl-C leaves at once.
         // SAFETY: sets a signal's default action.

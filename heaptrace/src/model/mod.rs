@@ -10,7 +10,7 @@ mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Start};
 pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
-pub use outstanding::{Change, Old, OldBlocks, Trend};
+pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
     AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, SizeFilter,
     Stack, Symbol, Totals, Untraceable,

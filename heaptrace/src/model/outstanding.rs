@@ -7,8 +7,24 @@ use super::SiteId;
 pub struct OldBlocks {
     pub sites: Vec<Old>,
     /// Outstanding too, and not old enough.
-    pub younger_bytes: u64,
-    pub younger_count: u64,
+    pub younger: Amount,
+    /// Outstanding when their processes exited, and removed from the live map since: it had to make room.
+    pub removed: Amount,
+}
+
+/// Bytes in so many blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub bytes: u64,
+    pub count: u64,
+}
+
+impl Amount {
+    /// Adds `other`.
+    pub fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.count = self.count.saturating_add(other.count);
+    }
 }
 
 /// The old blocks of one site. Ages are of those blocks alone; of a process that exited, at its end.

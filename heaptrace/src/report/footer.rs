@@ -131,6 +131,9 @@ fn stacks(profile: &Profile) -> Option<String> {
     if all == 0 {
         return None;
     }
+    if ends.get(&StackEnd::NotWalked) == Some(&all) {
+        return Some("stacks were not walked".into());
+    }
     let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
     let mut text = format!("stacks: {:.2}% of allocations complete", percent(complete, all));
     for (end, count) in ends {

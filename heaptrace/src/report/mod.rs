@@ -9,6 +9,7 @@ mod leaks;
 mod number;
 mod select;
 mod sizes;
+mod stat;
 mod svg;
 mod table;
 mod text;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
+pub use stat::{Glance, Stat, render as render_stat};
 
 use crate::model::Profile;
 use clap::ValueEnum;

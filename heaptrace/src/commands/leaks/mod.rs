@@ -8,11 +8,11 @@ pub use args::LeaksArgs;
 use super::{
     outside::host,
     target_args::{FollowArgs, session_options},
-    tracing::{Prepared, Work},
+    tracing::{Ended, Prepared, Work},
     written::{Written, now_ns},
 };
 use crate::{
-    model::{Location, LocationId, Mode, OldBlocks, Profile, Start, Trend},
+    model::{Amount, Location, LocationId, Mode, OldBlocks, Profile, Start, Trend},
     report::{Leaks, PrintFormat, render_leaks},
     session::Session,
 };
@@ -49,9 +49,11 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
     running.session.drain();
-    let followed = running.followed();
-    // Whether anybody still reads makes no difference any more.
-    let _ = printing.print_once(&mut running.session, followed, true)?;
+    if why != Ended::NoReader {
+        let followed = running.followed();
+        // Whether anybody still reads makes no difference any more.
+        let _ = printing.print_once(&mut running.session, followed, true)?;
+    }
     if let Some(ended) = running.end_of_command() {
         eprintln!("heaptrace: {ended}");
         if propagate_exit {
@@ -93,10 +95,19 @@ impl Printing {
         elapsed: Duration,
         last: bool,
     ) -> anyhow::Result<ControlFlow<()>> {
-        let OldBlocks { sites, younger_bytes, younger_count } = session.old_blocks(self.older_than)?;
+        let OldBlocks { mut sites, younger, removed } = session.old_blocks(self.older_than)?;
         self.profile.fold(session.chunk()?)?;
         self.profile.duration_ns = elapsed.as_nanos() as u64;
         self.profile.coverage.finished = true;
+        let mut exited = Amount::default();
+        // While others run, what they hold matters; in the end, all that was never freed.
+        sites.retain(|old| {
+            let keep = last || !old.exited;
+            if !keep {
+                exited.add(Amount { bytes: old.bytes, count: old.count });
+            }
+            keep
+        });
         let trends = self.trends.update(&sites);
         let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
         self.symbolize(session, shown);
@@ -109,8 +120,9 @@ impl Printing {
             older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
             shown,
             hidden,
-            younger_bytes,
-            younger_count,
+            younger,
+            exited,
+            removed,
         };
         self.out.write(|out| render_leaks(self.format, &leaks, out))
     }

@@ -2,7 +2,7 @@
 
 use super::{Leaks, sum};
 use crate::{
-    model::{Profile, Trend},
+    model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
 };
 use heaptrace_common::stack::StackEnd;
@@ -21,7 +21,9 @@ struct Print<'a> {
     /// All that is old, shown or not.
     old: Sum,
     not_shown: Sum,
-    younger: Younger,
+    younger: Blocks,
+    exited: Blocks,
+    removed: Blocks,
     rows: Vec<Row<'a>>,
     coverage: Coverage<'a>,
 }
@@ -34,7 +36,7 @@ struct Sum {
 }
 
 #[derive(Serialize)]
-struct Younger {
+struct Blocks {
     bytes: u64,
     count: u64,
 }
@@ -57,8 +59,9 @@ struct Row<'a> {
 }
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, younger_bytes, younger_count } =
+    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, younger, exited, removed } =
         *leaks;
+    let blocks = |Amount { bytes, count }| Blocks { bytes, count };
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
     let of = |(bytes, count, stacks)| Sum { bytes, count, stacks };
     let print = Print {
@@ -71,7 +74,9 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         older_than_s: seconds(older_than_ns),
         old: of(sum(shown.iter().chain(hidden))),
         not_shown: of(sum(hidden)),
-        younger: Younger { bytes: younger_bytes, count: younger_count },
+        younger: blocks(younger),
+        exited: blocks(exited),
+        removed: blocks(removed),
         rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
         coverage: coverage(profile),
     };

@@ -3,7 +3,10 @@
 mod json;
 mod text;
 
-use crate::model::{Profile, Trend};
+#[cfg(test)]
+mod tests;
+
+use crate::model::{Amount, Profile, Trend};
 use clap::ValueEnum;
 use std::io::{self, Write};
 
@@ -32,8 +35,11 @@ pub struct Leaks<'a> {
     /// Old blocks that are not shown.
     pub hidden: &'a [Trend],
     /// Outstanding and not old enough.
-    pub younger_bytes: u64,
-    pub younger_count: u64,
+    pub younger: Amount,
+    /// Old blocks of processes that exited: only the last print shows them.
+    pub exited: Amount,
+    /// See `OldBlocks`.
+    pub removed: Amount,
 }
 
 /// Writes one print.

@@ -44,12 +44,18 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         let (bytes, blocks, stacks) = sum(hidden);
         let (blocks, stacks) =
             (counted(blocks, "block", "blocks"), counted(stacks, "smaller stack", "smaller stacks"));
-        writeln!(out, "# not shown: {} bytes in {blocks} of {stacks} (--top shows more)", thousands(bytes))?;
+        writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
     }
-    if leaks.younger_count > 0 {
-        let blocks = counted(leaks.younger_count, "block", "blocks");
-        let (bytes, age) = (thousands(leaks.younger_bytes), duration(older_than_ns));
-        writeln!(out, "# younger than {age}, not shown: {bytes} bytes in {blocks} (--older-than)")?;
+    let age = duration(older_than_ns);
+    for (amount, why, hint) in [
+        (leaks.younger, format!("younger than {age}"), " (--older-than)"),
+        (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)"),
+        (leaks.removed, "of exited processes, removed to make room for others".to_owned(), ""),
+    ] {
+        if amount.count > 0 {
+            let (bytes, blocks) = (thousands(amount.bytes), counted(amount.count, "block", "blocks"));
+            writeln!(out, "# not shown, {why}: {bytes} bytes in {blocks}{hint}")?;
+        }
     }
     writeln!(out)?;
     if last {

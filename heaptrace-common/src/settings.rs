@@ -7,6 +7,10 @@ pub mod scope {
     pub const TARGETS: u32 = 0;
     /// Every process that is not excluded.
     pub const ALL: u32 = 1;
+    /// As `TARGETS`, and whatever execs as a certain effective user.
+    pub const USER: u32 = 2;
+    /// As `TARGETS`, and whatever execs in a certain cgroup or below.
+    pub const CGROUP: u32 = 3;
 }
 
 /// How stacks are walked.
@@ -57,6 +61,13 @@ pub struct Settings {
     pub size_filter: u32,
     /// 1: `STATISTICS` are kept.
     pub statistics: u32,
+    /// For `scope::CGROUP`: the cgroup's id, which is its directory's inode number.
+    pub cgroup_id: u64,
+    /// For `scope::USER`: the user, and byte offsets from the kernel's BTF: `task_struct.cred`, `cred.euid`.
+    pub user: u32,
+    pub task_cred: u32,
+    pub cred_euid: u32,
+    pub _pad: u32,
 }
 
 impl Settings {
@@ -67,4 +78,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 20 * 4 + 2 * 8);
+const _: () = assert!(size_of::<Settings>() == 24 * 4 + 3 * 8);

@@ -11,6 +11,7 @@ mod clock;
 mod growth;
 mod maps;
 mod mask;
+mod membership;
 mod pending;
 mod process;
 mod registers;

@@ -151,6 +151,11 @@ static SETTINGS: Settings = Settings {
     max_size: 0,
     size_filter: 0,
     statistics: 0,
+    cgroup_id: 0,
+    user: 0,
+    task_cred: 0,
+    cred_euid: 0,
+    _pad: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

@@ -4,14 +4,22 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     compare::{self, Find},
     heaptrace,
-    ledger::Ledger,
+    ledger::{Figures, Ledger},
     live::{Live, list, number},
     programs::Program,
     report::Report,
     runner::{self, Test, end_to_end, unprivileged},
-    session::{Session, Start, ledger_file},
+    running::wait_for_file,
+    session::{Session, Start, Waiting, ledger_file},
 };
-use std::process::ExitCode;
+use serde_json::Value;
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 use tempfile::TempDir;
 
 /// The sizes that `bounds` is about.
@@ -33,6 +41,17 @@ fn main() -> ExitCode {
     }
     tests.push(end_to_end("stat and leaks leave out what is filtered, too", live_commands));
     tests.push(end_to_end("one bound alone, with a suffix", one_bound));
+    tests.push(unprivileged("a user that is none is told", || {
+        refused(&["--user", "no-such-user"], "there is no user no-such-user")
+    }));
+    tests.push(unprivileged("a cgroup that is none is told, and what was looked at", || {
+        refused(&["--cgroup", "no/such/group"], "cgroup2")
+    }));
+    tests.push(end_to_end("--user: running and new processes of a user, and nobody else's", by_user));
+    tests.push(
+        end_to_end("--cgroup: running and new processes in it and below, and no others", by_cgroup)
+            .needing(cgroup_mount().err().map(|error| format!("{error:#}"))),
+    );
     runner::run(tests)
 }
 
@@ -153,5 +172,167 @@ fn one_bound() -> Result<()> {
         text.contains("allocated before tracing began, or filtered by size, which cannot be told apart"),
         "{text}"
     );
+    Ok(())
+}
+
+fn refused(options: &[&str], word: &str) -> Result<()> {
+    let output = heaptrace::output(&[&["stat"], options].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(4), "ended with {}: {said}", output.status);
+    ensure!(said.contains(word), "it should say {word:?}, said {said}");
+    Ok(())
+}
+
+/// An `idle` program that waits, started by `prepare`d command, in a folder of its own that anybody may write to.
+struct Idle {
+    waiting: Waiting,
+    folder: TempDir,
+}
+
+impl Idle {
+    fn start(prepare: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
+        let folder = TempDir::new()?;
+        // A copy: the build folder may be closed to other users.
+        let program = folder.path().join("idle");
+        fs::copy(Program::C("idle").compile()?, &program)?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+        let mut command = Command::new(program);
+        command
+            .env("LEDGER_OUT", ledger_file(folder.path()))
+            .env("IDLE_DONE", folder.path().join("done"))
+            .env("IDLE_END", folder.path().join("end"));
+        prepare(&mut command)?;
+        Ok(Self { waiting: Waiting::start(command, folder.path())?, folder })
+    }
+
+    fn pid(&self) -> u32 {
+        self.waiting.target.pid()
+    }
+
+    /// Lets it allocate, and gives what it says that it did.
+    fn work(&mut self) -> Result<Figures> {
+        self.waiting.go()?;
+        wait_for_file(&self.folder.path().join("done"), &mut self.waiting.target)?;
+        Ok(Ledger::read(&ledger_file(self.folder.path()))?.process(self.pid())?.sites["site_idle"])
+    }
+
+    fn end(mut self) -> Result<()> {
+        File::create(self.folder.path().join("end"))?;
+        let status = self.waiting.target.wait()?;
+        ensure!(status.code() == Some(21), "a target ended with {status}");
+        Ok(())
+    }
+}
+
+fn of_pid(print: &Value, pid: u32) -> Option<&Value> {
+    print["processes"].as_array()?.iter().find(|process| process["pid"] == pid)
+}
+
+/// Members that run already, and one that begins while tracing, are counted to the byte; an outsider is not there.
+fn membership(
+    options: &[&str],
+    mut running: Vec<Idle>,
+    new: impl FnOnce() -> Result<Idle>,
+    mut outsider: Idle,
+) -> Result<()> {
+    let folder = TempDir::new()?;
+    let options = [options, &["--interval", "50ms"]].concat();
+    let mut live = Live::with("stat", &options, folder.path())?;
+    let new = new()?;
+    let pid = new.pid();
+    // Its probes are there when the report knows how long they were not.
+    live.wait_for_print("the new process", 0, |print| {
+        of_pid(print, pid).is_some_and(|process| process["attach_gap_s"].is_number())
+    })?;
+    running.push(new);
+    let mut expected = Vec::new();
+    for idle in &mut running {
+        expected.push((idle.pid(), idle.work()?));
+    }
+    outsider.work()?;
+    live.run.signal(libc::SIGINT)?;
+    let prints = live.finish(0)?;
+    let print = prints.last().context("no print")?;
+    for (pid, figures) in expected {
+        let process = of_pid(print, pid).with_context(|| format!("process {pid} is not in {print}"))?;
+        let found =
+            ["alloc_bytes", "alloc_count", "free_bytes", "free_count"].map(|key| process[key].as_u64());
+        let ledger = [figures.alloc_bytes, figures.alloc_count, figures.free_bytes, figures.free_count];
+        ensure!(found == ledger.map(Some), "process {pid}: {found:?}, the ledger has {figures}");
+    }
+    ensure!(of_pid(print, outsider.pid()).is_none(), "the outsider is in {print}");
+    let count = list(print, "processes")?.len();
+    ensure!(count == running.len(), "{count} processes were traced, not {}", running.len());
+    outsider.end()?;
+    running.into_iter().try_for_each(Idle::end)
+}
+
+fn by_user() -> Result<()> {
+    // Users that nobody else is.
+    const USER: u32 = 64_321;
+    const OTHER: u32 = 64_322;
+    let of = |user: u32| {
+        move |command: &mut Command| {
+            command.uid(user);
+            Ok(())
+        }
+    };
+    let running = vec![Idle::start(of(USER))?];
+    membership(&["--user", "64321"], running, || Idle::start(of(USER)), Idle::start(of(OTHER))?)
+}
+
+fn cgroup_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount =
+        mount.filter(|fields| fields.get(2) == Some(&"cgroup2")).find_map(|fields| fields.get(1).copied());
+    mount.map(PathBuf::from).context("no cgroup2 file system is mounted")
+}
+
+/// A cgroup of a test; removed with it.
+struct TestCgroup(PathBuf);
+
+impl TestCgroup {
+    fn make(folder: PathBuf) -> Result<Self> {
+        fs::create_dir(&folder).with_context(|| format!("failed to make the cgroup {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    /// Has a command begin in it.
+    fn enter(&self) -> impl FnOnce(&mut Command) -> Result<()> {
+        let procs = File::options().write(true).open(self.0.join("cgroup.procs"));
+        move |command| {
+            let mut procs = procs.context("failed to open cgroup.procs")?;
+            // SAFETY: one write of a constant, which is async-signal-safe, to a file that was opened before.
+            unsafe { command.pre_exec(move || procs.write_all(b"0")) };
+            Ok(())
+        }
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        // Not while a process of a failed test is dying in it; then it stays behind, empty.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+fn by_cgroup() -> Result<()> {
+    let name = format!("heaptrace-test-{}", std::process::id());
+    let mount = cgroup_mount()?;
+    let outer = TestCgroup::make(mount.join(&name))?;
+    let below = TestCgroup::make(outer.0.join("below"))?;
+    let beside = TestCgroup::make(mount.join(format!("{name}-beside")))?;
+    let outsider = Idle::start(beside.enter())?;
+    let running = vec![Idle::start(outer.enter())?, Idle::start(below.enter())?];
+    membership(&["--cgroup", &name], running, || Idle::start(below.enter()), outsider)?;
+    // Inner ones first.
+    drop(below);
+    drop(outer);
     Ok(())
 }

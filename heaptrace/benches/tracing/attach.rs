@@ -31,6 +31,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 stacks: StackMode::Auto,
                 sizes: MapSizes::default(),
                 growth: true,
+                members: None,
                 size_filter: None,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);

@@ -110,6 +110,7 @@ fn session(stacks: StackMode, target: &Target) -> Result<Session> {
         stacks,
         sizes: MapSizes::default(),
         growth: true,
+        members: None,
         size_filter: None,
     };
     let (mut session, _events) = Session::new(&options)?;

@@ -136,6 +136,15 @@ impl MapSizes {
     }
 }
 
+/// Processes that are targets, running or new, without being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// All whose effective user has this id.
+    User(u32),
+    /// All in the cgroup of this id (its directory's inode number) or below.
+    Cgroup(u64),
+}
+
 /// What to load.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -149,6 +158,8 @@ pub struct Options {
     pub sizes: MapSizes,
     /// Attach to brk, mmap, munmap and mremap.
     pub growth: bool,
+    /// Who becomes a target by an exec, beside children of targets.
+    pub members: Option<Members>,
     /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
     pub block_sizes: Option<(u64, u64)>,
 }
@@ -184,7 +195,12 @@ impl Tracer {
         let threads = sizes.threads.next_power_of_two();
         let statistics = sizes.statistics_records(processes);
         let settings = Settings {
-            scope: if options.all { scope::ALL } else { scope::TARGETS },
+            scope: match options.members {
+                _ if options.all => scope::ALL,
+                None => scope::TARGETS,
+                Some(Members::User(_)) => scope::USER,
+                Some(Members::Cgroup(_)) => scope::CGROUP,
+            },
             follow: options.follow.into(),
             stack_mode: options.stacks.setting(),
             max_sites: sizes.sites,
@@ -206,6 +222,17 @@ impl Tracer {
             max_size: options.block_sizes.map_or(u64::MAX, |(_, max)| max),
             size_filter: options.block_sizes.is_some().into(),
             statistics: sizes.statistics.into(),
+            cgroup_id: match options.members {
+                Some(Members::Cgroup(id)) => id,
+                _ => 0,
+            },
+            user: match options.members {
+                Some(Members::User(id)) => id,
+                _ => 0,
+            },
+            task_cred: types.task_cred,
+            cred_euid: types.cred_euid,
+            _pad: 0,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()

@@ -17,7 +17,7 @@ pub use attach::{Attacher, Links, ProbeSite};
 pub use aya::maps::MapError;
 pub use events::EventRing;
 pub use features::Features;
-pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
+pub use load::{LoadError, MapSizes, Members, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
 pub use multi::MultiPrograms;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

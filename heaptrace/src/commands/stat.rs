@@ -43,10 +43,11 @@ pub struct StatArgs {
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the counters cannot be written.
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let StatArgs { target, interval, format, output, follow, filter, sizes } = args;
+    let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None)?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Written::open(output.as_deref())?;
-    let prepared = Prepared::new(target.target(), &options)?;
+    let prepared = Prepared::new(target, &options)?;
     let start = Start {
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),

@@ -2,14 +2,14 @@
 
 use super::report::parse_bytes;
 use crate::{
-    bpf::{MapSizes, StackMode, UnwindSizes},
-    error::Usage,
+    bpf::{MapSizes, Members, StackMode, UnwindSizes},
+    error::{CannotTrace, Usage},
     model::SizeFilter,
     session::SessionOptions,
-    target::Target,
+    target::{Cgroup, Target, user_id},
 };
 use clap::{Args, ValueEnum};
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
 #[derive(Debug, Args)]
@@ -24,6 +24,12 @@ pub struct TargetArgs {
     /// The running processes of this name.
     #[arg(long, value_name = "NAME")]
     pub comm: Option<String>,
+    /// Every process of this effective user, running or new.
+    #[arg(long, value_name = "NAME|UID")]
+    pub user: Option<String>,
+    /// Every process in this cgroup (v2) or below, running or new; the path is absolute, or below the mount.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
     /// Start this command and trace it from its first instruction.
     #[arg(last = true, value_name = "CMD", num_args = 1..)]
     pub command: Vec<OsString>,
@@ -39,7 +45,7 @@ pub struct FollowArgs {
     #[arg(long)]
     pub no_growth: bool,
     /// Leave children out.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["user", "cgroup"])]
     pub no_follow: bool,
     /// Catch children from their first call, at the price of a trap in every process that maps the same files.
     #[arg(long, conflicts_with = "no_follow")]
@@ -123,13 +129,22 @@ pub enum StackArg {
 }
 
 impl TargetArgs {
-    pub(super) fn target(self) -> Target {
-        match self {
+    /// # Errors
+    /// If there is no such user or cgroup.
+    pub(super) fn target(self) -> Result<Target, CannotTrace> {
+        Ok(match self {
             Self { all: true, .. } => Target::All,
+            Self { user: Some(name), .. } => match user_id(&name) {
+                Some(id) => Target::User { name, id },
+                None => return Err(CannotTrace(format!("there is no user {name}"))),
+            },
+            Self { cgroup: Some(path), .. } => {
+                Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
+            }
             Self { comm: Some(comm), .. } => Target::Comm(comm),
             Self { pid, .. } if !pid.is_empty() => Target::Pids(pid),
             Self { command, .. } => Target::Command(command),
-        }
+        })
     }
 }
 
@@ -138,7 +153,7 @@ impl TargetArgs {
 /// # Errors
 /// If options contradict each other.
 pub(super) fn session_options(
-    target: &TargetArgs,
+    target: &Target,
     follow: &FollowArgs,
     filter: &FilterArgs,
     sizes: &SizeArgs,
@@ -146,7 +161,7 @@ pub(super) fn session_options(
 ) -> Result<SessionOptions, Usage> {
     let SizeArgs { max_live, max_sites, max_processes, max_threads } = *sizes;
     Ok(SessionOptions {
-        all: target.all,
+        all: *target == Target::All,
         follow: !follow.no_follow,
         exact_children: follow.exact_children,
         stacks: match stacks.map(|stacks| stacks.stack) {
@@ -166,6 +181,11 @@ pub(super) fn session_options(
             unwind: stacks.map_or(UnwindSizes::NONE, |_| UnwindSizes::default()),
         },
         growth: !follow.no_growth,
+        members: match target {
+            Target::User { id, .. } => Some(Members::User(*id)),
+            Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
+            _ => None,
+        },
         size_filter: filter.sizes()?,
     })
 }

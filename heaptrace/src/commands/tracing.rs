@@ -6,7 +6,7 @@ use crate::{
     bpf::EventRing,
     error::CannotTrace,
     session::{Session, SessionOptions, TargetError},
-    target::{CommandEnd, HeldChild, Target, pids_named, reap},
+    target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -99,7 +99,7 @@ impl Prepared {
             memory_bytes >> 20,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         );
-        let endless = target == Target::All;
+        let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
         Ok(Running {
             session,
             events: Some(events),
@@ -242,6 +242,11 @@ fn add_targets(session: &mut Session, target: &Target, child: Option<&HeldChild>
     let cannot = |error: TargetError| CannotTrace(error.to_string());
     match target {
         Target::All => session.add_all().map_err(cannot)?,
+        Target::User { id, .. } => session.add_members(&pids_of_user(*id)?).map_err(cannot)?,
+        Target::Cgroup(cgroup) => {
+            let pids = cgroup.pids().map_err(|error| CannotTrace(error.to_string()))?;
+            session.add_members(&pids).map_err(cannot)?;
+        }
         Target::Pids(pids) => {
             for pid in pids {
                 session.add_pid(*pid).map_err(cannot)?;
@@ -279,6 +284,11 @@ fn describe(target: &Target, session: &Session) -> String {
     let left_out = session.untraceable().count();
     let what = match target {
         Target::All => "the whole machine".to_owned(),
+        Target::User { name, .. } => format!("{} processes of user {name}, and new ones", session.traced()),
+        Target::Cgroup(cgroup) => {
+            let folder = cgroup.folder.display();
+            format!("{} processes in {folder}, and new ones", session.traced())
+        }
         Target::Comm(comm) => format!("{} processes named {comm}", session.traced()),
         Target::Pids(pids) => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();

@@ -178,10 +178,9 @@ fn of_process(process: &Process) -> Vec<String> {
         ));
     }
     if let Some(gap) = process.attach_gap_ns {
-        lines.push(format!(
-            "{name}: followed from its parent, not traced for its first {:.3} ms",
-            gap as f64 / 1e6
-        ));
+        let how =
+            if process.parent_pid.is_some() { "followed from its parent" } else { "found when it began" };
+        lines.push(format!("{name}: {how}, not traced for its first {:.3} ms", gap as f64 / 1e6));
     }
     lines
 }

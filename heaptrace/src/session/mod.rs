@@ -7,7 +7,7 @@ mod probing;
 mod tables;
 
 use crate::{
-    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
+    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::{ProfileBuilder, SymbolInputs},
     model::{Chunk, Coverage, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{
@@ -39,6 +39,8 @@ pub struct SessionOptions {
     pub stacks: StackMode,
     pub sizes: MapSizes,
     pub growth: bool,
+    /// Who is a target without being named; for [`Session::add_members`].
+    pub members: Option<Members>,
     /// Only blocks of these sizes.
     pub size_filter: Option<SizeFilter>,
 }
@@ -79,7 +81,10 @@ pub struct Session {
     kernel: KernelVersion,
     /// Probes are placed for each process, not for all that map a file.
     per_process: bool,
-    all: bool,
+    /// Nobody named the processes one by one.
+    unnamed: bool,
+    /// Records of processes that became targets by an exec and have no probes yet; and when that was.
+    adopted: HashMap<u32, u64>,
     /// By PID.
     probed: HashMap<u32, Probed>,
     /// Files probed for all processes.
@@ -101,7 +106,8 @@ impl Session {
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
     pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
-        let SessionOptions { all, follow, exact_children, stacks, sizes, growth, size_filter } = *options;
+        let SessionOptions { all, follow, exact_children, stacks, sizes, growth, members, size_filter } =
+            *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
         // hit every process that maps it.
@@ -114,6 +120,7 @@ impl Session {
             stacks,
             sizes,
             growth,
+            members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
         })?;
         let mut notes = tracer.features.notes();
@@ -139,7 +146,8 @@ impl Session {
             builder: ProfileBuilder::new(std::process::id()),
             kernel,
             per_process,
-            all,
+            unnamed: all || members.is_some(),
+            adopted: HashMap::new(),
             probed: HashMap::new(),
             files: HashMap::new(),
             idle_links: Vec::new(),

@@ -25,10 +25,11 @@ use trends::Trends;
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the prints cannot be written.
 pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let LeaksArgs { target, older_than, interval, top, format, output, follow, filter, stacks, sizes } = args;
+    let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Written::open(output.as_deref())?;
-    let prepared = Prepared::new(target.target(), &options)?;
+    let prepared = Prepared::new(target, &options)?;
     let start = Start {
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),

@@ -1,10 +1,6 @@
 //! The arguments of `heaptrace record`.
 
-use crate::{
-    commands::target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, session_options},
-    error::Usage,
-    session::SessionOptions,
-};
+use crate::commands::target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -23,11 +19,4 @@ pub struct RecordArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
-}
-
-impl RecordArgs {
-    /// What the session is told.
-    pub(super) fn session_options(&self) -> Result<SessionOptions, Usage> {
-        session_options(&self.target, &self.follow, &self.filter, &self.sizes, Some(&self.stacks))
-    }
 }

@@ -7,7 +7,7 @@ pub use args::RecordArgs;
 use super::{
     outside::{check_output, host},
     progress::Progress,
-    target_args::FollowArgs,
+    target_args::{FollowArgs, session_options},
     tracing::{Prepared, Work},
 };
 use crate::{
@@ -28,10 +28,12 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let options = args.session_options()?;
-    let RecordArgs { target, output, follow: FollowArgs { duration, propagate_exit, .. }, .. } = args;
+    let RecordArgs { target, output, follow, filter, stacks, sizes } = args;
+    let target = target.target()?;
+    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
+    let FollowArgs { duration, propagate_exit, .. } = follow;
     check_output(&output)?;
-    let prepared = Prepared::new(target.target(), &options)?;
+    let prepared = Prepared::new(target, &options)?;
     let writer = FileWriter::create(
         &output,
         &Start {

@@ -46,6 +46,8 @@ struct Process<'a> {
     exited: bool,
     #[serde(flatten)]
     counts: Counts,
+    /// As in the report: from the fork, or the exec that made it a target, until probes were in place.
+    attach_gap_s: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -117,6 +119,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
                 exe: &scope.process.exe,
                 exited: scope.process.exited,
                 counts: counts(scope, duration_s),
+                attach_gap_s: scope.process.attach_gap_ns.map(seconds),
             })
             .collect(),
         coverage: coverage(profile),

@@ -8,7 +8,7 @@ use heaptrace_tests::{
     programs::Program,
     runner::{self, end_to_end, unprivileged},
     running::wait_for_file,
-    session::{Waiting, ledger_file},
+    session::{Waiting, copy_libc, ledger_file, own_libraries},
 };
 use serde_json::Value;
 use std::{
@@ -35,6 +35,10 @@ fn main() -> ExitCode {
         end_to_end("younger blocks are left out and summed up", ages),
         end_to_end("Ctrl-C ends it with a last print", interrupted),
         end_to_end("what a command never freed is in the last print", at_exit),
+        end_to_end(
+            "--exact-children: what a forked child holds is there from its first call",
+            exact_children,
+        ),
         end_to_end("--top leaves the smaller stacks out and sums them up", top),
         end_to_end("text explains itself, marks growth and ends with the coverage", text),
     ])
@@ -230,6 +234,34 @@ fn at_exit() -> Result<()> {
     ensure!(holds(print, "site_leak", times(LEAKED, 3)), "{print}");
     ensure!(holds(print, "site_cache", (0, 0)) && holds(print, "site_passing", (0, 0)), "{print}");
     ensure!(list(print, "rows")?.iter().all(|row| row["exited"] == true), "{print}");
+    Ok(())
+}
+
+fn exact_children() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    copy_libc(folder)?;
+    let library_path = own_libraries(folder).context("no libraries of its own")?;
+    let ledger = ledger_file(folder);
+    let environment = [("LEDGER_OUT", ledger.as_os_str()), (library_path.0, library_path.1.as_os_str())];
+    let program = Program::C("process").compile()?;
+    let options = ["--exact-children", "--older-than", "0s", "--top", "1000"];
+    let prints = Live::command("leaks", &options, folder, &program, &["fork"], &environment)?.finish(0)?;
+    let print = prints.last().context("no print")?;
+    let ledger = Ledger::read(&ledger)?;
+    ensure!(ledger.0.len() == 2, "{} processes keep a ledger", ledger.0.len());
+    for (pid, ledger) in &ledger.0 {
+        let mut found = (0, 0);
+        for row in list(print, "rows")?.iter().filter(|row| row["pid"] == *pid) {
+            found.0 += number(row, "bytes")?;
+            found.1 += number(row, "count")?;
+        }
+        let live = ledger
+            .sites
+            .values()
+            .fold((0, 0), |sum, figures| (sum.0 + figures.live_bytes, sum.1 + figures.live_count));
+        ensure!(found == live, "process {pid}: {found:?} are outstanding, the ledger has {live:?}");
+    }
     Ok(())
 }
 

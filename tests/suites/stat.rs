@@ -7,7 +7,7 @@ use heaptrace_tests::{
     live::{Live, list, number},
     programs::Program,
     runner::{self, end_to_end},
-    session::{Start, Waiting, ledger_file},
+    session::{Start, Waiting, copy_libc, ledger_file, own_libraries},
 };
 use serde_json::Value;
 use std::{
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     }
     tests.extend([
         end_to_end("each process has its own counters, and all add up", several),
+        end_to_end("--exact-children: a forked child is counted from its first call", exact_children),
         end_to_end("the command's end is told and can be passed on", command_end),
         end_to_end("counters at an interval only grow", intervals),
         end_to_end("text names every function and ends with the coverage", text),
@@ -216,6 +217,38 @@ fn several() -> Result<()> {
         number(function(total, "free")?, "free_count")?,
     );
     ensure!(found == sum, "the total is {found:?}, its processes have {sum:?}");
+    Ok(())
+}
+
+fn exact_children() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    copy_libc(folder)?;
+    let library_path = own_libraries(folder).context("no libraries of its own")?;
+    let ledger = ledger_file(folder);
+    let environment = [("LEDGER_OUT", ledger.as_os_str()), (library_path.0, library_path.1.as_os_str())];
+    let program = Program::C("process").compile()?;
+    let live = Live::command("stat", &["--exact-children"], folder, &program, &["fork"], &environment)?;
+    let prints = live.finish(0)?;
+    let print = last(&prints)?;
+    let ledger = Ledger::read(&ledger)?;
+    ensure!(ledger.0.len() == 2, "{} processes keep a ledger", ledger.0.len());
+    for (pid, ledger) in &ledger.0 {
+        let mut all = Figures::default();
+        ledger.sites.values().for_each(|figures| all += *figures);
+        let of_process = process(print, *pid)?;
+        for (key, expected) in [
+            ("alloc_bytes", all.alloc_bytes),
+            ("alloc_count", all.alloc_count),
+            ("free_bytes", all.free_bytes),
+            ("free_count", all.free_count),
+            ("inherited_free_count", ledger.inherited_frees),
+            ("unknown_frees", 0),
+        ] {
+            let found = number(of_process, key)?;
+            ensure!(found == expected, "process {pid}: {key} is {found}, the ledger has {expected}");
+        }
+    }
     Ok(())
 }
 

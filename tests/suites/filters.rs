@@ -10,7 +10,7 @@ use heaptrace_tests::{
     report::Report,
     runner::{self, Test, end_to_end, unprivileged},
     running::wait_for_file,
-    session::{Session, Start, Waiting, ledger_file},
+    session::{Session, Start, Waiting, copy_libc, ledger_file, own_libraries},
 };
 use serde_json::Value;
 use std::{
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         refused(&["--cgroup", "no/such/group"], "cgroup2")
     }));
     tests.push(end_to_end("--user: running and new processes of a user, and nobody else's", by_user));
+    tests.push(end_to_end("--user with --exact-children: new ones from their first call", by_user_exactly));
     tests.push(
         end_to_end("--cgroup: running and new processes in it and below, and no others", by_cgroup)
             .needing(cgroup_mount().err().map(|error| format!("{error:#}"))),
@@ -240,9 +241,10 @@ fn membership(
     let mut live = Live::with("stat", &options, folder.path())?;
     let new = new()?;
     let pid = new.pid();
-    // Its probes are there when the report knows how long they were not.
+    // Its probes are there when the report knows how long they were not; or all the time.
+    let exact = options.contains(&"--exact-children");
     live.wait_for_print("the new process", 0, |print| {
-        of_pid(print, pid).is_some_and(|process| process["attach_gap_s"].is_number())
+        of_pid(print, pid).is_some_and(|process| exact || process["attach_gap_s"].is_number())
     })?;
     running.push(new);
     let mut expected = Vec::new();
@@ -279,6 +281,27 @@ fn by_user() -> Result<()> {
     };
     let running = vec![Idle::start(of(USER))?];
     membership(&["--user", "64321"], running, || Idle::start(of(USER)), Idle::start(of(OTHER))?)
+}
+
+/// The program's blocks, and what its C library allocated before `main`: nothing, with glibc.
+fn by_user_exactly() -> Result<()> {
+    const USER: u32 = 64_323;
+    const OTHER: u32 = 64_324;
+    // Of their own, because probes go by file: nobody else's program is to be hit.
+    let library = TempDir::new()?;
+    copy_libc(library.path())?;
+    fs::set_permissions(library.path(), fs::Permissions::from_mode(0o755))?;
+    let (name, path) = own_libraries(library.path()).context("no libraries of its own")?;
+    let of = |user: u32| {
+        let path = path.clone();
+        move |command: &mut Command| {
+            command.uid(user).env(name, path);
+            Ok(())
+        }
+    };
+    let running = vec![Idle::start(of(USER))?];
+    let options = ["--user", "64323", "--exact-children"];
+    membership(&options, running, || Idle::start(of(USER)), Idle::start(of(OTHER))?)
 }
 
 fn cgroup_mount() -> Result<PathBuf> {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     tests.push(unprivileged("a cgroup that is none is told, and what was looked at", || {
         refused(&["--cgroup", "no/such/group"], "cgroup2")
     }));
+    tests.push(end_to_end("without cgroup2 it says so, and how to mount it", without_cgroups));
     tests.push(end_to_end("--user: running and new processes of a user, and nobody else's", by_user));
     tests.push(end_to_end("--user with --exact-children: new ones from their first call", by_user_exactly));
     tests.push(
@@ -181,6 +182,21 @@ fn refused(options: &[&str], word: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(4), "ended with {}: {said}", output.status);
     ensure!(said.contains(word), "it should say {word:?}, said {said}");
+    Ok(())
+}
+
+/// In a mount namespace of its own, where cgroup2 is mounted nowhere.
+fn without_cgroups() -> Result<()> {
+    const SCRIPT: &str = "awk '$3 == \"cgroup2\" { print $2 }' /proc/self/mounts | while read -r at; do \
+         umount -l \"$at\" || exit 99; done && exec \"$0\" stat --cgroup some/group";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", SCRIPT]).arg(heaptrace::binary()?);
+    let output = command.output().context("failed to run unshare (Debian package: util-linux)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(4), "ended with {}: {said}", output.status);
+    for word in ["no cgroup2 file system is mounted", "/proc/self/mountinfo", "mount -t cgroup2"] {
+        ensure!(said.contains(word), "it should say {word:?}, said {said}");
+    }
     Ok(())
 }
 

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             "--exact-children: what a forked child holds is there from its first call",
             exact_children,
         ),
+        end_to_end("what a command never freed is there even if it is very much", at_exit_many),
         end_to_end("--top leaves the smaller stacks out and sums them up", top),
         end_to_end("text explains itself, marks growth and ends with the coverage", text),
     ])
@@ -234,6 +235,21 @@ fn at_exit() -> Result<()> {
     ensure!(holds(print, "site_leak", times(LEAKED, 3)), "{print}");
     ensure!(holds(print, "site_cache", (0, 0)) && holds(print, "site_passing", (0, 0)), "{print}");
     ensure!(list(print, "rows")?.iter().all(|row| row["exited"] == true), "{print}");
+    Ok(())
+}
+
+/// More than the share of the table at which room is made for other processes.
+fn at_exit_many() -> Result<()> {
+    const BLOCKS: u64 = 300_000;
+    let folder = TempDir::new()?;
+    let program = Program::C("many").compile()?;
+    let arguments = ["blocks", &BLOCKS.to_string()];
+    let options = ["--older-than", "0s", "--max-live", "400000"];
+    let live = Live::command("leaks", &options, folder.path(), &program, &arguments, &[])?;
+    let prints = live.finish(0)?;
+    let print = prints.last().context("no print")?;
+    let old = (number(print, "old.count")?, number(print, "removed.count")?);
+    ensure!(old == (BLOCKS, 0), "{old:?} old and removed blocks of {BLOCKS}");
     Ok(())
 }
 

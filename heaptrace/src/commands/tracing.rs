@@ -23,6 +23,10 @@ use tokio::{
 /// How often the maps are read.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
 
+/// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
+/// part of a second to read, and the targets want the processor, too.
+const REST: u32 = 10;
+
 /// What a command does while its session runs.
 pub(super) trait Work {
     /// Once a second, after the maps were read.
@@ -212,9 +216,14 @@ impl Following<'_> {
                 }
                 () = tables.notified() => session.take_tables(),
                 () = next(&mut prints) => {
+                    let before = Instant::now();
                     session.drain();
                     if work.print(session, started.elapsed())?.is_break() {
                         return Ok(Ended::NoReader);
+                    }
+                    if let (Some(prints), Some(every)) = (&mut prints, every) {
+                        let took = before.elapsed();
+                        prints.reset_after(every.max(took * REST).saturating_sub(took));
                     }
                 }
                 _ = tick.tick() => {

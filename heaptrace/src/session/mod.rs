@@ -169,6 +169,10 @@ impl Session {
         self.take_code_changes();
         self.adopt_new_records();
         self.builder.read_sites(&self.tracer.maps, None);
+        // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
+        if self.traced() == 0 {
+            return;
+        }
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
             self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
         }

@@ -16,7 +16,7 @@ pub struct LeaksArgs {
     /// Show blocks that have been outstanding for this long; 0s shows all.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_age)]
     pub older_than: Duration,
-    /// Time between prints.
+    /// Time between prints; longer where reading all blocks would take more than a tenth of it.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub interval: Duration,
     /// Show this many stacks, those with the most bytes.

@@ -4,7 +4,8 @@
 pub mod kind {
     /// A traced process forked; `process` is the child's record, `other` the parent's.
     pub const FORK: u32 = 1;
-    /// A traced process replaced its image; `process` is the new record, `other` the old one.
+    /// A traced process replaced its image; `process` is the new record, `other` the old one, or
+    /// `NO_PROCESS` if it became a target by this exec.
     pub const EXEC: u32 = 2;
     /// The last thread of a traced process exited.
     pub const EXIT: u32 = 3;

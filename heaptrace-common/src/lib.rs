@@ -10,4 +10,5 @@ pub mod function;
 pub mod record;
 pub mod settings;
 pub mod stack;
+pub mod statistics;
 pub mod unwind;

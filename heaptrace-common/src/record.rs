@@ -161,6 +161,9 @@ pub struct ProcessRecord {
     pub missed_frees: u64,
     pub lost_bytes: u64,
     pub lost_count: u64,
+    /// Blocks of a size that was not asked for; in no total.
+    pub filtered_bytes: u64,
+    pub filtered_count: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -207,7 +210,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 32 + 18 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 20 * 8 + 16);
     assert!(size_of::<PendingCall>() == 64);
     assert!(size_of::<Cursors>() == 32);
 };

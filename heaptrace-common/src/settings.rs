@@ -7,6 +7,10 @@ pub mod scope {
     pub const TARGETS: u32 = 0;
     /// Every process that is not excluded.
     pub const ALL: u32 = 1;
+    /// As `TARGETS`, and whatever execs as a certain effective user.
+    pub const USER: u32 = 2;
+    /// As `TARGETS`, and whatever execs in a certain cgroup or below.
+    pub const CGROUP: u32 = 3;
 }
 
 /// How stacks are walked.
@@ -71,14 +75,27 @@ pub struct Settings {
     pub inode_modified_s: u32,
     pub inode_modified_ns: u32,
     pub super_block_dev: u32,
+    /// Blocks outside of these sizes, both ends included, are not entered; looked at if `size_filter` is 1.
+    pub min_size: u64,
+    pub max_size: u64,
+    pub size_filter: u32,
+    /// 1: `STATISTICS` are kept.
+    pub statistics: u32,
+    /// For `scope::CGROUP`: the cgroup's id, which is its directory's inode number.
+    pub cgroup_id: u64,
+    /// For `scope::USER`: the user, and byte offsets from the kernel's BTF: `task_struct.cred`, `cred.euid`.
+    pub user: u32,
+    pub task_cred: u32,
+    pub cred_euid: u32,
+    pub _pad: u32,
 }
 
 impl Settings {
     /// The bytes, as the BPF object's read-only data wants them.
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `repr(C)`, only u32 fields, so there is no padding and every byte is initialised.
+        // SAFETY: `repr(C)` without padding (all fields' sizes add up, see below), so every byte is initialised.
         unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 136);
+const _: () = assert!(size_of::<Settings>() == 40 * 4 + 3 * 8);

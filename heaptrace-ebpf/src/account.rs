@@ -8,7 +8,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
-    clock::coarse_ns,
+    clock::block_ns,
     maps::{LIVE, PROCESSES, SITES, count},
     mask::mask,
 };
@@ -27,7 +27,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         lost(record, size);
         return;
     }
-    let block = LiveBlock { size, time_ns: coarse_ns(), site, _pad: 0 };
+    let block = LiveBlock { size, time_ns: block_ns(), site, _pad: 0 };
     let key = key(process, address);
     match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
@@ -65,6 +65,15 @@ fn lost(record: *mut ProcessRecord, size: u64) {
     unsafe {
         atomic::add(&raw mut (*record).lost_bytes, size);
         atomic::add(&raw mut (*record).lost_count, 1);
+    }
+}
+
+/// A block of a size that was not asked for.
+#[inline(always)]
+pub fn filtered(record: *mut ProcessRecord, size: u64) {
+    unsafe {
+        atomic::add(&raw mut (*record).filtered_bytes, size);
+        atomic::add(&raw mut (*record).filtered_count, 1);
     }
 }
 

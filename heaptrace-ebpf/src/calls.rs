@@ -18,7 +18,7 @@ use crate::{
     maps::{count, keep_to_own_stack, setting},
     pending, process,
     registers::Registers,
-    site,
+    site, statistics,
 };
 
 /// The page where uretprobes make functions return to: the highest one that mmap gives out below 2^47
@@ -54,14 +54,20 @@ fn free(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Reg
         return;
     }
     match account::take(process, address) {
-        Some(block) => account::close(record, &block),
+        Some(block) => {
+            account::close(record, &block);
+            statistics::freed(process, cookie.function, Some(&block));
+        }
         // realloc may free the old block by way of free; it was taken at realloc's entry.
         None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => {
             count(Counter::Nested)
         }
         // glibc empties an exiting thread's cache of freed blocks by free.
         None if cookie.direct_is_own != 0 && is_direct_call(cookie, registers) => count(Counter::Nested),
-        None => account::unknown_free(record, address),
+        None => {
+            account::unknown_free(record, address);
+            statistics::freed(process, cookie.function, None);
+        }
     }
 }
 
@@ -226,8 +232,10 @@ fn finish(call: &mut PendingCall, record: *mut ProcessRecord, registers: Registe
             }
         } else if call.has_old != 0 {
             account::close(record, &old);
+            statistics::freed(call.process, call.function, Some(&old));
         } else {
             account::unknown_free(record, call.pointer);
+            statistics::freed(call.process, call.function, None);
         }
         if address == 0 && call.size == 0 {
             // realloc(p, 0) freed p.
@@ -236,6 +244,11 @@ fn finish(call: &mut PendingCall, record: *mut ProcessRecord, registers: Registe
     }
     if address == 0 {
         unsafe { crate::atomic::add(&raw mut (*record).failed_count, 1) };
+        statistics::failed(call.process, call.function);
+        return;
+    }
+    if setting!(size_filter) != 0 && (call.size < setting!(min_size) || call.size > setting!(max_size)) {
+        account::filtered(record, call.size);
         return;
     }
     let site = site::of_call(call.process, record, call.function, registers);

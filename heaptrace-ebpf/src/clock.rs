@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
 
-use crate::maps::CLOCK;
+use crate::maps::{CLOCK, setting};
 
 /// When the clock was last read.
 #[repr(C)]
@@ -11,10 +11,16 @@ pub struct Reading {
     ns: u64,
 }
 
+/// The time of a block: exact where lifetimes are counted, as most blocks live for less than a tick.
+#[inline(always)]
+pub fn block_ns() -> u64 {
+    if setting!(statistics) != 0 { unsafe { bpf_ktime_get_ns() } } else { coarse_ns() }
+}
+
 /// Nanoseconds, at most a tick (1 to 10 ms) old: the clock is read once a tick, as that takes 20 to 30 ns and an age needs
 /// no more. The tick itself is one load, which the verifier inlines.
 #[inline(always)]
-pub fn coarse_ns() -> u64 {
+fn coarse_ns() -> u64 {
     let tick = unsafe { bpf_jiffies64() };
     let Some(last) = CLOCK.get_ptr_mut(0) else { return 0 };
     unsafe {

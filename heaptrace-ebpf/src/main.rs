@@ -13,11 +13,13 @@ mod faults;
 mod growth;
 mod maps;
 mod mask;
+mod membership;
 mod pending;
 mod process;
 mod registers;
 mod site;
 mod stack;
+mod statistics;
 mod unwind;
 
 use aya_ebpf::{

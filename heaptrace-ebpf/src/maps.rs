@@ -11,6 +11,7 @@ use heaptrace_common::{
     event::Event,
     record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
     settings::Settings,
+    statistics::StatisticsRecord,
     unwind::{
         CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMappings, SHARD, UnwindMapping,
         lookup::CACHE,
@@ -54,6 +55,10 @@ pub static PROCESS_CACHE: Array<u64> = Array::with_max_entries(1 << 16, BPF_F_MM
 /// Per-process totals.
 #[map]
 pub static PROCESSES: Array<ProcessRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// By process record, where they are asked for.
+#[map]
+pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The call that each thread is in. An array with four places a thread: in-place writes cost a tenth of a hash
 /// map's insert and delete.
@@ -173,6 +178,15 @@ static SETTINGS: Settings = Settings {
     inode_modified_s: 0,
     inode_modified_ns: 0,
     super_block_dev: 0,
+    min_size: 0,
+    max_size: 0,
+    size_filter: 0,
+    statistics: 0,
+    cgroup_id: 0,
+    user: 0,
+    task_cred: 0,
+    cred_euid: 0,
+    _pad: 0,
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.

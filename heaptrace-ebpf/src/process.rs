@@ -13,7 +13,7 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_EXACT, count, send, setting},
-    pending, site,
+    membership, pending, site,
     unwind::new,
 };
 
@@ -165,6 +165,15 @@ pub fn execed(old_tid: u32) {
     if old == process_index::NONE {
         if setting!(scope) == scope::ALL {
             tell(kind::EXEC_ELSEWHERE, tgid, NO_PROCESS, NO_PROCESS, 0);
+        } else if membership::is_member()
+            && let Some(index) = register(tgid)
+        {
+            if let Some(new) = record(index) {
+                // Where it has probes already, it is traced from its first instruction.
+                unsafe { (*new).complete = (*new).armed };
+            }
+            code::execed(index);
+            tell(kind::EXEC, tgid, index, NO_PROCESS, 0);
         }
         return;
     }

@@ -5,6 +5,7 @@ use heaptrace_common::{
     counter::Counter,
     function::Function,
     record::{NO_SITE, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
 };
 
@@ -38,12 +39,19 @@ pub fn of_fault(process: u32) -> Option<u32> {
 /// `None`, and counted, if there is no room to walk the stack that `walk` walks, or to keep it.
 #[inline(always)]
 fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Option<u32> {
+    // Without stacks the function alone tells a process's sites apart: where there is one, nothing is walked.
+    let bare = setting!(stack_mode) == stack_mode::NONE;
+    let bare_key = SiteKey { stack_hash: u64::from(function), process, function: u32::from(function) };
+    if bare && let Some(site) = recall(&bare_key) {
+        return Some(site);
+    }
     let Some(scratch) = stack::claim() else {
         count(Counter::ScratchBusy);
         return None;
     };
     walk(scratch);
-    let key = SiteKey { stack_hash: unsafe { (*scratch).hash }, process, function: u32::from(function) };
+    let hash = if bare { bare_key.stack_hash } else { unsafe { (*scratch).hash } };
+    let key = SiteKey { stack_hash: hash, ..bare_key };
     let site = recall(&key).or_else(|| find_or_make(&key, scratch));
     if site.is_none() {
         count(Counter::SiteTableFull);

@@ -2,8 +2,10 @@
 
 use crate::commands::{
     doctor::{self, DoctorArgs},
+    leaks::{self, LeaksArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
+    stat::{self, StatArgs},
 };
 use crate::{error::CannotTrace, process::privileges};
 use anyhow::Context as _;
@@ -26,6 +28,10 @@ pub enum Command {
     Report(ReportArgs),
     /// Say what works here and what does not, and how a process would be traced.
     Doctor(DoctorArgs),
+    /// Print the stacks of old blocks that are not freed, again and again.
+    Leaks(LeaksArgs),
+    /// Count calls, bytes, sizes and lifetimes.
+    Stat(StatArgs),
 }
 
 impl Command {
@@ -43,6 +49,8 @@ impl Command {
                 report::run(args).map(|()| ExitCode::SUCCESS)
             }
             Self::Doctor(args) => doctor::run(args),
+            Self::Leaks(args) => leaks::run(args),
+            Self::Stat(args) => stat::run(args),
         }
     }
 }

@@ -5,9 +5,20 @@
 #[error("{0}")]
 pub struct CannotTrace(pub String);
 
-/// The exit code for an error of a command: 4 where the cause is [`CannotTrace`], else 1. (2 is clap's.)
+/// Options that are right each by itself and contradict each other. Exit code 2, as clap's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code for an error of a command: 4 where the cause is [`CannotTrace`], 2 where it is [`Usage`], else 1.
 pub fn exit_code(err: &anyhow::Error) -> u8 {
-    if err.chain().any(|cause| cause.is::<CannotTrace>()) { 4 } else { 1 }
+    if err.chain().any(|cause| cause.is::<CannotTrace>()) {
+        4
+    } else if err.chain().any(|cause| cause.is::<Usage>()) {
+        2
+    } else {
+        1
+    }
 }
 
 #[cfg(test)]

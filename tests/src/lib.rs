@@ -1,9 +1,10 @@
 //! End-to-end test harness: runs the real `heaptrace` on test programs that keep a ledger, and compares.
 //!
 //! `programs` compiles the test programs, `session` records one of them, `compare` holds the report against the
-//! ledger, `runner` turns a list of functions into a test binary.
+//! ledger, `live` runs the commands that print while they trace,
+//! `runner` turns a list of functions into a test binary.
 //!
-//! `cargo test -p heaptrace-tests [--test accuracy|lifecycle|programs|cli] -- [FILTER] [--test-threads N]`, as root.
+//! `cargo test -p heaptrace-tests [--test accuracy|lifecycle|programs|cli|stat|leaks|filters] -- [FILTER] [--test-threads N]`, as root.
 //! `HEAPTRACE_BIN` names another binary than the one that is built. Where BPF cannot be used, the end-to-end tests
 //! are ignored and a line `NOT RUN: N end-to-end tests: REASON` says so.
 
@@ -15,6 +16,7 @@ pub mod diagnosis;
 pub mod gdb;
 pub mod heaptrace;
 pub mod ledger;
+pub mod live;
 pub mod probe;
 pub mod programs;
 pub mod report;

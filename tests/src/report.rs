@@ -64,6 +64,8 @@ pub struct Process {
     pub inherited_free_count: u64,
     pub lost_bytes: u64,
     pub lost_count: u64,
+    pub filtered_bytes: u64,
+    pub filtered_count: u64,
     pub exited: bool,
 }
 

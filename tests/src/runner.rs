@@ -13,12 +13,14 @@ pub struct Test {
     name: String,
     needs_bpf: bool,
     guest: bool,
+    /// What is missing on this machine.
+    missing: Option<String>,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 /// A test that traces something.
 pub fn end_to_end(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: true, guest: false, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: true, guest: false, missing: None, run: Box::new(run) }
 }
 
 /// A test that concerns every process of the machine, or the machine's kernel: `cargo xtask vmtest` runs it.
@@ -28,7 +30,15 @@ pub fn in_guest(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send
 
 /// A test that needs no privilege.
 pub fn unprivileged(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: false, guest: false, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: false, guest: false, missing: None, run: Box::new(run) }
+}
+
+impl Test {
+    /// Not run, and listed so, where `missing` says what this machine lacks for it.
+    #[must_use]
+    pub fn needing(self, missing: Option<String>) -> Self {
+        Self { missing, ..self }
+    }
 }
 
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
@@ -39,7 +49,8 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let blocked = tests.iter().filter(|test| test.needs_bpf && reason.is_some()).count();
     let host = env::var_os("HEAPTRACE_TEST_GUEST").is_none().then(|| "only in a guest".to_owned());
     let why_not = |test: &Test| {
-        host.clone().filter(|_| test.guest).or_else(|| reason.clone().filter(|_| test.needs_bpf))
+        let privilege = reason.clone().filter(|_| test.needs_bpf);
+        host.clone().filter(|_| test.guest).or(privilege).or_else(|| test.missing.clone())
     };
     let trials = tests.into_iter().map(|test| (why_not(&test), test)).map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -185,7 +185,7 @@ pub fn ledger_file(folder: &Path) -> PathBuf {
     folder.join("ledger")
 }
 
-/// Probes for all processes go by file: the session gets a C library that nobody else maps.
+/// Probes for all processes go by file: what is run with [`own_libraries`] has a C library that nobody else maps.
 pub fn copy_libc(folder: &Path) -> Result<()> {
     let maps = fs::read_to_string("/proc/self/maps").context("failed to read /proc/self/maps")?;
     let paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));
@@ -200,7 +200,7 @@ pub fn copy_libc(folder: &Path) -> Result<()> {
 const OWN_LIBRARIES: &str = "lib";
 
 /// Makes the dynamic linker take the session's own C library, if it has one.
-fn own_libraries(folder: &Path) -> Option<(&'static str, PathBuf)> {
+pub fn own_libraries(folder: &Path) -> Option<(&'static str, PathBuf)> {
     let own = folder.join(OWN_LIBRARIES);
     own.is_dir().then_some(("LD_LIBRARY_PATH", own))
 }

@@ -32,6 +32,8 @@ pub fn run(folder: &Path) -> Result<()> {
                 sizes: MapSizes::default(),
                 growth: true,
                 faults: false,
+                members: None,
+                size_filter: None,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);
             let before = Instant::now();

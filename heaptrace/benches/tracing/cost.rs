@@ -111,6 +111,8 @@ pub fn session(stacks: StackMode, target: &Target) -> Result<Session> {
         sizes: MapSizes::default(),
         growth: true,
         faults: false,
+        members: None,
+        size_filter: None,
     };
     let (mut session, _events) = Session::new(&options)?;
     session.add_pid(target.pid())?;

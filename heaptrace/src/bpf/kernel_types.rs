@@ -11,6 +11,8 @@ pub struct KernelTypes {
     pub task_tgid: u32,
     pub task_signal: u32,
     pub signal_live: u32,
+    pub task_cred: u32,
+    pub cred_euid: u32,
     /// `None` if the kernel names them otherwise, or has no uprobes.
     pub return_instances: Option<ReturnInstances>,
     /// `None` if the kernel names them otherwise.
@@ -104,6 +106,8 @@ impl KernelTypes {
             task_tgid: member("task_struct", "tgid")?,
             task_signal: member("task_struct", "signal")?,
             signal_live: member("signal_struct", "live")?,
+            task_cred: member("task_struct", "cred")?,
+            cred_euid: member("cred", "euid")?,
             return_instances: ReturnInstances::find(&btf),
             code_files: CodeFiles::find(&btf),
         })

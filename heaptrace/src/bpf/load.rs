@@ -12,7 +12,10 @@ use super::{
 };
 use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
-use heaptrace_common::settings::{Settings, scope, stack_mode};
+use heaptrace_common::{
+    settings::{Settings, scope, stack_mode},
+    statistics::StatisticsRecord,
+};
 use std::{io, path::Path};
 
 /// The BPF object, built by `build.rs`.
@@ -99,6 +102,8 @@ pub struct MapSizes {
     pub threads: u32,
     /// Rare events that wait to be read; rounded up to what a ring of a power of two bytes holds.
     pub events: u32,
+    /// Keep statistics of each process: lifetimes of blocks, and frees and failures by function.
+    pub statistics: bool,
     pub unwind: UnwindSizes,
 }
 
@@ -111,6 +116,7 @@ impl Default for MapSizes {
             processes: 1 << 14,
             threads: 1 << 16,
             events: RING_BYTES / EVENT_BYTES,
+            statistics: false,
             unwind: UnwindSizes::default(),
         }
     }
@@ -124,6 +130,11 @@ impl MapSizes {
     /// At least a page (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
     fn ring_bytes(&self) -> u32 {
         self.events.saturating_mul(EVENT_BYTES).checked_next_power_of_two().unwrap_or(1 << 31).max(4096)
+    }
+
+    /// The entries of `STATISTICS`, where there are `processes` records.
+    fn statistics_records(&self, processes: u32) -> u32 {
+        if self.statistics { processes } else { 1 }
     }
 
     /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
@@ -143,8 +154,18 @@ impl MapSizes {
             + 2 * (1 << 19)
             + u64::from(self.ring_bytes())
             + array(self.processes, 16)
+            + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
             + self.unwind.memory_bytes()
     }
+}
+
+/// Processes that are targets, running or new, without being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// All whose effective user has this id.
+    User(u32),
+    /// All in the cgroup of this id (its directory's inode number) or below.
+    Cgroup(u64),
 }
 
 /// What to load.
@@ -164,6 +185,10 @@ pub struct Options {
     pub faults: bool,
     /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
     pub trial: bool,
+    /// Who becomes a target by an exec, beside children of targets.
+    pub members: Option<Members>,
+    /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
+    pub block_sizes: Option<(u64, u64)>,
 }
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
@@ -196,8 +221,14 @@ impl Tracer {
         let code = types.code_files.unwrap_or_default();
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
+        let statistics = sizes.statistics_records(processes);
         let settings = Settings {
-            scope: if options.all { scope::ALL } else { scope::TARGETS },
+            scope: match options.members {
+                _ if options.all => scope::ALL,
+                None => scope::TARGETS,
+                Some(Members::User(_)) => scope::USER,
+                Some(Members::Cgroup(_)) => scope::CGROUP,
+            },
             follow: options.follow.into(),
             stack_mode: options.stacks.setting(),
             max_sites: sizes.sites,
@@ -231,6 +262,21 @@ impl Tracer {
             inode_modified_s: code.inode_modified_s,
             inode_modified_ns: code.inode_modified_ns,
             super_block_dev: code.super_block_dev,
+            min_size: options.block_sizes.map_or(0, |(min, _)| min),
+            max_size: options.block_sizes.map_or(u64::MAX, |(_, max)| max),
+            size_filter: options.block_sizes.is_some().into(),
+            statistics: sizes.statistics.into(),
+            cgroup_id: match options.members {
+                Some(Members::Cgroup(id)) => id,
+                _ => 0,
+            },
+            user: match options.members {
+                Some(Members::User(id)) => id,
+                _ => 0,
+            },
+            task_cred: types.task_cred,
+            cred_euid: types.cred_euid,
+            _pad: 0,
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
@@ -241,6 +287,7 @@ impl Tracer {
             .map_max_entries("STACK_INDEX", sizes.sites)
             .map_max_entries("FRAMES", sizes.frames)
             .map_max_entries("PROCESSES", sizes.processes)
+            .map_max_entries("STATISTICS", statistics)
             .map_max_entries("PENDING", threads)
             .map_max_entries("EVENTS", sizes.ring_bytes())
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
@@ -270,7 +317,8 @@ impl Tracer {
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
-        let (mut maps, events) = Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes)?;
+        let (mut maps, events) =
+            Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes, statistics)?;
         let attacher = match multi {
             Some(programs) => {
                 let attacher = Attacher::Multi(programs);

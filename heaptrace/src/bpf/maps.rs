@@ -11,6 +11,7 @@ use aya::{
 use heaptrace_common::{
     counter::Counter,
     record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord},
+    statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
@@ -69,6 +70,7 @@ pub struct Maps {
     sites: SharedArray<SiteRecord>,
     frames: SharedArray<u64>,
     processes: SharedArray<ProcessRecord>,
+    statistics: SharedArray<StatisticsRecord>,
     process_cache: SharedArray<u64>,
     cursors: SharedArray<Cursors>,
     process_index: HashMap<MapData, u32, u32>,
@@ -83,6 +85,7 @@ impl Maps {
         sites: u32,
         frames: u32,
         processes: u32,
+        statistics: u32,
     ) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let mut take = |name: &'static str| {
             ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
@@ -97,6 +100,8 @@ impl Maps {
             sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites).map_err(shared)?,
             frames: SharedArray::new(&data(take("FRAMES")?, "FRAMES")?, frames).map_err(shared)?,
             processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes)
+                .map_err(shared)?,
+            statistics: SharedArray::new(&data(take("STATISTICS")?, "STATISTICS")?, statistics)
                 .map_err(shared)?,
             process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16)
                 .map_err(shared)?,
@@ -141,6 +146,11 @@ impl Maps {
     /// One process record, as it stands.
     pub fn process(&self, index: u32) -> Option<ProcessRecord> {
         self.processes.get(index)
+    }
+
+    /// What was counted for `stat` of one record, as it stands; `None` where that was not asked for.
+    pub fn statistics(&self, index: u32) -> Option<StatisticsRecord> {
+        self.statistics.get(index)
     }
 
     fn claim(&self, cursor: usize) -> Option<u32> {

@@ -21,7 +21,7 @@ pub use empty::EmptyProbes;
 pub use events::EventRing;
 pub use features::{Features, own_code};
 
-pub use load::{LoadError, MapSizes, Options, StackMode, Tracer};
+pub use load::{LoadError, MapSizes, Members, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
 pub use multi::MultiPrograms;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

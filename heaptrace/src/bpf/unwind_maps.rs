@@ -59,7 +59,7 @@ impl UnwindSizes {
     }
 
     /// The least that maps can have.
-    pub(super) const NONE: Self = Self { row_shards: 1, page_shards: 1, lists: 1 };
+    pub const NONE: Self = Self { row_shards: 1, page_shards: 1, lists: 1 };
 
     /// Kernel memory, in bytes.
     pub fn memory_bytes(&self) -> u64 {

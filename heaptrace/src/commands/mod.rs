@@ -1,7 +1,13 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
 pub mod doctor;
+pub mod leaks;
 mod output;
+mod outside;
 mod progress;
 pub mod record;
 pub mod report;
+pub mod stat;
+mod target_args;
+mod tracing;
+mod written;

@@ -98,7 +98,7 @@ fn parse_percent(text: &str) -> Result<u32, String> {
 }
 
 /// `4096`, `4k`, `1M`, `2G`: bytes.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let number = text.strip_suffix(['b', 'B']).unwrap_or(text);
     let (digits, factor) = match number.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&number[..at], 1_u64 << 10),

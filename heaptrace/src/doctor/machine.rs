@@ -53,6 +53,7 @@ fn load() -> Result<Features, LoadError> {
         processes: 64,
         threads: 64,
         events: 64,
+        statistics: true,
         unwind: UnwindSizes::new(1, 1, 1),
     };
     let options = Options {
@@ -64,6 +65,8 @@ fn load() -> Result<Features, LoadError> {
         growth: true,
         faults: true,
         trial: true,
+        members: None,
+        block_sizes: None,
     };
     let (mut tracer, _events) = Tracer::load(&options)?;
     let features = tracer.features.clone();

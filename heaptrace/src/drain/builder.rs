@@ -2,58 +2,22 @@
 
 use super::{
     ages::Ages,
-    images::{CodeMapping, Image, Place, is_code, module_path},
+    images::{CodeMapping, Image, is_code, module_path},
+    interner::Interner,
     processes::{ProcessTable, is_fork},
+    sites::KeptSites,
 };
 use crate::{
     bpf::{Counters, Maps},
-    model::{
-        Chunk, Coverage, Frame, FrameId, Location, LocationId, Lost, Module, ModuleId, Process, ProcessId,
-        Site, SiteId, SizeHistogram, Stack, StackId, Totals,
-    },
+    model::{Chunk, Coverage, Frame, Location, Lost, Module, ModuleId, Process, SiteId, Stack, Totals},
     process::{maps::Mapping, object::Object},
 };
-use heaptrace_common::{
-    counter::Counter,
-    function::Function,
-    record::{SiteRecord, process_state},
-    stack::StackEnd,
-};
+use heaptrace_common::{counter::Counter, record::process_state};
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     path::Path,
     sync::Arc,
 };
-
-/// A table that gives equal values the same index and remembers how much of it was handed out.
-pub(super) struct Interner<T> {
-    ids: HashMap<T, u32>,
-    pub(super) items: Vec<T>,
-    given: usize,
-}
-
-impl<T: Clone + Eq + Hash> Interner<T> {
-    fn new() -> Self {
-        Self { ids: HashMap::new(), items: Vec::new(), given: 0 }
-    }
-
-    fn intern(&mut self, item: T) -> u32 {
-        if let Some(id) = self.ids.get(&item) {
-            return *id;
-        }
-        let id = self.items.len() as u32;
-        self.items.push(item.clone());
-        self.ids.insert(item, id);
-        id
-    }
-
-    fn take_new(&mut self) -> Vec<T> {
-        let new = self.items[self.given..].to_vec();
-        self.given = self.items.len();
-        new
-    }
-}
 
 /// The tables that symbols are found from.
 pub struct SymbolInputs<'a> {
@@ -64,38 +28,21 @@ pub struct SymbolInputs<'a> {
     pub files: &'a [Option<Arc<Object>>],
 }
 
-/// How often a site waits for its code. Word of it comes with the next look, if it was not lost.
-const MAX_WAITS: u8 = 2;
-
-/// Where a site of the map is kept.
-#[derive(Clone, Copy)]
-enum Kept {
-    Site(SiteId),
-    /// Index into `growth`.
-    Growth(usize),
-}
-
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
 pub struct ProfileBuilder {
     own_pid: u32,
     pub(super) modules: Interner<Module>,
     /// By `ModuleId`: the opened file, for symbols.
     pub(super) sources: Vec<Option<Arc<Object>>>,
-    locations: Interner<Location>,
-    frames: Interner<Frame>,
-    stacks: Interner<Stack>,
+    pub(super) locations: Interner<Location>,
+    pub(super) frames: Interner<Frame>,
+    pub(super) stacks: Interner<Stack>,
     pub(super) images: HashMap<u32, Image>,
     /// Records that `/proc` was read for.
     known: HashSet<u32>,
-    table: ProcessTable,
-    sites: Vec<Site>,
-    changed: Vec<bool>,
-    growth: Vec<Site>,
-    /// By site number in the map.
-    site_ids: Vec<Option<Kept>>,
+    pub(super) table: ProcessTable,
+    pub(super) kept: KeptSites,
     pub(super) ages: Ages,
-    /// By site number in the map: see `MAX_WAITS`.
-    waits: HashMap<u32, u8>,
 }
 
 impl ProfileBuilder {
@@ -111,12 +58,8 @@ impl ProfileBuilder {
             images: HashMap::new(),
             known: HashSet::new(),
             table: ProcessTable::default(),
-            sites: Vec::new(),
-            changed: Vec::new(),
-            growth: Vec::new(),
-            site_ids: Vec::new(),
+            kept: KeptSites::default(),
             ages: Ages::default(),
-            waits: HashMap::new(),
         }
     }
 
@@ -241,137 +184,14 @@ impl ProfileBuilder {
             .map(|(index, record)| (index as u32, record.tgid))
     }
 
-    /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
-    /// taken.
-    pub fn read_sites(&mut self, maps: &Maps) {
-        self.read(maps, None, true);
-    }
-
-    /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
-    pub fn read_whole(&mut self, maps: &Maps, only: Option<u32>) {
-        self.read(maps, only, false);
-    }
-
-    fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
-        let count = maps.site_count();
-        self.site_ids.resize(self.site_ids.len().max(count as usize), None);
-        for index in 0..count {
-            let Some(record) = maps.site(index) else { break };
-            // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
-            let wanted = only.is_none_or(|only| only == record.process);
-            if !wanted || record.ready == 0 || record.alloc_count == 0 {
-                continue;
-            }
-            let kept = match self.site_ids[index as usize] {
-                Some(kept) => kept,
-                None => {
-                    let Some(process) = self.table.id(record.process) else { continue };
-                    if may_wait && self.is_to_wait(index, &record, maps) {
-                        continue;
-                    }
-                    let kept = self.keep(&record, maps, process);
-                    self.site_ids[index as usize] = Some(kept);
-                    kept
-                }
-            };
-            match kept {
-                Kept::Site(id) => self.update_site(id, &record),
-                Kept::Growth(at) => {
-                    let totals = &mut self.growth[at].totals;
-                    (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
-                }
-            }
-        }
-    }
-
-    /// Whether a site is in code of which nothing is known, and word of it may still come.
-    fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &Maps) -> bool {
-        let known = |image: &Image| {
-            maps.frames(record).iter().all(|address| image.locate(*address) != Place::Unmapped)
-        };
-        if self.images.get(&record.process).is_some_and(known) {
-            self.waits.remove(&site);
-            return false;
-        }
-        let waits = self.waits.entry(site).or_default();
-        *waits += 1;
-        *waits <= MAX_WAITS
-    }
-
-    fn keep(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> Kept {
-        let function = Function::from_number(record.function).unwrap_or(Function::Unknown);
-        let site = Site {
-            process,
-            stack: self.stack(record, maps, process),
-            function,
-            totals: Totals::default(),
-            oldest_age_ns: None,
-            sizes: SizeHistogram::default(),
-        };
-        if !function.is_allocation() {
-            self.growth.push(site);
-            return Kept::Growth(self.growth.len() - 1);
-        }
-        self.sites.push(site);
-        self.changed.push(true);
-        Kept::Site(SiteId(self.sites.len() as u32 - 1))
-    }
-
-    fn update_site(&mut self, id: SiteId, record: &SiteRecord) {
-        let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
-        let (free_bytes, free_count) = (record.free_bytes, record.free_count);
-        let mut totals =
-            Totals { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes: 0, released_count: 0 };
-        let image = self.table.records.get(record.process as usize);
-        if image.is_some_and(|image| image.state == process_state::REPLACED) {
-            (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
-        }
-        let site = &mut self.sites[id.index()];
-        if site.totals != totals {
-            site.totals = totals;
-            let used = record.sizes.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);
-            site.sizes = SizeHistogram(record.sizes[..used].to_vec());
-            self.changed[id.index()] = true;
-        }
-    }
-
-    fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
-        let unknown = Image::default();
-        let image = self.images.get(&record.process).unwrap_or(&unknown);
-        let (locations, frames) = (&mut self.locations, &mut self.frames);
-        let stack = maps
-            .frames(record)
-            .into_iter()
-            .map(|address| {
-                let location = match image.locate(address) {
-                    Place::InModule(module, offset) => Location::InModule { module, offset },
-                    Place::Anonymous => Location::Anonymous { process, address },
-                    Place::Unmapped => Location::Unmapped { process, address },
-                };
-                let location = LocationId(locations.intern(location));
-                FrameId(frames.intern(Frame { address, location }))
-            })
-            .collect();
-        StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
-    }
-
-    /// Sets the age of a site's oldest live block; `site` is its number in the map.
-    pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
-        let Some(Kept::Site(id)) = self.site_ids.get(site as usize).copied().flatten() else { return };
-        let site = &mut self.sites[id.index()];
-        let age = (site.totals.live_count() > 0).then_some(age_ns);
-        self.changed[id.index()] |= site.oldest_age_ns != age;
-        site.oldest_age_ns = age;
-    }
-
     /// What was added or changed since the last chunk.
     pub fn chunk(&mut self, duration_ns: u64, coverage: Coverage) -> Chunk {
         let mut totals = vec![Totals::default(); self.table.processes.len()];
-        for site in &self.sites {
+        for site in &self.kept.sites {
             totals[site.process.index()].add(&site.totals);
         }
         self.table.sum(&totals);
-        let changed = self.sites.iter().zip(&mut self.changed).enumerate();
+        let changed = self.kept.sites.iter().zip(&mut self.kept.changed).enumerate();
         let sites = changed
             .filter_map(|(index, (site, changed))| {
                 std::mem::take(changed).then(|| (SiteId(index as u32), site.clone()))
@@ -387,15 +207,16 @@ impl ProfileBuilder {
             frames: self.frames.take_new(),
             stacks: self.stacks.take_new(),
             sites,
-            growth: self.growth.clone(),
+            growth: self.kept.growth.clone(),
         }
     }
 
     /// The counters' part of the coverage.
     pub fn coverage(&self, counters: &Counters) -> Coverage {
-        let sum = |of: fn(&Process) -> u64| self.table.processes.iter().map(of).sum::<u64>();
+        // Of the records: the processes have their sums only once a chunk is made.
+        let shown = self.shown_records().filter_map(|(index, _)| self.record(index));
         Coverage {
-            events: self.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
+            events: self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
             lost: Lost {
                 live_map_full: counters.get(Counter::LiveMapFull),
                 stack_map_full: counters.get(Counter::SiteTableFull),
@@ -405,7 +226,7 @@ impl ProfileBuilder {
                 scratch_busy: counters.get(Counter::ScratchBusy),
                 result_unreadable: counters.get(Counter::ResultUnreadable),
             },
-            unknown_frees: sum(|process| process.unknown_frees),
+            unknown_frees: shown.map(|record| record.unknown_frees).sum(),
             missed_returns: counters.get(Counter::MissedReturn),
             unpaired_returns: counters.get(Counter::UnpairedReturn),
             nested_calls: counters.get(Counter::Nested),
@@ -426,7 +247,7 @@ impl ProfileBuilder {
     /// Live bytes and events of all processes, as last read.
     pub fn glance(&self) -> (u64, u64) {
         let live = self.table.records.iter().filter(|record| record.state == process_state::RUNNING);
-        let events = self.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
+        let events = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
         (live.map(|record| record.live_bytes).sum(), events.sum())
     }
 

@@ -4,7 +4,11 @@ mod ages;
 mod builder;
 mod code;
 mod images;
+mod interner;
+mod outstanding;
 mod processes;
+mod sites;
+mod statistics;
 
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;

@@ -119,6 +119,8 @@ impl ProcessTable {
                 missed_frees,
                 lost_bytes,
                 lost_count,
+                filtered_bytes,
+                filtered_count,
                 break_at: _,
                 brk_bytes,
                 mmap_bytes,
@@ -135,6 +137,8 @@ impl ProcessTable {
             process.missed_frees += missed_frees;
             process.lost_bytes += lost_bytes;
             process.lost_count += lost_count;
+            process.filtered_bytes = process.filtered_bytes.saturating_add(filtered_bytes);
+            process.filtered_count += filtered_count;
             process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
             process.mmap_bytes += mmap_bytes;
             process.munmap_bytes += munmap_bytes;

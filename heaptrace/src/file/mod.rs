@@ -21,7 +21,7 @@ pub use write::{FileWriter, WriteError};
 const MAGIC: [u8; 8] = *b"HEAPTRC\0";
 
 /// Raised whenever a block's content changes: postcard does not skip what it does not know.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The most bytes of one block's content. A chunk of a million frames has some 10 MB; what is larger is damage
 /// or malice, and would only be read at the cost of memory.

@@ -40,8 +40,12 @@ pub enum ReadError {
     Io(io::Error),
     #[error("not a heaptrace record file: {0}")]
     NotHeaptrace(String),
-    #[error("made by a newer heaptrace: file format {found}, while this version reads up to {VERSION}")]
+    #[error("made by a newer heaptrace: file format {found}, while this version reads {VERSION}")]
     Newer { found: u32 },
+    #[error(
+        "made by an older heaptrace: file format {found}, while this version reads {VERSION}; record again"
+    )]
+    Older { found: u32 },
     #[error("truncated before its first complete block: it ends after {length} bytes")]
     Truncated { length: u64 },
     #[error("corrupt: block {block} at offset {offset}: {why}")]
@@ -143,6 +147,7 @@ impl<R: Read> Blocks<R> {
         match u32::from_le_bytes(version) {
             0 => Err(ReadError::NotHeaptrace("its format version is 0".into())),
             found if found > VERSION => Err(ReadError::Newer { found }),
+            found if found < VERSION => Err(ReadError::Older { found }),
             _ => Ok(()),
         }
     }

@@ -3,13 +3,17 @@
 
 mod chunk;
 mod ids;
+mod outstanding;
 mod profile;
 mod sizes;
+mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Start};
 pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
+pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, Stack,
-    Symbol, Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, SizeFilter,
+    Stack, Symbol, Totals, Untraceable,
 };
 pub use sizes::SizeHistogram;
+pub use statistics::{FunctionStatistics, Statistics};

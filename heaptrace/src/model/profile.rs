@@ -171,6 +171,9 @@ pub struct Process {
     /// Blocks that found no room in the live map; in no total.
     pub lost_bytes: u64,
     pub lost_count: u64,
+    /// Blocks of a size that was not asked for; in no total.
+    pub filtered_bytes: u64,
+    pub filtered_count: u64,
     /// Net growth of the program break.
     pub brk_bytes: i64,
     /// Bytes mapped and unmapped, page-rounded.
@@ -189,6 +192,13 @@ pub struct Untraceable {
     pub pid: u32,
     pub comm: String,
     pub reason: String,
+}
+
+/// Sizes of blocks that count, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeFilter {
+    pub min: u64,
+    pub max: u64,
 }
 
 /// Things that found no room, by reason; see [`heaptrace_common::counter::Counter`].
@@ -238,6 +248,8 @@ pub struct Coverage {
     pub unpaired_returns: u64,
     pub nested_calls: u64,
     pub untraceable: Vec<Untraceable>,
+    /// Which sizes were asked for, if not all.
+    pub size_filter: Option<SizeFilter>,
     /// False for a file whose recorder did not finish.
     pub finished: bool,
     /// Things worth saying that no counter holds (e.g. a fallback that was taken), one sentence each.

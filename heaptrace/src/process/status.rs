@@ -18,6 +18,8 @@ pub struct Status {
     pub threads: u32,
     /// Real user ID.
     pub uid: u32,
+    /// Effective user ID.
+    pub effective_uid: u32,
     /// PID in each PID namespace from ours inwards.
     pub ns_pids: Vec<u32>,
     /// Whether a user shadow stack is active (`x86_Thread_features: shstk`, Linux 6.6+).
@@ -42,7 +44,11 @@ pub fn parse(contents: &[u8]) -> Status {
                 }
             }
             "Threads" => status.threads = first_number().unwrap_or(0),
-            "Uid" => status.uid = first_number().unwrap_or(0),
+            "Uid" => {
+                let mut ids = words.map_while(|word| word.parse().ok());
+                status.uid = ids.next().unwrap_or(0);
+                status.effective_uid = ids.next().unwrap_or(0);
+            }
             "NSpid" => status.ns_pids = words.filter_map(|word| word.parse().ok()).collect(),
             "VmSize" => status.no_memory = false,
             // `x86_Thread_features_locked` is another key: locked says only that it can no longer be changed.
@@ -68,6 +74,7 @@ mod tests {
             seccomp: Seccomp::Filter,
             threads: 3,
             uid: 1000,
+            effective_uid: 1001,
             ns_pids: vec![4242, 7],
             shadow_stack: true,
             no_memory: false,

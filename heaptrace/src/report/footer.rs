@@ -1,7 +1,7 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
 use super::number::{counted, human, percent, printable, seconds, thousands};
-use crate::model::{Coverage, Mode, Process, Profile};
+use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
 use heaptrace_common::stack::StackEnd;
 
 /// Mode, events, duration, and the losses: one line, for a title.
@@ -63,6 +63,7 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
         unpaired_returns,
         nested_calls,
         untraceable,
+        size_filter,
         notes,
     } = &profile.coverage;
     let mut lines = vec![format!(
@@ -77,9 +78,15 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
     }
     lines.extend(losses);
     lines.extend(stacks(profile));
+    lines.extend(size_filter.map(|filter| filtered(profile, filter)));
     if *unknown_frees > 0 {
         let frees = counted(*unknown_frees, "free of an unknown block", "frees of unknown blocks");
-        lines.push(format!("{frees}: at least that many were allocated before tracing began"));
+        lines.push(match size_filter {
+            None => format!("{frees}: at least that many were allocated before tracing began"),
+            Some(_) => format!(
+                "{frees}: allocated before tracing began, or filtered by size, which cannot be told apart"
+            ),
+        });
     }
     if *missed_returns > 0 {
         let calls = counted(*missed_returns, "call", "calls");
@@ -102,12 +109,30 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
     lines
 }
 
+/// What a filter by size left out.
+fn filtered(profile: &Profile, SizeFilter { min, max }: SizeFilter) -> String {
+    let sum = |of: fn(&Process) -> u64| {
+        profile.processes.iter().fold(0_u64, |sum, process| sum.saturating_add(of(process)))
+    };
+    let sizes = match (min, max) {
+        (min, u64::MAX) => format!("of {} bytes and more", thousands(min)),
+        (0, max) => format!("of up to {} bytes", thousands(max)),
+        (min, max) => format!("of {} to {} bytes", thousands(min), thousands(max)),
+    };
+    let blocks = counted(sum(|process| process.filtered_count), "block", "blocks");
+    let bytes = human(sum(|process| process.filtered_bytes));
+    format!("only blocks {sizes} were traced: {blocks} ({bytes}) filtered, in no total")
+}
+
 /// How the stack walks ended, by allocations.
 fn stacks(profile: &Profile) -> Option<String> {
     let ends = profile.stack_ends();
     let all = ends.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     if all == 0 {
         return None;
+    }
+    if ends.get(&StackEnd::NotWalked) == Some(&all) {
+        return Some("stacks were not walked".into());
     }
     let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
     let mut text = format!("stacks: {:.2}% of allocations complete", percent(complete, all));
@@ -153,10 +178,9 @@ fn of_process(process: &Process) -> Vec<String> {
         ));
     }
     if let Some(gap) = process.attach_gap_ns {
-        lines.push(format!(
-            "{name}: followed from its parent, not traced for its first {:.3} ms",
-            gap as f64 / 1e6
-        ));
+        let how =
+            if process.parent_pid.is_some() { "followed from its parent" } else { "found when it began" };
+        lines.push(format!("{name}: {how}, not traced for its first {:.3} ms", gap as f64 / 1e6));
     }
     lines
 }

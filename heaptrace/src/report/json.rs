@@ -2,13 +2,13 @@
 
 use super::select::{Weight, chosen, sites, weight};
 use super::{Options, text};
-use crate::model::{Location, Lost, Mode, Profile, Site, Symbol};
+use crate::model::{Location, Lost, Mode, Profile, Site, SizeFilter, SizeHistogram, StackId, Symbol};
 use heaptrace_common::stack::StackEnd;
 use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &document(profile, options)).map_err(io::Error::from)?;
@@ -38,13 +38,13 @@ struct Hidden {
 }
 
 #[derive(Serialize)]
-struct Host<'a> {
-    kernel: &'a str,
-    arch: &'a str,
+pub(super) struct Host<'a> {
+    pub kernel: &'a str,
+    pub arch: &'a str,
 }
 
 #[derive(Serialize)]
-struct Coverage<'a> {
+pub(super) struct Coverage<'a> {
     events: u64,
     lost: LostCounts,
     unknown_frees: u64,
@@ -56,6 +56,7 @@ struct Coverage<'a> {
     nested_calls: u64,
     finished: bool,
     notes: &'a [String],
+    size_filter: Option<SizeFilter>,
 }
 
 /// Every counter of [`Lost`], zero or not.
@@ -123,6 +124,8 @@ struct Process<'a> {
     lost_count: u64,
     exited: bool,
     attach_gap_s: Option<f64>,
+    filtered_bytes: u64,
+    filtered_count: u64,
 }
 
 #[derive(Serialize)]
@@ -175,15 +178,15 @@ impl Serialize for Sites<'_> {
 }
 
 /// A stack's frames, innermost first, inlined ones as entries of their own.
-struct Frames<'a> {
-    profile: &'a Profile,
-    site: &'a Site,
+pub(super) struct Frames<'a> {
+    pub profile: &'a Profile,
+    pub stack: StackId,
 }
 
 impl Serialize for Frames<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut list = to.serialize_seq(None)?;
-        let frames = self.profile.stacks.get(self.site.stack.index()).map_or(&[][..], |stack| &stack.frames);
+        let frames = self.profile.stacks.get(self.stack.index()).map_or(&[][..], |stack| &stack.frames);
         for frame in frames.iter().filter_map(|frame| self.profile.frames.get(frame.index())) {
             let index = frame.location.index();
             let (module, offset) = match self.profile.locations.get(index) {
@@ -254,7 +257,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     }
 }
 
-fn coverage(profile: &Profile) -> Coverage<'_> {
+pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     let crate::model::Coverage {
         events,
         lost,
@@ -263,6 +266,7 @@ fn coverage(profile: &Profile) -> Coverage<'_> {
         unpaired_returns,
         nested_calls,
         untraceable,
+        size_filter,
         finished,
         notes,
     } = &profile.coverage;
@@ -287,6 +291,7 @@ fn coverage(profile: &Profile) -> Coverage<'_> {
         nested_calls: *nested_calls,
         finished: *finished,
         notes,
+        size_filter: *size_filter,
     }
 }
 
@@ -307,6 +312,8 @@ fn process(process: &crate::model::Process) -> Process<'_> {
         inherited_free_count,
         lost_bytes,
         lost_count,
+        filtered_bytes,
+        filtered_count,
         brk_bytes,
         mmap_bytes,
         munmap_bytes,
@@ -343,6 +350,8 @@ fn process(process: &crate::model::Process) -> Process<'_> {
         lost_count: *lost_count,
         exited: *exited,
         attach_gap_s: attach_gap_ns.map(seconds),
+        filtered_bytes: *filtered_bytes,
+        filtered_count: *filtered_count,
     }
 }
 
@@ -358,21 +367,25 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
         free_count: totals.free_count,
         oldest_age_s: oldest_age_ns.map(seconds),
         stack_end: profile.stacks.get(stack.index()).map_or(StackEnd::NotWalked, |stack| stack.end).name(),
-        stack: Frames { profile, site },
+        stack: Frames { profile, stack: *stack },
         function: function.name(),
         released_bytes: totals.released_bytes,
         released_count: totals.released_count,
-        sizes: (0..)
-            .zip(&sizes.0)
-            .filter(|(_, count)| **count > 0)
-            .map(|(class, count)| {
-                let (least, most) = crate::model::SizeHistogram::range(class);
-                (least, most, *count)
-            })
-            .collect(),
+        sizes: size_classes(sizes),
     }
 }
 
-fn seconds(ns: u64) -> f64 {
+/// `[least, most, count]` of each class that has blocks.
+pub(super) fn size_classes(sizes: &SizeHistogram) -> Vec<(u64, u64, u64)> {
+    let classes = (0..).zip(&sizes.0).filter(|(_, count)| **count > 0);
+    classes
+        .map(|(class, count)| {
+            let (least, most) = SizeHistogram::range(class);
+            (least, most, *count)
+        })
+        .collect()
+}
+
+pub(super) fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

@@ -5,9 +5,11 @@ mod folded;
 mod footer;
 mod json;
 mod labels;
+mod leaks;
 mod number;
 mod select;
 mod sizes;
+mod stat;
 mod svg;
 mod table;
 mod text;
@@ -19,7 +21,9 @@ pub(crate) mod samples;
 mod tests;
 
 pub use footer::{losses, summary};
+pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub(crate) use number::printable;
+pub use stat::{Glance, Stat, render as render_stat};
 
 use crate::model::Profile;
 use clap::ValueEnum;

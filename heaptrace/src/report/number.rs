@@ -47,6 +47,21 @@ pub(super) fn seconds(ns: u64) -> String {
     format!("{:.3} s", ns as f64 / 1e9)
 }
 
+/// Nanoseconds as people say them: `250 ms`, `12.3 s`, `5 min 3 s`, `2 h 5 min`.
+pub(super) fn duration(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    match seconds {
+        0 if ns == 0 => "0 s".into(),
+        0 if ns < 1_000 => format!("{ns} ns"),
+        0 if ns < 1_000_000 => format!("{} us", ns / 1_000),
+        0 => format!("{} ms", ns / 1_000_000),
+        1..60 if ns.is_multiple_of(1_000_000_000) => format!("{seconds} s"),
+        1..60 => format!("{seconds}.{} s", ns / 100_000_000 % 10),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 /// `name` without what would break a line or talk to the terminal: processes choose their own names.
 pub(crate) fn printable(name: &str) -> Cow<'_, str> {
     if !name.contains(char::is_control) {
@@ -82,6 +97,15 @@ mod tests {
     fn units_change_before_four_digits_show() {
         let texts = [1023, 1024, 1536, (1 << 20) - 1, 1 << 20, u64::MAX].map(human);
         assert_eq!(texts, ["1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 MiB", "16.0 EiB"]);
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_suits_them() {
+        let texts =
+            [0, 250_000_000, 999, 12_345_678, 1_500_000, 12_390_000_000, 10_000_000_000, 303_000_000_000]
+                .map(duration);
+        assert_eq!(texts, ["0 s", "250 ms", "999 ns", "12 ms", "1 ms", "12.3 s", "10 s", "5 min 3 s"]);
+        assert_eq!(duration(7_500_000_000_000), "2 h 5 min");
     }
 
     #[test]

@@ -175,6 +175,7 @@ pub(crate) fn full() -> Profile {
             comm: "sandbox".into(),
             reason: "its seccomp filter forbids uretprobe".into(),
         }],
+        size_filter: None,
         finished: false,
         notes: vec!["multi links are not supported here; perf links are used.".into()],
     };

@@ -90,25 +90,33 @@ fn total(sizes: &SizeHistogram) -> u64 {
 }
 
 /// Rows from the first class that has blocks to the last, empty ones between them included.
-fn histogram(title: &str, sizes: &SizeHistogram, out: &mut dyn Write) -> io::Result<()> {
-    let all = total(sizes);
+pub(super) fn histogram(title: &str, sizes: &SizeHistogram, out: &mut dyn Write) -> io::Result<()> {
+    let label = |class| {
+        let (from, to) = SizeHistogram::range(class);
+        if from == to { thousands(from) } else { format!("{} - {}", thousands(from), thousands(to)) }
+    };
+    bars(title, "Bytes", &sizes.0, label, out)
+}
+
+/// The same for classes of another kind: `unit` heads their labels.
+pub(super) fn bars(
+    title: &str,
+    unit: &str,
+    counts: &[u64],
+    label: impl Fn(usize) -> String,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let all = counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
     writeln!(out, "{title}: {}", counted(all, "block", "blocks"))?;
     let used = |count: &u64| *count > 0;
-    let (Some(first), Some(last)) = (sizes.0.iter().position(used), sizes.0.iter().rposition(used)) else {
+    let (Some(first), Some(last)) = (counts.iter().position(used), counts.iter().rposition(used)) else {
         return writeln!(out);
     };
-    let rows: Vec<(String, u64)> = (first..=last)
-        .map(|class| {
-            let (from, to) = SizeHistogram::range(class);
-            let label =
-                if from == to { thousands(from) } else { format!("{} - {}", thousands(from), thousands(to)) };
-            (label, sizes.0[class])
-        })
-        .collect();
+    let rows: Vec<(String, u64)> = (first..=last).map(|class| (label(class), counts[class])).collect();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or_default();
-    let label_width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or_default().max("Bytes".len());
+    let label_width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or_default().max(unit.len());
     let count_width = thousands(most).len().max("Blocks".len());
-    writeln!(out, "  {:>label_width$}  {:>count_width$}  Percent", "Bytes", "Blocks")?;
+    writeln!(out, "  {unit:>label_width$}  {:>count_width$}  Percent", "Blocks")?;
     for (label, count) in rows {
         // A class with any block has a bar to be seen.
         let bar = (u128::from(count) * u128::from(BAR)).div_ceil(u128::from(most.max(1))) as usize;

@@ -139,6 +139,31 @@ fn percentages_of_rows_add_up_to_the_whole() {
 }
 
 #[test]
+fn a_filter_by_size_is_told_and_what_it_makes_uncertain() {
+    let mut profile = full();
+    profile.processes[0].filtered_bytes = 3 << 20;
+    profile.processes[0].filtered_count = 1_000;
+    let filtered = |min, max| {
+        let mut profile = profile.clone();
+        profile.coverage.size_filter = Some(crate::model::SizeFilter { min, max });
+        text(&profile, Options::default())
+    };
+    for (min, max, sizes) in [
+        (4096, u64::MAX, "of 4,096 bytes and more"),
+        (0, 100, "of up to 100 bytes"),
+        (1, 100, "of 1 to 100 bytes"),
+    ] {
+        let report = filtered(min, max);
+        let line = format!("only blocks {sizes} were traced: 1,000 blocks (3.0 MiB) filtered, in no total");
+        assert!(report.contains(&line), "{report}");
+        assert!(
+            report.contains("4 frees of unknown blocks: allocated before tracing began, or filtered by size")
+        );
+    }
+    assert!(!text(&profile, Options::default()).contains("filtered"));
+}
+
+#[test]
 fn branches_of_a_call_tree_add_up_to_their_row() {
     // One row, whose branches fork no further: 200 callers, most of them below the share that is drawn.
     let mut profile = large(200, 3);

@@ -2,7 +2,10 @@
 
 use super::Session;
 use crate::process::procfs;
-use heaptrace_common::event::{Event, kind};
+use heaptrace_common::{
+    event::{Event, kind},
+    record::NO_PROCESS,
+};
 use std::collections::BTreeMap;
 
 impl Session {
@@ -18,7 +21,9 @@ impl Session {
                     self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
                 }
                 kind::EXEC | kind::MAP_EXEC => {
-                    if event.kind == kind::EXEC {
+                    if event.kind == kind::EXEC && event.other == NO_PROCESS {
+                        self.adopted.insert(event.process, event.time_ns);
+                    } else if event.kind == kind::EXEC {
                         self.forget_code(event.other);
                     }
                     look_at.insert(event.tgid, event.process);
@@ -26,6 +31,7 @@ impl Session {
                 kind::EXIT => {
                     look_at.remove(&event.tgid);
                     self.let_go(event.tgid);
+                    self.adopted.remove(&event.process);
                     self.forget_code(event.process);
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),

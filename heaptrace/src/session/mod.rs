@@ -9,9 +9,9 @@ mod table_builder;
 mod tables;
 
 use crate::{
-    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Options, StackMode, Tracer},
+    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::{ProfileBuilder, SymbolInputs},
-    model::{Chunk, Coverage, Untraceable},
+    model::{Chunk, Coverage, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{
         discover::Discoverer,
         plan::FilePlan,
@@ -25,7 +25,7 @@ use std::{
     io,
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tables::ExactRows;
 use tokio::sync::Notify;
@@ -44,6 +44,10 @@ pub struct SessionOptions {
     pub growth: bool,
     /// Page faults, by stack.
     pub faults: bool,
+    /// Who is a target without being named; for [`Session::add_members`].
+    pub members: Option<Members>,
+    /// Only blocks of these sizes.
+    pub size_filter: Option<SizeFilter>,
 }
 
 /// Why a target cannot be traced.
@@ -82,7 +86,10 @@ pub struct Session {
     kernel: KernelVersion,
     /// Probes are placed for each process, not for all that map a file.
     per_process: bool,
-    all: bool,
+    /// Nobody named the processes one by one.
+    unnamed: bool,
+    /// Records of processes that became targets by an exec and have no probes yet; and when that was.
+    adopted: HashMap<u32, u64>,
     /// By PID.
     probed: HashMap<u32, Probed>,
     /// Files probed for all processes.
@@ -96,6 +103,7 @@ pub struct Session {
     watch: Option<MappingWatch>,
     pending_code: code::PendingCode,
     live_capacity: u32,
+    size_filter: Option<SizeFilter>,
     started: Instant,
 }
 
@@ -103,7 +111,17 @@ impl Session {
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
     pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
-        let SessionOptions { all, follow, exact_children, stacks, sizes, growth, faults } = *options;
+        let SessionOptions {
+            all,
+            follow,
+            exact_children,
+            stacks,
+            sizes,
+            growth,
+            faults,
+            members,
+            size_filter,
+        } = *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
         // hit every process that maps it.
@@ -118,6 +136,8 @@ impl Session {
             growth,
             faults,
             trial: false,
+            members,
+            block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
         })?;
         let mut notes = tracer.features.notes();
         let watch = match MappingWatch::start() {
@@ -147,7 +167,8 @@ impl Session {
             builder: ProfileBuilder::new(std::process::id()),
             kernel,
             per_process,
-            all,
+            unnamed: all || members.is_some(),
+            adopted: HashMap::new(),
             probed: HashMap::new(),
             files: HashMap::new(),
             idle_links: Vec::new(),
@@ -157,6 +178,7 @@ impl Session {
             watch,
             pending_code: code::PendingCode::default(),
             live_capacity: sizes.live,
+            size_filter,
             started: Instant::now(),
         };
         Ok((session, events))
@@ -168,6 +190,10 @@ impl Session {
         self.take_code_changes();
         self.adopt_new_records();
         self.builder.read_sites(&self.tracer.maps);
+        // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
+        if self.traced() == 0 {
+            return;
+        }
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
             self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
         }
@@ -179,6 +205,7 @@ impl Session {
         let counters = self.tracer.maps.counters()?;
         let coverage = Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
+            size_filter: self.size_filter,
             notes: {
                 let unwinding =
                     self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
@@ -209,7 +236,20 @@ impl Session {
         self.builder.read_whole(&self.tracer.maps, None);
         self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
         let mut chunk = self.chunk()?;
-        let SymbolInputs { locations, modules, processes, files } = self.builder.symbol_inputs();
+        let symbols = self.symbols_of(self.builder.symbol_inputs().locations);
+        chunk.symbols = symbols
+            .into_iter()
+            .enumerate()
+            .filter(|(_, symbols)| !symbols.is_empty())
+            .map(|(index, symbols)| (LocationId(index as u32), symbols))
+            .collect();
+        chunk.coverage.finished = true;
+        Ok(chunk)
+    }
+
+    /// The symbols of each of `locations`, which are the session's.
+    pub fn symbols_of(&self, locations: &[Location]) -> Vec<Vec<Symbol>> {
+        let SymbolInputs { locations: _, modules, processes, files } = self.builder.symbol_inputs();
         let sources = Sources {
             // By its name where that still is the file: separate debug files are found beside it.
             module: &|id| {
@@ -220,15 +260,18 @@ impl Session {
             },
             perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
         };
-        let symbols = symbolize(locations, modules, processes, &sources);
-        chunk.symbols = symbols
-            .into_iter()
-            .enumerate()
-            .filter(|(_, symbols)| !symbols.is_empty())
-            .map(|(index, symbols)| (crate::model::LocationId(index as u32), symbols))
-            .collect();
-        chunk.coverage.finished = true;
-        Ok(chunk)
+        symbolize(locations, modules, processes, &sources)
+    }
+
+    /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
+    pub fn old_blocks(&self, older_than: Duration) -> io::Result<OldBlocks> {
+        let older_than_ns = u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX);
+        self.builder.old_blocks(&self.tracer.maps, older_than_ns, monotonic_ns())
+    }
+
+    /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.
+    pub fn statistics(&self) -> Vec<Statistics> {
+        self.builder.statistics(&self.tracer.maps)
     }
 
     /// Told whenever an unwind table has been built; then call [`Session::take_tables`].

@@ -41,12 +41,21 @@ impl Session {
 
     /// Traces every process of the machine, except ourselves and those that must be left alone.
     pub fn add_all(&mut self) -> Result<(), TargetError> {
-        let own = std::process::id();
-        let _ = self.tracer.maps.set_index(own, process_index::EXCLUDED);
         let pids =
             procfs::all_pids().map_err(|source| TargetError::Discover { pid: 0, source: source.into() })?;
-        for pid in pids.into_iter().filter(|pid| *pid != own) {
-            match self.trace(pid, false) {
+        self.add_each(&pids, false)
+    }
+
+    /// Traces those of the user or cgroup that run already, with the same exceptions.
+    pub fn add_members(&mut self, pids: &[u32]) -> Result<(), TargetError> {
+        self.add_each(pids, true)
+    }
+
+    fn add_each(&mut self, pids: &[u32], whole: bool) -> Result<(), TargetError> {
+        let own = std::process::id();
+        let _ = self.tracer.maps.set_index(own, process_index::EXCLUDED);
+        for pid in pids.iter().copied().filter(|pid| *pid != own) {
+            match self.trace(pid, whole) {
                 Ok(()) => {}
                 // Ended meanwhile, or a kernel thread.
                 Err(TargetError::Discover { .. }) => {}
@@ -180,7 +189,15 @@ impl Session {
             return;
         }
         match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
-            Ok(()) => self.tracer.maps.arm(record),
+            Ok(()) => {
+                self.tracer.maps.arm(record);
+                // Where probes are for all, it had them from the start.
+                if let Some(began_ns) = self.adopted.remove(&record)
+                    && self.per_process
+                {
+                    self.set_gap(record, monotonic_ns().saturating_sub(began_ns));
+                }
+            }
             Err(TargetError::Refused { pid, comm, reason }) => {
                 // At once: they could harm it.
                 drop(self.probed.remove(&pid));
@@ -204,7 +221,7 @@ impl Session {
     fn leave_out(&mut self, pid: u32, comm: String, reason: Refusal) {
         let _ = self.tracer.maps.set_index(pid, process_index::EXCLUDED);
         // Kernel threads are no processes that anyone asked for.
-        if !self.all || reason != Refusal::NoMemory {
+        if !self.unnamed || reason != Refusal::NoMemory {
             self.untraceable.insert(pid, Untraceable { pid, comm, reason: reason.to_string() });
         }
     }

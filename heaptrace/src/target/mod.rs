@@ -1,8 +1,14 @@
 //! Which processes are asked for: PIDs, names, everything, or a command to start.
 
+mod cgroup;
+mod ended;
 mod spawn;
+mod user;
 
+pub use cgroup::{Cgroup, CgroupError};
+pub use ended::{CommandEnd, reap};
 pub use spawn::{HeldChild, SpawnError};
+pub use user::{pids_of_user, user_id};
 
 use crate::process::procfs::{self, ProcError};
 
@@ -13,6 +19,10 @@ pub enum Target {
     Pids(Vec<u32>),
     /// Every process with this name.
     Comm(String),
+    /// Every process of this effective user, running or new.
+    User { name: String, id: u32 },
+    /// Every process in this cgroup or below, running or new.
+    Cgroup(Cgroup),
     /// Every process of the machine.
     All,
     /// A command, from its first instruction.

@@ -1,4 +1,4 @@
-//! What a recording needs of the world around it: a place to write to, the host's name, the command's end.
+//! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
 
 use crate::{model::Host, process::procfs};
 use anyhow::{Context as _, bail};
@@ -58,35 +58,4 @@ impl Hurry {
 fn set_nice(nice: i32) {
     // SAFETY: as above.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CommandEnd {
-    Exited(u8),
-    Killed(u8),
-}
-
-impl CommandEnd {
-    /// As a shell's `$?`.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Exited(code) => code,
-            Self::Killed(signal) => 128 + signal,
-        }
-    }
-}
-
-/// How the command `pid` ended, if it has.
-pub(super) fn reap(pid: u32) -> Option<CommandEnd> {
-    let mut status = 0;
-    // SAFETY: a valid pointer to a local.
-    let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
-    (reaped > 0).then(|| {
-        if libc::WIFSIGNALED(status) {
-            CommandEnd::Killed(libc::WTERMSIG(status) as u8)
-        } else {
-            CommandEnd::Exited(libc::WEXITSTATUS(status) as u8)
-        }
-    })
 }

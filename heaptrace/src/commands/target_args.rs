@@ -1,0 +1,245 @@
+//! Arguments that all tracing commands share: which processes, how stacks are walked, how large the tables are.
+
+use super::report::parse_bytes;
+use crate::{
+    bpf::{MapSizes, Members, StackMode, UnwindSizes},
+    error::{CannotTrace, Usage},
+    model::SizeFilter,
+    session::SessionOptions,
+    target::{Cgroup, Target, user_id},
+};
+use clap::{Args, ValueEnum, value_parser};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+/// Which processes to trace; one kind.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct TargetArgs {
+    /// These processes.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// The whole machine.
+    #[arg(short, long)]
+    pub all: bool,
+    /// The running processes of this name.
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<String>,
+    /// Every process of this effective user, running or new.
+    #[arg(long, value_name = "NAME|UID")]
+    pub user: Option<String>,
+    /// Every process in this cgroup (v2) or below, running or new; the path is absolute, or below the mount.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Start this command and trace it from its first instruction.
+    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    pub command: Vec<OsString>,
+}
+
+/// How to follow the targets, and until when.
+#[derive(Debug, Args)]
+pub struct FollowArgs {
+    /// Stop after this long, e.g. 30s, 5m, 1h; else on Ctrl-C or when all targets have exited.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Do not trace brk, mmap, munmap and mremap, which slows every system call of the machine a little.
+    #[arg(long)]
+    pub no_growth: bool,
+    /// Leave children out.
+    #[arg(long, conflicts_with_all = ["user", "cgroup"])]
+    pub no_follow: bool,
+    /// Catch children from their first call, at the price of a trap in every process that maps the same files.
+    #[arg(long, conflicts_with = "no_follow")]
+    pub exact_children: bool,
+    /// Exit with the command's own code (128 + N if signal N killed it).
+    #[arg(long, requires = "command")]
+    pub propagate_exit: bool,
+}
+
+/// Which blocks to look at.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Leave out blocks smaller than this; accepts the suffixes k, M, G (of 1024).
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub min_size: Option<u64>,
+    /// Leave out blocks larger than this.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_size: Option<u64>,
+}
+
+impl FilterArgs {
+    fn sizes(&self) -> Result<Option<SizeFilter>, Usage> {
+        match (self.min_size, self.max_size) {
+            (None, None) => Ok(None),
+            (min, max) => {
+                let (min, max) = (min.unwrap_or(0), max.unwrap_or(u64::MAX));
+                if min > max {
+                    return Err(Usage(format!(
+                        "no block has a size from {min} to {max}: --min-size is above --max-size"
+                    )));
+                }
+                Ok(Some(SizeFilter { min, max }))
+            }
+        }
+    }
+}
+
+/// How stacks are walked and kept.
+#[derive(Debug, Args)]
+pub struct StackArgs {
+    /// How to walk stacks.
+    #[arg(long, value_enum, default_value_t = StackArg::Auto)]
+    pub stack: StackArg,
+    /// Frames of all distinct stacks together.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().frames, value_parser = table_size())]
+    pub max_frames: u32,
+    /// Rows of unwind tables (rounded up to 65,536).
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
+    pub max_unwind_rows: u32,
+    /// Code with unwind tables, in MiB (rounded up to 64).
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().code_mib(), value_parser = value_parser!(u32).range(1..=1 << 15))]
+    pub max_unwind_code: u32,
+    /// Lists of code mappings with unwind tables: one a process, and another if it has exact rows.
+    #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
+    pub max_unwind_lists: u32,
+}
+
+/// Sizes of the tables in the kernel. What finds no room is counted and reported.
+#[derive(Debug, Args)]
+pub struct SizeArgs {
+    /// Blocks outstanding at one time.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
+    pub max_live: u32,
+    /// Distinct allocation sites (process, function and stack).
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = table_size())]
+    pub max_sites: u32,
+    /// Processes, ended ones included; an exec counts as another.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
+    pub max_processes: u32,
+    /// Threads that are in an allocation call at one time (rounded up to a power of two).
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
+    pub max_threads: u32,
+    /// Events (forks, execs, exits, mappings) that wait to be read.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
+    pub max_events: u32,
+}
+
+fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=1 << 28)
+}
+
+/// How to walk stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StackArg {
+    /// By unwind tables, and by frame pointers where there are none.
+    Auto,
+    /// By frame pointers.
+    Fp,
+    /// By unwind tables only.
+    Dwarf,
+    /// Not at all: totals only.
+    None,
+}
+
+impl TargetArgs {
+    /// # Errors
+    /// If there is no such user or cgroup.
+    pub(super) fn target(self) -> Result<Target, CannotTrace> {
+        Ok(match self {
+            Self { all: true, .. } => Target::All,
+            Self { user: Some(name), .. } => match user_id(&name) {
+                Some(id) => Target::User { name, id },
+                None => return Err(CannotTrace(format!("there is no user {name}"))),
+            },
+            Self { cgroup: Some(path), .. } => {
+                Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
+            }
+            Self { comm: Some(comm), .. } => Target::Comm(comm),
+            Self { pid, .. } if !pid.is_empty() => Target::Pids(pid),
+            Self { command, .. } => Target::Command(command),
+        })
+    }
+}
+
+/// What a session is told. `stacks` is `None` where statistics are wanted in their place.
+///
+/// # Errors
+/// If options contradict each other.
+pub(super) fn session_options(
+    target: &Target,
+    follow: &FollowArgs,
+    filter: &FilterArgs,
+    sizes: &SizeArgs,
+    stacks: Option<&StackArgs>,
+) -> Result<SessionOptions, Usage> {
+    let SizeArgs { max_live, max_sites, max_processes, max_threads, max_events } = *sizes;
+    Ok(SessionOptions {
+        all: *target == Target::All,
+        follow: !follow.no_follow,
+        exact_children: follow.exact_children,
+        stacks: match stacks.map(|stacks| stacks.stack) {
+            Some(StackArg::Auto) => StackMode::Auto,
+            Some(StackArg::Dwarf) => StackMode::Dwarf,
+            Some(StackArg::Fp) => StackMode::FramePointers,
+            Some(StackArg::None) | None => StackMode::None,
+        },
+        sizes: MapSizes {
+            live: max_live,
+            sites: max_sites,
+            // Without stacks there are no frames.
+            frames: stacks.map_or(1, |stacks| stacks.max_frames),
+            processes: max_processes,
+            threads: max_threads,
+            events: max_events,
+            statistics: stacks.is_none(),
+            unwind: stacks.map_or(UnwindSizes::NONE, |stacks| {
+                UnwindSizes::new(stacks.max_unwind_rows, stacks.max_unwind_code, stacks.max_unwind_lists)
+            }),
+        },
+        growth: !follow.no_growth,
+        faults: false,
+        members: match target {
+            Target::User { id, .. } => Some(Members::User(*id)),
+            Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
+            _ => None,
+        },
+        size_filter: filter.sizes()?,
+    })
+}
+
+/// `30`, `30s`, `500ms`, `5m`, `1h`; not 0.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse_age(text).and_then(|time| if time.is_zero() { Err("out of range".to_owned()) } else { Ok(time) })
+}
+
+/// The same, and 0.
+pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.parse().map_err(|_| "expected a time, as in 30s, 500ms, 5m or 1h".to_owned())?;
+    let seconds = match &text[digits.len()..] {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        unit => return Err(format!("unknown unit {unit}; use ms, s, m or h")),
+    };
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| time.as_secs() < u64::from(u32::MAX))
+        .ok_or_else(|| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_take_units() {
+        let times = ["30", "30s", "500ms", "5m", "1h", "1.5s"]
+            .map(|text| parse_duration(text).map(|d| d.as_millis()));
+        assert_eq!(times, [Ok(30_000), Ok(30_000), Ok(500), Ok(300_000), Ok(3_600_000), Ok(1500)]);
+        for text in ["", "s", "-1s", "0", "1d", "nan", "inf", "1e300h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_age("0s"), Ok(Duration::ZERO));
+    }
+}

@@ -1,0 +1,314 @@
+//! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
+//! and take it down. What becomes of the numbers is the command's own [`Work`].
+
+use super::outside::Hurry;
+use crate::{
+    bpf::EventRing,
+    error::CannotTrace,
+    session::{Session, SessionOptions, TargetError},
+    target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
+};
+use anyhow::{Context as _, bail};
+use std::{
+    fmt,
+    ops::ControlFlow,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
+};
+
+/// How often the maps are read.
+const DRAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
+/// part of a second to read, and the targets want the processor, too.
+const REST: u32 = 10;
+
+/// What a command does while its session runs.
+pub(super) trait Work {
+    /// Once a second, after the maps were read.
+    fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()>;
+
+    /// At every interval, where there is one, after the maps were read. Breaks if nobody reads any more.
+    fn print(&mut self, _: &mut Session, _elapsed: Duration) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Why tracing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Asked,
+    TimeUp,
+    TargetsExited,
+    /// Nobody reads what is printed any more.
+    NoReader,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "stopped",
+            Self::TimeUp => "time is up",
+            Self::TargetsExited => "all targets have exited",
+            Self::NoReader => "nobody reads the output any more",
+        })
+    }
+}
+
+/// A session whose targets are probed, and whose command, if it has one, has not begun.
+pub(super) struct Prepared {
+    session: Session,
+    events: EventRing,
+    target: Target,
+    child: Option<HeldChild>,
+    started: SystemTime,
+    memory_bytes: u64,
+}
+
+impl Prepared {
+    pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
+        // Forked before anything else is there that a child should not have.
+        let child = match &target {
+            Target::Command(argv) => Some(HeldChild::fork(argv)?),
+            _ => None,
+        };
+        let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
+        let started = SystemTime::now();
+        add_targets(&mut session, &target, child.as_ref())?;
+        let memory_bytes = options.sizes.memory_bytes();
+        Ok(Self { session, events, target, child, started, memory_bytes })
+    }
+
+    /// When tracing began, in nanoseconds since the Unix epoch.
+    pub fn started_ns(&self) -> i64 {
+        self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
+    }
+
+    /// Lets the command run, and says that tracing has begun.
+    pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
+        let Self { session, events, target, child, started: _, memory_bytes } = self;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let began = Instant::now();
+        let command = match child {
+            Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
+            None => None,
+        };
+        eprintln!(
+            "heaptrace: tracing {} ({} MB of kernel memory for tables){}",
+            describe(&target, &session),
+            memory_bytes >> 20,
+            if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
+        );
+        let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
+        Ok(Running {
+            session,
+            events: Some(events),
+            command,
+            duration,
+            began,
+            followed: Duration::ZERO,
+            endless,
+            runtime,
+        })
+    }
+}
+
+/// A session that is being followed.
+pub(super) struct Running {
+    pub session: Session,
+    /// Until followed.
+    events: Option<EventRing>,
+    /// The command's PID.
+    command: Option<u32>,
+    duration: Option<Duration>,
+    /// When the command was let go.
+    began: Instant,
+    /// From then until following ended.
+    followed: Duration,
+    /// New targets can come when all have exited.
+    endless: bool,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    /// Keeps up with the targets, once, and has `work` done; `every` is the interval of its prints.
+    pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
+        let events = self.events.take().context("a session can be followed once only")?;
+        let hurry = Hurry::begin();
+        let why = self.runtime.block_on(
+            Following { session: &mut self.session, duration: self.duration, endless: self.endless }
+                .run(events, every, work),
+        )?;
+        self.followed = self.began.elapsed();
+        hurry.end();
+        // From here on a second Ctrl-C leaves at once.
+        // SAFETY: sets a signal's default action.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(why)
+    }
+
+    /// How long the session was followed: without what it takes to place probes and to take them away.
+    pub fn followed(&self) -> Duration {
+        self.followed
+    }
+
+    /// Takes the probes away; nothing changes any more.
+    pub fn detach(&mut self) {
+        let seconds = self.session.detach();
+        if seconds > 2.0 {
+            eprintln!("heaptrace: took {seconds:.1} s to remove the probes");
+        }
+    }
+
+    /// How the command ended, if there was one and it has.
+    pub fn end_of_command(&mut self) -> Option<CommandEnd> {
+        self.command.take().and_then(reap)
+    }
+}
+
+struct Following<'a> {
+    session: &'a mut Session,
+    duration: Option<Duration>,
+    endless: bool,
+}
+
+impl Following<'_> {
+    async fn run(
+        self,
+        events: EventRing,
+        every: Option<Duration>,
+        work: &mut impl Work,
+    ) -> anyhow::Result<Ended> {
+        let Self { session, duration, endless } = self;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut tick = interval(DRAIN_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut prints = every.map(|every| {
+            let mut prints = interval_at(tokio::time::Instant::now() + every, every);
+            prints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            prints
+        });
+        // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
+        let mut ring = unsafe { AsyncFd::register(events) }?;
+        let tables = session.tables_ready().unwrap_or_default();
+        let started = Instant::now();
+        let deadline =
+            tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        loop {
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => return Ok(Ended::Asked),
+                _ = terminate.recv() => return Ok(Ended::Asked),
+                () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+                guard = ring.readable_mut() => {
+                    let mut guard = guard?;
+                    let events = guard.get_inner_mut().read();
+                    guard.clear_ready();
+                    session.handle_events(events);
+                    if !endless && session.traced() == 0 {
+                        return Ok(Ended::TargetsExited);
+                    }
+                }
+                () = tables.notified() => session.take_tables(),
+                () = next(&mut prints) => {
+                    let before = Instant::now();
+                    session.drain();
+                    if work.print(session, started.elapsed())?.is_break() {
+                        return Ok(Ended::NoReader);
+                    }
+                    if let (Some(prints), Some(every)) = (&mut prints, every) {
+                        let took = before.elapsed();
+                        prints.reset_after(every.max(took * REST).saturating_sub(took));
+                    }
+                }
+                _ = tick.tick() => {
+                    session.drain();
+                    work.tick(session, started.elapsed())?;
+                    // The exit events of all targets may have been lost.
+                    if !endless && session.traced() == 0 {
+                        return Ok(Ended::TargetsExited);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The next tick, or never.
+async fn next(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn add_targets(session: &mut Session, target: &Target, child: Option<&HeldChild>) -> anyhow::Result<()> {
+    let cannot = |error: TargetError| CannotTrace(error.to_string());
+    match target {
+        Target::All => session.add_all().map_err(cannot)?,
+        Target::User { id, .. } => session.add_members(&pids_of_user(*id)?).map_err(cannot)?,
+        Target::Cgroup(cgroup) => {
+            let pids = cgroup.pids().map_err(|error| CannotTrace(error.to_string()))?;
+            session.add_members(&pids).map_err(cannot)?;
+        }
+        Target::Pids(pids) => {
+            for pid in pids {
+                session.add_pid(*pid).map_err(cannot)?;
+            }
+        }
+        Target::Comm(comm) => {
+            let pids = pids_named(comm)?;
+            if pids.is_empty() {
+                bail!(CannotTrace(format!(
+                    "no running process is named {comm}; names are those in /proc/PID/comm, at most 15 bytes"
+                )));
+            }
+            let mut traced = 0;
+            let mut last = None;
+            for pid in pids {
+                match session.add_pid(pid) {
+                    Ok(()) => traced += 1,
+                    Err(error) => last = Some(error),
+                }
+            }
+            if let (0, Some(error)) = (traced, last) {
+                return Err(cannot(error).into());
+            }
+        }
+        Target::Command(argv) => {
+            if let Some(child) = child {
+                session.add_command(child, argv).map_err(cannot)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(target: &Target, session: &Session) -> String {
+    let left_out = session.untraceable().count();
+    let what = match target {
+        Target::All => "the whole machine".to_owned(),
+        Target::User { name, .. } => format!("{} processes of user {name}, and new ones", session.traced()),
+        Target::Cgroup(cgroup) => {
+            let folder = cgroup.folder.display();
+            format!("{} processes in {folder}, and new ones", session.traced())
+        }
+        Target::Comm(comm) => format!("{} processes named {comm}", session.traced()),
+        Target::Pids(pids) => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            format!("process {}", pids.join(", "))
+        }
+        Target::Command(argv) => {
+            let line =
+                argv.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+            // A script given with -c can be pages long.
+            line.lines().next().unwrap_or_default().chars().take(60).collect()
+        }
+    };
+    if left_out == 0 { what } else { format!("{what}, {left_out} processes left out") }
+}

@@ -1,0 +1,61 @@
+//! Blocks that have been outstanding for a while, by site, from the live map.
+
+use super::ProfileBuilder;
+use crate::{
+    bpf::Maps,
+    model::{Amount, Old, OldBlocks, SiteId},
+};
+use heaptrace_common::record::process_state;
+use std::{collections::BTreeMap, io};
+
+impl ProfileBuilder {
+    /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its
+    /// process. After [`Self::read_sites`].
+    pub fn old_blocks(&self, maps: &Maps, older_than_ns: u64, now_ns: u64) -> io::Result<OldBlocks> {
+        let mut blocks = OldBlocks::default();
+        let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
+        let mut of_exited = Amount::default();
+        maps.for_each_live(|key, block| {
+            let Some(record) = self.record(key.process) else { return };
+            // An exec released them.
+            if record.state == process_state::REPLACED {
+                return;
+            }
+            let exited = record.state == process_state::EXITED;
+            if exited {
+                of_exited.add(Amount { bytes: block.size, count: 1 });
+            }
+            let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
+            let age_ns = until.saturating_sub(block.time_ns);
+            // Allocated since the sites were read: the next time.
+            let Some(site) = self.site_of(block.site) else { return };
+            if age_ns < older_than_ns {
+                blocks.younger.add(Amount { bytes: block.size, count: 1 });
+                return;
+            }
+            let old = by_site.entry(site).or_insert(Old {
+                site,
+                bytes: 0,
+                count: 0,
+                oldest_ns: age_ns,
+                youngest_ns: age_ns,
+                exited,
+            });
+            old.bytes += block.size;
+            old.count += 1;
+            old.oldest_ns = old.oldest_ns.max(age_ns);
+            old.youngest_ns = old.youngest_ns.min(age_ns);
+        })?;
+        let mut at_exit = Amount::default();
+        let records = self.shown_records().filter_map(|(index, _)| self.record(index));
+        for record in records.filter(|record| record.state == process_state::EXITED) {
+            at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
+        }
+        blocks.removed = Amount {
+            bytes: at_exit.bytes.saturating_sub(of_exited.bytes),
+            count: at_exit.count.saturating_sub(of_exited.count),
+        };
+        blocks.sites = by_site.into_values().collect();
+        Ok(blocks)
+    }
+}

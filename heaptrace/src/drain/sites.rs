@@ -1,0 +1,181 @@
+//! The map's sites as the profile has them: each read, named once, and told apart from growth and faults.
+
+use super::{
+    ProfileBuilder,
+    images::{Image, Place},
+};
+use crate::{
+    bpf::Maps,
+    model::{
+        Frame, FrameId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack, StackId, Totals,
+    },
+};
+use heaptrace_common::{
+    function::Function,
+    record::{SiteRecord, process_state},
+    stack::StackEnd,
+};
+use std::collections::HashMap;
+
+/// How often a site waits for its code. Word of it comes with the next look, if it was not lost.
+const MAX_WAITS: u8 = 2;
+
+/// Where a site of the map is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    Site(SiteId),
+    /// Index into `growth`.
+    Growth(usize),
+}
+
+/// The sites so far.
+#[derive(Default)]
+pub(super) struct KeptSites {
+    pub sites: Vec<Site>,
+    /// By `SiteId`: since the last chunk.
+    pub changed: Vec<bool>,
+    /// Of growth and of faults.
+    pub growth: Vec<Site>,
+    /// By site number in the map.
+    ids: Vec<Option<Kept>>,
+    /// By site number in the map: see `MAX_WAITS`.
+    waits: HashMap<u32, u8>,
+}
+
+impl ProfileBuilder {
+    /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
+    /// taken.
+    pub fn read_sites(&mut self, maps: &Maps) {
+        self.read(maps, None, true);
+    }
+
+    /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
+    pub fn read_whole(&mut self, maps: &Maps, only: Option<u32>) {
+        self.read(maps, only, false);
+    }
+
+    fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
+        let count = maps.site_count();
+        self.kept.ids.resize(self.kept.ids.len().max(count as usize), None);
+        for index in 0..count {
+            let Some(record) = maps.site(index) else { break };
+            // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
+            let wanted = only.is_none_or(|only| only == record.process);
+            if !wanted || record.ready == 0 || record.alloc_count == 0 {
+                continue;
+            }
+            let kept = match self.kept.ids[index as usize] {
+                Some(kept) => kept,
+                None => {
+                    let Some(process) = self.table.id(record.process) else { continue };
+                    if may_wait && self.is_to_wait(index, &record, maps) {
+                        continue;
+                    }
+                    let kept = self.keep(&record, maps, process);
+                    self.kept.ids[index as usize] = Some(kept);
+                    kept
+                }
+            };
+            match kept {
+                Kept::Site(id) => self.update_site(id, &record),
+                Kept::Growth(at) => {
+                    let totals = &mut self.kept.growth[at].totals;
+                    (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
+                }
+            }
+        }
+    }
+
+    /// Whether a site is in code of which nothing is known, and word of it may still come.
+    fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &Maps) -> bool {
+        let known = |image: &Image| {
+            maps.frames(record).iter().all(|address| image.locate(*address) != Place::Unmapped)
+        };
+        if self.images.get(&record.process).is_some_and(known) {
+            self.kept.waits.remove(&site);
+            return false;
+        }
+        let waits = self.kept.waits.entry(site).or_default();
+        *waits += 1;
+        *waits <= MAX_WAITS
+    }
+
+    fn keep(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> Kept {
+        let function = Function::from_number(record.function).unwrap_or(Function::Unknown);
+        let site = Site {
+            process,
+            stack: self.stack(record, maps, process),
+            function,
+            totals: Totals::default(),
+            oldest_age_ns: None,
+            sizes: SizeHistogram::default(),
+        };
+        if !function.is_allocation() {
+            self.kept.growth.push(site);
+            return Kept::Growth(self.kept.growth.len() - 1);
+        }
+        self.kept.sites.push(site);
+        self.kept.changed.push(true);
+        Kept::Site(SiteId(self.kept.sites.len() as u32 - 1))
+    }
+
+    fn update_site(&mut self, id: SiteId, record: &SiteRecord) {
+        let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
+        let (free_bytes, free_count) = (record.free_bytes, record.free_count);
+        let mut totals =
+            Totals { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes: 0, released_count: 0 };
+        let image = self.table.records.get(record.process as usize);
+        if image.is_some_and(|image| image.state == process_state::REPLACED) {
+            (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
+        }
+        let site = &mut self.kept.sites[id.index()];
+        if site.totals != totals {
+            site.totals = totals;
+            let used = record.sizes.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);
+            site.sizes = SizeHistogram(record.sizes[..used].to_vec());
+            self.kept.changed[id.index()] = true;
+        }
+    }
+
+    /// The site numbered `index` in the map, if it has been read and is none of growth.
+    pub(super) fn site_of(&self, index: u32) -> Option<SiteId> {
+        match self.kept.ids.get(index as usize).copied().flatten() {
+            Some(Kept::Site(id)) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The records of processes that are shown.
+    pub(super) fn shown_records(&self) -> impl Iterator<Item = (u32, ProcessId)> + '_ {
+        (0..self.table.records.len() as u32).filter_map(|index| Some((index, self.table.id(index)?)))
+    }
+
+    fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
+        let unknown = Image::default();
+        let image = self.images.get(&record.process).unwrap_or(&unknown);
+        let (locations, frames) = (&mut self.locations, &mut self.frames);
+        let stack = maps
+            .frames(record)
+            .into_iter()
+            .map(|address| {
+                let location = match image.locate(address) {
+                    Place::InModule(module, offset) => Location::InModule { module, offset },
+                    Place::Anonymous => Location::Anonymous { process, address },
+                    Place::Unmapped => Location::Unmapped { process, address },
+                };
+                let location = LocationId(locations.intern(location));
+                FrameId(frames.intern(Frame { address, location }))
+            })
+            .collect();
+        StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
+    }
+
+    /// Sets the age of a site's oldest live block; `site` is its number in the map.
+    pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
+        let Some(Kept::Site(id)) = self.kept.ids.get(site as usize).copied().flatten() else { return };
+        let site = &mut self.kept.sites[id.index()];
+        let age = (site.totals.live_count() > 0).then_some(age_ns);
+        self.kept.changed[id.index()] |= site.oldest_age_ns != age;
+        site.oldest_age_ns = age;
+    }
+}

@@ -1,0 +1,110 @@
+//! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
+
+use super::{Leaks, sum};
+use crate::{
+    model::{Amount, Profile, Trend},
+    report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
+};
+use heaptrace_common::stack::StackEnd;
+use serde::Serialize;
+use std::io::{self, Write};
+
+#[derive(Serialize)]
+struct Print<'a> {
+    schema: u32,
+    heaptrace: &'a str,
+    time: String,
+    print: u64,
+    last: bool,
+    traced_s: f64,
+    older_than_s: f64,
+    /// All that is old, shown or not.
+    old: Sum,
+    not_shown: Sum,
+    younger: Blocks,
+    exited: Blocks,
+    removed: Blocks,
+    rows: Vec<Row<'a>>,
+    coverage: Coverage<'a>,
+}
+
+#[derive(Serialize)]
+struct Sum {
+    bytes: u64,
+    count: u64,
+    stacks: u64,
+}
+
+#[derive(Serialize)]
+struct Blocks {
+    bytes: u64,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    pid: u32,
+    comm: &'a str,
+    exited: bool,
+    function: &'static str,
+    bytes: u64,
+    count: u64,
+    oldest_age_s: f64,
+    youngest_age_s: f64,
+    bytes_change: Option<i64>,
+    count_change: Option<i64>,
+    growing_prints: u32,
+    stack_end: &'static str,
+    stack: Frames<'a>,
+}
+
+pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, younger, exited, removed } =
+        *leaks;
+    let blocks = |Amount { bytes, count }| Blocks { bytes, count };
+    let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
+    let of = |(bytes, count, stacks)| Sum { bytes, count, stacks };
+    let print = Print {
+        schema: SCHEMA,
+        heaptrace: &profile.heaptrace,
+        time: time.to_string(),
+        print: number,
+        last,
+        traced_s: seconds(profile.duration_ns),
+        older_than_s: seconds(older_than_ns),
+        old: of(sum(shown.iter().chain(hidden))),
+        not_shown: of(sum(hidden)),
+        younger: blocks(younger),
+        exited: blocks(exited),
+        removed: blocks(removed),
+        rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
+        coverage: coverage(profile),
+    };
+    serde_json::to_writer(&mut *out, &print).map_err(io::Error::from)?;
+    writeln!(out)
+}
+
+fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
+    let Trend { old, change, growing } = trend;
+    let site = profile.sites.get(old.site.index())?;
+    let process = profile.processes.get(site.process.index())?;
+    Some(Row {
+        pid: process.pid,
+        comm: &process.comm,
+        exited: old.exited,
+        function: site.function.name(),
+        bytes: old.bytes,
+        count: old.count,
+        oldest_age_s: seconds(old.oldest_ns),
+        youngest_age_s: seconds(old.youngest_ns),
+        bytes_change: change.map(|change| change.bytes),
+        count_change: change.map(|change| change.count),
+        growing_prints: *growing,
+        stack_end: profile
+            .stacks
+            .get(site.stack.index())
+            .map_or(StackEnd::NotWalked, |stack| stack.end)
+            .name(),
+        stack: Frames { profile, stack: site.stack },
+    })
+}

@@ -1,0 +1,61 @@
+//! What `leaks` prints, again and again: old outstanding blocks by stack. As text, or as one JSON object a line.
+
+mod json;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use crate::model::{Amount, Profile, Trend};
+use clap::ValueEnum;
+use std::io::{self, Write};
+
+/// How prints are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PrintFormat {
+    #[default]
+    Text,
+    /// One object a print and line.
+    Json,
+}
+
+/// One print. Its sites and their symbols are in the profile.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaks<'a> {
+    pub profile: &'a Profile,
+    /// Counted from 1.
+    pub number: u64,
+    /// The last one.
+    pub last: bool,
+    /// Now, in nanoseconds since the Unix epoch.
+    pub time_ns: i64,
+    pub older_than_ns: u64,
+    /// The largest, in order.
+    pub shown: &'a [Trend],
+    /// Old blocks that are not shown.
+    pub hidden: &'a [Trend],
+    /// Outstanding and not old enough.
+    pub younger: Amount,
+    /// Old blocks of processes that exited: only the last print shows them.
+    pub exited: Amount,
+    /// See `OldBlocks`.
+    pub removed: Amount,
+}
+
+/// Writes one print.
+///
+/// # Errors
+/// What writing to `out` fails with.
+pub fn render(format: PrintFormat, leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        PrintFormat::Text => text::render(leaks, out),
+        PrintFormat::Json => json::render(leaks, out),
+    }
+}
+
+/// Bytes, blocks and stacks of `trends`.
+fn sum<'a>(trends: impl IntoIterator<Item = &'a Trend>) -> (u64, u64, u64) {
+    trends.into_iter().fold((0, 0, 0), |(bytes, blocks, stacks), trend| {
+        (bytes + trend.old.bytes, blocks + trend.old.count, stacks + 1)
+    })
+}

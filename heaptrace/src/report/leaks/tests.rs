@@ -1,0 +1,104 @@
+//! Golden prints, made by hand.
+
+use super::*;
+use crate::{
+    model::{Change, Old, SiteId},
+    report::samples::{empty, full},
+};
+use insta::assert_snapshot;
+
+const TIME: i64 = 1_767_225_605_000_000_000;
+
+fn trend(
+    site: u32,
+    amount: (u64, u64),
+    ages_ns: (u64, u64),
+    change: Option<(i64, i64)>,
+    growing: u32,
+) -> Trend {
+    let (youngest_ns, oldest_ns) = ages_ns;
+    let old = Old {
+        site: SiteId(site),
+        bytes: amount.0,
+        count: amount.1,
+        oldest_ns,
+        youngest_ns,
+        exited: site == 5,
+    };
+    Trend { old, change: change.map(|(bytes, count)| Change { bytes, count }), growing }
+}
+
+fn first(profile: &Profile) -> Leaks<'_> {
+    Leaks {
+        profile,
+        number: 1,
+        last: false,
+        time_ns: TIME,
+        older_than_ns: 10_000_000_000,
+        shown: &[],
+        hidden: &[],
+        younger: Amount::default(),
+        exited: Amount::default(),
+        removed: Amount::default(),
+    }
+}
+
+fn rendered(format: PrintFormat, leaks: &Leaks<'_>) -> String {
+    let mut out = Vec::new();
+    render(format, leaks, &mut out).expect("writing to memory");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+#[test]
+fn the_first_print_explains_itself_and_tells_when_there_is_nothing() {
+    let mut profile = empty();
+    profile.duration_ns = 5_000_000_000;
+    let younger = Amount { bytes: 1_003, count: 1 };
+    assert_snapshot!(rendered(PrintFormat::Text, &Leaks { younger, ..first(&profile) }));
+}
+
+fn shown() -> Vec<Trend> {
+    vec![
+        trend(0, (800_000, 10), (10_200_000_000, 95_000_000_000), Some((400_001, 5)), 3),
+        trend(3, (77_777, 3), (11_000_000_000, 11_000_000_000), Some((0, 0)), 0),
+        trend(2, (5, 1), (20_000_000_000, 20_000_000_000), Some((-1_001, -1)), 0),
+        trend(5, (1_111, 1), (20_000_000_000, 20_000_000_000), Some((1_111, 1)), 1),
+    ]
+}
+
+fn later<'a>(profile: &'a Profile, shown: &'a [Trend]) -> Leaks<'a> {
+    Leaks {
+        number: 7,
+        shown: &shown[..3],
+        hidden: &shown[3..],
+        younger: Amount { bytes: 12_345, count: 67 },
+        exited: Amount { bytes: 99, count: 2 },
+        removed: Amount { bytes: 11, count: 1 },
+        ..first(profile)
+    }
+}
+
+#[test]
+fn later_prints_tell_growth_and_what_is_not_shown() {
+    assert_snapshot!(rendered(PrintFormat::Text, &later(&full(), &shown())));
+}
+
+#[test]
+fn the_last_print_has_the_footer_and_processes_that_exited() {
+    let (profile, shown) = (full(), shown());
+    let leaks = Leaks { last: true, shown: &shown[3..], hidden: &[], ..later(&profile, &shown) };
+    let text = rendered(PrintFormat::Text, &leaks);
+    assert!(text.contains("malloc in odd; name:43, which has exited, called from"), "{text}");
+    assert!(
+        text.contains("# Coverage:\n#   exact mode") && text.contains("lost 10 (live_map_full"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_print_in_json_is_one_line() {
+    let text = rendered(PrintFormat::Json, &later(&full(), &shown()));
+    assert_eq!(text.matches('\n').count(), 1);
+    // Checked as text, because the order of the keys counts; indented, because people read the snapshot.
+    assert_snapshot!(text.replace(",{", ",\n{").replace(":[{", ":[\n{").replace(":{", ":\n{"));
+}

@@ -1,0 +1,142 @@
+//! A print of `leaks` for people, who may see one for the first time.
+
+use super::{Leaks, sum};
+use crate::{
+    model::{Change, Profile, Trend},
+    report::{
+        footer,
+        labels::{Label, Labels},
+        number::{base_name, counted, duration, human, printable, thousands},
+        table::process_name,
+    },
+};
+use std::io::{self, Write};
+
+/// Growth is worth a mark from this many prints on; that of a single one is seen beside it.
+const MARKED: u32 = 2;
+
+pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, .. } = *leaks;
+    if number == 1 {
+        explain(older_than_ns, out)?;
+    }
+    let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
+    let (bytes, blocks, stacks) = sum(shown.iter().chain(hidden));
+    writeln!(
+        out,
+        "=== {}, {}traced for {}: {} bytes ({}) in {} of {}",
+        time.strftime("%FT%TZ"),
+        if last { "last print, " } else { "" },
+        duration(profile.duration_ns),
+        thousands(bytes),
+        human(bytes),
+        counted(blocks, "block", "blocks"),
+        counted(stacks, "stack", "stacks")
+    )?;
+    if stacks == 0 {
+        writeln!(out, "Nothing that was allocated since tracing began is outstanding for that long.")?;
+    }
+    let labels = Labels::new(profile);
+    for (place, trend) in shown.iter().enumerate() {
+        row(place + 1, trend, profile, &labels, out)?;
+    }
+    if !hidden.is_empty() {
+        let (bytes, blocks, stacks) = sum(hidden);
+        let (blocks, stacks) =
+            (counted(blocks, "block", "blocks"), counted(stacks, "smaller stack", "smaller stacks"));
+        writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
+    }
+    let age = duration(older_than_ns);
+    for (amount, why, hint) in [
+        (leaks.younger, format!("younger than {age}"), " (--older-than)"),
+        (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)"),
+        (leaks.removed, "of exited processes, removed to make room for others".to_owned(), ""),
+    ] {
+        if amount.count > 0 {
+            let (bytes, blocks) = (thousands(amount.bytes), counted(amount.count, "block", "blocks"));
+            writeln!(out, "# not shown, {why}: {bytes} bytes in {blocks}{hint}")?;
+        }
+    }
+    writeln!(out)?;
+    if last {
+        writeln!(out, "# Coverage:")?;
+        for line in footer::lines(profile) {
+            writeln!(out, "#   {line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn explain(older_than_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+    let age = match older_than_ns {
+        0 => "of any age".to_owned(),
+        age => format!("for {} or longer", duration(age)),
+    };
+    writeln!(
+        out,
+        "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack,\n\
+         # largest first. That is not yet a leak: caches and buffers in use are outstanding, too. Suspect what keeps\n\
+         # growing from print to print.\n"
+    )
+}
+
+fn row(
+    place: usize,
+    trend: &Trend,
+    profile: &Profile,
+    labels: &Labels<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Trend { old, change, growing } = trend;
+    let mut line = format!(
+        "{place:>3}. {} bytes in {}, {} old",
+        thousands(old.bytes),
+        counted(old.count, "block", "blocks"),
+        match (duration(old.youngest_ns), duration(old.oldest_ns)) {
+            (youngest, oldest) if youngest == oldest => oldest,
+            (youngest, oldest) => format!("{youngest} to {oldest}"),
+        }
+    );
+    if let Some(change) = change {
+        line += "; ";
+        line += &in_words(*change);
+    }
+    if *growing >= MARKED {
+        line += &format!("; GROWING for {growing} prints");
+    }
+    writeln!(out, "{line}")?;
+    let Some(site) = profile.sites.get(old.site.index()) else { return Ok(()) };
+    let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
+    let exited = if old.exited { ", which has exited" } else { "" };
+    writeln!(out, "     {} in {process}{exited}, called from", site.function.name())?;
+    let mut stack = Vec::new();
+    labels.of_stack(Some(site.stack), &mut stack);
+    for label in stack {
+        writeln!(out, "         {}", frame(labels.get(label), profile))?;
+    }
+    Ok(())
+}
+
+fn in_words(Change { bytes, count }: Change) -> String {
+    if (bytes, count) == (0, 0) {
+        return "unchanged".into();
+    }
+    let signed = |number: i64| {
+        let sign = if number < 0 { "-" } else { "+" };
+        format!("{sign}{}", thousands(number.unsigned_abs()))
+    };
+    let blocks = if count.unsigned_abs() == 1 { "block" } else { "blocks" };
+    format!("{} bytes, {} {blocks} since the last print", signed(bytes), signed(count))
+}
+
+/// Where the source is not known, the module tells most.
+fn frame(label: &Label, profile: &Profile) -> String {
+    let module = label.module.and_then(|module| profile.modules.get(module.index()));
+    match module {
+        // A place without a symbol is named by its module already.
+        Some(module) if label.source.is_none() && !label.name.contains("+0x") => {
+            format!("{} ({})", label.describe(), printable(base_name(&module.path)))
+        }
+        _ => label.describe(),
+    }
+}

@@ -1,0 +1,221 @@
+//! `stat` for people.
+
+use super::{
+    Glance, Stat,
+    scope::{Calls, Scope, scopes},
+};
+use crate::{
+    model::Statistics,
+    report::{
+        footer,
+        number::{counted, duration, human, printable, seconds, thousands},
+        sizes::{bars, histogram},
+        table::process_name,
+    },
+};
+use heaptrace_common::function::Function;
+use std::io::{self, Write};
+
+/// Processes that are shown one by one: those that allocated the most bytes.
+const SHOWN: usize = 10;
+
+pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Stat { profile, statistics, command, .. } = *stat;
+    let (kernel, arch) = (printable(&profile.host.kernel), printable(&profile.host.arch));
+    writeln!(out, "# heaptrace {} on Linux {kernel} {arch}", printable(&profile.heaptrace))?;
+    writeln!(out, "# Traced for {}. Sizes are what the program asked for.", seconds(profile.duration_ns))?;
+    if let Some(command) = command {
+        writeln!(out, "# {}", sentence(&command.to_string()))?;
+    }
+    writeln!(out)?;
+    let (all, mut each) = scopes(profile, statistics);
+    each.sort_by_key(|scope| std::cmp::Reverse(scope.process.totals.alloc_bytes));
+    match each.as_slice() {
+        [] => writeln!(out, "No process was traced.\n")?,
+        [only] => write_scope(&title(only), only, false, profile.duration_ns, out)?,
+        several => {
+            let title = format!("All {}", counted(several.len() as u64, "process", "processes"));
+            write_scope(&title, &all, true, profile.duration_ns, out)?;
+            for scope in several.iter().take(SHOWN) {
+                write_scope(&self::title(scope), scope, false, profile.duration_ns, out)?;
+            }
+            if let Some(rest) = several.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+                let bytes = rest.iter().map(|scope| scope.process.totals.alloc_bytes).sum();
+                let rest = counted(rest.len() as u64, "further process", "further processes");
+                writeln!(
+                    out,
+                    "# {rest} not shown: {} bytes allocated (--format json has them)\n",
+                    thousands(bytes)
+                )?;
+            }
+        }
+    }
+    writeln!(out, "# Coverage:")?;
+    for line in footer::lines(profile) {
+        writeln!(out, "#   {line}")?;
+    }
+    Ok(())
+}
+
+/// The line of an interval, and a heading above the first.
+pub(super) fn line(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let now = Glance::of(stat.profile);
+    let before = stat.before.copied().unwrap_or_default();
+    if stat.before.is_none() {
+        writeln!(
+            out,
+            "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
+            "traced", "allocs/s", "bytes/s", "frees/s", "live bytes", "live blocks"
+        )?;
+    }
+    let passed = now.duration_ns.saturating_sub(before.duration_ns);
+    let rate = |now: u64, before: u64| thousands(per_second(now.saturating_sub(before), passed));
+    writeln!(
+        out,
+        "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
+        seconds(now.duration_ns),
+        rate(now.alloc_count, before.alloc_count),
+        rate(now.alloc_bytes, before.alloc_bytes),
+        rate(now.free_count, before.free_count),
+        thousands(now.live_bytes),
+        thousands(now.live_count)
+    )
+}
+
+pub(super) fn per_second(count: u64, ns: u64) -> u64 {
+    u64::try_from(u128::from(count) * 1_000_000_000 / u128::from(ns.max(1))).unwrap_or(u64::MAX)
+}
+
+fn title(scope: &Scope) -> String {
+    let exited = if scope.process.exited { ", exited" } else { "" };
+    format!("{}{exited}", process_name(&scope.process))
+}
+
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), rest.as_str()))
+}
+
+fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "== {title}\n")?;
+    functions(scope, out)?;
+    let process = &scope.process;
+    let totals = &process.totals;
+    let mut line = |name: &str, value: String| writeln!(out, "  {name:<24} {value}");
+    let blocks = |count| counted(count, "block", "blocks");
+    let amount = |bytes, count| format!("{} bytes ({}) in {}", thousands(bytes), human(bytes), blocks(count));
+    let when = match (sum, process.exited) {
+        (true, _) => "live at the end, or exit",
+        (false, true) => "live at its exit",
+        (false, false) => "live at the end",
+    };
+    line(when, amount(totals.live_bytes(), totals.live_count()))?;
+    let peak = format!("{} bytes ({})", thousands(process.peak_live_bytes), human(process.peak_live_bytes));
+    if sum {
+        line(
+            "peak live, at most",
+            format!("{peak}: the sum of the processes' own, which need not coincide"),
+        )?;
+    } else {
+        line("peak live", peak)?;
+    }
+    let rate = |count| thousands(per_second(count, traced_ns));
+    line(
+        "rate",
+        format!("{} allocations/s, {} bytes/s", rate(totals.alloc_count), rate(totals.alloc_bytes)),
+    )?;
+    line("failed calls", thousands(process.failed_count))?;
+    line("frees of unknown blocks", thousands(process.unknown_frees))?;
+    for (name, bytes, count) in [
+        ("inherited at fork", process.inherited_bytes, process.inherited_count),
+        ("released by exec", totals.released_bytes, totals.released_count),
+        ("filtered by size", process.filtered_bytes, process.filtered_count),
+        ("found no room", process.lost_bytes, process.lost_count),
+    ] {
+        if count > 0 {
+            line(name, amount(bytes, count))?;
+        }
+    }
+    if process.inherited_free_count > 0 {
+        line("frees of inherited", thousands(process.inherited_free_count))?;
+    }
+    if process.missed_frees > 0 {
+        line("frees never seen", thousands(process.missed_frees))?;
+    }
+    let grown = |function| scope.growth.get(&function).copied().unwrap_or_default().alloc_count;
+    let sign = if process.brk_bytes < 0 { "-" } else { "" };
+    line(
+        "brk",
+        format!(
+            "{sign}{} bytes net, grown by {}",
+            thousands(process.brk_bytes.unsigned_abs()),
+            counted(grown(Function::Brk), "call", "calls")
+        ),
+    )?;
+    line(
+        "mmap",
+        format!(
+            "{} bytes by {}, {} bytes unmapped",
+            thousands(process.mmap_bytes),
+            counted(grown(Function::Mmap) + grown(Function::Mremap), "call", "calls"),
+            thousands(process.munmap_bytes)
+        ),
+    )?;
+    writeln!(out)?;
+    histogram("Sizes of allocated blocks", &scope.sizes, out)?;
+    bars("Lifetimes of freed blocks", "Lived", &scope.lifetimes, lifetime, out)
+}
+
+fn lifetime(class: usize) -> String {
+    match Statistics::lifetime_range(class) {
+        (0, Some(below)) => format!("below {}", duration(below)),
+        (from, Some(below)) => format!("{} - {}", duration(from), duration(below)),
+        (from, None) => format!("{} and longer", duration(from)),
+    }
+}
+
+fn functions(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
+    let titles = ["Allocations", "Bytes", "Average", "Frees", "Bytes freed", "Failed"];
+    let mut all = Calls::default();
+    let mut rows: Vec<(&str, [String; 6])> = Vec::new();
+    for (function, calls) in &scope.functions {
+        all.alloc_count += calls.alloc_count;
+        all.alloc_bytes = all.alloc_bytes.saturating_add(calls.alloc_bytes);
+        all.free_count += calls.free_count;
+        all.free_bytes = all.free_bytes.saturating_add(calls.free_bytes);
+        all.failed_count += calls.failed_count;
+        rows.push((function.name(), cells(calls)));
+    }
+    rows.push(("all", cells(&all)));
+    let names = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default().max("Function".len());
+    let widths: Vec<usize> = titles
+        .iter()
+        .enumerate()
+        .map(|(at, title)| rows.iter().map(|(_, cells)| cells[at].len()).max().unwrap_or(0).max(title.len()))
+        .collect();
+    let mut write = |name: &str, cells: &[&str]| {
+        let mut line = format!("  {name:<names$}");
+        for (cell, width) in cells.iter().zip(&widths) {
+            line += &format!("  {cell:>width$}");
+        }
+        writeln!(out, "{line}")
+    };
+    write("Function", &titles)?;
+    for (name, cells) in &rows {
+        write(name, &cells.each_ref().map(String::as_str))?;
+    }
+    writeln!(out)
+}
+
+fn cells(calls: &Calls) -> [String; 6] {
+    let Calls { alloc_count, alloc_bytes, free_count, free_bytes, failed_count } = *calls;
+    let average = alloc_bytes.checked_div(alloc_count).map_or_else(|| "-".to_owned(), thousands);
+    [
+        thousands(alloc_count),
+        thousands(alloc_bytes),
+        average,
+        thousands(free_count),
+        thousands(free_bytes),
+        thousands(failed_count),
+    ]
+}

@@ -21,7 +21,7 @@ pub type Request = (TableKey, Option<Arc<Object>>);
 
 /// What the building thread sends.
 pub enum Built {
-    Table(Request, Result<FileTable, unwind::BuildError>),
+    Table(Request, Result<Box<FileTable>, unwind::BuildError>),
     /// All of [`PRELOADED`] were sent.
     Preloaded,
 }
@@ -51,7 +51,7 @@ pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) 
                     Some(object) => unwind::build(object, key.rows, cache),
                     None => unwind::build_vdso(key.rows),
                 };
-                Some(Built::Table((key, object), table))
+                Some(Built::Table((key, object), table.map(Box::new)))
             }
             None => match preload.next() {
                 Some(path) => preloaded(&path, cache),
@@ -72,7 +72,7 @@ fn preloaded(path: &Path, cache: Option<&Cache>) -> Option<Built> {
     let object = Arc::new(Object::read(Opened::at(path).ok()?).ok()?);
     let table = cache?.load(&object, RowKind::Calls)?;
     let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
-    Some(Built::Table((key, Some(object)), Ok(table)))
+    Some(Built::Table((key, Some(object)), Ok(Box::new(table))))
 }
 
 fn cache_directory() -> Option<PathBuf> {

@@ -42,7 +42,7 @@ impl StackIdProbe {
     /// At the entry of one function of process `pid`.
     pub fn place(does: Does, path: &Path, site: &ProbeSite, pid: u32) -> Result<Self> {
         // type, key size; value size, entries
-        let map = bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_STACK_TRACE | 4 << 32, DEPTH * 8 | 10_240 << 32])
+        let map = bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_STACK_TRACE | 4 << 32, (DEPTH * 8) | (10_240 << 32)])
             .context("failed to make a stack map")?;
         let mut instructions = Vec::new();
         if does == Does::StackId {

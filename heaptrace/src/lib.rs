@@ -8,6 +8,8 @@ pub mod commands;
 pub mod drain;
 pub mod error;
 pub mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod model;
 pub mod probes;
 pub mod process;

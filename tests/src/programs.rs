@@ -30,6 +30,8 @@ pub enum Program {
     Musl(&'static str),
     /// The same with musl as a shared library.
     MuslShared(&'static str),
+    /// `programs/c/NAME.c` for 32 bits, without a C library.
+    Freestanding32(&'static str),
     /// `programs/cpp/NAME.cpp`, with frame pointers.
     Cpp(&'static str),
     /// The same without frame pointers.
@@ -89,6 +91,10 @@ impl Program {
             Self::CStatic(name) => c_with_library("gcc", name, &ledger, &["-static", "-pthread"]),
             Self::Musl(name) => c_with_library("musl-gcc", name, &ledger, &["-static"]),
             Self::MuslShared(name) => c_with_library("musl-gcc", name, &ledger, &[]),
+            Self::Freestanding32(name) => {
+                let last = ["-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie"];
+                build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[], &last)
+            }
             Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer"),
             Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer"),
             Self::Rust(name) => rust(name, &["-Cforce-frame-pointers=yes"]),

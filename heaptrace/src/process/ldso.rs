@@ -81,7 +81,7 @@ fn interpreter_line(path: &Path) -> Result<Option<PathBuf>, CommandError> {
     Ok(parse_interpreter_line(&start))
 }
 
-fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
+pub(crate) fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
     let name = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\0' | b'\r')).next()?;
     (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
@@ -162,7 +162,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// Reads a loader's list: `\tNAME => PATH (0xADDRESS)`, or `\tPATH (0xADDRESS)`; what has no path is the vDSO.
-fn parse_list(output: &[u8]) -> Vec<PathBuf> {
+pub(crate) fn parse_list(output: &[u8]) -> Vec<PathBuf> {
     let lines = output.split(|byte| *byte == b'\n');
     lines.filter_map(parse_list_line).collect()
 }

@@ -42,7 +42,9 @@ pub struct RecordArgs {
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
     /// These processes.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
+    #[arg(short, long, value_name = "PID", value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     pub pid: Vec<u32>,
     /// The whole machine.
     #[arg(short, long)]
@@ -144,7 +146,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|time| !time.is_zero() && time.as_secs() < u64::from(u32::MAX))
-        .ok_or_else(|| "out of range".to_owned())
+        .ok_or_else(|| format!("expected more than no time, and less than {} s", u32::MAX))
 }
 
 #[cfg(test)]

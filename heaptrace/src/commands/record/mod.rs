@@ -15,7 +15,7 @@ use crate::{
     target::{HeldChild, Target, pids_named},
 };
 use anyhow::bail;
-use outside::{CommandEnd, Hurry, check_output, host, reap};
+use outside::{CommandEnd, Hurry, available_memory, check_memory, check_output, host, reap};
 use std::{
     ffi::OsString,
     path::PathBuf,
@@ -42,6 +42,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let options = args.session_options();
     let RecordArgs { target, output, duration, propagate_exit, .. } = args;
     check_output(&output)?;
+    check_memory(options.sizes.memory_bytes(), available_memory())?;
     let target = target.target();
     // Forked before anything else is there that a child should not have.
     let mut child = match &target {

@@ -157,7 +157,8 @@ static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let code = "#include <stdlib.h>\nstatic inline void *inner(size_t n) { return malloc(n); }\n\
         int main(int argc, char **argv) { return inner(argc) == (void *)argv; }\n";
     std::fs::write(&source, code).expect("source");
-    let status = std::process::Command::new("gcc").args(["-O2", "-g", "-o"]).args([&program, &source]).status();
+    let status =
+        std::process::Command::new("gcc").args(["-O2", "-g", "-o"]).args([&program, &source]).status();
     assert!(status.expect("gcc").success());
     std::fs::read(program).expect("program")
 });

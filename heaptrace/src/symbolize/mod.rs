@@ -3,6 +3,7 @@
 //! Names come from `.symtab`, `.dynsym` and DWARF, of the file itself or of its separate debug file (found by
 //! build ID and by `.gnu_debuglink`). `.gnu_debugdata` is not read: that would need liblzma.
 
+mod guard;
 mod locate;
 mod perf_map;
 
@@ -113,8 +114,10 @@ fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) ->
 /// `None` where the file could not be read.
 fn ask(elf: &Elf, input: Input<&[u64]>, debug_dirs: Option<&[PathBuf]>) -> Option<Vec<Vec<Symbol>>> {
     let symbolizer = Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(debug_dirs).build();
-    let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input).ok()?;
-    Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+    guard::guarded(|| {
+        let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input).ok()?;
+        Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+    })
 }
 
 /// Where nothing is: offsets go there that are in no segment. (Not the last address: blazesym adds to it.)

@@ -31,7 +31,10 @@ pub fn tests() -> Vec<Test> {
         }),
     ];
     for (name, place) in [
-        ("debug information", Place::Sections(&[".debug_info", ".debug_abbrev", ".debug_line", ".debug_str"])),
+        (
+            "debug information",
+            Place::Sections(&[".debug_info", ".debug_abbrev", ".debug_line", ".debug_str"]),
+        ),
         ("local symbols", Place::Sections(&[".symtab", ".strtab"])),
         ("unwind information", Place::Sections(&[".eh_frame", ".eh_frame_hdr"])),
         ("a debug link", Place::Sections(&[".gnu_debuglink", ".note.gnu.build-id"])),

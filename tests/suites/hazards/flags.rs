@@ -51,7 +51,12 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Each of `values` is a usage error that names the flag.
-fn refused(command: &[&'static str], flag: &'static str, values: &[&'static str], rest: &[&'static str]) -> Test {
+fn refused(
+    command: &[&'static str],
+    flag: &'static str,
+    values: &[&'static str],
+    rest: &[&'static str],
+) -> Test {
     let (command, values, rest) = (command.to_vec(), values.to_vec(), rest.to_vec());
     unprivileged(format!("absurd values of {} {flag}", command.join(" ")), move || {
         let folder = TempDir::new()?;

@@ -43,7 +43,9 @@ impl Tracer {
     fn attach(self, pid: u32, folder: &Path) -> Result<Running> {
         let mut command = Command::new(self.name());
         match self {
-            Self::Strace => command.args(["-f", "-o"]).arg(folder.join("trace")).args(["-p", &pid.to_string()]),
+            Self::Strace => {
+                command.args(["-f", "-o"]).arg(folder.join("trace")).args(["-p", &pid.to_string()])
+            }
             // A breakpoint of its own in the program, which lets it go on each time.
             Self::Gdb => {
                 let script = folder.join("script");
@@ -135,19 +137,19 @@ fn under(tracer: Tracer) -> Result<()> {
 }
 
 /// Both count the calls of the program: bpftrace also those that realloc makes and those that fail.
-fn counted_alike(
-    bpftrace: &Running,
-    outcome: &heaptrace_tests::session::Outcome,
-    pid: u32,
-) -> Result<()> {
+fn counted_alike(bpftrace: &Running, outcome: &heaptrace_tests::session::Outcome, pid: u32) -> Result<()> {
     let said = bpftrace.stdout();
     let count = |name: &str| -> Result<u64> {
         let line = said.lines().find_map(|line| line.strip_prefix(&format!("@{name}: ")));
         line.with_context(|| bpftrace.describe(&format!("counted no {name}")))?.parse().context("no number")
     };
     let (calls, returns) = (count("calls")?, count("returns")?);
-    let mallocs: u64 =
-        outcome.report.sites_of(pid).filter(|site| site.function == "malloc").map(|site| site.alloc_count).sum();
+    let mallocs: u64 = outcome
+        .report
+        .sites_of(pid)
+        .filter(|site| site.function == "malloc")
+        .map(|site| site.alloc_count)
+        .sum();
     ensure!(calls == returns, "bpftrace counts {calls} calls and {returns} returns of malloc");
     ensure!(calls >= mallocs && mallocs >= 300, "bpftrace counts {calls} mallocs, heaptrace {mallocs}");
     Ok(())

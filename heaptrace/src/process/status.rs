@@ -18,6 +18,8 @@ pub struct Status {
     pub threads: u32,
     /// Real user ID.
     pub uid: u32,
+    /// The process that traces it by ptrace; 0 if none does.
+    pub tracer_pid: u32,
     /// PID in each PID namespace from ours inwards.
     pub ns_pids: Vec<u32>,
     /// Whether a user shadow stack is active (`x86_Thread_features: shstk`, Linux 6.6+).
@@ -42,6 +44,7 @@ pub fn parse(contents: &[u8]) -> Status {
                 }
             }
             "Threads" => status.threads = first_number().unwrap_or(0),
+            "TracerPid" => status.tracer_pid = first_number().unwrap_or(0),
             "Uid" => status.uid = first_number().unwrap_or(0),
             "NSpid" => status.ns_pids = words.filter_map(|word| word.parse().ok()).collect(),
             "VmSize" => status.no_memory = false,
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SAMPLE: &str = "Name:\tx\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
+    const SAMPLE: &str = "Name:\tx\nTracerPid:\t99\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
         NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\nx86_Thread_features:\tshstk wrss \n\
         x86_Thread_features_locked:\tshstk wrss \n";
 
@@ -68,6 +71,7 @@ mod tests {
             seccomp: Seccomp::Filter,
             threads: 3,
             uid: 1000,
+            tracer_pid: 99,
             ns_pids: vec![4242, 7],
             shadow_stack: true,
             no_memory: false,

@@ -1,6 +1,7 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
+mod breakpoints;
 mod code;
 mod events;
 mod probing;

@@ -26,6 +26,7 @@ impl Session {
         let (view, plan) =
             self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
         self.check(&view, &plan)?;
+        self.check_breakpoints(&view, &plan)?;
         let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
@@ -118,7 +119,7 @@ impl Session {
         Ok(())
     }
 
-    fn is_probed(&self, pid: u32, file: FileId) -> bool {
+    pub(super) fn is_probed(&self, pid: u32, file: FileId) -> bool {
         if self.per_process {
             self.probed.get(&pid).is_some_and(|probed| probed.files.contains(&file))
         } else {

@@ -20,6 +20,10 @@ pub fn tests() -> Vec<Test> {
         tests.push(end_to_end(format!("attach: under {}", tracer.name()), move || under(tracer)));
         tests.push(end_to_end(format!("attach: {} comes and goes", tracer.name()), move || joined(tracer)));
     }
+    tests.push(end_to_end("attach: gdb comes and goes, with a breakpoint at a probe", || {
+        joined(Tracer::GdbAtMalloc)
+    }));
+    tests.push(end_to_end("attach: a debugger's breakpoint where a probe would go", breakpoint));
     tests
 }
 
@@ -27,6 +31,7 @@ pub fn tests() -> Vec<Test> {
 enum Tracer {
     Strace,
     Gdb,
+    GdbAtMalloc,
     Bpftrace,
 }
 
@@ -35,6 +40,7 @@ impl Tracer {
         match self {
             Self::Strace => "strace",
             Self::Gdb => "gdb",
+            Self::GdbAtMalloc => "gdb",
             Self::Bpftrace => "bpftrace",
         }
     }
@@ -47,9 +53,10 @@ impl Tracer {
                 command.args(["-f", "-o"]).arg(folder.join("trace")).args(["-p", &pid.to_string()])
             }
             // A breakpoint of its own in the program, which lets it go on each time.
-            Self::Gdb => {
+            Self::Gdb | Self::GdbAtMalloc => {
                 let script = folder.join("script");
-                fs::write(&script, GDB)?;
+                let place = if let Self::Gdb = self { "site_calloc" } else { "*malloc" };
+                fs::write(&script, GDB.replace("PLACE", place))?;
                 command.args(["-nx", "-batch", "-p", &pid.to_string(), "-x"]).arg(script)
             }
             Self::Bpftrace => {
@@ -66,7 +73,9 @@ impl Tracer {
             Ok(match self {
                 Self::Bpftrace => tracer.stdout().contains("begun") && code::changed_bytes(pid)? >= 2,
                 Self::Strace => ptraced(pid)?,
-                Self::Gdb => tracer.stdout().contains("Breakpoint 1 at") && !stopped(pid)?,
+                Self::Gdb | Self::GdbAtMalloc => {
+                    tracer.stdout().contains("Breakpoint 1 at") && !stopped(pid)?
+                }
             })
         })
         .with_context(|| tracer.describe("never traced"))?;
@@ -76,7 +85,7 @@ impl Tracer {
     /// Makes it leave.
     fn leave(self, tracer: &mut Running, pid: u32) -> Result<()> {
         tracer.signal(match self {
-            Self::Gdb => libc::SIGTERM,
+            Self::Gdb | Self::GdbAtMalloc => libc::SIGTERM,
             _ => libc::SIGINT,
         })?;
         tracer.wait()?;
@@ -85,7 +94,7 @@ impl Tracer {
 }
 
 /// A breakpoint of its own in the program, which lets it go on each time.
-const GDB: &str = "set pagination off\nbreak site_calloc\ncommands\nsilent\ncontinue\nend\ncontinue\n";
+const GDB: &str = "set pagination off\nbreak PLACE\ncommands\nsilent\ncontinue\nend\ncontinue\n";
 
 fn ptraced(pid: u32) -> Result<bool> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -133,6 +142,24 @@ fn under(tracer: Tracer) -> Result<()> {
     if let Tracer::Bpftrace = tracer {
         counted_alike(&other, &outcome, pid)?;
     }
+    Ok(())
+}
+
+/// The kernel would place no probe there: malloc would be missing from the report.
+fn breakpoint() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut waiting = halting(folder)?;
+    let pid = waiting.target.pid();
+    let mut gdb = Tracer::GdbAtMalloc.attach(pid, folder)?;
+    let file = heaptrace::record_file(folder);
+    let output = heaptrace::command(&["record", "-p", &pid.to_string(), "-o"])?.arg(file).output()?;
+    target::ensure_refused(&output, &["breakpoints", "malloc", &gdb.pid().to_string()])?;
+    fs::write(folder.join("go-on"), "")?;
+    waiting.go()?;
+    let status = waiting.target.wait()?;
+    ensure!(status.code() == Some(target::PLAIN_ENDS), "the target ended with {status}");
+    ensure!(gdb.wait()?.success(), "{}", gdb.describe("failed"));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::{
     error::CannotTrace,
     file::FileWriter,
     model::{Mode, Start},
+    probes::refusal::{self, KernelVersion},
     session::{Session, TargetError},
     target::{HeldChild, Target, pids_named},
 };
@@ -50,6 +51,9 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let (mut session, events) = Session::new(&options).map_err(|error| CannotTrace(error.to_string()))?;
+    if let Some(warning) = KernelVersion::running().and_then(refusal::warning) {
+        eprintln!("heaptrace: warning: {warning}");
+    }
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     add_targets(&mut session, &target, child.as_ref().map(|(child, argv)| (child, argv.as_slice())))?;
     let writer = FileWriter::create(

@@ -248,6 +248,7 @@ impl Session {
 
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
+        plan.refusals.iter().for_each(|refusal| self.note(refusal.clone()));
         self.builder.set_image(record, &view.mappings, &view.objects);
         self.publish_code(record);
         self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);

@@ -10,10 +10,10 @@ use heaptrace_tests::{
     running::{PATIENCE, Running, wait_until},
     session::{self, Waiting},
 };
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test> {
             target::is_not_started(&thirty_two()?, &["thirty_two", "a 32-bit program"], folder.path())
         }),
     ];
+    tests.push(end_to_end("attach: a symbol that leads into the middle of malloc", lying_symbol));
     for (name, place) in [
         (
             "debug information",
@@ -67,6 +68,40 @@ fn thirty_two_attached() -> Result<()> {
     target::ensure_refused(&output, &["thirty_two", "a 32-bit program"])?;
     ensure!(code::changed_bytes(pid)? == 0, "it was refused, and its code is changed");
     ensure!(process.poll()?.is_none(), "the process has ended");
+    Ok(())
+}
+
+/// A probe there would be in the middle of an instruction.
+fn lying_symbol() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut bytes = fs::read(Program::CStatic("plain").compile()?)?;
+    let address = {
+        let elf = object::File::parse(&*bytes)?;
+        let malloc = elf.symbols().find(|symbol| symbol.name() == Ok("malloc")).context("no malloc")?;
+        malloc.address()
+    };
+    // st_value of Elf64_Sym, of every name that malloc has.
+    let (right, wrong) = (address.to_le_bytes(), (address + 3).to_le_bytes());
+    let (offset, length) = {
+        let elf = object::File::parse(&*bytes)?;
+        elf.section_by_name(".symtab").and_then(|table| table.file_range()).context("no .symtab")?
+    };
+    let table = bytes[offset as usize..(offset + length) as usize].chunks_exact_mut(24);
+    for symbol in table.filter(|symbol| symbol[8..16] == right) {
+        symbol[8..16].copy_from_slice(&wrong);
+    }
+    let program = folder.join("liar");
+    fs::write(&program, bytes)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let mut waiting = Waiting::start(target::command(&program, folder), folder)?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
+    waiting.go()?;
+    let outcome = target::ends_well(&mut waiting.target, &mut recorder, pid, pid, folder)?;
+    let notes = &outcome.report.coverage.notes;
+    let said = |note: &String| note.starts_with("malloc in ") && note.contains("middle of a function");
+    ensure!(notes.iter().any(said), "nothing says that malloc is not probed: {notes:?}");
     Ok(())
 }
 

@@ -159,5 +159,10 @@ fn go_and_c_started() -> Result<()> {
 /// The runtime makes threads while it runs: some are killed by the exit, with a call under way.
 fn c_part_is_exact(outcome: &heaptrace_tests::session::Outcome) -> Result<()> {
     use heaptrace_tests::compare::{self, Find, Slack};
+    let notes = &outcome.report.coverage.notes;
+    ensure!(
+        notes.iter().any(|note| note.contains("is a Go program: only what C code in it allocates is traced")),
+        "nothing says what of a Go program is traced: {notes:?}"
+    );
     compare::with_slack(outcome, Find::Caller, Slack { attached_late: true, unledgered_site: None })
 }

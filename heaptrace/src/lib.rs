@@ -9,6 +9,8 @@ pub mod doctor;
 pub mod drain;
 pub mod error;
 pub mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod model;
 pub mod probes;
 pub mod process;

@@ -24,6 +24,14 @@ pub enum Program {
     CLibraryWith(&'static str, &'static [&'static str]),
     /// `programs/c/NAME.c` as a shared library, with frame pointers.
     CLibrary(&'static str),
+    /// `programs/c/NAME.c` with its C library in it.
+    CStatic(&'static str),
+    /// The same with musl.
+    Musl(&'static str),
+    /// The same with musl as a shared library.
+    MuslShared(&'static str),
+    /// `programs/c/NAME.c` for 32 bits, without a C library.
+    Freestanding32(&'static str),
     /// `programs/cpp/NAME.cpp`, with frame pointers.
     Cpp(&'static str),
     /// The same without frame pointers.
@@ -80,6 +88,13 @@ impl Program {
                     &shared,
                 )
             }
+            Self::CStatic(name) => c_with_library("gcc", name, &ledger, &["-static", "-pthread"]),
+            Self::Musl(name) => c_with_library("musl-gcc", name, &ledger, &["-static"]),
+            Self::MuslShared(name) => c_with_library("musl-gcc", name, &ledger, &[]),
+            Self::Freestanding32(name) => {
+                let last = ["-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie"];
+                build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[], &last)
+            }
             Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer"),
             Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer"),
             Self::Rust(name) => rust(name, &["-Cforce-frame-pointers=yes"]),
@@ -124,6 +139,10 @@ fn c_arguments(name: &str, frame_pointers: &str) -> Vec<OsString> {
     arguments.push(frame_pointers.into());
     arguments.push(source(&format!("c/{name}.c")).into());
     arguments
+}
+
+fn c_with_library(compiler: &str, name: &str, ledger: &Path, last: &[&str]) -> Result<PathBuf> {
+    build(compiler, &c_arguments(name, "-fno-omit-frame-pointer"), name, &[ledger], last)
 }
 
 fn cpp(name: &str, frame_pointers: &str) -> Result<PathBuf> {
@@ -194,7 +213,7 @@ fn build(
 }
 
 /// `target/test-programs`: the test binary is in `target/PROFILE/deps`.
-fn cache() -> Result<PathBuf> {
+pub fn cache() -> Result<PathBuf> {
     let binary = env::current_exe().context("failed to find the test binary")?;
     let target = binary.ancestors().nth(3).context("the test binary is not in a target directory")?;
     Ok(target.join("test-programs"))
@@ -210,7 +229,11 @@ fn package(program: &str) -> &'static str {
         "nginx" => "nginx",
         "python3" => "python3",
         "gdb" => "gdb",
-        "setpriv" => "util-linux",
+        "setpriv" | "unshare" => "util-linux",
+        "musl-gcc" => "musl-tools",
+        "strace" => "strace",
+        "bpftrace" => "bpftrace",
+        "go" => "golang-go",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -175,8 +175,7 @@ impl Waiting {
 
     /// Lets the program go on.
     pub fn go(&self) -> Result<()> {
-        File::create(&self.go).context("failed to say go")?;
-        Ok(())
+        fs::write(&self.go, "go").context("failed to say go")
     }
 }
 

@@ -31,6 +31,11 @@ pub enum LoadError {
     Permission { source: io::Error, advice: String },
     #[error("kernel {release} is too old: it has no cookies for probes; Linux 5.15 or later is needed")]
     TooOld { release: String },
+    #[error(
+        "heaptrace runs in a PID namespace of its own (a container's), and BPF programs see other PIDs than it \
+         does; run it on the host, or in a container that shares the host's (docker run --pid=host)"
+    )]
+    PidNamespace,
     #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
     Program { name: String, source: io::Error, log: String },
     #[error("the BPF object could not be loaded: {source}")]
@@ -209,6 +214,9 @@ impl Tracer {
     /// Loads the programs and attaches the tracepoints.
     pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
+        if !procfs::in_first_pid_namespace() {
+            return Err(LoadError::PidNamespace);
+        }
         if !features::has_cookies() {
             return Err(LoadError::TooOld { release: procfs::kernel_release() });
         }

@@ -1,6 +1,6 @@
 //! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
 
-use crate::{model::Host, process::procfs};
+use crate::{error::CannotTrace, model::Host, process::procfs};
 use anyhow::{Context as _, bail};
 use std::path::Path;
 
@@ -27,6 +27,27 @@ pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()));
     }
     Ok(())
+}
+
+/// Fails if the kernel's tables would take more than half of the memory that is free for it: others live here,
+/// and the kernel would rather kill one of them than refuse.
+pub(super) fn check_memory(tables: u64, available: Option<u64>) -> anyhow::Result<()> {
+    if available.is_some_and(|available| tables > available / 2) {
+        bail!(CannotTrace(format!(
+            "the tables would take {} MB of memory, and {} MB are available, of which half may be taken; lower \
+             --max-live, --max-sites, --max-frames, --max-processes or --max-threads",
+            tables >> 20,
+            available.unwrap_or(0) >> 20
+        )));
+    }
+    Ok(())
+}
+
+/// Bytes of memory that can be had without swapping, if the kernel says so.
+pub(super) fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kilobytes.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// What the recording says of this machine.
@@ -58,4 +79,23 @@ impl Hurry {
 fn set_nice(nice: i32) {
     // SAFETY: as above.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_available_memory_may_be_taken() {
+        assert!(check_memory(500, Some(1000)).is_ok());
+        assert!(check_memory(1 << 40, None).is_ok());
+        let refused = check_memory(501 << 20, Some(1000 << 20)).expect_err("refused");
+        assert!(refused.is::<CannotTrace>());
+        assert!(refused.to_string().contains("501 MB") && refused.to_string().contains("--max-live"));
+    }
+
+    #[test]
+    fn this_machine_says_what_is_available() {
+        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
+    }
 }

@@ -16,7 +16,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
     /// These processes.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
+    #[arg(short, long, value_name = "PID", value_delimiter = ',',
+        value_parser = value_parser!(u32).range(1..=1 << 22))]
     pub pid: Vec<u32>,
     /// The whole machine.
     #[arg(short, long)]
@@ -208,7 +210,11 @@ pub(super) fn session_options(
 
 /// `30`, `30s`, `500ms`, `5m`, `1h`; not 0.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    parse_age(text).and_then(|time| if time.is_zero() { Err("out of range".to_owned()) } else { Ok(time) })
+    parse_age(text).and_then(|time| if time.is_zero() { Err(out_of_range()) } else { Ok(time) })
+}
+
+fn out_of_range() -> String {
+    format!("expected more than no time, and less than {} s", u32::MAX)
 }
 
 /// The same, and 0.
@@ -225,7 +231,7 @@ pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|time| time.as_secs() < u64::from(u32::MAX))
-        .ok_or_else(|| "out of range".to_owned())
+        .ok_or_else(out_of_range)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::outside::Hurry;
+use super::outside::{Hurry, available_memory, check_memory};
 use crate::{
     bpf::EventRing,
     error::CannotTrace,
+    probes::refusal::{self, KernelVersion},
     session::{Session, SessionOptions, TargetError},
     target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
 };
@@ -71,12 +72,16 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
+        check_memory(options.sizes.memory_bytes(), available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = match &target {
             Target::Command(argv) => Some(HeldChild::fork(argv)?),
             _ => None,
         };
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
+        if let Some(warning) = KernelVersion::running().and_then(refusal::warning) {
+            eprintln!("heaptrace: warning: {warning}");
+        }
         let started = SystemTime::now();
         add_targets(&mut session, &target, child.as_ref())?;
         let memory_bytes = options.sizes.memory_bytes();

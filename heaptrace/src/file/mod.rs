@@ -67,3 +67,18 @@ impl Codec {
 fn plausible(stored: usize, length: usize) -> bool {
     length <= MAX_CONTENT && length <= FREE_EXPANSION + stored.saturating_mul(MAX_EXPANSION)
 }
+
+/// A whole file of blocks with these contents, stored as they are.
+pub(crate) fn of_contents(start: &[u8], chunks: &[&[u8]]) -> Vec<u8> {
+    let mut file = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+    let chunks = chunks.iter().map(|chunk| (Kind::Chunk, *chunk));
+    for (kind, content) in [(Kind::Start, start)].into_iter().chain(chunks).chain([(Kind::End, &[][..])]) {
+        let length = (content.len() as u32).to_le_bytes();
+        let header = [&[kind as u8, Codec::Plain as u8, 0, 0][..], &length, &length].concat();
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header);
+        crc.update(content);
+        file.extend([&header[..], &crc.finalize().to_le_bytes(), content].concat());
+    }
+    file
+}

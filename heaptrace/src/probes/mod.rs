@@ -3,6 +3,7 @@
 
 pub mod allocators;
 pub mod discover;
+mod entries;
 pub mod forward;
 pub mod plan;
 pub mod refusal;

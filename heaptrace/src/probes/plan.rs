@@ -1,7 +1,7 @@
 //! From the files of a process to the probes in each: who is really called, and what is left out and why.
 
 use super::allocators::{self, Role};
-use super::site::{Site, Why};
+use super::site::Site;
 use super::symbols::{FileSymbols, Forward, FoundFunction};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
@@ -210,7 +210,7 @@ fn probes_of(
     let mut probes = Vec::with_capacity(by_entry.len());
     for function in by_entry.into_values() {
         let FoundFunction { symbol, known, offset, site, .. } = function;
-        if site.why == Why::Unprobeable {
+        if site.why.is_refusal() {
             refusals.push(format!("{symbol} in {}: {}", file.path.display(), site.why));
             continue;
         }

@@ -87,6 +87,12 @@ pub enum Refusal {
          kill it; use Linux 6.11 or later, or start the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK"
     )]
     ShadowStack { kernel: KernelVersion },
+    #[error(
+        "process {tracer} debugs it and has breakpoints where the probes of {} would go: remove them, or detach \
+         the debugger",
+        symbols.join(", ")
+    )]
+    Breakpoints { symbols: Vec<String>, tracer: u32 },
     #[error("{} is {what}", path.display())]
     WrongMachine { path: PathBuf, what: String },
     #[error(
@@ -121,6 +127,16 @@ fn list(paths: &[PathBuf]) -> String {
         _ => {}
     }
     names.join(", ")
+}
+
+/// What the user should know before anything is traced on this kernel.
+pub fn warning(kernel: KernelVersion) -> Option<String> {
+    (kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe()).then(|| {
+        format!(
+            "kernel {kernel} kills a traced process that sets up a seccomp filter after tracing began (later ones, \
+             from 6.14, 6.13.3 or 6.12.14, do not): do not trace a program that will"
+        )
+    })
 }
 
 /// Whether the process must be left alone, judged from its status, the kernel, and what was found in its files.
@@ -187,6 +203,14 @@ mod tests {
         }
         for release in ["6.1.0", "6.10.14", "6.12.14", "6.13.3", "6.14.0", "6.18.44", "7.0.0"] {
             assert_eq!(judge(filtered(), release), None, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_kills_later_filters_is_warned_of() {
+        assert!(warning(version("6.12.13")).is_some_and(|text| text.contains("kernel 6.12.13")));
+        for release in ["6.1.0", "6.10.14", "6.12.14", "6.13.3", "6.18.44"] {
+            assert_eq!(warning(version(release)), None, "{release}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known};
+use super::entries::Entries;
 use super::forward::{self, Target};
 use super::site::{self, Site};
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
@@ -87,7 +88,7 @@ struct RawSymbol<'data> {
 impl FileSymbols {
     /// Finds the allocation functions of a file, whose facts are `facts`.
     pub fn read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
-        let file = File::new(data, facts)?;
+        let mut file = File::new(data, facts)?;
         let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
         let mut kind = AllocatorKind::Unknown;
         let mut exported_addresses = HashSet::new();
@@ -107,6 +108,10 @@ impl FileSymbols {
                 }
                 wanted.push((symbol, known));
             }
+        }
+        if !wanted.is_empty() {
+            let (header, endian) = elf::header(data)?;
+            file.entries = Entries::read(data, header, endian, facts);
         }
         starts.sort_unstable();
         let addresses: HashSet<u64> = wanted.iter().map(|(symbol, _)| symbol.address).collect();
@@ -148,13 +153,14 @@ struct File<'data, 'facts, R> {
     facts: &'facts ElfFacts,
     endian: Endianness,
     sections: &'data [SectionHeader64<Endianness>],
+    entries: Option<Entries<'data>>,
 }
 
 impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
     fn new(data: R, facts: &ElfFacts) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
-        Ok(File { data, facts, endian, sections })
+        Ok(File { data, facts, endian, sections, entries: None })
     }
 
     /// Symbols and names of the tables of type `kind`.
@@ -221,7 +227,11 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             address: symbol.address,
             offset,
             exported: symbol.exported,
-            site: site::choose(code, known.shape),
+            site: if self.entries.as_ref().is_some_and(|entries| entries.is_inside(symbol.address)) {
+                Site::NOWHERE
+            } else {
+                site::choose(code, known.shape)
+            },
             forwards_to,
         })
     }

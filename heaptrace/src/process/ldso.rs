@@ -2,11 +2,12 @@
 
 use super::elf::{ElfFacts, Kind};
 use super::object::{Object, ObjectError, Opened};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -80,7 +81,7 @@ fn interpreter_line(path: &Path) -> Result<Option<PathBuf>, CommandError> {
     Ok(parse_interpreter_line(&start))
 }
 
-fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
+pub(crate) fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
     let name = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\0' | b'\r')).next()?;
     (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
@@ -102,11 +103,13 @@ pub fn libraries(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf
     };
     let absolute =
         std::path::absolute(exe).map_err(|source| CommandError::Read { path: exe.to_owned(), source })?;
+    let secure = runs_in_secure_mode(exe);
+    let heeded = env.iter().filter(|(name, _)| !secure || !name.as_bytes().starts_with(b"LD_"));
     let output = Command::new(&linker)
         .arg("--list")
         .arg(&absolute)
         .env_clear()
-        .envs(env.iter().map(|(name, value)| (name, value)))
+        .envs(heeded.map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
         .map_err(|source| CommandError::Linker { linker: linker.clone(), exe: exe.to_owned(), source })?;
@@ -122,12 +125,44 @@ pub fn libraries(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf
     Ok(libraries)
 }
 
+/// Whether `exe` gets other rights than ours, so that its loader ignores LD_PRELOAD and LD_LIBRARY_PATH
+/// (`cap_bprm_creds_from_file`, security/commoncap.c; ld.so(8), secure-execution mode).
+fn runs_in_secure_mode(exe: &Path) -> bool {
+    let (Ok(metadata), Ok(path)) = (exe.metadata(), CString::new(exe.as_os_str().as_bytes())) else {
+        return false;
+    };
+    let mut mount = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: a NUL-terminated path; the buffer is read only if the call has filled it.
+    let nosuid = unsafe {
+        libc::statvfs(path.as_ptr(), mount.as_mut_ptr()) == 0
+            && mount.assume_init().f_flag & libc::ST_NOSUID != 0
+    };
+    // SAFETY: only reads a flag of this thread.
+    let no_new_rights = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
+    if nosuid || no_new_rights {
+        return false;
+    }
+    // SAFETY: no arguments, cannot fail.
+    let (uid, euid, gid, egid) =
+        unsafe { (libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid()) };
+    let mode = metadata.mode();
+    // Without the group's right to execute, the bit once meant mandatory locking.
+    let setgid = mode & 0o2010 == 0o2010;
+    let new_uid = if mode & 0o4000 != 0 { metadata.uid() } else { euid };
+    let new_gid = if setgid { metadata.gid() } else { egid };
+    // SAFETY: NUL-terminated strings, and no buffer.
+    let has_capabilities = || unsafe {
+        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0
+    };
+    new_uid != uid || new_gid != gid || uid != 0 && has_capabilities()
+}
+
 fn same_file(one: &Path, other: &Path) -> bool {
     one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Reads a loader's list: `\tNAME => PATH (0xADDRESS)`, or `\tPATH (0xADDRESS)`; what has no path is the vDSO.
-fn parse_list(output: &[u8]) -> Vec<PathBuf> {
+pub(crate) fn parse_list(output: &[u8]) -> Vec<PathBuf> {
     let lines = output.split(|byte| *byte == b'\n');
     lines.filter_map(parse_list_line).collect()
 }

@@ -106,6 +106,12 @@ pub fn kernel_release() -> String {
     release.trim_end().to_owned()
 }
 
+/// Whether we know processes by the PIDs that the kernel knows them by. `true` if that cannot be found out.
+pub fn in_first_pid_namespace() -> bool {
+    // PROC_PID_INIT_INO, include/linux/proc_ns.h, since Linux 3.8.
+    std::fs::read_link("/proc/self/ns/pid").map_or(true, |link| link.as_os_str() == "pid:[4026531836]")
+}
+
 /// Bytes in a page.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf only reads its argument.

@@ -20,6 +20,8 @@ pub struct Status {
     pub uid: u32,
     /// Effective user ID.
     pub effective_uid: u32,
+    /// The process that traces it by ptrace; 0 if none does.
+    pub tracer_pid: u32,
     /// PID in each PID namespace from ours inwards.
     pub ns_pids: Vec<u32>,
     /// Whether a user shadow stack is active (`x86_Thread_features: shstk`, Linux 6.6+).
@@ -49,6 +51,7 @@ pub fn parse(contents: &[u8]) -> Status {
                 status.uid = ids.next().unwrap_or(0);
                 status.effective_uid = ids.next().unwrap_or(0);
             }
+            "TracerPid" => status.tracer_pid = first_number().unwrap_or(0),
             "NSpid" => status.ns_pids = words.filter_map(|word| word.parse().ok()).collect(),
             "VmSize" => status.no_memory = false,
             // `x86_Thread_features_locked` is another key: locked says only that it can no longer be changed.
@@ -64,7 +67,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SAMPLE: &str = "Name:\tx\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
+    const SAMPLE: &str = "Name:\tx\nTracerPid:\t99\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
         NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\nx86_Thread_features:\tshstk wrss \n\
         x86_Thread_features_locked:\tshstk wrss \n";
 
@@ -75,6 +78,7 @@ mod tests {
             threads: 3,
             uid: 1000,
             effective_uid: 1001,
+            tracer_pid: 99,
             ns_pids: vec![4242, 7],
             shadow_stack: true,
             no_memory: false,

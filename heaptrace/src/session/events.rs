@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 impl Session {
     /// Handles the events that are there, in order. A process that mapped ten libraries is looked at once.
     pub fn handle_events(&mut self, events: impl IntoIterator<Item = Event>) {
-        let mut look_at: BTreeMap<u32, u32> = BTreeMap::new();
+        // By PID: the record, and when the first of its news came.
+        let mut look_at: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
         self.builder.read_processes(&self.tracer.maps);
         self.take_code_changes();
         for event in events {
@@ -26,7 +27,7 @@ impl Session {
                     } else if event.kind == kind::EXEC {
                         self.forget_code(event.other);
                     }
-                    look_at.insert(event.tgid, event.process);
+                    look_at.entry(event.tgid).or_insert((event.process, event.time_ns)).0 = event.process;
                 }
                 kind::EXIT => {
                     look_at.remove(&event.tgid);
@@ -40,16 +41,16 @@ impl Session {
                 _ => {}
             }
         }
-        for (pid, record) in look_at {
-            self.look_again(pid, record);
+        for (pid, (record, since_ns)) in look_at {
+            self.look_again(pid, record, since_ns);
         }
     }
 
     /// Gives an image to records that the BPF side made on its own, or whose event was lost.
     pub(super) fn adopt_new_records(&mut self) {
         for record in self.builder.unknown() {
-            if let Some(pid) = self.builder.record(record).map(|record| record.tgid) {
-                self.look_again(pid, record);
+            if let Some((pid, started_ns)) = self.builder.record(record).map(|r| (r.tgid, r.started_ns)) {
+                self.look_again(pid, record, started_ns);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
+mod breakpoints;
 mod code;
 mod events;
 mod known_files;
@@ -251,12 +252,13 @@ impl Session {
     pub fn symbols_of(&self, locations: &[Location]) -> Vec<Vec<Symbol>> {
         let SymbolInputs { locations: _, modules, processes, files } = self.builder.symbol_inputs();
         let sources = Sources {
-            // By its name where that still is the file: separate debug files are found beside it.
+            // By its name where that still is the file: separate debug files are found beside it. Else the file
+            // that was mapped, before others of its build.
             module: &|id| {
-                modules
-                    .get(id.index())
-                    .and_then(locate_module)
-                    .or_else(|| files.get(id.index())?.as_ref().map(|object| object.attach_path()))
+                let module = modules.get(id.index())?;
+                let located = locate_module(module);
+                let mapped = || files.get(id.index())?.as_ref().map(|object| object.attach_path());
+                located.clone().filter(|path| *path == module.path).or_else(mapped).or(located)
             },
             perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
         };

@@ -9,7 +9,7 @@ use crate::{
         plan::{FilePlan, Plan},
         refusal::{Refusal, refusal},
     },
-    process::{ldso, maps::Mapping, procfs},
+    process::{ldso, maps::Mapping, object::FileId, procfs},
     target::HeldChild,
 };
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
@@ -26,6 +26,7 @@ impl Session {
         let (view, plan) =
             self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
         self.check(&view, &plan)?;
+        self.check_breakpoints(&view, &plan)?;
         let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
@@ -102,12 +103,7 @@ impl Session {
     fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
         for plan in files {
             let id = plan.file.id();
-            let known = if self.per_process {
-                self.probed.entry(pid).or_default().files.contains(&id)
-            } else {
-                self.files.contains_key(&id)
-            };
-            if known {
+            if self.is_probed(pid, id) {
                 continue;
             }
             let sites: Vec<ProbeSite> = plan
@@ -132,6 +128,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn is_probed(&self, pid: u32, file: FileId) -> bool {
+        if self.per_process {
+            self.probed.get(&pid).is_some_and(|probed| probed.files.contains(&file))
+        } else {
+            self.files.contains_key(&file)
+        }
     }
 
     /// Probes in a forked child what is probed in its parent; `forked_ns` says since when it runs.
@@ -180,14 +184,16 @@ impl Session {
         });
     }
 
-    /// Looks at a traced process again: new mappings, and allocators that were not there before.
-    pub(super) fn look_again(&mut self, pid: u32, record: u32) {
+    /// Looks at a traced process again: new mappings, and allocators that were not there before `since_ns`.
+    pub(super) fn look_again(&mut self, pid: u32, record: u32, since_ns: u64) {
         let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() {
             return;
         }
+        let new = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
+        let new: Vec<String> = new.map(|plan| plan.file.path.display().to_string()).collect();
         match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
             Ok(()) => {
                 self.tracer.maps.arm(record);
@@ -196,6 +202,14 @@ impl Session {
                     && self.per_process
                 {
                     self.set_gap(record, monotonic_ns().saturating_sub(began_ns));
+                }
+                if !new.is_empty() {
+                    let (comm, files) = (&view.comm, new.join(" and "));
+                    let gap_ms = monotonic_ns().saturating_sub(since_ns) as f64 / 1e6;
+                    self.note(format!(
+                        "{comm}:{pid}: calls of the first {gap_ms:.3} ms of {files} were not seen: it was \
+                         mapped while tracing"
+                    ));
                 }
             }
             Err(TargetError::Refused { pid, comm, reason }) => {
@@ -251,6 +265,7 @@ impl Session {
 
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
+        plan.refusals.iter().for_each(|refusal| self.note(refusal.clone()));
         self.builder.set_image(record, &view.mappings, &view.objects);
         self.publish_code(record);
         self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);

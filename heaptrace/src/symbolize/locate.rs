@@ -1,5 +1,6 @@
 //! Which file holds a module's symbols, on the machine that a report is made on.
 
+use super::guard::guarded;
 use crate::model::{BuildId, Module, Process};
 use object::read::ReadCache;
 use object::{Object as _, ObjectSegment as _};
@@ -72,7 +73,7 @@ fn build_id(path: &Path) -> Option<BuildId> {
     if !path.is_file() {
         return None;
     }
-    Some(BuildId(blazesym::helper::read_elf_build_id(path).ok()??.to_vec()))
+    guarded(|| Some(BuildId(blazesym::helper::read_elf_build_id(path).ok()??.to_vec())))
 }
 
 /// First byte and rest of a build ID in hex, as directories and names are made from it.

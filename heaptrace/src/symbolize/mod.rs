@@ -3,6 +3,7 @@
 //! Names come from `.symtab`, `.dynsym` and DWARF, of the file itself or of its separate debug file (found by
 //! build ID and by `.gnu_debuglink`). `.gnu_debugdata` is not read: that would need liblzma.
 
+mod guard;
 mod locate;
 mod perf_map;
 
@@ -83,23 +84,20 @@ fn call_of(return_address: u64) -> u64 {
 /// empty where the file could not be read at all. Separate debug files are looked for in `debug_dirs`, or where
 /// distributions put them.
 fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) -> Vec<Vec<Symbol>> {
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(debug_dirs).build();
     let ask = |path: &Path, input: Input<&[u64]>| {
-        let mut elf = Elf::new(path);
-        let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input);
+        let answers = ask(&Elf::new(path), input, debug_dirs);
         // Damaged DWARF, or a debug file that cannot be read, should not cost the names that .symtab has.
-        let answers = answers.or_else(|_| {
+        let answers = answers.or_else(|| {
+            let mut elf = Elf::new(path);
             elf.debug_syms = false;
-            symbolizer.symbolize(&Source::Elf(elf), input)
+            ask(&elf, input, debug_dirs)
         });
-        let answers = answers.unwrap_or_default();
-        answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect::<Vec<_>>()
+        answers.unwrap_or_default()
     };
     let calls: Vec<u64> = offsets.iter().map(|&offset| call_of(offset)).collect();
     let mut found = Vec::new();
     if let Some(debug) = DebugFile::of(path, debug_dirs) {
-        // Nothing is at u64::MAX, where offsets go that are in no segment.
-        let addresses: Vec<u64> = calls.iter().map(|&call| debug.address(call).unwrap_or(u64::MAX)).collect();
+        let addresses: Vec<u64> = calls.iter().map(|&call| debug.address(call).unwrap_or(NOWHERE)).collect();
         found = ask(&debug.path, Input::VirtOffset(&addresses));
     }
     if found.len() < offsets.len() || found.iter().any(Vec::is_empty) {
@@ -112,6 +110,18 @@ fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) ->
     }
     found
 }
+
+/// `None` where the file could not be read.
+fn ask(elf: &Elf, input: Input<&[u64]>, debug_dirs: Option<&[PathBuf]>) -> Option<Vec<Vec<Symbol>>> {
+    let symbolizer = Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(debug_dirs).build();
+    guard::guarded(|| {
+        let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input).ok()?;
+        Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+    })
+}
+
+/// Where nothing is: offsets go there that are in no segment. (Not the last address: blazesym adds to it.)
+const NOWHERE: u64 = u64::MAX >> 1;
 
 fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {
     let inlined = sym.inlined.iter().rev().map(|f| symbol(&f.name, f.code_info.as_ref(), true));

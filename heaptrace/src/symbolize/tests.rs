@@ -215,3 +215,19 @@ fn rust_names_are_demangled_and_offsets_are_those_of_proc_maps() {
     assert_eq!((last.name.as_str(), last.inlined), ("heaptrace::symbolize::tests::marker", false));
     assert!(last.file.as_deref().is_some_and(|file| file.ends_with("symbolize/tests.rs")), "{last:?}");
 }
+
+/// What a fuzzer found: blazesym adds offset and size of a segment without looking.
+#[test]
+fn a_segment_past_the_end_of_all_numbers_costs_names_only() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    let mut data = fs::read(&path).expect("program");
+    let segments = u64::from_le_bytes(data[32..40].try_into().expect("e_phoff")) as usize;
+    // p_offset of every program header.
+    for segment in (segments..).step_by(56).take(usize::from(data[56])) {
+        data[segment + 8..segment + 16].copy_from_slice(&(u64::MAX - 16).to_le_bytes());
+    }
+    fs::write(&path, data).expect("damaged");
+    assert!(names(&path, offset).is_empty());
+}

@@ -25,6 +25,7 @@ static struct ledger_block slots[SLOTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // Blocks of generation 0 are from before the tracer came, if it came late (`attached`).
 static int generation, attached, forked_at = -1;
+static int prepared_pid, prepared_fd = -1;
 static uint64_t failed, pre_attach_frees, inherited_frees;
 
 static void die(const char *why) {
@@ -167,6 +168,10 @@ void ledger_start(void) {
         return;
     ledger_touch("LEDGER_READY");
     ledger_wait_file("LEDGER_GO");
+    ledger_attached();
+}
+
+void ledger_attached(void) {
     pthread_mutex_lock(&lock);
     attached = 1;
     generation = 1;
@@ -183,31 +188,43 @@ void ledger_forked(void) {
         sites[i].alloc_bytes = sites[i].alloc_count = sites[i].free_bytes = sites[i].free_count = 0;
 }
 
+static int open_ledger(const char *path) {
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+}
+
+void ledger_prepare(void) {
+    const char *path = getenv("LEDGER_OUT");
+    prepared_pid = getpid();
+    prepared_fd = path ? open_ledger(path) : -1;
+}
+
 static void write_ledger(int released) {
     static char text[SITES * 256];
     size_t n = 0;
     const char *path = getenv("LEDGER_OUT");
     if (!path)
         return;
+    int pid = prepared_pid ? prepared_pid : getpid();
     pthread_mutex_lock(&lock);
     for (int i = 0; i < site_count; i++) {
         struct site *s = &sites[i];
         n += (size_t)snprintf(text + n, sizeof text - n,
                               "{\"pid\":%d,\"site\":\"%s\",\"alloc_bytes\":%llu,\"alloc_count\":%llu,"
                               "\"free_bytes\":%llu,\"free_count\":%llu,\"released\":%s}\n",
-                              getpid(), s->name, (unsigned long long)s->alloc_bytes,
+                              pid, s->name, (unsigned long long)s->alloc_bytes,
                               (unsigned long long)s->alloc_count, (unsigned long long)s->free_bytes,
                               (unsigned long long)s->free_count, released ? "true" : "false");
     }
     n += (size_t)snprintf(text + n, sizeof text - n,
                           "{\"pid\":%d,\"failed\":%llu,\"pre_attach_frees\":%llu,\"inherited_frees\":%llu}\n",
-                          getpid(), (unsigned long long)failed, (unsigned long long)pre_attach_frees,
+                          pid, (unsigned long long)failed, (unsigned long long)pre_attach_frees,
                           (unsigned long long)inherited_frees);
     pthread_mutex_unlock(&lock);
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int fd = prepared_fd >= 0 ? prepared_fd : open_ledger(path);
     if (fd < 0 || write(fd, text, n) != (ssize_t)n)
         die("ledger: cannot write LEDGER_OUT\n");
-    close(fd);
+    if (fd != prepared_fd)
+        close(fd);
 }
 
 void ledger_write(void) {

@@ -41,6 +41,10 @@ void ledger_restore(struct ledger_block taken);
 // Writes "ready" for the harness and waits until it says go; blocks from before are then unknown to the tracer.
 // Does nothing when the program is traced from its first instruction.
 void ledger_start(void);
+// The part of it after the harness has said go: for programs with a handshake of their own.
+void ledger_attached(void);
+// Does now what ledger_write would ask the kernel for, but for the writing itself.
+void ledger_prepare(void);
 // In the child of a fork: begins its own ledger; the parent's blocks are inherited ones from now on.
 void ledger_forked(void);
 // Writes this process's ledger to LEDGER_OUT.

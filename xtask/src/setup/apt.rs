@@ -38,6 +38,11 @@ const PACKAGES: &[Package] = &[
     package("git", Scope::Everything, Sign::Command("git")),
     package("redis-server", Scope::Everything, Sign::Command("redis-server")),
     package("gdb", Scope::Everything, Sign::Command("gdb")),
+    package("strace", Scope::Everything, Sign::Command("strace")),
+    package("bpftrace", Scope::Everything, Sign::Command("bpftrace")),
+    package("musl-tools", Scope::Everything, Sign::Command("musl-gcc")),
+    // 81 MB to fetch and 464 MB on disk: no other compiler makes Go programs as they are in use.
+    package("golang-go", Scope::Everything, Sign::Command("go")),
 ];
 
 impl Sign {

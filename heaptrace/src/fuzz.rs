@@ -1,0 +1,141 @@
+//! Entry points for fuzzing: each takes bytes that somebody else made, and must come back without a panic, in time
+//! and memory in proportion. Its tests run them on mutated real inputs, `fuzz/` under libFuzzer.
+
+use crate::{
+    file,
+    model::{Host, Location, Mode, Module, ModuleId, Start},
+    probes::{
+        plan::{self, Described},
+        symbols::FileSymbols,
+    },
+    process::{elf::ElfFacts, ldso, maps, stat, status},
+    report::{self, By, Format, Options, View},
+    symbolize::{Sources, symbolize},
+    unwind::{FileTable, RowKind},
+};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::fd::{AsRawFd as _, FromRawFd as _},
+    path::{Path, PathBuf},
+};
+
+/// An entry point.
+pub type Entry = fn(&[u8]);
+
+/// All of them, by the names of the targets in `fuzz/`.
+pub const ALL: [(&str, Entry); 9] = [
+    ("record", record),
+    ("chunk", chunk),
+    ("elf", elf),
+    ("unwind", unwind),
+    ("symbols", symbols),
+    ("maps", maps),
+    ("stat", stat),
+    ("status", status),
+    ("ldso", ldso),
+];
+
+/// A record file, and every report of what could be read of it.
+pub fn record(bytes: &[u8]) {
+    let Ok(recording) = file::read_from(bytes) else { return };
+    for view in [View::Live, View::Alloc, View::Sizes, View::Growth] {
+        for by in [By::Stack, By::Site, By::Module, By::Process] {
+            render(&recording.profile, Format::Text, view, by);
+        }
+        for format in [Format::Folded, Format::Svg, Format::Json] {
+            render(&recording.profile, format, view, By::Stack);
+        }
+    }
+}
+
+fn render(profile: &crate::model::Profile, format: Format, view: View, by: By) {
+    let options = Options { view, by, ..Options::default() };
+    // An svg without any stack is an error, and writing to nowhere fails never.
+    let _ = report::render(format, profile, &options, &mut io::sink());
+}
+
+/// The content of a chunk, given twice in a record file that is else in order: behind the checksums.
+pub fn chunk(bytes: &[u8]) {
+    let start = Start {
+        heaptrace: String::new(),
+        host: Host { kernel: String::new(), arch: String::new() },
+        started_ns: 0,
+        mode: Mode::Exact,
+    };
+    // It has nothing that could not be encoded.
+    let start = postcard::to_stdvec(&start).unwrap_or_default();
+    record(&file::of_contents(&start, &[bytes, bytes]));
+}
+
+/// A file that a process maps: what it is, and where probes would go.
+pub fn elf(bytes: &[u8]) {
+    let Ok(facts) = ElfFacts::parse(bytes) else { return };
+    let Ok(symbols) = FileSymbols::read(bytes, &facts) else { return };
+    let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
+    plan::choose(&[file]);
+    plan::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
+}
+
+/// The same file's unwind tables.
+pub fn unwind(bytes: &[u8]) {
+    for kind in [RowKind::Calls, RowKind::Exact] {
+        let Ok(table) = FileTable::of(&bytes, kind) else { return };
+        let start = u64::from(table.first_page()) << heaptrace_common::unwind::PAGE_BITS;
+        for address in [0, start, start.saturating_add(4097), u64::MAX] {
+            table.lookup(address);
+        }
+    }
+}
+
+/// The same file's names and lines, at addresses all over it.
+pub fn symbols(bytes: &[u8]) {
+    let Ok(file) = in_memory(bytes) else { return };
+    let offsets = (0..64).map(|part| part * bytes.len() as u64 / 64).chain([0, 1, u64::MAX - 1, u64::MAX]);
+    let locations: Vec<Location> =
+        offsets.map(|offset| Location::InModule { module: ModuleId(0), offset }).collect();
+    let modules = [Module { path: String::new(), build_id: None }];
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let sources = Sources { module: &|_| Some(path.clone()), perf_map: &|_| None };
+    symbolize(&locations, &modules, &[], &sources);
+}
+
+/// A file without a name.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    // SAFETY: a NUL-terminated name; the descriptor that it gives is nobody else's.
+    let mut file = unsafe {
+        match libc::memfd_create(c"fuzzed".as_ptr(), libc::MFD_CLOEXEC) {
+            -1 => return Err(io::Error::last_os_error()),
+            fd => File::from_raw_fd(fd),
+        }
+    };
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// /proc/PID/maps.
+pub fn maps(bytes: &[u8]) {
+    for mapping in maps::parse(bytes) {
+        mapping.file();
+    }
+}
+
+/// /proc/PID/stat.
+pub fn stat(bytes: &[u8]) {
+    stat::parse(bytes);
+}
+
+/// /proc/PID/status.
+pub fn status(bytes: &[u8]) {
+    status::parse(bytes);
+}
+
+/// What a dynamic linker lists, and the first line of a script.
+pub fn ldso(bytes: &[u8]) {
+    ldso::parse_list(bytes);
+    ldso::parse_interpreter_line(bytes);
+}
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod tests;

@@ -7,15 +7,13 @@ use super::{
     kernel_types::KernelTypes,
     maps::Maps,
     multi::MultiPrograms,
+    settings::settings,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
 use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
-use heaptrace_common::{
-    settings::{Settings, scope, stack_mode},
-    statistics::StatisticsRecord,
-};
+use heaptrace_common::statistics::StatisticsRecord;
 use std::{io, path::Path};
 
 /// The BPF object, built by `build.rs`.
@@ -77,15 +75,6 @@ pub enum StackMode {
 }
 
 impl StackMode {
-    fn setting(self) -> u32 {
-        match self {
-            Self::None => stack_mode::NONE,
-            Self::FramePointers => stack_mode::FRAME_POINTERS,
-            Self::Auto => stack_mode::AUTO,
-            Self::Dwarf => stack_mode::DWARF,
-        }
-    }
-
     /// Whether unwind tables are looked at.
     pub fn uses_tables(self) -> bool {
         matches!(self, Self::Auto | Self::Dwarf)
@@ -225,67 +214,10 @@ impl Tracer {
         let MapSizes { processes, sites, .. } = options.sizes;
         let (processes, sites) = (processes.saturating_add(1), sites.saturating_add(1));
         let sizes = MapSizes { processes, sites, ..options.sizes };
-        let instances = types.return_instances.unwrap_or_default();
-        let code = types.code_files.unwrap_or_default();
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let statistics = sizes.statistics_records(processes);
-        let settings = Settings {
-            scope: match options.members {
-                _ if options.all => scope::ALL,
-                None => scope::TARGETS,
-                Some(Members::User(_)) => scope::USER,
-                Some(Members::Cgroup(_)) => scope::CGROUP,
-            },
-            follow: options.follow.into(),
-            stack_mode: options.stacks.setting(),
-            max_sites: sizes.sites,
-            max_frames: sizes.frames,
-            max_processes: sizes.processes,
-            pending_mask: threads - 1,
-            task_tgid: types.task_tgid,
-            task_signal: types.task_signal,
-            signal_live: types.signal_live,
-            page_size: procfs::page_size() as u32,
-            probes_for_all: options.probes_for_all.into(),
-            has_return_instances: types.return_instances.is_some().into(),
-            task_utask: instances.task_utask,
-            utask_return_instances: instances.utask_return_instances,
-            instance_stack: instances.instance_stack,
-            instance_address: instances.instance_address,
-            instance_next: instances.instance_next,
-            has_code_files: (types.code_files.is_some() && options.stacks.uses_tables()).into(),
-            task_mm: code.task_mm,
-            task_files: code.task_files,
-            mm_exe_file: code.mm_exe_file,
-            mm_start_code: code.mm_start_code,
-            mm_saved_auxv: code.mm_saved_auxv,
-            files_fdt: code.files_fdt,
-            fdtable_fd: code.fdtable_fd,
-            fdtable_max_fds: code.fdtable_max_fds,
-            file_inode: code.file_inode,
-            inode_number: code.inode_number,
-            inode_super_block: code.inode_super_block,
-            inode_size: code.inode_size,
-            inode_modified_s: code.inode_modified_s,
-            inode_modified_ns: code.inode_modified_ns,
-            super_block_dev: code.super_block_dev,
-            min_size: options.block_sizes.map_or(0, |(min, _)| min),
-            max_size: options.block_sizes.map_or(u64::MAX, |(_, max)| max),
-            size_filter: options.block_sizes.is_some().into(),
-            statistics: sizes.statistics.into(),
-            cgroup_id: match options.members {
-                Some(Members::Cgroup(id)) => id,
-                _ => 0,
-            },
-            user: match options.members {
-                Some(Members::User(id)) => id,
-                _ => 0,
-            },
-            task_cred: types.task_cred,
-            cred_euid: types.cred_euid,
-            _pad: 0,
-        };
+        let settings = settings(options, &sizes, &types);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)

@@ -11,6 +11,7 @@ mod load;
 mod maps;
 mod multi;
 pub mod probing;
+mod settings;
 mod syscall;
 mod tracepoints;
 mod unwind_maps;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// zstd's own default: blocks are small and written while the target runs.
@@ -79,14 +80,35 @@ impl FileWriter {
         Ok(block.len() as u64)
     }
 
-    /// Marks the recording as whole.
+    /// Marks the recording as whole. Gives where it is now, if that is not where it was made: a file that was deleted
+    /// meanwhile is written anew, as `PATH.kept` if its name was taken.
     ///
     /// # Errors
     /// [`WriteError`], as [`Self::append`].
-    pub fn finish(mut self) -> Result<(), WriteError> {
+    pub fn finish(mut self) -> Result<Option<PathBuf>, WriteError> {
         let mut block = Vec::new();
         self.encode(Kind::End, &(), &mut block)?;
-        self.write(&block)
+        self.write(&block)?;
+        self.keep().map_err(|source| self.write_error(source))
+    }
+
+    fn keep(&self) -> io::Result<Option<PathBuf>> {
+        let ours = self.file.metadata()?;
+        if !ours.is_file() || ours.nlink() > 0 {
+            return Ok(None);
+        }
+        let mut kept = OsString::from(&self.path);
+        kept.push(".kept");
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let (path, mut anew) = match options.open(&self.path) {
+            Ok(file) => (self.path.clone(), file),
+            Err(_) => (PathBuf::from(&kept), options.open(&kept)?),
+        };
+        // Opened anew, as ours is for writing only; it has no name any more but this.
+        let mut content = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        io::copy(&mut content, &mut anew)?;
+        Ok(Some(path))
     }
 
     /// Bytes written so far.

@@ -15,6 +15,7 @@ use crate::{
     model::{Mode, Start},
     session::{Session, SessionOptions},
 };
+use anyhow::Context as _;
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -22,6 +23,9 @@ use std::{
 
 /// How often what is new is written: what a killed recorder loses at most.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
+
+/// What a failure to write means.
+const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 
 /// Runs `heaptrace record`.
 ///
@@ -52,9 +56,17 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     running.detach();
     let chunk = running.session.finish()?;
     let events = chunk.coverage.events;
-    writer.append(&chunk)?;
+    writer.append(&chunk).context(CUT_SHORT)?;
     let written = writer.written();
-    writer.finish()?;
+    let kept = writer.finish()?;
+    if let Some(kept) = &kept {
+        eprintln!(
+            "heaptrace: {} was deleted while recording; what it held is in {} now",
+            output.display(),
+            kept.display()
+        );
+    }
+    let output = kept.unwrap_or(output);
     let ended = running.end_of_command();
     if let Some(ended) = ended {
         eprintln!("heaptrace: {ended}");
@@ -81,7 +93,7 @@ impl Work for Recording {
         self.progress.show(elapsed, live, events, lost);
         if self.last_write.elapsed() >= WRITE_EVERY {
             self.last_write = Instant::now();
-            self.writer.append(&session.chunk()?)?;
+            self.writer.append(&session.chunk()?).context(CUT_SHORT)?;
         }
         Ok(())
     }

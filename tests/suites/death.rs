@@ -1,0 +1,221 @@
+//! Ends that nobody wished for: of heaptrace, of its file, of the target. The target goes on, no probe stays, and what
+//! was written can be read.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use heaptrace_tests::{
+    code, compare, heaptrace,
+    programs::Program,
+    runner::{self, end_to_end},
+    running::{PATIENCE, Running, wait_until},
+    session::{Session, Start, Waiting},
+};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        end_to_end("killed 100 times at any moment, the target goes on and no probe stays", killed_often),
+        end_to_end("the file of a killed recorder is read to its last block", killed_file),
+        end_to_end("a full disk ends the recording, and what was written is read", full_disk),
+        end_to_end("a file that is deleted while recording is written anew", deleted_file),
+        end_to_end("a file whose name is taken while recording is written beside it", replaced_file),
+        end_to_end("targets that are killed while attaching", killed_targets),
+    ])
+}
+
+/// The program `steady`, at work.
+struct Steady {
+    waiting: Waiting,
+    end: PathBuf,
+}
+
+impl Steady {
+    fn start(folder: &Path, threads: &str) -> Result<Self> {
+        let end = folder.join("end");
+        let mut command = Command::new(Program::C("steady").compile()?);
+        command.arg(threads).env("STEADY_END", &end);
+        let waiting = Waiting::start(command, folder)?;
+        waiting.go()?;
+        Ok(Self { waiting, end })
+    }
+
+    fn pid(&self) -> u32 {
+        self.waiting.target.pid()
+    }
+
+    /// Waits until no probe is in its code.
+    fn wait_until_bare(&self) -> Result<()> {
+        wait_until(PATIENCE, || Ok(code::changed_bytes(self.pid())? == 0)).context("probes were left behind")
+    }
+
+    /// Ends it; its blocks must be what they were.
+    fn finish(mut self) -> Result<()> {
+        File::create(&self.end)?;
+        let status = self.waiting.target.wait()?;
+        ensure!(status.code() == Some(21), "the target ended with {status}");
+        Ok(())
+    }
+}
+
+/// From a start that has only begun to a recording under way.
+fn killed_often() -> Result<()> {
+    const TIMES: u64 = 100;
+    let folder = TempDir::new()?;
+    let steady = Steady::start(folder.path(), "3")?;
+    let (mut attached, mut early) = (0, 0);
+    for time in 0..TIMES {
+        let mut command = heaptrace::command(&["record", "-p", &steady.pid().to_string(), "-o"])?;
+        command.arg(heaptrace::record_file(folder.path()));
+        let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
+        if time % 4 == 0 {
+            // Under way for a moment.
+            recorder.wait_for_line("heaptrace: tracing")?;
+            attached += 1;
+        } else {
+            early += 1;
+        }
+        thread::sleep(Duration::from_millis(time * 4));
+        recorder.signal(libc::SIGKILL)?;
+        recorder.wait()?;
+        steady.wait_until_bare().with_context(|| format!("after kill number {time}"))?;
+    }
+    println!("{attached} killed while tracing, {early} while starting");
+    // The next one works.
+    let mut recorder = heaptrace::attach(&[steady.pid()], &["-d", "1s"], folder.path())?;
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(folder.path())?;
+    compare::nothing_lost(&report)?;
+    let process = report.process(steady.pid()).context("the target is not in the report")?;
+    ensure!(process.alloc_count > 0 && process.free_count > 0, "{process:?}");
+    steady.wait_until_bare()?;
+    steady.finish()
+}
+
+fn killed_file() -> Result<()> {
+    let folder = TempDir::new()?;
+    let steady = Steady::start(folder.path(), "2")?;
+    let mut recorder = heaptrace::attach(&[steady.pid()], &[], folder.path())?;
+    let file = heaptrace::record_file(folder.path());
+    // A block every five seconds: the second one is whole when the file has grown twice.
+    let length = || fs::metadata(&file).map_or(0, |file| file.len());
+    let mut lengths = vec![length()];
+    wait_until(PATIENCE, || {
+        if length() > lengths[lengths.len() - 1] {
+            lengths.push(length());
+        }
+        Ok(lengths.len() > 2)
+    })?;
+    recorder.signal(libc::SIGKILL)?;
+    recorder.wait()?;
+    let report = heaptrace::report(folder.path())?;
+    ensure!(!report.coverage.finished, "a killed recording calls itself finished");
+    ensure!(report.coverage.events > 1000, "{} events were kept", report.coverage.events);
+    let sums: u64 = report.sites.iter().map(|site| site.alloc_bytes).sum();
+    let process = report.process(steady.pid()).context("the target is not in the report")?;
+    ensure!(sums == process.alloc_bytes, "sites have {sums} bytes, the process {}", process.alloc_bytes);
+    steady.wait_until_bare()?;
+    steady.finish()
+}
+
+fn full_disk() -> Result<()> {
+    let folder = TempDir::new()?;
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk)?;
+    let steady = Steady::start(folder.path(), "2")?;
+    // In a mount namespace of its own, which ends with it; many sites, so that blocks are large.
+    let script = "mount -t tmpfs -o size=8k tmpfs \"$1\" && cd \"$1\" && \"$2\" record -o full.data -p \"$3\" -d 60s; \
+                  code=$?; cat full.data > \"$4\"; exit $code";
+    let copy = heaptrace::record_file(folder.path());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(&disk).arg(heaptrace::binary()?);
+    command.arg(steady.pid().to_string()).arg(&copy);
+    // The rest of the disk is taken while it records.
+    let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
+    recorder.wait_for_line("heaptrace: tracing")?;
+    let root = PathBuf::from(format!("/proc/{}/root", recorder.pid())).join(disk.strip_prefix("/")?);
+    // `write` fails once the disk is full, having taken what there was.
+    let filled = fs::write(root.join("filler"), vec![1; 1 << 20]);
+    ensure!(filled.is_err(), "the disk is larger than it should be");
+    let status = recorder.wait()?;
+    let said = recorder.stderr();
+    ensure!(status.code() == Some(1), "{}", recorder.describe(&format!("ended with {status}")));
+    ensure!(
+        said.contains("full.data") && said.contains("No space left on device"),
+        "{}",
+        recorder.describe("does not say what is full")
+    );
+    let report = heaptrace::report(folder.path())?;
+    ensure!(!report.coverage.finished, "a recording that was cut short calls itself finished");
+    steady.wait_until_bare()?;
+    steady.finish()
+}
+
+/// Records, has `meanwhile` happen to the file, ends; gives what heaptrace said.
+fn disturbed(folder: &Path, meanwhile: impl FnOnce(&Path) -> Result<()>) -> Result<String> {
+    let steady = Steady::start(folder, "2")?;
+    let mut recorder = heaptrace::attach(&[steady.pid()], &[], folder)?;
+    meanwhile(&heaptrace::record_file(folder))?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+    steady.finish()?;
+    Ok(recorder.stderr())
+}
+
+fn deleted_file() -> Result<()> {
+    let folder = TempDir::new()?;
+    let said = disturbed(folder.path(), |file| Ok(fs::remove_file(file)?))?;
+    ensure!(said.contains("was deleted"), "{said}");
+    let report = heaptrace::report(folder.path())?;
+    ensure!(report.coverage.finished && report.coverage.events > 0, "{:?}", report.coverage);
+    Ok(())
+}
+
+fn replaced_file() -> Result<()> {
+    const OTHERS: &str = "somebody else's";
+    let folder = TempDir::new()?;
+    let file = heaptrace::record_file(folder.path());
+    let said = disturbed(folder.path(), |file| {
+        fs::remove_file(file)?;
+        Ok(fs::write(file, OTHERS)?)
+    })?;
+    ensure!(fs::read_to_string(&file)? == OTHERS, "another's file was overwritten");
+    let beside = folder.path().join("heaptrace.data.kept");
+    ensure!(said.contains("heaptrace.data.kept"), "{said}");
+    fs::rename(&beside, &file)?;
+    let report = heaptrace::report(folder.path())?;
+    ensure!(report.coverage.finished && report.coverage.events > 0, "{:?}", report.coverage);
+    Ok(())
+}
+
+/// Whatever it was doing, it ends by itself: with a recording, or saying that the target is gone.
+fn killed_targets() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut recorded, mut gone) = (0, 0);
+    for time in 0..25 {
+        let steady = Steady::start(folder.path(), "2")?;
+        let mut command = heaptrace::command(&["record", "-p", &steady.pid().to_string(), "-o"])?;
+        command.arg(heaptrace::record_file(folder.path()));
+        let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
+        thread::sleep(Duration::from_millis(time * 30));
+        steady.waiting.target.signal(libc::SIGKILL)?;
+        drop(steady);
+        match recorder.wait()?.code() {
+            Some(0) => recorded += 1,
+            Some(4) => gone += 1,
+            code => bail!("{}", recorder.describe(&format!("ended with {code:?}"))),
+        }
+        for file in ["ready", "go", "end"] {
+            let _ = fs::remove_file(folder.path().join(file));
+        }
+    }
+    println!("{recorded} recorded, {gone} found the target gone");
+    // And the next one works.
+    let outcome = Session::new(Program::C("family"), &["1", "20"]).record(Start::Attach)?;
+    compare::exactly(&outcome, compare::Find::Caller)
+}

@@ -24,11 +24,13 @@ pub enum Counter {
     ScratchBusy = 8,
     /// posix_memalign's result could not be read; the block is in no total.
     ResultUnreadable = 9,
+    /// A stack of growth or of a fault found no room; what came of it is in the process's totals alone.
+    GrowthSiteFull = 10,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// Every counter, in the order of its number.
     pub const ALL: [Self; Self::COUNT] = [
@@ -42,5 +44,6 @@ impl Counter {
         Self::Nested,
         Self::ScratchBusy,
         Self::ResultUnreadable,
+        Self::GrowthSiteFull,
     ];
 }

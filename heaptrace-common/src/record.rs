@@ -69,6 +69,13 @@ pub struct SiteKey {
     pub function: u32,
 }
 
+/// The number in `SITES` of the site for blocks of a process record whose own site found no room: they lie behind the
+/// `max_sites` others, one for each record, so that even a full table loses no block.
+#[inline(always)]
+pub const fn overflow_site(max_sites: u32, process: u32) -> u32 {
+    max_sites.wrapping_add(process)
+}
+
 /// An element of `SITES`: outstanding is allocated minus freed, never a counter of its own that could drift.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +127,6 @@ pub mod process_index {
     pub const NONE: u32 = u32::MAX - 1;
 }
 
-/// No site: the table was full when the process appeared.
-pub const NO_SITE: u32 = u32::MAX;
-
 /// No record: for parents.
 pub const NO_PROCESS: u32 = u32::MAX;
 
@@ -137,8 +141,6 @@ pub struct ProcessRecord {
     pub parent: u32,
     /// 1 if `parent` is the same process before an exec.
     pub after_exec: u32,
-    /// Site for blocks whose own site found no room; `NO_SITE` if there was none either.
-    pub overflow_site: u32,
     /// 1 if forked while the parent was traced: it may free blocks that `parent` allocated.
     pub inherits: u32,
     /// 1 if the image and, before a fork, its ancestors' were traced from their first instruction: then what is
@@ -146,7 +148,6 @@ pub struct ProcessRecord {
     pub complete: u32,
     /// 1 once all probes are in place: until then calls are not looked at, as half of them would not be seen.
     pub armed: u32,
-    pub _pad: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
@@ -210,7 +211,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 32 + 20 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 19 * 8 + 16);
     assert!(size_of::<PendingCall>() == 64);
     assert!(size_of::<Cursors>() == 32);
 };

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use heaptrace_common::{
     counter::Counter,
-    record::{LiveBlock, LiveKey, NO_SITE, ProcessRecord, SIZE_CLASSES, size_class},
+    record::{LiveBlock, LiveKey, ProcessRecord, SIZE_CLASSES, size_class},
 };
 
 use crate::{
@@ -23,10 +23,6 @@ fn key(process: u32, address: u64) -> LiveKey {
 /// A block came to life. Called at the allocation's return, before anyone else can know its address.
 #[inline(always)]
 pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
-    if site == NO_SITE {
-        lost(record, size);
-        return;
-    }
     let block = LiveBlock { size, time_ns: block_ns(), site, _pad: 0 };
     let key = key(process, address);
     match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {

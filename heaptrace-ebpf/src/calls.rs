@@ -251,6 +251,6 @@ fn finish(call: &mut PendingCall, record: *mut ProcessRecord, registers: Registe
         account::filtered(record, call.size);
         return;
     }
-    let site = site::of_call(call.process, record, call.function, registers);
+    let site = site::of_call(call.process, call.function, registers);
     account::allocated(call.process, record, site, address, call.size);
 }

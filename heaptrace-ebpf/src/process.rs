@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
-    record::{NO_PROCESS, NO_SITE, ProcessRecord, process_index, process_state},
+    record::{NO_PROCESS, ProcessRecord, process_index, process_state},
     settings::scope,
 };
 
@@ -96,10 +96,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
         (*made).inherits = inherits;
         (*made).armed = armed;
         (*made).started_ns = bpf_ktime_get_ns();
-        (*made).overflow_site = site::make_overflow(index);
-        if (*made).overflow_site == NO_SITE {
-            count(Counter::SiteTableFull);
-        }
+        site::make_overflow(index);
         if let Ok(comm) = bpf_get_current_comm() {
             (*made).comm = comm;
         }

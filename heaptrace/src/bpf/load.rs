@@ -141,7 +141,10 @@ impl MapSizes {
         hash(self.live, 40)
             + hash(self.sites, 24)
             + hash(self.sites, 16)
-            + array(self.sites, size_of::<heaptrace_common::record::SiteRecord>())
+            + array(
+                self.sites.saturating_add(self.processes),
+                size_of::<heaptrace_common::record::SiteRecord>(),
+            )
             + array(self.frames, 8)
             + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
@@ -210,19 +213,17 @@ impl Tracer {
             return Err(LoadError::TooOld { release: procfs::kernel_release() });
         }
         let types = KernelTypes::read()?;
-        // One record and one site more, for the check of the filter.
-        let MapSizes { processes, sites, .. } = options.sizes;
-        let (processes, sites) = (processes.saturating_add(1), sites.saturating_add(1));
-        let sizes = MapSizes { processes, sites, ..options.sizes };
+        // One record more, for the check of the filter.
+        let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
-        let statistics = sizes.statistics_records(processes);
+        let statistics = sizes.statistics_records(sizes.processes);
         let settings = settings(options, &sizes, &types);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("LIVE", sizes.live)
-            .map_max_entries("SITES", sizes.sites)
+            .map_max_entries("SITES", sizes.sites.saturating_add(sizes.processes))
             .map_max_entries("SITE_INDEX", sizes.sites)
             .map_max_entries("STACK_INDEX", sizes.sites)
             .map_max_entries("FRAMES", sizes.frames)

@@ -10,7 +10,7 @@ use aya::{
 };
 use heaptrace_common::{
     counter::Counter,
-    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord},
+    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord, overflow_site},
     statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -68,6 +68,8 @@ impl Counters {
 /// Every map that userspace reads or writes.
 pub struct Maps {
     sites: SharedArray<SiteRecord>,
+    /// Of `sites`, without those for what finds no room.
+    max_sites: u32,
     frames: SharedArray<u64>,
     processes: SharedArray<ProcessRecord>,
     statistics: SharedArray<StatisticsRecord>,
@@ -97,7 +99,9 @@ impl Maps {
         };
         let shared = |source| LoadError::Maps { source };
         let maps = Self {
-            sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites).map_err(shared)?,
+            max_sites: sites,
+            sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites.saturating_add(processes))
+                .map_err(shared)?,
             frames: SharedArray::new(&data(take("FRAMES")?, "FRAMES")?, frames).map_err(shared)?,
             processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes)
                 .map_err(shared)?,
@@ -123,9 +127,16 @@ impl Maps {
         self.cursors.get(0).map_or(0, |cursors| of(&cursors).min(u64::from(entries)) as u32)
     }
 
-    /// Sites so far; slots that lost a race among them are not `ready`.
-    pub fn site_count(&self) -> u32 {
-        self.cursor(|cursors| cursors.sites, self.sites.entries)
+    /// Numbers of the sites so far, and then of those for what found no room; slots that lost a race are not `ready`.
+    pub fn site_numbers(&self) -> impl Iterator<Item = u32> + use<> {
+        let overflow = |process| overflow_site(self.max_sites, process);
+        let made = self.cursor(|cursors| cursors.sites, self.max_sites);
+        (0..made).chain(overflow(0)..overflow(self.process_count()))
+    }
+
+    /// All site numbers are below this.
+    pub fn site_capacity(&self) -> u32 {
+        self.sites.entries
     }
 
     /// One site, as it stands.
@@ -161,21 +172,18 @@ impl Maps {
     }
 
     /// Registers a process as a target before its probes are placed. `None` if the table is full.
-    pub fn register(&mut self, mut record: ProcessRecord) -> Result<Option<u32>, aya::maps::MapError> {
-        const SITES: usize = 0;
+    pub fn register(&mut self, record: ProcessRecord) -> Result<Option<u32>, aya::maps::MapError> {
         const PROCESSES: usize = 2;
         let Some(index) = self.claim(PROCESSES).filter(|index| *index < self.processes.entries) else {
             return Ok(None);
         };
-        record.overflow_site = heaptrace_common::record::NO_SITE;
-        if let Some(site) = self.claim(SITES).and_then(|site| self.sites.pointer(site).map(|at| (site, at))) {
-            // SAFETY: the slot is ours since the cursor passed it, and zeroed by the kernel.
+        if let Some(site) = self.sites.pointer(overflow_site(self.max_sites, index)) {
+            // SAFETY: the record is ours since the cursor passed it, and the site with it; zeroed by the kernel.
             unsafe {
-                (*site.1).process = index;
-                (*site.1).end = heaptrace_common::stack::StackEnd::NotWalked as u8;
-                (&raw mut (*site.1).ready).write_volatile(1);
+                (*site).process = index;
+                (*site).end = heaptrace_common::stack::StackEnd::NotWalked as u8;
+                (&raw mut (*site).ready).write_volatile(1);
             }
-            record.overflow_site = site.0;
         }
         self.processes.set(index, record);
         self.set_index(record.tgid, index)?;

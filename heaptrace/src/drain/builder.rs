@@ -225,6 +225,7 @@ impl ProfileBuilder {
                 process_table_full: counters.get(Counter::ProcessTableFull),
                 scratch_busy: counters.get(Counter::ScratchBusy),
                 result_unreadable: counters.get(Counter::ResultUnreadable),
+                growth_map_full: counters.get(Counter::GrowthSiteFull),
             },
             unknown_frees: shown.map(|record| record.unknown_frees).sum(),
             missed_returns: counters.get(Counter::MissedReturn),

@@ -55,9 +55,8 @@ impl ProfileBuilder {
     }
 
     fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
-        let count = maps.site_count();
-        self.kept.ids.resize(self.kept.ids.len().max(count as usize), None);
-        for index in 0..count {
+        self.kept.ids.resize(maps.site_capacity() as usize, None);
+        for index in maps.site_numbers() {
             let Some(record) = maps.site(index) else { break };
             // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
             let wanted = only.is_none_or(|only| only == record.process);

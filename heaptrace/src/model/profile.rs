@@ -211,11 +211,12 @@ pub struct Lost {
     pub process_table_full: u64,
     pub scratch_busy: u64,
     pub result_unreadable: u64,
+    pub growth_map_full: u64,
 }
 
 impl Lost {
     /// Name and count of each, in a stable order.
-    pub fn entries(&self) -> [(&'static str, u64); 7] {
+    pub fn entries(&self) -> [(&'static str, u64); 8] {
         let Self {
             live_map_full,
             stack_map_full,
@@ -224,6 +225,7 @@ impl Lost {
             process_table_full,
             scratch_busy,
             result_unreadable,
+            growth_map_full,
         } = *self;
         [
             ("live_map_full", live_map_full),
@@ -233,6 +235,7 @@ impl Lost {
             ("process_table_full", process_table_full),
             ("scratch_busy", scratch_busy),
             ("result_unreadable", result_unreadable),
+            ("growth_map_full", growth_map_full),
         ]
     }
 }

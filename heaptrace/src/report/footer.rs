@@ -42,6 +42,7 @@ fn meaning(name: &str) -> &'static str {
         "process_table_full" => "calls of further processes, in no total",
         "scratch_busy" => "blocks under an unknown stack",
         "result_unreadable" => "posix_memalign blocks, in no total",
+        "growth_map_full" => "growth and faults without a stack",
         _ => "see the documentation",
     }
 }

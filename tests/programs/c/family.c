@@ -179,7 +179,7 @@ static void *worker(void *unused) {
 }
 
 int main(int argc, char **argv) {
-    enum { PRE = 101, MOST_THREADS = 64 };
+    enum { PRE = 101, MOST_THREADS = 128 };
     static void *pre[PRE];
     static pthread_t threads[MOST_THREADS];
     if (argc != 3)

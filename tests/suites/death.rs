@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     runner::run(vec![
         end_to_end("killed 100 times at any moment, the target goes on and no probe stays", killed_often),
         end_to_end("the file of a killed recorder is read to its last block", killed_file),
-        end_to_end("a full disk ends the recording, and what was written is read", full_disk),
+        end_to_end("a full disk ends the recording, and the target has done its work", full_disk),
         end_to_end("a file that is deleted while recording is written anew", deleted_file),
         end_to_end("a file whose name is taken while recording is written beside it", replaced_file),
         end_to_end("targets that are killed while attaching", killed_targets),
@@ -149,9 +149,14 @@ fn full_disk() -> Result<()> {
     let blocks =
         Ledger::read(&ledger)?.0.values().next().context("no ledger")?.sites["site_deep"].alloc_count;
     ensure!(blocks == 20_000, "the target ended after {blocks} blocks");
+    // The one block that there was to write found no room, and nothing of it was left half-written.
+    let file = heaptrace::record_file(folder.path());
+    let report = heaptrace::output(&["report", file.to_str().context("not UTF-8")?])?;
+    let said = String::from_utf8_lossy(&report.stderr);
     ensure!(
-        !heaptrace::report(folder.path())?.coverage.finished,
-        "a recording cut short calls itself finished"
+        report.status.code() == Some(1) && said.contains("before its first complete block"),
+        "report ended with {}\n{said}",
+        report.status
     );
     Ok(())
 }

@@ -117,14 +117,18 @@ pub mod process_state {
     pub const EXITED: u64 = 2;
     /// The image was replaced by an exec.
     pub const REPLACED: u64 = 3;
+    /// Userspace has let go of the process, which runs on: it was found to be unsafe.
+    pub const LEFT_OUT: u64 = 4;
 }
 
 /// Values of `PROCESS_INDEX` that are no record.
 pub mod process_index {
-    /// To be left out (ourselves, or refused).
-    pub const EXCLUDED: u32 = u32::MAX;
-    /// Not known to be a target.
-    pub const NONE: u32 = u32::MAX - 1;
+    /// Ourselves.
+    pub const OWN: u32 = u32::MAX;
+    /// To be left out: refused.
+    pub const EXCLUDED: u32 = u32::MAX - 1;
+    /// Not known to be a target. All below are records.
+    pub const NONE: u32 = u32::MAX - 2;
 }
 
 /// No record: for parents.

@@ -247,6 +247,8 @@ pub struct CodeFile {
     pub delta: u64,
     /// Virtual address where that segment begins: of a program, `mm_struct.start_code` without bias.
     pub code_start: u64,
+    /// Virtual address where the kernel begins to run the file, if it is a program or a dynamic linker.
+    pub entry: u64,
     /// A program's dynamic linker, if it is known; else zeros.
     pub interpreter: CodeFileKey,
     pub table: TablePlace,
@@ -300,5 +302,5 @@ const _: () = {
     assert!(size_of::<UnwindMapping>() == 32);
     assert!(size_of::<NewMapping>() == 40);
     assert!(size_of::<NewMappings>() == 8 + 40 * MAX_NEW);
-    assert!(size_of::<CodeFile>() == 72);
+    assert!(size_of::<CodeFile>() == 80);
 };

@@ -6,6 +6,7 @@ use heaptrace_common::unwind::{CodeFile, CodeFileKey, NO_TABLE, UnwindMapping};
 
 use crate::{
     maps::{CODE_FILES, setting},
+    stack::user_registers,
     unwind::new,
 };
 
@@ -114,7 +115,9 @@ fn image(process: u32) -> Option<()> {
     add_whole(process, &program, code.wrapping_sub(program.code_start));
     let linker = unsafe { *CODE_FILES.get(program.interpreter)? };
     let base = uw_interpreter_base(memory);
-    if base != 0 {
+    // Whether it is that linker: the kernel is about to run its first instruction.
+    let (ip, _, _) = unsafe { user_registers() };
+    if base != 0 && ip == base.wrapping_add(linker.entry) {
         add_whole(process, &linker, base);
     }
     Some(())

@@ -156,10 +156,15 @@ pub fn execed(old_tid: u32) {
     pending::release(old_tid);
     let (tgid, _) = current();
     let old = look_up(tgid);
-    if old == process_index::EXCLUDED {
+    // What was left out for its old image's sake may be traced now; a named target stays left out.
+    if old == process_index::OWN || old == process_index::EXCLUDED && setting!(scope) == scope::TARGETS {
         return;
     }
-    if old == process_index::NONE {
+    if old >= process_index::NONE {
+        if old == process_index::EXCLUDED {
+            let _ = PROCESS_INDEX.remove(tgid);
+            remember(tgid, process_index::NONE);
+        }
         if setting!(scope) == scope::ALL {
             tell(kind::EXEC_ELSEWHERE, tgid, NO_PROCESS, NO_PROCESS, 0);
         } else if membership::is_member()
@@ -229,12 +234,13 @@ pub fn thread_exited(task: u64) {
 fn end(index: u32, state: u64) -> bool {
     let Some(record) = record(index) else { return false };
     unsafe {
-        if !atomic::replace(&raw mut (*record).state, process_state::RUNNING, state) {
+        if core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING {
             return false;
         }
-        (*record).ended_ns = bpf_ktime_get_ns();
+        // First: userspace reads a record that has ended once only. Two that end it do so at one time.
+        core::ptr::write_volatile(&raw mut (*record).ended_ns, bpf_ktime_get_ns());
+        atomic::replace(&raw mut (*record).state, process_state::RUNNING, state)
     }
-    true
 }
 
 /// A stack of the current process, of record `process`, ended at the interrupted instruction at `address`.

@@ -107,7 +107,7 @@ pub unsafe fn walk_fault(scratch: *mut Scratch, process: u32) {
 
 /// rip, rsp and rbp with which the current thread entered the kernel.
 #[inline(always)]
-unsafe fn user_registers() -> (u64, u64, u64) {
+pub unsafe fn user_registers() -> (u64, u64, u64) {
     // SAFETY: both take or give a pointer that is valid in any program of a task (kernel 5.15).
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
     unsafe { ((*registers).rip, (*registers).rsp, (*registers).rbp) }

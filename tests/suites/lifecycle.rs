@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         tests.push(not_followed(start));
     }
     tests.push(end_to_end("attach: the target outlives the tracer unharmed", detach));
+    tests.push(end_to_end("attach: the first thread is gone, and another tracer comes and goes", leaderless));
     tests.push(end_to_end("attach: a killed tracer leaves no probes", killed_tracer));
     tests.push(end_to_end("attach: two processes at once", two_at_once));
     tests.push(end_to_end("attach: two tracers on one process", two_tracers));
@@ -137,6 +138,36 @@ fn detach() -> Result<()> {
     );
     ensure!(found == expected, "site_idle\n    ledger {expected}\n    report {found}");
     end_idle(waiting, folder)
+}
+
+/// Whoever changes a probe of the same functions has the kernel ask all others whether they want their process still.
+fn leaderless() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let go_on = folder.join("go on");
+    let mut command = Command::new(Program::C("ending").compile()?);
+    command.arg("leader").env("LEDGER_OUT", session::ledger_file(folder)).env("ENDING_GO", &go_on);
+    let mut waiting = Waiting::start(command, folder)?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
+    waiting.go()?;
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    };
+    heaptrace_tests::running::wait_while_running(&mut waiting.target, "lose its first thread", is_zombie)?;
+    for _ in 0..3 {
+        Session::new(Program::C("family"), &["1", "5"]).record(Start::Attach)?;
+    }
+    File::create(go_on)?;
+    let status = waiting.target.wait()?;
+    heaptrace::finish(&mut recorder)?;
+    let outcome = session::Outcome {
+        report: heaptrace::report(folder)?,
+        ledger: Ledger::read(&session::ledger_file(folder))?,
+        target: Some((pid, status)),
+    };
+    compare::exactly(&outcome, Find::Caller)
 }
 
 fn killed_tracer() -> Result<()> {

@@ -51,6 +51,24 @@ impl Unwinder {
 #[inline(always)]
 pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
     unsafe {
+        walk_once(scratch, process, frame);
+        if (*scratch).unwinder.in_force.was_replaced() {
+            // Its lists or tables may have been given to others while it read them.
+            walk_once(scratch, process, frame);
+            if (*scratch).unwinder.in_force.was_replaced() {
+                // The first frame needs no table.
+                (*scratch).frames = 1;
+                (*scratch).end = StackEnd::NoMapping as u32;
+                (*scratch).hash = mix(SEED, frame.pc);
+            }
+        }
+        (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
+    }
+}
+
+#[inline(always)]
+unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
+    unsafe {
         let unwinder = &raw mut (*scratch).unwinder;
         (*unwinder).registers = frame;
         (*unwinder).current = UnwindMapping::UNUSED;
@@ -67,7 +85,6 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
             }
             calls += 1;
         }
-        (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
     }
 }
 

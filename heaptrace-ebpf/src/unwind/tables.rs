@@ -41,6 +41,22 @@ impl InForce {
     }
 }
 
+impl InForce {
+    /// Whether userspace has put other lists in force since. It writes those of before, and what they refer to, only
+    /// after that.
+    #[inline(always)]
+    pub fn was_replaced(&self) -> bool {
+        // Both read anew, so that there is one branch.
+        let calls = published(&UNWIND_PROCESSES, self.process).0 ^ self.calls.0;
+        let exact = published(&UNWIND_EXACT, self.process).0 ^ self.exact.0;
+        // How many new mappings a list has is no other list.
+        (calls & !SEEN) | exact != 0
+    }
+}
+
+/// The bits of `Published` that change while a list stays in force.
+const SEEN: u64 = 0xffff_0000;
+
 #[inline(always)]
 fn published(map: &Array<u64>, process: u32) -> Published {
     Published(map.get_ptr(process).map_or(0, |at| unsafe { core::ptr::read_volatile(at) }))

@@ -79,7 +79,7 @@ impl Features {
             Err(_) => false,
         };
         // The record stays behind; the drain leaves out our own process.
-        let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::EXCLUDED);
+        let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::OWN);
         seen && excluded.is_ok()
     }
 }

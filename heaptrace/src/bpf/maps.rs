@@ -10,7 +10,7 @@ use aya::{
 };
 use heaptrace_common::{
     counter::Counter,
-    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord, overflow_site},
+    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord, overflow_site, process_state},
     statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -195,6 +195,19 @@ impl Maps {
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: within the mapping; the BPF side only reads this field of a running record.
             unsafe { (&raw mut (*record).armed).write_volatile(1) };
+        }
+    }
+
+    /// Ends a record whose process runs on.
+    pub fn leave_out(&self, record: u32, now_ns: u64) {
+        if let Some(record) = self.processes.pointer(record) {
+            // SAFETY: within the mapping, aligned; the BPF side changes the state by exchange only.
+            unsafe {
+                (&raw mut (*record).ended_ns).write_volatile(now_ns);
+                let state = AtomicU64::from_ptr(&raw mut (*record).state);
+                let (running, left_out) = (process_state::RUNNING, process_state::LEFT_OUT);
+                let _ = state.compare_exchange(running, left_out, Ordering::AcqRel, Ordering::Relaxed);
+            }
         }
     }
 

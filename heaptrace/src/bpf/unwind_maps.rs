@@ -1,8 +1,8 @@
 //! The unwind tables' maps, as userspace writes them: through shared memory, while the BPF side reads.
 //!
 //! A process gets a new list of mappings by one store of its number, so a walk sees the list before or the one
-//! after. A list that was replaced is used again as late as possible: a walk that began with it takes
-//! microseconds.
+//! after. At its end a walk looks whether that number is still the same, and else is made again: what it read may have
+//! been given to others. So lists and tables are used again only after that store.
 
 use super::{LoadError, maps::SharedArray};
 use crate::unwind::{RowKind, store::Arrays};
@@ -81,8 +81,6 @@ pub enum PublishError {
 /// Losses, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnwindLosses {
-    /// Publications that found no list.
-    pub lists: u64,
     /// Mappings past `MAX_MAPPINGS` of one process.
     pub mappings: u64,
 }
@@ -220,9 +218,12 @@ impl UnwindMaps {
         if self.calls.array.pointer(record).is_none() {
             return Err(PublishError::NoRecord(record));
         }
-        if let Some(exact) = exact {
-            let published = self.list(exact)?;
-            self.put(RowKind::Exact, record, published);
+        match exact {
+            Some(exact) => {
+                let published = self.list(exact)?;
+                self.put(RowKind::Exact, record, published);
+            }
+            None => self.withdraw(RowKind::Exact, record),
         }
         let seen = self.known_head(record);
         let published = self.list(mappings)?.with_seen(seen);
@@ -247,7 +248,6 @@ impl UnwindMaps {
     /// Writes a list that no process has yet.
     fn list(&mut self, mappings: &[UnwindMapping]) -> Result<Published, PublishError> {
         let Some(list) = self.take_list() else {
-            self.losses.lists += 1;
             return Err(PublishError::NoList);
         };
         // The search takes addresses as signed numbers; what lies above is the kernel's vsyscall page.
@@ -266,11 +266,15 @@ impl UnwindMaps {
     /// The process record has ended, or is to be walked by frame pointers.
     pub fn forget(&mut self, record: u32) {
         for kind in [RowKind::Calls, RowKind::Exact] {
-            let in_force = self.in_force(kind);
-            store(&in_force.array, record, Published::default());
-            let before = in_force.published.remove(&record);
-            self.retired.extend(before.and_then(Published::list));
+            self.withdraw(kind, record);
         }
+    }
+
+    fn withdraw(&mut self, kind: RowKind, record: u32) {
+        let in_force = self.in_force(kind);
+        store(&in_force.array, record, Published::default());
+        let before = in_force.published.remove(&record);
+        self.retired.extend(before.and_then(Published::list));
     }
 
     /// Tells the BPF side where the table of a file is. Without room for it, mappings of the file wait for userspace.
@@ -284,10 +288,14 @@ impl UnwindMaps {
         let _ = self.files.remove(&Key(key));
     }
 
-    /// Indexes of first pages that new mappings refer to, whether they still count or not.
-    pub fn pages_of_new_mappings(&self) -> HashSet<u32> {
+    /// Indexes of first pages that may be read: lists in force refer to them, those that forked children have of their
+    /// parents too, or new mappings do, whether they still count or not.
+    pub fn pages_in_use(&self) -> HashSet<u32> {
         let slots = (0..NEW_SLOTS as u32).filter_map(|slot| self.new.get(slot));
-        slots.flat_map(|slot| slot.entries).map(|NewMapping { mapping, .. }| mapping.pages_at).collect()
+        let new = slots.flat_map(|slot| slot.entries).map(|NewMapping { mapping, .. }| mapping.pages_at);
+        let lists: HashSet<u32> = self.calls.lists().chain(self.exact.lists()).collect();
+        let listed = lists.into_iter().filter_map(|list| self.mappings.get(list)).flatten();
+        new.chain(listed.map(|mapping| mapping.pages_at)).collect()
     }
 
     /// What found no room so far.

@@ -1,14 +1,13 @@
 //! `heaptrace stat`: counts, and prints the counters at the end, or at every interval too.
 
 use super::{
-    outside::host,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
     tracing::{Ended, Prepared, Work},
     written::{Written, now_ns},
 };
 use crate::{
-    model::{Mode, Profile, Start},
+    model::Profile,
     report::{Glance, PrintFormat, Stat, render_stat},
     session::Session,
     target::CommandEnd,
@@ -48,14 +47,8 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Written::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
-    let start = Start {
-        heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
-        host: host(),
-        started_ns: prepared.started_ns(),
-        mode: Mode::Exact,
-    };
     let mut counting = Counting {
-        profile: Profile::new(start),
+        profile: Profile::new(prepared.start()),
         before: None,
         format,
         out,
@@ -65,8 +58,8 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(interval, &mut counting)?;
     drop(counting.progress.take());
     running.detach();
-    running.session.drain();
-    let ended = running.end_of_command();
+    running.session.drain_last();
+    let ended = running.end_of_command(why);
     if why != Ended::NoReader {
         let followed = running.followed();
         // Whether anybody still reads makes no difference any more.

@@ -47,7 +47,7 @@ pub struct FollowArgs {
     #[arg(long)]
     pub no_growth: bool,
     /// Leave children out.
-    #[arg(long, conflicts_with_all = ["user", "cgroup"])]
+    #[arg(long, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
     /// Catch children from their first call, at the price of a trap in every process that maps the same files.
     #[arg(long, conflicts_with = "no_follow")]

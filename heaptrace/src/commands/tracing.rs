@@ -1,10 +1,11 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::outside::{Hurry, available_memory, check_memory};
+use super::outside::{Hurry, available_memory, check_memory, host};
 use crate::{
     bpf::EventRing,
     error::CannotTrace,
+    model::{Mode, Start},
     probes::refusal::{self, KernelVersion},
     session::{Session, SessionOptions, TargetError},
     target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
@@ -88,9 +89,14 @@ impl Prepared {
         Ok(Self { session, events, target, child, started, memory_bytes })
     }
 
-    /// When tracing began, in nanoseconds since the Unix epoch.
-    pub fn started_ns(&self) -> i64 {
-        self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
+    /// What a profile of this session begins with.
+    pub fn start(&self) -> Start {
+        Start {
+            heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host(),
+            started_ns: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
+            mode: Mode::Exact,
+        }
     }
 
     /// Lets the command run, and says that tracing has begun.
@@ -169,9 +175,20 @@ impl Running {
         }
     }
 
-    /// How the command ended, if there was one and it has.
-    pub fn end_of_command(&mut self) -> Option<CommandEnd> {
-        self.command.take().and_then(reap)
+    /// How the command ended, if there was one and it has; `why` is why following did. The kernel tells of an exit
+    /// before it gives the memory back, and much memory takes a while.
+    pub fn end_of_command(&mut self, why: Ended) -> Option<CommandEnd> {
+        const AT_MOST: Duration = Duration::from_secs(10);
+        const POLL: Duration = Duration::from_millis(5);
+        let command = self.command.take()?;
+        let before = Instant::now();
+        loop {
+            let ended = reap(command);
+            if ended.is_some() || why != Ended::TargetsExited || before.elapsed() > AT_MOST {
+                return ended;
+            }
+            std::thread::sleep(POLL);
+        }
     }
 }
 
@@ -278,11 +295,11 @@ fn add_targets(session: &mut Session, target: &Target, child: Option<&HeldChild>
             for pid in pids {
                 match session.add_pid(pid) {
                     Ok(()) => traced += 1,
-                    Err(error) => last = Some(error),
+                    Err(error) => last = session.leave_out_named(error),
                 }
             }
             if let (0, Some(error)) = (traced, last) {
-                return Err(cannot(error).into());
+                bail!(CannotTrace(error));
             }
         }
         Target::Command(argv) => {

@@ -59,6 +59,8 @@ pub struct ElfFacts {
     /// Holds code built by the Go compiler.
     pub is_go: bool,
     pub loads: Vec<Load>,
+    /// Virtual address of the entry point.
+    pub entry: u64,
 }
 
 /// Sections that the Go linker writes, by any of which Go code is known.
@@ -94,6 +96,7 @@ impl ElfFacts {
                 .iter()
                 .any(|s| sections.section_name(endian, s).is_ok_and(|name| GO_SECTIONS.contains(&name))),
             loads,
+            entry: header.e_entry(endian),
         })
     }
 

@@ -24,9 +24,6 @@ impl KnownFiles {
             let Some(name) = program.elf.interpreter.as_deref().and_then(|path| path.file_name()) else {
                 continue;
             };
-            if self.linkers.contains_key(&program.stamp) {
-                continue;
-            }
             let is_linker = |object: &&Arc<Object>| {
                 object.elf.soname.as_deref().is_some_and(|soname| OsStr::new(soname) == name)
             };
@@ -48,6 +45,7 @@ impl KnownFiles {
             modified_ns: nanoseconds as u64,
             delta: code.address.wrapping_sub(code.offset),
             code_start: code.address,
+            entry: object.elf.entry,
             interpreter: self.linker(object).unwrap_or_default(),
             table,
         };

@@ -5,6 +5,7 @@ mod breakpoints;
 mod code;
 mod events;
 mod known_files;
+mod leaderless;
 mod probing;
 mod table_builder;
 mod tables;
@@ -93,6 +94,8 @@ pub struct Session {
     adopted: HashMap<u32, u64>,
     /// By PID.
     probed: HashMap<u32, Probed>,
+    /// By PID.
+    anchors: HashMap<u32, leaderless::Anchors>,
     /// Files probed for all processes.
     files: HashMap<FileId, Links>,
     /// Of processes that ended.
@@ -171,6 +174,7 @@ impl Session {
             unnamed: all || members.is_some(),
             adopted: HashMap::new(),
             probed: HashMap::new(),
+            anchors: HashMap::new(),
             files: HashMap::new(),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
@@ -190,6 +194,8 @@ impl Session {
         self.builder.read_processes(&self.tracer.maps);
         self.take_code_changes();
         self.adopt_new_records();
+        self.publish_listless();
+        self.look_after_anchors();
         self.builder.read_sites(&self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
@@ -198,6 +204,12 @@ impl Session {
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
             self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
         }
+    }
+
+    /// The same after [`Session::detach`]: nothing waits for later any more.
+    pub fn drain_last(&mut self) {
+        self.drain();
+        self.builder.read_whole(&self.tracer.maps, None);
     }
 
     /// What is new since the last chunk; call [`Session::drain`] first.
@@ -220,6 +232,7 @@ impl Session {
     /// Takes all probes away; gives the seconds that took. Afterwards nothing changes any more.
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
+        self.anchors.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
         let links = links.chain(self.files.drain().map(|(_, links)| links));
         let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();
@@ -233,8 +246,7 @@ impl Session {
 
     /// The last chunk, with ages and symbols. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
-        self.drain();
-        self.builder.read_whole(&self.tracer.maps, None);
+        self.drain_last();
         self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
         let mut chunk = self.chunk()?;
         let symbols = self.symbols_of(self.builder.symbol_inputs().locations);

@@ -6,7 +6,7 @@ use crate::{
     model::Untraceable,
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan},
+        plan::{FilePlan, Plan, Probe},
         refusal::{Refusal, refusal},
     },
     process::{ldso, maps::Mapping, object::FileId, procfs},
@@ -54,17 +54,31 @@ impl Session {
 
     fn add_each(&mut self, pids: &[u32], whole: bool) -> Result<(), TargetError> {
         let own = std::process::id();
-        let _ = self.tracer.maps.set_index(own, process_index::EXCLUDED);
+        let _ = self.tracer.maps.set_index(own, process_index::OWN);
         for pid in pids.iter().copied().filter(|pid| *pid != own) {
             match self.trace(pid, whole) {
                 Ok(()) => {}
                 // Ended meanwhile, or a kernel thread.
                 Err(TargetError::Discover { .. }) => {}
                 Err(TargetError::Refused { pid, comm, reason }) => self.leave_out(pid, comm, reason),
+                Err(TargetError::Attach { .. }) if !procfs::path(pid, "").exists() => {}
+                Err(error @ TargetError::Attach { .. }) => {
+                    self.note(format!("process {pid} is not traced: {error}"));
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// One of several targets cannot be traced: the report says so, if the others are. Gives why.
+    pub fn leave_out_named(&mut self, error: TargetError) -> Option<String> {
+        let why = error.to_string();
+        match error {
+            TargetError::Refused { pid, comm, reason } => self.leave_out(pid, comm, reason),
+            _ => self.note(why.clone()),
+        }
+        Some(why)
     }
 
     /// Traces a command that has not begun: its probes are in place before it execs.
@@ -106,11 +120,7 @@ impl Session {
             if self.is_probed(pid, id) {
                 continue;
             }
-            let sites: Vec<ProbeSite> = plan
-                .probes
-                .iter()
-                .map(|probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape })
-                .collect();
+            let sites: Vec<ProbeSite> = probe_sites(plan).collect();
             let links = self
                 .tracer
                 .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(thread))
@@ -163,8 +173,11 @@ impl Session {
     /// made for (`__uprobe_perf_filter`, kernel/trace/trace_uprobe.c, compares with its memory, which it has no
     /// more): probes are placed again by way of another thread, and what was not seen meanwhile is told.
     pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
-        if !self.per_process || self.tracer.features.multi_filter {
+        if !self.per_process {
             return;
+        }
+        if self.tracer.features.multi_filter {
+            return self.anchor(pid);
         }
         let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
         self.let_go(pid);
@@ -194,9 +207,14 @@ impl Session {
         }
         let new = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
         let new: Vec<String> = new.map(|plan| plan.file.path.display().to_string()).collect();
+        // What a debugger's breakpoints keep from being seen is told; the rest goes on.
+        if let Err(error) = self.check_breakpoints(&view, &plan) {
+            self.note(error.to_string());
+        }
         match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
             Ok(()) => {
                 self.tracer.maps.arm(record);
+                self.untraceable.remove(&pid);
                 // Where probes are for all, it had them from the start.
                 if let Some(began_ns) = self.adopted.remove(&record)
                     && self.per_process
@@ -233,7 +251,14 @@ impl Session {
     }
 
     fn leave_out(&mut self, pid: u32, comm: String, reason: Refusal) {
-        let _ = self.tracer.maps.set_index(pid, process_index::EXCLUDED);
+        if let Some(record) = self.tracer.maps.index_of(pid) {
+            self.tracer.maps.leave_out(record, monotonic_ns());
+        }
+        // Without an allocator yet, or in the midst of an exec, it can be traced once it has one.
+        let _ = match reason {
+            Refusal::NoAllocator { .. } => self.tracer.maps.clear_index(pid),
+            _ => self.tracer.maps.set_index(pid, process_index::EXCLUDED),
+        };
         // Kernel threads are no processes that anyone asked for.
         if !self.unnamed || reason != Refusal::NoMemory {
             self.untraceable.insert(pid, Untraceable { pid, comm, reason: reason.to_string() });
@@ -283,6 +308,7 @@ impl Session {
     /// kernel/events/uprobes.c), and those of an ended process cost nothing but a look at each hit elsewhere.
     pub(super) fn let_go(&mut self, pid: u32) {
         const AT_ONCE: usize = 128;
+        self.anchors.remove(&pid);
         let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
         self.idle_links.extend(links);
         if self.idle_links.len() >= AT_ONCE {
@@ -292,6 +318,12 @@ impl Session {
             self.detaching.push(std::thread::spawn(move || drop(links)));
         }
     }
+}
+
+/// A plan's probes, as they are placed.
+pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + '_ {
+    let site = |probe: &Probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape };
+    plan.probes.iter().map(site)
 }
 
 /// Where the program break is, as far as the mappings tell; 0 if there is no heap yet.

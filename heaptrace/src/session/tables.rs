@@ -7,13 +7,10 @@ use super::{
     table_builder::{Built, Request, build_tables},
 };
 use crate::{
-    bpf::{PublishError, UnwindArrays, UnwindMaps},
+    bpf::{UnwindArrays, UnwindMaps},
     drain::Code,
     process::object::Object,
-    unwind::{
-        FileKey, RowKind, Store, TableKey,
-        store::{Epoch, TooSmall},
-    },
+    unwind::{FileKey, RowKind, Store, TableKey, store::TooSmall},
 };
 use heaptrace_common::unwind::{NO_TABLE, UnwindMapping};
 use std::{
@@ -33,8 +30,12 @@ pub struct Unwinding {
     used: HashMap<u32, HashSet<TableKey>>,
     /// Asked for and not built yet.
     building: HashSet<TableKey>,
-    /// Without a table for good: no usable `.eh_frame`, or no room.
+    /// Without a table for good: no usable `.eh_frame`.
     failed: HashSet<TableKey>,
+    /// Without a table until one is retired: there was no room.
+    no_room: HashSet<TableKey>,
+    /// Records without lists of their own: there was none.
+    listless: BTreeSet<u32>,
     failures: BTreeSet<String>,
     /// Records that wait for a table.
     waiting: HashMap<TableKey, BTreeSet<u32>>,
@@ -43,9 +44,11 @@ pub struct Unwinding {
     requests: Sender<Request>,
     built: Receiver<Built>,
     ready: Arc<Notify>,
-    sealed: Option<Epoch>,
     preloading: bool,
 }
+
+const NO_LISTS: &str =
+    "some processes' stacks were walked by frame pointers: all lists of mappings are in use";
 
 /// Of which files exact rows are wanted: they take five times the room of those at calls.
 pub enum ExactRows {
@@ -88,6 +91,8 @@ impl Unwinding {
             used: HashMap::new(),
             building: HashSet::new(),
             failed: HashSet::new(),
+            no_room: HashSet::new(),
+            listless: BTreeSet::new(),
             failures: BTreeSet::new(),
             waiting: HashMap::new(),
             known: KnownFiles::default(),
@@ -95,7 +100,6 @@ impl Unwinding {
             requests,
             built,
             ready,
-            sealed: None,
             preloading: true,
         })
     }
@@ -118,7 +122,8 @@ impl Unwinding {
     }
 
     fn want(&mut self, key: TableKey, object: Option<&Arc<Object>>) {
-        let known = self.store.get(&key).is_some() || self.failed.contains(&key);
+        let hopeless = self.failed.contains(&key) || self.no_room.contains(&key);
+        let known = hopeless || self.store.get(&key).is_some();
         if !known && self.building.insert(key) && self.requests.send((key, object.cloned())).is_err() {
             self.building.remove(&key);
         }
@@ -150,20 +155,18 @@ impl Unwinding {
         for key in keys.difference(&before) {
             self.store.acquire(key);
         }
-        match maps.publish(record, &calls, exact) {
-            Ok(()) => {
-                for key in before.difference(&keys) {
-                    self.store.release(key);
-                }
-                self.used.insert(record, keys);
-            }
-            Err(error @ (PublishError::NoList | PublishError::NoRecord(_))) => {
-                // What was in force may stay so, and what it uses with it.
-                self.used.insert(record, before.union(&keys).copied().collect());
-                self.failures
-                    .insert(format!("some processes' stacks were walked by frame pointers: {error}"));
-            }
+        let published = maps.publish(record, &calls, exact);
+        if published.is_err() {
+            // Rather none than one that is out of date.
+            maps.forget(record);
+            keys = self.release(keys.iter().chain(before.difference(&keys)));
+            self.listless.insert(record);
+            self.failures.insert(NO_LISTS.to_owned());
+        } else {
+            self.release(before.difference(&keys));
+            self.listless.remove(&record);
         }
+        self.used.insert(record, keys);
         for code in code {
             let Some(object) = code.object() else { continue };
             let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
@@ -171,6 +174,17 @@ impl Unwinding {
                 self.known.tell(maps, object, resident.place);
             }
         }
+    }
+
+    /// Gives up uses of tables. What remains in use: nothing.
+    fn release<'a>(&mut self, keys: impl Iterator<Item = &'a TableKey>) -> HashSet<TableKey> {
+        for key in keys {
+            if self.store.release(key) == Some(true) {
+                // There is room to be had.
+                self.no_room.clear();
+            }
+        }
+        HashSet::new()
     }
 
     /// A record's mappings with the tables of one kind that are there; their keys are added to `keys`.
@@ -205,9 +219,9 @@ impl Unwinding {
     /// The record's process ended.
     pub fn forget(&mut self, maps: &mut UnwindMaps, record: u32) {
         maps.forget(record);
-        for key in self.used.remove(&record).unwrap_or_default() {
-            self.store.release(&key);
-        }
+        let keys = self.used.remove(&record).unwrap_or_default();
+        self.release(keys.iter());
+        self.listless.remove(&record);
         for records in self.waiting.values_mut() {
             records.remove(&record);
         }
@@ -227,39 +241,41 @@ impl Unwinding {
         if !asked_for && (self.store.get(&key).is_some() || self.store.usage().is_half_full()) {
             return BTreeSet::new();
         }
-        let placed = match table {
-            Ok(table) => self.store.insert(key, &table).or_else(|_| {
-                self.give_back(maps);
-                self.store.insert(key, &table).map_err(|full| full.to_string())
-            }),
-            Err(error) => Err(chain(&error)),
-        };
-        match placed {
-            Ok(resident) => {
-                // No process uses it yet; until one does, it may be given back when room is short.
-                self.store.release(&key);
-                if let (RowKind::Calls, Some(object)) = (key.rows, &object) {
-                    self.known.tell(maps, object, resident.place);
+        match table {
+            Ok(table) => {
+                let placed = self.store.insert(key, &table).or_else(|_| {
+                    self.give_back(maps);
+                    self.store.insert(key, &table)
+                });
+                match placed {
+                    Ok(resident) => {
+                        // No process uses it yet; until one does, it may be given back when room is short.
+                        self.store.release(&key);
+                        if let (RowKind::Calls, Some(object)) = (key.rows, &object) {
+                            self.known.tell(maps, object, resident.place);
+                        }
+                    }
+                    Err(full) => {
+                        self.no_room.insert(key);
+                        self.failures.insert(full.to_string());
+                    }
                 }
             }
-            Err(why) => {
+            Err(error) => {
                 self.failed.insert(key);
-                self.failures.insert(why);
+                self.failures.insert(chain(&error));
             }
         }
         self.waiting.remove(&key).unwrap_or_default()
     }
 
-    /// Gives back tables that nobody has used since the last time, so that no walk can still be in them.
+    /// Gives back the room of tables that nobody uses.
     fn give_back(&mut self, maps: &mut UnwindMaps) {
-        for key in self.store.retired() {
+        for key in self.store.retired().filter(|key| key.rows == RowKind::Calls) {
             self.known.forget(maps, &key.file);
         }
-        let sealed = self.store.seal();
-        if let Some(earlier) = self.sealed.replace(sealed) {
-            // The BPF side may have put some in force on its own.
-            self.store.reclaim(earlier, &maps.pages_of_new_mappings());
-        }
+        // The BPF side may have put some in force on its own.
+        self.store.reclaim(&maps.pages_in_use());
     }
 
     /// Sentences for the report: what has no table, and what found no room.
@@ -302,6 +318,18 @@ impl Session {
         if unwinding.want_exact(*file) {
             for user in unwinding.users(*file) {
                 self.publish_code(user);
+            }
+        }
+    }
+
+    /// Tries again for the records that found no list.
+    pub(super) fn publish_listless(&mut self) {
+        let listless =
+            self.unwinding.as_ref().map(|unwinding| unwinding.listless.clone()).unwrap_or_default();
+        for record in listless {
+            self.publish_code(record);
+            if self.unwinding.as_ref().is_some_and(|unwinding| unwinding.listless.contains(&record)) {
+                return;
             }
         }
     }

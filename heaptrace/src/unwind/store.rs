@@ -2,8 +2,8 @@
 //! Knows the maps only as arrays; publishing mappings that refer to them is the caller's.
 //!
 //! Walkers read the arrays at any time. So what `insert` writes is reachable only once the caller publishes a
-//! mapping to it, and what `release` gives up keeps its contents until the caller says, by `reclaim`, that no walk
-//! is under way any more that began before the mapping was withdrawn.
+//! mapping to it, and what `release` gives up keeps its contents until the caller says, by `reclaim`, that no list in
+//! force refers to it any more.
 
 use super::space::Space;
 use super::table::{FileTable, RowKind};
@@ -79,10 +79,6 @@ pub struct Full {
 #[error("the unwind maps are too small")]
 pub struct TooSmall;
 
-/// Everything released before a `seal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Epoch(u64);
-
 /// How full the arrays are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -112,8 +108,6 @@ struct Entry {
     resident: Resident,
     rows: Vec<Range<u32>>,
     users: u32,
-    /// Of the release by the last user.
-    retired: Epoch,
 }
 
 /// The tables in the arrays.
@@ -129,7 +123,6 @@ pub struct Store<A> {
     rules: HashMap<Rule, u16>,
     rule_capacity: usize,
     files: HashMap<TableKey, Entry>,
-    epoch: Epoch,
 }
 
 /// Rows that a `Page`'s 24 bits can name.
@@ -155,7 +148,6 @@ impl<A: Arrays> Store<A> {
             rules: HashMap::new(),
             rule_capacity,
             files: HashMap::new(),
-            epoch: Epoch(0),
             arrays,
         };
         // 0 is what zeroed memory says, 1 what a rule becomes for which there is no room.
@@ -216,25 +208,16 @@ impl<A: Arrays> Store<A> {
             rows: rows.iter().map(|range| range.end - range.start).sum(),
             rows_without_rule: table.rows().iter().filter(|row| refused(row.rule)).count() as u32,
         };
-        self.files.insert(key, Entry { resident, rows, users: 1, retired: self.epoch });
+        self.files.insert(key, Entry { resident, rows, users: 1 });
         Ok(resident)
     }
 
     /// One user fewer. Without any the table is retired: it stays readable, and usable by `acquire`, until it is
-    /// reclaimed. Says whether there was such a user.
-    pub fn release(&mut self, key: &TableKey) -> bool {
-        let Some(entry) = self.files.get_mut(key).filter(|entry| entry.users > 0) else { return false };
+    /// reclaimed. `None` if there was no such user; else whether it was the last.
+    pub fn release(&mut self, key: &TableKey) -> Option<bool> {
+        let entry = self.files.get_mut(key).filter(|entry| entry.users > 0)?;
         entry.users -= 1;
-        entry.retired = self.epoch;
-        true
-    }
-
-    /// Names everything released so far. To be called once mappings without the released tables are published;
-    /// `reclaim` follows when all walks that began before that are over.
-    pub fn seal(&mut self) -> Epoch {
-        let sealed = self.epoch;
-        self.epoch.0 += 1;
-        sealed
+        Some(entry.users == 0)
     }
 
     /// Tables without a user.
@@ -242,13 +225,12 @@ impl<A: Arrays> Store<A> {
         self.files.iter().filter(|(_, entry)| entry.users == 0).map(|(key, _)| *key)
     }
 
-    /// Gives back the memory of tables that were released before the seal and have no user since, but for those whose
-    /// pages begin at one of `kept`. Returns how many tables there were.
-    pub fn reclaim(&mut self, sealed: Epoch, kept: &HashSet<u32>) -> usize {
+    /// Gives back the memory of tables without a user, but for those whose pages begin at one of `kept`. Walks that
+    /// began before they were released find out that their lists were replaced. Returns how many tables there were.
+    pub fn reclaim(&mut self, kept: &HashSet<u32>) -> usize {
         let Self { rows, pages, files, .. } = self;
-        let gone = files.extract_if(|_, entry| {
-            entry.users == 0 && entry.retired <= sealed && !kept.contains(&entry.resident.place.pages_at)
-        });
+        let gone =
+            files.extract_if(|_, entry| entry.users == 0 && !kept.contains(&entry.resident.place.pages_at));
         let mut count = 0;
         for (_, entry) in gone {
             count += 1;

@@ -158,22 +158,19 @@ fn pages_without_rows_at_a_shards_end_keep_the_rule_before_them() {
 }
 
 #[test]
-fn a_released_table_stays_readable_until_a_later_seal_is_reclaimed() {
+fn a_released_table_stays_readable_until_it_is_reclaimed() {
     let mut store = Store::new(Plain::new(SHARD, SHARD, MAX_RULES)).unwrap();
     let (one, two) = (table(1, 60, 100), table(2, 60, 100));
-    let before = store.seal();
     let resident = store.insert(key(1), &one).unwrap();
-    assert!(store.release(&key(1)));
-    assert_eq!(store.reclaim(before, &HashSet::new()), 0, "released after that seal");
+    assert_eq!(store.release(&key(1)), Some(true));
     check(&store, &resident, &one);
     let other = store.insert(key(2), &two).unwrap();
     check(&store, &resident, &one);
     check(&store, &other, &two);
-    let sealed = store.seal();
     assert_eq!((store.usage().files, store.usage().retired), (2, 1));
     let named = HashSet::from([resident.place.pages_at]);
-    assert_eq!(store.reclaim(sealed, &named), 0, "a new mapping names it");
-    assert_eq!(store.reclaim(sealed, &HashSet::new()), 1);
+    assert_eq!(store.reclaim(&named), 0, "a list in force names it");
+    assert_eq!(store.reclaim(&HashSet::new()), 1);
     assert_eq!(store.get(&key(1)), None);
     check(&store, &other, &two);
     check_space(&store);
@@ -186,17 +183,14 @@ fn a_table_is_kept_while_anyone_uses_it_and_can_be_taken_up_again() {
     assert_eq!(store.acquire(&key(1)), None);
     let resident = store.insert(key(1), &one).unwrap();
     assert_eq!(store.insert(key(1), &one), Ok(resident));
-    assert!(store.release(&key(1)));
-    let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed, &HashSet::new()), 0, "one user left");
-    assert!(store.release(&key(1)));
-    assert!(!store.release(&key(1)), "no user left");
+    assert_eq!(store.release(&key(1)), Some(false));
+    assert_eq!(store.reclaim(&HashSet::new()), 0, "one user left");
+    assert_eq!(store.release(&key(1)), Some(true));
+    assert_eq!(store.release(&key(1)), None, "no user left");
     assert_eq!(store.acquire(&key(1)), Some(resident));
-    let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed, &HashSet::new()), 0, "taken up again");
-    assert!(store.release(&key(1)));
-    let sealed = store.seal();
-    assert_eq!(store.reclaim(sealed, &HashSet::new()), 1);
+    assert_eq!(store.reclaim(&HashSet::new()), 0, "taken up again");
+    assert_eq!(store.release(&key(1)), Some(true));
+    assert_eq!(store.reclaim(&HashSet::new()), 1);
     let Usage { files, retired, rows, pages, .. } = store.usage();
     assert_eq!((files, retired, rows.0, pages.0), (0, 0, 0, 0));
 }
@@ -250,7 +244,6 @@ fn a_mapping_is_cut_to_what_the_table_covers() {
 enum Step {
     Insert { inode: u64, pages: u64, each: u64 },
     Release(u64),
-    Seal,
     Reclaim,
 }
 
@@ -260,7 +253,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => insert,
         4 => (0u64..12).prop_map(Step::Release),
-        1 => Just(Step::Seal),
         2 => Just(Step::Reclaim),
     ];
     prop::collection::vec(step, 1..60)
@@ -273,7 +265,6 @@ proptest! {
     fn whatever_comes_and_goes_every_table_reads_as_it_was_written(steps in steps()) {
         let mut store = Store::new(Plain::new(2 * SHARD, 3000, MAX_RULES)).unwrap();
         let mut written: HashMap<u64, FileTable> = HashMap::new();
-        let mut sealed = store.seal();
         for (index, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Insert { inode, pages, each } => {
@@ -290,9 +281,8 @@ proptest! {
                 Step::Release(inode) => {
                     store.release(&key(inode));
                 }
-                Step::Seal => sealed = store.seal(),
                 Step::Reclaim => {
-                    store.reclaim(sealed, &HashSet::new());
+                    store.reclaim(&HashSet::new());
                     written.retain(|inode, _| store.get(&key(*inode)).is_some());
                 }
             }
@@ -302,9 +292,8 @@ proptest! {
         for (inode, table) in &written {
             check(&store, &store.get(&key(*inode)).unwrap(), table);
         }
-        while (0..12).any(|inode| store.release(&key(inode))) {}
-        let last = store.seal();
-        store.reclaim(last, &HashSet::new());
+        while (0..12).any(|inode| store.release(&key(inode)).is_some()) {}
+        store.reclaim(&HashSet::new());
         let usage = store.usage();
         prop_assert_eq!((usage.files, usage.rows.0, usage.pages.0), (0, 0, 0));
         // All of it is one piece again.

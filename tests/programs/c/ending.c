@@ -50,6 +50,7 @@ static void *outlive_leader(void *unused) {
     const char *pause = getenv("ENDING_PAUSE");
     if (pause)
         sleep((unsigned)atoi(pause));
+    ledger_wait_file("ENDING_GO");
     for (size_t i = 0; i < 500; i++) {
         void *p = site_worker(4001 + 2 * i);
         if (i % 2)

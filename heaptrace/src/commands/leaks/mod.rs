@@ -6,13 +6,12 @@ mod trends;
 pub use args::LeaksArgs;
 
 use super::{
-    outside::host,
     target_args::{FollowArgs, session_options},
     tracing::{Ended, Prepared, Work},
     written::{Written, now_ns},
 };
 use crate::{
-    model::{Amount, Location, LocationId, Mode, OldBlocks, Profile, Start, Trend},
+    model::{Amount, Location, LocationId, OldBlocks, Profile, Trend},
     report::{Leaks, PrintFormat, render_leaks},
     session::Session,
 };
@@ -30,14 +29,8 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Written::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
-    let start = Start {
-        heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
-        host: host(),
-        started_ns: prepared.started_ns(),
-        mode: Mode::Exact,
-    };
     let mut printing = Printing {
-        profile: Profile::new(start),
+        profile: Profile::new(prepared.start()),
         trends: Trends::default(),
         asked: BTreeSet::new(),
         number: 0,
@@ -49,13 +42,13 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let mut running = prepared.begin(duration)?;
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
-    running.session.drain();
+    running.session.drain_last();
     if why != Ended::NoReader {
         let followed = running.followed();
         // Whether anybody still reads makes no difference any more.
         let _ = printing.print_once(&mut running.session, followed, true)?;
     }
-    if let Some(ended) = running.end_of_command() {
+    if let Some(ended) = running.end_of_command(why) {
         eprintln!("heaptrace: {ended}");
         if propagate_exit {
             return Ok(ExitCode::from(ended.code()));

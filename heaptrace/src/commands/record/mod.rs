@@ -5,14 +5,13 @@ mod args;
 pub use args::RecordArgs;
 
 use super::{
-    outside::{check_output, host},
+    outside::check_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, Work},
 };
 use crate::{
     file::FileWriter,
-    model::{Mode, Start},
     session::{Session, SessionOptions},
 };
 use anyhow::Context as _;
@@ -39,15 +38,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let FollowArgs { duration, propagate_exit, .. } = follow;
     check_output(&output)?;
     let prepared = Prepared::new(target, &options)?;
-    let writer = FileWriter::create(
-        &output,
-        &Start {
-            heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host(),
-            started_ns: prepared.started_ns(),
-            mode: Mode::Exact,
-        },
-    )?;
+    let writer = FileWriter::create(&output, &prepared.start())?;
     let mut recording = Recording { writer, progress: Progress::new(), last_write: Instant::now() };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
@@ -67,7 +58,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let output = kept.unwrap_or(output);
-    let ended = running.end_of_command();
+    let ended = running.end_of_command(why);
     if let Some(ended) = ended {
         eprintln!("heaptrace: {ended}");
     }

@@ -136,14 +136,7 @@ fn process_figures(process: &Process, ledger: &ProcessLedger, slack: Slack, prob
 /// The sites of a process add up to its totals.
 fn sums(process: &Process, report: &Report, problems: &mut Problems) {
     let sum = total(report.sites_of(process.pid));
-    let whole = Figures {
-        alloc_bytes: process.alloc_bytes,
-        alloc_count: process.alloc_count,
-        free_bytes: process.free_bytes,
-        free_count: process.free_count,
-        live_bytes: process.live_bytes,
-        live_count: process.live_count,
-    };
+    let whole = process.figures();
     if sum != whole {
         problems.add(format!("its sites do not add up to its totals\n    totals {whole}\n    sites  {sum}"));
     }

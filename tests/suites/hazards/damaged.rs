@@ -240,14 +240,7 @@ fn one_damaged(program: Program, place: Place, whose: Whose, seed: u64) -> Resul
         .sites
         .values()
         .for_each(|figures| expected += *figures);
-    let found = Figures {
-        alloc_bytes: process.alloc_bytes,
-        alloc_count: process.alloc_count,
-        free_bytes: process.free_bytes,
-        free_count: process.free_count,
-        live_bytes: process.live_bytes,
-        live_count: process.live_count,
-    };
+    let found = process.figures();
     ensure!(found == expected, "totals\n    ledger {expected}\n    report {found}");
     Ok(())
 }

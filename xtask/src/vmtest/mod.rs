@@ -65,6 +65,14 @@ const SELECTIONS: &[Selection] = &[
         both: false,
     },
     Selection {
+        suite: "doctor",
+        tests: &[
+            "the machine can be traced, and the figures are of this machine",
+            "the probes shown are the places changed when tracing",
+        ],
+        both: false,
+    },
+    Selection {
         suite: "lifecycle",
         tests: &[
             "attach: the target outlives the tracer unharmed",

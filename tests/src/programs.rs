@@ -116,6 +116,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     let others = [
         COmitFramePointer("family"),
         COmitFramePointer("frames"),
+        COmitFramePointer("faults"),
         CLibrary("plugin"),
         Cpp("objects"),
         Rust("collections"),

@@ -120,15 +120,9 @@ unsafe fn one(scratch: *mut Scratch) -> bool {
         let unwinder = &raw mut (*scratch).unwinder;
         let exact = (*unwinder).registers.need_exact_rows();
         let mut tables = MapTables::of(scratch, exact);
-        if exact {
-            (*unwinder).current = UnwindMapping::UNUSED;
-        }
         let mut memory = UserMemory(&raw mut (*unwinder).window);
         let result =
             step(&mut (*unwinder).registers, &mut (*unwinder).current, &mut tables, &mut memory, follow_bp);
-        if exact {
-            (*unwinder).current = UnwindMapping::UNUSED;
-        }
         match result {
             Ok(()) => {
                 push(scratch);

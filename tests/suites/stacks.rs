@@ -76,6 +76,12 @@ fn compiled() -> Vec<Case> {
         ("unusual stacks, static", odd(STATIC), 21_000..=21_009, 10),
         ("interrupted frames, PIE", interrupted(PIE), 25_000..=25_008, 9),
         ("interrupted frames, static", interrupted(STATIC), 25_000..=25_008, 9),
+        (
+            "code unmapped in part",
+            Program::CWith("hollow", &["-fno-toplevel-reorder", "-fPIE", "-pie"]),
+            27_000..=27_005,
+            6,
+        ),
         ("C++", Program::CppOmitFramePointer("frames"), 23_000..=200_000, 24),
         ("Rust", Program::RustOmitFramePointer("frames"), 24_000..=3_000_000, 55),
     ]

@@ -49,13 +49,21 @@ impl Image {
         self.current = Arc::new(mappings);
     }
 
-    /// Takes one more mapping; what it lies over is gone.
+    /// Takes one more mapping; of others, what it lies over is gone.
     pub fn add(&mut self, mapping: CodeMapping) {
         if self.current.contains(&mapping) {
             return;
         }
         let overlaps = |old: &CodeMapping| old.start < mapping.end && mapping.start < old.end;
         let (gone, mut kept): (Vec<_>, Vec<_>) = self.current.iter().cloned().partition(overlaps);
+        for old in &gone {
+            let before = CodeMapping { end: mapping.start, ..old.clone() };
+            let offset = old.offset.wrapping_add(mapping.end.wrapping_sub(old.start));
+            let after = CodeMapping { start: mapping.end, offset, ..old.clone() };
+            for rest in [before, after].into_iter().filter(|rest| rest.start < rest.end) {
+                kept.insert(kept.partition_point(|other| other.start < rest.start), rest);
+            }
+        }
         if !gone.is_empty() {
             Arc::make_mut(&mut self.retired).extend(gone);
         }
@@ -125,6 +133,32 @@ mod tests {
         image.update(vec![mapping(0x3000, 0x4000, 0, Some(2))]);
         assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(0), 0x800));
         assert_eq!(image.locate(0x3800), Place::InModule(ModuleId(2), 0x800));
+    }
+
+    #[test]
+    fn what_a_mapping_leaves_of_another_stays() {
+        let mut image = Image::default();
+        image.update(vec![mapping(0x1000, 0x9000, 0x500, Some(0))]);
+        image.add(mapping(0x3000, 0x5000, 0, None));
+        let mappings = image.mappings();
+        assert_eq!(
+            mappings,
+            [
+                mapping(0x1000, 0x3000, 0x500, Some(0)),
+                mapping(0x3000, 0x5000, 0, None),
+                mapping(0x5000, 0x9000, 0x4500, Some(0))
+            ]
+        );
+        assert_eq!(image.locate(0x4000), Place::Anonymous);
+        assert_eq!(image.locate(0x5010), Place::InModule(ModuleId(0), 0x4510));
+        // Over an end, and over all of it.
+        image.add(mapping(0x8000, 0xa000, 0, Some(1)));
+        assert_eq!(
+            image.mappings()[2..],
+            [mapping(0x5000, 0x8000, 0x4500, Some(0)), mapping(0x8000, 0xa000, 0, Some(1))]
+        );
+        image.add(mapping(0x1000, 0xa000, 0, Some(2)));
+        assert_eq!(image.mappings(), [mapping(0x1000, 0xa000, 0, Some(2))]);
     }
 
     #[test]

@@ -31,8 +31,9 @@ const SYSCALL: u16 = 0x050f;
 pub trait Memory {
     /// 8 bytes at an address that is a multiple of 8.
     fn read(&mut self, address: u64) -> Option<u64>;
-    /// 2 bytes of code.
-    fn read_code(&mut self, address: u64) -> Option<u16>;
+    /// 2 bytes of code; 0 if they cannot be read. No `Option`, whose content LLVM carries along though there is none:
+    /// stack that was never written, which kernels before 6.3 refuse to have read.
+    fn read_code(&mut self, address: u64) -> u16;
     /// The address that the return address at `slot` of the stack was before a return probe replaced it.
     fn replaced_return(&mut self, slot: u64) -> Option<u64>;
 }
@@ -188,7 +189,7 @@ fn out_of_signal(registers: &mut Registers, memory: &mut impl Memory) -> Result<
     let Some(bp) = memory.read(sp.wrapping_add(SIGNAL_RBP)) else { return Err(StackEnd::Unreadable) };
     let Some(caller_sp) = memory.read(sp.wrapping_add(SIGNAL_RSP)) else { return Err(StackEnd::Unreadable) };
     let Some(pc) = memory.read(sp.wrapping_add(SIGNAL_RIP)) else { return Err(StackEnd::Unreadable) };
-    *registers = if memory.read_code(pc.wrapping_sub(2)) == Some(SYSCALL) {
+    *registers = if memory.read_code(pc.wrapping_sub(2)) == SYSCALL {
         Registers::new(pc, caller_sp, bp)
     } else {
         Registers::at_instruction(pc, caller_sp, bp)

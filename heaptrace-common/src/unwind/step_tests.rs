@@ -34,8 +34,8 @@ impl Memory for Stack {
         self.words.get(&address).copied()
     }
 
-    fn read_code(&mut self, address: u64) -> Option<u16> {
-        self.code.get(&address).copied()
+    fn read_code(&mut self, address: u64) -> u16 {
+        self.code.get(&address).copied().unwrap_or(0)
     }
 
     fn replaced_return(&mut self, slot: u64) -> Option<u64> {

@@ -1,10 +1,7 @@
 //! The traced program's memory: its stack through a window, because each call of the kernel's copy function is
 //! dear, and the addresses that return probes have replaced.
 
-use aya_ebpf::helpers::{
-    bpf_probe_read_user,
-    generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user as probe_read_user},
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use heaptrace_common::unwind::step::Memory;
 
 use crate::{maps::setting, mask::mask};
@@ -55,7 +52,7 @@ impl UserMemory {
     unsafe fn fill(&mut self, base: u64, length: u64) -> bool {
         unsafe {
             let bytes = (&raw mut (*self.0).bytes).cast();
-            if probe_read_user(bytes, length as u32, base as *const _) != 0 {
+            if bpf_probe_read_user(bytes, length as u32, base as *const _) != 0 {
                 return false;
             }
             (*self.0).base = base;
@@ -90,8 +87,11 @@ impl Memory for UserMemory {
     }
 
     #[inline(always)]
-    fn read_code(&mut self, address: u64) -> Option<u16> {
-        unsafe { bpf_probe_read_user(address as *const [u8; 2]) }.ok().map(u16::from_le_bytes)
+    fn read_code(&mut self, address: u64) -> u16 {
+        let mut code = 0u16;
+        // A failure leaves 0.
+        unsafe { bpf_probe_read_user((&raw mut code).cast(), 2, address as *const _) };
+        code
     }
 
     #[inline(always)]

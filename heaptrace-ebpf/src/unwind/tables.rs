@@ -186,8 +186,7 @@ pub unsafe extern "C" fn uw_search(scratch: *mut Scratch, pc: u64, exact: u64) -
     }
     let tables = unsafe { MapTables::of(scratch, exact != 0) };
     let current = unsafe { &mut (*scratch).unwinder.current };
-    // What was found last is of other tables, before and after. Here and not around the step, where LLVM reads stack
-    // that it has not written on every path, which kernels before 6.3 refuse.
+    // What was found last is of other tables, before and after.
     if exact != 0 {
         *current = UnwindMapping::UNUSED;
     }

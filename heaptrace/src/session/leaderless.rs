@@ -1,30 +1,91 @@
-//! Processes whose first thread is gone while others go on. A link for one process asks that thread whose memory to keep
-//! breakpoints in (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c), and a thread that has exited has none: at the
-//! next change to any probe of the same function, be it another tracer's, the breakpoints go, in silence. So other
-//! probes hold them, which do nothing and are made for threads that live.
+//! Processes whose first thread is gone while others go on.
+//!
+//! What is probed for one process asks the thread that it was made for whose memory to keep breakpoints in
+//! (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c; `__uprobe_perf_filter`, kernel/trace/trace_uprobe.c), and a
+//! thread that has exited has none: at the next change to any probe of the same function, be it another tracer's, the
+//! breakpoints go, in silence. A link's programs run for all threads of the process still, so other probes hold its
+//! breakpoints, which do nothing and are made for threads that live. A perf event's program does not run any more, and
+//! is placed again by way of another thread.
 
-use super::{Session, probing::probe_sites};
+use super::{Session, monotonic_ns, probing::probe_sites};
 use crate::{
     bpf::{EmptyProbes, ProbeSite},
     process::procfs,
 };
 use heaptrace_common::function::Shape;
+use std::collections::HashMap;
 
-/// Threads that probes are made for: all of them would have to exit within a second for breakpoints to go.
+/// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
 const THREADS: usize = 3;
 
-/// Holds the breakpoints of one process until it is dropped.
-pub struct Anchors {
-    threads: Vec<u32>,
-    _probes: Vec<EmptyProbes>,
+/// How the probes of such a process are kept.
+enum Kept {
+    /// Held for these threads, until this is dropped.
+    Held { threads: Vec<u32>, _probes: Vec<EmptyProbes> },
+    /// Placed by way of this one.
+    PlacedBy(u32),
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Leaderless {
+    by_pid: HashMap<u32, Kept>,
+    /// When they were last looked at.
+    looked_ns: u64,
+}
+
+impl Leaderless {
+    /// Lets go of what is held for a process.
+    pub fn remove(&mut self, pid: &u32) {
+        self.by_pid.remove(pid);
+    }
+
+    /// Lets go of all.
+    pub fn clear(&mut self) {
+        self.by_pid.clear();
+    }
 }
 
 impl Session {
-    /// Holds the breakpoints of `pid`, whose first thread has exited.
-    pub(super) fn anchor(&mut self, pid: u32) {
-        let Some(probed) = self.probed.get(&pid) else { return };
-        let mut threads: Vec<u32> = procfs::threads(pid).unwrap_or_default();
+    /// The first thread of `pid` exited at `exited_ns`, and others go on.
+    pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
+        if !self.per_process {
+            return;
+        }
+        if self.tracer.features.multi_filter {
+            self.hold(pid);
+        } else {
+            self.place_by_another(pid, exited_ns, "its first thread");
+        }
+    }
+
+    /// Once a second: sees to those whose threads have exited since.
+    pub(super) fn look_after_leaderless(&mut self) {
+        let since_ns = std::mem::replace(&mut self.leaderless.looked_ns, monotonic_ns());
+        let pids: Vec<u32> = self.leaderless.by_pid.keys().copied().collect();
+        for pid in pids {
+            let alive = procfs::threads(pid).unwrap_or_default();
+            match self.leaderless.by_pid.get(&pid) {
+                Some(Kept::Held { threads, .. }) if threads.iter().any(|thread| !alive.contains(thread)) => {
+                    self.hold(pid);
+                }
+                Some(Kept::PlacedBy(thread)) if !alive.is_empty() && !alive.contains(thread) => {
+                    self.place_by_another(pid, since_ns, "a further thread");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn others(pid: u32) -> Vec<u32> {
+        let mut threads = procfs::threads(pid).unwrap_or_default();
         threads.retain(|thread| *thread != pid);
+        threads
+    }
+
+    fn hold(&mut self, pid: u32) {
+        let Some(probed) = self.probed.get(&pid) else { return };
+        let mut threads = Self::others(pid);
         threads.truncate(THREADS);
         let mut probes = Vec::new();
         let mut failure = None;
@@ -45,18 +106,22 @@ impl Session {
                  calls may be missing from then on"
             ));
         }
-        self.anchors.insert(pid, Anchors { threads, _probes: probes });
+        self.leaderless.by_pid.insert(pid, Kept::Held { threads, _probes: probes });
     }
 
-    /// Holds those anew that are held for threads which have exited.
-    pub(super) fn look_after_anchors(&mut self) {
-        let gone = |(pid, anchors): (&u32, &Anchors)| {
-            let alive = procfs::threads(*pid).unwrap_or_default();
-            anchors.threads.iter().any(|thread| !alive.contains(thread)).then_some(*pid)
-        };
-        let gone: Vec<u32> = self.anchors.iter().filter_map(gone).collect();
-        for pid in gone {
-            self.anchor(pid);
+    /// `ended` ended at `since_ns` or later.
+    fn place_by_another(&mut self, pid: u32, since_ns: u64, ended: &str) {
+        let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
+        self.let_go(pid);
+        let placed = Self::others(pid).into_iter().find(|thread| self.place_by(pid, *thread, &plans).is_ok());
+        if let Some(thread) = placed {
+            self.leaderless.by_pid.insert(pid, Kept::PlacedBy(thread));
         }
+        let gap_ms = monotonic_ns().saturating_sub(since_ns) / 1_000_000;
+        let what = match placed {
+            Some(_) => format!("calls of the next {gap_ms} ms were not seen"),
+            None => "later calls were not seen".to_owned(),
+        };
+        self.note(format!("process {pid}: {ended} ended, and on this kernel its probes with it: {what}"));
     }
 }

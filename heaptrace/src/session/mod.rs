@@ -94,8 +94,7 @@ pub struct Session {
     adopted: HashMap<u32, u64>,
     /// By PID.
     probed: HashMap<u32, Probed>,
-    /// By PID.
-    anchors: HashMap<u32, leaderless::Anchors>,
+    leaderless: leaderless::Leaderless,
     /// Files probed for all processes.
     files: HashMap<FileId, Links>,
     /// Of processes that ended.
@@ -174,7 +173,7 @@ impl Session {
             unnamed: all || members.is_some(),
             adopted: HashMap::new(),
             probed: HashMap::new(),
-            anchors: HashMap::new(),
+            leaderless: leaderless::Leaderless::default(),
             files: HashMap::new(),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
@@ -195,7 +194,7 @@ impl Session {
         self.take_code_changes();
         self.adopt_new_records();
         self.publish_listless();
-        self.look_after_anchors();
+        self.look_after_leaderless();
         self.builder.read_sites(&self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
@@ -232,7 +231,7 @@ impl Session {
     /// Takes all probes away; gives the seconds that took. Afterwards nothing changes any more.
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
-        self.anchors.clear();
+        self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
         let links = links.chain(self.files.drain().map(|(_, links)| links));
         let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();

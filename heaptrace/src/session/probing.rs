@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// The same by way of `thread`, one of the process's.
-    fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
+    pub(super) fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
         for plan in files {
             let id = plan.file.id();
             if self.is_probed(pid, id) {
@@ -167,34 +167,6 @@ impl Session {
         if let Some(process) = self.builder.process_mut(record) {
             process.attach_gap_ns = Some(life.map_or(gap_ns, |life| life.min(gap_ns)));
         }
-    }
-
-    /// The first thread of `pid` exited, and others go on. A perf event's probe goes with the thread that it was
-    /// made for (`__uprobe_perf_filter`, kernel/trace/trace_uprobe.c, compares with its memory, which it has no
-    /// more): probes are placed again by way of another thread, and what was not seen meanwhile is told.
-    pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
-        if !self.per_process {
-            return;
-        }
-        if self.tracer.features.multi_filter {
-            return self.anchor(pid);
-        }
-        let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
-        self.let_go(pid);
-        let others = procfs::threads(pid).unwrap_or_default().into_iter().filter(|thread| *thread != pid);
-        let placed = others.into_iter().any(|thread| self.place_by(pid, thread, &plans).is_ok());
-        let gap_ms = monotonic_ns().saturating_sub(exited_ns) / 1_000_000;
-        self.note(if placed {
-            format!(
-                "process {pid}: its first thread ended, and on this kernel its probes with it: calls of the next \
-                 {gap_ms} ms were not seen"
-            )
-        } else {
-            format!(
-                "process {pid}: its first thread ended, and on this kernel its probes with it: later calls were \
-                 not seen"
-            )
-        });
     }
 
     /// Looks at a traced process again: new mappings, and allocators that were not there before `since_ns`.
@@ -308,7 +280,7 @@ impl Session {
     /// kernel/events/uprobes.c), and those of an ended process cost nothing but a look at each hit elsewhere.
     pub(super) fn let_go(&mut self, pid: u32) {
         const AT_ONCE: usize = 128;
-        self.anchors.remove(&pid);
+        self.leaderless.remove(&pid);
         let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
         self.idle_links.extend(links);
         if self.idle_links.len() >= AT_ONCE {

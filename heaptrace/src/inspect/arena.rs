@@ -20,6 +20,9 @@ const MOST_HEAPS: usize = 1 << 16;
 /// The most blocks that are looked at as tcaches: more than threads there can be on most machines.
 pub const MOST_CANDIDATES: usize = 1 << 16;
 
+/// How often one place that does not fit is read again before the walk is given up.
+const REREADS: u32 = 20;
+
 /// The page of x86_64.
 const PAGE: u64 = 4096;
 
@@ -76,6 +79,10 @@ pub struct Arena {
     /// The share of the free bytes that is not in the largest free block: 0 if all is in one, near 1 if scattered.
     pub fragmentation: f64,
     pub consistent: bool,
+    /// Whether all its heaps were walked to their end. The counts then cover it all, if of different moments.
+    pub complete: bool,
+    /// How many places were read again because they did not fit.
+    pub reread: u64,
     /// How often it was read.
     pub attempts: u32,
     /// What did not fit in the last attempt.
@@ -87,6 +94,9 @@ pub struct Arena {
     /// Blocks in use that are as large as a tcache.
     #[serde(skip)]
     pub candidates: Vec<u64>,
+    /// How far its heaps were walked, in order of address.
+    #[serde(skip)]
+    pub reached: u64,
     #[serde(skip)]
     pub next: u64,
 }
@@ -133,11 +143,11 @@ fn fill(
     let fast = lists::fastbins(reader, layout, arena.address, &arena.heaps);
     let unsorted = lists::unsorted(reader, arena.address, &arena.heaps);
     // A list that does not fit says nothing against the blocks.
-    let walked = blocks(arena, reader, &extents, unsorted.as_deref().unwrap_or_default());
-    for (_, size) in fast.as_deref().unwrap_or_default() {
-        arena.fastbins.add(*size);
-    }
-    arena.in_use.take(arena.fastbins);
+    let listed = Listed {
+        fast: fast.as_deref().unwrap_or_default(),
+        unsorted: unsorted.as_deref().unwrap_or_default(),
+    };
+    let walked = blocks(arena, reader, &extents, listed);
     if arena.top_bytes >= arena.largest_free_bytes {
         arena.largest_free_bytes = arena.top_bytes;
     }
@@ -150,12 +160,13 @@ fn fill(
         arena.fragmentation = 1.0 - arena.largest_free_bytes as f64 / arena.free_bytes as f64;
     }
     walked?;
-    fast?;
-    let unsorted = unsorted?;
+    arena.complete = true;
+    let (fast, unsorted) = (fast?.len() as u64, unsorted?.len() as u64);
     reader.refresh();
     let same = reader.word(offset(arena.address, state::TOP)?)? == top
         && reader.word(offset(arena.address, state::SYSTEM)?)? == arena.system_bytes
-        && arena.unsorted.blocks == unsorted.len() as u64;
+        && (arena.fastbins.blocks, arena.unsorted.blocks) == (fast, unsorted)
+        && arena.reread == 0;
     let known = arena.free_bytes.saturating_add(arena.in_use.bytes);
     match arena.system_bytes.checked_sub(known).filter(|_| same) {
         Some(rest) => arena.overhead_bytes = rest,
@@ -168,38 +179,61 @@ fn whole_pages(bytes: u64) -> u64 {
     bytes & !(PAGE - 1)
 }
 
-/// Walks all blocks and sorts them by kind; `unsorted` are the addresses of those in that bin.
+/// The addresses of the blocks in lists, sorted.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    fast: &'a [u64],
+    unsorted: &'a [u64],
+}
+
+/// Walks all blocks and sorts them by kind.
 fn blocks(
     arena: &mut Arena,
     reader: &mut Reader<'_>,
     extents: &[Extent],
-    unsorted: &[u64],
+    listed: Listed<'_>,
 ) -> Result<(), Broken> {
     for extent in extents {
-        chunks::walk(reader, extent.from, extent.end, &mut |block| {
-            arena.picture.add(block);
-            let Block { at, size, state } = block;
-            match state {
-                State::Fence => return,
-                State::InUse => {
-                    arena.in_use.add(size);
-                    if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
-                        arena.candidates.push(at);
-                    }
-                    return;
-                }
-                State::Free if unsorted.binary_search(&at).is_ok() => arena.unsorted.add(size),
-                State::Free if size < LARGE => arena.small.add(size),
-                State::Free => arena.large.add(size),
+        let mut at = extent.from;
+        let mut stuck = (at, 0);
+        // What was read in two windows can be of two moments: where it does not fit, the place is read again.
+        while let Err(broken) = chunks::walk(reader, &mut at, extent.end, &mut |block| {
+            note(arena, block, listed);
+        }) {
+            stuck = if stuck.0 == at { (at, stuck.1 + 1) } else { (at, 1) };
+            if !broken.passes() || stuck.1 > REREADS {
+                return Err(broken);
             }
-            arena.largest_free_bytes = arena.largest_free_bytes.max(size);
-            // `mtrim` in malloc/malloc.c: what lies behind the links of a free block, from the next page on.
-            let kept = at.saturating_add(48).next_multiple_of(PAGE).saturating_sub(at);
-            arena.trimmable_bytes =
-                arena.trimmable_bytes.saturating_add(whole_pages(size.saturating_sub(kept)));
-        })?;
+            arena.reread += 1;
+            reader.refresh();
+        }
     }
     Ok(())
+}
+
+fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
+    arena.reached = block.at.saturating_add(block.size);
+    arena.picture.add(block);
+    let Block { at, size, state } = block;
+    match state {
+        State::Fence => return,
+        State::InUse if listed.fast.binary_search(&at).is_ok() => return arena.fastbins.add(size),
+        State::InUse => {
+            arena.in_use.add(size);
+            if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
+                arena.candidates.push(at);
+            }
+            return;
+        }
+        State::Free if listed.unsorted.binary_search(&at).is_ok() => arena.unsorted.add(size),
+        State::Free if size < LARGE => arena.small.add(size),
+        State::Free => arena.large.add(size),
+    }
+    arena.largest_free_bytes = arena.largest_free_bytes.max(size);
+    // `mtrim` in malloc/malloc.c: what lies behind the links of a free block, from the next page on.
+    let links = at.saturating_add(48);
+    let kept = links.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX).saturating_sub(at);
+    arena.trimmable_bytes = arena.trimmable_bytes.saturating_add(whole_pages(size.saturating_sub(kept)));
 }
 
 /// The main arena's heap, by the break.

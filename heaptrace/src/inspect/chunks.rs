@@ -44,16 +44,17 @@ pub fn size_at(reader: &mut Reader<'_>, at: u64) -> Result<u64, Broken> {
     Ok(reader.word(offset(at, 8)?)? & !FLAGS)
 }
 
-/// Shows `visit` every block from `at` to `end`.
+/// Shows `visit` every block from `at` to `end`, and moves `at` behind it.
 ///
 /// # Errors
-/// At the first block that cannot be one; those before it were visited.
+/// At the first block that cannot be one, where `at` is left.
 pub fn walk(
     reader: &mut Reader<'_>,
-    mut at: u64,
+    place: &mut u64,
     end: End,
     visit: &mut dyn FnMut(Block),
 ) -> Result<(), Broken> {
+    let mut at = *place;
     let (End::Top(limit) | End::Fence(limit)) = end;
     if !at.is_multiple_of(16) {
         return Err(Broken::Misaligned(at));
@@ -83,6 +84,7 @@ pub fn walk(
         };
         visit(Block { at, size, state });
         at = next;
+        *place = at;
     }
     Ok(())
 }

@@ -99,21 +99,26 @@ pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
     found
 }
 
-/// Reads an arena until it fits, some times; the last attempt counts if none does.
+/// Reads an arena until it fits, some times; if it never does, the best attempt counts.
 fn patiently(reader: &mut Reader<'_>, layout: &Layout, address: u64, base: Option<u64>) -> Arena {
-    let mut attempts = 1;
-    loop {
+    let mut best: Option<Arena> = None;
+    for attempts in 1..=ATTEMPTS {
         let (mut arena, problem) = arena::read(reader, layout, address, base);
-        arena.attempts = attempts;
+        let done = problem.is_none_or(|broken| !broken.passes());
         arena.consistent = problem.is_none();
-        match problem {
-            Some(broken) if broken.passes() && attempts < ATTEMPTS => attempts += 1,
-            problem => {
-                arena.problem = problem.map(|broken| broken.to_string());
-                return arena;
-            }
+        arena.problem = problem.map(|broken| broken.to_string());
+        let merit = |arena: &Arena| (arena.complete, arena.in_use.blocks);
+        if done || best.as_ref().is_none_or(|best| merit(&arena) >= merit(best)) {
+            best = Some(arena);
+        }
+        if let Some(best) = &mut best {
+            best.attempts = attempts;
+        }
+        if done {
+            break;
         }
     }
+    best.unwrap_or_default()
 }
 
 fn mmapped(reader: &mut Reader<'_>, layout: &Layout, parameters: u64) -> Result<Count, Broken> {
@@ -144,7 +149,9 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
     // A cache and a stale copy of one, or one that was read while it changed.
     parked.dedup_by_key(|(at, _)| *at);
     for arena in &mut found.arenas {
-        for (_, size) in parked.iter().filter(|(at, _)| lists::holds(&arena.heaps, *at)) {
+        for (_, size) in
+            parked.iter().filter(|(at, _)| *at < arena.reached && lists::holds(&arena.heaps, *at))
+        {
             arena.tcache.add(*size);
         }
         arena.in_use.take(arena.tcache);

@@ -16,6 +16,13 @@ pub const TCACHE_BLOCK: u64 = 0x290;
 const TCACHE_BINS: u64 = 64;
 const TCACHE_ENTRIES: u64 = TCACHE_BINS * 2;
 
+/// How many blocks `ranges` can hold, and no more than are followed: a list that runs in a circle ends soon.
+fn most(ranges: &[Range<u64>]) -> usize {
+    let total =
+        ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end.saturating_sub(range.start)));
+    usize::try_from(total / SMALLEST).unwrap_or(MOST_NODES).min(MOST_NODES)
+}
+
 /// Where blocks of an arena can lie.
 pub fn holds(ranges: &[Range<u64>], at: u64) -> bool {
     ranges.iter().any(|range| range.contains(&at))
@@ -27,14 +34,14 @@ fn link(reader: &mut Reader<'_>, layout: &Layout, place: u64) -> Result<u64, Bro
     Ok(if layout.masks_links { value ^ (place >> 12) } else { value })
 }
 
-/// The blocks in the fastbins of the arena at `arena`, with their sizes.
+/// The addresses of the blocks in the fastbins of the arena at `arena`, sorted.
 pub fn fastbins(
     reader: &mut Reader<'_>,
     layout: &Layout,
     arena: u64,
     ranges: &[Range<u64>],
-) -> Result<Vec<(u64, u64)>, Broken> {
-    let mut blocks = Vec::new();
+) -> Result<Vec<u64>, Broken> {
+    let (mut blocks, most) = (Vec::new(), most(ranges));
     for bin in 0..state::FASTBIN_COUNT {
         let size = SMALLEST + 16 * bin;
         let mut at = reader.word(offset(arena, state::FASTBINS + 8 * bin)?)?;
@@ -43,14 +50,14 @@ pub fn fastbins(
             if !fits || size_at(reader, at)? != size {
                 return Err(Broken::List { list: "of a fastbin", at });
             }
-            if blocks.len() >= MOST_NODES {
+            if blocks.len() >= most {
                 return Err(Broken::Endless("of a fastbin"));
             }
             blocks.push((at, size));
             at = link(reader, layout, offset(at, 16)?)?;
         }
     }
-    distinct(blocks, "of a fastbin")
+    Ok(distinct(blocks, "of a fastbin")?.into_iter().map(|(at, _)| at).collect())
 }
 
 /// The addresses of the blocks in the unsorted bin, sorted.
@@ -58,13 +65,13 @@ pub fn unsorted(reader: &mut Reader<'_>, arena: u64, ranges: &[Range<u64>]) -> R
     const NAME: &str = "of unsorted blocks";
     let head = offset(arena, state::UNSORTED)?;
     let (mut previous, mut at) = (head, reader.word(offset(head, 16)?)?);
-    let mut blocks = Vec::new();
+    let (mut blocks, most) = (Vec::new(), most(ranges));
     while at != head {
         let fits = at.is_multiple_of(16) && holds(ranges, at);
         if !fits || reader.word(offset(at, 24)?)? != previous {
             return Err(Broken::List { list: NAME, at });
         }
-        if blocks.len() >= MOST_NODES {
+        if blocks.len() >= most {
             return Err(Broken::Endless(NAME));
         }
         blocks.push((at, 0));

@@ -218,7 +218,8 @@ Pss:                   2 kB
     #[test]
     fn mappings_are_sorted_by_what_they_are_for() {
         let measured = parse_smaps(SMAPS);
-        let memory = summarize(&measured, &[0x7f00_0000_0000..0x7f00_0002_1000], &[], Amount::default());
+        let arena = 0x7f00_0000_0000..0x7f00_0002_1000;
+        let memory = summarize(&measured, std::slice::from_ref(&arena), &[], Amount::default());
         let of = |kind| memory.kinds.iter().find(|sum| sum.kind == kind).expect("a kind");
         assert_eq!((of(Kind::Heap).mappings, of(Kind::Heap).amount.resident_bytes), (2, 20 << 10));
         assert_eq!(of(Kind::Heap).amount.swap_bytes, 8 << 10);

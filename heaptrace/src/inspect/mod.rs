@@ -11,6 +11,10 @@ mod locate;
 mod mappings;
 mod memory;
 mod picture;
+#[cfg(test)]
+mod synthetic;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use crate::{

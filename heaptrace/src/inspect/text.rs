@@ -89,7 +89,7 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-fn heap(glibc: &Glibc, out: Out<'_>) -> io::Result<()> {
+pub(super) fn heap(glibc: &Glibc, out: Out<'_>) -> io::Result<()> {
     let Glibc { version, found_by, arenas, mmapped, tcaches, mallinfo, consistent, problems } = glibc;
     writeln!(
         out,
@@ -114,11 +114,11 @@ fn heap(glibc: &Glibc, out: Out<'_>) -> io::Result<()> {
     }
     writeln!(
         out,
-        "  {} of threads hold free blocks, which count as in use above",
+        "  {} of threads with free blocks, which count as in use above",
         counted(*tcaches, "cache", "caches")
     )?;
     if !consistent {
-        writeln!(out, "  READ INCONSISTENTLY: the numbers cover what was read until it did not fit")?;
+        writeln!(out, "  not all could be read consistently: the process runs on; see below")?;
     }
     problems.iter().try_for_each(|problem| writeln!(out, "  {problem}"))?;
     arenas.iter().enumerate().try_for_each(|(index, arena)| one_arena(index, arena, out))
@@ -135,11 +135,12 @@ fn one_arena(index: usize, arena: &Arena, out: Out<'_>) -> io::Result<()> {
         counted(arena.attached_threads, "thread", "threads")
     )?;
     if let Some(problem) = &arena.problem {
-        writeln!(
-            out,
-            "  read inconsistently, {}: {problem}; below is what was read until then",
-            counted(u64::from(arena.attempts), "time", "times")
-        )?;
+        let cover = match arena.complete {
+            true => "the counts below cover all of it, but are of different moments",
+            false => "the counts below end there",
+        };
+        let times = counted(u64::from(arena.attempts), "time", "times");
+        writeln!(out, "  READ INCONSISTENTLY, {times}: {problem}; {cover}")?;
     }
     let Arena { in_use, tcache, fastbins, unsorted, small, large, .. } = arena;
     let row = |out: Out<'_>, name: &str, bytes: u64, blocks: Option<u64>| {

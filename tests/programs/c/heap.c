@@ -33,9 +33,14 @@ static void fill(int who) {
     }
 }
 
-static void *second(void *unused) {
-    (void)unused;
+static void *second(void *blocks) {
     fill(1);
+    // More than one heap of 64 MiB holds.
+    for (int i = 0; i < *(int *)blocks; i++) {
+        void *block = malloc(30011);
+        if (i % 3 == 0)
+            free(block);
+    }
     pthread_barrier_wait(&filled);
     pause();
     return NULL;
@@ -43,16 +48,31 @@ static void *second(void *unused) {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, out_buffer, _IOFBF, sizeof out_buffer);
+    int blocks = 0;
+    if (argc > 2 && strcmp(argv[1], "heaps") == 0) {
+        blocks = atoi(argv[2]);
+    } else if (argc > 2) {
+        // "park N": so many blocks of one size in this thread's cache.
+        void *blocks[7];
+        int count = atoi(argv[2]);
+        for (int i = 0; i < count; i++)
+            blocks[i] = malloc(777);
+        for (int i = 0; i < count; i++)
+            free(blocks[i]);
+        printf("parked\n");
+        fflush(stdout);
+        pause();
+    }
     pthread_barrier_init(&filled, NULL, 2);
     fill(0);
     for (int i = 0; i < 3; i++)
         large[i] = malloc((1 << 20) + 4099 * (size_t)i);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, second, NULL) != 0)
+    if (pthread_create(&thread, NULL, second, &blocks) != 0)
         return 1;
     pthread_barrier_wait(&filled);
-    if (argc > 1) {
-        // Never at rest.
+    if (argc > 1 && strcmp(argv[1], "run") == 0) {
+        // "run": never at rest.
         printf("running\n");
         fflush(stdout);
         for (unsigned i = 0;; i++) {
@@ -61,7 +81,6 @@ int main(int argc, char **argv) {
             kept[0][at] = malloc(16 + i * 31u % 5000);
         }
     }
-    (void)argv;
     struct mallinfo2 info = mallinfo2();
     printf("mallinfo arena %zu ordblks %zu smblks %zu hblks %zu hblkhd %zu fsmblks %zu uordblks %zu fordblks %zu "
            "keepcost %zu\n",

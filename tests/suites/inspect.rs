@@ -224,7 +224,7 @@ fn running() -> Result<()> {
         let found = inspect(program.pid())?;
         for arena in list(&found["glibc"], "arenas")? {
             ensure!(arena["consistent"] == arena["problem"].is_null(), "{arena}");
-            ensure!(number(arena, "attempts")? <= 5, "{arena}");
+            ensure!(number(arena, "attempts")? <= 10, "{arena}");
         }
         // The other thread's arena rests.
         let second = &list(&found["glibc"], "arenas")?[1];

@@ -195,9 +195,9 @@ fn blocks(
 ) -> Result<(), Broken> {
     for extent in extents {
         let mut at = extent.from;
-        let mut stuck = (at, 0);
+        let (mut end, mut stuck) = (extent.end, (at, 0));
         // What was read in two windows can be of two moments: where it does not fit, the place is read again.
-        while let Err(broken) = chunks::walk(reader, &mut at, extent.end, &mut |block| {
+        while let Err(broken) = chunks::walk(reader, &mut at, end, &mut |block| {
             note(arena, block, listed);
         }) {
             stuck = if stuck.0 == at { (at, stuck.1 + 1) } else { (at, 1) };
@@ -206,6 +206,13 @@ fn blocks(
             }
             arena.reread += 1;
             reader.refresh();
+            if let End::Top(_) = end {
+                // It may have moved, within its heap.
+                let top = reader.word(offset(arena.address, state::TOP)?)?;
+                if arena.main || extent.range.contains(&top) {
+                    end = End::Top(top);
+                }
+            }
         }
     }
     Ok(())

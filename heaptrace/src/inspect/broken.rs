@@ -13,6 +13,10 @@ pub enum Broken {
     Beyond { at: u64, end: u64 },
     #[error("the block behind the free one at {0:#x} says another size of it")]
     PreviousSize(u64),
+    #[error(
+        "memory at {0:#x} was taken from the break by something else than malloc; what lies behind is not walked"
+    )]
+    Foreign(u64),
     #[error("the list {list} leads to {at:#x}, where no block of it is")]
     List { list: &'static str, at: u64 },
     #[error("the list {0} is longer than the arena")]
@@ -32,6 +36,6 @@ pub enum Broken {
 impl Broken {
     /// Whether reading again can help.
     pub fn passes(self) -> bool {
-        self != Self::Limit
+        !matches!(self, Self::Limit | Self::Foreign(_))
     }
 }

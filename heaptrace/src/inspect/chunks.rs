@@ -55,6 +55,7 @@ pub fn walk(
     visit: &mut dyn FnMut(Block),
 ) -> Result<(), Broken> {
     let mut at = *place;
+    let mut fences = 0;
     let (End::Top(limit) | End::Fence(limit)) = end;
     if !at.is_multiple_of(16) {
         return Err(Broken::Misaligned(at));
@@ -82,9 +83,14 @@ pub fn walk(
         } else {
             return Err(Broken::PreviousSize(at));
         };
+        fences = if state == State::Fence { fences + 1 } else { 0 };
         visit(Block { at, size, state });
         at = next;
         *place = at;
+        // Where the break was moved by others, malloc closes the heap with two and goes on behind (`sysmalloc`).
+        if fences == 2 && matches!(end, End::Top(_)) {
+            return Err(Broken::Foreign(at));
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::{
 use serde::Serialize;
 
 /// How often an arena that does not fit is read.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 10;
 
 /// The most arenas: eight for each of 512 CPUs, which is glibc's own limit there.
 const MOST_ARENAS: usize = 4096;
@@ -131,7 +131,8 @@ fn mmapped(reader: &mut Reader<'_>, layout: &Layout, parameters: u64) -> Result<
 
 /// Finds the threads' caches among the blocks of their size, and moves what they hold from in use to parked.
 fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidates: &[u64]) {
-    let ranges: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
+    let mut ranges: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
     let mut parked = Vec::new();
     for candidate in candidates {
         if parked.len() >= lists::MOST_NODES {
@@ -148,14 +149,21 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
     parked.sort_unstable();
     // A cache and a stale copy of one, or one that was read while it changed.
     parked.dedup_by_key(|(at, _)| *at);
-    for arena in &mut found.arenas {
-        for (_, size) in
-            parked.iter().filter(|(at, _)| *at < arena.reached && lists::holds(&arena.heaps, *at))
-        {
-            arena.tcache.add(*size);
+    let mut owners: Vec<_> = found
+        .arenas
+        .iter()
+        .enumerate()
+        .flat_map(|(index, arena)| arena.heaps.iter().map(move |heap| (heap.start, index)))
+        .collect();
+    owners.sort_unstable();
+    for (at, size) in parked {
+        let behind = owners.partition_point(|(start, _)| *start <= at);
+        let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));
+        if let Some(arena) = owner.filter(|arena| at < arena.reached) {
+            arena.tcache.add(size);
         }
-        arena.in_use.take(arena.tcache);
     }
+    found.arenas.iter_mut().for_each(|arena| arena.in_use.take(arena.tcache));
 }
 
 fn mallinfo(found: &Glibc) -> Mallinfo {

@@ -23,9 +23,10 @@ fn most(ranges: &[Range<u64>]) -> usize {
     usize::try_from(total / SMALLEST).unwrap_or(MOST_NODES).min(MOST_NODES)
 }
 
-/// Where blocks of an arena can lie.
+/// Whether a block at `at` is in `ranges`, which are sorted.
 pub fn holds(ranges: &[Range<u64>], at: u64) -> bool {
-    ranges.iter().any(|range| range.contains(&at))
+    let behind = ranges.partition_point(|range| range.start <= at);
+    behind.checked_sub(1).is_some_and(|index| ranges[index].contains(&at))
 }
 
 /// A link as it is stored at `place`.

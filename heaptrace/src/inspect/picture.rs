@@ -18,6 +18,9 @@ pub struct Picture {
     pub used: Vec<u64>,
     /// The heaps that the cells lie over, as addresses of their begin and end.
     pub heaps: Vec<(u64, u64)>,
+    /// Bytes of the heaps before each.
+    #[serde(skip)]
+    before: Vec<u64>,
 }
 
 impl Picture {
@@ -27,26 +30,31 @@ impl Picture {
             heaps.iter().fold(0u64, |sum, (start, end)| sum.saturating_add(end.saturating_sub(*start)));
         let cell_bytes = total.div_ceil(CELLS).next_multiple_of(16).max(SMALLEST_CELL);
         let cells = total.div_ceil(cell_bytes);
-        Self { cell_bytes, used: vec![0; cells as usize], heaps }
+        let mut sum = 0u64;
+        let before = heaps.iter().map(|(start, end)| {
+            let before = sum;
+            sum = sum.saturating_add(end.saturating_sub(*start));
+            before
+        });
+        let before = before.collect();
+        Self { cell_bytes, used: vec![0; cells as usize], heaps, before }
     }
 
     /// Bytes that the cells lie over.
     pub fn total(&self) -> u64 {
-        self.heaps.iter().map(|(start, end)| end.saturating_sub(*start)).sum()
+        self.heaps.iter().fold(0, |sum: u64, (start, end)| sum.saturating_add(end.saturating_sub(*start)))
     }
 
     pub fn add(&mut self, block: Block) {
         if block.state != State::InUse {
             return;
         }
-        let mut before = 0u64;
-        for (start, end) in &self.heaps {
-            if (*start..*end).contains(&block.at) {
-                before += block.at - start;
-                self.mark(before, block.size.min(end - block.at));
-                return;
-            }
-            before = before.saturating_add(end.saturating_sub(*start));
+        let behind = self.heaps.partition_point(|(start, _)| *start <= block.at);
+        let Some(index) = behind.checked_sub(1) else { return };
+        let ((start, end), before) = (self.heaps[index], self.before[index]);
+        // Not so where the top has moved beyond what the picture is of.
+        if block.at < end {
+            self.mark(before.saturating_add(block.at - start), block.size.min(end - block.at));
         }
     }
 
@@ -58,7 +66,7 @@ impl Picture {
             let Some(used) = usize::try_from(cell).ok().and_then(|cell| self.used.get_mut(cell)) else {
                 return;
             };
-            *used += next - from;
+            *used = used.saturating_add(next - from);
             from = next;
         }
     }

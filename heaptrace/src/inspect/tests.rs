@@ -104,6 +104,18 @@ fn a_block_of_size_0_ends_the_walk_and_is_told() {
 }
 
 #[test]
+fn memory_that_others_took_from_the_break_is_told() {
+    let mut heap = heap(36);
+    let at = HEAP + 0x290;
+    // Fence posts in place of the first blocks.
+    [at, at + 0x10].iter().for_each(|at| heap.image.put(at + 8, 0x11));
+    let main = &read(&heap).arenas[0];
+    assert!(!main.complete && main.attempts == 1, "{main:?}");
+    assert!(main.problem.as_deref().is_some_and(|problem| problem.contains("something else")), "{main:?}");
+    assert_eq!(main.in_use.blocks, 1);
+}
+
+#[test]
 fn a_list_that_runs_in_a_circle_is_told() {
     let mut heap = heap(36);
     let fast = HEAP + 0x290 + 0x40 + 0xa0;

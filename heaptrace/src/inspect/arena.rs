@@ -269,7 +269,7 @@ fn heaps(reader: &mut Reader<'_>, layout: &Layout, arena: u64, top: u64) -> Resu
             if from != arena {
                 return Err(Broken::Heap(heap));
             }
-            from = offset(arena, state::SIZE)?.next_multiple_of(16);
+            from = offset(arena, state::SIZE + 15)? & !15;
         }
         let range = heap..offset(heap, size)?;
         let end = match extents.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::commands::{
     doctor::{self, DoctorArgs},
+    inspect::{self, InspectArgs},
     leaks::{self, LeaksArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
@@ -28,6 +29,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Say what works here and what does not, and how a process would be traced.
     Doctor(DoctorArgs),
+    /// Show a process's memory and the state of its heap, without tracing.
+    Inspect(InspectArgs),
     /// Print the stacks of old blocks that are not freed, again and again.
     Leaks(LeaksArgs),
     /// Count calls, bytes, sizes and lifetimes.
@@ -49,6 +52,7 @@ impl Command {
                 report::run(args).map(|()| ExitCode::SUCCESS)
             }
             Self::Doctor(args) => doctor::run(args),
+            Self::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
             Self::Leaks(args) => leaks::run(args),
             Self::Stat(args) => stat::run(args),
         }

@@ -22,7 +22,7 @@ mod tests;
 
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
-pub(crate) use number::printable;
+pub(crate) use number::{counted, human, percent, printable};
 pub use stat::{Glance, Stat, render as render_stat};
 
 use crate::model::Profile;

@@ -1,0 +1,186 @@
+//! All arenas of a process whose allocator is glibc's.
+
+use super::{
+    arena::{self, Arena, Count, MOST_CANDIDATES},
+    broken::Broken,
+    layout::Layout,
+    lists,
+    memory::{Memory, Reader, offset},
+};
+use serde::Serialize;
+
+/// How often an arena that does not fit is read.
+const ATTEMPTS: u32 = 10;
+
+/// The most arenas: eight for each of 512 CPUs, which is glibc's own limit there.
+const MOST_ARENAS: usize = 4096;
+
+/// Where malloc's state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub layout: Layout,
+    pub main_arena: u64,
+    /// `mp_`, if it was found.
+    pub parameters: Option<u64>,
+    /// Where `[heap]` begins, for when `mp_` was not found.
+    pub heap: Option<u64>,
+}
+
+/// What malloc holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Glibc {
+    /// 2.36, say.
+    pub version: String,
+    /// How `main_arena` was found.
+    pub found_by: &'static str,
+    pub arenas: Vec<Arena>,
+    /// Blocks with a mapping of their own; `None` if malloc's count of them was not found.
+    pub mmapped: Option<Count>,
+    /// Threads' caches that were found with blocks in them.
+    pub tcaches: u64,
+    /// As mallinfo2(3) has them.
+    pub mallinfo: Mallinfo,
+    /// Whether everything fitted.
+    pub consistent: bool,
+    /// What could not be read, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// The same keys as in glibc's `struct mallinfo2`, without those that it leaves 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mallinfo {
+    pub arena: u64,
+    pub ordblks: u64,
+    pub smblks: u64,
+    pub hblks: u64,
+    pub hblkhd: u64,
+    pub fsmblks: u64,
+    pub uordblks: u64,
+    pub fordblks: u64,
+    pub keepcost: u64,
+}
+
+/// Reads all arenas, and at most about `most` bytes.
+pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
+    let mut reader = Reader::new(memory, most);
+    let mut found = Glibc { version: format!("2.{}", place.layout.minor), ..Glibc::default() };
+    found.mmapped = place.parameters.and_then(|at| mmapped(&mut reader, &place.layout, at).ok());
+    if found.mmapped.is_none() {
+        found.problems.push("malloc's count of blocks with a mapping of their own was not found".to_owned());
+    }
+    let base = match place.parameters {
+        Some(at) => {
+            offset(at, place.layout.sbrk_base).and_then(|at| reader.word(at)).ok().filter(|base| *base != 0)
+        }
+        None => None,
+    };
+    let base = base.or(place.heap).unwrap_or(0);
+    let mut candidates = Vec::new();
+    let mut address = place.main_arena;
+    loop {
+        let main = found.arenas.is_empty();
+        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base));
+        candidates.extend(arena.candidates.drain(..).take(MOST_CANDIDATES - candidates.len()));
+        let next = arena.next;
+        found.arenas.push(arena);
+        if next == place.main_arena {
+            break;
+        }
+        let known = found.arenas.iter().any(|arena| arena.address == next);
+        if next == 0 || known || found.arenas.len() >= MOST_ARENAS {
+            found.problems.push(Broken::Arena(next).to_string());
+            break;
+        }
+        address = next;
+    }
+    tcaches(&mut found, &mut reader, &place.layout, &candidates);
+    found.mallinfo = mallinfo(&found);
+    found.consistent = found.problems.is_empty() && found.arenas.iter().all(|arena| arena.consistent);
+    found
+}
+
+/// Reads an arena until it fits, some times; if it never does, the best attempt counts.
+fn patiently(reader: &mut Reader<'_>, layout: &Layout, address: u64, base: Option<u64>) -> Arena {
+    let mut best: Option<Arena> = None;
+    for attempts in 1..=ATTEMPTS {
+        let (mut arena, problem) = arena::read(reader, layout, address, base);
+        let done = problem.is_none_or(|broken| !broken.passes());
+        arena.consistent = problem.is_none();
+        arena.problem = problem.map(|broken| broken.to_string());
+        let merit = |arena: &Arena| (arena.complete, arena.in_use.blocks);
+        if done || best.as_ref().is_none_or(|best| merit(&arena) >= merit(best)) {
+            best = Some(arena);
+        }
+        if let Some(best) = &mut best {
+            best.attempts = attempts;
+        }
+        if done {
+            break;
+        }
+    }
+    best.unwrap_or_default()
+}
+
+fn mmapped(reader: &mut Reader<'_>, layout: &Layout, parameters: u64) -> Result<Count, Broken> {
+    let at = offset(parameters, layout.n_mmaps)?;
+    // A count of four bytes, in one half of a word or the other.
+    let word = reader.word(at & !7)?;
+    let blocks = if at.is_multiple_of(8) { word & 0xffff_ffff } else { word >> 32 };
+    Ok(Count { blocks, bytes: reader.word(offset(parameters, layout.mmapped_mem)?)? })
+}
+
+/// Finds the threads' caches among the blocks of their size, and moves what they hold from in use to parked.
+fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidates: &[u64]) {
+    let mut ranges: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut parked = Vec::new();
+    for candidate in candidates {
+        if parked.len() >= lists::MOST_NODES {
+            found.problems.push(Broken::Endless("of the tcaches").to_string());
+            break;
+        }
+        if let Some(blocks) =
+            lists::tcache(reader, layout, *candidate, &ranges).filter(|blocks| !blocks.is_empty())
+        {
+            found.tcaches += 1;
+            parked.extend(blocks);
+        }
+    }
+    parked.sort_unstable();
+    // A cache and a stale copy of one, or one that was read while it changed.
+    parked.dedup_by_key(|(at, _)| *at);
+    let mut owners: Vec<_> = found
+        .arenas
+        .iter()
+        .enumerate()
+        .flat_map(|(index, arena)| arena.heaps.iter().map(move |heap| (heap.start, index)))
+        .collect();
+    owners.sort_unstable();
+    for (at, size) in parked {
+        let behind = owners.partition_point(|(start, _)| *start <= at);
+        let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));
+        if let Some(arena) = owner.filter(|arena| at < arena.reached) {
+            arena.tcache.add(size);
+        }
+    }
+    found.arenas.iter_mut().for_each(|arena| arena.in_use.take(arena.tcache));
+}
+
+fn mallinfo(found: &Glibc) -> Mallinfo {
+    let mut info = Mallinfo::default();
+    for arena in &found.arenas {
+        info.arena = info.arena.saturating_add(arena.system_bytes);
+        info.ordblks += 1 + arena.unsorted.blocks + arena.small.blocks + arena.large.blocks;
+        info.smblks += arena.fastbins.blocks;
+        info.fsmblks = info.fsmblks.saturating_add(arena.fastbins.bytes);
+        info.fordblks = info.fordblks.saturating_add(arena.free_bytes);
+        if arena.main {
+            info.keepcost = arena.top_bytes;
+        }
+    }
+    info.uordblks = info.arena.saturating_sub(info.fordblks);
+    if let Some(mmapped) = found.mmapped {
+        (info.hblks, info.hblkhd) = (mmapped.blocks, mmapped.bytes);
+    }
+    info
+}

@@ -1,0 +1,94 @@
+// Brings heaps of two arenas into a known state, prints what malloc says of itself, and rests.
+// Prints into memory that is there already: stdio's own buffers would change what is printed.
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MANY 3000
+static void *kept[2][MANY];
+static void *large[3];
+static char out_buffer[1 << 16];
+static pthread_barrier_t filled;
+
+// Leaves blocks of all kinds: in use, in the thread's cache, in fastbins, unsorted, in small and large bins.
+static void fill(int who) {
+    for (int i = 0; i < MANY; i++) {
+        kept[who][i] = malloc(24 + 8 * (size_t)(i % 300) + (size_t)who * 16);
+        memset(kept[who][i], 0xa5, 24);
+    }
+    // Every third, so that neighbours stay and nothing is joined.
+    for (int i = 0; i < MANY / 2; i += 3) {
+        free(kept[who][i]);
+        kept[who][i] = NULL;
+    }
+    // Sorts the unsorted ones into their bins.
+    kept[who][0] = malloc(300000 / (who + 3));
+    for (int i = MANY / 2; i < MANY * 3 / 4; i += 5) {
+        free(kept[who][i]);
+        kept[who][i] = NULL;
+    }
+}
+
+static void *second(void *blocks) {
+    fill(1);
+    // More than one heap of 64 MiB holds.
+    for (int i = 0; i < *(int *)blocks; i++) {
+        void *block = malloc(30011);
+        if (i % 3 == 0)
+            free(block);
+    }
+    pthread_barrier_wait(&filled);
+    pause();
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    setvbuf(stdout, out_buffer, _IOFBF, sizeof out_buffer);
+    int blocks = 0;
+    if (argc > 2 && strcmp(argv[1], "heaps") == 0) {
+        blocks = atoi(argv[2]);
+    } else if (argc > 2) {
+        // "park N": so many blocks of one size in this thread's cache.
+        void *blocks[7];
+        int count = atoi(argv[2]);
+        for (int i = 0; i < count; i++)
+            blocks[i] = malloc(777);
+        for (int i = 0; i < count; i++)
+            free(blocks[i]);
+        printf("parked\n");
+        fflush(stdout);
+        pause();
+    }
+    pthread_barrier_init(&filled, NULL, 2);
+    fill(0);
+    for (int i = 0; i < 3; i++)
+        large[i] = malloc((1 << 20) + 4099 * (size_t)i);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, second, &blocks) != 0)
+        return 1;
+    pthread_barrier_wait(&filled);
+    if (argc > 1 && strcmp(argv[1], "run") == 0) {
+        // "run": never at rest.
+        printf("running\n");
+        fflush(stdout);
+        for (unsigned i = 0;; i++) {
+            int at = (int)(i * 7919u % MANY);
+            free(kept[0][at]);
+            kept[0][at] = malloc(16 + i * 31u % 5000);
+        }
+    }
+    struct mallinfo2 info = mallinfo2();
+    printf("mallinfo arena %zu ordblks %zu smblks %zu hblks %zu hblkhd %zu fsmblks %zu uordblks %zu fordblks %zu "
+           "keepcost %zu\n",
+           info.arena, info.ordblks, info.smblks, info.hblks, info.hblkhd, info.fsmblks, info.uordblks,
+           info.fordblks, info.keepcost);
+    malloc_info(0, stdout);
+    printf("resting\n");
+    fflush(stdout);
+    pause();
+    return 0;
+}

@@ -1,0 +1,302 @@
+//! `heaptrace inspect`: what it says of a resting heap is what malloc itself says.
+
+use anyhow::{Context as _, Result, ensure};
+use heaptrace_tests::{
+    caller, heaptrace,
+    live::{list, number},
+    programs::{Program, installed},
+    runner::{self, end_to_end, unprivileged},
+    running::{Running, wait_while_running},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, ExitCode},
+};
+use tempfile::TempDir;
+
+const CANNOT: i32 = 4;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        unprivileged("a resting heap is what mallinfo2 and malloc_info say", resting),
+        unprivileged("the same without tcache, with fastbins filled instead", without_tcache),
+        unprivileged("an arena of several heaps is walked through all", heaps),
+        unprivileged("blocks in a thread's cache are told apart from those in use", parked),
+        end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
+        unprivileged("a heap that changes is walked to its end, or said not to be", running),
+        unprivileged("of another allocator only the mappings are told", another_allocator),
+        unprivileged("the sums of the mappings are the kernel's", sums),
+        unprivileged("a PID that is gone, and a kernel thread, are refused", refused),
+        end_to_end("another user's process is refused with what is missing", another_user),
+    ])
+}
+
+/// `heaptrace inspect PID --format json`.
+fn inspect(pid: u32) -> Result<Value> {
+    parse(heaptrace::command(&["inspect", &pid.to_string(), "--format", "json"])?)
+}
+
+fn parse(mut command: Command) -> Result<Value> {
+    let output = command.output().context("failed to run heaptrace")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ended with {}: {said}", output.status);
+    let found: Value = serde_json::from_slice(&output.stdout).context("the JSON cannot be read")?;
+    ensure!(number(&found, "schema")? == 1);
+    Ok(found)
+}
+
+/// Starts the program, and returns once it has printed a line `until`.
+fn start(folder: &Path, arguments: &[&str], tunables: &str, until: &str) -> Result<Running> {
+    let mut command = Command::new(Program::C("heap").compile()?);
+    command.args(arguments).env("GLIBC_TUNABLES", tunables);
+    wait(command, folder, until)
+}
+
+fn wait(command: Command, folder: &Path, until: &str) -> Result<Running> {
+    let mut program = Running::spawn(command, "heap", folder)?;
+    let printed = folder.join("heap.stdout");
+    wait_while_running(&mut program, "rest", || {
+        std::fs::read_to_string(&printed).is_ok_and(|text| text.lines().any(|line| line == until))
+    })?;
+    Ok(program)
+}
+
+/// What mallinfo2 said, by field.
+fn mallinfo(text: &str) -> Result<BTreeMap<String, u64>> {
+    let line = text.lines().find_map(|line| line.strip_prefix("mallinfo ")).context("no mallinfo")?;
+    let words: Vec<&str> = line.split(' ').collect();
+    words.chunks(2).map(|pair| Ok((pair[0].to_owned(), pair[1].parse()?))).collect()
+}
+
+/// For each arena: count and bytes in fastbins, of the rest that is free, and bytes from the system.
+fn arenas_of_malloc_info(text: &str) -> Result<Vec<[u64; 5]>> {
+    let attribute = |line: &str, name: &str| -> Result<u64> {
+        let value = line.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        value.context("no such attribute")?.0.parse().context("no number")
+    };
+    let mut arenas = Vec::new();
+    for heap in text.split("<heap nr=").skip(1).map(|heap| heap.split("</heap>").next().unwrap_or_default()) {
+        let line = |prefix| heap.lines().find(|line| line.starts_with(prefix)).context("no such line");
+        let (fast, rest) = (line("<total type=\"fast\"")?, line("<total type=\"rest\"")?);
+        arenas.push([
+            attribute(fast, "count")?,
+            attribute(fast, "size")?,
+            attribute(rest, "count")?,
+            attribute(rest, "size")?,
+            attribute(line("<system type=\"current\"")?, "size")?,
+        ]);
+    }
+    Ok(arenas)
+}
+
+/// Every number that malloc prints, of all arenas and of each, is in `found`.
+fn ensure_equal(found: &Value, text: &str) -> Result<()> {
+    let glibc = &found["glibc"];
+    ensure!(glibc["consistent"] == true, "{glibc}");
+    let said = mallinfo(text)?;
+    ensure!(said.len() == 9, "{said:?}");
+    for (field, said) in &said {
+        let ours = number(glibc, &format!("mallinfo.{field}"))?;
+        ensure!(ours == *said, "{field} is {said} by mallinfo2, and {ours} by inspect");
+    }
+    let arenas = list(glibc, "arenas")?;
+    let said = arenas_of_malloc_info(text)?;
+    ensure!(arenas.len() == said.len() && said.len() == 2, "{} arenas, not {}", arenas.len(), said.len());
+    for (arena, [fast, fast_bytes, rest, rest_bytes, system]) in arenas.iter().zip(said) {
+        let ours = |path| number(arena, path);
+        ensure!((ours("fastbins.blocks")?, ours("system_bytes")?) == (fast, system), "{arena}");
+        ensure!(ours("fastbins.bytes")? == fast_bytes, "{arena}");
+        let unsorted = ours("unsorted.blocks")?;
+        ensure!(unsorted + ours("small.blocks")? + ours("large.blocks")? + 1 == rest, "{rest}: {arena}");
+        let bytes =
+            ours("unsorted.bytes")? + ours("small.bytes")? + ours("large.bytes")? + ours("top_bytes")?;
+        // malloc_info counts the flag of a block in a bin into its size (glibc 2.36, malloc/malloc.c).
+        ensure!(bytes <= rest_bytes && rest_bytes <= bytes + 7 * rest, "{rest_bytes}: {arena}");
+        let held = ours("in_use.bytes")? + ours("tcache.bytes")? + ours("overhead_bytes")?;
+        ensure!(held + bytes + fast_bytes == system, "{arena}");
+    }
+    Ok(())
+}
+
+fn resting() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &[], "", "resting")?;
+    let found = inspect(program.pid())?;
+    ensure_equal(&found, &program.stdout())?;
+    // Blocks of all kinds were there to be counted.
+    for arena in list(&found["glibc"], "arenas")? {
+        for kind in ["in_use.blocks", "tcache.blocks", "large.blocks"] {
+            ensure!(number(arena, kind)? > 0, "{kind}: {arena}");
+        }
+    }
+    ensure!(number(&found, "glibc.mallinfo.hblks")? == 3, "{found}");
+    ensure!(number(&found, "glibc.tcaches")? == 2, "{found}");
+    let text = heaptrace::output(&["inspect", &program.pid().to_string()])?;
+    let text = String::from_utf8(text.stdout)?;
+    for word in ["Heap of glibc", "Arena 0, the main one", "Arena 1:", "free: threads' caches", "from free"] {
+        ensure!(text.contains(word), "no {word:?} in\n{text}");
+    }
+    Ok(())
+}
+
+fn without_tcache() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &[], "glibc.malloc.tcache_count=0", "resting")?;
+    let found = inspect(program.pid())?;
+    ensure_equal(&found, &program.stdout())?;
+    let mut fast = 0;
+    for arena in list(&found["glibc"], "arenas")? {
+        ensure!(number(arena, "tcache.blocks")? == 0, "{arena}");
+        fast += number(arena, "fastbins.blocks")?;
+    }
+    ensure!(fast > 0, "no fastbin was filled");
+    Ok(())
+}
+
+fn heaps() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &["heaps", "8000"], "", "resting")?;
+    let found = inspect(program.pid())?;
+    ensure_equal(&found, &program.stdout())?;
+    let second = &list(&found["glibc"], "arenas")?[1];
+    // 5333 blocks of 30 KB are 153 MiB.
+    ensure!(list(&second["picture"], "heaps")?.len() >= 3, "{second}");
+    let used: u64 = list(&second["picture"], "used")?
+        .iter()
+        .map(|used| used.as_u64().context("no number"))
+        .sum::<Result<u64>>()?;
+    let held =
+        number(second, "in_use.bytes")? + number(second, "tcache.bytes")? + number(second, "fastbins.bytes")?;
+    ensure!(used == held, "{used} in the picture, {held} counted");
+    Ok(())
+}
+
+/// A program that has not used malloc has no arenas, and is told so; what one that has parks is counted.
+fn parked() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &["park", "0"], "", "parked")?;
+    let found = inspect(program.pid())?;
+    let mut notes = list(&found, "notes")?.iter().filter_map(Value::as_str);
+    ensure!(
+        found["glibc"].is_null() && notes.any(|note| note.contains("malloc has not been used")),
+        "{found}"
+    );
+    let count = |arguments: &[&str]| -> Result<(u64, u64)> {
+        let folder = TempDir::new()?;
+        let program = start(folder.path(), arguments, "", "parked")?;
+        let found = inspect(program.pid())?;
+        let arena = &list(&found["glibc"], "arenas")?[0];
+        ensure!(arena["consistent"] == true, "{arena}");
+        Ok((number(arena, "tcache.blocks")?, number(arena, "tcache.bytes")?))
+    };
+    let (few, few_bytes) = count(&["park", "1"])?;
+    let (many, many_bytes) = count(&["park", "7"])?;
+    // Blocks of 777 bytes make 800 with header and alignment.
+    ensure!((many - few, many_bytes - few_bytes) == (6, 6 * 800), "{many} {many_bytes} {few} {few_bytes}");
+    Ok(())
+}
+
+/// Both in mount namespaces in which no debug file is to be found.
+fn by_pattern() -> Result<()> {
+    let hidden = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", "mount -t tmpfs none /usr/lib/debug && exec \"$@\"", "sh"])
+            .arg(program);
+        command
+    };
+    std::fs::create_dir_all("/usr/lib/debug").context("no place to hide debug files in")?;
+    let folder = TempDir::new()?;
+    let program = wait(hidden(&Program::C("heap").compile()?), folder.path(), "resting")?;
+    let mut command = hidden(heaptrace::binary()?);
+    command.args(["inspect", &program.pid().to_string(), "--format", "json"]);
+    let found = parse(command)?;
+    ensure!(found["glibc"]["found_by"] == "pattern", "{}", found["glibc"]["found_by"]);
+    ensure_equal(&found, &program.stdout())
+}
+
+fn running() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut program = start(folder.path(), &["run"], "", "running")?;
+    for _ in 0..5 {
+        let found = inspect(program.pid())?;
+        for arena in list(&found["glibc"], "arenas")? {
+            ensure!(arena["consistent"] == arena["problem"].is_null(), "{arena}");
+            ensure!(number(arena, "attempts")? <= 10, "{arena}");
+        }
+        // The other thread's arena rests.
+        let second = &list(&found["glibc"], "arenas")?[1];
+        ensure!(second["consistent"] == true, "{second}");
+    }
+    ensure!(program.poll()?.is_none(), "the program ended");
+    Ok(())
+}
+
+fn another_allocator() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
+    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(folder.path().join("socket"));
+    command.arg("--dir").arg(folder.path());
+    let mut redis = Running::spawn(command, "redis", folder.path())?;
+    wait_while_running(&mut redis, "listen", || folder.path().join("socket").exists())?;
+    let found = inspect(redis.pid())?;
+    ensure!(found["glibc"].is_null(), "{found}");
+    let called = list(&found, "allocators")?.iter().find(|allocator| allocator["called"] == true);
+    ensure!(called.is_some_and(|allocator| allocator["kind"] == "jemalloc"), "{found}");
+    let told = list(&found, "notes")?.iter().filter_map(Value::as_str);
+    ensure!(
+        told.into_iter().any(|note| note.contains("jemalloc") && note.contains("only the mappings")),
+        "{found}"
+    );
+    Ok(())
+}
+
+fn sums() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &[], "", "resting")?;
+    let found = inspect(program.pid())?;
+    let kinds = list(&found["memory"], "kinds")?;
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", program.pid()))?;
+    for (key, name) in [("resident_bytes", "Rss:"), ("swap_bytes", "Swap:")] {
+        let sum: u64 = kinds.iter().map(|kind| number(kind, key)).sum::<Result<u64>>()?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+        let total = number(&found, &format!("memory.total.{key}"))?;
+        ensure!((sum, total) == (kib << 10, kib << 10), "{key}: {sum} and {total}, not {kib} KiB");
+    }
+    let of = |name: &str| kinds.iter().find(|kind| kind["kind"] == name).context("no such kind");
+    // [heap] and the second arena; [stack] and the thread's.
+    ensure!(number(of("heap")?, "mappings")? == 2 && number(of("stack")?, "mappings")? == 2, "{kinds:?}");
+    ensure!(list(&found["memory"], "largest")?.len() == 10);
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let mut ended = Command::new("true").spawn()?;
+    let gone = ended.id();
+    ended.wait()?;
+    for (pid, word) in [(gone, "no process"), (2, "kernel thread")] {
+        // In a container, PID 2 may be anything.
+        if pid == 2 && std::fs::read_link("/proc/2/exe").is_ok() {
+            continue;
+        }
+        let output = heaptrace::output(&["inspect", &pid.to_string()])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
+        ensure!(said.contains(word) || pid == 2 && said.contains("no process"), "{said}");
+    }
+    Ok(())
+}
+
+fn another_user() -> Result<()> {
+    let folder = caller::open_folder()?;
+    let program = start(folder.path(), &[], "", "resting")?;
+    let pid = program.pid().to_string();
+    let output = caller::heaptrace(&[], &["inspect", &pid], folder.path())?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
+    ensure!(said.contains("not permitted") && said.contains("CAP_SYS_PTRACE"), "{said}");
+    Ok(())
+}

@@ -25,6 +25,16 @@ impl Code {
 }
 
 impl ProfileBuilder {
+    /// Paths of files in the code of a record's image that could not be opened.
+    pub fn unopened_code(&self, record: u32) -> impl Iterator<Item = &str> {
+        let mappings = self.images.get(&record).map_or(&[][..], |image| image.mappings());
+        mappings.iter().filter_map(|mapping| mapping.module).filter_map(|module| {
+            let known = self.sources.get(module.index()).is_some_and(Option::is_some);
+            let path = &self.modules.items[module.index()].path;
+            (!known && path != VDSO).then_some(path.as_str())
+        })
+    }
+
     /// The code of a record's image as it is mapped now, by address, for its unwind tables.
     pub fn code(&self, record: u32) -> Vec<Code> {
         let Some(image) = self.images.get(&record) else { return Vec::new() };

@@ -30,7 +30,9 @@ impl Session {
                     look_at.entry(event.tgid).or_insert((event.process, event.time_ns)).0 = event.process;
                 }
                 kind::EXIT => {
-                    look_at.remove(&event.tgid);
+                    if look_at.remove(&event.tgid).is_some() {
+                        self.never_looked_at(event.tgid, event.process);
+                    }
                     self.let_go(event.tgid);
                     self.adopted.remove(&event.process);
                     self.forget_code(event.process);

@@ -3,17 +3,28 @@
 use super::{Probed, Session, TargetError, monotonic_ns};
 use crate::{
     bpf::ProbeSite,
+    drain::Code,
     model::Untraceable,
     probes::{
         discover::ProcessView,
         plan::{FilePlan, Plan, Probe},
         refusal::{Refusal, refusal},
     },
-    process::{ldso, maps::Mapping, object::FileId, procfs},
+    process::{
+        ldso,
+        maps::Mapping,
+        object::{FileId, Object},
+        procfs,
+    },
     target::HeldChild,
 };
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
-use std::{collections::hash_map::Entry, ffi::OsString, path::Path};
+use std::{
+    collections::{BTreeSet, hash_map::Entry},
+    ffi::OsString,
+    path::Path,
+    sync::Arc,
+};
 
 impl Session {
     /// Traces a running process.
@@ -171,7 +182,9 @@ impl Session {
 
     /// Looks at a traced process again: new mappings, and allocators that were not there before `since_ns`.
     pub(super) fn look_again(&mut self, pid: u32, record: u32, since_ns: u64) {
-        let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
+        let Ok((view, plan)) = self.discoverer.discover(pid) else {
+            return self.never_looked_at(pid, record);
+        };
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() {
@@ -211,6 +224,31 @@ impl Session {
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
             Err(_) => {}
         }
+    }
+
+    /// A process ended before anybody could look at what it had mapped last: allocators among that, which nobody could
+    /// foresee, were not probed.
+    pub(super) fn never_looked_at(&mut self, pid: u32, record: u32) {
+        if !self.per_process || !self.probed.contains_key(&pid) {
+            return;
+        }
+        let allocates = |object: &Arc<Object>| {
+            self.discoverer.symbols(object).is_some_and(|symbols| !symbols.functions.is_empty())
+        };
+        let code = self.builder.code(record);
+        let objects = code.iter().filter_map(Code::object);
+        let unprobed = objects.filter(|object| !self.is_probed(pid, object.id()) && allocates(object));
+        let mut files: BTreeSet<String> = unprobed.map(|object| object.path.display().to_string()).collect();
+        files.extend(self.builder.unopened_code(record).map(str::to_owned));
+        if files.is_empty() {
+            return;
+        }
+        let files = files.into_iter().collect::<Vec<_>>().join(" and ");
+        let comm = self.builder.process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
+        self.note(format!(
+            "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
+             were not seen"
+        ));
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {

@@ -7,6 +7,7 @@ use super::{
     lists,
     memory::{Reader, offset},
     picture::Picture,
+    used::UsedPages,
 };
 use serde::Serialize;
 use std::ops::Range;
@@ -99,6 +100,12 @@ pub struct Arena {
     pub reached: u64,
     #[serde(skip)]
     pub next: u64,
+    /// Where its top block begins.
+    #[serde(skip)]
+    pub top: u64,
+    /// Of the blocks in use.
+    #[serde(skip)]
+    pub used: UsedPages,
 }
 
 /// A heap to walk.
@@ -140,6 +147,8 @@ fn fill(
     arena.top_bytes = chunks::size_at(reader, top)?;
     arena.heaps = extents.iter().map(|extent| extent.range.clone()).collect();
     arena.picture = Picture::over(&arena.heaps);
+    arena.used = UsedPages::over(&arena.heaps);
+    arena.top = top;
     let fast = lists::fastbins(reader, layout, arena.address, &arena.heaps);
     let unsorted = lists::unsorted(reader, arena.address, &arena.heaps);
     // A list that does not fit says nothing against the blocks.
@@ -225,6 +234,7 @@ fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
         State::InUse if listed.fast.binary_search(&at).is_ok() => return arena.fastbins.add(size),
         State::InUse => {
             arena.in_use.add(size);
+            arena.used.add(at, size);
             if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
                 arena.candidates.push(at);
             }

@@ -161,6 +161,7 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
         let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));
         if let Some(arena) = owner.filter(|arena| at < arena.reached) {
             arena.tcache.add(size);
+            arena.used.remove(at, size);
         }
     }
     found.arenas.iter_mut().for_each(|arena| arena.in_use.take(arena.tcache));

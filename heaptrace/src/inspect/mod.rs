@@ -1,21 +1,22 @@
 //! What `heaptrace inspect` finds out: a process's memory as it stands, and the state of its allocator. Reads only:
 //! nothing is traced, stopped or written to.
 
-mod arena;
+pub(crate) mod arena;
 mod broken;
 mod chunks;
-mod glibc;
+pub(crate) mod glibc;
 mod layout;
 mod lists;
-mod locate;
-mod mappings;
-mod memory;
+pub(crate) mod locate;
+pub(crate) mod mappings;
+pub(crate) mod memory;
 mod picture;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
 mod tests;
 mod text;
+mod used;
 
 use crate::{
     probes::{
@@ -170,13 +171,13 @@ fn permitted(memory: &ProcessMemory, mappings: &[crate::process::maps::Mapping])
     }
 }
 
-fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
+pub(crate) fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
     let path = procfs::path(pid, file);
     fs::read(&path).map_err(|source| ProcError::new(pid, path, source))
 }
 
 /// Where the stacks of threads are that wait in a system call; running ones don't say.
-fn stack_pointers(pid: u32) -> Vec<u64> {
+pub(crate) fn stack_pointers(pid: u32) -> Vec<u64> {
     let pointer = |thread: u32| {
         let call = fs::read_to_string(procfs::path(pid, &format!("task/{thread}/syscall"))).ok()?;
         // number, six arguments, sp, pc; or -1, sp, pc (proc_pid_syscall(5)).

@@ -54,7 +54,7 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
 
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     let row = |out: Out<'_>, name: &str, count: &str, amount: &Amount| {
-        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes } = *amount;
+        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, anonymous_bytes: _ } = *amount;
         let [all, resident, pss, swap] = [virtual_bytes, resident_bytes, pss_bytes, swap_bytes].map(human);
         writeln!(out, "  {name:<12} {count:>8} {all:>12} {resident:>12} {pss:>12} {swap:>12}")
     };
@@ -65,7 +65,7 @@ fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     row(out, "all", "", &memory.total)?;
     writeln!(out, "\nLargest mappings\n       resident         swap      virtual  kind")?;
     for listed in &memory.largest {
-        let Amount { virtual_bytes, resident_bytes, pss_bytes: _, swap_bytes } = listed.amount;
+        let Amount { virtual_bytes, resident_bytes, swap_bytes, .. } = listed.amount;
         let [all, resident, swap] = [virtual_bytes, resident_bytes, swap_bytes].map(human);
         let path = listed.name.as_deref().map(printable).unwrap_or_default();
         let line = format!(

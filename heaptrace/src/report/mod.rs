@@ -3,10 +3,12 @@
 
 mod folded;
 mod footer;
+mod frames;
 mod json;
 mod labels;
 mod leaks;
 mod number;
+mod rss;
 mod select;
 mod sizes;
 mod stat;
@@ -43,11 +45,13 @@ pub enum View {
     Growth,
     /// Page faults (`record --faults`): where memory was touched first and became resident, a page for each.
     Faults,
+    /// What resident memory is made of: live blocks, blocks from before, what the allocator keeps, stacks, files ...
+    Rss,
 }
 
 impl View {
     /// Whether it is about the allocator's blocks.
-    fn is_of_blocks(self) -> bool {
+    pub(crate) fn is_of_blocks(self) -> bool {
         !matches!(self, Self::Growth | Self::Faults)
     }
 }
@@ -101,7 +105,7 @@ impl Options {
     }
 }
 
-/// Writes the report of `profile` to `out`.
+/// Writes the report of `profile` to `out`. Flame graphs and folded stacks have no rss view, and show what is live.
 ///
 /// # Errors
 /// What writing to `out` fails with.

@@ -7,6 +7,7 @@ mod events;
 mod known_files;
 mod leaderless;
 mod probing;
+mod residency;
 mod table_builder;
 mod tables;
 
@@ -108,6 +109,7 @@ pub struct Session {
     live_capacity: u32,
     size_filter: Option<SizeFilter>,
     started: Instant,
+    residencies: residency::Residencies,
 }
 
 impl Session {
@@ -184,6 +186,7 @@ impl Session {
             live_capacity: sizes.live,
             size_filter,
             started: Instant::now(),
+            residencies: residency::Residencies::default(),
         };
         Ok((session, events))
     }

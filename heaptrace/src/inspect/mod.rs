@@ -5,7 +5,7 @@ pub(crate) mod arena;
 mod broken;
 mod chunks;
 pub(crate) mod glibc;
-mod layout;
+pub(crate) mod layout;
 mod lists;
 pub(crate) mod locate;
 pub(crate) mod mappings;

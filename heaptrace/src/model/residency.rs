@@ -23,7 +23,7 @@ impl Extent {
 pub struct Residency {
     /// Since tracing began.
     pub at_ns: u64,
-    /// What measuring took.
+    /// What measuring took, but for the look at blocks, which is one for all processes.
     pub took_ns: u64,
     pub mappings: Mappings,
     pub swap_bytes: u64,

@@ -8,16 +8,21 @@ use crate::{
     inspect::{
         arena::Arena,
         glibc::{self, Glibc, Place},
-        locate::locate,
-        memory::{Memory, ProcessMemory},
+        layout::{Layout, state},
+        locate::{Unknown, locate},
+        memory::{Memory, ProcessMemory, Reader},
     },
     model::{Extent, GlibcHeap, Heap},
     probes::{
         discover::{DiscoverError, Discoverer},
         symbols::AllocatorKind,
     },
+    process::{
+        maps::Mapping,
+        object::{FileId, Object},
+    },
 };
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range, path::Path};
 
 /// What was found out about a process's allocator; good until it execs.
 #[derive(Clone, Debug)]
@@ -43,28 +48,80 @@ impl Known {
     }
 }
 
-/// Finds the allocator that process `pid` calls.
-///
-/// # Errors
-/// If the process is gone, or may not be looked at.
-pub fn recognize(discoverer: &mut Discoverer, pid: u32) -> Result<Known, DiscoverError> {
-    let (view, plan) = discoverer.discover(pid)?;
-    let called = plan.files.iter().find(|file| file.probes.iter().any(|probe| probe.symbol == "malloc"));
-    let object = called.and_then(|file| view.objects.iter().find(|object| object.id() == file.file.id()));
-    let Some((object, symbols)) = object.and_then(|object| Some((object, discoverer.symbols(object)?)))
-    else {
-        let why = "no malloc was found in it".to_owned();
-        return Ok(Known::Other { allocator: String::new(), why, passes: false });
-    };
-    let allocator = symbols.kind.name().to_owned();
-    if symbols.kind != AllocatorKind::Glibc {
-        let why = format!("how {allocator} lays out its heap is not known here");
-        return Ok(Known::Other { allocator, why, passes: false });
+/// Finds allocators. Remembers where malloc's state is in a file: finding it takes tens of milliseconds, and most processes
+/// of a machine have the same C library.
+#[derive(Debug, Default)]
+pub struct Recognizer {
+    files: HashMap<FileId, InFile>,
+}
+
+/// Where malloc's state is in a file, as addresses before it is mapped.
+#[derive(Clone, Copy, Debug)]
+struct InFile {
+    layout: Layout,
+    main_arena: u64,
+    parameters: u64,
+}
+
+impl Recognizer {
+    /// Finds the allocator that process `pid` calls.
+    ///
+    /// # Errors
+    /// If the process is gone, or may not be looked at.
+    pub fn recognize(&mut self, discoverer: &mut Discoverer, pid: u32) -> Result<Known, DiscoverError> {
+        let (view, plan) = discoverer.discover(pid)?;
+        let called = plan.files.iter().find(|file| file.probes.iter().any(|probe| probe.symbol == "malloc"));
+        let object = called.and_then(|file| view.objects.iter().find(|object| object.id() == file.file.id()));
+        let Some((object, symbols)) = object.and_then(|object| Some((object, discoverer.symbols(object)?)))
+        else {
+            let why = "no malloc was found in it".to_owned();
+            return Ok(Known::Other { allocator: String::new(), why, passes: false });
+        };
+        let allocator = symbols.kind.name().to_owned();
+        if symbols.kind != AllocatorKind::Glibc {
+            let why = format!("how {allocator} lays out its heap is not known here");
+            return Ok(Known::Other { allocator, why, passes: false });
+        }
+        Ok(match self.place(pid, object, &view.mappings) {
+            Ok(place) => Known::Glibc(place),
+            Err(error) => Known::Other { allocator, why: error.to_string(), passes: true },
+        })
     }
-    Ok(match locate(pid, object, &view.mappings, &ProcessMemory { pid }) {
-        Ok((place, _)) => Known::Glibc(place),
-        Err(error) => Known::Other { allocator, why: error.to_string(), passes: true },
-    })
+
+    fn place(&mut self, pid: u32, object: &Object, mappings: &[Mapping]) -> Result<Place, Unknown> {
+        let memory = ProcessMemory { pid };
+        let heap = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
+        let bias = bias(object, mappings);
+        if let (Some(known), Some(bias)) = (self.files.get(&object.id()), bias) {
+            let main_arena = known.main_arena.wrapping_add(bias);
+            // A process that has not used malloc has no top block.
+            let top = main_arena.wrapping_add(state::TOP);
+            return match Reader::new(&memory, 1 << 16).word(top) {
+                Ok(top) if top != 0 => Ok(Place {
+                    layout: known.layout,
+                    main_arena,
+                    parameters: Some(known.parameters.wrapping_add(bias)),
+                    heap: heap.map(|mapping| mapping.start),
+                }),
+                _ => Err(Unknown::NotFound),
+            };
+        }
+        let (place, _) = locate(pid, object, mappings, &memory)?;
+        if let (Some(parameters), Some(bias)) = (place.parameters, bias) {
+            let (main_arena, parameters) =
+                (place.main_arena.wrapping_sub(bias), parameters.wrapping_sub(bias));
+            self.files.insert(object.id(), InFile { layout: place.layout, main_arena, parameters });
+        }
+        Ok(place)
+    }
+}
+
+/// What is added to a file's addresses where it is mapped.
+fn bias(object: &Object, mappings: &[Mapping]) -> Option<u64> {
+    mappings
+        .iter()
+        .filter(|mapping| mapping.permissions.execute && object.is_behind(mapping))
+        .find_map(|mapping| Some(mapping.start.wrapping_sub(object.elf.address_of(mapping.offset)?)))
 }
 
 /// glibc's arenas as they were walked.

@@ -12,7 +12,7 @@ mod pages;
 mod reconcile;
 mod rounds;
 
-pub use allocator::{Known, recognize};
+pub use allocator::{Known, Recognizer};
 pub use measure::{Limits, Measured, measure};
 pub use reconcile::{How, Part, PartKind, Reconciliation, reconcile};
 pub use rounds::Rounds;

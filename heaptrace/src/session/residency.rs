@@ -5,7 +5,7 @@ use crate::{
     model::{ProcessId, Residency, Traced},
     probes::discover::DiscoverError,
     process::procfs::ProcError,
-    residency::{Known, Limits, Measured, Rounds, measure, recognize},
+    residency::{Known, Limits, Measured, Recognizer, Rounds, measure},
 };
 use std::{
     collections::HashMap,
@@ -16,12 +16,14 @@ use std::{
 const BRIEF_BLOCKS: u64 = 200_000;
 
 /// What measuring takes at the end, but for its last process: then those with the fewest live bytes keep their last one.
-const AT_END: Duration = Duration::from_secs(5);
+/// It is time in which forks are not followed.
+const AT_END: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Residencies {
     rounds: Rounds,
+    recognizer: Recognizer,
     /// By record: one is one image of a process.
     allocators: HashMap<u32, Known>,
     /// Since they were last handed out.
@@ -72,7 +74,9 @@ impl Session {
             if began.elapsed() > AT_END {
                 break;
             }
-            self.measure_one(record, pid, Limits::WHOLE, &mut halves);
+            // The many small ones are to have their turn, too.
+            let limits = if began.elapsed() < AT_END / 2 { Limits::WHOLE } else { Limits::BRIEF };
+            self.measure_one(record, pid, limits, &mut halves);
         }
         self.complete(halves, true);
     }
@@ -87,7 +91,7 @@ impl Session {
     fn measure_one(&mut self, record: u32, pid: u32, limits: Limits, halves: &mut HashMap<u32, Half>) {
         let (at, began) = (self.started.elapsed(), Instant::now());
         if self.residencies.allocators.get(&record).is_none_or(Known::passes) {
-            match recognize(&mut self.discoverer, pid) {
+            match self.residencies.recognizer.recognize(&mut self.discoverer, pid) {
                 Ok(known) => _ = self.residencies.allocators.insert(record, known),
                 Err(DiscoverError::Process(error)) => return self.could_not_measure(pid, &error),
                 // Of its files; the same is in the notes on its probes.
@@ -110,7 +114,6 @@ impl Session {
     /// Adds what tracing knows, and keeps it.
     fn complete(&mut self, mut halves: HashMap<u32, Half>, look_at_blocks: bool) {
         self.builder.read_processes(&self.tracer.maps);
-        let began = Instant::now();
         let looked = look_at_blocks
             && self
                 .tracer
@@ -121,7 +124,6 @@ impl Session {
                     }
                 })
                 .is_ok();
-        let looking = if looked { began.elapsed() } else { Duration::ZERO };
         let running: Vec<u32> = self.builder.running().map(|(record, _)| record).collect();
         self.residencies.allocators.retain(|record, _| running.binary_search(record).is_ok());
         for (record, half) in halves {
@@ -144,7 +146,7 @@ impl Session {
             };
             let residency = Residency {
                 at_ns: at.as_nanos() as u64,
-                took_ns: (took + looking).as_nanos() as u64,
+                took_ns: took.as_nanos() as u64,
                 mappings: measured.mappings,
                 swap_bytes: measured.swap_bytes,
                 heap: measured.heap,

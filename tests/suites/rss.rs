@@ -174,14 +174,20 @@ fn ensure_parts(section: &Value, said: &BTreeMap<String, u64>) -> Result<()> {
     Ok(())
 }
 
+/// Of two processes: where malloc's state is, is found in the first, and known in the second.
 fn parts() -> Result<()> {
-    let folder = TempDir::new()?;
+    let (folder, other) = (TempDir::new()?, TempDir::new()?);
     let mut program = Resident::start(folder.path())?;
-    let mut recorder = heaptrace::attach(&[program.pid()], &[], folder.path())?;
+    let mut second = Resident::start(other.path())?;
+    let mut recorder = heaptrace::attach(&[program.pid(), second.pid()], &[], folder.path())?;
     let said = program.rest()?;
+    let said_by_second = second.rest()?;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;
 
+    let of_second = section(folder.path(), second.pid())?;
+    ensure_sum(&of_second)?;
+    ensure_parts(&of_second, &said_by_second)?;
     let section = section(folder.path(), program.pid())?;
     let rss = ensure_sum(&section)?;
     // It rests, so the kernel says the same now; but it takes back the pages of files that it likes to.

@@ -5,13 +5,23 @@ use std::ops::Range;
 /// The page of x86_64.
 const PAGE: u64 = 4096;
 
+/// The most pages of one heap, 64 GiB: a heap that was read while it changed can seem to have any size.
+const MOST_PAGES: u64 = 16 << 20;
+
 /// Used bytes by page, over an arena's heaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsedPages(Vec<HeapPages>);
+pub struct UsedPages {
+    heaps: Vec<HeapPages>,
+    /// Whether blocks lie behind the last page that is counted.
+    pub cut: bool,
+}
 
+/// Pages from the first on, up to the last with a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct HeapPages {
     first: u64,
+    /// Pages that the heap has.
+    count: u64,
     used: Vec<u16>,
 }
 
@@ -20,10 +30,9 @@ impl UsedPages {
     pub fn over(heaps: &[Range<u64>]) -> Self {
         let pages = heaps.iter().map(|heap| {
             let first = heap.start / PAGE;
-            let count = heap.end.div_ceil(PAGE).saturating_sub(first);
-            HeapPages { first, used: vec![0; usize::try_from(count).unwrap_or(0)] }
+            HeapPages { first, count: heap.end.div_ceil(PAGE).saturating_sub(first), used: Vec::new() }
         });
-        Self(pages.collect())
+        Self { heaps: pages.collect(), cut: false }
     }
 
     /// A block at `at` is in use.
@@ -38,7 +47,7 @@ impl UsedPages {
 
     /// The bytes in use on pages for which `resident` holds, given a page's address.
     pub fn resident(&self, resident: impl Fn(u64) -> bool) -> u64 {
-        let pages = self.0.iter().flat_map(|heap| (heap.first..).zip(&heap.used));
+        let pages = self.heaps.iter().flat_map(|heap| (heap.first..).zip(&heap.used));
         pages
             .filter(|(page, used)| **used > 0 && resident(page * PAGE))
             .map(|(_, used)| u64::from(*used))
@@ -46,19 +55,26 @@ impl UsedPages {
     }
 
     fn each(&mut self, at: u64, size: u64, change: impl Fn(u16, u16) -> u16) {
-        let behind = self.0.partition_point(|heap| heap.first <= at / PAGE);
-        let Some(heap) = behind.checked_sub(1).and_then(|index| self.0.get_mut(index)) else { return };
+        let behind = self.heaps.partition_point(|heap| heap.first <= at / PAGE);
+        let Some(heap) = behind.checked_sub(1).and_then(|index| self.heaps.get_mut(index)) else { return };
         let end = at.saturating_add(size);
         let mut from = at;
         while from < end {
             let next = end.min((from / PAGE + 1).saturating_mul(PAGE));
-            // Beyond the heap as it was when reading began.
-            let Some(used) =
-                usize::try_from(from / PAGE - heap.first).ok().and_then(|i| heap.used.get_mut(i))
-            else {
+            let page = from / PAGE - heap.first;
+            if page >= heap.count {
+                // Beyond the heap as it was when reading began.
                 return;
-            };
-            *used = change(*used, (next - from) as u16);
+            }
+            if page >= MOST_PAGES {
+                self.cut = true;
+                return;
+            }
+            let page = page as usize;
+            if page >= heap.used.len() {
+                heap.used.resize(page + 1, 0);
+            }
+            heap.used[page] = change(heap.used[page], (next - from) as u16);
             from = next;
         }
     }
@@ -81,5 +97,14 @@ mod tests {
         assert_eq!(used.resident(|page| page == 0x11000), 0x1000);
         used.remove(0x10ff0, 0x1020);
         assert_eq!(used.resident(|page| page < 0x40000), 0);
+    }
+
+    #[test]
+    fn a_heap_of_impossible_size_takes_no_memory_for_its_pages() {
+        let mut used = UsedPages::over(std::slice::from_ref(&(0x10000..u64::MAX)));
+        used.add(0x10000, 64);
+        assert_eq!((used.resident(|_| true), used.cut), (64, false));
+        used.add(0x10000 + MOST_PAGES * PAGE, 64);
+        assert_eq!((used.resident(|_| true), used.cut), (64, true));
     }
 }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     caller, heaptrace,
     live::{list, number},
-    programs::{Program, installed},
-    runner::{self, end_to_end, unprivileged},
+    programs::{self, Program, installed},
+    runner::{self, Test, end_to_end, unprivileged},
     running::{Running, wait_while_running},
 };
 use serde_json::Value;
@@ -17,6 +17,7 @@ use std::{
 use tempfile::TempDir;
 
 const CANNOT: i32 = 4;
+const GLIBC: &str = "libc.so.6";
 
 fn main() -> ExitCode {
     runner::run(vec![
@@ -25,12 +26,23 @@ fn main() -> ExitCode {
         unprivileged("an arena of several heaps is walked through all", heaps),
         unprivileged("blocks in a thread's cache are told apart from those in use", parked),
         end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
+        on_release("bullseye", "on glibc 2.31, too, a resting heap is what malloc says", || {
+            on_glibc("bullseye", "2.31")
+        }),
+        on_release("trixie", "on glibc 2.41, too", || on_glibc("trixie", "2.41")),
+        on_release("sid", "a glibc that is newer than known is refused with its version", newer_glibc),
         unprivileged("a heap that changes is walked to its end, or said not to be", running),
         unprivileged("of another allocator only the mappings are told", another_allocator),
         unprivileged("the sums of the mappings are the kernel's", sums),
         unprivileged("a PID that is gone, and a kernel thread, are refused", refused),
         end_to_end("another user's process is refused with what is missing", another_user),
     ])
+}
+
+/// A test that needs the glibc of a release of Debian, and the oldest one to link with.
+fn on_release(suite: &str, name: &str, run: fn() -> Result<()>) -> Test {
+    let missing = ["bullseye", suite].into_iter().find_map(|suite| programs::of_release(suite, GLIBC).err());
+    unprivileged(name, run).needing(missing.map(|error| error.to_string()))
 }
 
 /// `heaptrace inspect PID --format json`.
@@ -215,6 +227,45 @@ fn by_pattern() -> Result<()> {
     let found = parse(command)?;
     ensure!(found["glibc"]["found_by"] == "pattern", "{}", found["glibc"]["found_by"]);
     ensure_equal(&found, &program.stdout())
+}
+
+/// Starts the program on the glibc of another release: its loader runs it, which so is the process's executable.
+fn start_on_glibc(suite: &str, folder: &Path, tunables: &str) -> Result<Running> {
+    let program = programs::compile_on_glibc("heap", &programs::of_release("bullseye", GLIBC)?)?;
+    let libraries = programs::of_release(suite, GLIBC)?;
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(&libraries).arg(program).env("GLIBC_TUNABLES", tunables);
+    wait(command, folder, "resting")
+}
+
+fn on_glibc(suite: &str, version: &str) -> Result<()> {
+    // With tcache and without: then fastbins are filled instead.
+    for (tunables, parked) in [("", "tcache.blocks"), ("glibc.malloc.tcache_count=0", "fastbins.blocks")] {
+        let folder = TempDir::new()?;
+        let program = start_on_glibc(suite, folder.path(), tunables)?;
+        let found = inspect(program.pid())?;
+        ensure!(found["glibc"]["version"] == version, "{}", found["glibc"]["version"]);
+        ensure_equal(&found, &program.stdout())?;
+        for kind in [parked, "in_use.blocks", "large.blocks"] {
+            let arenas = list(&found["glibc"], "arenas")?.iter();
+            let all: u64 = arenas.map(|arena| number(arena, kind)).sum::<Result<u64>>()?;
+            ensure!(all > 0, "no {kind}");
+        }
+    }
+    Ok(())
+}
+
+fn newer_glibc() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start_on_glibc("sid", folder.path(), "")?;
+    let found = inspect(program.pid())?;
+    let mut notes = list(&found, "notes")?.iter().filter_map(Value::as_str);
+    ensure!(
+        found["glibc"].is_null() && notes.any(|note| note.contains("glibc 2.") && note.contains("not known")),
+        "{found}"
+    );
+    ensure!(list(&found["memory"], "kinds")?.len() == 6, "{found}");
+    Ok(())
 }
 
 fn running() -> Result<()> {

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         on_release("trixie", "on glibc 2.41, too", || on_glibc("trixie", "2.41")),
         on_release("sid", "a glibc that is newer than known is refused with its version", newer_glibc),
         unprivileged("a heap that changes is walked to its end, or said not to be", running),
+        unprivileged("the picture of a heap has all its bytes", drawn),
         unprivileged("of another allocator only the mappings are told", another_allocator),
         unprivileged("the sums of the mappings are the kernel's", sums),
         unprivileged("a PID that is gone, and a kernel thread, are refused", refused),
@@ -301,6 +302,60 @@ fn another_allocator() -> Result<()> {
         told.into_iter().any(|note| note.contains("jemalloc") && note.contains("only the mappings")),
         "{found}"
     );
+    not_drawn(redis.pid(), folder.path())
+}
+
+/// The tooltips of the picture lie over the arenas without a gap, and its file is written whole or not at all.
+fn drawn() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = start(folder.path(), &["heaps", "8000"], "", "resting")?;
+    let found = inspect(program.pid())?;
+    let file = folder.path().join("heap.svg");
+    let pid = program.pid().to_string();
+    let mut command = heaptrace::command(&["inspect", &pid, "--format", "svg", "-o"])?;
+    ensure!(command.arg(&file).status()?.success());
+    let svg = std::fs::read_to_string(&file)?;
+    ensure!(svg.len() < 400 << 10, "{} bytes", svg.len());
+    let mut ranges = Vec::new();
+    for title in svg.split("<title>").skip(1) {
+        let (addresses, bytes) = title.split_once(": ").context("no addresses in a title")?;
+        ensure!(bytes.contains("B in use") || bytes.contains("B free") || bytes.contains("B top"), "{bytes}");
+        for range in addresses.split(" and ") {
+            let (start, end) = range.split_once('-').context("no range")?;
+            let address = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+            ranges.push((address(start)?, address(end)?));
+        }
+    }
+    let mut heaps = Vec::new();
+    for arena in list(&found["glibc"], "arenas")? {
+        for heap in list(&arena["picture"], "heaps")? {
+            let end = |index: usize| heap[index].as_u64().context("no address");
+            heaps.push((end(0)?, end(1)?));
+        }
+    }
+    let joined = |mut ranges: Vec<(u64, u64)>| {
+        ranges.sort_unstable();
+        ranges.into_iter().fold(Vec::<(u64, u64)>::new(), |mut joined, (start, end)| {
+            match joined.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                _ => joined.push((start, end)),
+            }
+            joined
+        })
+    };
+    let (drawn, heaps) = (joined(ranges), joined(heaps));
+    ensure!(drawn == heaps, "{drawn:x?} drawn, not {heaps:x?}");
+    Ok(())
+}
+
+/// What has no heap to draw makes no file.
+fn not_drawn(pid: u32, folder: &Path) -> Result<()> {
+    let file = folder.join("heap.svg");
+    let mut command = heaptrace::command(&["inspect", &pid.to_string(), "--format", "svg", "-o"])?;
+    let output = command.arg(&file).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
+    ensure!(said.contains("no heap to draw") && said.contains("jemalloc") && !file.exists(), "{said}");
     Ok(())
 }
 

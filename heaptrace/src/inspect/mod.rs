@@ -11,6 +11,7 @@ mod locate;
 mod mappings;
 mod memory;
 mod picture;
+mod svg;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
@@ -194,6 +195,14 @@ impl Inspection {
     /// What writing fails with.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         text::render(self, out)
+    }
+
+    /// Writes the picture of glibc's heap; nothing where none was found.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn write_svg(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.glibc.as_ref().map_or(Ok(()), |glibc| svg::render(self, glibc, out))
     }
 
     /// Writes it for programs.

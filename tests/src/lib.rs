@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod live;
 pub mod probe;
 pub mod programs;
+pub mod redis;
 pub mod report;
 pub mod runner;
 pub mod running;

@@ -50,7 +50,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
 
 fn write(found: &Inspection, format: InspectFormat, output: &Output) -> anyhow::Result<()> {
     if format == InspectFormat::Svg && found.glibc.is_none() {
-        let why = found.notes.join("; ");
+        let why = match found.jemalloc {
+            Some(_) => "jemalloc does not say where its blocks are".to_owned(),
+            None => found.notes.join("; "),
+        };
         return Err(CannotTrace(format!(
             "no heap to draw in process {}: {why}; `--format text` tells what there is",
             found.pid

@@ -5,6 +5,7 @@ mod arena;
 mod broken;
 mod chunks;
 mod glibc;
+mod jemalloc;
 mod layout;
 mod lists;
 mod locate;
@@ -68,6 +69,8 @@ pub struct Inspection {
     pub allocators: Vec<Allocator>,
     /// `None` if glibc's malloc is not called, or cannot be read.
     pub glibc: Option<glibc::Glibc>,
+    /// `None` if jemalloc's malloc is not called, or cannot be read.
+    pub jemalloc: Option<jemalloc::Jemalloc>,
     /// Why there is nothing of an allocator, or of one of several.
     pub notes: Vec<String>,
 }
@@ -101,7 +104,7 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     permitted(&memory, &view.mappings)?;
     let mut notes = Vec::new();
     let mut allocators = Vec::new();
-    let mut state = None;
+    let (mut state, mut jemalloc) = (None, None);
     for object in &view.objects {
         let Some(symbols) = discoverer.symbols(object).filter(|symbols| !symbols.functions.is_empty()) else {
             continue;
@@ -121,6 +124,12 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
             AllocatorKind::Glibc => {
                 notes.push(format!("glibc's malloc ({path}) is not the one that the program calls"));
             }
+            AllocatorKind::Jemalloc if called => match jemalloc::locate(object, &view.mappings, &memory) {
+                Ok(place) => jemalloc = Some(jemalloc::survey(&memory, &place)),
+                Err(error) => {
+                    notes.push(format!("of the heap of {path} only the mappings can be told: {error}"))
+                }
+            },
             kind if planned.is_some() => notes.push(format!(
                 "the allocator {} ({path}) was found; of its heap only the mappings can be told",
                 kind.name()
@@ -139,7 +148,14 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     // Sums of smaps where the kernel has no rollup (before 4.14), or shows none.
     let mut total = mappings::parse_rollup(&read(pid, "smaps_rollup").unwrap_or_default());
     total.virtual_bytes = measured.iter().map(|measured| measured.amount.virtual_bytes).sum();
+    let total_virtual = total.virtual_bytes;
     let memory = mappings::summarize(&measured, &heaps, &stack_pointers(pid), total);
+    if let Some(found) = jemalloc.take_if(|found| found.stats.mapped > total_virtual) {
+        notes.push(format!(
+            "jemalloc {} seems to have mapped more than the process has: its statistics are not believed",
+            found.version
+        ));
+    }
     // What was read may have been several processes' if the PID changed hands meanwhile.
     if procfs::identity(pid).map_err(gone)? != view.identity {
         return Err(InspectError::NoProcess(pid));
@@ -155,6 +171,7 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
         memory,
         allocators,
         glibc: state,
+        jemalloc,
         notes,
     })
 }

@@ -165,6 +165,7 @@ fn inspection(glibc: Glibc) -> Inspection {
         memory: Memory::default(),
         allocators: Vec::new(),
         glibc: Some(glibc),
+        jemalloc: None,
         notes: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Inspection,
     arena::{Arena, Count},
     glibc::Glibc,
+    jemalloc,
     mappings::{Amount, Kind, Memory},
     picture::Picture,
 };
@@ -33,6 +34,7 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
         memory,
         allocators,
         glibc,
+        jemalloc,
         notes,
     } = found;
     write!(
@@ -52,7 +54,8 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
         writeln!(out, "  {:<10} {:<10} {}", allocator.kind, called, printable(&allocator.path))?;
     }
     notes.iter().try_for_each(|note| writeln!(out, "  {}", printable(note)))?;
-    glibc.as_ref().map_or(Ok(()), |glibc| heap(glibc, out))
+    glibc.as_ref().map_or(Ok(()), |glibc| heap(glibc, out))?;
+    jemalloc.as_ref().map_or(Ok(()), |found| jemalloc::render(found, out))
 }
 
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! The C libraries of Debian's other releases, which `heaptrace inspect` is tested on: unpacked to
+//! C libraries and jemallocs of Debian's other releases, which `heaptrace inspect` is tested on: unpacked to
 //! `target/releases/SUITE/root`, where the tests look for them.
 
 use std::{fs, path::Path};
@@ -10,7 +10,10 @@ use crate::{repo::Repo, suite::Apt};
 /// The oldest that inspect knows, the newest, and what is newer.
 const SUITES: &[&str] = &["bullseye", "trixie", "sid"];
 
-const PACKAGES: &[&str] = &["libc6"];
+const PACKAGES: &[&str] = &["libc6", "libjemalloc2"];
+
+/// Names the packages that are there; written last.
+const MARK: &str = "unpacked";
 
 /// Fetches what is not there yet. Returns each suite that could not be fetched, with the reason.
 pub fn fetch(repo: &Repo) -> Vec<(&'static str, String)> {
@@ -21,16 +24,17 @@ pub fn fetch(repo: &Repo) -> Vec<(&'static str, String)> {
 
 fn fetch_suite(folder: &Path, suite: &str) -> Result<()> {
     let place = folder.join(suite);
-    if place.is_dir() {
+    if fs::read_to_string(place.join(MARK)).is_ok_and(|there| there == PACKAGES.join(" ")) {
         return Ok(());
     }
-    // The rename comes last, so what is there is whole.
-    let unfinished = folder.join(format!("{suite}.unfinished"));
-    let _ = fs::remove_dir_all(&unfinished);
-    eprintln!("fetching the C library of {suite} to {} (remove that for a newer one)", place.display());
-    let apt = Apt::new(&unfinished, suite)?;
+    if place.exists() {
+        fs::remove_dir_all(&place).with_context(|| format!("failed to remove {}", place.display()))?;
+    }
+    eprintln!("fetching libraries of {suite} to {} (remove that for a newer one)", place.display());
+    let apt = Apt::new(&place, suite)?;
     apt.update()?;
     PACKAGES.iter().try_for_each(|package| apt.download(package))?;
-    fs::remove_dir_all(unfinished.join("lists")).context("failed to remove package lists")?;
-    fs::rename(&unfinished, &place).with_context(|| format!("failed to create {}", place.display()))
+    fs::remove_dir_all(place.join("lists")).context("failed to remove package lists")?;
+    let mark = place.join(MARK);
+    fs::write(&mark, PACKAGES.join(" ")).with_context(|| format!("failed to write {}", mark.display()))
 }

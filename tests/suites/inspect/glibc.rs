@@ -1,79 +1,35 @@
-//! `heaptrace inspect`: what it says of a resting heap is what malloc itself says.
+//! On the machine's glibc: what inspect says is what mallinfo2(3) and malloc_info(3) say.
 
+use crate::{inspect, parse, wait};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    caller, heaptrace,
+    heaptrace,
     live::{list, number},
-    programs::{self, Program, installed},
-    runner::{self, Test, end_to_end, unprivileged},
-    running::{Running, wait_while_running},
+    programs::Program,
+    runner::{Test, end_to_end, unprivileged},
+    running::Running,
 };
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::{collections::BTreeMap, path::Path, process::Command};
 use tempfile::TempDir;
 
-const CANNOT: i32 = 4;
-const GLIBC: &str = "libc.so.6";
-
-fn main() -> ExitCode {
-    runner::run(vec![
+pub fn tests() -> Vec<Test> {
+    vec![
         unprivileged("a resting heap is what mallinfo2 and malloc_info say", resting),
         unprivileged("the same without tcache, with fastbins filled instead", without_tcache),
         unprivileged("an arena of several heaps is walked through all", heaps),
         unprivileged("blocks in a thread's cache are told apart from those in use", parked),
         end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
-        on_release("bullseye", "on glibc 2.31, too, a resting heap is what malloc says", || {
-            on_glibc("bullseye", "2.31")
-        }),
-        on_release("trixie", "on glibc 2.41, too", || on_glibc("trixie", "2.41")),
-        on_release("sid", "a glibc that is newer than known is refused with its version", newer_glibc),
         unprivileged("a heap that changes is walked to its end, or said not to be", running),
         unprivileged("the picture of a heap has all its bytes", drawn),
-        unprivileged("of another allocator only the mappings are told", another_allocator),
-        unprivileged("the sums of the mappings are the kernel's", sums),
-        unprivileged("a PID that is gone, and a kernel thread, are refused", refused),
-        end_to_end("another user's process is refused with what is missing", another_user),
-    ])
-}
-
-/// A test that needs the glibc of a release of Debian, and the oldest one to link with.
-fn on_release(suite: &str, name: &str, run: fn() -> Result<()>) -> Test {
-    let missing = ["bullseye", suite].into_iter().find_map(|suite| programs::of_release(suite, GLIBC).err());
-    unprivileged(name, run).needing(missing.map(|error| error.to_string()))
-}
-
-/// `heaptrace inspect PID --format json`.
-fn inspect(pid: u32) -> Result<Value> {
-    parse(heaptrace::command(&["inspect", &pid.to_string(), "--format", "json"])?)
-}
-
-fn parse(mut command: Command) -> Result<Value> {
-    let output = command.output().context("failed to run heaptrace")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ended with {}: {said}", output.status);
-    let found: Value = serde_json::from_slice(&output.stdout).context("the JSON cannot be read")?;
-    ensure!(number(&found, "schema")? == 1);
-    Ok(found)
+    ]
 }
 
 /// Starts the program, and returns once it has printed a line `until`.
-fn start(folder: &Path, arguments: &[&str], tunables: &str, until: &str) -> Result<Running> {
+pub fn start(folder: &Path, arguments: &[&str], tunables: &str, until: &str) -> Result<Running> {
     let mut command = Command::new(Program::C("heap").compile()?);
     command.args(arguments).env("GLIBC_TUNABLES", tunables);
     wait(command, folder, until)
-}
-
-fn wait(command: Command, folder: &Path, until: &str) -> Result<Running> {
-    let mut program = Running::spawn(command, "heap", folder)?;
-    let printed = folder.join("heap.stdout");
-    wait_while_running(&mut program, "rest", || {
-        std::fs::read_to_string(&printed).is_ok_and(|text| text.lines().any(|line| line == until))
-    })?;
-    Ok(program)
 }
 
 /// What mallinfo2 said, by field.
@@ -105,7 +61,7 @@ fn arenas_of_malloc_info(text: &str) -> Result<Vec<[u64; 5]>> {
 }
 
 /// Every number that malloc prints, of all arenas and of each, is in `found`.
-fn ensure_equal(found: &Value, text: &str) -> Result<()> {
+pub fn ensure_equal(found: &Value, text: &str) -> Result<()> {
     let glibc = &found["glibc"];
     ensure!(glibc["consistent"] == true, "{glibc}");
     let said = mallinfo(text)?;
@@ -230,45 +186,6 @@ fn by_pattern() -> Result<()> {
     ensure_equal(&found, &program.stdout())
 }
 
-/// Starts the program on the glibc of another release: its loader runs it, which so is the process's executable.
-fn start_on_glibc(suite: &str, folder: &Path, tunables: &str) -> Result<Running> {
-    let program = programs::compile_on_glibc("heap", &programs::of_release("bullseye", GLIBC)?)?;
-    let libraries = programs::of_release(suite, GLIBC)?;
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(&libraries).arg(program).env("GLIBC_TUNABLES", tunables);
-    wait(command, folder, "resting")
-}
-
-fn on_glibc(suite: &str, version: &str) -> Result<()> {
-    // With tcache and without: then fastbins are filled instead.
-    for (tunables, parked) in [("", "tcache.blocks"), ("glibc.malloc.tcache_count=0", "fastbins.blocks")] {
-        let folder = TempDir::new()?;
-        let program = start_on_glibc(suite, folder.path(), tunables)?;
-        let found = inspect(program.pid())?;
-        ensure!(found["glibc"]["version"] == version, "{}", found["glibc"]["version"]);
-        ensure_equal(&found, &program.stdout())?;
-        for kind in [parked, "in_use.blocks", "large.blocks"] {
-            let arenas = list(&found["glibc"], "arenas")?.iter();
-            let all: u64 = arenas.map(|arena| number(arena, kind)).sum::<Result<u64>>()?;
-            ensure!(all > 0, "no {kind}");
-        }
-    }
-    Ok(())
-}
-
-fn newer_glibc() -> Result<()> {
-    let folder = TempDir::new()?;
-    let program = start_on_glibc("sid", folder.path(), "")?;
-    let found = inspect(program.pid())?;
-    let mut notes = list(&found, "notes")?.iter().filter_map(Value::as_str);
-    ensure!(
-        found["glibc"].is_null() && notes.any(|note| note.contains("glibc 2.") && note.contains("not known")),
-        "{found}"
-    );
-    ensure!(list(&found["memory"], "kinds")?.len() == 6, "{found}");
-    Ok(())
-}
-
 fn running() -> Result<()> {
     let folder = TempDir::new()?;
     let mut program = start(folder.path(), &["run"], "", "running")?;
@@ -284,25 +201,6 @@ fn running() -> Result<()> {
     }
     ensure!(program.poll()?.is_none(), "the program ended");
     Ok(())
-}
-
-fn another_allocator() -> Result<()> {
-    let folder = TempDir::new()?;
-    let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
-    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(folder.path().join("socket"));
-    command.arg("--dir").arg(folder.path());
-    let mut redis = Running::spawn(command, "redis", folder.path())?;
-    wait_while_running(&mut redis, "listen", || folder.path().join("socket").exists())?;
-    let found = inspect(redis.pid())?;
-    ensure!(found["glibc"].is_null(), "{found}");
-    let called = list(&found, "allocators")?.iter().find(|allocator| allocator["called"] == true);
-    ensure!(called.is_some_and(|allocator| allocator["kind"] == "jemalloc"), "{found}");
-    let told = list(&found, "notes")?.iter().filter_map(Value::as_str);
-    ensure!(
-        told.into_iter().any(|note| note.contains("jemalloc") && note.contains("only the mappings")),
-        "{found}"
-    );
-    not_drawn(redis.pid(), folder.path())
 }
 
 /// The tooltips of the picture lie over the arenas without a gap, and its file is written whole or not at all.
@@ -345,64 +243,5 @@ fn drawn() -> Result<()> {
     };
     let (drawn, heaps) = (joined(ranges), joined(heaps));
     ensure!(drawn == heaps, "{drawn:x?} drawn, not {heaps:x?}");
-    Ok(())
-}
-
-/// What has no heap to draw makes no file.
-fn not_drawn(pid: u32, folder: &Path) -> Result<()> {
-    let file = folder.join("heap.svg");
-    let mut command = heaptrace::command(&["inspect", &pid.to_string(), "--format", "svg", "-o"])?;
-    let output = command.arg(&file).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
-    ensure!(said.contains("no heap to draw") && said.contains("jemalloc") && !file.exists(), "{said}");
-    Ok(())
-}
-
-fn sums() -> Result<()> {
-    let folder = TempDir::new()?;
-    let program = start(folder.path(), &[], "", "resting")?;
-    let found = inspect(program.pid())?;
-    let kinds = list(&found["memory"], "kinds")?;
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", program.pid()))?;
-    for (key, name) in [("resident_bytes", "Rss:"), ("swap_bytes", "Swap:")] {
-        let sum: u64 = kinds.iter().map(|kind| number(kind, key)).sum::<Result<u64>>()?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        let total = number(&found, &format!("memory.total.{key}"))?;
-        ensure!((sum, total) == (kib << 10, kib << 10), "{key}: {sum} and {total}, not {kib} KiB");
-    }
-    let of = |name: &str| kinds.iter().find(|kind| kind["kind"] == name).context("no such kind");
-    // [heap] and the second arena; [stack] and the thread's.
-    ensure!(number(of("heap")?, "mappings")? == 2 && number(of("stack")?, "mappings")? == 2, "{kinds:?}");
-    ensure!(list(&found["memory"], "largest")?.len() == 10);
-    Ok(())
-}
-
-fn refused() -> Result<()> {
-    let mut ended = Command::new("true").spawn()?;
-    let gone = ended.id();
-    ended.wait()?;
-    for (pid, word) in [(gone, "no process"), (2, "kernel thread")] {
-        // In a container, PID 2 may be anything.
-        if pid == 2 && std::fs::read_link("/proc/2/exe").is_ok() {
-            continue;
-        }
-        let output = heaptrace::output(&["inspect", &pid.to_string()])?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
-        ensure!(said.contains(word) || pid == 2 && said.contains("no process"), "{said}");
-    }
-    Ok(())
-}
-
-fn another_user() -> Result<()> {
-    let folder = caller::open_folder()?;
-    let program = start(folder.path(), &[], "", "resting")?;
-    let pid = program.pid().to_string();
-    let output = caller::heaptrace(&[], &["inspect", &pid], folder.path())?.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
-    ensure!(said.contains("not permitted") && said.contains("CAP_SYS_PTRACE"), "{said}");
     Ok(())
 }

@@ -110,7 +110,12 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
             continue;
         };
         let planned = plan.files.iter().find(|file| file.file.id() == object.id());
-        let called = planned.is_some_and(|file| file.probes.iter().any(|probe| probe.symbol == "malloc"));
+        // jemalloc has a prefix to its names where a program brings its own, beside the C library's malloc.
+        let is_malloc = |symbol: &str| match symbols.kind {
+            AllocatorKind::Jemalloc => symbol.ends_with("malloc"),
+            _ => symbol == "malloc",
+        };
+        let called = planned.is_some_and(|file| file.probes.iter().any(|probe| is_malloc(&probe.symbol)));
         let path = object.path.display().to_string();
         allocators.push(Allocator { kind: symbols.kind.name(), path: path.clone(), called });
         match symbols.kind {

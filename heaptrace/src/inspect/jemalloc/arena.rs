@@ -1,13 +1,11 @@
 //! One arena of jemalloc: its counters read at once, checked against each other, and what they come to.
 
-use super::layout::{
-    self, BINS, Bins, CACHE_BIN, CACHED_CLASSES, CLASSES, Cached, LARGE, Layout, Mark, PAGE, bin,
-};
+use super::layout::{self, Bins, CACHE_BIN, CACHED_LARGE_CLASSES, Cached, LARGE, Layout, Mark, PAGE, bin};
 use crate::inspect::memory::Memory;
 use serde::Serialize;
 
-/// The most threads' caches of one arena that are read: more than Linux has threads by default.
-const MOST_CACHES: usize = 1 << 16;
+/// The most threads' caches of all arenas that are read, attempts counted: a ring that never closes must end.
+pub const MOST_CACHES: usize = 1 << 18;
 
 /// Blocks of some size classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -78,7 +76,7 @@ pub enum Broken {
 impl Broken {
     /// Whether reading again can help.
     fn passes(&self) -> bool {
-        *self != Self::HugePages
+        !matches!(self, Self::HugePages | Self::Endless)
     }
 }
 
@@ -93,9 +91,23 @@ pub fn is_one(memory: &dyn Memory, layout: &Layout, address: u64, index: u32) ->
         Mark::Base => word(*at) == Some(base),
         Mark::Index => word(at & !7).map(|word| half(word, *at)) == Some(index),
     };
-    let of_base = word_at(memory, base).map(|word| half(word, 0));
-    let hooks = base.checked_add(layout.base_hooks).and_then(|at| word_at(memory, at));
-    of_base == Some(index) && hooks.is_some_and(|hooks| hooks != 0) && layout.marks.iter().all(fits)
+    let of_base = |at: u64| base.checked_add(at).and_then(|at| word_at(memory, at));
+    // In a layout of another quantum these are where nothing is.
+    let stats = [0, 8, 16].map(|at| of_base(layout.base_stats + at).unwrap_or(0));
+    of_base(0).map(|word| half(word, 0)) == Some(index)
+        && of_base(layout.base_hooks).is_some_and(|hooks| hooks != 0)
+        && are_base_stats(stats)
+        && layout.marks.iter().all(fits)
+}
+
+/// Whether these can be what a base has allocated, and has in memory and mapped, in bytes. It is never empty: the
+/// arena itself lies in it.
+fn are_base_stats([allocated, resident, mapped]: [u64; 3]) -> bool {
+    0 < allocated
+        && allocated <= resident
+        && resident <= mapped
+        && resident.is_multiple_of(PAGE)
+        && mapped.is_multiple_of(PAGE)
 }
 
 fn word_at(memory: &dyn Memory, address: u64) -> Option<u64> {
@@ -113,11 +125,12 @@ fn half(word: u64, at: u64) -> u32 {
 const ATTEMPTS: u32 = 10;
 
 /// Reads an arena until it fits, some times; if it never does, the last attempt counts, and says so.
-pub fn read(memory: &dyn Memory, layout: &Layout, index: u32, address: u64) -> Arena {
+/// `caches` is how many threads' caches may be looked at.
+pub fn read(memory: &dyn Memory, layout: &Layout, index: u32, address: u64, caches: &mut usize) -> Arena {
     let mut last = Arena::default();
     for attempts in 1..=ATTEMPTS {
         let mut arena = Arena { index, attempts, ..Arena::default() };
-        let problem = fill(&mut arena, memory, layout, address).err();
+        let problem = fill(&mut arena, memory, layout, address, caches).err();
         arena.consistent = problem.is_none();
         let done = problem.as_ref().is_none_or(|problem| !problem.passes());
         arena.problem = problem.map(|problem| problem.to_string());
@@ -152,11 +165,17 @@ impl Copy {
     }
 }
 
-fn fill(arena: &mut Arena, memory: &dyn Memory, layout: &Layout, address: u64) -> Result<(), Broken> {
+fn fill(
+    arena: &mut Arena,
+    memory: &dyn Memory,
+    layout: &Layout,
+    address: u64,
+    caches: &mut usize,
+) -> Result<(), Broken> {
     // All of it in one call, so that little can change in between.
     let state = Copy::of(memory, address, layout.arena_bytes)?;
     let pages = |count: u64| count.saturating_mul(PAGE);
-    let sizes = layout::sizes();
+    let sizes = layout.sizes();
     arena.threads = half(state.word(layout.nthreads & !7), layout.nthreads);
     arena.active_bytes = pages(state.word(layout.nactive));
     arena.dirty_bytes = pages(state.sum(layout.dirty));
@@ -167,7 +186,7 @@ fn fill(arena: &mut Arena, memory: &dyn Memory, layout: &Layout, address: u64) -
     let bins = bins(arena, &state, memory, layout, address, &sizes);
     let large = large(arena, &state, layout, &sizes);
     let base = base(arena, &state, memory, layout);
-    arena.tcache = cached(memory, layout, &state, &sizes)?;
+    arena.tcache = cached(memory, layout, &state, &sizes, caches)?;
     bins?;
     large?;
     base?;
@@ -188,10 +207,10 @@ fn bins(
     memory: &dyn Memory,
     layout: &Layout,
     address: u64,
-    sizes: &[u64; CLASSES],
+    sizes: &[u64],
 ) -> Result<(), Broken> {
     let mut broken = Ok(());
-    for (index, size) in (0..).zip(sizes.iter().copied()).take(BINS) {
+    for (index, size) in (0..).zip(sizes.iter().copied()).take(layout.slab_classes) {
         let stats = match layout.bins {
             Bins::Inside { first, size, stats } => {
                 let at = usize::try_from(first + size * index + stats).unwrap_or(usize::MAX);
@@ -220,9 +239,9 @@ fn bins(
 }
 
 /// Blocks with pages of their own.
-fn large(arena: &mut Arena, state: &Copy, layout: &Layout, sizes: &[u64; CLASSES]) -> Result<(), Broken> {
+fn large(arena: &mut Arena, state: &Copy, layout: &Layout, sizes: &[u64]) -> Result<(), Broken> {
     let mut broken = Ok(());
-    for (index, size) in (0..).zip(sizes[BINS..].iter().copied()) {
+    for (index, size) in (0..).zip(sizes.iter().copied().skip(layout.slab_classes)) {
         let at = layout.large + LARGE * index;
         match state.word(at).checked_sub(state.word(at + 8)) {
             Some(blocks) => {
@@ -246,11 +265,7 @@ fn base(arena: &mut Arena, state: &Copy, memory: &dyn Memory, layout: &Layout) -
     arena.resident_bytes =
         [resident, arena.active_bytes, arena.dirty_bytes, muzzy].into_iter().fold(0, u64::saturating_add);
     arena.mapped_bytes = mapped.saturating_add(state.word(layout.mapped));
-    let fits = allocated <= resident
-        && resident <= mapped
-        && resident.is_multiple_of(PAGE)
-        && mapped.is_multiple_of(PAGE)
-        && arena.mapped_bytes >= arena.active_bytes;
+    let fits = are_base_stats([allocated, resident, mapped]) && arena.mapped_bytes >= arena.active_bytes;
     if fits { Ok(()) } else { Err(Broken::Base) }
 }
 
@@ -259,15 +274,14 @@ fn cached(
     memory: &dyn Memory,
     layout: &Layout,
     state: &Copy,
-    sizes: &[u64; CLASSES],
+    sizes: &[u64],
+    left: &mut usize,
 ) -> Result<Blocks, Broken> {
     let mut held = Blocks::default();
     let first = state.word(layout.caches);
     let mut at = first;
-    for _ in 0..MOST_CACHES {
-        if at == 0 {
-            return Ok(held);
-        }
+    while at != 0 {
+        *left = left.checked_sub(1).ok_or(Broken::Endless)?;
         let descriptor = Copy::of(memory, at, 32)?;
         for (blocks, size) in counts(memory, layout, &descriptor)?.into_iter().zip(sizes) {
             held.blocks = held.blocks.saturating_add(blocks);
@@ -276,10 +290,10 @@ fn cached(
         // A ring.
         at = descriptor.word(0);
         if at == first {
-            return Ok(held);
+            break;
         }
     }
-    Err(Broken::Endless)
+    Ok(held)
 }
 
 /// How many blocks of each size class a thread's cache holds.
@@ -287,21 +301,22 @@ fn counts(memory: &dyn Memory, layout: &Layout, descriptor: &Copy) -> Result<Vec
     let read = |place: u64, count: usize| Copy::of(memory, descriptor.word(place), CACHE_BIN * count as u64);
     match layout.cached {
         Cached::Distance { bins, top, end } => {
-            let bins = read(bins, CACHED_CLASSES)?;
+            let classes = layout.slab_classes + CACHED_LARGE_CLASSES;
+            let bins = read(bins, classes)?;
             let count = |bin: u64| {
                 let top = bins.word(CACHE_BIN * bin + top) as u16;
                 let last = half(bins.word(CACHE_BIN * bin + (end & !7)), end) as u16;
                 u64::from(last.wrapping_sub(top)) / 8
             };
-            Ok((0..CACHED_CLASSES as u64).map(count).collect())
+            Ok((0..classes as u64).map(count).collect())
         }
         Cached::Count { small, large, count } => {
-            let (few, rest) = (read(small, BINS)?, read(large, CACHED_CLASSES - BINS)?);
+            let (few, rest) = (read(small, layout.slab_classes)?, read(large, CACHED_LARGE_CLASSES)?);
             let of = |bins: &Copy, number: usize| -> Vec<u64> {
                 let word = |bin: usize| bins.word(CACHE_BIN * bin as u64 + (count & !7));
                 (0..number).map(|bin| u64::from(half(word(bin), count))).collect()
             };
-            Ok([of(&few, BINS), of(&rest, CACHED_CLASSES - BINS)].concat())
+            Ok([of(&few, layout.slab_classes), of(&rest, CACHED_LARGE_CLASSES)].concat())
         }
     }
 }

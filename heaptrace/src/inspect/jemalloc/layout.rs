@@ -1,13 +1,15 @@
-//! How jemalloc lays out its state, by version, on x86_64 and as it is configured by default: pages of 4 KiB, no
-//! debug build. From include/jemalloc/internal of each release; offsets as gcc lays them out. Profiling, which
-//! Debian builds in, changes none of them.
+//! How jemalloc lays out its state, by version and quantum, on x86_64 with pages of 4 KiB and no debug build. From
+//! include/jemalloc/internal of each release; offsets as gcc lays them out. Profiling, which Debian builds in, changes
+//! none of them; the quantum of 8 bytes that redis' own copy is built with does.
 
 /// `MALLOCX_ARENA_LIMIT`: how many arenas there can be.
 pub const MOST_ARENAS: u64 = 4095;
 
-/// `SC_NBINS` and `SC_NSIZES`: size classes that share slabs, and all.
-pub const BINS: usize = 36;
-pub const CLASSES: usize = 232;
+/// `SC_NSIZES - SC_NBINS`: size classes of blocks with pages of their own.
+pub const LARGE_CLASSES: usize = 196;
+
+/// How many of them threads can cache at most (`TCACHE_NBINS_MAX - SC_NBINS`).
+pub const CACHED_LARGE_CLASSES: usize = 37;
 
 /// `1 << LG_PAGE`.
 pub const PAGE: u64 = 4096;
@@ -18,13 +20,14 @@ pub const LARGE: u64 = 48;
 /// `sizeof (cache_bin_t)`.
 pub const CACHE_BIN: u64 = 24;
 
-/// Size classes that threads can cache at most (`TCACHE_NBINS_MAX`).
-pub const CACHED_CLASSES: usize = 73;
-
 /// Offsets in `arena_t` and what it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub version: &'static str,
+    /// `1 << LG_QUANTUM`: 16, or 8 as redis builds it.
+    pub quantum: u64,
+    /// `SC_NBINS`: size classes of blocks that share slabs.
+    pub slab_classes: usize,
     /// How much of it is read.
     pub arena_bytes: u64,
     /// Threads that allocate from it, in four bytes.
@@ -98,6 +101,8 @@ pub mod bin {
 
 const V5_2_1: Layout = Layout {
     version: "5.2.1",
+    quantum: 16,
+    slab_classes: 36,
     arena_bytes: 29496,
     nthreads: 0,
     internal: 104,
@@ -110,7 +115,7 @@ const V5_2_1: Layout = Layout {
     caches: 10192,
     base: 29480,
     bins: Bins::Behind { first: 29192, size: 280, stats: 136 },
-    marks: &[],
+    marks: &[(29192, Mark::Own(29496)), (29192 + 8 * 35, Mark::Own(29496 + 280 * 35))],
     muzzy_is_resident: true,
     base_hooks: 8,
     base_stats: 2008,
@@ -120,7 +125,9 @@ const V5_2_1: Layout = Layout {
 
 const V5_3_0: Layout = Layout {
     version: "5.3.0",
-    arena_bytes: 78952 + 224 * BINS as u64,
+    quantum: 16,
+    slab_classes: 36,
+    arena_bytes: 78952 + 224 * 36,
     nthreads: 0,
     internal: 56,
     large: 976,
@@ -146,24 +153,36 @@ const V5_3_0: Layout = Layout {
     huge_pages: Some(10665),
 };
 
-impl Layout {
-    /// The layout of `version`, if it is known.
-    pub fn of(version: &str) -> Option<Self> {
-        [V5_2_1, V5_3_0].into_iter().find(|layout| layout.version == version)
-    }
-}
+const V5_2_1_QUANTUM_8: Layout = Layout {
+    quantum: 8,
+    slab_classes: 39,
+    arena_bytes: 29520,
+    base: 29504,
+    marks: &[(29192, Mark::Own(29520)), (29192 + 8 * 38, Mark::Own(29520 + 280 * 38))],
+    base_stats: 2032,
+    ..V5_2_1
+};
+
+const V5_3_0_QUANTUM_8: Layout =
+    Layout { quantum: 8, slab_classes: 39, arena_bytes: 78952 + 224 * 39, base_stats: 3928, ..V5_3_0 };
+
+/// All that are known.
+pub const LAYOUTS: [Layout; 4] = [V5_2_1, V5_2_1_QUANTUM_8, V5_3_0, V5_3_0_QUANTUM_8];
 
 /// The versions that are known, for people.
 pub const KNOWN: &str = "5.2.1 and 5.3.0";
 
-/// The size of each class: 8, then four to each doubling (include/jemalloc/internal/sc.h).
-pub fn sizes() -> [u64; CLASSES] {
-    let mut sizes = [8; CLASSES];
-    for (index, size) in (0..).zip(sizes.iter_mut().skip(1)) {
-        let (doubling, step) = (u32::saturating_sub(index, 4) / 4, u64::from(index % 4 + 1));
-        *size = if index < 4 { 16 * step } else { (64 << doubling) + (16 << doubling) * step };
+impl Layout {
+    /// The size of each class: 8, multiples of the quantum, then four to each doubling (jemalloc(3), table 1).
+    pub fn sizes(&self) -> Vec<u64> {
+        let tiny = (self.quantum > 8).then_some(8);
+        let count = self.slab_classes + LARGE_CLASSES - usize::from(tiny.is_some());
+        let regular = (0u64..).take(count).map(|index| match index {
+            0..4 => self.quantum * (index + 1),
+            _ => (self.quantum << (index / 4 - 1)) * (4 + index % 4 + 1),
+        });
+        tiny.into_iter().chain(regular).collect()
     }
-    sizes
 }
 
 /// How large a slab for blocks of `size` is: the smallest number of pages that they fill (`slab_size` in src/sc.c).
@@ -177,11 +196,19 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_the_manual_lists() {
-        let sizes = sizes();
-        // jemalloc(3), table 1.
-        assert_eq!(sizes[..14], [8, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320]);
-        assert_eq!((sizes[BINS - 1], sizes[BINS], sizes[CACHED_CLASSES - 1]), (14 << 10, 16 << 10, 8 << 20));
-        assert_eq!(sizes[CLASSES - 1], 7 << 60);
+        for layout in LAYOUTS {
+            let sizes = layout.sizes();
+            match layout.quantum {
+                16 => {
+                    let first = [8, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+                    assert_eq!(sizes[..14], first);
+                }
+                _ => assert_eq!(sizes[..12], [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128]),
+            }
+            assert_eq!(sizes[layout.slab_classes - 1..][..2], [14 << 10, 16 << 10]);
+            assert_eq!(sizes[layout.slab_classes + CACHED_LARGE_CLASSES - 1], 8 << 20);
+            assert_eq!(sizes.last(), Some(&(7 << 60)));
+        }
         assert_eq!([8, 48, 80, 14 << 10].map(slab_bytes), [4096, 12288, 20480, 28672]);
     }
 }

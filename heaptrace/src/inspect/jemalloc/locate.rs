@@ -26,7 +26,7 @@ pub enum Unknown {
         "malloc has not been used, or jemalloc {0} was not built as usual (pages of 4 KiB, no debug build): no \
          arenas were found"
     )]
-    NotFound(&'static str),
+    NotFound(String),
 }
 
 /// `arenas` is aligned to a cache line, and so is each arena.
@@ -44,10 +44,17 @@ pub fn locate(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Res
     let cache = ReadCache::new(&**object.file());
     let text = (&cache).len().and_then(|size| (&cache).read_bytes_at(0, size.min(MOST_FILE)));
     let version = text.ok().and_then(version_in).ok_or_else(|| Unknown::NoVersion(object.path.clone()))?;
-    let layout = Layout::of(&version).ok_or(Unknown::Version(version))?;
+    let layouts: Vec<Layout> =
+        layout::LAYOUTS.into_iter().filter(|layout| layout.version == version).collect();
+    if layouts.is_empty() {
+        return Err(Unknown::Version(version));
+    }
     let data = writable(object, mappings, memory);
-    let arenas = data.iter().find_map(|data| arenas_in(data, &layout, memory));
-    arenas.map(|arenas| Place { layout, arenas }).ok_or(Unknown::NotFound(layout.version))
+    let found = layouts.into_iter().find_map(|layout| {
+        let arenas = data.iter().find_map(|data| arenas_in(data, &layout, memory))?;
+        Some(Place { layout, arenas })
+    });
+    found.ok_or(Unknown::NotFound(version))
 }
 
 /// The release that the text of a file names, as 5.3.0-0-g and the commit it was made from. Commits since a release

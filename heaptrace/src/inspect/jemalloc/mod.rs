@@ -44,7 +44,9 @@ pub struct Stats {
 
 /// Reads all arenas.
 pub fn survey(memory: &dyn Memory, place: &Place) -> Jemalloc {
-    let arenas = place.arenas.iter().map(|(index, at)| arena::read(memory, &place.layout, *index, *at));
+    let mut caches = arena::MOST_CACHES;
+    let arenas =
+        place.arenas.iter().map(|(index, at)| arena::read(memory, &place.layout, *index, *at, &mut caches));
     let mut found =
         Jemalloc { version: place.layout.version, arenas: arenas.collect(), ..Jemalloc::default() };
     let sum =

@@ -2,7 +2,7 @@
 
 use super::{
     Blocks, Jemalloc, Place,
-    layout::{BINS, Bins, CACHE_BIN, Cached, LARGE, Layout, Mark, PAGE, bin},
+    layout::{Bins, CACHE_BIN, Cached, LARGE, LAYOUTS, Layout, Mark, PAGE, bin},
     locate::arenas_in,
     survey,
 };
@@ -14,16 +14,10 @@ const DATA: u64 = 0x7f00_0000_0000;
 const ARRAY: u64 = DATA + 0x1040;
 const FIRST: u64 = 0x7e00_0000_0000;
 const STEP: u64 = 0x10_0000;
-/// From an arena to its base, its bins and a thread's cache.
+/// From an arena to its base and a thread's cache.
 const BASE: u64 = 0x4_0000;
-const BEHIND: u64 = 0x5_0000;
 const CACHE: u64 = 0x6_0000;
-const VERSIONS: [&str; 2] = ["5.2.1", "5.3.0"];
-
-fn layout(version: &str) -> Layout {
-    Layout::of(version).expect("a known version")
-}
-
+const SLAB_CLASS: u64 = 3;
 /// Arenas 0 and 7.
 fn image(layout: &Layout) -> Image {
     let mut image = Image::default();
@@ -38,7 +32,7 @@ fn image(layout: &Layout) -> Image {
     image
 }
 
-/// Three blocks of 48 bytes in one slab, two of 16 KiB with pages of their own; a thread caches one of either.
+/// Three blocks of a size class in one slab, two of 16 KiB with pages of their own; a thread caches one of either.
 fn arena(image: &mut Image, layout: &Layout, index: u64, address: u64) {
     image.0.insert(address, vec![0; 0x8_0000]);
     let base = address + BASE;
@@ -62,15 +56,16 @@ fn arena(image: &mut Image, layout: &Layout, index: u64, address: u64) {
     for (places, pages) in [(layout.dirty, 5), (layout.muzzy, 6), (layout.retained, 7)] {
         image.put(address + places[places.len() - 1], pages);
     }
-    for class in 0..BINS as u64 {
+    for class in 0..layout.slab_classes as u64 {
         let stats = match layout.bins {
             Bins::Inside { first, size, stats } => address + first + size * class + stats,
             Bins::Behind { first, size, stats } => {
-                image.put(address + first + 8 * class, address + BEHIND + size * class);
-                address + BEHIND + size * class + stats
+                let bin = address + layout.arena_bytes + size * class;
+                image.put(address + first + 8 * class, bin);
+                bin + stats
             }
         };
-        if class == 3 {
+        if class == SLAB_CLASS {
             for (at, word) in [
                 (bin::ALLOCATED, 10),
                 (bin::FREED, 7),
@@ -91,7 +86,7 @@ fn arena(image: &mut Image, layout: &Layout, index: u64, address: u64) {
     match layout.cached {
         Cached::Distance { bins: at, top, end } => {
             image.put(descriptor + at, bins);
-            for class in [3, BINS as u64] {
+            for class in [SLAB_CLASS, layout.slab_classes as u64] {
                 let place = bins + CACHE_BIN * class;
                 // The stack's end lies beyond a multiple of 64 KiB from its top.
                 image.put(place + top, 0x7d00_0000_fffc);
@@ -100,8 +95,8 @@ fn arena(image: &mut Image, layout: &Layout, index: u64, address: u64) {
         }
         Cached::Count { small, large, count } => {
             image.put(descriptor + small, bins);
-            image.put(descriptor + large, bins + CACHE_BIN * BINS as u64);
-            for class in [3, BINS as u64] {
+            image.put(descriptor + large, bins + CACHE_BIN * layout.slab_classes as u64);
+            for class in [SLAB_CLASS, layout.slab_classes as u64] {
                 image.put(bins + CACHE_BIN * class + (count & !7), 1 << 32);
             }
         }
@@ -112,46 +107,50 @@ fn place(layout: Layout) -> Place {
     Place { layout, arenas: vec![(0, FIRST), (7, FIRST + STEP)] }
 }
 
-fn read(image: &Image, version: &str) -> Jemalloc {
-    survey(image, &place(layout(version)))
+fn read(image: &Image, layout: &Layout) -> Jemalloc {
+    survey(image, &place(*layout))
 }
 
 #[test]
-fn arenas_are_found_and_counted_in_every_layout() {
-    for version in VERSIONS {
-        let layout = layout(version);
+fn arenas_are_counted_in_every_layout() {
+    for layout in LAYOUTS {
         let image = image(&layout);
-        let data = Data { start: DATA, bytes: image.0[&DATA].clone() };
-        assert_eq!(arenas_in(&data, &layout, &image), Some(place(layout).arenas), "{version}");
-        let found = read(&image, version);
-        assert!(found.consistent, "{version}: {found:#?}");
+        let size = layout.sizes()[SLAB_CLASS as usize];
+        let what = format!("{}, {size}", layout.version);
+        let found = read(&image, &layout);
+        assert!(found.consistent, "{what}: {found:#?}");
         let [first, second] = found.arenas.as_slice() else { panic!("two arenas") };
-        assert_eq!((first.index, second.index, first.threads), (0, 7, 3), "{version}");
-        assert_eq!(first.small, Blocks { blocks: 3, bytes: 144 }, "{version}");
-        assert_eq!(first.large, Blocks { blocks: 2, bytes: 32 << 10 }, "{version}");
-        assert_eq!(found.tcache, Blocks { blocks: 4, bytes: 2 * (48 + (16 << 10)) }, "{version}");
+        assert_eq!((first.index, second.index, first.threads), (0, 7, 3), "{what}");
+        assert_eq!(first.small, Blocks { blocks: 3, bytes: 3 * size }, "{what}");
+        assert_eq!(first.large, Blocks { blocks: 2, bytes: 32 << 10 }, "{what}");
+        assert_eq!(found.tcache, Blocks { blocks: 4, bytes: 2 * (size + (16 << 10)) }, "{what}");
         let stats = found.stats;
-        assert_eq!((stats.allocated, stats.active), (2 * (144 + (32 << 10)), 2 * 11 * PAGE), "{version}");
-        assert_eq!((stats.metadata, stats.retained), (2 * 5064, 2 * 7 * PAGE), "{version}");
-        assert_eq!((found.dirty_bytes, found.muzzy_bytes), (2 * 5 * PAGE, 2 * 6 * PAGE), "{version}");
+        assert_eq!((stats.allocated, stats.active), (2 * (3 * size + (32 << 10)), 2 * 11 * PAGE), "{what}");
+        assert_eq!((stats.metadata, stats.retained), (2 * 5064, 2 * 7 * PAGE), "{what}");
+        assert_eq!((found.dirty_bytes, found.muzzy_bytes), (2 * 5 * PAGE, 2 * 6 * PAGE), "{what}");
         // The base's, active, dirty; 5.2.1 counts muzzy pages, too.
-        let resident = 2 + 11 + 5 + if version == "5.2.1" { 6 } else { 0 };
-        assert_eq!((stats.resident, stats.mapped), (2 * resident * PAGE, 2 * 612 * PAGE), "{version}");
-        let bin = found.bins[3];
-        assert_eq!((bin.size, bin.blocks, bin.slabs, bin.slab_bytes), (48, 6, 2, 2 * 3 * PAGE));
+        let resident = 2 + 11 + 5 + if layout.version == "5.2.1" { 6 } else { 0 };
+        assert_eq!((stats.resident, stats.mapped), (2 * resident * PAGE, 2 * 612 * PAGE), "{what}");
+        let bin = found.bins[SLAB_CLASS as usize];
+        assert_eq!((bin.size, bin.blocks, bin.slabs), (size, 6, 2), "{what}");
     }
 }
 
 #[test]
-fn the_layout_of_another_version_does_not_fit() {
-    let image = image(&layout("5.2.1"));
-    let data = Data { start: DATA, bytes: image.0[&DATA].clone() };
-    assert_eq!(arenas_in(&data, &layout("5.3.0"), &image), None);
+fn arenas_are_found_by_their_own_layout_only() {
+    for layout in LAYOUTS {
+        let image = image(&layout);
+        let data = Data { start: DATA, bytes: image.0[&DATA].clone() };
+        for other in LAYOUTS {
+            let expected = (other == layout).then(|| place(layout).arenas);
+            assert_eq!(arenas_in(&data, &other, &image), expected, "{layout:?} as {other:?}");
+        }
+    }
 }
 
 #[test]
 fn an_array_with_something_else_in_it_is_none() {
-    let layout = layout("5.3.0");
+    let layout = LAYOUTS[2];
     let mut image = image(&layout);
     image.put(ARRAY + 8 * 100, FIRST);
     let data = Data { start: DATA, bytes: image.0[&DATA].clone() };
@@ -160,11 +159,11 @@ fn an_array_with_something_else_in_it_is_none() {
 
 #[test]
 fn counts_that_do_not_fit_are_told() {
-    for version in VERSIONS {
-        let layout = layout(version);
+    for layout in LAYOUTS {
+        let version = layout.version;
         let cases = [
             (layout.large + LARGE, 0, "blocks of 20480 bytes"),
-            (layout.nactive, 10, "more is allocated"),
+            (layout.nactive, 8, "more is allocated"),
             (BASE + layout.base_stats, 3 * PAGE, "metadata"),
             (layout.caches, 8, "cannot be read"),
         ];
@@ -174,7 +173,7 @@ fn counts_that_do_not_fit_are_told() {
             if at == layout.large + LARGE {
                 image.put(FIRST + at + 8, 1);
             }
-            let found = read(&image, version);
+            let found = read(&image, &layout);
             let [first, second] = found.arenas.as_slice() else { panic!("two arenas") };
             assert!(!found.consistent && second.consistent, "{version}, {problem}: {found:?}");
             assert!(first.problem.as_deref().is_some_and(|said| said.contains(problem)), "{first:?}");
@@ -185,21 +184,22 @@ fn counts_that_do_not_fit_are_told() {
 
 #[test]
 fn a_heap_is_told() {
-    let mut image = image(&layout("5.3.0"));
-    image.put(FIRST + STEP + layout("5.3.0").nactive, 10);
+    let layout = LAYOUTS[2];
+    let mut image = image(&layout);
+    image.put(FIRST + STEP + layout.nactive, 10);
     let mut text = Vec::new();
-    super::render(&read(&image, "5.3.0"), &mut text).expect("written");
+    super::render(&read(&image, &layout), &mut text).expect("written");
     insta::assert_snapshot!(String::from_utf8(text).expect("text"));
 }
 
 proptest! {
     #[test]
     fn any_arena_is_read_to_an_end(
-        which in 0..VERSIONS.len(),
+        which in 0..LAYOUTS.len(),
         changes in proptest::collection::vec((0u64..0xf000, any::<u64>()), 0..40),
         near in proptest::collection::vec((0u64..0x1000, 0u64..0x8_0000), 0..10),
     ) {
-        let layout = layout(VERSIONS[which]);
+        let layout = LAYOUTS[which];
         let mut image = image(&layout);
         for (place, word) in changes {
             image.put(FIRST + place * 8, word);

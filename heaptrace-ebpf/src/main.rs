@@ -21,6 +21,7 @@ mod site;
 mod stack;
 mod statistics;
 mod unwind;
+mod watch;
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -152,7 +152,7 @@ impl MapSizes {
             + u64::from(self.ring_bytes())
             // PROCESS_INDEX, SYSCALLS and CODE_FILES.
             + hash(1 << 15, 8)
-            + hash(1 << 14, 72)
+            + hash(1 << 14, 88)
             + hash(1 << 12, 96)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
@@ -184,6 +184,10 @@ pub struct Options {
     pub growth: bool,
     /// Attach to page faults.
     pub faults: bool,
+    /// Tell of every growth call, with a stack if it concerns so many bytes.
+    pub watch: Option<u64>,
+    /// Load what is placed in allocators.
+    pub probes: bool,
     /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
     pub trial: bool,
     /// Who becomes a target by an exec, beside children of targets.
@@ -244,9 +248,11 @@ impl Tracer {
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
-        let multi = MultiPrograms::load(OBJECT, &ebpf)?;
-        let mut features = Features { multi_links: multi.is_some(), ..Features::default() };
-        for name in ["call_enter", "call_return"] {
+        let multi = if options.probes { MultiPrograms::load(OBJECT, &ebpf)? } else { None };
+        let mut features =
+            Features { probes: options.probes, multi_links: multi.is_some(), ..Features::default() };
+        let entries: &[&str] = if options.probes { &["call_enter", "call_return"] } else { &[] };
+        for name in entries {
             let program: &mut UProbe = tracepoints::program(&mut ebpf, name)?;
             program.load().map_err(|source| setup_error(name, source))?;
         }

@@ -6,6 +6,7 @@ use crate::commands::{
     record::{self, RecordArgs},
     report::{self, ReportArgs},
     stat::{self, StatArgs},
+    watch::{self, WatchArgs},
 };
 use crate::{error::CannotTrace, process::privileges};
 use anyhow::Context as _;
@@ -32,6 +33,8 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Count calls, bytes, sizes and lifetimes.
     Stat(StatArgs),
+    /// Print brk, mmap, munmap and mremap as they happen.
+    Watch(WatchArgs),
 }
 
 impl Command {
@@ -51,6 +54,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(args),
             Self::Leaks(args) => leaks::run(args),
             Self::Stat(args) => stat::run(args),
+            Self::Watch(args) => watch::run(args),
         }
     }
 }

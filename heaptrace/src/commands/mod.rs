@@ -10,4 +10,5 @@ pub mod report;
 pub mod stat;
 mod target_args;
 mod tracing;
+pub mod watch;
 mod written;

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         end_to_end("threads that are given each other's addresses: every call and the total", threads),
         end_to_end("a child has its parent's memory, and its own total", children),
         end_to_end("no code of a watched process is changed", unprobed),
+        end_to_end("a heap that begins while it is watched", heapless),
         end_to_end("what an overfull ring loses is counted", losses),
         end_to_end("text has a line a call with its caller, and totals", text),
     ])
@@ -333,6 +334,21 @@ fn unprobed() -> Result<()> {
     waiting.go()?;
     ensure!(waiting.target.wait()?.success(), "the program failed");
     ensure!(!Printed::new(live.finish(0)?)?.lines.is_empty(), "nothing was seen");
+    Ok(())
+}
+
+fn heapless() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut waiting = Waiting::start(Command::new(Program::C("heapless").compile()?), folder)?;
+    let pid = waiting.target.pid();
+    ensure!(!fs::read_to_string(format!("/proc/{pid}/maps"))?.contains("[heap]"), "it has a heap already");
+    let live = Live::attach("watch", &[pid], &["--min-bytes", "0", "--no-stacks"], folder)?;
+    waiting.go()?;
+    ensure!(waiting.target.wait()?.success(), "the program failed");
+    let calls = Printed::new(live.finish(0)?)?.calls()?;
+    let deltas: Vec<(&str, i64)> = calls.iter().map(|call| (call.call.as_str(), call.delta)).collect();
+    ensure!(deltas == [("brk", 489 * PAGE), ("brk", -122 * PAGE)], "{deltas:?}");
     Ok(())
 }
 

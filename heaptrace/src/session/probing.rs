@@ -29,7 +29,7 @@ impl Session {
         if self.probes {
             self.check_breakpoints(&view, &plan)?;
         }
-        let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
+        let record = self.register(pid, &view.comm, heap_end(pid, &view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
             let left_out = if self.probes { plan.refusals.as_slice() } else { &[] };
@@ -332,8 +332,9 @@ pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + 
     plan.probes.iter().map(site)
 }
 
-/// Where the program break is, as far as the mappings tell; 0 if there is no heap yet.
-fn heap_end(mappings: &[Mapping]) -> u64 {
+/// Where the program break is, as far as can be told; 0 if it cannot.
+fn heap_end(pid: u32, mappings: &[Mapping]) -> u64 {
     let heap = mappings.iter().rev().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
-    heap.map_or(0, |mapping| mapping.end)
+    // Without a heap the break is where one would begin.
+    heap.map_or_else(|| procfs::read_stat(pid).map_or(0, |stat| stat.start_brk), |mapping| mapping.end)
 }

@@ -257,3 +257,28 @@ impl Watching {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: WatchArgs,
+    }
+
+    #[test]
+    fn who_names_nobody_watches_the_whole_machine() {
+        let of = |words: &[&str]| {
+            let line = Line::try_parse_from([&["watch"], words].concat()).expect("a command line");
+            target(&line.args).expect("a target")
+        };
+        assert_eq!(of(&[]), Target::All);
+        assert_eq!(of(&["--min-bytes", "0"]), Target::All);
+        assert_eq!(of(&["-p", "7"]), Target::Pids(vec![7]));
+        assert_eq!(of(&["--", "ls"]), Target::Command(vec!["ls".into()]));
+        assert!(Line::try_parse_from(["watch", "-a", "-p", "7"]).is_err());
+    }
+}

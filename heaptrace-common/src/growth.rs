@@ -8,6 +8,8 @@ pub mod call {
     pub const MMAP: u32 = 2;
     pub const MUNMAP: u32 = 3;
     pub const MREMAP: u32 = 4;
+    /// One that gives memory back, which stays mapped.
+    pub const MADVISE: u32 = 5;
 }
 
 /// A call that succeeded. Lengths are rounded up to pages.
@@ -15,7 +17,7 @@ pub mod call {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrowthEvent {
     /// First, so that the ring's events all begin alike. `kind` is `kind::GROWTH`, `other` the thread, `time_ns` when
-    /// the call returned, `address` its result (munmap: the address), `length` the new length (munmap: the length).
+    /// the call returned, `address` its result, `length` the new length (munmap and madvise: their arguments).
     pub event: Event,
     /// When the call began.
     pub entered_ns: u64,

@@ -16,11 +16,13 @@ use crate::{
     process, site, watch,
 };
 
-pub use heaptrace_common::growth::call::{BRK, MMAP, MREMAP, MUNMAP};
+pub use heaptrace_common::growth::call::{BRK, MADVISE, MMAP, MREMAP, MUNMAP};
 
 /// include/uapi/asm-generic/mman-common.h
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
+const MADV_DONTNEED: u64 = 4;
+const MADV_FREE: u64 = 8;
 
 /// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
 /// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
@@ -97,6 +99,15 @@ pub fn enter_mmap(ctx: &TracePointContext) {
     });
 }
 
+/// Only advice that gives memory back.
+#[inline(always)]
+pub fn enter_madvise(ctx: &TracePointContext) {
+    let advice = argument(ctx, 2);
+    if advice == MADV_DONTNEED || advice == MADV_FREE {
+        enter_with_arguments(ctx, MADVISE);
+    }
+}
+
 #[inline(always)]
 fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let (tgid, tid) = process::current();
@@ -162,6 +173,8 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
             MUNMAP => {
                 atomic::add(&raw mut (*record).munmap_bytes, pages(arguments.second));
             }
+            // What is mapped stays so.
+            MADVISE => {}
             _ => {
                 let (old, new) = (pages(arguments.second), pages(arguments.third));
                 if new > old {
@@ -186,7 +199,7 @@ fn tell(arguments: &Arguments, result: u64, break_before: u64) {
         BRK if break_before == 0 || result == break_before => return,
         BRK => (result, 0, break_before, result.abs_diff(break_before)),
         MMAP => (result, pages(arguments.second), 0, 0),
-        MUNMAP => (arguments.first, pages(arguments.second), 0, 0),
+        MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
         _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
     };
     let what = GrowthEvent {

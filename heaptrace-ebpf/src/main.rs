@@ -123,6 +123,18 @@ fn sys_exit_mremap(ctx: TracePointContext) -> u32 {
     0
 }
 
+#[tracepoint]
+fn sys_enter_madvise(ctx: TracePointContext) -> u32 {
+    growth::enter_madvise(&ctx);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_madvise(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::MADVISE);
+    0
+}
+
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault_user(_ctx: RawTracePointContext) -> i32 {
     faults::faulted();

@@ -33,7 +33,7 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Count calls, bytes, sizes and lifetimes.
     Stat(StatArgs),
-    /// Print brk, mmap, munmap and mremap as they happen.
+    /// Print brk, mmap, munmap, mremap and what madvise gives back, as they happen.
     Watch(WatchArgs),
 }
 

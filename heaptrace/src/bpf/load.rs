@@ -258,7 +258,7 @@ impl Tracer {
         }
         let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
-            tracepoints::load_growth(&mut ebpf)?;
+            tracepoints::load_growth(&mut ebpf, options.watch.is_some())?;
         }
         if options.faults {
             tracepoints::load_faults(&mut ebpf)?;
@@ -281,7 +281,7 @@ impl Tracer {
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
         // After the check, which is no growth of a target's.
         if options.growth && !options.trial {
-            let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
+            let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
             features.growth = growth;
             tracepoints.extend(attached);
         }

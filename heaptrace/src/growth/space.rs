@@ -27,6 +27,11 @@ pub enum Call {
         at: u64,
         length: u64,
     },
+    /// The pages are given back, and stay mapped: the total does not change.
+    GiveBack {
+        at: u64,
+        length: u64,
+    },
     /// `keeps_old`: the old mapping stays (MREMAP_DONTUNMAP, or an old length of 0).
     Mremap {
         old: u64,
@@ -106,6 +111,11 @@ impl Space {
     /// Does what the kernel did.
     pub fn apply(&mut self, call: Call, when: When) -> Change {
         let (delta, at, kind) = match call {
+            Call::GiveBack { at, length } => {
+                let parts = self.mapped.parts(at, at.saturating_add(length));
+                let kind = parts.first().map_or(Kind::Anonymous, |part| part.2);
+                return Change { delta: -length.cast_signed(), total: self.total(), at, kind };
+            }
             Call::Brk { old, new } => self.brk(self.rounded(old), self.rounded(new), when),
             Call::Mmap { at, length, kind, fixed } => (self.map(at, length, kind, fixed, when), at, kind),
             Call::Munmap { at, length } => {

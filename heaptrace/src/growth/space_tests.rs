@@ -210,3 +210,12 @@ fn a_break_within_its_page_changes_nothing() {
     assert_eq!(space.apply(Call::Brk { old: 10, new: 4000 }, when(1, 2)).delta, 0);
     assert_eq!(space.apply(Call::Brk { old: 4000, new: 4097 }, when(3, 4)).delta, at(1) as i64);
 }
+
+#[test]
+fn what_is_given_back_stays_mapped() {
+    let mut space = Space::new(PAGE, Some(0));
+    space.apply(mmap(10, 4, false), when(1, 2));
+    let change = space.apply(Call::GiveBack { at: at(11), length: at(2) }, when(3, 4));
+    assert_eq!((change.delta, change.total, change.kind), (-(at(2) as i64), at(4), Kind::Anonymous));
+    assert_eq!(space.apply(munmap(10, 4), when(5, 6)).total, 0);
+}

@@ -130,10 +130,14 @@ SITE void site_sequence(void) {
     unmap(twice, 5 * PAGE, -5 * PAGE);
 #endif
     unmap(target, 50 * PAGE, -50 * PAGE);
+    // Stays mapped.
+    if (madvise(room + 4 * PAGE, PAGE, MADV_DONTNEED) || madvise(room + 4 * PAGE, PAGE, MADV_WILLNEED))
+        fail("madvise");
+    did("madvise", -PAGE, room + 4 * PAGE);
     // What fails is not listed.
     if (mmap(NULL, 0, RW, ANON, -1, 0) != MAP_FAILED || !munmap(target + 1, PAGE) ||
         mremap(target, 5 * PAGE, 9 * PAGE, 0) != MAP_FAILED || mmap(NULL, PAGE, RW, MAP_PRIVATE, -1, 0) != MAP_FAILED ||
-        sbrk(1L << 46) != (void *)-1)
+        madvise(room + 1, PAGE, MADV_DONTNEED) == 0 || sbrk(1L << 46) != (void *)-1)
         fail("it should have failed, and did not");
     unmap(room + 4 * PAGE, PAGE, -PAGE);
     // No tail call: the caller is looked for in its stack.

@@ -23,7 +23,7 @@ use anyhow::bail;
 use args::WatchTarget;
 use heaptrace_common::{
     event::{Event, kind},
-    growth::GrowthEvent,
+    growth::{GrowthEvent, call},
 };
 use spaces::Spaces;
 use std::{
@@ -201,8 +201,12 @@ impl Watching {
         (totals.pid, totals.total) = (pid, total);
         totals.comm.clone_from(&comm);
         totals.calls += 1;
-        *(if delta < 0 { &mut totals.given_back_bytes } else { &mut totals.grown_bytes }) +=
-            delta.unsigned_abs();
+        let sum = match (told.call, delta) {
+            (call::MADVISE, _) => &mut totals.madvised_bytes,
+            (_, ..0) => &mut totals.given_back_bytes,
+            _ => &mut totals.grown_bytes,
+        };
+        *sum += delta.unsigned_abs();
         if delta.unsigned_abs() < self.min_bytes {
             return None;
         }

@@ -107,6 +107,7 @@ pub(super) fn name_of(told: &GrowthEvent) -> &'static str {
         call::BRK => "brk",
         call::MMAP => "mmap",
         call::MUNMAP => "munmap",
+        call::MADVISE => "madvise",
         _ => "mremap",
     }
 }
@@ -118,6 +119,7 @@ fn call_of(told: &GrowthEvent) -> Option<Call> {
         call::BRK => Call::Brk { old: old_address, new: at },
         call::MMAP => Call::Mmap { at, length, kind: kind_of(flags), fixed: flags & MAP_FIXED != 0 },
         call::MUNMAP => Call::Munmap { at, length },
+        call::MADVISE => Call::GiveBack { at, length },
         call::MREMAP => Call::Mremap {
             old: old_address,
             old_length,

@@ -48,6 +48,7 @@ struct Process<'a> {
     grown_bytes: u64,
     given_back_bytes: u64,
     total: u64,
+    madvised_bytes: u64,
 }
 
 /// In no table: a call without a stack has an empty list.
@@ -92,6 +93,7 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
                 grown_bytes: process.grown_bytes,
                 given_back_bytes: process.given_back_bytes,
                 total: process.total,
+                madvised_bytes: process.madvised_bytes,
             })
             .collect(),
         coverage: coverage(profile),

@@ -40,6 +40,8 @@ pub struct GrowthTotals {
     pub calls: u64,
     pub grown_bytes: u64,
     pub given_back_bytes: u64,
+    /// Given back by madvise, and still mapped.
+    pub madvised_bytes: u64,
     /// Bytes mapped after the last call.
     pub total: u64,
 }

@@ -66,6 +66,7 @@ fn end(format: PrintFormat, profile: &Profile) -> String {
             calls: 1_234,
             grown_bytes: 3 << 20,
             given_back_bytes: 5 << 20,
+            madvised_bytes: 9 << 20,
             total: 77 << 20,
         },
         GrowthTotals {

@@ -30,7 +30,7 @@ pub(super) fn render_calls(
     if first {
         writeln!(
             out,
-            "{:15} {:22} {:>7} {:6} {:>11} {:>10} {:9}{}",
+            "{:15} {:22} {:>7} {:7} {:>11} {:>10} {:9}{}",
             "time (UTC)",
             "process:pid",
             "tid",
@@ -45,7 +45,7 @@ pub(super) fn render_calls(
     for GrowthCall { time_ns, pid, tid, comm, call, delta, total, address: _, kind, stack } in calls {
         let time = jiff::Timestamp::from_nanosecond((*time_ns).into()).unwrap_or_default();
         let line = format!(
-            "{:15} {:22} {tid:>7} {call:6} {:>11} {:>10} {:9}",
+            "{:15} {:22} {tid:>7} {call:7} {:>11} {:>10} {:9}",
             time.strftime("%T%.6f").to_string(),
             format!("{}:{pid}", printable(comm)),
             signed(*delta),
@@ -98,20 +98,21 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
     writeln!(out, "\n# Totals of all calls, shown or not:")?;
     writeln!(
         out,
-        "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10}",
-        "process:pid", "calls", "grown", "given back", "net", "total"
+        "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10} {:>10}",
+        "process:pid", "calls", "grown", "given back", "net", "total", "madvised"
     )?;
     for process in totals {
         let net = process.grown_bytes.cast_signed().wrapping_sub_unsigned(process.given_back_bytes);
         writeln!(
             out,
-            "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10}",
+            "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10} {:>10}",
             format!("{}:{}", printable(&process.comm), process.pid),
             process.calls,
             human(process.grown_bytes),
             human(process.given_back_bytes),
             signed(net),
-            human(process.total)
+            human(process.total),
+            human(process.madvised_bytes)
         )?;
     }
     writeln!(out, "# Coverage:")?;

@@ -55,6 +55,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         totals: BTreeMap::new(),
         asked: BTreeSet::new(),
         epoch_ns: now_ns().wrapping_sub_unsigned(monotonic_ns()),
+        last_ns: 0,
         written: false,
         shown: 0,
         min_bytes,
@@ -139,6 +140,8 @@ struct Watching {
     asked: BTreeSet<LocationId>,
     /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch.
     epoch_ns: i64,
+    /// When the last call returned.
+    last_ns: u64,
     written: bool,
     shown: u64,
     min_bytes: u64,
@@ -154,7 +157,10 @@ impl Work for Watching {
 
     fn told(&mut self, session: &mut Session, told: &[Told]) -> anyhow::Result<ControlFlow<()>> {
         let mut calls = Vec::new();
-        for told in told {
+        // A thread can lose the processor between looking at the clock and telling.
+        let mut told = told.to_vec();
+        told.sort_by_key(|told| told.event().time_ns);
+        for told in &told {
             match told {
                 Told::Event(event) => self.process_event(session, event),
                 Told::Growth(growth) => calls.extend(self.growth(session, growth)),
@@ -195,6 +201,8 @@ impl Watching {
     /// Books a call; what is to be printed of it.
     fn growth(&mut self, session: &mut Session, told: &GrowthEvent) -> Option<GrowthCall> {
         let Event { tgid: pid, other: tid, process: record, time_ns, .. } = told.event;
+        // The same, where what came later has been printed: lines are in order.
+        self.last_ns = self.last_ns.max(time_ns);
         let Change { delta, total, at, kind } = self.spaces.apply(session, told)?;
         let comm = session.process(record).map(|process| process.comm.clone()).unwrap_or_default();
         let totals = self.totals.entry(record).or_default();
@@ -211,7 +219,7 @@ impl Watching {
             return None;
         }
         Some(GrowthCall {
-            time_ns: self.epoch_ns.wrapping_add_unsigned(time_ns),
+            time_ns: self.epoch_ns.wrapping_add_unsigned(self.last_ns),
             pid,
             tid,
             comm,

@@ -87,6 +87,12 @@ pub struct Settings {
     pub user: u32,
     pub task_cred: u32,
     pub cred_euid: u32,
+    /// 1: every growth call is told of by a `growth::GrowthEvent`; growth has no sites then.
+    pub watch: u32,
+    /// Calls of fewer bytes are told of without a stack.
+    pub watch_min: u64,
+    /// Byte offset from the kernel's BTF: `mm_struct.total_vm`; 0 if it is not known.
+    pub mm_total_vm: u32,
     pub _pad: u32,
 }
 
@@ -98,4 +104,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 40 * 4 + 3 * 8);
+const _: () = assert!(size_of::<Settings>() == 42 * 4 + 4 * 8);

@@ -107,6 +107,17 @@ pub fn execed(process: u32) {
     }
 }
 
+/// All that the current process maps, as /proc/PID/status's VmSize; 0 if that is not asked for, or not known.
+#[inline(always)]
+pub fn mapped_bytes() -> u64 {
+    if setting!(watch) == 0 || setting!(mm_total_vm) == 0 {
+        return 0;
+    }
+    let memory: Option<u64> = read(unsafe { bpf_get_current_task() }, setting!(task_mm));
+    let pages: Option<u64> = memory.and_then(|memory| read(memory, setting!(mm_total_vm)));
+    pages.unwrap_or(0).wrapping_mul(u64::from(setting!(page_size)))
+}
+
 #[inline(always)]
 fn image(process: u32) -> Option<()> {
     let memory: u64 = read(unsafe { bpf_get_current_task() }, setting!(task_mm))?;

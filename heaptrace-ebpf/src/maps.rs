@@ -186,6 +186,9 @@ static SETTINGS: Settings = Settings {
     user: 0,
     task_cred: 0,
     cred_euid: 0,
+    watch: 0,
+    watch_min: 0,
+    mm_total_vm: 0,
     _pad: 0,
 };
 

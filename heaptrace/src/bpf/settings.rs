@@ -76,6 +76,9 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         },
         task_cred: types.task_cred,
         cred_euid: types.cred_euid,
+        watch: options.watch.is_some().into(),
+        watch_min: options.watch.unwrap_or(0),
+        mm_total_vm: code.mm_total_vm,
         _pad: 0,
     }
 }

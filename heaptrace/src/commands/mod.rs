@@ -11,4 +11,5 @@ pub mod report;
 pub mod stat;
 mod target_args;
 mod tracing;
+pub mod watch;
 mod written;

@@ -3,7 +3,7 @@
 
 use super::outside::{Hurry, available_memory, check_memory, host};
 use crate::{
-    bpf::EventRing,
+    bpf::{EventRing, Told},
     error::CannotTrace,
     model::{Mode, Start},
     probes::refusal::{self, KernelVersion},
@@ -31,6 +31,11 @@ const REST: u32 = 10;
 
 /// What a command does while its session runs.
 pub(super) trait Work {
+    /// After the session has dealt with what came through the ring. Breaks if nobody reads any more.
+    fn told(&mut self, _: &mut Session, _: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// Once a second, after the maps were read.
     fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()>;
 
@@ -87,6 +92,10 @@ impl Prepared {
         add_targets(&mut session, &target, child.as_ref())?;
         let memory_bytes = options.sizes.memory_bytes();
         Ok(Self { session, events, target, child, started, memory_bytes })
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// What a profile of this session begins with.
@@ -221,19 +230,22 @@ impl Following<'_> {
         let started = Instant::now();
         let deadline =
             tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
-        loop {
+        let why = loop {
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => return Ok(Ended::Asked),
-                _ = terminate.recv() => return Ok(Ended::Asked),
-                () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+                _ = interrupt.recv() => break Ended::Asked,
+                _ = terminate.recv() => break Ended::Asked,
+                () = sleep_until(deadline) => break Ended::TimeUp,
                 guard = ring.readable_mut() => {
                     let mut guard = guard?;
                     let events = guard.get_inner_mut().read();
                     guard.clear_ready();
-                    session.handle_events(events);
+                    session.handle_events(events.iter().map(|told| *told.event()));
+                    if work.told(session, &events)?.is_break() {
+                        break Ended::NoReader;
+                    }
                     if !endless && session.traced() == 0 {
-                        return Ok(Ended::TargetsExited);
+                        break Ended::TargetsExited;
                     }
                 }
                 () = tables.notified() => session.take_tables(),
@@ -241,7 +253,7 @@ impl Following<'_> {
                     let before = Instant::now();
                     session.drain();
                     if work.print(session, started.elapsed())?.is_break() {
-                        return Ok(Ended::NoReader);
+                        break Ended::NoReader;
                     }
                     if let (Some(prints), Some(every)) = (&mut prints, every) {
                         let took = before.elapsed();
@@ -253,11 +265,20 @@ impl Following<'_> {
                     work.tick(session, started.elapsed())?;
                     // The exit events of all targets may have been lost.
                     if !endless && session.traced() == 0 {
-                        return Ok(Ended::TargetsExited);
+                        break Ended::TargetsExited;
                     }
                 }
             }
+        };
+        if why != Ended::NoReader {
+            // What happened until now and was not read.
+            let rest = ring.get_mut().read();
+            session.catch_up();
+            if work.told(session, &rest)?.is_break() {
+                return Ok(Ended::NoReader);
+            }
         }
+        Ok(why)
     }
 }
 

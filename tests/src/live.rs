@@ -2,7 +2,10 @@
 
 use crate::{
     heaptrace,
+    ledger::Ledger,
+    programs::Program,
     running::{Running, wait_while_running},
+    session::{copy_libc, ledger_file, own_libraries},
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -12,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
+use tempfile::TempDir;
 
 /// One run. Its prints go to a file.
 pub struct Live {
@@ -90,6 +94,23 @@ impl Live {
         ensure!(status.code() == Some(code), "{}", self.run.describe(&format!("ended with {status}")));
         self.prints()
     }
+}
+
+/// `heaptrace COMMAND --exact-children OPTIONS` on a program that forks, with a C library that nobody else maps. Gives
+/// the prints, and the ledgers of the two processes.
+pub fn exact_children(command: &str, options: &[&str]) -> Result<(Vec<Value>, Ledger)> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    copy_libc(folder)?;
+    let (name, path) = own_libraries(folder).context("no libraries of its own")?;
+    let ledger = ledger_file(folder);
+    let environment = [("LEDGER_OUT", ledger.as_os_str()), (name, path.as_os_str())];
+    let program = Program::C("process").compile()?;
+    let options = [&["--exact-children"], options].concat();
+    let prints = Live::command(command, &options, folder, &program, &["fork"], &environment)?.finish(0)?;
+    let ledger = Ledger::read(&ledger)?;
+    ensure!(ledger.0.len() == 2, "{} processes keep a ledger", ledger.0.len());
+    Ok((prints, ledger))
 }
 
 fn prints_in(output: &Path) -> Result<Vec<Value>> {

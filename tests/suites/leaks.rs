@@ -4,11 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
     ledger::Ledger,
-    live::{Live, list, number},
+    live::{self, Live, list, number},
     programs::Program,
     runner::{self, end_to_end, unprivileged},
     running::wait_for_file,
-    session::{Waiting, copy_libc, ledger_file, own_libraries},
+    session::{Waiting, ledger_file},
 };
 use serde_json::Value;
 use std::{
@@ -254,18 +254,8 @@ fn at_exit_many() -> Result<()> {
 }
 
 fn exact_children() -> Result<()> {
-    let folder = TempDir::new()?;
-    let folder = folder.path();
-    copy_libc(folder)?;
-    let library_path = own_libraries(folder).context("no libraries of its own")?;
-    let ledger = ledger_file(folder);
-    let environment = [("LEDGER_OUT", ledger.as_os_str()), (library_path.0, library_path.1.as_os_str())];
-    let program = Program::C("process").compile()?;
-    let options = ["--exact-children", "--older-than", "0s", "--top", "1000"];
-    let prints = Live::command("leaks", &options, folder, &program, &["fork"], &environment)?.finish(0)?;
+    let (prints, ledger) = live::exact_children("leaks", &["--older-than", "0s", "--top", "1000"])?;
     let print = prints.last().context("no print")?;
-    let ledger = Ledger::read(&ledger)?;
-    ensure!(ledger.0.len() == 2, "{} processes keep a ledger", ledger.0.len());
     for (pid, ledger) in &ledger.0 {
         let mut found = (0, 0);
         for row in list(print, "rows")?.iter().filter(|row| row["pid"] == *pid) {

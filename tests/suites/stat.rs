@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
     ledger::{Figures, Ledger, ProcessLedger},
-    live::{Live, list, number},
+    live::{self, Live, list, number},
     programs::Program,
     runner::{self, end_to_end},
-    session::{Start, Waiting, copy_libc, ledger_file, own_libraries},
+    session::{Start, Waiting, ledger_file},
 };
 use serde_json::Value;
 use std::{
@@ -221,18 +221,8 @@ fn several() -> Result<()> {
 }
 
 fn exact_children() -> Result<()> {
-    let folder = TempDir::new()?;
-    let folder = folder.path();
-    copy_libc(folder)?;
-    let library_path = own_libraries(folder).context("no libraries of its own")?;
-    let ledger = ledger_file(folder);
-    let environment = [("LEDGER_OUT", ledger.as_os_str()), (library_path.0, library_path.1.as_os_str())];
-    let program = Program::C("process").compile()?;
-    let live = Live::command("stat", &["--exact-children"], folder, &program, &["fork"], &environment)?;
-    let prints = live.finish(0)?;
+    let (prints, ledger) = live::exact_children("stat", &[])?;
     let print = last(&prints)?;
-    let ledger = Ledger::read(&ledger)?;
-    ensure!(ledger.0.len() == 2, "{} processes keep a ledger", ledger.0.len());
     for (pid, ledger) in &ledger.0 {
         let mut all = Figures::default();
         ledger.sites.values().for_each(|figures| all += *figures);

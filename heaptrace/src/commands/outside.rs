@@ -2,7 +2,10 @@
 
 use crate::{error::CannotTrace, model::Host, process::procfs};
 use anyhow::{Context as _, bail};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Fails before the work if the file could not be written after it.
 pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
@@ -48,6 +51,11 @@ pub(super) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     kilobytes.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Now, in nanoseconds since the Unix epoch.
+pub(super) fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
 }
 
 /// What the recording says of this machine.

@@ -1,10 +1,11 @@
 //! `heaptrace stat`: counts, and prints the counters at the end, or at every interval too.
 
 use super::{
+    outside::now_ns,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
-    tracing::{Ended, Prepared, Work},
-    written::{Written, now_ns},
+    tracing::{Ended, Prepared, Work, exit_code},
+    written::Written,
 };
 use crate::{
     model::Profile,
@@ -69,10 +70,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
         eprintln!("heaptrace: {ended}");
     }
     eprintln!("heaptrace: {why}");
-    Ok(match ended {
-        Some(ended) if propagate_exit => ExitCode::from(ended.code()),
-        _ => ExitCode::SUCCESS,
-    })
+    Ok(exit_code(ended, propagate_exit))
 }
 
 struct Counting {

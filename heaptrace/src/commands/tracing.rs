@@ -1,7 +1,7 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::outside::{Hurry, available_memory, check_memory, host};
+use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
 use crate::{
     bpf::{EventRing, Told},
     error::CannotTrace,
@@ -14,7 +14,8 @@ use anyhow::{Context as _, bail};
 use std::{
     fmt,
     ops::ControlFlow,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    process::ExitCode,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -72,7 +73,8 @@ pub(super) struct Prepared {
     events: EventRing,
     target: Target,
     child: Option<HeldChild>,
-    started: SystemTime,
+    /// Since the Unix epoch.
+    started_ns: i64,
     memory_bytes: u64,
 }
 
@@ -88,10 +90,10 @@ impl Prepared {
         if let Some(warning) = KernelVersion::running().and_then(refusal::warning) {
             eprintln!("heaptrace: warning: {warning}");
         }
-        let started = SystemTime::now();
+        let started_ns = now_ns();
         add_targets(&mut session, &target, child.as_ref())?;
         let memory_bytes = options.sizes.memory_bytes();
-        Ok(Self { session, events, target, child, started, memory_bytes })
+        Ok(Self { session, events, target, child, started_ns, memory_bytes })
     }
 
     pub fn session(&self) -> &Session {
@@ -103,14 +105,14 @@ impl Prepared {
         Start {
             heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
             host: host(),
-            started_ns: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
+            started_ns: self.started_ns,
             mode: Mode::Exact,
         }
     }
 
     /// Lets the command run, and says that tracing has begun.
     pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
-        let Self { session, events, target, child, started: _, memory_bytes } = self;
+        let Self { session, events, target, child, started_ns: _, memory_bytes } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let began = Instant::now();
         let command = match child {
@@ -198,6 +200,14 @@ impl Running {
             }
             std::thread::sleep(POLL);
         }
+    }
+}
+
+/// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
+pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
+    match command {
+        Some(end) if propagate => ExitCode::from(end.code()),
+        _ => ExitCode::SUCCESS,
     }
 }
 

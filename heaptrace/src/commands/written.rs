@@ -7,7 +7,6 @@ use std::{
     ops::ControlFlow,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// See the module.
@@ -75,9 +74,4 @@ impl Drop for Written {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Now, in nanoseconds since the Unix epoch.
-pub(super) fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
 }

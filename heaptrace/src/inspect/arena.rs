@@ -148,9 +148,7 @@ fn fill(
         unsorted: unsorted.as_deref().unwrap_or_default(),
     };
     let walked = blocks(arena, reader, &extents, listed);
-    if arena.top_bytes >= arena.largest_free_bytes {
-        arena.largest_free_bytes = arena.top_bytes;
-    }
+    arena.largest_free_bytes = arena.largest_free_bytes.max(arena.top_bytes);
     if arena.main {
         arena.trimmable_bytes += whole_pages(arena.top_bytes.saturating_sub(SMALLEST + 1));
     }

@@ -6,9 +6,10 @@ mod trends;
 pub use args::LeaksArgs;
 
 use super::{
+    outside::now_ns,
     target_args::{FollowArgs, session_options},
     tracing::{Ended, Prepared, Work},
-    written::{Written, now_ns},
+    written::Written,
 };
 use crate::{
     model::{Amount, Location, LocationId, OldBlocks, Profile, Trend},

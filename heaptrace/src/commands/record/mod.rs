@@ -8,7 +8,7 @@ use super::{
     outside::check_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
-    tracing::{Prepared, Work},
+    tracing::{Prepared, Work, exit_code},
 };
 use crate::{
     file::FileWriter,
@@ -66,10 +66,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     if events == 0 {
         eprintln!("heaptrace: no allocation was seen; `heaptrace report` says what was looked at");
     }
-    Ok(match ended {
-        Some(ended) if propagate_exit => ExitCode::from(ended.code()),
-        _ => ExitCode::SUCCESS,
-    })
+    Ok(exit_code(ended, propagate_exit))
 }
 
 struct Recording {

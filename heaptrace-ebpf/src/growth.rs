@@ -5,7 +5,6 @@ use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
     function::Function,
-    growth::GrowthEvent,
     record::NO_PROCESS,
 };
 
@@ -13,7 +12,8 @@ use crate::{
     atomic,
     code::{self, Mapped},
     maps::{SITES, SYSCALLS, count, send, setting},
-    process, site, watch,
+    process, site,
+    watch::{self, Change},
 };
 
 pub use heaptrace_common::growth::call::{BRK, MADVISE, MMAP, MREMAP, MUNMAP};
@@ -128,11 +128,17 @@ fn pages(length: u64) -> u64 {
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
     let (tgid, tid) = process::current();
-    let Some(arguments) = (unsafe { SYSCALLS.get(tid) }).copied() else { return };
-    let _ = SYSCALLS.remove(tid);
-    if arguments.call != call {
-        return;
+    // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
+    // functions below it. Only this thread uses the entry.
+    let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
+    if arguments.call == call {
+        left(ctx, call, tgid, arguments);
     }
+    let _ = SYSCALLS.remove(tid);
+}
+
+#[inline(always)]
+fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments) {
     let result = argument(ctx, 0);
     // -4095..-1 are errors (include/linux/err.h).
     if result > u64::MAX - 4095 {
@@ -187,7 +193,7 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
         }
     }
     if setting!(watch) != 0 {
-        tell(&arguments, result, break_before);
+        tell(arguments, result, break_before);
     }
 }
 
@@ -202,15 +208,16 @@ fn tell(arguments: &Arguments, result: u64, break_before: u64) {
         MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
         _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
     };
-    let what = GrowthEvent {
+    watch::tell(&Change {
+        process: arguments.process,
+        call: arguments.call,
         entered_ns: arguments.entered_ns,
+        flags: arguments.flags,
+        address,
+        length,
         old_address,
         old_length,
-        flags: arguments.flags,
-        call: arguments.call,
-        ..GrowthEvent::default()
-    };
-    watch::tell(arguments.process, address, length, what);
+    });
 }
 
 /// Books growth at its stack. Where the stack finds no room it is in the process's totals alone.

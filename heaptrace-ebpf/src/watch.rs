@@ -13,34 +13,57 @@ use crate::{
     process, site,
 };
 
-/// The current thread, of process record `process`, has made a call; `what` is what is particular to it. Small ones
-/// are told of, too: what a later call takes away is known by them.
+/// A call of the current thread that succeeded; the fields are those of [`GrowthEvent`].
+pub struct Change {
+    pub process: u32,
+    pub call: u32,
+    pub entered_ns: u64,
+    pub flags: u64,
+    pub address: u64,
+    pub length: u64,
+    pub old_address: u64,
+    pub old_length: u64,
+}
+
+/// Small changes are told of, too: what a later call takes away is known by them.
 #[inline(always)]
-pub fn tell(process: u32, address: u64, length: u64, what: GrowthEvent) {
+pub fn tell(change: &Change) {
     let (tgid, tid) = process::current();
     // No call changes more than the larger of its lengths.
-    let large = length >= setting!(watch_min) || what.old_length >= setting!(watch_min);
+    let large = change.length >= setting!(watch_min) || change.old_length >= setting!(watch_min);
     let stack = if large && setting!(stack_mode) != stack_mode::NONE {
-        site::stack_of_system_call(process)
+        site::stack_of_system_call(change.process)
     } else {
         None
     };
     let (frames_at, frames, end) = stack.unwrap_or((0, 0, 0));
-    // Now, so that events are in the ring in the order of their times.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
-    let event = Event {
-        kind: kind::GROWTH,
-        tgid,
-        process,
-        other: tid,
-        time_ns,
-        address,
-        length,
-        parent_tgid: 0,
-        _pad: 0,
-    };
-    let told = GrowthEvent { event, frames_at, frames, end, has_stack: u8::from(stack.is_some()), ..what };
-    if EVENTS.output::<GrowthEvent>(&told, 0).is_err() {
+    // Made in the ring, not on the stack; and only now, so that events are there in the order of their times.
+    let Some(mut told) = EVENTS.reserve::<GrowthEvent>(0) else {
         count(Counter::RingFull);
-    }
+        return;
+    };
+    told.write(GrowthEvent {
+        event: Event {
+            kind: kind::GROWTH,
+            tgid,
+            process: change.process,
+            other: tid,
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            address: change.address,
+            length: change.length,
+            parent_tgid: 0,
+            _pad: 0,
+        },
+        entered_ns: change.entered_ns,
+        old_address: change.old_address,
+        old_length: change.old_length,
+        flags: change.flags,
+        call: change.call,
+        frames_at,
+        frames,
+        end,
+        has_stack: u8::from(stack.is_some()),
+        _pad: [0; 5],
+    });
+    told.submit(0);
 }

@@ -6,9 +6,10 @@ mod spaces;
 pub use args::WatchArgs;
 
 use super::{
+    outside::now_ns,
     target_args::{StackArg, TargetArgs, stack_options},
     tracing::{Ended, Prepared, Work},
-    written::{Written, now_ns},
+    written::Written,
 };
 use crate::{
     bpf::{MapSizes, Members, StackMode, Told},

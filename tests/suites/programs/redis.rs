@@ -11,6 +11,7 @@ use heaptrace_tests::{
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::Command,
 };
 use tempfile::TempDir;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 const KEYS: usize = 4000;
 const VALUE: usize = 3001;
 
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
     fn connect(port: u16) -> Result<Self> {
@@ -48,29 +49,40 @@ impl Client {
     }
 }
 
-pub fn filling_the_keyspace() -> Result<()> {
-    let folder = TempDir::new()?;
+/// A server in `folder` that answers, and a client of it.
+pub fn serving(folder: &Path) -> Result<(Running, Client)> {
     let port = sanity::free_port()?;
     let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.arg("--dir").arg(folder.path());
-    let mut redis = Running::spawn(command, "redis", folder.path())?;
+    command.arg("--dir").arg(folder);
+    let mut redis = Running::spawn(command, "redis", folder)?;
     let answers = || Client::connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
     wait_while_running(&mut redis, "answer", answers)?;
-    let mut client = Client::connect(port)?;
-    let before = client.used_memory()?;
+    Ok((redis, Client::connect(port)?))
+}
 
-    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+/// Stores as many keys as make some megabytes.
+pub fn fill(client: &mut Client) -> Result<()> {
     let value = "v".repeat(VALUE);
     for i in 0..KEYS {
         let reply = client.call(&["SET", &format!("key:{i}"), &value])?;
         ensure!(reply == "+OK", "redis answers {reply}");
     }
+    Ok(())
+}
+
+pub fn filling_the_keyspace() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut redis, mut client) = serving(folder.path())?;
+    let before = client.used_memory()?;
+
+    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+    fill(&mut client)?;
     let grown = client.used_memory()? - before;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;
 
-    ensure!(client.call(&["GET", "key:1"])? == value, "redis lost a key");
+    ensure!(client.call(&["GET", "key:1"])? == "v".repeat(VALUE), "redis lost a key");
     ensure!(client.call(&["DBSIZE"])? == format!(":{KEYS}"), "redis lost keys");
     redis.signal(libc::SIGTERM)?;
     let status = redis.wait()?;

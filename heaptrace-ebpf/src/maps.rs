@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
@@ -218,7 +218,9 @@ pub fn count(counter: Counter) {
 /// Sends an event, or counts that there was no room.
 #[inline(always)]
 pub fn send(event: Event) {
-    if EVENTS.output::<Event>(&event, 0).is_err() {
+    // The kernel wakes who has read all before: while growth is told without waking, that is seldom so.
+    let wakes = if setting!(watch) != 0 { BPF_RB_FORCE_WAKEUP } else { 0 };
+    if EVENTS.output::<Event>(&event, u64::from(wakes)).is_err() {
         count(Counter::RingFull);
     }
 }

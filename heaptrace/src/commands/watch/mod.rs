@@ -152,6 +152,9 @@ struct Watching {
 }
 
 impl Work for Watching {
+    /// Lines are as good as at once for who reads them.
+    const LOOK_EVERY: Option<Duration> = Some(Duration::from_millis(50));
+
     fn tick(&mut self, _: &mut Session, _: Duration) -> anyhow::Result<()> {
         Ok(())
     }

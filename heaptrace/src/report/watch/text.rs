@@ -64,7 +64,8 @@ fn signed(delta: i64) -> String {
     format!("{}{}", if delta < 0 { "-" } else { "+" }, human(delta.unsigned_abs()))
 }
 
-/// The innermost frames outside of the C library, or within it if there are no others.
+/// The innermost frames outside of the C library, or within it if there are no others. By their names alone, so that
+/// three fit a terminal; source lines are in the JSON.
 fn frames(profile: &Profile, labels: &Labels<'_>, stack: Option<StackId>) -> String {
     let mut all = Vec::new();
     if stack.is_none() {
@@ -78,7 +79,11 @@ fn frames(profile: &Profile, labels: &Labels<'_>, stack: Option<StackId>) -> Str
     };
     let outside = skip(&|label| is_wrapper(label) || is_libc(profile, label));
     let useful = outside.or_else(|| skip(&is_wrapper)).unwrap_or(&all);
-    useful.iter().take(FRAMES).map(|label| label.describe()).collect::<Vec<_>>().join(" < ")
+    let mut names: Vec<&str> = useful.iter().map(|label| label.name.as_str()).collect();
+    // A part of a function that was inlined into it has its name, too.
+    names.dedup();
+    names.truncate(FRAMES);
+    names.join(" < ")
 }
 
 fn is_libc(profile: &Profile, label: &Label) -> bool {

@@ -206,6 +206,14 @@ impl Running {
     }
 }
 
+/// Says how the command ended, if there was one and it has, and why tracing did.
+pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
+    if let Some(end) = command {
+        eprintln!("heaptrace: {end}");
+    }
+    eprintln!("heaptrace: {why}");
+}
+
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
 pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
     match command {

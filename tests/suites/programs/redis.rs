@@ -9,40 +9,52 @@ use heaptrace_tests::{
     running::{PATIENCE, Running, wait_while_running},
     session::Start,
 };
-use std::{net::TcpStream, process::Command};
+use std::{net::TcpStream, path::Path, process::Command};
 use tempfile::TempDir;
 
 const KEYS: usize = 4000;
 const VALUE: usize = 3001;
 
-pub fn filling_the_keyspace() -> Result<()> {
-    let folder = TempDir::new()?;
+fn connect(port: u16) -> Result<Client<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(Client::over(stream))
+}
+
+/// A server in `folder` that answers, and a client of it.
+pub fn serving(folder: &Path) -> Result<(Running, Client<TcpStream>)> {
     let port = sanity::free_port()?;
     let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.arg("--dir").arg(folder.path());
-    let mut redis = Running::spawn(command, "redis", folder.path())?;
-    let connect = || -> Result<_> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Client::over(stream))
-    };
-    let answers = || connect().is_ok_and(|mut client| client.call(&["PING"]).is_ok());
+    command.arg("--dir").arg(folder);
+    let mut redis = Running::spawn(command, "redis", folder)?;
+    let answers = || connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
     wait_while_running(&mut redis, "answer", answers)?;
-    let mut client = connect()?;
-    let before = client.memory("used_memory")?;
+    Ok((redis, connect(port)?))
+}
 
-    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+/// Stores as many keys as make some megabytes.
+pub fn fill(client: &mut Client<TcpStream>) -> Result<()> {
     let value = "v".repeat(VALUE);
     for i in 0..KEYS {
         let reply = client.call(&["SET", &format!("key:{i}"), &value])?;
         ensure!(reply == "+OK", "redis answers {reply}");
     }
+    Ok(())
+}
+
+pub fn filling_the_keyspace() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut redis, mut client) = serving(folder.path())?;
+    let before = client.memory("used_memory")?;
+
+    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+    fill(&mut client)?;
     let grown = client.memory("used_memory")? - before;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;
 
-    ensure!(client.call(&["GET", "key:1"])? == value, "redis lost a key");
+    ensure!(client.call(&["GET", "key:1"])? == "v".repeat(VALUE), "redis lost a key");
     ensure!(client.call(&["DBSIZE"])? == format!(":{KEYS}"), "redis lost keys");
     redis.signal(libc::SIGTERM)?;
     let status = redis.wait()?;

@@ -17,6 +17,8 @@ pub mod kind {
     pub const LEADER_EXIT: u32 = 6;
     /// A new stack ended at an interrupted frame, whose instruction is at `address`.
     pub const INTERRUPTED: u32 = 7;
+    /// A mapping changed: the event is the head of a `growth::GrowthEvent`.
+    pub const GROWTH: u32 = 8;
 }
 
 /// One event.
@@ -32,7 +34,7 @@ pub struct Event {
     pub other: u32,
     /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// Mapping: start and length in bytes.
+    /// Mapping: start and length in bytes. EXEC: `length` is all that the new image maps; 0 if that is not known.
     pub address: u64,
     pub length: u64,
     /// FORK: the parent's tgid.

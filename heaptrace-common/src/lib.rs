@@ -7,6 +7,7 @@
 pub mod counter;
 pub mod event;
 pub mod function;
+pub mod growth;
 pub mod record;
 pub mod settings;
 pub mod stack;

@@ -13,16 +13,16 @@ use crate::{
     code::{self, Mapped},
     maps::{SITES, SYSCALLS, count, send, setting},
     process, site,
+    watch::{self, Change},
 };
 
-pub const BRK: u32 = 1;
-pub const MMAP: u32 = 2;
-pub const MUNMAP: u32 = 3;
-pub const MREMAP: u32 = 4;
+pub use heaptrace_common::growth::call::{BRK, MADVISE, MMAP, MREMAP, MUNMAP};
 
 /// include/uapi/asm-generic/mman-common.h
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
+const MADV_DONTNEED: u64 = 4;
+const MADV_FREE: u64 = 8;
 
 /// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
 /// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
@@ -38,13 +38,25 @@ pub struct Arguments {
     first: u64,
     second: u64,
     third: u64,
+    /// mmap's and mremap's; looked at by `watch`, as is the time.
+    flags: u64,
+    entered_ns: u64,
     /// mmap of code.
     code: Mapped,
 }
 
 impl Arguments {
     const fn default() -> Self {
-        Self { call: 0, process: NO_PROCESS, first: 0, second: 0, third: 0, code: Mapped::NOTHING }
+        Self {
+            call: 0,
+            process: NO_PROCESS,
+            first: 0,
+            second: 0,
+            third: 0,
+            flags: 0,
+            entered_ns: 0,
+            code: Mapped::NOTHING,
+        }
     }
 }
 
@@ -64,6 +76,7 @@ pub fn enter_with_arguments(ctx: &TracePointContext, call: u32) {
         first: argument(ctx, 0),
         second: argument(ctx, 1),
         third: argument(ctx, 2),
+        flags: argument(ctx, 3),
         ..Arguments::default()
     });
 }
@@ -79,17 +92,28 @@ pub fn enter_mmap(ctx: &TracePointContext) {
             first: argument(ctx, 0),
             second: argument(ctx, 1),
             third: protection,
+            flags,
             code,
             ..Arguments::default()
         }
     });
 }
 
+/// Only advice that gives memory back.
+#[inline(always)]
+pub fn enter_madvise(ctx: &TracePointContext) {
+    let advice = argument(ctx, 2);
+    if advice == MADV_DONTNEED || advice == MADV_FREE {
+        enter_with_arguments(ctx, MADVISE);
+    }
+}
+
 #[inline(always)]
 fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    let arguments = Arguments { call, process, ..arguments() };
+    let entered_ns = if setting!(watch) != 0 { unsafe { bpf_ktime_get_ns() } } else { 0 };
+    let arguments = Arguments { call, process, entered_ns, ..arguments() };
     if SYSCALLS.insert(tid, arguments, 0).is_err() {
         count(Counter::PendingFull);
     }
@@ -104,21 +128,29 @@ fn pages(length: u64) -> u64 {
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
     let (tgid, tid) = process::current();
-    let Some(arguments) = (unsafe { SYSCALLS.get(tid) }).copied() else { return };
-    let _ = SYSCALLS.remove(tid);
-    if arguments.call != call {
-        return;
+    // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
+    // functions below it. Only this thread uses the entry.
+    let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
+    if arguments.call == call {
+        left(ctx, call, tgid, arguments);
     }
+    let _ = SYSCALLS.remove(tid);
+}
+
+#[inline(always)]
+fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments) {
     let result = argument(ctx, 0);
     // -4095..-1 are errors (include/linux/err.h).
     if result > u64::MAX - 4095 {
         return;
     }
     let Some(record) = process::record(arguments.process) else { return };
+    let mut break_before = 0;
     unsafe {
         match call {
             BRK => {
                 let before = atomic::swap(&raw mut (*record).break_at, result);
+                break_before = before;
                 if before != 0 {
                     atomic::add(&raw mut (*record).brk_bytes, result.wrapping_sub(before));
                     if result > before {
@@ -147,6 +179,8 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
             MUNMAP => {
                 atomic::add(&raw mut (*record).munmap_bytes, pages(arguments.second));
             }
+            // What is mapped stays so.
+            MADVISE => {}
             _ => {
                 let (old, new) = (pages(arguments.second), pages(arguments.third));
                 if new > old {
@@ -158,11 +192,40 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
             }
         }
     }
+    if setting!(watch) != 0 {
+        tell(arguments, result, break_before);
+    }
+}
+
+/// Tells `watch` of a call that succeeded.
+#[inline(always)]
+fn tell(arguments: &Arguments, result: u64, break_before: u64) {
+    let (address, length, old_address, old_length) = match arguments.call {
+        // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
+        BRK if break_before == 0 || result == break_before => return,
+        BRK => (result, 0, break_before, result.abs_diff(break_before)),
+        MMAP => (result, pages(arguments.second), 0, 0),
+        MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
+        _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
+    };
+    watch::tell(&Change {
+        process: arguments.process,
+        call: arguments.call,
+        entered_ns: arguments.entered_ns,
+        flags: arguments.flags,
+        address,
+        length,
+        old_address,
+        old_length,
+    });
 }
 
 /// Books growth at its stack. Where the stack finds no room it is in the process's totals alone.
 #[inline(always)]
 fn grew(process: u32, function: Function, bytes: u64) {
+    if setting!(watch) != 0 {
+        return;
+    }
     let Some(site) = site::of_system_call(process, function).and_then(|site| SITES.get_ptr_mut(site)) else {
         return;
     };

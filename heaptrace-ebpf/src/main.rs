@@ -21,6 +21,7 @@ mod site;
 mod stack;
 mod statistics;
 mod unwind;
+mod watch;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -119,6 +120,18 @@ fn sys_enter_mremap(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_mremap(ctx: TracePointContext) -> u32 {
     growth::leave(&ctx, growth::MREMAP);
+    0
+}
+
+#[tracepoint]
+fn sys_enter_madvise(ctx: TracePointContext) -> u32 {
+    growth::enter_madvise(&ctx);
+    0
+}
+
+#[tracepoint]
+fn sys_exit_madvise(ctx: TracePointContext) -> u32 {
+    growth::leave(&ctx, growth::MADVISE);
     0
 }
 

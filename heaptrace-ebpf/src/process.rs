@@ -175,7 +175,7 @@ pub fn execed(old_tid: u32) {
                 unsafe { (*new).complete = (*new).armed };
             }
             code::execed(index);
-            tell(kind::EXEC, tgid, index, NO_PROCESS, 0);
+            tell_exec(tgid, index, NO_PROCESS);
         }
         return;
     }
@@ -193,7 +193,7 @@ pub fn execed(old_tid: u32) {
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
             code::execed(index);
             remember(tgid, index);
-            tell(kind::EXEC, tgid, index, old, 0);
+            tell_exec(tgid, index, old);
         }
         None => {
             let _ = PROCESS_INDEX.insert(tgid, process_index::EXCLUDED, 0);
@@ -266,4 +266,12 @@ pub fn tell_interrupted(process: u32, address: u64) {
 fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
     let time_ns = unsafe { bpf_ktime_get_ns() };
     send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, _pad: 0 });
+}
+
+/// The current process, now of record `process`, has replaced its image.
+#[inline(always)]
+fn tell_exec(tgid: u32, process: u32, other: u32) {
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let (kind, length) = (kind::EXEC, code::mapped_bytes());
+    send(Event { kind, tgid, process, other, time_ns, address: 0, length, parent_tgid: 0, _pad: 0 });
 }

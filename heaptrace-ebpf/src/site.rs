@@ -36,6 +36,24 @@ pub fn of_fault(process: u32) -> Option<u32> {
     of_stack(process, Function::PageFault as u8, |scratch| unsafe { stack::walk_fault(scratch, process) })
 }
 
+/// Where the stack of a system call of the current thread is kept, how many frames it has, and why it ended. `None`,
+/// and counted, if it found no room.
+#[inline(always)]
+pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
+    let Some(scratch) = stack::claim() else {
+        count(Counter::ScratchBusy);
+        return None;
+    };
+    unsafe { stack::walk_system_call(scratch, process) };
+    let (frames, end) = unsafe { ((*scratch).frames as u8, (*scratch).end as u8) };
+    let kept = keep_frames(scratch);
+    if kept.is_none() {
+        count(Counter::GrowthSiteFull);
+    }
+    unsafe { stack::release(scratch) };
+    Some((kept?, frames, end))
+}
+
 /// `None`, and counted, if there is no room to walk the stack that `walk` walks, or to keep it.
 #[inline(always)]
 fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Option<u32> {

@@ -7,6 +7,7 @@ use crate::commands::{
     record::{self, RecordArgs},
     report::{self, ReportArgs},
     stat::{self, StatArgs},
+    watch::{self, WatchArgs},
 };
 use crate::{error::CannotTrace, process::privileges};
 use anyhow::Context as _;
@@ -35,6 +36,8 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Count calls, bytes, sizes and lifetimes.
     Stat(StatArgs),
+    /// Print brk, mmap, munmap, mremap and what madvise gives back, as they happen.
+    Watch(WatchArgs),
 }
 
 impl Command {
@@ -55,6 +58,7 @@ impl Command {
             Self::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
             Self::Leaks(args) => leaks::run(args),
             Self::Stat(args) => stat::run(args),
+            Self::Watch(args) => watch::run(args),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod growth;
 pub mod inspect;
 pub mod model;
 pub mod probes;

@@ -32,6 +32,8 @@ pub fn run(folder: &Path) -> Result<()> {
                 sizes: MapSizes::default(),
                 growth: true,
                 faults: false,
+                watch: None,
+                probes: true,
                 members: None,
                 size_filter: None,
             })?;

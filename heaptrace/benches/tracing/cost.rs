@@ -111,6 +111,8 @@ pub fn session(stacks: StackMode, target: &Target) -> Result<Session> {
         sizes: MapSizes::default(),
         growth: true,
         faults: false,
+        watch: None,
+        probes: true,
         members: None,
         size_filter: None,
     };

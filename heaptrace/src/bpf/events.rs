@@ -1,20 +1,40 @@
 //! The ring of rare events, from the kernel to us.
 
 use aya::maps::{MapData, RingBuf};
-use heaptrace_common::event::Event;
+use heaptrace_common::{event::Event, growth::GrowthEvent};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Readable (poll) when there are events.
 pub struct EventRing(pub(super) RingBuf<MapData>);
 
+/// What came through the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Event(Event),
+    Growth(GrowthEvent),
+}
+
+impl Told {
+    /// What all have.
+    pub fn event(&self) -> &Event {
+        match self {
+            Self::Event(event) => event,
+            Self::Growth(growth) => &growth.event,
+        }
+    }
+}
+
 impl EventRing {
     /// Takes all events that are there, in order.
-    pub fn read(&mut self) -> Vec<Event> {
+    pub fn read(&mut self) -> Vec<Told> {
         let mut events = Vec::new();
         while let Some(item) = self.0.next() {
-            if let Some(bytes) = item.first_chunk::<{ size_of::<Event>() }>() {
-                // SAFETY: `Event` is plain data of that size, for which any bytes are a value.
-                events.push(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() });
+            if let Some(bytes) = item.first_chunk::<{ size_of::<GrowthEvent>() }>() {
+                // SAFETY: `GrowthEvent` is plain data of that size, for which any bytes are a value.
+                events.push(Told::Growth(unsafe { bytes.as_ptr().cast::<GrowthEvent>().read_unaligned() }));
+            } else if let Some(bytes) = item.first_chunk::<{ size_of::<Event>() }>() {
+                // SAFETY: as above.
+                events.push(Told::Event(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }));
             }
         }
         events

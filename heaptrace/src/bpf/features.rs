@@ -17,6 +17,8 @@ use std::{hint::black_box, path::Path, process, thread};
 /// The findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features {
+    /// Allocators are to be probed; if not, what follows of links was not looked at.
+    pub probes: bool,
     /// Uprobe multi links (6.6).
     pub multi_links: bool,
     /// Their filter by process covers all threads (6.10, and fixed stables).
@@ -29,13 +31,13 @@ impl Features {
     /// Sentences for the report about what had to be done otherwise.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if !self.multi_links {
+        if self.probes && !self.multi_links {
             notes.push(
                 "this kernel has no uprobe multi links: perf-event probes are used, which cost more and take \
                  about 0.1 s each to remove"
                     .to_owned(),
             );
-        } else if !self.multi_filter {
+        } else if self.probes && !self.multi_filter {
             notes.push(
                 "this kernel's uprobe multi links filter by thread: perf-event probes are used, which cost \
                  more and take about 0.1 s each to remove"

@@ -152,7 +152,7 @@ impl MapSizes {
             + u64::from(self.ring_bytes())
             // PROCESS_INDEX, SYSCALLS and CODE_FILES.
             + hash(1 << 15, 8)
-            + hash(1 << 14, 72)
+            + hash(1 << 14, 88)
             + hash(1 << 12, 96)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
@@ -184,6 +184,10 @@ pub struct Options {
     pub growth: bool,
     /// Attach to page faults.
     pub faults: bool,
+    /// Tell of every growth call, with a stack if it concerns so many bytes.
+    pub watch: Option<u64>,
+    /// Load what is placed in allocators.
+    pub probes: bool,
     /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
     pub trial: bool,
     /// Who becomes a target by an exec, beside children of targets.
@@ -244,15 +248,17 @@ impl Tracer {
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
-        let multi = MultiPrograms::load(OBJECT, &ebpf)?;
-        let mut features = Features { multi_links: multi.is_some(), ..Features::default() };
-        for name in ["call_enter", "call_return"] {
+        let multi = if options.probes { MultiPrograms::load(OBJECT, &ebpf)? } else { None };
+        let mut features =
+            Features { probes: options.probes, multi_links: multi.is_some(), ..Features::default() };
+        let entries: &[&str] = if options.probes { &["call_enter", "call_return"] } else { &[] };
+        for name in entries {
             let program: &mut UProbe = tracepoints::program(&mut ebpf, name)?;
             program.load().map_err(|source| setup_error(name, source))?;
         }
         let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
-            tracepoints::load_growth(&mut ebpf)?;
+            tracepoints::load_growth(&mut ebpf, options.watch.is_some())?;
         }
         if options.faults {
             tracepoints::load_faults(&mut ebpf)?;
@@ -275,7 +281,7 @@ impl Tracer {
         let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
         // After the check, which is no growth of a target's.
         if options.growth && !options.trial {
-            let (growth, attached) = tracepoints::attach_growth(&mut ebpf)?;
+            let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
             features.growth = growth;
             tracepoints.extend(attached);
         }

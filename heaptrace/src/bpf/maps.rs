@@ -146,7 +146,12 @@ impl Maps {
 
     /// The frames of a site, innermost first.
     pub fn frames(&self, site: &SiteRecord) -> Vec<u64> {
-        (0..u32::from(site.frames)).map_while(|n| self.frames.get(site.frames_at.checked_add(n)?)).collect()
+        self.frames_from(site.frames_at, site.frames)
+    }
+
+    /// `count` frames of one stack, the innermost of which is at `first`.
+    pub fn frames_from(&self, first: u32, count: u8) -> Vec<u64> {
+        (0..u32::from(count)).map_while(|n| self.frames.get(first.checked_add(n)?)).collect()
     }
 
     /// Process records so far.

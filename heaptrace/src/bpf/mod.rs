@@ -19,10 +19,11 @@ mod unwind_maps;
 pub use attach::{Attacher, Links, ProbeSite};
 pub use aya::maps::MapError;
 pub use empty::EmptyProbes;
-pub use events::EventRing;
+pub use events::{EventRing, Told};
 pub use features::{Features, own_code};
 
 pub use load::{LoadError, MapSizes, Members, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
 pub use multi::MultiPrograms;
+pub use tracepoints::Placed;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

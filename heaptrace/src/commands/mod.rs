@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod inspect;
 pub mod leaks;
+mod names;
 mod output;
 mod outside;
 mod progress;
@@ -11,4 +12,5 @@ pub mod report;
 pub mod stat;
 mod target_args;
 mod tracing;
+pub mod watch;
 mod written;

@@ -174,16 +174,12 @@ pub(super) fn session_options(
     stacks: Option<&StackArgs>,
 ) -> Result<SessionOptions, Usage> {
     let SizeArgs { max_live, max_sites, max_processes, max_threads, max_events } = *sizes;
+    let (mode, unwind) = stack_options(stacks);
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
         exact_children: follow.exact_children,
-        stacks: match stacks.map(|stacks| stacks.stack) {
-            Some(StackArg::Auto) => StackMode::Auto,
-            Some(StackArg::Dwarf) => StackMode::Dwarf,
-            Some(StackArg::Fp) => StackMode::FramePointers,
-            Some(StackArg::None) | None => StackMode::None,
-        },
+        stacks: mode,
         sizes: MapSizes {
             live: max_live,
             sites: max_sites,
@@ -193,12 +189,12 @@ pub(super) fn session_options(
             threads: max_threads,
             events: max_events,
             statistics: stacks.is_none(),
-            unwind: stacks.map_or(UnwindSizes::NONE, |stacks| {
-                UnwindSizes::new(stacks.max_unwind_rows, stacks.max_unwind_code, stacks.max_unwind_lists)
-            }),
+            unwind,
         },
         growth: !follow.no_growth,
         faults: false,
+        watch: None,
+        probes: true,
         members: match target {
             Target::User { id, .. } => Some(Members::User(*id)),
             Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
@@ -206,6 +202,20 @@ pub(super) fn session_options(
         },
         size_filter: filter.sizes()?,
     })
+}
+
+/// How stacks are walked, and the room for that.
+pub(super) fn stack_options(stacks: Option<&StackArgs>) -> (StackMode, UnwindSizes) {
+    let mode = match stacks.map(|stacks| stacks.stack) {
+        Some(StackArg::Auto) => StackMode::Auto,
+        Some(StackArg::Dwarf) => StackMode::Dwarf,
+        Some(StackArg::Fp) => StackMode::FramePointers,
+        Some(StackArg::None) | None => StackMode::None,
+    };
+    let sizes = stacks.map_or(UnwindSizes::NONE, |stacks| {
+        UnwindSizes::new(stacks.max_unwind_rows, stacks.max_unwind_code, stacks.max_unwind_lists)
+    });
+    (mode, sizes)
 }
 
 /// `30`, `30s`, `500ms`, `5m`, `1h`; not 0.

@@ -3,7 +3,7 @@
 
 use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
 use crate::{
-    bpf::EventRing,
+    bpf::{EventRing, Told},
     error::CannotTrace,
     model::{Mode, Start},
     probes::refusal::{self, KernelVersion},
@@ -32,6 +32,14 @@ const REST: u32 = 10;
 
 /// What a command does while its session runs.
 pub(super) trait Work {
+    /// How often to look into the ring unbidden; `None` if the kernel side wakes us for all it tells.
+    const LOOK_EVERY: Option<Duration> = None;
+
+    /// After the session has dealt with what came through the ring. Breaks if nobody reads any more.
+    fn told(&mut self, _: &mut Session, _: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// Once a second, after the maps were read.
     fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()>;
 
@@ -89,6 +97,10 @@ impl Prepared {
         add_targets(&mut session, &target, child.as_ref())?;
         let memory_bytes = options.sizes.memory_bytes();
         Ok(Self { session, events, target, child, started_ns, memory_bytes })
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// What a profile of this session begins with.
@@ -194,6 +206,14 @@ impl Running {
     }
 }
 
+/// Says how the command ended, if there was one and it has, and why tracing did.
+pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
+    if let Some(end) = command {
+        eprintln!("heaptrace: {end}");
+    }
+    eprintln!("heaptrace: {why}");
+}
+
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
 pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
     match command {
@@ -209,11 +229,11 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    async fn run(
+    async fn run<W: Work>(
         self,
         events: EventRing,
         every: Option<Duration>,
-        work: &mut impl Work,
+        work: &mut W,
     ) -> anyhow::Result<Ended> {
         let Self { session, duration, endless } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -227,23 +247,29 @@ impl Following<'_> {
         });
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
+        let mut looks = W::LOOK_EVERY.map(interval);
         let tables = session.tables_ready().unwrap_or_default();
         let started = Instant::now();
         let deadline =
             tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
-        loop {
+        let why = loop {
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => return Ok(Ended::Asked),
-                _ = terminate.recv() => return Ok(Ended::Asked),
-                () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+                _ = interrupt.recv() => break Ended::Asked,
+                _ = terminate.recv() => break Ended::Asked,
+                () = sleep_until(deadline) => break Ended::TimeUp,
                 guard = ring.readable_mut() => {
                     let mut guard = guard?;
                     let events = guard.get_inner_mut().read();
                     guard.clear_ready();
-                    session.handle_events(events);
-                    if !endless && session.traced() == 0 {
-                        return Ok(Ended::TargetsExited);
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
+                    }
+                }
+                () = next(&mut looks) => {
+                    let events = ring.get_mut().read();
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
                     }
                 }
                 () = tables.notified() => session.take_tables(),
@@ -251,7 +277,7 @@ impl Following<'_> {
                     let before = Instant::now();
                     session.drain();
                     if work.print(session, started.elapsed())?.is_break() {
-                        return Ok(Ended::NoReader);
+                        break Ended::NoReader;
                     }
                     if let (Some(prints), Some(every)) = (&mut prints, every) {
                         let took = before.elapsed();
@@ -263,12 +289,38 @@ impl Following<'_> {
                     work.tick(session, started.elapsed())?;
                     // The exit events of all targets may have been lost.
                     if !endless && session.traced() == 0 {
-                        return Ok(Ended::TargetsExited);
+                        break Ended::TargetsExited;
                     }
                 }
             }
+        };
+        if why != Ended::NoReader {
+            // What happened until now and was not read.
+            let rest = ring.get_mut().read();
+            session.catch_up();
+            if work.told(session, &rest)?.is_break() {
+                return Ok(Ended::NoReader);
+            }
         }
+        Ok(why)
     }
+}
+
+/// Deals with what came through the ring; the reason to end, if that is one.
+fn take(
+    session: &mut Session,
+    events: &[Told],
+    endless: bool,
+    work: &mut impl Work,
+) -> anyhow::Result<Option<Ended>> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    session.handle_events(events.iter().map(|told| *told.event()));
+    if work.told(session, events)?.is_break() {
+        return Ok(Some(Ended::NoReader));
+    }
+    Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
 }
 
 /// The next tick, or never.

@@ -64,6 +64,8 @@ fn load() -> Result<Features, LoadError> {
         sizes,
         growth: true,
         faults: true,
+        watch: None,
+        probes: true,
         trial: true,
         members: None,
         block_sizes: None,

@@ -3,6 +3,7 @@
 mod ages;
 mod builder;
 mod code;
+mod growth;
 mod images;
 mod interner;
 mod outstanding;

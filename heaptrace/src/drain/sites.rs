@@ -150,23 +150,33 @@ impl ProfileBuilder {
     }
 
     fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
+        self.stack_of(record.process, process, &maps.frames(record), StackEnd::from_number(record.end))
+    }
+
+    /// The stack of these frames, innermost first, in a record's image as it is known now.
+    pub(super) fn stack_of(
+        &mut self,
+        record: u32,
+        process: ProcessId,
+        frames: &[u64],
+        end: StackEnd,
+    ) -> StackId {
         let unknown = Image::default();
-        let image = self.images.get(&record.process).unwrap_or(&unknown);
-        let (locations, frames) = (&mut self.locations, &mut self.frames);
-        let stack = maps
-            .frames(record)
-            .into_iter()
-            .map(|address| {
+        let image = self.images.get(&record).unwrap_or(&unknown);
+        let (locations, interned) = (&mut self.locations, &mut self.frames);
+        let stack = frames
+            .iter()
+            .map(|&address| {
                 let location = match image.locate(address) {
                     Place::InModule(module, offset) => Location::InModule { module, offset },
                     Place::Anonymous => Location::Anonymous { process, address },
                     Place::Unmapped => Location::Unmapped { process, address },
                 };
                 let location = LocationId(locations.intern(location));
-                FrameId(frames.intern(Frame { address, location }))
+                FrameId(interned.intern(Frame { address, location }))
             })
             .collect();
-        StackId(self.stacks.intern(Stack { frames: stack, end: StackEnd::from_number(record.end) }))
+        StackId(self.stacks.intern(Stack { frames: stack, end }))
     }
 
     /// Sets the age of a site's oldest live block; `site` is its number in the map.

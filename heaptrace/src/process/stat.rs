@@ -14,6 +14,8 @@ pub struct Stat {
     pub start_time: u64,
     /// Pages.
     pub rss_pages: u64,
+    /// Where the heap begins, there or not; 0 where the kernel does not say (proc(5): it takes the right to trace).
+    pub start_brk: u64,
 }
 
 /// Parses the contents of a stat file. `None` if it is none.
@@ -36,6 +38,7 @@ pub fn parse(contents: &[u8]) -> Option<Stat> {
         threads: field(20)?.parse().ok()?,
         start_time: field(22)?.parse().ok()?,
         rss_pages: u64::try_from(signed).unwrap_or(0),
+        start_brk: field(47).and_then(|address| address.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -58,6 +61,7 @@ mod tests {
             threads: 3,
             start_time: 123_456,
             rss_pages: 321,
+            start_brk: 0,
         };
         assert_eq!(stat, expected);
     }

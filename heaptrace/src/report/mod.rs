@@ -16,6 +16,7 @@ mod svg;
 mod table;
 mod text;
 mod tree;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -26,6 +27,9 @@ pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub(crate) use number::{counted, human, percent, printable};
 pub use stat::{Glance, Stat, render as render_stat};
+pub use watch::{
+    GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
+};
 
 use crate::model::Profile;
 use clap::ValueEnum;

@@ -39,7 +39,7 @@ impl Session {
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),
                 kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
-                kind::EXEC_ELSEWHERE => self.look_for_allocators(event.tgid),
+                kind::EXEC_ELSEWHERE if self.probes => self.look_for_allocators(event.tgid),
                 _ => {}
             }
         }

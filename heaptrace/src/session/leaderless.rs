@@ -49,7 +49,7 @@ impl Leaderless {
 impl Session {
     /// The first thread of `pid` exited at `exited_ns`, and others go on.
     pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
-        if !self.per_process {
+        if !self.per_process || !self.probes {
             return;
         }
         if self.tracer.features.multi_filter {

@@ -4,6 +4,7 @@
 mod breakpoints;
 mod code;
 mod events;
+mod growth;
 mod known_files;
 mod leaderless;
 mod probing;
@@ -14,7 +15,7 @@ mod tables;
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::{ProfileBuilder, SymbolInputs},
-    model::{Chunk, Coverage, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
+    model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{
         discover::Discoverer,
         plan::FilePlan,
@@ -47,6 +48,10 @@ pub struct SessionOptions {
     pub growth: bool,
     /// Page faults, by stack.
     pub faults: bool,
+    /// Every growth call is told of, with its stack from so many bytes on.
+    pub watch: Option<u64>,
+    /// Probe allocators. Without, what has none, or must not be probed, is traced like any other.
+    pub probes: bool,
     /// Who is a target without being named; for [`Session::add_members`].
     pub members: Option<Members>,
     /// Only blocks of these sizes.
@@ -87,6 +92,8 @@ pub struct Session {
     discoverer: Discoverer,
     builder: ProfileBuilder,
     kernel: KernelVersion,
+    /// Allocators are probed.
+    probes: bool,
     /// Probes are placed for each process, not for all that map a file.
     per_process: bool,
     /// Nobody named the processes one by one.
@@ -124,13 +131,15 @@ impl Session {
             sizes,
             growth,
             faults,
+            watch: watched,
+            probes,
             members,
             size_filter,
         } = *options;
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
         // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
         // hit every process that maps it.
-        let dangerous = kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
+        let dangerous = probes && kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
         let per_process = dangerous || !(all || exact_children);
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
@@ -140,6 +149,8 @@ impl Session {
             sizes,
             growth,
             faults,
+            watch: watched,
+            probes,
             trial: false,
             members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
@@ -171,6 +182,7 @@ impl Session {
             discoverer: Discoverer::new(),
             builder: ProfileBuilder::new(std::process::id()),
             kernel,
+            probes,
             per_process,
             unnamed: all || members.is_some(),
             adopted: HashMap::new(),
@@ -217,17 +229,7 @@ impl Session {
     /// What is new since the last chunk; call [`Session::drain`] first.
     pub fn chunk(&mut self) -> Result<Chunk, MapError> {
         self.read_rss();
-        let counters = self.tracer.maps.counters()?;
-        let coverage = Coverage {
-            untraceable: self.untraceable.values().cloned().collect(),
-            size_filter: self.size_filter,
-            notes: {
-                let unwinding =
-                    self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
-                self.notes.iter().cloned().chain(self.lost_mappings()).chain(unwinding).collect()
-            },
-            ..self.builder.coverage(&counters)
-        };
+        let coverage = self.coverage()?;
         Ok(self.builder.chunk(self.started.elapsed().as_nanos() as u64, coverage))
     }
 
@@ -327,7 +329,7 @@ impl Session {
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
-fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid pointer to a local.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };

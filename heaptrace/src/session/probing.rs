@@ -37,11 +37,14 @@ impl Session {
         let (view, plan) =
             self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
         self.check(&view, &plan)?;
-        self.check_breakpoints(&view, &plan)?;
-        let record = self.register(pid, &view.comm, heap_end(&view.mappings))?;
+        if self.probes {
+            self.check_breakpoints(&view, &plan)?;
+        }
+        let record = self.register(pid, &view.comm, heap_end(pid, &view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
-            for left_out in &plan.refusals {
+            let left_out = if self.probes { plan.refusals.as_slice() } else { &[] };
+            for left_out in left_out {
                 self.note(format!("process {pid}: {left_out}"));
             }
             self.wait_for_tables();
@@ -104,7 +107,7 @@ impl Session {
         let plan =
             self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
-        if let Some(reason) = refusal(&status, self.kernel, &plan) {
+        if let Some(reason) = refusal(&status, self.kernel, &plan).filter(|_| self.probes) {
             return Err(fail(reason.to_string()));
         }
         if let Some(unwinding) = &mut self.unwinding {
@@ -126,7 +129,7 @@ impl Session {
 
     /// The same by way of `thread`, one of the process's.
     pub(super) fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
-        for plan in files {
+        for plan in files.iter().filter(|_| self.probes) {
             let id = plan.file.id();
             if self.is_probed(pid, id) {
                 continue;
@@ -161,7 +164,7 @@ impl Session {
 
     /// Probes in a forked child what is probed in its parent; `forked_ns` says since when it runs.
     pub(super) fn place_in_child(&mut self, child: u32, record: u32, parent: u32, forked_ns: u64) {
-        if !self.per_process {
+        if !self.per_process || !self.probes {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
@@ -187,7 +190,7 @@ impl Session {
         };
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
-        if plan.files.is_empty() {
+        if plan.files.is_empty() || !self.probes {
             return;
         }
         let new = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
@@ -253,10 +256,11 @@ impl Session {
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
         match refusal(&view.status, self.kernel, plan) {
-            Some(reason) => {
+            // Others are about probes.
+            Some(reason) if self.probes || reason == Refusal::NoMemory => {
                 Err(TargetError::Refused { pid: view.identity.pid, comm: view.comm.clone(), reason })
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -300,7 +304,9 @@ impl Session {
 
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
-        plan.refusals.iter().for_each(|refusal| self.note(refusal.clone()));
+        if self.probes {
+            plan.refusals.iter().for_each(|refusal| self.note(refusal.clone()));
+        }
         self.builder.set_image(record, &view.mappings, &view.objects);
         self.publish_code(record);
         self.builder.describe(record, &view.exe, &view.comm, view.rss_bytes);
@@ -336,8 +342,9 @@ pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + 
     plan.probes.iter().map(site)
 }
 
-/// Where the program break is, as far as the mappings tell; 0 if there is no heap yet.
-fn heap_end(mappings: &[Mapping]) -> u64 {
+/// Where the program break is, as far as can be told; 0 if it cannot.
+fn heap_end(pid: u32, mappings: &[Mapping]) -> u64 {
     let heap = mappings.iter().rev().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
-    heap.map_or(0, |mapping| mapping.end)
+    // Without a heap the break is where one would begin.
+    heap.map_or_else(|| procfs::read_stat(pid).map_or(0, |stat| stat.start_brk), |mapping| mapping.end)
 }

@@ -17,17 +17,17 @@ use std::{
 };
 use tempfile::TempDir;
 
-const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 4;
 const TRANSACTIONS: u32 = 200;
 
 /// A database cluster of its own, reached by a socket in its folder.
-struct Cluster {
+pub struct Cluster {
     folder: TempDir,
     programs: PathBuf,
 }
 
 impl Cluster {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let folder = TempDir::new()?;
         let (user, group) = account("postgres")?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -39,7 +39,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -90,6 +90,17 @@ impl Cluster {
         Ok(said)
     }
 
+    /// A server that serves, with the benchmark's tables.
+    pub fn serving(&self) -> Result<Running> {
+        let line = self.server()?;
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).current_dir(self.path());
+        let mut server = Running::spawn(command, "postgres", self.path())?;
+        self.wait_until_serving(&mut server)?;
+        self.prepare()?;
+        Ok(server)
+    }
+
     fn wait_until_serving(&self, process: &mut Running) -> Result<()> {
         wait_while_running(process, "serve", || self.run("psql", &["-qc", "SELECT 1"]).is_ok())
     }
@@ -99,7 +110,7 @@ impl Cluster {
         self.run("pgbench", &["-i", "-q", "-s", "1"]).map(drop)
     }
 
-    fn load(&self) -> Result<()> {
+    pub fn load(&self) -> Result<()> {
         let said =
             self.run("pgbench", &["-n", "-c", &CLIENTS.to_string(), "-t", &TRANSACTIONS.to_string()])?;
         let all = CLIENTS * TRANSACTIONS;
@@ -116,13 +127,7 @@ impl Cluster {
 
 pub fn attached_under_load() -> Result<()> {
     let cluster = Cluster::new()?;
-    let line = cluster.server()?;
-    let mut command = Command::new(&line[0]);
-    command.args(&line[1..]).current_dir(cluster.path());
-    let mut server = Running::spawn(command, "postgres", cluster.path())?;
-    cluster.wait_until_serving(&mut server)?;
-    cluster.prepare()?;
-
+    let mut server = cluster.serving()?;
     let postmaster = server.pid();
     let mut recorder = heaptrace::attach(&[postmaster], &[], cluster.path())?;
     cluster.load()?;

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use self::{initramfs::Initramfs, kernels::Kernel, qemu::Console};
-use crate::{dist, repo::Repo, step};
+use crate::{dist, repo::Repo, step, suite::output};
 
 /// A suite, and the tests of it that run in every guest where heaptrace works.
 struct Selection {
@@ -29,7 +29,11 @@ struct Selection {
 const SELECTIONS: &[Selection] = &[
     Selection {
         suite: "guest",
-        tests: &["the attach way fits the kernel and is told", "record -a: several programs at once"],
+        tests: &[
+            "the attach way fits the kernel and is told",
+            "record -a: several programs at once",
+            "watch without a target: every process, and new ones",
+        ],
         both: false,
     },
     Selection { suite: "guest", tests: &["threads that outlive the first are traced on"], both: true },
@@ -69,6 +73,16 @@ const SELECTIONS: &[Selection] = &[
         tests: &[
             "the machine can be traced, and the figures are of this machine",
             "the probes shown are the places changed when tracing",
+        ],
+        both: false,
+    },
+    Selection {
+        suite: "watch",
+        tests: &[
+            "attach: lines are the program's own list, call for call",
+            "command: lines are the program's own list, and the total its maps'",
+            "threads that are given each other's addresses: every call and the total",
+            "a child has its parent's memory, and its own total",
         ],
         both: false,
     },
@@ -207,7 +221,7 @@ impl Guest {
         let mut cargo = repo.cargo();
         cargo.args(["run", "--quiet", "--package", "heaptrace-tests", "--example", "programs"]);
         step::announce("test programs", &cargo);
-        let programs: Vec<PathBuf> = kernels::output(&mut cargo)?.lines().map(PathBuf::from).collect();
+        let programs: Vec<PathBuf> = output(&mut cargo)?.lines().map(PathBuf::from).collect();
         let suites = suites(repo, cache)?;
 
         let mut files: BTreeSet<PathBuf> = OPENED.iter().map(PathBuf::from).collect();
@@ -274,7 +288,7 @@ fn suites(repo: &Repo, cache: &Path) -> Result<Vec<(String, PathBuf, PathBuf)>> 
     }
     step::announce("test suites", &cargo);
     let mut suites = Vec::new();
-    for line in kernels::output(&mut cargo)?.lines() {
+    for line in output(&mut cargo)?.lines() {
         let message: serde_json::Value =
             serde_json::from_str(line).context("failed to read cargo's messages")?;
         if let (Some(place), Some(name)) =

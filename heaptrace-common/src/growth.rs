@@ -1,0 +1,41 @@
+//! One call that changed a process's mappings, as `watch` is told of it through the ring.
+
+use crate::event::Event;
+
+/// Which system call.
+pub mod call {
+    pub const BRK: u32 = 1;
+    pub const MMAP: u32 = 2;
+    pub const MUNMAP: u32 = 3;
+    pub const MREMAP: u32 = 4;
+    /// One that gives memory back, which stays mapped.
+    pub const MADVISE: u32 = 5;
+}
+
+/// A call that succeeded. Lengths are rounded up to pages.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrowthEvent {
+    /// First, so that the ring's events all begin alike. `kind` is `kind::GROWTH`, `other` the thread, `time_ns` when
+    /// the call returned, `address` its result, `length` the new length (munmap and madvise: their arguments).
+    pub event: Event,
+    /// When the call began.
+    pub entered_ns: u64,
+    /// mremap: the old mapping. brk: the old break.
+    pub old_address: u64,
+    pub old_length: u64,
+    /// mmap's or mremap's.
+    pub flags: u64,
+    /// One of `call`.
+    pub call: u32,
+    /// The stack: index of its innermost frame in `FRAMES`.
+    pub frames_at: u32,
+    pub frames: u8,
+    /// `StackEnd`.
+    pub end: u8,
+    /// 0 if no stack was asked for, or it found no room.
+    pub has_stack: u8,
+    pub _pad: [u8; 5],
+}
+
+const _: () = assert!(size_of::<GrowthEvent>() == 48 + 48);

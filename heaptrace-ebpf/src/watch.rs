@@ -1,0 +1,75 @@
+//! Every change of a traced process's mappings, told one by one, for `heaptrace watch`.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    helpers::bpf_ktime_get_ns,
+};
+use heaptrace_common::{
+    counter::Counter,
+    event::{Event, kind},
+    growth::GrowthEvent,
+    settings::stack_mode,
+};
+
+use crate::{
+    maps::{EVENTS, count, setting},
+    process, site,
+};
+
+/// A call of the current thread that succeeded; the fields are those of [`GrowthEvent`].
+pub struct Change {
+    pub process: u32,
+    pub call: u32,
+    pub entered_ns: u64,
+    pub flags: u64,
+    pub address: u64,
+    pub length: u64,
+    pub old_address: u64,
+    pub old_length: u64,
+}
+
+/// Small changes are told of, too: what a later call takes away is known by them.
+#[inline(always)]
+pub fn tell(change: &Change) {
+    let (tgid, tid) = process::current();
+    // No call changes more than the larger of its lengths.
+    let large = change.length >= setting!(watch_min) || change.old_length >= setting!(watch_min);
+    let stack = if large && setting!(stack_mode) != stack_mode::NONE {
+        site::stack_of_system_call(change.process)
+    } else {
+        None
+    };
+    let (frames_at, frames, end) = stack.unwrap_or((0, 0, 0));
+    // Made in the ring, not on the stack; and only now, so that events are there in the order of their times.
+    let Some(mut told) = EVENTS.reserve::<GrowthEvent>(0) else {
+        count(Counter::RingFull);
+        return;
+    };
+    told.write(GrowthEvent {
+        event: Event {
+            kind: kind::GROWTH,
+            tgid,
+            process: change.process,
+            other: tid,
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            address: change.address,
+            length: change.length,
+            parent_tgid: 0,
+            _pad: 0,
+        },
+        entered_ns: change.entered_ns,
+        old_address: change.old_address,
+        old_length: change.old_length,
+        flags: change.flags,
+        call: change.call,
+        frames_at,
+        frames,
+        end,
+        has_stack: u8::from(stack.is_some()),
+        _pad: [0; 5],
+    });
+    // Waking up takes longer than all the rest. Userspace comes by itself, unless the ring fills before it does.
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let fills = waiting > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / 4;
+    told.submit(u64::from(if fills { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+}

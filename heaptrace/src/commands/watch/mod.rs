@@ -1,0 +1,269 @@
+//! `heaptrace watch`: brk, mmap, munmap and mremap as they happen.
+
+mod args;
+mod spaces;
+
+pub use args::WatchArgs;
+
+use super::{
+    names::Names,
+    outside::now_ns,
+    target_args::{StackArg, TargetArgs, stack_options},
+    tracing::{Ended, Prepared, Work, exit_code, say_end},
+    written::Written,
+};
+use crate::{
+    bpf::{MapSizes, Members, StackMode, Told},
+    error::CannotTrace,
+    growth::Change,
+    model::Profile,
+    report::{GrowthCall, GrowthTotals, PrintFormat, WatchEnd, render_watch_calls, render_watch_end},
+    session::{Session, SessionOptions, monotonic_ns},
+    target::Target,
+};
+use anyhow::bail;
+use args::WatchTarget;
+use heaptrace_common::{
+    event::{Event, kind},
+    growth::{GrowthEvent, call},
+};
+use spaces::Spaces;
+use std::{collections::BTreeMap, io::IsTerminal as _, ops::ControlFlow, process::ExitCode, time::Duration};
+
+/// Runs `heaptrace watch`.
+///
+/// # Errors
+/// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the lines cannot be written.
+pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
+    let target = target(&args)?;
+    let on_terminal = args.output.is_none() && std::io::stdout().is_terminal();
+    let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
+    let options = options(&target, &args, stacks);
+    let WatchArgs { min_bytes, format, output, duration, propagate_exit, .. } = args;
+    let out = Written::open(output.as_deref())?;
+    let prepared = Prepared::new(target, &options)?;
+    if let Some(why) = prepared.session().growth_unavailable() {
+        bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
+    }
+    let mut watching = Watching {
+        profile: Profile::new(prepared.start()),
+        spaces: Spaces::new(),
+        totals: BTreeMap::new(),
+        names: Names::default(),
+        epoch_ns: now_ns().wrapping_sub_unsigned(monotonic_ns()),
+        last_ns: 0,
+        written: false,
+        shown: 0,
+        min_bytes,
+        stacks,
+        format,
+        out,
+    };
+    for (record, pid) in prepared.session().running() {
+        watching.spaces.begin(prepared.session(), record, pid);
+    }
+    let mut running = prepared.begin(duration)?;
+    let why = running.follow(None, &mut watching)?;
+    running.detach();
+    let ended = running.end_of_command(why);
+    if why != Ended::NoReader {
+        watching.end(&running.session, running.followed())?;
+    }
+    say_end(ended, why);
+    Ok(exit_code(ended, propagate_exit))
+}
+
+fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
+    let WatchTarget { pid, all, comm, user, cgroup, command } = &args.target;
+    let named =
+        !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some() || !command.is_empty();
+    TargetArgs {
+        pid: pid.clone(),
+        all: *all || !named,
+        comm: comm.clone(),
+        user: user.clone(),
+        cgroup: cgroup.clone(),
+        command: command.clone(),
+    }
+    .target()
+}
+
+fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
+    let walks = (stacks && args.walks.stack != StackArg::None).then_some(&args.walks);
+    let (stacks, unwind) = stack_options(walks);
+    SessionOptions {
+        all: *target == Target::All,
+        follow: !args.no_follow,
+        exact_children: false,
+        stacks,
+        sizes: MapSizes {
+            // No blocks, and no calls of allocators.
+            live: 1,
+            threads: 1,
+            sites: if stacks == StackMode::None { 1 } else { args.max_stacks },
+            frames: walks.map_or(1, |walks| walks.max_frames),
+            processes: args.max_processes,
+            events: args.max_events,
+            statistics: false,
+            unwind,
+        },
+        growth: true,
+        faults: false,
+        watch: Some(args.min_bytes),
+        probes: false,
+        members: match target {
+            Target::User { id, .. } => Some(Members::User(*id)),
+            Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
+            _ => None,
+        },
+        size_filter: None,
+    }
+}
+
+struct Watching {
+    /// What stacks are made of, with the symbols of those that were printed.
+    profile: Profile,
+    spaces: Spaces,
+    /// By the first record of a process.
+    totals: BTreeMap<u32, GrowthTotals>,
+    names: Names,
+    /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch.
+    epoch_ns: i64,
+    /// When the last call returned.
+    last_ns: u64,
+    written: bool,
+    shown: u64,
+    min_bytes: u64,
+    stacks: bool,
+    format: PrintFormat,
+    out: Written,
+}
+
+impl Work for Watching {
+    /// Lines are as good as at once for who reads them.
+    const LOOK_EVERY: Option<Duration> = Some(Duration::from_millis(50));
+
+    fn tick(&mut self, _: &mut Session, _: Duration) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn told(&mut self, session: &mut Session, told: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+        let mut calls = Vec::new();
+        // A thread can lose the processor between looking at the clock and telling.
+        let mut told = told.to_vec();
+        told.sort_by_key(|told| told.event().time_ns);
+        for told in &told {
+            match told {
+                Told::Event(event) => self.process_event(session, event),
+                Told::Growth(growth) => calls.extend(self.growth(session, growth)),
+            }
+        }
+        if calls.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if self.stacks {
+            session.copy_stacks(&mut self.profile);
+            self.names.find(session, &mut self.profile, calls.iter().filter_map(|call| call.stack));
+        }
+        let (first, profile) = (!self.written, &self.profile);
+        self.written = true;
+        self.shown += calls.len() as u64;
+        self.out.write(|out| render_watch_calls(self.format, (profile, &calls), first, self.stacks, out))
+    }
+}
+
+impl Watching {
+    fn process_event(&mut self, session: &Session, event: &Event) {
+        match event.kind {
+            kind::FORK => self.spaces.fork(event.process, event.other),
+            kind::EXEC => {
+                let bytes = (event.length != 0).then_some(event.length);
+                self.spaces.exec(session, event.process, event.tgid, bytes);
+                // The same process: its totals go on.
+                if let Some(totals) = self.totals.remove(&event.other) {
+                    self.totals.insert(event.process, totals);
+                }
+                self.spaces.gone(event.other);
+            }
+            kind::EXIT => self.spaces.gone(event.process),
+            _ => {}
+        }
+    }
+
+    /// Books a call; what is to be printed of it.
+    fn growth(&mut self, session: &mut Session, told: &GrowthEvent) -> Option<GrowthCall> {
+        let Event { tgid: pid, other: tid, process: record, time_ns, .. } = told.event;
+        // The same, where what came later has been printed: lines are in order.
+        self.last_ns = self.last_ns.max(time_ns);
+        let Change { delta, total, at, kind } = self.spaces.apply(session, told)?;
+        let comm = session.process(record).map(|process| process.comm.clone()).unwrap_or_default();
+        let totals = self.totals.entry(record).or_default();
+        (totals.pid, totals.total) = (pid, total);
+        totals.comm.clone_from(&comm);
+        totals.calls += 1;
+        let sum = match (told.call, delta) {
+            (call::MADVISE, _) => &mut totals.madvised_bytes,
+            (_, ..0) => &mut totals.given_back_bytes,
+            _ => &mut totals.grown_bytes,
+        };
+        *sum += delta.unsigned_abs();
+        if delta.unsigned_abs() < self.min_bytes {
+            return None;
+        }
+        Some(GrowthCall {
+            time_ns: self.epoch_ns.wrapping_add_unsigned(self.last_ns),
+            pid,
+            tid,
+            comm,
+            call: spaces::name_of(told),
+            delta,
+            total,
+            address: at,
+            kind,
+            stack: if self.stacks { session.stack_of(told) } else { None },
+        })
+    }
+
+    fn end(&mut self, session: &Session, followed: Duration) -> anyhow::Result<()> {
+        self.profile.duration_ns = followed.as_nanos() as u64;
+        self.profile.coverage = session.coverage()?;
+        self.profile.coverage.finished = true;
+        let mut totals: Vec<GrowthTotals> = std::mem::take(&mut self.totals).into_values().collect();
+        totals
+            .sort_by_key(|process| std::cmp::Reverse(process.grown_bytes.abs_diff(process.given_back_bytes)));
+        let end = WatchEnd {
+            profile: &self.profile,
+            min_bytes: self.min_bytes,
+            shown: self.shown,
+            totals: &totals,
+        };
+        // Whether anybody still reads makes no difference any more.
+        let _ = self.out.write(|out| render_watch_end(self.format, &end, out))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: WatchArgs,
+    }
+
+    #[test]
+    fn who_names_nobody_watches_the_whole_machine() {
+        let of = |words: &[&str]| {
+            let line = Line::try_parse_from([&["watch"], words].concat()).expect("a command line");
+            target(&line.args).expect("a target")
+        };
+        assert_eq!(of(&[]), Target::All);
+        assert_eq!(of(&["--min-bytes", "0"]), Target::All);
+        assert_eq!(of(&["-p", "7"]), Target::Pids(vec![7]));
+        assert_eq!(of(&["--", "ls"]), Target::Command(vec!["ls".into()]));
+        assert!(Line::try_parse_from(["watch", "-a", "-p", "7"]).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The address spaces of the watched processes, one a process record.
+
+use crate::{
+    growth::{Call, Change, Kind, Space, When},
+    process::{maps::Mapping, procfs},
+    session::Session,
+};
+use heaptrace_common::growth::{GrowthEvent, call};
+use std::collections::HashMap;
+
+/// include/uapi/linux/mman.h and asm-generic/mman*.h
+const MAP_FIXED: u64 = 0x10;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_GROWSDOWN: u64 = 0x100;
+const MAP_STACK: u64 = 0x2_0000;
+const MAP_HUGETLB: u64 = 0x4_0000;
+const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
+
+/// How often a process is read again that changed its mappings meanwhile. One that never rests is read while it does.
+const READS: usize = 20;
+
+/// What `/proc/PID/maps` said, and when that was over.
+type Reading = (Vec<Mapping>, u64);
+
+struct Known {
+    space: Space,
+    /// To be adopted when the calls from before it have been applied.
+    reading: Option<Reading>,
+    /// Calls until then are from before we watched.
+    from_ns: u64,
+}
+
+/// See the module.
+pub(super) struct Spaces {
+    page: u64,
+    /// Of huge pages, where a call doesn't say.
+    huge_page: u64,
+    by_record: HashMap<u32, Known>,
+}
+
+impl Spaces {
+    pub fn new() -> Self {
+        let huge_page = procfs::huge_page_size().unwrap_or(2 << 20);
+        Self { page: procfs::page_size(), huge_page, by_record: HashMap::new() }
+    }
+
+    /// Takes a process that ran before we watched.
+    pub fn begin(&mut self, session: &Session, record: u32, pid: u32) {
+        let mut space = Space::new(self.page, None);
+        let mut from_ns = 0;
+        for _ in 0..READS {
+            let before = session.growth_so_far(record);
+            let Some((mappings, read_ns)) = read(pid) else { return };
+            if session.growth_so_far(record) == before {
+                space.adopt(&mappings, read_ns);
+                from_ns = read_ns;
+                break;
+            }
+            space = Space::new(self.page, None);
+            space.adopt(&mappings, read_ns);
+            from_ns = read_ns;
+        }
+        self.by_record.insert(record, Known { space, reading: None, from_ns });
+    }
+
+    /// A child has its parent's memory.
+    pub fn fork(&mut self, child: u32, parent: u32) {
+        if let Some(known) = self.by_record.get(&parent) {
+            let known = Known { space: known.space.clone(), reading: None, from_ns: 0 };
+            self.by_record.insert(child, known);
+        }
+    }
+
+    /// A new image maps `bytes`, or what nobody knows.
+    pub fn exec(&mut self, session: &Session, record: u32, pid: u32, bytes: Option<u64>) {
+        // Read while it is this image's, or not at all.
+        let reading = read(pid).filter(|_| session.runs(record));
+        self.by_record.insert(record, Known { space: Space::new(self.page, bytes), reading, from_ns: 0 });
+    }
+
+    pub fn gone(&mut self, record: u32) {
+        self.by_record.remove(&record);
+    }
+
+    /// What became of a call; `None` if it was from before we watched.
+    pub fn apply(&mut self, session: &Session, told: &GrowthEvent) -> Option<Change> {
+        let (record, left_ns) = (told.event.process, told.event.time_ns);
+        if !self.by_record.contains_key(&record) {
+            self.exec(session, record, told.event.tgid, None);
+        }
+        let known = self.by_record.get_mut(&record)?;
+        if left_ns <= known.from_ns {
+            return None;
+        }
+        if let Some((mappings, read_ns)) = known.reading.take_if(|(_, read_ns)| left_ns > *read_ns) {
+            known.space.adopt(&mappings, read_ns);
+        }
+        Some(known.space.apply(call_of(told, self.huge_page)?, When { entered_ns: told.entered_ns, left_ns }))
+    }
+}
+
+fn read(pid: u32) -> Option<Reading> {
+    let mappings = procfs::read_maps(pid).ok().filter(|mappings| !mappings.is_empty())?;
+    Some((mappings, crate::session::monotonic_ns()))
+}
+
+/// The call's name.
+pub(super) fn name_of(told: &GrowthEvent) -> &'static str {
+    match told.call {
+        call::BRK => "brk",
+        call::MMAP => "mmap",
+        call::MUNMAP => "munmap",
+        call::MADVISE => "madvise",
+        _ => "mremap",
+    }
+}
+
+fn call_of(told: &GrowthEvent, huge_page: u64) -> Option<Call> {
+    let GrowthEvent { event, old_address, old_length, flags, .. } = *told;
+    let (at, length) = (event.address, event.length);
+    Some(match told.call {
+        call::BRK => Call::Brk { old: old_address, new: at },
+        call::MMAP => {
+            let (kind, fixed) = (kind_of(flags), flags & MAP_FIXED != 0);
+            // ksys_mmap_pgoff, mm/mmap.c: of anonymous ones the length is rounded up.
+            let unit = if kind == Kind::HugePages { huge_page_of(flags).unwrap_or(huge_page) } else { 1 };
+            Call::Mmap { at, length: length.checked_next_multiple_of(unit)?, kind, fixed }
+        }
+        call::MUNMAP => Call::Munmap { at, length },
+        call::MADVISE => Call::GiveBack { at, length },
+        call::MREMAP => Call::Mremap {
+            old: old_address,
+            old_length,
+            new: at,
+            length,
+            keeps_old: flags & MREMAP_DONTUNMAP != 0 || old_length == 0,
+            fixed: flags & MREMAP_FIXED != 0,
+        },
+        _ => return None,
+    })
+}
+
+/// The size of huge pages that mmap's flags ask for, by its logarithm (include/uapi/asm-generic/hugetlb_encode.h).
+fn huge_page_of(flags: u64) -> Option<u64> {
+    let logarithm = flags >> 26 & 63;
+    (logarithm != 0).then(|| 1 << logarithm)
+}
+
+fn kind_of(flags: u64) -> Kind {
+    // The kernel heeds it of anonymous mappings only.
+    if flags & MAP_HUGETLB != 0 && flags & MAP_ANONYMOUS != 0 {
+        Kind::HugePages
+    } else if flags & (MAP_STACK | MAP_GROWSDOWN) != 0 {
+        Kind::Stack
+    } else if flags & MAP_ANONYMOUS != 0 {
+        Kind::Anonymous
+    } else {
+        Kind::File
+    }
+}

@@ -1,0 +1,103 @@
+//! `watch` for programs: one object a call and line, and a last one, with the only key `summary`, for the end. Keys
+//! are only ever added, at the end.
+
+use super::{GrowthCall, WatchEnd};
+use crate::{
+    model::{Profile, StackId},
+    report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
+};
+use serde::Serialize;
+use std::io::{self, Write};
+
+#[derive(Serialize)]
+struct Call<'a> {
+    time: String,
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    call: &'static str,
+    delta: i64,
+    total: u64,
+    addr: u64,
+    kind: &'static str,
+    stack: Frames<'a>,
+}
+
+#[derive(Serialize)]
+struct Last<'a> {
+    summary: Summary<'a>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema: u32,
+    heaptrace: &'a str,
+    traced_s: f64,
+    min_bytes: u64,
+    calls: u64,
+    shown: u64,
+    processes: Vec<Process<'a>>,
+    coverage: Coverage<'a>,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    pid: u32,
+    comm: &'a str,
+    calls: u64,
+    grown_bytes: u64,
+    given_back_bytes: u64,
+    total: u64,
+    madvised_bytes: u64,
+}
+
+/// In no table: a call without a stack has an empty list.
+const NO_STACK: StackId = StackId(u32::MAX);
+
+pub(super) fn render_calls(profile: &Profile, calls: &[GrowthCall], out: &mut dyn Write) -> io::Result<()> {
+    for GrowthCall { time_ns, pid, tid, comm, call, delta, total, address, kind, stack } in calls {
+        let time = jiff::Timestamp::from_nanosecond((*time_ns).into()).unwrap_or_default();
+        let line = Call {
+            time: time.strftime("%FT%T%.6fZ").to_string(),
+            pid: *pid,
+            tid: *tid,
+            comm,
+            call,
+            delta: *delta,
+            total: *total,
+            addr: *address,
+            kind: kind.name(),
+            stack: Frames { profile, stack: stack.unwrap_or(NO_STACK) },
+        };
+        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let WatchEnd { profile, min_bytes, shown, totals } = *end;
+    let summary = Summary {
+        schema: SCHEMA,
+        heaptrace: &profile.heaptrace,
+        traced_s: seconds(profile.duration_ns),
+        min_bytes,
+        calls: totals.iter().map(|process| process.calls).sum(),
+        shown,
+        processes: totals
+            .iter()
+            .map(|process| Process {
+                pid: process.pid,
+                comm: &process.comm,
+                calls: process.calls,
+                grown_bytes: process.grown_bytes,
+                given_back_bytes: process.given_back_bytes,
+                total: process.total,
+                madvised_bytes: process.madvised_bytes,
+            })
+            .collect(),
+        coverage: coverage(profile),
+    };
+    serde_json::to_writer(&mut *out, &Last { summary }).map_err(io::Error::from)?;
+    writeln!(out)
+}

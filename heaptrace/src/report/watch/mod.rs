@@ -1,0 +1,84 @@
+//! What `watch` prints: calls that changed a process's mappings, one a line, and in the end what they came to. As
+//! text, or as one JSON object a line.
+
+mod json;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use super::PrintFormat;
+use crate::{
+    growth::Kind,
+    model::{Profile, StackId},
+};
+use std::io::{self, Write};
+
+/// One call. Its stack is in the profile that goes with it.
+#[derive(Clone, Debug)]
+pub struct GrowthCall {
+    /// When it returned, in nanoseconds since the Unix epoch.
+    pub time_ns: i64,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub call: &'static str,
+    /// Bytes, negative when given back.
+    pub delta: i64,
+    /// Bytes that the process maps now.
+    pub total: u64,
+    pub address: u64,
+    pub kind: Kind,
+    pub stack: Option<StackId>,
+}
+
+/// What all calls of one process came to, shown or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrowthTotals {
+    pub pid: u32,
+    pub comm: String,
+    pub calls: u64,
+    pub grown_bytes: u64,
+    pub given_back_bytes: u64,
+    /// Given back by madvise, and still mapped.
+    pub madvised_bytes: u64,
+    /// Bytes mapped after the last call.
+    pub total: u64,
+}
+
+/// The end.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchEnd<'a> {
+    pub profile: &'a Profile,
+    pub min_bytes: u64,
+    pub shown: u64,
+    pub totals: &'a [GrowthTotals],
+}
+
+/// Writes `calls`, in order. `first`: nothing was written before. `stacks`: text has them, too.
+///
+/// # Errors
+/// What writing to `out` fails with.
+pub fn render_calls(
+    format: PrintFormat,
+    (profile, calls): (&Profile, &[GrowthCall]),
+    first: bool,
+    stacks: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        PrintFormat::Text => text::render_calls(profile, calls, first, stacks, out),
+        PrintFormat::Json => json::render_calls(profile, calls, out),
+    }
+}
+
+/// Writes the totals, and what they cover.
+///
+/// # Errors
+/// What writing to `out` fails with.
+pub fn render_end(format: PrintFormat, end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        PrintFormat::Text => text::render_end(end, out),
+        PrintFormat::Json => json::render_end(end, out),
+    }
+}

@@ -1,0 +1,71 @@
+//! What `watch` asks a session: whose a growth call was, and from which stack.
+
+use super::Session;
+use crate::{
+    bpf::MapError,
+    model::{Coverage, Process, Profile, StackId},
+};
+use heaptrace_common::{growth::GrowthEvent, record::process_state, stack::StackEnd};
+
+impl Session {
+    /// Records that run, with their PIDs.
+    pub fn running(&self) -> Vec<(u32, u32)> {
+        self.builder.running().collect()
+    }
+
+    /// Learns of processes and code without doing anything about them.
+    pub fn catch_up(&mut self) {
+        self.builder.read_processes(&self.tracer.maps);
+        self.take_code_changes();
+    }
+
+    /// Whether a record's image is the process's now.
+    pub fn runs(&self, record: u32) -> bool {
+        self.tracer.maps.process(record).is_some_and(|record| record.state == process_state::RUNNING)
+    }
+
+    /// The process of a record.
+    pub fn process(&self, record: u32) -> Option<&Process> {
+        self.builder.process(record)
+    }
+
+    /// What the kernel side has counted of a record's mappings; it changes with every call.
+    pub fn growth_so_far(&self, record: u32) -> Option<[u64; 4]> {
+        let record = self.tracer.maps.process(record)?;
+        Some([record.break_at, record.brk_bytes, record.mmap_bytes, record.munmap_bytes])
+    }
+
+    /// The stack of a call, if it has one; its addresses are told apart by what is mapped now.
+    pub fn stack_of(&mut self, told: &GrowthEvent) -> Option<StackId> {
+        if told.has_stack == 0 {
+            return None;
+        }
+        let frames = self.tracer.maps.frames_from(told.frames_at, told.frames);
+        self.builder.intern_stack(told.event.process, &frames, StackEnd::from_number(told.end))
+    }
+
+    /// Gives `profile`, which is fed by nothing else, what stacks are made of.
+    pub fn copy_stacks(&self, profile: &mut Profile) {
+        self.builder.copy_stacks(profile);
+    }
+
+    /// What the session's numbers cover so far.
+    pub fn coverage(&self) -> Result<Coverage, MapError> {
+        let counters = self.tracer.maps.counters()?;
+        let unwinding = self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
+        Ok(Coverage {
+            untraceable: self.untraceable.values().cloned().collect(),
+            size_filter: self.size_filter,
+            notes: self.notes.iter().cloned().chain(self.lost_mappings()).chain(unwinding).collect(),
+            ..self.builder.coverage(&counters)
+        })
+    }
+
+    /// Why growth is not traced, if it is not.
+    pub fn growth_unavailable(&self) -> Option<&str> {
+        match &self.tracer.features.growth {
+            crate::bpf::Placed::Unavailable(why) => Some(why),
+            _ => None,
+        }
+    }
+}

@@ -5,7 +5,7 @@ pub(crate) mod arena;
 mod broken;
 mod chunks;
 pub(crate) mod glibc;
-mod jemalloc;
+pub(crate) mod jemalloc;
 pub(crate) mod layout;
 mod lists;
 pub(crate) mod locate;

@@ -71,6 +71,7 @@ pub enum Heap {
         why: String,
     },
     Glibc(GlibcHeap),
+    Jemalloc(JemallocHeap),
 }
 
 impl Default for Heap {
@@ -101,6 +102,26 @@ pub struct GlibcHeap {
     pub consistent: bool,
 }
 
+/// jemalloc's own counters, read from outside, in bytes; which of its pages are in memory they do not say. All of it is in
+/// [`Mappings::anonymous`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JemallocHeap {
+    pub version: String,
+    pub arenas: u64,
+    /// In blocks that the program holds, as rounded up: without those in threads' caches.
+    pub in_use_bytes: u64,
+    /// In blocks in threads' caches.
+    pub cached_bytes: u64,
+    /// Pages with blocks.
+    pub active_bytes: u64,
+    /// Free pages that are kept.
+    pub dirty_bytes: u64,
+    /// Free pages that the kernel may have taken.
+    pub muzzy_bytes: u64,
+    /// Pages of its own state that it has touched.
+    pub metadata_bytes: u64,
+}
+
 /// What tracing knew at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traced {
@@ -122,7 +143,7 @@ pub struct Traced {
 pub struct TracedBlocks {
     /// As requested.
     pub requested: Extent,
-    /// Headers and rounding, by glibc's arithmetic; nothing for other allocators.
+    /// Headers and rounding, by glibc's or jemalloc's arithmetic; nothing for other allocators.
     pub slack: Extent,
     pub count: u64,
     /// Whether it is known of each page whether it is resident.

@@ -1,4 +1,5 @@
-//! The allocator of a process as far as it can be read: glibc's arenas, and which of their pages are in memory.
+//! The allocator of a process as far as it can be read: jemalloc's counters; glibc's arenas, and which of their pages are
+//! in memory.
 
 use super::{
     own_mappings,
@@ -8,11 +9,12 @@ use crate::{
     inspect::{
         arena::Arena,
         glibc::{self, Glibc, Place},
+        jemalloc,
         layout::{Layout, state},
         locate::{Unknown, locate},
         memory::{Memory, ProcessMemory, Reader},
     },
-    model::{Extent, GlibcHeap, Heap},
+    model::{Extent, GlibcHeap, Heap, JemallocHeap},
     probes::{
         discover::{DiscoverError, Discoverer},
         symbols::AllocatorKind,
@@ -28,6 +30,7 @@ use std::{collections::HashMap, ops::Range, path::Path};
 #[derive(Clone, Debug)]
 pub enum Known {
     Glibc(Place),
+    Jemalloc(Box<jemalloc::Place>),
     /// Its name, empty where none was found, and why it cannot be read.
     Other {
         allocator: String,
@@ -43,6 +46,8 @@ impl Known {
         match self {
             // Before the heap began, there was no break to know malloc's parameters by.
             Self::Glibc(place) => place.parameters.is_none(),
+            // Threads make arenas.
+            Self::Jemalloc(_) => true,
             Self::Other { passes, .. } => *passes,
         }
     }
@@ -70,15 +75,34 @@ impl Recognizer {
     /// If the process is gone, or may not be looked at.
     pub fn recognize(&mut self, discoverer: &mut Discoverer, pid: u32) -> Result<Known, DiscoverError> {
         let (view, plan) = discoverer.discover(pid)?;
-        let called = plan.files.iter().find(|file| file.probes.iter().any(|probe| probe.symbol == "malloc"));
-        let object = called.and_then(|file| view.objects.iter().find(|object| object.id() == file.file.id()));
-        let Some((object, symbols)) = object.and_then(|object| Some((object, discoverer.symbols(object)?)))
-        else {
+        let mut called = Vec::new();
+        for file in &plan.files {
+            let Some(object) = view.objects.iter().find(|object| object.id() == file.file.id()) else {
+                continue;
+            };
+            let Some(kind) = discoverer.symbols(object).map(|symbols| symbols.kind) else { continue };
+            // jemalloc has a prefix to its names where a program brings its own, beside the C library's malloc.
+            let is_malloc = |symbol: &str| match kind {
+                AllocatorKind::Jemalloc => symbol.ends_with("malloc"),
+                _ => symbol == "malloc",
+            };
+            if file.probes.iter().any(|probe| is_malloc(&probe.symbol)) {
+                called.push((object, kind));
+            }
+        }
+        let own = called.iter().find(|(_, kind)| *kind == AllocatorKind::Jemalloc);
+        let Some((object, kind)) = own.or(called.first()).copied() else {
             let why = "no malloc was found in it".to_owned();
             return Ok(Known::Other { allocator: String::new(), why, passes: false });
         };
-        let allocator = symbols.kind.name().to_owned();
-        if symbols.kind != AllocatorKind::Glibc {
+        let allocator = kind.name().to_owned();
+        if kind == AllocatorKind::Jemalloc {
+            return Ok(match jemalloc::locate(object, &view.mappings, &ProcessMemory { pid }) {
+                Ok(place) => Known::Jemalloc(Box::new(place)),
+                Err(error) => Known::Other { allocator, why: error.to_string(), passes: true },
+            });
+        }
+        if kind != AllocatorKind::Glibc {
             let why = format!("how {allocator} lays out its heap is not known here");
             return Ok(Known::Other { allocator, why, passes: false });
         }
@@ -122,6 +146,31 @@ fn bias(object: &Object, mappings: &[Mapping]) -> Option<u64> {
         .iter()
         .filter(|mapping| mapping.permissions.execute && object.is_behind(mapping))
         .find_map(|mapping| Some(mapping.start.wrapping_sub(object.elf.address_of(mapping.offset)?)))
+}
+
+/// jemalloc's counters, of a process that has mapped `mapped` bytes.
+pub fn counters(memory: &dyn Memory, place: &jemalloc::Place, mapped: u64) -> Heap {
+    let unreadable = |why: String| Heap::Unreadable { allocator: "jemalloc".to_owned(), why };
+    let found = jemalloc::survey(memory, place);
+    if let Some(problem) = found.arenas.iter().find_map(|arena| arena.problem.as_deref()) {
+        return unreadable(format!("its counters could not be read: {problem}"));
+    }
+    let jemalloc::Jemalloc { version, stats, tcache, dirty_bytes, muzzy_bytes, .. } = found;
+    if stats.mapped > mapped {
+        return unreadable("its counters say that it has mapped more than the process has".to_owned());
+    }
+    let muzzy = if place.layout.muzzy_is_resident { muzzy_bytes } else { 0 };
+    let pages = [stats.active, dirty_bytes, muzzy].into_iter().fold(0, u64::saturating_add);
+    Heap::Jemalloc(JemallocHeap {
+        version: version.to_owned(),
+        arenas: found.arenas.len() as u64,
+        in_use_bytes: stats.allocated.saturating_sub(tcache.bytes),
+        cached_bytes: tcache.bytes,
+        active_bytes: stats.active,
+        dirty_bytes,
+        muzzy_bytes,
+        metadata_bytes: stats.resident.saturating_sub(pages),
+    })
 }
 
 /// glibc's arenas as they were walked.

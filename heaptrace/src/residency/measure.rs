@@ -1,12 +1,13 @@
 //! Measures one process: its mappings by kind, its heap, and the blocks that tracing knows of.
 
 use super::{
-    allocator::{Known, walk},
+    allocator::{Known, counters, walk},
     pages::{PAGE, Pages},
 };
 use crate::{
     inspect::{
         self,
+        jemalloc::layout,
         mappings::{self, Amount, Kind},
         memory::ProcessMemory,
     },
@@ -43,6 +44,8 @@ pub struct Measured {
     pub heap: Heap,
     pages: Pages,
     arenas: Vec<Range<u64>>,
+    /// jemalloc's.
+    quantum: Option<u64>,
     blocks: TracedBlocks,
 }
 
@@ -55,7 +58,7 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
     let memory = ProcessMemory { pid };
     let walked = match known {
         Known::Glibc(place) => Some(walk(&memory, place, limits.walk_bytes)),
-        Known::Other { .. } => None,
+        Known::Jemalloc(_) | Known::Other { .. } => None,
     };
     let arenas = walked.as_ref().map_or_else(Vec::new, |walked| walked.arenas.clone());
     let all = mappings::parse_smaps(&inspect::read(pid, "smaps")?);
@@ -76,15 +79,20 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
         }
     }
     let pages = Pages::read(pid, &of_heap);
+    let mut quantum = None;
     let heap = match (walked, known) {
         (Some(walked), _) => walked.heap(&memory, &pages, limits.own_mappings),
         (None, Known::Other { allocator, why, .. }) => {
             Heap::Unreadable { allocator: allocator.clone(), why: why.clone() }
         }
+        (None, Known::Jemalloc(place)) => {
+            quantum = Some(place.layout.quantum);
+            counters(&memory, place, sums.total().virtual_bytes)
+        }
         (None, Known::Glibc(_)) => Heap::default(),
     };
     let blocks = TracedBlocks { exact: true, ..TracedBlocks::default() };
-    Ok(Measured { mappings: sums, swap_bytes, heap, pages, arenas, blocks })
+    Ok(Measured { mappings: sums, swap_bytes, heap, pages, arenas, quantum, blocks })
 }
 
 fn add(sums: &mut Mappings, kind: Kind, main: bool, amount: &Amount) {
@@ -111,8 +119,15 @@ impl Measured {
         self.blocks.requested.add(Extent { virtual_bytes: size, resident_bytes });
         self.blocks.count += 1;
         self.blocks.exact &= exact;
-        if matches!(self.heap, Heap::Glibc(_)) {
-            let whole = self.chunk(address, size);
+        let whole = match (&self.heap, self.quantum) {
+            (Heap::Glibc(_), _) => Some(self.chunk(address, size)),
+            (Heap::Jemalloc(_), Some(quantum)) => {
+                let usable = layout::usable(size, quantum).unwrap_or(size);
+                Some(address..address.saturating_add(usable))
+            }
+            _ => None,
+        };
+        if let Some(whole) = whole {
             let (all, _) = self.pages.resident(whole.clone());
             self.blocks.slack.add(Extent {
                 virtual_bytes: (whole.end - whole.start).saturating_sub(size),

@@ -6,6 +6,7 @@
 //! batches of 64 events a thread, mm/memory.c).
 
 mod allocator;
+mod counted;
 mod measure;
 mod own_mappings;
 mod pages;

@@ -25,6 +25,9 @@ pub enum PartKind {
     AllocatorSlack,
     AllocatorFree,
     AllocatorTop,
+    /// Free pages that jemalloc keeps.
+    AllocatorPages,
+    AllocatorMetadata,
     /// Where the allocator cannot be read: anonymous memory but for the traced blocks. An upper bound of `BeforeAttach`.
     Undivided,
     ThreadStacks,
@@ -75,10 +78,10 @@ impl Reconciliation {
 }
 
 /// Resident bytes that are still to be told apart.
-struct Left(u64);
+pub(super) struct Left(pub(super) u64);
 
 impl Left {
-    fn take(&mut self, wanted: u64) -> u64 {
+    pub(super) fn take(&mut self, wanted: u64) -> u64 {
         let got = wanted.min(self.0);
         self.0 -= got;
         got
@@ -93,6 +96,10 @@ pub fn reconcile(residency: &Residency) -> Reconciliation {
         Heap::Glibc(heap) => {
             let untouched = readable(heap, traced, mappings.anonymous, &mut parts);
             ("glibc".to_owned(), true, untouched)
+        }
+        Heap::Jemalloc(heap) => {
+            let untouched = super::counted::divide(heap, traced, mappings.anonymous, &mut parts);
+            ("jemalloc".to_owned(), true, untouched)
         }
         Heap::Unreadable { allocator, why } => {
             let untouched = unreadable(why, traced, mappings.anonymous, &mut parts);
@@ -114,7 +121,7 @@ pub fn reconcile(residency: &Residency) -> Reconciliation {
 }
 
 /// A part that is known as well as it can be.
-fn known(part: PartKind, name: &'static str, extent: Extent, how: How, why: &str) -> Part {
+pub(super) fn known(part: PartKind, name: &'static str, extent: Extent, how: How, why: &str) -> Part {
     let Extent { virtual_bytes, resident_bytes } = extent;
     Part {
         part,
@@ -129,11 +136,11 @@ fn known(part: PartKind, name: &'static str, extent: Extent, how: How, why: &str
 }
 
 /// The live blocks: what of them is in memory, or an estimate, with bounds.
-struct Live {
-    requested: Extent,
-    least: u64,
-    most: u64,
-    slack: Extent,
+pub(super) struct Live {
+    pub(super) requested: Extent,
+    pub(super) least: u64,
+    pub(super) most: u64,
+    pub(super) slack: Extent,
     how: How,
     why: &'static str,
 }
@@ -143,7 +150,7 @@ const LOOKED_AT: &str = "requested bytes of blocks allocated since tracing began
 
 impl Live {
     /// `held`: what the allocator holds in use, of which the live blocks are a part.
-    fn of(traced: &Traced, held: Extent, slack_is_known: bool) -> Self {
+    pub(super) fn of(traced: &Traced, held: Extent, slack_is_known: bool) -> Self {
         if let Some(blocks) = traced.blocks {
             let resident = blocks.requested.resident_bytes.min(held.resident_bytes);
             let how = if blocks.exact { How::Measured } else { How::Inferred };
@@ -173,7 +180,7 @@ impl Live {
         Self { requested, least, most, slack, how: How::Inferred, why }
     }
 
-    fn part(&self, resident: u64) -> Part {
+    pub(super) fn part(&self, resident: u64) -> Part {
         Part {
             part: PartKind::TracedLive,
             name: TRACED,
@@ -275,7 +282,7 @@ fn readable(heap: &GlibcHeap, traced: &Traced, anonymous: Extent, parts: &mut Ve
 }
 
 /// What more is known of blocks that are in use and not traced.
-fn why_before(traced: &Traced, from: &str) -> String {
+pub(super) fn why_before(traced: &Traced, from: &str) -> String {
     let Traced { unknown_frees, inherited_count, filtered_count, lost_count, .. } = *traced;
     let mut why = from.to_owned();
     let also = [

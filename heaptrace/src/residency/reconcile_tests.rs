@@ -1,7 +1,7 @@
 //! Reconciliations of made measurements, and what holds of any.
 
 use super::*;
-use crate::model::TracedBlocks;
+use crate::model::{JemallocHeap, TracedBlocks};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
@@ -39,6 +39,40 @@ fn glibc() -> Residency {
 fn jemalloc() -> Residency {
     let why = "how jemalloc lays out its heap is not known here".to_owned();
     Residency { heap: Heap::Unreadable { allocator: "jemalloc".into(), why }, ..glibc() }
+}
+
+#[test]
+fn what_jemalloc_counts_is_divided_between_bounds() {
+    let heap = JemallocHeap {
+        version: "5.3.0".into(),
+        arenas: 2,
+        in_use_bytes: 40 * MIB,
+        cached_bytes: MIB,
+        active_bytes: 45 * MIB,
+        dirty_bytes: 3 * MIB,
+        muzzy_bytes: MIB,
+        metadata_bytes: 2 * MIB,
+    };
+    let mut residency = Residency { heap: Heap::Jemalloc(heap), ..glibc() };
+    residency.mappings.anonymous = extent(62 * MIB, 60 * MIB);
+    let found = reconcile(&with_blocks(residency, extent(10 * MIB, 10 * MIB), extent(MIB, MIB)));
+    let sizes = [
+        (PartKind::TracedLive, 10),
+        (PartKind::BeforeAttach, 29),
+        (PartKind::AllocatorSlack, 1),
+        (PartKind::AllocatorFree, 5),
+        (PartKind::AllocatorMetadata, 2),
+        (PartKind::AllocatorPages, 4),
+        (PartKind::OtherAnonymous, 9),
+    ];
+    for (kind, mib) in sizes {
+        assert_eq!(resident(&found, kind), mib * MIB, "{kind:?}");
+    }
+    // 2 MiB are not in memory, of whatever.
+    let before = found.part(PartKind::BeforeAttach).expect("before");
+    assert_eq!((before.least_bytes, before.most_bytes), (27 * MIB, 29 * MIB));
+    let other = found.part(PartKind::OtherAnonymous).expect("other");
+    assert_eq!((other.least_bytes, other.most_bytes), (9 * MIB, 11 * MIB));
 }
 
 fn with_blocks(residency: Residency, requested: Extent, slack: Extent) -> Residency {
@@ -139,7 +173,7 @@ prop_compose! {
     fn any_residency()(
         e in proptest::collection::vec(any_extent(), 14),
         counts: [u32; 6],
-        flags: [bool; 5],
+        flags: [bool; 6],
     ) -> Residency {
         let mappings = Mappings {
             anonymous: e[0], main_stack: e[1], thread_stacks: e[2], files: e[3], copied: e[4], shared: e[5],
@@ -157,7 +191,16 @@ prop_compose! {
             blocks: flags[3].then_some(blocks),
         };
         let unreadable = Heap::Unreadable { allocator: "x".into(), why: "y".into() };
-        let heap = if flags[4] { Heap::Glibc(heap) } else { unreadable };
+        let counted = JemallocHeap {
+            version: "5.3.0".into(), arenas: 1, in_use_bytes: e[7].virtual_bytes, cached_bytes: e[8].virtual_bytes,
+            active_bytes: e[9].virtual_bytes, dirty_bytes: e[10].virtual_bytes, muzzy_bytes: e[11].virtual_bytes,
+            metadata_bytes: e[11].resident_bytes,
+        };
+        let heap = match (flags[4], flags[5]) {
+            (true, _) => Heap::Glibc(heap),
+            (false, true) => Heap::Jemalloc(counted),
+            _ => unreadable,
+        };
         Residency { at_ns: 0, took_ns: 0, mappings, swap_bytes: 0, heap, traced }
     }
 }

@@ -185,6 +185,18 @@ impl Layout {
     }
 }
 
+/// What a request for `size` bytes is rounded up to, without an alignment of its own (`sz_s2u_compute`,
+/// include/jemalloc/internal/sz.h). `None` beyond the largest class.
+pub fn usable(size: u64, quantum: u64) -> Option<u64> {
+    let size = size.max(1);
+    if size <= 8 {
+        return Some(8);
+    }
+    // Four classes to each doubling, none closer than the quantum.
+    let doubling = 1_u64 << (size - 1).ilog2();
+    size.checked_next_multiple_of((doubling / 4).max(quantum)).filter(|usable| *usable <= 7 << 60)
+}
+
 /// How large a slab for blocks of `size` is: the smallest number of pages that they fill (`slab_size` in src/sc.c).
 pub fn slab_bytes(size: u64) -> u64 {
     (1..=size).map(|pages| pages * PAGE).find(|slab| slab.is_multiple_of(size)).unwrap_or(PAGE)
@@ -193,6 +205,25 @@ pub fn slab_bytes(size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_rounded_up_to_the_next_class() {
+        for layout in LAYOUTS {
+            let sizes = layout.sizes();
+            let mut below = 0;
+            for class in sizes {
+                for size in [below + 1, below + (class - below) / 2 + 1, class] {
+                    let size = size.min(class);
+                    assert_eq!(usable(size, layout.quantum), Some(class), "{size}, {}", layout.quantum);
+                }
+                below = class;
+            }
+            assert_eq!(
+                [0, (7 << 60) + 1, u64::MAX].map(|size| usable(size, layout.quantum)),
+                [Some(8), None, None]
+            );
+        }
+    }
 
     #[test]
     fn sizes_are_those_that_the_manual_lists() {

@@ -1,7 +1,7 @@
 //! All arenas of a process whose allocator is jemalloc, as far as its own statistics tell. Its blocks are not walked.
 
 mod arena;
-mod layout;
+pub(crate) mod layout;
 mod locate;
 #[cfg(test)]
 mod tests;

@@ -20,4 +20,5 @@ pub mod report;
 pub mod session;
 pub mod symbolize;
 pub mod target;
+pub mod top;
 pub mod unwind;

@@ -23,3 +23,4 @@ pub mod report;
 pub mod runner;
 pub mod running;
 pub mod session;
+pub mod terminal;

@@ -3,6 +3,7 @@
 
 mod folded;
 mod footer;
+mod frames;
 mod json;
 mod labels;
 mod leaks;
@@ -22,6 +23,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use footer::{losses, summary};
+pub use frames::Frames;
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub(crate) use number::{counted, human, percent, printable};
 pub use stat::{Glance, Stat, render as render_stat};

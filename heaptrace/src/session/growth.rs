@@ -3,7 +3,7 @@
 use super::Session;
 use crate::{
     bpf::MapError,
-    model::{Coverage, Process, Profile, StackId},
+    model::{Coverage, Process, ProcessId, Profile, StackId},
 };
 use heaptrace_common::{growth::GrowthEvent, record::process_state, stack::StackEnd};
 
@@ -27,6 +27,11 @@ impl Session {
     /// The process of a record.
     pub fn process(&self, record: u32) -> Option<&Process> {
         self.builder.process(record)
+    }
+
+    /// The process of a record, as profiles have it.
+    pub fn process_id(&self, record: u32) -> Option<ProcessId> {
+        self.builder.process_id(record)
     }
 
     /// What the kernel side has counted of a record's mappings; it changes with every call.

@@ -8,12 +8,14 @@ mod growth;
 mod known_files;
 mod leaderless;
 mod probing;
+mod removing;
+mod symbol_job;
 mod table_builder;
 mod tables;
 
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
-    drain::{ProfileBuilder, SymbolInputs},
+    drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{
         discover::Discoverer,
@@ -21,8 +23,9 @@ use crate::{
         refusal::{KernelVersion, Refusal},
     },
     process::{mapped::MappingWatch, object::FileId},
-    symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
+pub use symbol_job::SymbolJob;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
@@ -261,21 +264,14 @@ impl Session {
         Ok(chunk)
     }
 
+    /// The same for another thread to do.
+    pub fn symbol_job(&self, locations: Vec<Location>) -> SymbolJob {
+        SymbolJob::new(&self.builder.symbol_inputs(), locations)
+    }
+
     /// The symbols of each of `locations`, which are the session's.
     pub fn symbols_of(&self, locations: &[Location]) -> Vec<Vec<Symbol>> {
-        let SymbolInputs { locations: _, modules, processes, files } = self.builder.symbol_inputs();
-        let sources = Sources {
-            // By its name where that still is the file: separate debug files are found beside it. Else the file
-            // that was mapped, before others of its build.
-            module: &|id| {
-                let module = modules.get(id.index())?;
-                let located = locate_module(module);
-                let mapped = || files.get(id.index())?.as_ref().map(|object| object.attach_path());
-                located.clone().filter(|path| *path == module.path).or_else(mapped).or(located)
-            },
-            perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
-        };
-        symbolize(locations, modules, processes, &sources)
+        self.symbol_job(locations.to_vec()).run()
     }
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.

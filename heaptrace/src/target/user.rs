@@ -14,6 +14,13 @@ pub fn user_id(name: &str) -> Option<u32> {
     unsafe { libc::getpwnam(name.as_ptr()).as_ref().map(|entry| entry.pw_uid) }
 }
 
+/// What the user with this id is called, if anything.
+pub fn user_name(id: u32) -> Option<String> {
+    // SAFETY: as above; the name is copied before anybody else can ask.
+    unsafe { libc::getpwuid(id).as_ref().map(|entry| std::ffi::CStr::from_ptr(entry.pw_name)) }
+        .map(|name| name.to_string_lossy().into_owned())
+}
+
 /// The PIDs of the running processes whose effective user is `id`, without our own.
 pub fn pids_of_user(id: u32) -> Result<Vec<u32>, ProcError> {
     let own = std::process::id();
@@ -28,6 +35,7 @@ mod tests {
     #[test]
     fn users_are_known_by_name_and_by_number() {
         assert_eq!((user_id("root"), user_id("4711"), user_id("no such user")), (Some(0), Some(4711), None));
+        assert_eq!(user_name(0).as_deref(), Some("root"));
         assert_eq!(user_id("a\0b"), None);
     }
 

@@ -1,20 +1,58 @@
-//! Stacks as lists of names, for screens.
+//! Stacks as lists of names, for screens and lines.
 
-use super::labels::Labels;
+use super::{
+    labels::{Label, Labels},
+    number::base_name,
+};
 use crate::model::{Profile, StackId};
 
+/// What the C library is called: its inner frames say what a system call's name says already.
+const LIBC: [&str; 5] = ["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl"];
+
+/// The innermost ones, wherever they are, without their underscores.
+const WRAPPERS: [&str; 7] = ["brk", "sbrk", "mmap", "mmap64", "munmap", "mremap", "syscall"];
+
 /// What the frames of a profile's stacks are called.
-pub struct Frames<'a>(Labels<'a>);
+pub struct Frames<'a> {
+    profile: &'a Profile,
+    labels: Labels<'a>,
+}
 
 impl<'a> Frames<'a> {
     pub fn new(profile: &'a Profile) -> Self {
-        Self(Labels::new(profile))
+        Self { profile, labels: Labels::new(profile) }
     }
 
     /// The frames of a stack, innermost first, never none.
     pub fn of(&self, stack: StackId) -> Vec<String> {
-        let mut labels = Vec::new();
-        self.0.of_stack(Some(stack), &mut labels);
-        labels.into_iter().map(|label| self.0.get(label).describe()).collect()
+        self.all(stack).into_iter().map(Label::describe).collect()
     }
+
+    /// How many of the inner frames of a system call's stack say nothing: those of the C library, or at least its
+    /// wrapper of the call where nothing else is there. Never all.
+    pub fn inner(&self, stack: StackId) -> usize {
+        let all = self.all(stack);
+        let inner = |is_inner: &dyn Fn(&Label) -> bool| {
+            Some(all.iter().take_while(|label| is_inner(label)).count()).filter(|inner| *inner < all.len())
+        };
+        let outside = inner(&|label| is_wrapper(label) || self.is_libc(label));
+        outside.or_else(|| inner(&is_wrapper)).unwrap_or(0)
+    }
+
+    fn all(&self, stack: StackId) -> Vec<&Label> {
+        let mut all = Vec::new();
+        self.labels.of_stack(Some(stack), &mut all);
+        all.into_iter().map(|id| self.labels.get(id)).collect()
+    }
+
+    fn is_libc(&self, label: &Label) -> bool {
+        let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+        let name = module.map_or("", |module| base_name(&module.path));
+        LIBC.iter().any(|libc| name.starts_with(libc))
+    }
+}
+
+fn is_wrapper(label: &Label) -> bool {
+    let name = label.name.strip_prefix("__GI_").unwrap_or(&label.name);
+    WRAPPERS.contains(&name.trim_start_matches('_'))
 }

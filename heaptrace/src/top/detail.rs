@@ -60,6 +60,8 @@ pub struct SiteRow {
     pub function: &'static str,
     /// Innermost first, never none.
     pub frames: Vec<String>,
+    /// So many of them say nothing.
+    pub inner: usize,
 }
 
 /// The process at one moment of the past.

@@ -13,6 +13,9 @@ const KEPT: usize = 180;
 /// Growth is that of the last minute.
 const WINDOW_NS: u64 = 60_000_000_000;
 
+/// What is less than a second is too little to say anything of a minute; timers are not exact.
+const LEAST_NS: u64 = 900_000_000;
+
 const MINUTE_NS: f64 = 60e9;
 
 /// One process at one refresh.
@@ -114,14 +117,13 @@ impl Track {
         self.0.iter()
     }
 
-    /// How much a number grew over the last minute, or since it is known, by the minute. `None` if it was known less
-    /// than twice.
+    /// How much a number grew over the last minute, or since it is known, by the minute. `None` if that is no second.
     pub fn per_minute(&self, of: impl Fn(&Point) -> Option<i64>) -> Option<f64> {
         let last = self.0.back()?;
         let now = of(last)?;
         let recent = self.0.iter().rev().take_while(|point| last.at_ns - point.at_ns <= WINDOW_NS);
         let first = recent.take_while(|point| of(point).is_some()).last()?;
-        let elapsed = last.at_ns.checked_sub(first.at_ns).filter(|elapsed| *elapsed > 0)?;
+        let elapsed = last.at_ns.checked_sub(first.at_ns).filter(|elapsed| *elapsed >= LEAST_NS)?;
         Some(now.saturating_sub(of(first)?) as f64 * MINUTE_NS / elapsed as f64)
     }
 
@@ -165,6 +167,7 @@ mod tests {
         assert_eq!(track(&[100, 110], 1_000_000_000).per_minute(heap), Some(600.0));
         assert_eq!(track(&[110, 100], 1_000_000_000).per_minute(heap), Some(-600.0));
         assert_eq!(track(&[100], 1_000_000_000).per_minute(heap), None);
+        assert_eq!(track(&[100, 110], 100_000_000).per_minute(heap), None);
         // What grew before the last minute does not count.
         let mut heaps: Vec<u64> = (0..100).map(|second| second * 1000).collect();
         heaps.extend([99_000; 61]);

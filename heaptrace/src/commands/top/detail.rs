@@ -33,6 +33,7 @@ pub fn of(
             frees_per_s: rates.frees_per_s,
             function: site.function.name(),
             frames: Vec::new(),
+            inner: 0,
         });
     }
     sort_sites(&mut sites, order);
@@ -43,6 +44,8 @@ pub fn of(
     let names = Frames::new(&feed.profile);
     for (row, stack) in sites.iter_mut().zip(stacks) {
         row.frames = names.of(stack);
+        // Of an allocation all frames are of interest: the C library's own callers of malloc, too.
+        row.inner = if growth { names.inner(stack) } else { 0 };
     }
     let mut notes = feed.profile.processes.get(id.index()).map(notes).unwrap_or_default();
     if hidden > 0 {

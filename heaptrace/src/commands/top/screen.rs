@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use ratatui::{
     DefaultTerminal,
     crossterm::event::{Event, EventStream},
+    layout::Rect,
 };
 use std::{
     io,
@@ -30,10 +31,17 @@ impl Screen {
     /// Leaves the terminal to the shell until somebody says to go on.
     fn suspend(&mut self) -> io::Result<()> {
         ratatui::try_restore()?;
-        // SAFETY: stops this process, as Ctrl-Z would if the terminal were not in raw mode.
-        unsafe { libc::raise(libc::SIGTSTP) };
+        // SAFETY: stops what the terminal is in front of, as Ctrl-Z would if it were not in raw mode.
+        unsafe { libc::kill(0, libc::SIGTSTP) };
         self.0 = ratatui::try_init()?;
-        self.0.clear()
+        self.redraw()
+    }
+
+    /// Begins with an empty screen. `Terminal::clear` would ask the terminal where its cursor is, and take the answer
+    /// away from who waits for keys.
+    fn redraw(&mut self) -> io::Result<()> {
+        let size = self.0.size()?;
+        self.0.resize(Rect::new(0, 0, size.width, size.height))
     }
 }
 
@@ -108,7 +116,7 @@ pub async fn run(
         match effect {
             Some(Effect::Quit) => return Ok(Ended::Asked),
             Some(Effect::Suspend) => screen.suspend()?,
-            Some(Effect::Redraw) => screen.0.clear()?,
+            Some(Effect::Redraw) => screen.redraw()?,
             Some(Effect::Examine(pid)) => sources.examine(pid),
             Some(Effect::Arm(pid)) => {
                 app.status = Some(format!("placing probes in process {pid} ..."));

@@ -5,20 +5,14 @@ use crate::{
     model::{Profile, StackId},
     report::{
         footer,
-        labels::{Label, Labels},
-        number::{base_name, counted, human, printable, seconds},
+        frames::Frames,
+        number::{counted, human, printable, seconds},
     },
 };
 use std::io::{self, Write};
 
 /// Frames of a line.
 const FRAMES: usize = 3;
-
-/// What the C library is called: its inner frames say what the call's name says already.
-const LIBC: [&str; 5] = ["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl"];
-
-/// The innermost ones, wherever they are, without their underscores.
-const WRAPPERS: [&str; 7] = ["brk", "sbrk", "mmap", "mmap64", "munmap", "mremap", "syscall"];
 
 pub(super) fn render_calls(
     profile: &Profile,
@@ -41,7 +35,7 @@ pub(super) fn render_calls(
             if stacks { " called from" } else { "" }
         )?;
     }
-    let labels = stacks.then(|| Labels::new(profile));
+    let names = stacks.then(|| Frames::new(profile));
     for GrowthCall { time_ns, pid, tid, comm, call, delta, total, address: _, kind, stack } in calls {
         let time = jiff::Timestamp::from_nanosecond((*time_ns).into()).unwrap_or_default();
         let line = format!(
@@ -52,8 +46,8 @@ pub(super) fn render_calls(
             human(*total),
             kind.name(),
         );
-        match &labels {
-            Some(labels) => writeln!(out, "{line} {}", frames(profile, labels, *stack))?,
+        match &names {
+            Some(names) => writeln!(out, "{line} {}", frames(names, *stack))?,
             None => writeln!(out, "{}", line.trim_end())?,
         }
     }
@@ -65,31 +59,10 @@ fn signed(delta: i64) -> String {
 }
 
 /// The innermost frames outside of the C library, or within it if there are no others.
-fn frames(profile: &Profile, labels: &Labels<'_>, stack: Option<StackId>) -> String {
-    let mut all = Vec::new();
-    if stack.is_none() {
-        return "[no stack]".into();
-    }
-    labels.of_stack(stack, &mut all);
-    let all: Vec<&Label> = all.into_iter().map(|id| labels.get(id)).collect();
-    let skip = |is_inner: &dyn Fn(&Label) -> bool| {
-        let inner = all.iter().take_while(|label| is_inner(label)).count();
-        all.get(inner..).filter(|rest| !rest.is_empty())
-    };
-    let outside = skip(&|label| is_wrapper(label) || is_libc(profile, label));
-    let useful = outside.or_else(|| skip(&is_wrapper)).unwrap_or(&all);
-    useful.iter().take(FRAMES).map(|label| label.describe()).collect::<Vec<_>>().join(" < ")
-}
-
-fn is_libc(profile: &Profile, label: &Label) -> bool {
-    let module = label.module.and_then(|module| profile.modules.get(module.index()));
-    let name = module.map_or("", |module| base_name(&module.path));
-    LIBC.iter().any(|libc| name.starts_with(libc))
-}
-
-fn is_wrapper(label: &Label) -> bool {
-    let name = label.name.strip_prefix("__GI_").unwrap_or(&label.name);
-    WRAPPERS.contains(&name.trim_start_matches('_'))
+fn frames(names: &Frames<'_>, stack: Option<StackId>) -> String {
+    let Some(stack) = stack else { return "[no stack]".into() };
+    let useful = names.of(stack).into_iter().skip(names.inner(stack));
+    useful.take(FRAMES).collect::<Vec<_>>().join(" < ")
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {

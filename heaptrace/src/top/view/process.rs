@@ -3,6 +3,7 @@
 use super::line::{self, BOLD, DIM, HEADING, LOSS, PLAIN, SELECTED, TRACED, fitted};
 use crate::{
     model::SizeHistogram,
+    report::counted,
     top::{
         amount,
         app::App,
@@ -259,7 +260,7 @@ fn site_line(kind: SiteKind, site: &SiteRow, expanded: bool) -> String {
         &frees,
     ]);
     let mark = if expanded { "▾" } else { "▸" };
-    let callers: Vec<&str> = site.frames.iter().take(3).map(String::as_str).collect();
+    let callers: Vec<&str> = site.frames.iter().skip(site.inner).take(3).map(String::as_str).collect();
     let callers = if expanded { String::new() } else { callers.join(" < ") };
     format!("{cells} {mark} {} {callers}", site.function)
 }
@@ -279,7 +280,8 @@ fn draw_notes(app: &App, row: Option<&Row>, area: Rect, buffer: &mut Buffer) {
         let text = if more > 0 { format!("{first}; {more} more: ?") } else { first.clone() };
         line::write_cut(buffer, area, 0, &text, LOSS);
     } else if unknown > 0 {
-        let text = format!("{} frees of blocks from before it was traced", amount::count(unknown as f64));
+        let frees = counted(unknown, "free of a block", "frees of blocks");
+        let text = format!("{frees} from before it was traced");
         line::write_cut(buffer, area, 0, &text, DIM);
     }
 }

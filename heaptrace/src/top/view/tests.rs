@@ -35,6 +35,7 @@ fn detail() -> Detail {
         frees_per_s: Some(299.5),
         function: "malloc",
         frames: frames.iter().map(ToString::to_string).collect(),
+        inner: 0,
     };
     Detail {
         pid: 812,

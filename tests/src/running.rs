@@ -46,6 +46,11 @@ impl Running {
         read_lossy(&self.stdout)
     }
 
+    /// Where its output goes.
+    pub fn stdout_path(&self) -> &Path {
+        &self.stdout
+    }
+
     pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
     }

@@ -8,15 +8,14 @@ use heaptrace_tests::{
     live::{list, number},
     programs::Program,
     runner::{self, end_to_end, unprivileged},
-    running::{PATIENCE, Running, wait_for_file, wait_until},
-    session::Waiting,
-    steps::{CACHED, LEAKED, Steps},
+    running::{PATIENCE, Running, wait_until},
+    steps::{CACHED, LEAKED, Resting, Steps},
     terminal::Terminal,
 };
 use serde_json::Value;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 use tempfile::TempDir;
@@ -486,38 +485,6 @@ fn refused() -> Result<()> {
     top.wait_for("no question", |screen| !screen.contains("cannot be traced"))?;
     ensure!(changed_bytes(pid)? == 0, "refused, and probed");
     Ok(())
-}
-
-/// The program `resting`, told what to do and not to go on yet.
-struct Resting {
-    waiting: Waiting,
-    done: PathBuf,
-    child: PathBuf,
-    end: PathBuf,
-}
-
-impl Resting {
-    fn start(what: &str, folder: &Path) -> Result<Self> {
-        let [done, child, end] = ["done", "child", "end"].map(|name| folder.join(name));
-        let mut command = Command::new(Program::C("resting").compile()?);
-        command.arg(what).env("RESTING_DONE", &done).env("RESTING_CHILD", &child).env("RESTING_END", &end);
-        Ok(Self { waiting: Waiting::start(command, folder)?, done, child, end })
-    }
-
-    fn pid(&self) -> u32 {
-        self.waiting.target.pid()
-    }
-
-    fn wait_done(&mut self) -> Result<()> {
-        wait_for_file(&self.done, &mut self.waiting.target)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        fs::write(&self.end, "")?;
-        let status = self.waiting.target.wait()?;
-        ensure!(status.success(), "the program ended with {status}");
-        Ok(())
-    }
 }
 
 fn growth() -> Result<()> {

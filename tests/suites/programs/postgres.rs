@@ -21,13 +21,13 @@ const CLIENTS: u32 = 4;
 const TRANSACTIONS: u32 = 200;
 
 /// A database cluster of its own, reached by a socket in its folder.
-struct Cluster {
+pub struct Cluster {
     folder: TempDir,
     programs: PathBuf,
 }
 
 impl Cluster {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let folder = TempDir::new()?;
         let (user, group) = account("postgres")?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -39,7 +39,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -90,16 +90,26 @@ impl Cluster {
         Ok(said)
     }
 
+    /// Starts the server and waits until it serves.
+    pub fn start(&self) -> Result<Running> {
+        let line = self.server()?;
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).current_dir(self.path());
+        let mut server = Running::spawn(command, "postgres", self.path())?;
+        self.wait_until_serving(&mut server)?;
+        Ok(server)
+    }
+
     fn wait_until_serving(&self, process: &mut Running) -> Result<()> {
         wait_while_running(process, "serve", || self.run("psql", &["-qc", "SELECT 1"]).is_ok())
     }
 
     /// Fills the benchmark's tables.
-    fn prepare(&self) -> Result<()> {
+    pub fn prepare(&self) -> Result<()> {
         self.run("pgbench", &["-i", "-q", "-s", "1"]).map(drop)
     }
 
-    fn load(&self) -> Result<()> {
+    pub fn load(&self) -> Result<()> {
         let said =
             self.run("pgbench", &["-n", "-c", &CLIENTS.to_string(), "-t", &TRANSACTIONS.to_string()])?;
         let all = CLIENTS * TRANSACTIONS;
@@ -107,7 +117,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn serves(&self) -> Result<()> {
+    pub fn serves(&self) -> Result<()> {
         let count = self.run("psql", &["-Atc", "SELECT count(*) FROM pgbench_history"])?;
         ensure!(count.trim() == (CLIENTS * TRANSACTIONS).to_string(), "the history holds {count}");
         Ok(())
@@ -116,11 +126,7 @@ impl Cluster {
 
 pub fn attached_under_load() -> Result<()> {
     let cluster = Cluster::new()?;
-    let line = cluster.server()?;
-    let mut command = Command::new(&line[0]);
-    command.args(&line[1..]).current_dir(cluster.path());
-    let mut server = Running::spawn(command, "postgres", cluster.path())?;
-    cluster.wait_until_serving(&mut server)?;
+    let mut server = cluster.start()?;
     cluster.prepare()?;
 
     let postmaster = server.pid();
@@ -171,7 +177,7 @@ pub fn from_the_start() -> Result<()> {
 }
 
 /// The server's log tells of children that did not end by themselves.
-fn no_crash(log: &str) -> Result<()> {
+pub fn no_crash(log: &str) -> Result<()> {
     ensure!(!log.contains("was terminated by signal"), "a backend crashed\n{log}");
     Ok(())
 }

@@ -11,6 +11,7 @@ use heaptrace_tests::{
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::Command,
 };
 use tempfile::TempDir;
@@ -18,17 +19,17 @@ use tempfile::TempDir;
 const KEYS: usize = 4000;
 const VALUE: usize = 3001;
 
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn connect(port: u16) -> Result<Self> {
+    pub fn connect(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self(BufReader::new(stream)))
     }
 
     /// Sends one command; a line of simple reply, or the bulk text behind it.
-    fn call(&mut self, words: &[&str]) -> Result<String> {
+    pub fn call(&mut self, words: &[&str]) -> Result<String> {
         let mut command = format!("*{}\r\n", words.len());
         words.iter().for_each(|word| command.push_str(&format!("${}\r\n{word}\r\n", word.len())));
         self.0.get_mut().write_all(command.as_bytes())?;
@@ -41,23 +42,28 @@ impl Client {
         Ok(String::from_utf8_lossy(&bulk).trim_end().to_owned())
     }
 
-    fn used_memory(&mut self) -> Result<u64> {
+    pub fn used_memory(&mut self) -> Result<u64> {
         let info = self.call(&["INFO", "memory"])?;
         let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
         line.context("redis says nothing of its memory")?.trim().parse().context("not a number")
     }
 }
 
-pub fn filling_the_keyspace() -> Result<()> {
-    let folder = TempDir::new()?;
+/// A server with nothing in it, and a client of it.
+pub fn start(folder: &Path) -> Result<(Running, Client)> {
     let port = sanity::free_port()?;
     let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.arg("--dir").arg(folder.path());
-    let mut redis = Running::spawn(command, "redis", folder.path())?;
+    command.arg("--dir").arg(folder);
+    let mut redis = Running::spawn(command, "redis", folder)?;
     let answers = || Client::connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
     wait_while_running(&mut redis, "answer", answers)?;
-    let mut client = Client::connect(port)?;
+    Ok((redis, Client::connect(port)?))
+}
+
+pub fn filling_the_keyspace() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut redis, mut client) = start(folder.path())?;
     let before = client.used_memory()?;
 
     let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;

@@ -29,7 +29,11 @@ struct Selection {
 const SELECTIONS: &[Selection] = &[
     Selection {
         suite: "guest",
-        tests: &["the attach way fits the kernel and is told", "record -a: several programs at once"],
+        tests: &[
+            "the attach way fits the kernel and is told",
+            "record -a: several programs at once",
+            "top: the whole machine, and all of it traced",
+        ],
         both: false,
     },
     Selection { suite: "guest", tests: &["threads that outlive the first are traced on"], both: true },

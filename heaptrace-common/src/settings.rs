@@ -23,6 +23,43 @@ pub mod stack_mode {
     pub const DWARF: u32 = 3;
 }
 
+/// Byte offsets from the kernel's BTF, to where a thread's replaced return addresses are: `task_struct.utask`,
+/// `uprobe_task.return_instances`, and the members `stack`, `orig_ret_vaddr` and `next` of a `return_instance`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReturnOffsets {
+    pub task_utask: u32,
+    pub utask_return_instances: u32,
+    pub instance_stack: u32,
+    pub instance_address: u32,
+    pub instance_next: u32,
+}
+
+/// Byte offsets from the kernel's BTF: the way from a task to the files whose code it maps, and to what tells those
+/// files apart. `task_struct.mm`, `.files`, `mm_struct.exe_file`, `.start_code`, `.saved_auxv`, `.total_vm`,
+/// `files_struct.fdt`, `fdtable.fd`, `.max_fds`, `file.f_inode`, `inode.i_ino`, `.i_sb`, `.i_size`, the seconds and
+/// nanoseconds of its modification, `super_block.s_dev`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeOffsets {
+    pub task_mm: u32,
+    pub task_files: u32,
+    pub mm_exe_file: u32,
+    pub mm_start_code: u32,
+    pub mm_saved_auxv: u32,
+    pub mm_total_vm: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
+    pub fdtable_max_fds: u32,
+    pub file_inode: u32,
+    pub inode_number: u32,
+    pub inode_super_block: u32,
+    pub inode_size: u32,
+    pub inode_modified_s: u32,
+    pub inode_modified_ns: u32,
+    pub super_block_dev: u32,
+}
+
 /// The settings; sizes are those of the maps of the same name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,53 +83,28 @@ pub struct Settings {
     pub page_size: u32,
     /// 1: probes are in files, for all processes, so that a child is traced from its first instruction.
     pub probes_for_all: u32,
-    /// 1 if the five offsets below are known; else return addresses that return probes replaced stay unknown.
+    /// 1 if `returns` is known; else return addresses that return probes replaced stay unknown.
     pub has_return_instances: u32,
-    /// Byte offsets from the kernel's BTF: `task_struct.utask`, `uprobe_task.return_instances`,
-    /// `return_instance.stack`, `.orig_ret_vaddr` and `.next`.
-    pub task_utask: u32,
-    pub utask_return_instances: u32,
-    pub instance_stack: u32,
-    pub instance_address: u32,
-    pub instance_next: u32,
-    /// 1 if what follows is known; else new mappings are put in force by userspace alone.
+    pub returns: ReturnOffsets,
+    /// 1 if `code` is known; else new mappings are put in force by userspace alone.
     pub has_code_files: u32,
-    /// Byte offsets from the kernel's BTF: `task_struct.mm`, `.files`, `mm_struct.exe_file`, `.start_code`,
-    /// `.saved_auxv`, `files_struct.fdt`, `fdtable.fd`, `.max_fds`, `file.f_inode`, `inode.i_ino`, `.i_sb`, `.i_size`,
-    /// the seconds and nanoseconds of its modification, `super_block.s_dev`.
-    pub task_mm: u32,
-    pub task_files: u32,
-    pub mm_exe_file: u32,
-    pub mm_start_code: u32,
-    pub mm_saved_auxv: u32,
-    pub files_fdt: u32,
-    pub fdtable_fd: u32,
-    pub fdtable_max_fds: u32,
-    pub file_inode: u32,
-    pub inode_number: u32,
-    pub inode_super_block: u32,
-    pub inode_size: u32,
-    pub inode_modified_s: u32,
-    pub inode_modified_ns: u32,
-    pub super_block_dev: u32,
-    /// Blocks outside of these sizes, both ends included, are not entered; looked at if `size_filter` is 1.
+    pub code: CodeOffsets,
+    /// 1: blocks outside of these sizes, both ends included, are not entered.
+    pub size_filter: u32,
     pub min_size: u64,
     pub max_size: u64,
-    pub size_filter: u32,
     /// 1: `STATISTICS` are kept.
     pub statistics: u32,
+    /// 1: every growth call is told of by a `growth::GrowthEvent`; growth has no sites then.
+    pub watch: u32,
+    /// Calls of fewer bytes are told of without a stack.
+    pub watch_min: u64,
     /// For `scope::CGROUP`: the cgroup's id, which is its directory's inode number.
     pub cgroup_id: u64,
     /// For `scope::USER`: the user, and byte offsets from the kernel's BTF: `task_struct.cred`, `cred.euid`.
     pub user: u32,
     pub task_cred: u32,
     pub cred_euid: u32,
-    /// 1: every growth call is told of by a `growth::GrowthEvent`; growth has no sites then.
-    pub watch: u32,
-    /// Calls of fewer bytes are told of without a stack.
-    pub watch_min: u64,
-    /// Byte offset from the kernel's BTF: `mm_struct.total_vm`; 0 if it is not known.
-    pub mm_total_vm: u32,
     pub _pad: u32,
 }
 

@@ -41,19 +41,19 @@ fn read<T: Copy>(at: u64, offset: u32) -> Option<T> {
 #[inline(always)]
 fn is_unchanged(known: &CodeFile, inode: u64) -> Option<bool> {
     Some(
-        read::<u64>(inode, setting!(inode_size))? == known.size
-            && read::<u64>(inode, setting!(inode_modified_s))? == known.modified_s
-            && u64::from(read::<u32>(inode, setting!(inode_modified_ns))?) == known.modified_ns,
+        read::<u64>(inode, setting!(code.inode_size))? == known.size
+            && read::<u64>(inode, setting!(code.inode_modified_s))? == known.modified_s
+            && u64::from(read::<u32>(inode, setting!(code.inode_modified_ns))?) == known.modified_ns,
     )
 }
 
 /// The file behind `file`, a `struct file`, and its table if there is one.
 #[inline(always)]
 fn known(file: u64) -> Option<(CodeFileKey, CodeFile)> {
-    let inode: u64 = read(file, setting!(file_inode))?;
-    let super_block: u64 = read(inode, setting!(inode_super_block))?;
-    let dev = u64::from(read::<u32>(super_block, setting!(super_block_dev))?);
-    let key = CodeFileKey { dev, inode: read(inode, setting!(inode_number))? };
+    let inode: u64 = read(file, setting!(code.file_inode))?;
+    let super_block: u64 = read(inode, setting!(code.inode_super_block))?;
+    let dev = u64::from(read::<u32>(super_block, setting!(code.super_block_dev))?);
+    let key = CodeFileKey { dev, inode: read(inode, setting!(code.inode_number))? };
     let known = unsafe { *CODE_FILES.get(key)? };
     is_unchanged(&known, inode)?.then_some((key, known))
 }
@@ -74,12 +74,12 @@ pub fn mapping(fd: u64, offset: u64) -> Mapped {
 #[inline(always)]
 fn opened(fd: u32) -> Option<u64> {
     let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read(task, setting!(task_files))?;
-    let table: u64 = read(files, setting!(files_fdt))?;
-    if fd >= read::<u32>(table, setting!(fdtable_max_fds))? {
+    let files: u64 = read(task, setting!(code.task_files))?;
+    let table: u64 = read(files, setting!(code.files_fdt))?;
+    if fd >= read::<u32>(table, setting!(code.fdtable_max_fds))? {
         return None;
     }
-    let array: u64 = read(table, setting!(fdtable_fd))?;
+    let array: u64 = read(table, setting!(code.fdtable_fd))?;
     read::<u64>(array.wrapping_add(u64::from(fd) * 8), 0).filter(|file| *file != 0)
 }
 
@@ -110,19 +110,19 @@ pub fn execed(process: u32) {
 /// All that the current process maps, as /proc/PID/status's VmSize; 0 if that is not asked for, or not known.
 #[inline(always)]
 pub fn mapped_bytes() -> u64 {
-    if setting!(watch) == 0 || setting!(mm_total_vm) == 0 {
+    if setting!(watch) == 0 || setting!(code.mm_total_vm) == 0 {
         return 0;
     }
-    let memory: Option<u64> = read(unsafe { bpf_get_current_task() }, setting!(task_mm));
-    let pages: Option<u64> = memory.and_then(|memory| read(memory, setting!(mm_total_vm)));
+    let memory: Option<u64> = read(unsafe { bpf_get_current_task() }, setting!(code.task_mm));
+    let pages: Option<u64> = memory.and_then(|memory| read(memory, setting!(code.mm_total_vm)));
     pages.unwrap_or(0).wrapping_mul(u64::from(setting!(page_size)))
 }
 
 #[inline(always)]
 fn image(process: u32) -> Option<()> {
-    let memory: u64 = read(unsafe { bpf_get_current_task() }, setting!(task_mm))?;
-    let (_, program) = known(read(memory, setting!(mm_exe_file))?)?;
-    let code: u64 = read(memory, setting!(mm_start_code))?;
+    let memory: u64 = read(unsafe { bpf_get_current_task() }, setting!(code.task_mm))?;
+    let (_, program) = known(read(memory, setting!(code.mm_exe_file))?)?;
+    let code: u64 = read(memory, setting!(code.mm_start_code))?;
     add_whole(process, &program, code.wrapping_sub(program.code_start));
     let linker = unsafe { *CODE_FILES.get(program.interpreter)? };
     let base = uw_interpreter_base(memory);
@@ -148,7 +148,7 @@ fn add_whole(process: u32, file: &CodeFile, bias: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn uw_interpreter_base(memory: u64) -> u64 {
-    let mut at = memory.wrapping_add(u64::from(setting!(mm_saved_auxv)));
+    let mut at = memory.wrapping_add(u64::from(setting!(code.mm_saved_auxv)));
     let mut n = 0;
     while n < AUXV_PAIRS {
         let Some([kind, value]) = read::<[u64; 2]>(at, 0) else { return 0 };

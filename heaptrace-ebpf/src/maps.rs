@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
@@ -143,60 +143,16 @@ pub fn keep_to_own_stack(ctx: &impl EbpfContext) {
 
 /// Set by userspace before load.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings {
-    scope: 0,
-    follow: 0,
-    stack_mode: 0,
-    max_sites: 0,
-    max_frames: 0,
-    max_processes: 0,
-    pending_mask: 0,
-    task_tgid: 0,
-    task_signal: 0,
-    signal_live: 0,
-    page_size: 0,
-    probes_for_all: 0,
-    has_return_instances: 0,
-    task_utask: 0,
-    utask_return_instances: 0,
-    instance_stack: 0,
-    instance_address: 0,
-    instance_next: 0,
-    has_code_files: 0,
-    task_mm: 0,
-    task_files: 0,
-    mm_exe_file: 0,
-    mm_start_code: 0,
-    mm_saved_auxv: 0,
-    files_fdt: 0,
-    fdtable_fd: 0,
-    fdtable_max_fds: 0,
-    file_inode: 0,
-    inode_number: 0,
-    inode_super_block: 0,
-    inode_size: 0,
-    inode_modified_s: 0,
-    inode_modified_ns: 0,
-    super_block_dev: 0,
-    min_size: 0,
-    max_size: 0,
-    size_filter: 0,
-    statistics: 0,
-    cgroup_id: 0,
-    user: 0,
-    task_cred: 0,
-    cred_euid: 0,
-    watch: 0,
-    watch_min: 0,
-    mm_total_vm: 0,
-    _pad: 0,
+static SETTINGS: Settings = {
+    // SAFETY: all are integers.
+    unsafe { core::mem::zeroed() }
 };
 
 /// One setting, read so that the compiler cannot take the zeros above for the truth.
 macro_rules! setting {
-    ($field:ident) => {
+    ($($field:ident).+) => {
         // SAFETY: a static that is valid for reads.
-        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings()).$field) }
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings()).$($field).+) }
     };
 }
 pub(crate) use setting;
@@ -218,7 +174,9 @@ pub fn count(counter: Counter) {
 /// Sends an event, or counts that there was no room.
 #[inline(always)]
 pub fn send(event: Event) {
-    if EVENTS.output::<Event>(&event, 0).is_err() {
+    // The kernel wakes who has read all before: while growth is told without waking, that is seldom so.
+    let wakes = if setting!(watch) != 0 { BPF_RB_FORCE_WAKEUP } else { 0 };
+    if EVENTS.output::<Event>(&event, u64::from(wakes)).is_err() {
         count(Counter::RingFull);
     }
 }

@@ -1,6 +1,9 @@
 //! Every change of a traced process's mappings, told one by one, for `heaptrace watch`.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    helpers::bpf_ktime_get_ns,
+};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -65,5 +68,8 @@ pub fn tell(change: &Change) {
         has_stack: u8::from(stack.is_some()),
         _pad: [0; 5],
     });
-    told.submit(0);
+    // Waking up takes longer than all the rest. Userspace comes by itself, unless the ring fills before it does.
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let fills = waiting > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / 4;
+    told.submit(u64::from(if fills { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
 }

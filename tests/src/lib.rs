@@ -4,7 +4,7 @@
 //! ledger, `live` runs the commands that print while they trace,
 //! `runner` turns a list of functions into a test binary.
 //!
-//! `cargo test -p heaptrace-tests [--test accuracy|lifecycle|programs|cli|stat|leaks|filters] -- [FILTER] [--test-threads N]`, as root.
+//! `cargo test -p heaptrace-tests [--test SUITE] -- [FILTER] [--test-threads N]`, as root; suites are in `suites`.
 //! `HEAPTRACE_BIN` names another binary than the one that is built. Where BPF cannot be used, the end-to-end tests
 //! are ignored and a line `NOT RUN: N end-to-end tests: REASON` says so.
 

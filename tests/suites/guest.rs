@@ -6,6 +6,7 @@ use heaptrace_tests::{
     compare::{self, Find, Slack},
     heaptrace,
     ledger::Ledger,
+    live::Live,
     programs::Program,
     runner::{self, in_guest},
     running::{Running, wait_while_running},
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         in_guest("the attach way fits the kernel and is told", attach_way),
         in_guest("record -a: several programs at once", whole_machine),
         in_guest("top: the whole machine, and all of it traced", top),
+        in_guest("watch without a target: every process, and new ones", watched_machine),
         in_guest("an unsuitable kernel is refused with its reason", refused),
     ];
     for start in Start::BOTH {
@@ -194,6 +196,36 @@ fn command(program: Program, arguments: &[&str], folder: &Path) -> Result<Comman
     let mut command = Command::new(program.compile()?);
     command.args(arguments).env("LEDGER_OUT", session::ledger_file(folder));
     Ok(command)
+}
+
+/// Without a target everything is watched: what runs already, and what starts later.
+fn watched_machine() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let list = |name: &str| folder.join(name).display().to_string();
+    let mut running = Waiting::start(command(Program::C("mappings"), &[&list("first")], folder)?, folder)?;
+    let live = Live::with("watch", &["--min-bytes", "0", "--no-stacks"], folder)?;
+    running.go()?;
+    ensure!(running.target.wait()?.success(), "the program failed");
+    let later = command(Program::C("mappings"), &[&list("second")], folder)?;
+    let mut later = Running::spawn(later, "later", folder)?;
+    ensure!(later.wait()?.success(), "the program failed");
+    live.run.signal(libc::SIGINT)?;
+    let prints = live.finish(0)?;
+    let (end, calls) = prints.split_last().context("no print")?;
+    ensure!(end["summary"]["coverage"]["lost"]["ring_full"] == 0, "{end}");
+    for (pid, list) in [(running.target.pid(), list("first")), (later.pid(), list("second"))] {
+        let text = std::fs::read_to_string(&list)?;
+        let listed: Vec<i64> = text.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok()).collect();
+        let seen: Vec<i64> = calls
+            .iter()
+            .filter(|call| call["pid"] == pid)
+            .filter_map(|call| call["delta"].as_i64())
+            .collect();
+        ensure!(listed.len() > 25, "{} calls are no test", listed.len());
+        ensure!(seen.ends_with(&listed), "heaptrace has {seen:?}, the program {listed:?}");
+    }
+    Ok(())
 }
 
 fn refused() -> Result<()> {

@@ -121,20 +121,20 @@ pub extern "C" fn uw_replaced_return(slot: u64) -> u64 {
         return 0;
     }
     let task = unsafe { bpf_get_current_task() };
-    let utask = kernel_word(task.wrapping_add(u64::from(setting!(task_utask))));
+    let utask = kernel_word(task.wrapping_add(u64::from(setting!(returns.task_utask))));
     if utask == 0 {
         return 0;
     }
-    let mut instance = kernel_word(utask.wrapping_add(u64::from(setting!(utask_return_instances))));
+    let mut instance = kernel_word(utask.wrapping_add(u64::from(setting!(returns.utask_return_instances))));
     let mut n = 0;
     while n < RETURN_INSTANCES {
         if instance == 0 {
             return 0;
         }
-        if kernel_word(instance.wrapping_add(u64::from(setting!(instance_stack)))) == slot {
-            return kernel_word(instance.wrapping_add(u64::from(setting!(instance_address))));
+        if kernel_word(instance.wrapping_add(u64::from(setting!(returns.instance_stack)))) == slot {
+            return kernel_word(instance.wrapping_add(u64::from(setting!(returns.instance_address))));
         }
-        instance = kernel_word(instance.wrapping_add(u64::from(setting!(instance_next))));
+        instance = kernel_word(instance.wrapping_add(u64::from(setting!(returns.instance_next))));
         n += 1;
     }
     0

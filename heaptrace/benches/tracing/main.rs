@@ -1,4 +1,4 @@
-//! What tracing costs: `cargo bench --bench tracing [-- cost depth attach scale]`, as root. Prints tables in Markdown;
+//! What tracing costs: `cargo bench --bench tracing [-- cost depth watch attach scale]`, as root. Prints tables in Markdown;
 //! results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
@@ -13,6 +13,7 @@ mod scale;
 mod stack_id;
 mod statistics;
 mod target;
+mod watch;
 
 use anyhow::{Result, bail};
 use std::env;
@@ -26,7 +27,7 @@ fn main() -> Result<()> {
     let mut wanted: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.is_empty() {
-        wanted = vec!["scale", "attach", "cost", "depth"];
+        wanted = vec!["scale", "attach", "cost", "depth", "watch"];
     }
     let folder = tempfile::tempdir()?;
     for what in wanted {
@@ -34,8 +35,9 @@ fn main() -> Result<()> {
             "cost" => cost::run(folder.path())?,
             "depth" => depth::run(folder.path())?,
             "attach" => attach::run(folder.path())?,
+            "watch" => watch::run(folder.path())?,
             "scale" => scale::run(folder.path())?,
-            other => bail!("no benchmark {other}; there are cost, depth, attach and scale"),
+            other => bail!("no benchmark {other}; there are cost, depth, watch, attach and scale"),
         }
     }
     Ok(())

@@ -20,8 +20,6 @@ impl StackMode {
 
 /// The settings for `options`, with `sizes` as the maps have them.
 pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes) -> Settings {
-    let instances = types.return_instances.unwrap_or_default();
-    let code = types.code_files.unwrap_or_default();
     Settings {
         scope: match options.members {
             _ if options.all => scope::ALL,
@@ -41,27 +39,9 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         page_size: procfs::page_size() as u32,
         probes_for_all: options.probes_for_all.into(),
         has_return_instances: types.return_instances.is_some().into(),
-        task_utask: instances.task_utask,
-        utask_return_instances: instances.utask_return_instances,
-        instance_stack: instances.instance_stack,
-        instance_address: instances.instance_address,
-        instance_next: instances.instance_next,
+        returns: types.return_instances.unwrap_or_default(),
         has_code_files: (types.code_files.is_some() && options.stacks.uses_tables()).into(),
-        task_mm: code.task_mm,
-        task_files: code.task_files,
-        mm_exe_file: code.mm_exe_file,
-        mm_start_code: code.mm_start_code,
-        mm_saved_auxv: code.mm_saved_auxv,
-        files_fdt: code.files_fdt,
-        fdtable_fd: code.fdtable_fd,
-        fdtable_max_fds: code.fdtable_max_fds,
-        file_inode: code.file_inode,
-        inode_number: code.inode_number,
-        inode_super_block: code.inode_super_block,
-        inode_size: code.inode_size,
-        inode_modified_s: code.inode_modified_s,
-        inode_modified_ns: code.inode_modified_ns,
-        super_block_dev: code.super_block_dev,
+        code: types.code_files.unwrap_or_default(),
         min_size: options.block_sizes.map_or(0, |(min, _)| min),
         max_size: options.block_sizes.map_or(u64::MAX, |(_, max)| max),
         size_filter: options.block_sizes.is_some().into(),
@@ -76,9 +56,8 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         },
         task_cred: types.task_cred,
         cred_euid: types.cred_euid,
+        _pad: 0,
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
-        mm_total_vm: code.mm_total_vm,
-        _pad: 0,
     }
 }

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod inspect;
 pub mod leaks;
+mod names;
 mod output;
 mod outside;
 mod progress;

@@ -4,7 +4,7 @@ use super::{
     outside::now_ns,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
-    tracing::{Ended, Prepared, Work, exit_code},
+    tracing::{Ended, Prepared, Work, exit_code, say_end},
     written::Written,
 };
 use crate::{
@@ -66,10 +66,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
         // Whether anybody still reads makes no difference any more.
         let _ = counting.print_once(&mut running.session, followed, true, ended)?;
     }
-    if let Some(ended) = ended {
-        eprintln!("heaptrace: {ended}");
-    }
-    eprintln!("heaptrace: {why}");
+    say_end(ended, why);
     Ok(exit_code(ended, propagate_exit))
 }
 

@@ -32,6 +32,9 @@ const REST: u32 = 10;
 
 /// What a command does while its session runs.
 pub(super) trait Work {
+    /// How often to look into the ring unbidden; `None` if the kernel side wakes us for all it tells.
+    const LOOK_EVERY: Option<Duration> = None;
+
     /// After the session has dealt with what came through the ring. Breaks if nobody reads any more.
     fn told(&mut self, _: &mut Session, _: &[Told]) -> anyhow::Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
@@ -203,6 +206,14 @@ impl Running {
     }
 }
 
+/// Says how the command ended, if there was one and it has, and why tracing did.
+pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
+    if let Some(end) = command {
+        eprintln!("heaptrace: {end}");
+    }
+    eprintln!("heaptrace: {why}");
+}
+
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
 pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
     match command {
@@ -218,11 +229,11 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    async fn run(
+    async fn run<W: Work>(
         self,
         events: EventRing,
         every: Option<Duration>,
-        work: &mut impl Work,
+        work: &mut W,
     ) -> anyhow::Result<Ended> {
         let Self { session, duration, endless } = self;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -236,6 +247,7 @@ impl Following<'_> {
         });
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
+        let mut looks = W::LOOK_EVERY.map(interval);
         let tables = session.tables_ready().unwrap_or_default();
         let started = Instant::now();
         let deadline =
@@ -250,12 +262,14 @@ impl Following<'_> {
                     let mut guard = guard?;
                     let events = guard.get_inner_mut().read();
                     guard.clear_ready();
-                    session.handle_events(events.iter().map(|told| *told.event()));
-                    if work.told(session, &events)?.is_break() {
-                        break Ended::NoReader;
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
                     }
-                    if !endless && session.traced() == 0 {
-                        break Ended::TargetsExited;
+                }
+                () = next(&mut looks) => {
+                    let events = ring.get_mut().read();
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
                     }
                 }
                 () = tables.notified() => session.take_tables(),
@@ -290,6 +304,23 @@ impl Following<'_> {
         }
         Ok(why)
     }
+}
+
+/// Deals with what came through the ring; the reason to end, if that is one.
+fn take(
+    session: &mut Session,
+    events: &[Told],
+    endless: bool,
+    work: &mut impl Work,
+) -> anyhow::Result<Option<Ended>> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    session.handle_events(events.iter().map(|told| *told.event()));
+    if work.told(session, events)?.is_break() {
+        return Ok(Some(Ended::NoReader));
+    }
+    Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
 }
 
 /// The next tick, or never.

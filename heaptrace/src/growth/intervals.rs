@@ -11,6 +11,8 @@ pub enum Kind {
     File,
     /// The first thread's, or one that was mapped to be a stack.
     Stack,
+    /// Of huge pages that were asked for (MAP_HUGETLB).
+    HugePages,
 }
 
 impl Kind {
@@ -21,6 +23,7 @@ impl Kind {
             Self::Anonymous => "anonymous",
             Self::File => "file",
             Self::Stack => "stack",
+            Self::HugePages => "hugepages",
         }
     }
 }
@@ -121,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     const PAGES: usize = 48;
-    const KINDS: [Kind; 4] = [Kind::Heap, Kind::Anonymous, Kind::File, Kind::Stack];
+    const KINDS: [Kind; 5] = [Kind::Heap, Kind::Anonymous, Kind::File, Kind::Stack, Kind::HugePages];
 
     #[derive(Clone, Copy, Debug)]
     enum Step {

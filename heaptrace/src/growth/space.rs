@@ -237,6 +237,8 @@ fn kind_of(mapping: &Mapping) -> Kind {
     match mapping.path.as_deref().and_then(Path::to_str) {
         Some("[heap]") => Kind::Heap,
         Some("[stack]") => Kind::Stack,
+        // fs/hugetlbfs/inode.c, hugetlb_file_setup
+        Some(path) if path.starts_with("/anon_hugepage") => Kind::HugePages,
         _ if mapping.file().is_some() => Kind::File,
         _ => Kind::Anonymous,
     }

@@ -141,6 +141,13 @@ pub fn page_size() -> u64 {
     u64::try_from(size).unwrap_or(4096)
 }
 
+/// Bytes in a huge page of the default size; `None` if the kernel has none.
+pub fn huge_page_size() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    kilobytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1 << 10)
+}
+
 /// One variable of the environment that the process was started with.
 pub fn initial_environment_variable(pid: u32, name: &str) -> Result<Option<Vec<u8>>, ProcError> {
     let environment = read(pid, "environ")?;

@@ -39,6 +39,15 @@ impl<'a> Frames<'a> {
         outside.or_else(|| inner(&is_wrapper)).unwrap_or(0)
     }
 
+    /// The names of the others, without source lines. A part of a function that was inlined into it has its name, too,
+    /// and is named with it.
+    pub fn outside(&self, stack: StackId) -> Vec<&str> {
+        let useful = self.all(stack).into_iter().skip(self.inner(stack));
+        let mut names: Vec<&str> = useful.map(|label| label.name.as_str()).collect();
+        names.dedup();
+        names
+    }
+
     fn all(&self, stack: StackId) -> Vec<&Label> {
         let mut all = Vec::new();
         self.labels.of_stack(Some(stack), &mut all);

@@ -104,6 +104,14 @@ SITE void site_sequence(void) {
     unmap(mapped, 5003, -2 * PAGE);
     char *stack = map(NULL, 77 * PAGE, ANON | MAP_STACK, 77 * PAGE);
     unmap(stack, 77 * PAGE, -77 * PAGE);
+    char *down = map(NULL, 33 * PAGE, ANON | MAP_GROWSDOWN, 33 * PAGE);
+    unmap(down, 33 * PAGE, -33 * PAGE);
+    // Two huge pages for three quarters; without room for them, as nobody touches them. Not all kernels have them.
+    char *huge = mmap(NULL, 3 << 20, RW, ANON | MAP_NORESERVE | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
+    if (huge != MAP_FAILED) {
+        did("mmap", 4 << 20, huge);
+        unmap(huge, 4 << 20, -(4 << 20));
+    }
     // Holes: of 100 pages, 40 to 49 and 60 to 64 go, and then all.
     char *holes = map(NULL, 100 * PAGE - 7, ANON, 100 * PAGE);
     unmap(holes + 40 * PAGE, 10 * PAGE, -10 * PAGE);

@@ -17,7 +17,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 4;
 const TRANSACTIONS: u32 = 200;
 
 /// A database cluster of its own, reached by a socket in its folder.
@@ -90,13 +90,14 @@ impl Cluster {
         Ok(said)
     }
 
-    /// Starts the server and waits until it serves.
-    pub fn start(&self) -> Result<Running> {
+    /// A server that serves, with the benchmark's tables.
+    pub fn serving(&self) -> Result<Running> {
         let line = self.server()?;
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).current_dir(self.path());
         let mut server = Running::spawn(command, "postgres", self.path())?;
         self.wait_until_serving(&mut server)?;
+        self.prepare()?;
         Ok(server)
     }
 
@@ -126,9 +127,7 @@ impl Cluster {
 
 pub fn attached_under_load() -> Result<()> {
     let cluster = Cluster::new()?;
-    let mut server = cluster.start()?;
-    cluster.prepare()?;
-
+    let mut server = cluster.serving()?;
     let postmaster = server.pid();
     let mut recorder = heaptrace::attach(&[postmaster], &[], cluster.path())?;
     cluster.load()?;

@@ -13,7 +13,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// Odd, unique and far beyond what anything else in the script asks for. 9 MB, so that each is a mapping.
-const SIZES: [u64; 4] = [9_000_017, 9_100_037, 9_200_053, 9_300_071];
+pub const SIZES: [u64; 4] = [9_000_017, 9_100_037, 9_200_053, 9_300_071];
 /// How far two runs of the same script may differ in everything else.
 const NOISE: u64 = 64 << 10;
 
@@ -22,7 +22,7 @@ fn expected() -> u64 {
     SIZES.iter().map(|size| size + 1).sum()
 }
 
-fn script(command: &mut Command, sizes: &[u64]) {
+pub fn script(command: &mut Command, sizes: &[u64]) {
     // Two runs are compared, so both use the same hash seed.
     command.env("PYTHONHASHSEED", "0").arg(source("python/blocks.py")).args(sizes.iter().map(u64::to_string));
 }

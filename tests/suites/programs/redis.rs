@@ -49,8 +49,8 @@ impl Client {
     }
 }
 
-/// A server with nothing in it, and a client of it.
-pub fn start(folder: &Path) -> Result<(Running, Client)> {
+/// A server in `folder` that answers, and a client of it.
+pub fn serving(folder: &Path) -> Result<(Running, Client)> {
     let port = sanity::free_port()?;
     let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
@@ -61,22 +61,28 @@ pub fn start(folder: &Path) -> Result<(Running, Client)> {
     Ok((redis, Client::connect(port)?))
 }
 
-pub fn filling_the_keyspace() -> Result<()> {
-    let folder = TempDir::new()?;
-    let (mut redis, mut client) = start(folder.path())?;
-    let before = client.used_memory()?;
-
-    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+/// Stores as many keys as make some megabytes.
+pub fn fill(client: &mut Client) -> Result<()> {
     let value = "v".repeat(VALUE);
     for i in 0..KEYS {
         let reply = client.call(&["SET", &format!("key:{i}"), &value])?;
         ensure!(reply == "+OK", "redis answers {reply}");
     }
+    Ok(())
+}
+
+pub fn filling_the_keyspace() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut redis, mut client) = serving(folder.path())?;
+    let before = client.used_memory()?;
+
+    let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
+    fill(&mut client)?;
     let grown = client.used_memory()? - before;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;
 
-    ensure!(client.call(&["GET", "key:1"])? == value, "redis lost a key");
+    ensure!(client.call(&["GET", "key:1"])? == "v".repeat(VALUE), "redis lost a key");
     ensure!(client.call(&["DBSIZE"])? == format!(":{KEYS}"), "redis lost keys");
     redis.signal(libc::SIGTERM)?;
     let status = redis.wait()?;

@@ -24,10 +24,9 @@ while True:
 pub fn three_programs() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
-    let (mut redis, mut client) = redis::start(folder)?;
+    let (mut redis, mut client) = redis::serving(folder)?;
     let cluster = postgres::Cluster::new()?;
-    let mut postgres = cluster.start()?;
-    cluster.prepare()?;
+    let mut postgres = cluster.serving()?;
     let mut python = Command::new(installed("python3", &["/usr/bin"])?);
     python.args(["-c", GROWING]);
     let python = Running::spawn(python, "python", folder)?;

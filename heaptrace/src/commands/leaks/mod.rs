@@ -6,17 +6,18 @@ mod trends;
 pub use args::LeaksArgs;
 
 use super::{
+    names::Names,
     outside::now_ns,
     target_args::{FollowArgs, session_options},
-    tracing::{Ended, Prepared, Work},
+    tracing::{Ended, Prepared, Work, exit_code, say_end},
     written::Written,
 };
 use crate::{
-    model::{Amount, Location, LocationId, OldBlocks, Profile, Trend},
+    model::{Amount, OldBlocks, Profile, StackId},
     report::{Leaks, PrintFormat, render_leaks},
     session::Session,
 };
-use std::{collections::BTreeSet, ops::ControlFlow, process::ExitCode, time::Duration};
+use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
 
 /// Runs `heaptrace leaks`.
@@ -33,7 +34,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let mut printing = Printing {
         profile: Profile::new(prepared.start()),
         trends: Trends::default(),
-        asked: BTreeSet::new(),
+        names: Names::default(),
         number: 0,
         older_than,
         top,
@@ -49,22 +50,16 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         // Whether anybody still reads makes no difference any more.
         let _ = printing.print_once(&mut running.session, followed, true)?;
     }
-    if let Some(ended) = running.end_of_command(why) {
-        eprintln!("heaptrace: {ended}");
-        if propagate_exit {
-            return Ok(ExitCode::from(ended.code()));
-        }
-    }
-    eprintln!("heaptrace: {why}");
-    Ok(ExitCode::SUCCESS)
+    let ended = running.end_of_command(why);
+    say_end(ended, why);
+    Ok(exit_code(ended, propagate_exit))
 }
 
 struct Printing {
     /// What was seen so far, with the symbols of what was printed.
     profile: Profile,
     trends: Trends,
-    /// Locations that were symbolized, found or not.
-    asked: BTreeSet<LocationId>,
+    names: Names,
     number: u64,
     older_than: Duration,
     top: usize,
@@ -105,7 +100,9 @@ impl Printing {
         });
         let trends = self.trends.update(&sites);
         let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
-        self.symbolize(session, shown);
+        let sites = shown.iter().filter_map(|trend| self.profile.sites.get(trend.old.site.index()));
+        let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
+        self.names.find(session, &mut self.profile, stacks.into_iter());
         self.number += 1;
         let leaks = Leaks {
             profile: &self.profile,
@@ -120,24 +117,5 @@ impl Printing {
             removed,
         };
         self.out.write(|out| render_leaks(self.format, &leaks, out))
-    }
-
-    /// Finds symbols for the places of `shown` that were in no earlier print.
-    fn symbolize(&mut self, session: &Session, shown: &[Trend]) {
-        let profile = &mut self.profile;
-        let mut new = Vec::new();
-        let stacks = shown.iter().filter_map(|trend| profile.sites.get(trend.old.site.index()));
-        for stack in stacks.filter_map(|site| profile.stacks.get(site.stack.index())) {
-            let frames = stack.frames.iter().filter_map(|frame| profile.frames.get(frame.index()));
-            new.extend(frames.map(|frame| frame.location).filter(|location| self.asked.insert(*location)));
-        }
-        let locations: Vec<Location> =
-            new.iter().filter_map(|id| profile.locations.get(id.index()).cloned()).collect();
-        profile.symbols.resize_with(profile.locations.len(), Vec::new);
-        for (id, symbols) in new.into_iter().zip(session.symbols_of(&locations)) {
-            if let Some(slot) = profile.symbols.get_mut(id.index()) {
-                *slot = symbols;
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     outside::check_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
-    tracing::{Prepared, Work, exit_code},
+    tracing::{Prepared, Work, exit_code, say_end},
 };
 use crate::{
     file::FileWriter,
@@ -59,10 +59,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     }
     let output = kept.unwrap_or(output);
     let ended = running.end_of_command(why);
-    if let Some(ended) = ended {
-        eprintln!("heaptrace: {ended}");
-    }
-    eprintln!("heaptrace: {why}; {events} events, {written} bytes in {}", output.display());
+    say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}", output.display()));
     if events == 0 {
         eprintln!("heaptrace: no allocation was seen; `heaptrace report` says what was looked at");
     }

@@ -3,6 +3,7 @@
 
 use super::{flame, prospect::Prospects};
 use crate::{
+    commands::names,
     model::{AllocatorInfo, LocationId, Profile, Symbol},
     session::SymbolJob,
     top::{Answer, ProbeCost},
@@ -115,12 +116,7 @@ fn do_names(job: Job) -> Option<Done> {
             Some(Done::Names { feed, names })
         }
         Job::Flame { mut profile, ids, job, growth, pid } => {
-            profile.symbols = vec![Vec::new(); profile.locations.len()];
-            for (id, symbols) in ids.into_iter().zip(job.run()) {
-                if let Some(slot) = profile.symbols.get_mut(id.index()) {
-                    *slot = symbols;
-                }
-            }
+            names::put(&mut profile, ids.into_iter().zip(job.run()));
             Some(Done::Flame(match flame::write(&profile, growth, pid) {
                 Ok(path) => format!("wrote {path}"),
                 Err(error) => format!("no flame graph: {error:#}"),

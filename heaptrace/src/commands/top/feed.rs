@@ -3,17 +3,16 @@
 use super::background::Job;
 use crate::{
     bpf::EventRing,
-    commands::outside::{available_memory, check_memory, host, now_ns},
+    commands::{
+        names::{self, Names},
+        outside::{available_memory, check_memory, host, now_ns},
+    },
     error::CannotTrace,
-    model::{Location, LocationId, Mode, Process, ProcessId, Profile, Site, StackId, Start, Symbol},
+    model::{LocationId, Mode, Process, ProcessId, Profile, Site, StackId, Start, Symbol},
     session::{Session, SessionOptions},
     top::SiteHistory,
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    io,
-    sync::Arc,
-};
+use std::{collections::HashMap, io, sync::Arc};
 use tokio::{io::unix::AsyncFd, sync::Notify};
 
 /// See the module.
@@ -26,8 +25,7 @@ pub struct Feed {
     pub history: SiteHistory,
     /// It is about growth.
     growth: bool,
-    /// Locations that symbols were asked for.
-    asked: BTreeSet<LocationId>,
+    names: Names,
     /// Tells it from earlier ones, whose symbols may still come.
     pub number: u64,
     pub table_bytes: u64,
@@ -55,7 +53,7 @@ impl Feed {
             profile: Profile::new(start),
             history: SiteHistory::default(),
             growth: options.growth,
-            asked: BTreeSet::new(),
+            names: Names::default(),
             number,
             table_bytes,
         })
@@ -108,28 +106,16 @@ impl Feed {
 
     /// What is to be symbolized so that these stacks can be shown, and was not asked for before.
     pub fn names_of(&mut self, stacks: &[StackId]) -> Option<Job> {
-        let profile = &self.profile;
-        let stacks = stacks.iter().filter_map(|stack| profile.stacks.get(stack.index()));
-        let frames = stacks.flat_map(|stack| &stack.frames);
-        let locations = frames.filter_map(|frame| Some(profile.frames.get(frame.index())?.location));
-        let ids: Vec<LocationId> = locations.filter(|location| self.asked.insert(*location)).collect();
+        let (ids, locations) = self.names.new_in(&self.profile, stacks.iter().copied());
         if ids.is_empty() {
             return None;
         }
-        let locations: Vec<Location> =
-            ids.iter().filter_map(|id| profile.locations.get(id.index()).cloned()).collect();
         Some(Job::Names { feed: self.number, ids, job: self.session.symbol_job(locations) })
     }
 
     /// Takes symbols that were found.
-    pub fn take_names(&mut self, names: Vec<(LocationId, Vec<Symbol>)>) {
-        let profile = &mut self.profile;
-        profile.symbols.resize_with(profile.locations.len(), Vec::new);
-        for (id, symbols) in names {
-            if let Some(slot) = profile.symbols.get_mut(id.index()) {
-                *slot = symbols;
-            }
-        }
+    pub fn take_names(&mut self, found: Vec<(LocationId, Vec<Symbol>)>) {
+        names::put(&mut self.profile, found);
     }
 
     /// A flame graph of one process, to be made elsewhere.
@@ -139,13 +125,9 @@ impl Feed {
         profile.sites.retain(|site| !other(site));
         profile.growth.retain(|site| !other(site));
         let sites = profile.sites.iter().chain(&profile.growth);
-        let stacks = sites.filter_map(|site| profile.stacks.get(site.stack.index()));
-        let frames = stacks.flat_map(|stack| &stack.frames);
-        let ids: BTreeSet<LocationId> =
-            frames.filter_map(|frame| Some(profile.frames.get(frame.index())?.location)).collect();
-        let ids: Vec<LocationId> = ids.into_iter().collect();
-        let locations = ids.iter().filter_map(|id| profile.locations.get(id.index()).cloned());
-        let job = self.session.symbol_job(locations.collect());
+        let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
+        let (ids, locations) = Names::default().new_in(&profile, stacks.into_iter());
+        let job = self.session.symbol_job(locations);
         Job::Flame { profile, ids, job, growth: self.growth, pid }
     }
 }

@@ -6,16 +6,17 @@ mod spaces;
 pub use args::WatchArgs;
 
 use super::{
+    names::Names,
     outside::now_ns,
     target_args::{StackArg, TargetArgs, stack_options},
-    tracing::{Ended, Prepared, Work},
+    tracing::{Ended, Prepared, Work, exit_code, say_end},
     written::Written,
 };
 use crate::{
     bpf::{MapSizes, Members, StackMode, Told},
     error::CannotTrace,
     growth::Change,
-    model::{Location, LocationId, Profile},
+    model::Profile,
     report::{GrowthCall, GrowthTotals, PrintFormat, WatchEnd, render_watch_calls, render_watch_end},
     session::{Session, SessionOptions, monotonic_ns},
     target::Target,
@@ -27,13 +28,7 @@ use heaptrace_common::{
     growth::{GrowthEvent, call},
 };
 use spaces::Spaces;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::IsTerminal as _,
-    ops::ControlFlow,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::IsTerminal as _, ops::ControlFlow, process::ExitCode, time::Duration};
 
 /// Runs `heaptrace watch`.
 ///
@@ -54,7 +49,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         profile: Profile::new(prepared.start()),
         spaces: Spaces::new(),
         totals: BTreeMap::new(),
-        asked: BTreeSet::new(),
+        names: Names::default(),
         epoch_ns: now_ns().wrapping_sub_unsigned(monotonic_ns()),
         last_ns: 0,
         written: false,
@@ -74,14 +69,8 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     if why != Ended::NoReader {
         watching.end(&running.session, running.followed())?;
     }
-    if let Some(ended) = ended {
-        eprintln!("heaptrace: {ended}");
-    }
-    eprintln!("heaptrace: {why}");
-    Ok(match ended {
-        Some(ended) if propagate_exit => ExitCode::from(ended.code()),
-        _ => ExitCode::SUCCESS,
-    })
+    say_end(ended, why);
+    Ok(exit_code(ended, propagate_exit))
 }
 
 fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
@@ -137,8 +126,7 @@ struct Watching {
     spaces: Spaces,
     /// By the first record of a process.
     totals: BTreeMap<u32, GrowthTotals>,
-    /// Locations that were symbolized, found or not.
-    asked: BTreeSet<LocationId>,
+    names: Names,
     /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch.
     epoch_ns: i64,
     /// When the last call returned.
@@ -152,6 +140,9 @@ struct Watching {
 }
 
 impl Work for Watching {
+    /// Lines are as good as at once for who reads them.
+    const LOOK_EVERY: Option<Duration> = Some(Duration::from_millis(50));
+
     fn tick(&mut self, _: &mut Session, _: Duration) -> anyhow::Result<()> {
         Ok(())
     }
@@ -172,7 +163,7 @@ impl Work for Watching {
         }
         if self.stacks {
             session.copy_stacks(&mut self.profile);
-            self.symbolize(session, &calls);
+            self.names.find(session, &mut self.profile, calls.iter().filter_map(|call| call.stack));
         }
         let (first, profile) = (!self.written, &self.profile);
         self.written = true;
@@ -231,25 +222,6 @@ impl Watching {
             kind,
             stack: if self.stacks { session.stack_of(told) } else { None },
         })
-    }
-
-    /// Finds symbols for the places of `calls` that were in no earlier line.
-    fn symbolize(&mut self, session: &Session, calls: &[GrowthCall]) {
-        let profile = &mut self.profile;
-        let mut new = Vec::new();
-        let stacks = calls.iter().filter_map(|call| profile.stacks.get(call.stack?.index()));
-        for stack in stacks {
-            let frames = stack.frames.iter().filter_map(|frame| profile.frames.get(frame.index()));
-            new.extend(frames.map(|frame| frame.location).filter(|location| self.asked.insert(*location)));
-        }
-        let locations: Vec<Location> =
-            new.iter().filter_map(|id| profile.locations.get(id.index()).cloned()).collect();
-        profile.symbols.resize_with(profile.locations.len(), Vec::new);
-        for (id, symbols) in new.into_iter().zip(session.symbols_of(&locations)) {
-            if let Some(slot) = profile.symbols.get_mut(id.index()) {
-                *slot = symbols;
-            }
-        }
     }
 
     fn end(&mut self, session: &Session, followed: Duration) -> anyhow::Result<()> {

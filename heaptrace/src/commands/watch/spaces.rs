@@ -13,6 +13,7 @@ const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x100;
 const MAP_STACK: u64 = 0x2_0000;
+const MAP_HUGETLB: u64 = 0x4_0000;
 const MREMAP_FIXED: u64 = 2;
 const MREMAP_DONTUNMAP: u64 = 4;
 
@@ -33,12 +34,15 @@ struct Known {
 /// See the module.
 pub(super) struct Spaces {
     page: u64,
+    /// Of huge pages, where a call doesn't say.
+    huge_page: u64,
     by_record: HashMap<u32, Known>,
 }
 
 impl Spaces {
     pub fn new() -> Self {
-        Self { page: procfs::page_size(), by_record: HashMap::new() }
+        let huge_page = procfs::huge_page_size().unwrap_or(2 << 20);
+        Self { page: procfs::page_size(), huge_page, by_record: HashMap::new() }
     }
 
     /// Takes a process that ran before we watched.
@@ -92,7 +96,7 @@ impl Spaces {
         if let Some((mappings, read_ns)) = known.reading.take_if(|(_, read_ns)| left_ns > *read_ns) {
             known.space.adopt(&mappings, read_ns);
         }
-        Some(known.space.apply(call_of(told)?, When { entered_ns: told.entered_ns, left_ns }))
+        Some(known.space.apply(call_of(told, self.huge_page)?, When { entered_ns: told.entered_ns, left_ns }))
     }
 }
 
@@ -112,12 +116,17 @@ pub(super) fn name_of(told: &GrowthEvent) -> &'static str {
     }
 }
 
-fn call_of(told: &GrowthEvent) -> Option<Call> {
+fn call_of(told: &GrowthEvent, huge_page: u64) -> Option<Call> {
     let GrowthEvent { event, old_address, old_length, flags, .. } = *told;
     let (at, length) = (event.address, event.length);
     Some(match told.call {
         call::BRK => Call::Brk { old: old_address, new: at },
-        call::MMAP => Call::Mmap { at, length, kind: kind_of(flags), fixed: flags & MAP_FIXED != 0 },
+        call::MMAP => {
+            let (kind, fixed) = (kind_of(flags), flags & MAP_FIXED != 0);
+            // ksys_mmap_pgoff, mm/mmap.c: of anonymous ones the length is rounded up.
+            let unit = if kind == Kind::HugePages { huge_page_of(flags).unwrap_or(huge_page) } else { 1 };
+            Call::Mmap { at, length: length.checked_next_multiple_of(unit)?, kind, fixed }
+        }
         call::MUNMAP => Call::Munmap { at, length },
         call::MADVISE => Call::GiveBack { at, length },
         call::MREMAP => Call::Mremap {
@@ -132,8 +141,17 @@ fn call_of(told: &GrowthEvent) -> Option<Call> {
     })
 }
 
+/// The size of huge pages that mmap's flags ask for, by its logarithm (include/uapi/asm-generic/hugetlb_encode.h).
+fn huge_page_of(flags: u64) -> Option<u64> {
+    let logarithm = flags >> 26 & 63;
+    (logarithm != 0).then(|| 1 << logarithm)
+}
+
 fn kind_of(flags: u64) -> Kind {
-    if flags & (MAP_STACK | MAP_GROWSDOWN) != 0 {
+    // The kernel heeds it of anonymous mappings only.
+    if flags & MAP_HUGETLB != 0 && flags & MAP_ANONYMOUS != 0 {
+        Kind::HugePages
+    } else if flags & (MAP_STACK | MAP_GROWSDOWN) != 0 {
         Kind::Stack
     } else if flags & MAP_ANONYMOUS != 0 {
         Kind::Anonymous

@@ -58,11 +58,13 @@ fn signed(delta: i64) -> String {
     format!("{}{}", if delta < 0 { "-" } else { "+" }, human(delta.unsigned_abs()))
 }
 
-/// The innermost frames outside of the C library, or within it if there are no others.
+/// The innermost frames outside of the C library, or within it if there are no others. By their names alone, so that
+/// three fit a terminal; source lines are in the JSON.
 fn frames(names: &Frames<'_>, stack: Option<StackId>) -> String {
     let Some(stack) = stack else { return "[no stack]".into() };
-    let useful = names.of(stack).into_iter().skip(names.inner(stack));
-    useful.take(FRAMES).collect::<Vec<_>>().join(" < ")
+    let mut names = names.outside(stack);
+    names.truncate(FRAMES);
+    names.join(" < ")
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {

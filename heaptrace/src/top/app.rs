@@ -205,6 +205,7 @@ impl App {
                 self.process = Some(ProcessState {
                     identity,
                     order: SiteOrder::default(),
+                    residency: false,
                     expanded: BTreeSet::new(),
                     selected: None,
                     offset: 0,
@@ -267,6 +268,7 @@ impl App {
                 self.keep_in_view();
                 return Some(Effect::Detail);
             }
+            Action::Residency => process.residency = !process.residency,
             Action::Enter => {
                 let (site, _) = process.selected?;
                 if !process.expanded.remove(&site) {

@@ -158,6 +158,7 @@ pub fn header(traced: bool) -> Header {
         sources: Sources {
             no_growth: None,
             syscall_ns: Some(87.4),
+            growth_bytes: 72 * MIB,
             traced: usize::from(traced),
             all: false,
             events_per_s: if traced { 59_000.0 } else { 0.0 },

@@ -36,6 +36,8 @@ pub struct TracedPoint {
     pub live: u64,
     pub allocs: u64,
     pub frees: u64,
+    /// Of blocks from before.
+    pub unknown_frees: u64,
 }
 
 /// The refreshes of one process, the last one last.
@@ -89,6 +91,7 @@ fn point(at_ns: u64, seen: &Seen, mapped: Option<&Mapped>, traced: Option<&Trace
             live: traced.live_bytes,
             allocs: traced.allocs,
             frees: traced.frees,
+            unknown_frees: traced.unknown_frees,
         }),
     }
 }
@@ -191,7 +194,7 @@ mod tests {
             faults: 0,
             cpu_ns: 0,
             mapped: None,
-            traced: Some(TracedPoint { live: allocs, allocs, frees: 0 }),
+            traced: Some(TracedPoint { live: allocs, allocs, frees: 0, unknown_frees: 0 }),
         };
         track.add(traced(1_000_000_000, 500));
         track.add(traced(2_000_000_000, 3));

@@ -34,11 +34,12 @@ struct SourcesJson<'a> {
     growth: bool,
     growth_unavailable: Option<&'a str>,
     growth_ns_per_syscall: Option<f64>,
+    growth_table_bytes: u64,
     traced_processes: usize,
     traced_calls_per_s: f64,
     /// At the least.
     traced_cost_cpus: Option<f64>,
-    kernel_table_bytes: u64,
+    traced_table_bytes: u64,
     kernel_threads_left_out: usize,
 }
 
@@ -146,10 +147,11 @@ pub fn render(
             growth: sources.no_growth.is_none(),
             growth_unavailable: sources.no_growth.as_deref(),
             growth_ns_per_syscall: sources.syscall_ns,
+            growth_table_bytes: sources.growth_bytes,
             traced_processes: sources.traced,
             traced_calls_per_s: sources.events_per_s,
             traced_cost_cpus: sources.processors,
-            kernel_table_bytes: sources.table_bytes,
+            traced_table_bytes: sources.table_bytes,
             kernel_threads_left_out: header.kernel_threads,
         },
         processes: places.iter().map(process).collect(),

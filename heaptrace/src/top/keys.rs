@@ -32,6 +32,7 @@ pub enum Action {
     Help,
     Flame,
     Order,
+    Residency,
     Pause,
     Type(char),
     Erase,
@@ -128,6 +129,7 @@ fn list(code: KeyCode) -> Option<Action> {
 fn process(code: KeyCode) -> Option<Action> {
     Some(match code {
         KeyCode::Char('s') | KeyCode::F(6) => Action::Order,
+        KeyCode::Char('m') => Action::Residency,
         KeyCode::Left | KeyCode::Backspace => Action::Back,
         KeyCode::Right | KeyCode::Char('l') => Action::Enter,
         _ => return None,

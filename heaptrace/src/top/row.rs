@@ -63,17 +63,19 @@ pub fn rows(sample: &Sample, history: &History) -> Vec<Row> {
         let traced = sample.traced.get(&seen.identity.pid).map(|traced| {
             let allocs_per_s = track.per_second(|point| Some(point.traced?.allocs));
             let frees_per_s = track.per_second(|point| Some(point.traced?.frees));
-            let cost = traced.cost.zip(allocs_per_s.zip(frees_per_s));
+            // Frees of older blocks have their trap, too.
+            let all_frees_per_s = track.per_second(|point| {
+                point.traced.map(|traced| traced.frees.saturating_add(traced.unknown_frees))
+            });
+            let cost = traced.cost.zip(allocs_per_s.zip(all_frees_per_s));
             TracedRow {
                 live_bytes: traced.live_bytes,
                 live_blocks: traced.live_blocks,
                 allocs_per_s,
                 frees_per_s,
                 growth: track.per_minute(|point| Some(point.traced?.live.cast_signed())),
-                cost: cost.map(|(each, (allocs, frees))| {
-                    // Frees of older blocks have their trap, too, and are not counted here.
-                    (allocs * each.alloc_ns + frees * each.free_ns) / 1e9
-                }),
+                cost: cost
+                    .map(|(each, (allocs, frees))| (allocs * each.alloc_ns + frees * each.free_ns) / 1e9),
                 unknown_frees: traced.unknown_frees,
                 top_site: traced.top_site.clone(),
             }

@@ -116,6 +116,8 @@ pub struct Sources {
     /// What the growth tracepoints add to every system call of the machine, in nanoseconds, as measured in our own
     /// process.
     pub syscall_ns: Option<f64>,
+    /// Memory of the kernel's tables for growth, in bytes.
+    pub growth_bytes: u64,
     /// Processes with probes.
     pub traced: usize,
     /// Everything is traced (`--all`).
@@ -124,7 +126,7 @@ pub struct Sources {
     pub events_per_s: f64,
     /// The least that their traps take, in processors (1.0: one of them).
     pub processors: Option<f64>,
-    /// Memory of the kernel's tables for that, in bytes.
+    /// Memory of the kernel's tables for tracing, in bytes.
     pub table_bytes: u64,
 }
 

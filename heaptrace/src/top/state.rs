@@ -55,6 +55,8 @@ pub struct ListState {
 pub struct ProcessState {
     pub identity: Identity,
     pub order: SiteOrder,
+    /// What memory is made of stands in place of the charts, where it is known.
+    pub residency: bool,
     /// Sites whose stacks are shown.
     pub expanded: BTreeSet<usize>,
     /// The site that is selected, and how many lines below its first one.

@@ -65,6 +65,7 @@ pub fn of(
                 bytes(mapped.munmap)
             )
         }),
+        residency: Vec::new(),
         notes,
     };
     (detail, job)

@@ -9,7 +9,10 @@ use super::{
     processes::Processes,
 };
 use crate::{
-    commands::{outside::clock, tracing::add_targets},
+    commands::{
+        outside::{Hurry, clock},
+        tracing::add_targets,
+    },
     model::{AllocatorInfo, ProcessId, StackId},
     report::{self, Frames},
     session::{SessionOptions, monotonic_ns},
@@ -32,6 +35,8 @@ pub struct Sources {
     /// Every process is traced.
     all: bool,
     sessions: u64,
+    /// While something is traced: children want their probes at once.
+    hurry: Option<Hurry>,
     /// `None` while it is being found out.
     costs: HashMap<Vec<AllocatorInfo>, Option<ProbeCost>>,
     /// Losses of sessions that have ended, and what could not be done.
@@ -52,6 +57,7 @@ impl Sources {
             options,
             all: args.target.all,
             sessions: 0,
+            hurry: None,
             costs: HashMap::new(),
             lasting: Vec::new(),
             background: Background::start(),
@@ -63,6 +69,7 @@ impl Sources {
             let mut feed = Feed::new(&sources.options, number)?;
             add_targets(&mut feed.session, &sources.target, None)?;
             sources.traced = Some(feed);
+            sources.hurry = Some(Hurry::begin());
         }
         if args.no_growth {
             sources.no_growth = Some("--no-growth".into());
@@ -131,6 +138,7 @@ impl Sources {
                 *least = least.min(time_syscalls());
                 (*least - *bare).max(0.0)
             });
+        header.sources.growth_bytes = self.growth.as_ref().map_or(0, |feed| feed.table_bytes);
         header.sources.all = self.all;
         header.sources.table_bytes = self.traced.as_ref().map_or(0, |feed| feed.table_bytes);
         header.notes = self.notes();
@@ -224,7 +232,10 @@ impl Sources {
     /// Traces a process; what is to be said.
     pub fn arm(&mut self, pid: u32) -> String {
         match self.try_arm(pid) {
-            Ok(()) => format!("process {pid} is traced; T ends that"),
+            Ok(()) => {
+                self.hurry.get_or_insert_with(Hurry::begin);
+                format!("process {pid} is traced; T ends that")
+            }
             Err(error) => {
                 self.drop_if_idle();
                 format!("{error:#}")
@@ -269,6 +280,9 @@ impl Sources {
             let losses = report::losses(&feed.profile).into_iter();
             self.lasting.extend(losses.map(|loss| format!("earlier tracing: {loss}")));
             feed.session.detach();
+        }
+        if let Some(hurry) = self.hurry.take() {
+            hurry.end();
         }
     }
 

@@ -105,15 +105,15 @@ fn draw_header(header: &Header, paused: bool, area: Rect, buffer: &mut Buffer) {
 pub fn growth(sources: &Sources) -> String {
     // Less is what the measurement itself varies by; and where somebody else traces system calls, they are slow already.
     const LEAST_NS: f64 = 5.0;
-    match (&sources.no_growth, sources.syscall_ns) {
-        (Some(why), _) => format!("growth: by /proc alone; brk and mmap are not counted ({why})"),
-        (None, Some(ns)) if ns >= LEAST_NS => {
-            format!("growth: /proc and brk/mmap tracepoints, which add {ns:.0} ns to every system call")
+    let what = match (&sources.no_growth, sources.syscall_ns) {
+        (Some(why), _) => {
+            return format!("growth: by /proc alone; brk and mmap are not counted ({why})");
         }
-        (None, _) => {
-            "growth: /proc and brk/mmap tracepoints, which made no system call measurably slower".into()
-        }
-    }
+        (None, Some(ns)) if ns >= LEAST_NS => format!("add {ns:.0} ns to every system call"),
+        (None, _) => "made no system call measurably slower".into(),
+    };
+    let tables = amount::bytes(sources.growth_bytes);
+    format!("growth: /proc and brk/mmap tracepoints, which {what}; {tables} of kernel memory")
 }
 
 /// What the probes do, in words.

@@ -70,26 +70,24 @@ pub fn draw(app: &App, process: &ProcessState, area: Rect, buffer: &mut Buffer) 
     let areas = Areas::of(area);
     let row = app.rows.iter().find(|row| row.identity == process.identity);
     draw_title(app, process, row, areas.title, buffer);
-    draw_timeline(&app.detail, areas.timeline, buffer);
-    draw_sizes(&app.detail, areas.sizes, buffer);
+    if process.residency && !app.detail.residency.is_empty() {
+        draw_residency(&app.detail, areas.timeline.union(areas.sizes), buffer);
+    } else {
+        draw_timeline(&app.detail, areas.timeline, buffer);
+        draw_sizes(&app.detail, areas.sizes, buffer);
+    }
     draw_heading(&app.detail, process, areas.heading, buffer);
     draw_sites(app, process, areas.sites, buffer);
     draw_notes(app, row, areas.notes, buffer);
     if areas.keys.height > 0 {
-        line::keys(
-            buffer,
-            areas.keys,
-            &[
-                ("Esc", "back"),
-                ("Enter", "stack"),
-                ("s", "order"),
-                ("t", "trace"),
-                ("T", "end"),
-                ("f", "flame graph"),
-                ("Space", if app.paused { "go on" } else { "pause" }),
-                ("?", "help"),
-            ],
-        );
+        let mut keys =
+            vec![("Esc", "back"), ("Enter", "stack"), ("s", "order"), ("t", "trace"), ("T", "end")];
+        if !app.detail.residency.is_empty() {
+            keys.push(("m", if process.residency { "charts" } else { "memory" }));
+        }
+        let space = if app.paused { "go on" } else { "pause" };
+        keys.extend([("f", "flame graph"), ("Space", space), ("?", "help")]);
+        line::keys(buffer, areas.keys, &keys);
     }
 }
 
@@ -116,7 +114,7 @@ fn draw_title(app: &App, process: &ProcessState, row: Option<&Row>, area: Rect, 
     line::write_cut(buffer, area, 1, &second, PLAIN);
     let third = match (&row.traced, &app.detail.mapped) {
         (Some(traced), _) => format!(
-            "live {} in {} blocks, {}/min  {} allocs/s  {} frees/s  cost ≥{} of a CPU",
+            "live {} in {} blocks, {}/min  alloc {}/s  free {}/s  cost ≥{}",
             amount::bytes(traced.live_bytes),
             amount::count(traced.live_blocks as f64),
             number(traced.growth, amount::signed_bytes),
@@ -128,6 +126,15 @@ fn draw_title(app: &App, process: &ProcessState, row: Option<&Row>, area: Rect, 
         (None, None) => "not traced: t traces its malloc calls".into(),
     };
     line::write_cut(buffer, area, 2, &third, if row.traced.is_some() { TRACED } else { DIM });
+}
+
+fn draw_residency(detail: &Detail, area: Rect, buffer: &mut Buffer) {
+    let block = Block::new().borders(Borders::TOP).title(" resident memory ");
+    let inner = block.inner(area);
+    block.render(area, buffer);
+    for (line, text) in (0..inner.height).zip(&detail.residency) {
+        line::write_cut(buffer, inner, line, text, PLAIN);
+    }
 }
 
 fn draw_timeline(detail: &Detail, area: Rect, buffer: &mut Buffer) {

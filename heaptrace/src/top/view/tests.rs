@@ -58,6 +58,7 @@ fn detail() -> Detail {
             })
             .collect(),
         mapped: Some("mapped since top began: brk +1.2M, mmap 4.0M, munmap 0B".into()),
+        residency: vec![],
         notes: vec![],
     }
 }
@@ -118,6 +119,18 @@ fn a_process_in_120_columns() {
 }
 
 #[test]
+fn what_memory_is_made_of_in_place_of_the_charts() {
+    let mut app = opened((80, 24));
+    app.apply(Action::Residency);
+    assert!(screen(&app).contains("live bytes and RES"), "nobody looked");
+    let residency = vec!["malloc, in use   6.1M".into(), "files  3.2M".into()];
+    app.set_detail(Detail { residency, ..detail() });
+    let screen = screen(&app);
+    assert!(screen.contains("resident memory") && screen.contains("malloc, in use   6.1M"), "{screen}");
+    assert!(!screen.contains("live bytes and RES"), "{screen}");
+}
+
+#[test]
 fn the_help() {
     let mut app = app((80, 24), false);
     app.apply(Action::Help);
@@ -152,7 +165,7 @@ fn a_refusal_before_tracing() {
     insta::assert_snapshot!(screen(&app));
 }
 
-const ACTIONS: [Action; 24] = [
+const ACTIONS: [Action; 25] = [
     Action::Back,
     Action::Up,
     Action::Down,
@@ -173,6 +186,7 @@ const ACTIONS: [Action; 24] = [
     Action::Help,
     Action::Flame,
     Action::Order,
+    Action::Residency,
     Action::Pause,
     Action::Type('r'),
     Action::Type('>'),

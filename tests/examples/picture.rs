@@ -6,22 +6,14 @@
 //! behind `--` and pictures what it printed on a terminal once it has ended. `HEAPTRACE_BIN` names the binary.
 
 use anyhow::{Context as _, Result, bail};
-use heaptrace_tests::{heaptrace, picture, programs::installed, running::Running, terminal::Terminal};
+use heaptrace_tests::{
+    heaptrace, picture,
+    programs::{Program, installed},
+    running::Running,
+    terminal::Terminal,
+};
 use std::{env, fs, process::Command, thread, time::Duration};
 use tempfile::TempDir;
-
-/// A program that grows, as programs do: a cache that nobody empties.
-const GROWING: &str = "
-import time
-sessions = {}
-def remember(user):
-    sessions[user] = bytearray(20_000)
-def serve():
-    for user in range(100_000):
-        remember(user)
-        time.sleep(0.004)
-serve()
-";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -56,22 +48,25 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// `heaptrace top` on a redis and a Python program that grows, which is traced.
+/// `heaptrace top` on some servers, one of which grows and is traced.
 fn top(size: (u16, u16), folder: &TempDir, open: bool) -> Result<Terminal> {
-    let script = folder.path().join("worker.py");
-    fs::write(&script, GROWING)?;
-    let mut python = Command::new(installed("python3", &["/usr/bin"])?);
-    python.arg("worker.py").current_dir(folder.path());
-    let python = Running::spawn(python, "python", folder.path())?;
+    let path = folder.path();
     let mut redis = Command::new(installed("redis-server", &["/usr/bin"])?);
-    redis.args(["--port", "0", "--unixsocket"]).arg(folder.path().join("redis.sock")).arg("--save").arg("");
-    let redis = Running::spawn(redis, "redis", folder.path())?;
-    let pids = format!("{},{}", python.pid(), redis.pid());
+    redis.args(["--port", "0", "--save", "", "--unixsocket", "redis.sock"]).current_dir(path);
+    let redis = Running::spawn(redis, "redis", path)?;
+    let mut python = Command::new(installed("python3", &["/usr/bin"])?);
+    python.args(["-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(path);
+    let python = Running::spawn(python, "python", path)?;
+    let serving = Running::spawn(Command::new(Program::C("serving").compile()?), "serving", path)?;
+    let pids = [&redis, &python, &serving].map(|server| server.pid().to_string()).join(",");
     let mut top = heaptrace::command(&["top", "-p", &pids])?;
-    top.current_dir(folder.path());
+    top.current_dir(path);
     let mut terminal = Terminal::run(top, size)?;
-    terminal.wait_for_text("worker.py")?;
-    terminal.press("t")?;
+    terminal.wait_for("the servers", |screen| {
+        let first = screen.lines().skip_while(|line| !line.contains("PID ")).nth(1);
+        first.is_some_and(|first| first.ends_with("serving")) && screen.contains("http.server")
+    })?;
+    terminal.press("\x1b[Ht")?;
     terminal.wait_for_text("Enter: trace")?;
     terminal.press("\r")?;
     terminal.wait_for_text("is traced")?;
@@ -80,10 +75,14 @@ fn top(size: (u16, u16), folder: &TempDir, open: bool) -> Result<Terminal> {
         terminal.wait_for_text("CALLED BY")?;
     }
     // Until there is something to be seen.
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(Duration::from_secs(50));
     if open {
         terminal.press("\r")?;
-        terminal.wait_for_text("▾")?;
+        terminal.wait_for("a stack", |screen| screen.contains('▾') && screen.contains("  main serving.c"))?;
+    } else {
+        // The selection would hide the colours.
+        terminal.press("\x1b[B\x1b[B")?;
+        thread::sleep(Duration::from_secs(2));
     }
     Ok(terminal)
 }

@@ -160,3 +160,29 @@ pub fn render(
     serde_json::to_writer(&mut *out, &refresh).map_err(io::Error::from)?;
     writeln!(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::top::{
+        example,
+        filter::Filter,
+        order::{Arrangement, arrange},
+        row,
+    };
+
+    #[test]
+    fn a_refresh_is_an_object_on_a_line() {
+        let (history, sample) = example::history(true);
+        let rows = row::rows(&sample, &history);
+        let filter = Filter::parse("pid<900 pid>1").expect("a filter");
+        let sort = crate::top::Column::Pid;
+        let places = arrange(&rows, &Arrangement { sort, reverse: false, filter: &filter, tree: false });
+        let mut out = Vec::new();
+        render(0, &example::header(true), &sample, (&rows, &history, &places), &mut out).expect("a line");
+        let text = String::from_utf8(out).expect("text");
+        assert_eq!(text.lines().count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&value).expect("JSON"));
+    }
+}

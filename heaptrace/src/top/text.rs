@@ -89,3 +89,36 @@ pub fn render(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::top::{
+        example,
+        filter::Filter,
+        order::{Arrangement, arrange},
+        row,
+    };
+
+    fn text(traced: bool, hidden: usize) -> String {
+        let (history, sample) = example::history(traced);
+        let rows = row::rows(&sample, &history);
+        let filter = Filter::default();
+        let how = Arrangement { sort: Column::Growth, reverse: false, filter: &filter, tree: traced };
+        let mut places = arrange(&rows, &how);
+        places.truncate(places.len() - hidden);
+        let mut out = Vec::new();
+        render(&example::header(traced), &rows, &places, hidden, true, &mut out).expect("a table");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_table() {
+        insta::assert_snapshot!(text(false, 2));
+    }
+
+    #[test]
+    fn a_tree_with_a_traced_process() {
+        insta::assert_snapshot!(text(true, 0));
+    }
+}

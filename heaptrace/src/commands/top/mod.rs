@@ -61,8 +61,8 @@ pub fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
         }
         ended
     })?;
-    // On a screen, who ended it knows why.
-    if !on_terminal && ended != Ended::NoReader {
+    // Who ended it, or said when, knows why.
+    if !on_terminal && ended == Ended::TargetsExited {
         eprintln!("heaptrace: {ended}");
     }
     Ok(ExitCode::SUCCESS)

@@ -115,6 +115,10 @@ impl Sources {
 
     /// Looks at everything now.
     pub fn refresh(&mut self, header: &mut Header) -> anyhow::Result<Sample> {
+        // All that were traced have exited, and nobody joins them by himself.
+        if self.options.members.is_none() {
+            self.drop_if_idle();
+        }
         let read = self.processes.read(&self.target)?;
         let at_ns = monotonic_ns();
         for feed in [&mut self.growth, &mut self.traced].into_iter().flatten() {

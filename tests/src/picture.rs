@@ -45,14 +45,18 @@ fn is_seen(cell: &Cell) -> bool {
 
 fn sequence(cell: &Cell) -> String {
     let mut codes = String::from("\x1b[0");
-    for (set, code) in
-        [(cell.bold(), 1), (cell.dim(), 2), (cell.italic(), 3), (cell.underline(), 4), (cell.inverse(), 7)]
-    {
+    // What reversed looks like depends on the terminal's own colours: here a dark one's.
+    let or = |color, other| if color == Color::Default { Color::Idx(other) } else { color };
+    let (front, back) = match cell.inverse() {
+        true => (or(cell.bgcolor(), 0), or(cell.fgcolor(), 7)),
+        false => (cell.fgcolor(), cell.bgcolor()),
+    };
+    for (set, code) in [(cell.bold(), 1), (cell.dim(), 2), (cell.italic(), 3), (cell.underline(), 4)] {
         if set {
             let _ = write!(codes, ";{code}");
         }
     }
-    for (color, base) in [(cell.fgcolor(), 30), (cell.bgcolor(), 40)] {
+    for (color, base) in [(front, 30), (back, 40)] {
         let _ = match color {
             Color::Default => Ok(()),
             Color::Idx(index @ 0..=7) => write!(codes, ";{}", base + u32::from(index)),

@@ -11,10 +11,11 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 pub const PLAIN: Style = Style::new();
 pub const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 pub const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-pub const HEADING: Style = Style::new().fg(Color::Black).bg(Color::Green);
-pub const SORTED: Style = Style::new().fg(Color::Black).bg(Color::Cyan);
-pub const SELECTED: Style = Style::new().fg(Color::Black).bg(Color::Cyan);
-pub const KEY: Style = Style::new().fg(Color::Black).bg(Color::Cyan);
+// Reversed, so that they are seen without colours, too (NO_COLOR, old terminals).
+pub const HEADING: Style = Style::new().fg(Color::Green).add_modifier(Modifier::REVERSED);
+pub const SORTED: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::REVERSED);
+pub const SELECTED: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::REVERSED);
+pub const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::REVERSED);
 pub const GROWS: Style = Style::new().fg(Color::Red);
 pub const SHRINKS: Style = Style::new().fg(Color::Green);
 pub const TRACED: Style = Style::new().fg(Color::Yellow);

@@ -17,6 +17,7 @@ pub mod model;
 pub mod probes;
 pub mod process;
 pub mod report;
+pub mod residency;
 pub mod session;
 pub mod symbolize;
 pub mod target;

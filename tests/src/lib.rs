@@ -20,6 +20,7 @@ pub mod live;
 pub mod picture;
 pub mod probe;
 pub mod programs;
+pub mod redis;
 pub mod report;
 pub mod runner;
 pub mod running;

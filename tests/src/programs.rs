@@ -103,6 +103,18 @@ impl Program {
     }
 }
 
+/// Compiles `programs/c/NAME.c` and links it with the glibc in `folder`, so that it runs on that and all newer ones.
+///
+/// # Errors
+/// As [`Program::compile`].
+pub fn compile_on_glibc(name: &str, folder: &Path) -> Result<PathBuf> {
+    let libraries = ["libpthread.so.0", "libc.so.6", "ld-linux-x86-64.so.2"].map(|name| folder.join(name));
+    let inputs = libraries.each_ref().map(PathBuf::as_path);
+    let mut arguments = c_arguments(name, "-fno-omit-frame-pointer");
+    arguments.push("-nodefaultlibs".into());
+    build("gcc", &arguments, name, &inputs, &["-lgcc"])
+}
+
 /// Every program there is, and the ledger that some are linked with.
 ///
 /// # Errors
@@ -215,9 +227,25 @@ fn build(
 
 /// `target/test-programs`: the test binary is in `target/PROFILE/deps`.
 pub fn cache() -> Result<PathBuf> {
+    Ok(target()?.join("test-programs"))
+}
+
+/// The folder of library `name` as the Debian release `suite` has it, which `./x setup` fetches.
+///
+/// # Errors
+/// When it is not there.
+pub fn of_release(suite: &str, name: &str) -> Result<PathBuf> {
+    let root = target()?.join("releases").join(suite).join("root");
+    let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| root.join(place));
+    places
+        .into_iter()
+        .find(|place| place.join(name).exists())
+        .with_context(|| format!("no {name} in {}; `./x setup` fetches it", root.display()))
+}
+
+fn target() -> Result<PathBuf> {
     let binary = env::current_exe().context("failed to find the test binary")?;
-    let target = binary.ancestors().nth(3).context("the test binary is not in a target directory")?;
-    Ok(target.join("test-programs"))
+    Ok(binary.ancestors().nth(3).context("the test binary is not in a target directory")?.to_owned())
 }
 
 fn package(program: &str) -> &'static str {

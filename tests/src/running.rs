@@ -47,8 +47,8 @@ impl Running {
     }
 
     /// Where its output goes.
-    pub fn stdout_path(&self) -> &Path {
-        &self.stdout
+    pub fn stdout_file(&self) -> PathBuf {
+        self.stdout.clone()
     }
 
     pub fn stderr(&self) -> String {

@@ -182,7 +182,7 @@ fn printing(options: &[&str], folder: &Path) -> Result<Running> {
 
 /// Waits for a print in which process `pid` is as `wanted`.
 fn wait_for_print(top: &mut Running, pid: u32, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-    let prints = top.stdout_path().to_owned();
+    let prints = top.stdout_file();
     wait_while_running(top, &format!("print {what}"), || {
         let text = std::fs::read_to_string(&prints).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);

@@ -7,6 +7,7 @@ mod dist;
 mod repo;
 mod setup;
 mod step;
+mod suite;
 mod test;
 #[expect(dead_code, reason = "heaptrace/build.rs uses the rest of this file")]
 mod toolchain;
@@ -73,7 +74,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let repo = Repo::find()?;
     match command {
-        Command::Setup => setup::run(&repo, Scope::Everything)?,
+        Command::Setup => {
+            setup::run(&repo, Scope::Everything)?;
+            for (suite, reason) in setup::releases::fetch(&repo) {
+                eprintln!("xtask: tests on libraries of {suite} cannot run: {reason}");
+            }
+        }
         Command::Build { release } => {
             setup::run(&repo, Scope::Build)?;
             build::run(&repo, release)?;

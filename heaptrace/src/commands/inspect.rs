@@ -3,37 +3,66 @@
 use super::output::Output;
 use crate::{
     error::CannotTrace,
-    inspect::{self, InspectError},
+    inspect::{self, InspectError, Inspection},
 };
 use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The process to look at.
     pub pid: u32,
-    /// How to write it down.
+    /// How to write it down; svg is the map of a glibc heap.
     #[arg(long, value_enum, default_value_t)]
     pub format: InspectFormat,
+    /// Write to this file instead of standard output.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum InspectFormat {
     #[default]
     Text,
+    Svg,
     Json,
 }
 
 /// Runs `heaptrace inspect`.
 ///
 /// # Errors
-/// If the process is gone or may not be looked at, or the report cannot be written.
+/// If the process is gone or may not be looked at, there is no heap to draw, or the report cannot be written.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let InspectArgs { pid, format } = args;
-    // The process or the permission is missing in each case: nothing of ours that failed.
-    let found = inspect::examine(pid)
-        .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;
-    Output::Stdout.write(|out| match format {
+    let InspectArgs { pid, format, output } = args;
+    // No file is read that could be overwritten.
+    let output = Output::open(output.as_deref(), Path::new(""))?;
+    let done = (|| {
+        // The process or the permission is missing in each case: nothing of ours that failed.
+        let found = inspect::examine(pid)
+            .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;
+        write(&found, format, &output)
+    })();
+    if done.is_err() {
+        output.discard();
+    }
+    done
+}
+
+fn write(found: &Inspection, format: InspectFormat, output: &Output) -> anyhow::Result<()> {
+    if format == InspectFormat::Svg && found.glibc.is_none() {
+        let why = match found.jemalloc {
+            Some(_) => "jemalloc does not say where its blocks are".to_owned(),
+            None => found.notes.join("; "),
+        };
+        return Err(CannotTrace(format!(
+            "no heap to draw in process {}: {why}; `--format text` tells what there is",
+            found.pid
+        ))
+        .into());
+    }
+    output.write(|out| match format {
         InspectFormat::Text => found.write_text(out),
+        InspectFormat::Svg => found.write_svg(out),
         InspectFormat::Json => found.write_json(out),
     })
 }

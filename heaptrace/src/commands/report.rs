@@ -1,6 +1,7 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
 use super::output::Output;
+use crate::error::Usage;
 use crate::file::{self, Recording};
 use crate::model::{Location, Profile};
 use crate::report::{self, By, Format, Options, View};
@@ -43,6 +44,9 @@ pub struct ReportArgs {
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit } = args;
+    if view == View::Rss && matches!(format, Format::Folded | Format::Svg) {
+        return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
+    }
     let output = Output::open(output.as_deref(), &file)?;
     let done = (|| {
         let Recording { mut profile, complete: _, cut } =

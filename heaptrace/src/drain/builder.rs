@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     bpf::{Counters, Maps},
-    model::{Chunk, Coverage, Frame, Location, Lost, Module, ModuleId, Process, SiteId, Stack, Totals},
+    model::{
+        Chunk, Coverage, Frame, Location, Lost, Module, ModuleId, Process, ProcessId, SiteId, Stack, Totals,
+    },
     process::{maps::Mapping, object::Object},
 };
 use heaptrace_common::{counter::Counter, record::process_state};
@@ -250,6 +252,16 @@ impl ProfileBuilder {
         let live = self.table.records.iter().filter(|record| record.state == process_state::RUNNING);
         let events = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
         (live.map(|record| record.live_bytes).sum(), events.sum())
+    }
+
+    /// Blocks in the live map, as last read: those of processes that ended are there until [`Self::sweep`].
+    pub fn outstanding_blocks(&self) -> u64 {
+        self.table.records.iter().map(|record| record.live_count).sum()
+    }
+
+    /// The process of a record, if it is shown.
+    pub fn process_of(&self, record: u32) -> Option<ProcessId> {
+        self.table.id(record)
     }
 
     /// Path of a process's executable relative to nothing: as it sees it.

@@ -6,8 +6,9 @@
 //! block: kind u8, codec u8, zero u16, stored length u32, length u32, crc32 u32, then the stored bytes
 //! ```
 //! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. The content of a
-//! block is postcard: first one `Start`, then `Chunk`s, last an `End` without content. A block is written
-//! whole and at once, so a recorder that was killed leaves a file that is good up to its last whole block.
+//! block is postcard: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, last an `End`
+//! without content. A block is written whole and at once, so a recorder that was killed leaves a file that is good up
+//! to its last whole block.
 
 mod read;
 mod write;
@@ -20,8 +21,11 @@ pub use write::{FileWriter, WriteError};
 
 const MAGIC: [u8; 8] = *b"HEAPTRC\0";
 
-/// Raised whenever a block's content changes: postcard does not skip what it does not know.
-pub const VERSION: u32 = 2;
+/// Raised whenever a block's content changes, postcard does not skip what it does not know, or a kind is added.
+pub const VERSION: u32 = 3;
+
+/// The oldest version that is read: it has all of the newest but the kind `Memory`.
+const OLDEST: u32 = 2;
 
 /// The most bytes of one block's content. A chunk of a million frames has some 10 MB; what is larger is damage
 /// or malice, and would only be read at the cost of memory.
@@ -42,11 +46,12 @@ enum Kind {
     Start = 1,
     Chunk = 2,
     End = 3,
+    Memory = 4,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Start, Self::Chunk, Self::End].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Start, Self::Chunk, Self::End, Self::Memory].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

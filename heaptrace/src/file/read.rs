@@ -1,7 +1,7 @@
 //! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
 
-use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
-use crate::model::{Chunk, Profile, Start};
+use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, OLDEST, VERSION, plausible};
+use crate::model::{Chunk, ProcessId, Profile, Residency, Start};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -40,10 +40,10 @@ pub enum ReadError {
     Io(io::Error),
     #[error("not a heaptrace record file: {0}")]
     NotHeaptrace(String),
-    #[error("made by a newer heaptrace: file format {found}, while this version reads {VERSION}")]
+    #[error("made by a newer heaptrace: file format {found}, while this version reads {OLDEST} to {VERSION}")]
     Newer { found: u32 },
     #[error(
-        "made by an older heaptrace: file format {found}, while this version reads {VERSION}; record again"
+        "made by an older heaptrace: file format {found}, while this version reads {OLDEST} to {VERSION}; record again"
     )]
     Older { found: u32 },
     #[error("truncated before its first complete block: it ends after {length} bytes")]
@@ -90,6 +90,14 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
                         chunks += 1;
                         continue;
                     }
+                    Err(why) => why,
+                }
+            }
+            Ok(Some((Kind::Memory, content))) => {
+                match decode::<Vec<(ProcessId, Residency)>>(&content)
+                    .and_then(|measured| profile.measure(measured).map_err(|e| e.to_string()))
+                {
+                    Ok(()) => continue,
                     Err(why) => why,
                 }
             }
@@ -147,7 +155,7 @@ impl<R: Read> Blocks<R> {
         match u32::from_le_bytes(version) {
             0 => Err(ReadError::NotHeaptrace("its format version is 0".into())),
             found if found > VERSION => Err(ReadError::Newer { found }),
-            found if found < VERSION => Err(ReadError::Older { found }),
+            found if found < OLDEST => Err(ReadError::Older { found }),
             _ => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! Record files whole, cut, damaged and hostile.
 
 use super::*;
-use crate::model::{Chunk, Location, LocationId, Process, ProcessId, Profile, Site, SiteId};
+use crate::model::{Chunk, Location, LocationId, Process, ProcessId, Profile, Residency, Site, SiteId};
 use crate::report::samples::{chunk, full, start};
 use proptest::prelude::*;
 use std::fs;
@@ -93,6 +93,7 @@ fn what_was_written_is_read() {
     assert!(recording.complete && recording.cut.is_none() && recording.profile.coverage.finished);
 
     let mut expected = full();
+    expected.residency.clear();
     expected.duration_ns += 7;
     expected.coverage.finished = true;
     expected.processes.push(Process { pid: 77, ..Process::default() });
@@ -207,7 +208,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(text(&good[..20]), "truncated before its first complete block: it ends after 20 bytes");
     let mut newer = good.clone();
     newer[8] = 9;
-    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 2");
+    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 2 to 3");
     let mut corrupt = good.clone();
     corrupt[ends[0] as usize + HEADER] ^= 1;
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
@@ -297,6 +298,53 @@ fn indices_that_lead_nowhere_are_refused_with_a_name() {
 }
 
 #[test]
+fn measurements_are_read_back_and_later_ones_replace_earlier_ones() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    let mut writer = FileWriter::create(&path, &start()).expect("create");
+    writer.append(&chunk(&full())).expect("append");
+    let measured: Vec<_> = full().residency.into_iter().collect();
+    let earlier = Residency { at_ns: 1, ..measured[0].1.clone() };
+    writer.append_memory(&[(ProcessId(0), earlier)]).expect("append");
+    writer.append_memory(&[]).expect("nothing");
+    writer.append_memory(&measured).expect("append");
+    writer.finish().expect("finish");
+    let recording = read(&path).expect("read");
+    assert!(recording.complete && recording.cut.is_none());
+    assert_eq!(recording.profile.residency, full().residency);
+}
+
+#[test]
+fn a_measurement_of_no_process_ends_what_can_be_read() {
+    let measured: Vec<_> = full().residency.into_values().map(|of| (ProcessId(2), of)).collect();
+    let content = postcard::to_stdvec(&measured).expect("encode");
+    let mut bytes = up_to_start();
+    let first = postcard::to_stdvec(&chunk(&full())).expect("encode");
+    bytes.extend(block(2, 0, &first, first.len()));
+    bytes.extend(block(4, 0, &content, content.len()));
+    let recording = read_from(&*bytes).expect("the chunk before");
+    assert_eq!(recording.cut.expect("cut").why, "measurement 0 names process 2, of 2");
+    assert!(recording.profile.residency.is_empty());
+}
+
+/// Version 2 is version 3 without measurements.
+#[test]
+fn files_of_the_version_before_are_read() {
+    let (mut bytes, _) = bytes();
+    let new = read_from(&*bytes).expect("new").profile;
+    bytes[8] = 2;
+    let old = read_from(&*bytes).expect("old");
+    assert!(old.complete);
+    assert_eq!(old.profile, new);
+    bytes[8] = 1;
+    let error = read_from(&*bytes).expect_err("older").to_string();
+    assert_eq!(
+        error,
+        "made by an older heaptrace: file format 1, while this version reads 2 to 3; record again"
+    );
+}
+
+#[test]
 fn a_chunk_that_forgets_processes_is_refused_and_changes_nothing() {
     let mut profile = full();
     let before = profile.clone();
@@ -332,7 +380,8 @@ proptest! {
     /// Content with a right checksum: only decoding and folding stand between it and the report.
     #[test]
     fn altered_content_gives_no_index_that_leads_nowhere(
-        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        memory_edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
         let mut content = postcard::to_stdvec(&chunk(&full())).expect("encode");
         let length = content.len();
@@ -341,8 +390,17 @@ proptest! {
         }
         let mut bytes = up_to_start();
         bytes.extend(block(2, 0, &content, length));
+        let mut measured = postcard::to_stdvec(&full().residency.into_iter().collect::<Vec<_>>()).expect("encode");
+        let length = measured.len();
+        for (at, byte) in memory_edits {
+            measured[at.index(length)] = byte;
+        }
+        bytes.extend(block(4, 0, &measured, length));
         if let Ok(recording) = read_from(&*bytes) {
             assert_sound(&recording.profile);
+            let rss = crate::report::Options { view: crate::report::View::Rss, ..Default::default() };
+            crate::report::render(crate::report::Format::Text, &recording.profile, &rss, &mut std::io::sink())
+                .expect("sink");
             let options = crate::report::Options { view: crate::report::View::Alloc, ..Default::default() };
             for format in [crate::report::Format::Text, crate::report::Format::Json] {
                 crate::report::render(format, &recording.profile, &options, &mut std::io::sink()).expect("sink");

@@ -1,7 +1,7 @@
 //! Writes a record file, one whole block at a time.
 
 use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
-use crate::model::{Chunk, Start};
+use crate::model::{Chunk, ProcessId, Residency, Start};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -78,6 +78,19 @@ impl FileWriter {
         self.encode(Kind::Chunk, chunk, &mut block)?;
         self.write(&block)?;
         Ok(block.len() as u64)
+    }
+
+    /// Appends measurements of processes, all of which an earlier chunk told of, as one block.
+    ///
+    /// # Errors
+    /// [`WriteError`], as [`Self::append`].
+    pub fn append_memory(&mut self, measured: &[(ProcessId, Residency)]) -> Result<(), WriteError> {
+        if measured.is_empty() {
+            return Ok(());
+        }
+        let mut block = Vec::new();
+        self.encode(Kind::Memory, &measured, &mut block)?;
+        self.write(&block)
     }
 
     /// Marks the recording as whole. Gives where it is now, if that is not where it was made: a file that was deleted

@@ -6,7 +6,8 @@ use super::{
     layout::{Layout, state},
     lists,
     memory::{Reader, offset},
-    picture::Picture,
+    picture::{Part, Picture},
+    used::UsedPages,
 };
 use serde::Serialize;
 use std::ops::Range;
@@ -99,6 +100,12 @@ pub struct Arena {
     pub reached: u64,
     #[serde(skip)]
     pub next: u64,
+    /// Where its top block begins.
+    #[serde(skip)]
+    pub top: u64,
+    /// Of the blocks in use.
+    #[serde(skip)]
+    pub used: UsedPages,
 }
 
 /// A heap to walk.
@@ -140,6 +147,9 @@ fn fill(
     arena.top_bytes = chunks::size_at(reader, top)?;
     arena.heaps = extents.iter().map(|extent| extent.range.clone()).collect();
     arena.picture = Picture::over(&arena.heaps);
+    arena.used = UsedPages::over(&arena.heaps);
+    arena.top = top;
+    arena.picture.add(Part::Top, top, arena.top_bytes);
     let fast = lists::fastbins(reader, layout, arena.address, &arena.heaps);
     let unsorted = lists::unsorted(reader, arena.address, &arena.heaps);
     // A list that does not fit says nothing against the blocks.
@@ -218,13 +228,21 @@ fn blocks(
 
 fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
     arena.reached = block.at.saturating_add(block.size);
-    arena.picture.add(block);
     let Block { at, size, state } = block;
     match state {
         State::Fence => return,
-        State::InUse if listed.fast.binary_search(&at).is_ok() => return arena.fastbins.add(size),
+        State::InUse => arena.picture.add(Part::Used, at, size),
+        State::Free => arena.picture.add(Part::Free, at, size),
+    }
+    match state {
+        State::Fence => return,
+        State::InUse if listed.fast.binary_search(&at).is_ok() => {
+            arena.picture.add(Part::Parked, at, size);
+            return arena.fastbins.add(size);
+        }
         State::InUse => {
             arena.in_use.add(size);
+            arena.used.add(at, size);
             if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
                 arena.candidates.push(at);
             }

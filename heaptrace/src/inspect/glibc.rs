@@ -6,6 +6,7 @@ use super::{
     layout::Layout,
     lists,
     memory::{Memory, Reader, offset},
+    picture::Part,
 };
 use serde::Serialize;
 
@@ -161,6 +162,8 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
         let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));
         if let Some(arena) = owner.filter(|arena| at < arena.reached) {
             arena.tcache.add(size);
+            arena.used.remove(at, size);
+            arena.picture.add(Part::Parked, at, size);
         }
     }
     found.arenas.iter_mut().for_each(|arena| arena.in_use.take(arena.tcache));

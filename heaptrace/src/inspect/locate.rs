@@ -29,8 +29,8 @@ pub enum Unknown {
     NotFound,
 }
 
-/// Files larger than this are not searched for a version: 16 times glibc's, and most static programs.
-const MOST_FILE: u64 = 64 << 20;
+/// How much of a file is searched for a version: more than any C library has, and most static programs.
+pub const MOST_FILE: u64 = 64 << 20;
 
 /// Writable memory of one library that is searched: glibc has 100 KiB of it.
 const MOST_DATA: u64 = 16 << 20;
@@ -119,7 +119,7 @@ pub struct Data {
 }
 
 /// The library's data, and what follows it without a file (.bss).
-fn writable(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Vec<Data> {
+pub fn writable(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Vec<Data> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.permissions.write) {
         let follows = ranges.last().is_some_and(|(_, end)| *end == mapping.start);
@@ -143,7 +143,8 @@ fn writable(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Vec<D
 }
 
 impl Data {
-    fn bytes(&self, address: u64, size: u64) -> Option<&[u8]> {
+    /// The `size` bytes at `address`; `None` if they are not all in it.
+    pub fn bytes(&self, address: u64, size: u64) -> Option<&[u8]> {
         let from = usize::try_from(address.checked_sub(self.start)?).ok()?;
         self.bytes.get(from..from.checked_add(usize::try_from(size).ok()?)?)
     }

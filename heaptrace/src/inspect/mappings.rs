@@ -35,15 +35,19 @@ pub struct Amount {
     /// Shared pages by the share of this process.
     pub pss_bytes: u64,
     pub swap_bytes: u64,
+    /// Pages of no file: of a private file mapping, those that were written to.
+    #[serde(skip)]
+    pub anonymous_bytes: u64,
 }
 
 impl Amount {
     fn add(&mut self, other: Self) {
-        let Self { virtual_bytes, resident_bytes, pss_bytes, swap_bytes } = other;
+        let Self { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, anonymous_bytes } = other;
         self.virtual_bytes = self.virtual_bytes.saturating_add(virtual_bytes);
         self.resident_bytes = self.resident_bytes.saturating_add(resident_bytes);
         self.pss_bytes = self.pss_bytes.saturating_add(pss_bytes);
         self.swap_bytes = self.swap_bytes.saturating_add(swap_bytes);
+        self.anonymous_bytes = self.anonymous_bytes.saturating_add(anonymous_bytes);
     }
 }
 
@@ -119,6 +123,7 @@ fn fill(amount: &mut Amount, line: &[u8]) {
         "Rss" => amount.resident_bytes = bytes,
         "Pss" => amount.pss_bytes = bytes,
         "Swap" => amount.swap_bytes = bytes,
+        "Anonymous" => amount.anonymous_bytes = bytes,
         _ => {}
     }
 }
@@ -133,8 +138,7 @@ fn in_kib(line: &[u8]) -> Option<(&str, u64)> {
 /// Sorts mappings by kind. `heaps` are where blocks of an allocator are known to lie, `stacks` where stack pointers
 /// of threads point to; `total` is of the whole process.
 pub fn summarize(measured: &[Measured], heaps: &[Range<u64>], stacks: &[u64], total: Amount) -> Memory {
-    let heaps: HashSet<u64> = heaps.iter().map(|heap| heap.start).collect();
-    let kinds: Vec<Kind> = (0..measured.len()).map(|index| kind(measured, index, &heaps, stacks)).collect();
+    let kinds = kinds(measured, heaps, stacks);
     let mut sums: Vec<OfKind> =
         KINDS.iter().map(|kind| OfKind { kind: *kind, mappings: 0, amount: Amount::default() }).collect();
     for (Measured { amount, .. }, kind) in measured.iter().zip(&kinds) {
@@ -154,6 +158,12 @@ pub fn summarize(measured: &[Measured], heaps: &[Range<u64>], stacks: &[u64], to
         Listed { start: mapping.start, end: mapping.end, kind: kinds[index], name, amount: *amount }
     });
     Memory { total, kinds: sums, largest: largest.collect() }
+}
+
+/// The kind of each mapping; see [`summarize`].
+pub fn kinds(measured: &[Measured], heaps: &[Range<u64>], stacks: &[u64]) -> Vec<Kind> {
+    let heaps: HashSet<u64> = heaps.iter().map(|heap| heap.start).collect();
+    (0..measured.len()).map(|index| kind(measured, index, &heaps, stacks)).collect()
 }
 
 fn kind(all: &[Measured], index: usize, heaps: &HashSet<u64>, stacks: &[u64]) -> Kind {

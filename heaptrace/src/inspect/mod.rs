@@ -1,21 +1,24 @@
 //! What `heaptrace inspect` finds out: a process's memory as it stands, and the state of its allocator. Reads only:
 //! nothing is traced, stopped or written to.
 
-mod arena;
+pub(crate) mod arena;
 mod broken;
 mod chunks;
-mod glibc;
-mod layout;
+pub(crate) mod glibc;
+mod jemalloc;
+pub(crate) mod layout;
 mod lists;
-mod locate;
-mod mappings;
-mod memory;
+pub(crate) mod locate;
+pub(crate) mod mappings;
+pub(crate) mod memory;
 mod picture;
+mod svg;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
 mod tests;
 mod text;
+mod used;
 
 use crate::{
     probes::{
@@ -67,6 +70,8 @@ pub struct Inspection {
     pub allocators: Vec<Allocator>,
     /// `None` if glibc's malloc is not called, or cannot be read.
     pub glibc: Option<glibc::Glibc>,
+    /// `None` if jemalloc's malloc is not called, or cannot be read.
+    pub jemalloc: Option<jemalloc::Jemalloc>,
     /// Why there is nothing of an allocator, or of one of several.
     pub notes: Vec<String>,
 }
@@ -100,13 +105,18 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     permitted(&memory, &view.mappings)?;
     let mut notes = Vec::new();
     let mut allocators = Vec::new();
-    let mut state = None;
+    let (mut state, mut jemalloc) = (None, None);
     for object in &view.objects {
         let Some(symbols) = discoverer.symbols(object).filter(|symbols| !symbols.functions.is_empty()) else {
             continue;
         };
         let planned = plan.files.iter().find(|file| file.file.id() == object.id());
-        let called = planned.is_some_and(|file| file.probes.iter().any(|probe| probe.symbol == "malloc"));
+        // jemalloc has a prefix to its names where a program brings its own, beside the C library's malloc.
+        let is_malloc = |symbol: &str| match symbols.kind {
+            AllocatorKind::Jemalloc => symbol.ends_with("malloc"),
+            _ => symbol == "malloc",
+        };
+        let called = planned.is_some_and(|file| file.probes.iter().any(|probe| is_malloc(&probe.symbol)));
         let path = object.path.display().to_string();
         allocators.push(Allocator { kind: symbols.kind.name(), path: path.clone(), called });
         match symbols.kind {
@@ -120,6 +130,12 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
             AllocatorKind::Glibc => {
                 notes.push(format!("glibc's malloc ({path}) is not the one that the program calls"));
             }
+            AllocatorKind::Jemalloc if called => match jemalloc::locate(object, &view.mappings, &memory) {
+                Ok(place) => jemalloc = Some(jemalloc::survey(&memory, &place)),
+                Err(error) => {
+                    notes.push(format!("of the heap of {path} only the mappings can be told: {error}"))
+                }
+            },
             kind if planned.is_some() => notes.push(format!(
                 "the allocator {} ({path}) was found; of its heap only the mappings can be told",
                 kind.name()
@@ -138,7 +154,14 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     // Sums of smaps where the kernel has no rollup (before 4.14), or shows none.
     let mut total = mappings::parse_rollup(&read(pid, "smaps_rollup").unwrap_or_default());
     total.virtual_bytes = measured.iter().map(|measured| measured.amount.virtual_bytes).sum();
+    let total_virtual = total.virtual_bytes;
     let memory = mappings::summarize(&measured, &heaps, &stack_pointers(pid), total);
+    if let Some(found) = jemalloc.take_if(|found| found.stats.mapped > total_virtual) {
+        notes.push(format!(
+            "jemalloc {} seems to have mapped more than the process has: its statistics are not believed",
+            found.version
+        ));
+    }
     // What was read may have been several processes' if the PID changed hands meanwhile.
     if procfs::identity(pid).map_err(gone)? != view.identity {
         return Err(InspectError::NoProcess(pid));
@@ -154,6 +177,7 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
         memory,
         allocators,
         glibc: state,
+        jemalloc,
         notes,
     })
 }
@@ -170,13 +194,13 @@ fn permitted(memory: &ProcessMemory, mappings: &[crate::process::maps::Mapping])
     }
 }
 
-fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
+pub(crate) fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
     let path = procfs::path(pid, file);
     fs::read(&path).map_err(|source| ProcError::new(pid, path, source))
 }
 
 /// Where the stacks of threads are that wait in a system call; running ones don't say.
-fn stack_pointers(pid: u32) -> Vec<u64> {
+pub(crate) fn stack_pointers(pid: u32) -> Vec<u64> {
     let pointer = |thread: u32| {
         let call = fs::read_to_string(procfs::path(pid, &format!("task/{thread}/syscall"))).ok()?;
         // number, six arguments, sp, pc; or -1, sp, pc (proc_pid_syscall(5)).
@@ -194,6 +218,14 @@ impl Inspection {
     /// What writing fails with.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         text::render(self, out)
+    }
+
+    /// Writes the picture of glibc's heap; nothing where none was found.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn write_svg(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.glibc.as_ref().map_or(Ok(()), |glibc| svg::render(self, glibc, out))
     }
 
     /// Writes it for programs.

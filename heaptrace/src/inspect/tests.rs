@@ -1,10 +1,13 @@
 //! Heaps of known content are counted right, in every layout; heaps of any content end, and harm nothing.
 
 use super::{
-    arena::Count,
+    Inspection, SCHEMA,
+    arena::{Arena, Count},
     glibc::{Glibc, survey},
     layout::{NEWEST, OLDEST, state},
     locate::Data,
+    mappings::Memory,
+    picture::{Part, Picture},
     synthetic::{ARENA, HEAP, Heap, LIBC, PARAMETERS, SECOND, What},
 };
 use proptest::prelude::*;
@@ -149,6 +152,67 @@ fn a_circle_of_arenas_that_leaves_out_the_first_ends() {
     assert!(!found.consistent && !found.problems.is_empty());
 }
 
+/// An inspection that found `glibc`, of a process with a name that XML has to escape.
+fn inspection(glibc: Glibc) -> Inspection {
+    Inspection {
+        schema: SCHEMA,
+        heaptrace: String::new(),
+        pid: 42,
+        comm: "a<b>&\u{1}\u{ffff}".into(),
+        exe: "/bin/a".into(),
+        threads: 2,
+        peak_resident_bytes: None,
+        memory: Memory::default(),
+        allocators: Vec::new(),
+        glibc: Some(glibc),
+        jemalloc: None,
+        notes: Vec::new(),
+    }
+}
+
+fn svg(glibc: Glibc) -> String {
+    let mut out = Vec::new();
+    inspection(glibc).write_svg(&mut out).expect("written");
+    String::from_utf8(out).expect("text")
+}
+
+#[test]
+fn a_heap_is_drawn() {
+    insta::assert_snapshot!(svg(read(&heap(36))));
+}
+
+#[test]
+fn a_heap_that_was_not_read_to_its_end_is_drawn_as_that() {
+    let mut heap = heap(36);
+    heap.image.put(HEAP + 0x290 + 0x40 + 0x50 + 8, 1);
+    let svg = svg(read(&heap));
+    for part in ["READ INCONSISTENTLY, 10 times", "headers, or not read", "class=\"warning\""] {
+        assert!(svg.contains(part), "{part} in {svg}");
+    }
+    let first = svg.split("<title>").nth(1).and_then(|rest| rest.split('<').next());
+    assert_eq!(
+        first,
+        Some("0x555500000000-0x555500001000: 800 B in use, 3.2 KiB headers, or not read"),
+        "{svg}"
+    );
+}
+
+#[test]
+fn many_large_arenas_are_drawn_small() {
+    let found = read(&heap(36));
+    let large = Arena {
+        picture: Picture::over(std::slice::from_ref(&(HEAP..HEAP + (64 << 20)))),
+        ..found.arenas[0].clone()
+    };
+    let mut picture = large.picture.clone();
+    // No two cells alike: what compresses worst.
+    (0..512).for_each(|cell| picture.add(Part::Used, HEAP + cell * (128 << 10), 16 * (cell % 97) + 16));
+    let arenas = vec![Arena { picture, ..large }; 256];
+    let svg = svg(Glibc { arenas, ..found });
+    assert!(svg.len() < 2 << 20, "{} bytes", svg.len());
+    assert!(svg.contains("each cell 2.0 MiB"));
+}
+
 /// Words that hurt more than random ones.
 fn word() -> impl Strategy<Value = u64> {
     let near = prop_oneof![Just(HEAP), Just(SECOND), Just(ARENA), Just(LIBC)];
@@ -184,10 +248,13 @@ proptest! {
         prop_assert!(!found.arenas.is_empty());
         for arena in &found.arenas {
             prop_assert!(arena.consistent == arena.problem.is_none());
-            prop_assert!(arena.picture.used.len() <= 257);
+            prop_assert!(arena.picture.used.len() <= 512);
         }
         let mut text = Vec::new();
         super::text::heap(&found, &mut text).expect("written");
+        let svg = svg(found);
+        let mut reader = quick_xml::Reader::from_str(&svg);
+        while !matches!(reader.read_event().expect("XML"), quick_xml::events::Event::Eof) {}
         let data = Data { start: LIBC, bytes: heap.image.0[&LIBC].clone() };
         data.main_arena();
         data.parameters(&heap.layout, HEAP);

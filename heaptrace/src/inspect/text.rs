@@ -4,6 +4,7 @@ use super::{
     Inspection,
     arena::{Arena, Count},
     glibc::Glibc,
+    jemalloc,
     mappings::{Amount, Kind, Memory},
     picture::Picture,
 };
@@ -14,6 +15,9 @@ type Out<'a> = &'a mut dyn Write;
 
 /// Cells of a picture's line.
 const LINE: usize = 64;
+
+/// Cells of a picture: four lines.
+const CELLS: usize = 4 * LINE;
 
 /// From free to used, by eighths; the ends are for nothing and all.
 const SHADES: &[u8; 10] = b" .,:-=+*%#";
@@ -30,6 +34,7 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
         memory,
         allocators,
         glibc,
+        jemalloc,
         notes,
     } = found;
     write!(
@@ -49,12 +54,13 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
         writeln!(out, "  {:<10} {:<10} {}", allocator.kind, called, printable(&allocator.path))?;
     }
     notes.iter().try_for_each(|note| writeln!(out, "  {}", printable(note)))?;
-    glibc.as_ref().map_or(Ok(()), |glibc| heap(glibc, out))
+    glibc.as_ref().map_or(Ok(()), |glibc| heap(glibc, out))?;
+    jemalloc.as_ref().map_or(Ok(()), |found| jemalloc::render(found, out))
 }
 
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     let row = |out: Out<'_>, name: &str, count: &str, amount: &Amount| {
-        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes } = *amount;
+        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, anonymous_bytes: _ } = *amount;
         let [all, resident, pss, swap] = [virtual_bytes, resident_bytes, pss_bytes, swap_bytes].map(human);
         writeln!(out, "  {name:<12} {count:>8} {all:>12} {resident:>12} {pss:>12} {swap:>12}")
     };
@@ -65,7 +71,7 @@ fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     row(out, "all", "", &memory.total)?;
     writeln!(out, "\nLargest mappings\n       resident         swap      virtual  kind")?;
     for listed in &memory.largest {
-        let Amount { virtual_bytes, resident_bytes, pss_bytes: _, swap_bytes } = listed.amount;
+        let Amount { virtual_bytes, resident_bytes, swap_bytes, .. } = listed.amount;
         let [all, resident, swap] = [virtual_bytes, resident_bytes, swap_bytes].map(human);
         let path = listed.name.as_deref().map(printable).unwrap_or_default();
         let line = format!(
@@ -134,13 +140,8 @@ fn one_arena(index: usize, arena: &Arena, out: Out<'_>) -> io::Result<()> {
         counted(arena.heaps.len() as u64, "heap", "heaps"),
         counted(arena.attached_threads, "thread", "threads")
     )?;
-    if let Some(problem) = &arena.problem {
-        let cover = match arena.complete {
-            true => "the counts below cover all of it, but are of different moments",
-            false => "the counts below end there",
-        };
-        let times = counted(u64::from(arena.attempts), "time", "times");
-        writeln!(out, "  READ INCONSISTENTLY, {times}: {problem}; {cover}")?;
+    if let Some(problem) = problem(arena) {
+        writeln!(out, "  {problem}")?;
     }
     let Arena { in_use, tcache, fastbins, unsorted, small, large, .. } = arena;
     let row = |out: Out<'_>, name: &str, bytes: u64, blocks: Option<u64>| {
@@ -178,19 +179,32 @@ fn one_arena(index: usize, arena: &Arena, out: Out<'_>) -> io::Result<()> {
     picture(&arena.picture, out)
 }
 
+/// What was not read as it should, and what the counts then cover.
+pub(super) fn problem(arena: &Arena) -> Option<String> {
+    let problem = arena.problem.as_ref()?;
+    let cover = match arena.complete {
+        true => "the counts below cover all of it, but are of different moments",
+        false => "the counts below end there",
+    };
+    let times = counted(u64::from(arena.attempts), "time", "times");
+    Some(format!("READ INCONSISTENTLY, {times}: {problem}; {cover}"))
+}
+
 fn picture(picture: &Picture, out: Out<'_>) -> io::Result<()> {
     if picture.used.is_empty() {
         return Ok(());
     }
-    writeln!(out, "  each cell {}, from free ' ' to used '#':", human(picture.cell_bytes))?;
+    let joined = picture.used.len().div_ceil(CELLS).max(1);
+    let cell_bytes = picture.cell_bytes.saturating_mul(joined as u64);
+    writeln!(out, "  each cell {}, from free ' ' to used '#':", human(cell_bytes))?;
     let total = picture.total();
     let mut from = 0u64;
-    for line in picture.used.chunks(LINE) {
+    for line in picture.used.chunks(LINE * joined) {
         let mut cells = String::with_capacity(LINE);
-        for used in line {
-            let size = picture.cell_bytes.min(total.saturating_sub(from)).max(1);
-            cells.push(shade(*used, size));
-            from = from.saturating_add(picture.cell_bytes);
+        for used in line.chunks(joined) {
+            let size = cell_bytes.min(total.saturating_sub(from)).max(1);
+            cells.push(shade(used.iter().fold(0, |sum: u64, used| sum.saturating_add(*used)), size));
+            from = from.saturating_add(cell_bytes);
         }
         writeln!(out, "  |{cells}|")?;
     }

@@ -2,10 +2,11 @@
 //! Every index is checked before anything is changed, so a profile never holds one that leads nowhere.
 
 use super::{
-    Coverage, Frame, FrameId, Host, Location, LocationId, Mode, Module, Process, ProcessId, Profile, Site,
-    SiteId, Stack, Symbol,
+    Coverage, Frame, FrameId, Host, Location, LocationId, Mode, Module, Process, ProcessId, Profile,
+    Residency, Site, SiteId, Stack, Symbol,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The most frames a stack may have. Recorders stop at [`heaptrace_common::stack::MAX_FRAMES`]; the rest is
 /// room for later ones, and a bound on what a damaged file can make a report print.
@@ -83,6 +84,7 @@ impl Profile {
             processes: Vec::new(),
             sites: Vec::new(),
             growth: Vec::new(),
+            residency: BTreeMap::new(),
         }
     }
 
@@ -126,6 +128,18 @@ impl Profile {
                 None => self.sites.push(site),
             }
         }
+        Ok(())
+    }
+
+    /// Takes measurements of processes that earlier chunks told of; each replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`BadChunk`] if one is of a process that is not there; the profile is then unchanged.
+    pub fn measure(&mut self, measured: Vec<(ProcessId, Residency)>) -> Result<(), BadChunk> {
+        for (index, (process, _)) in measured.iter().enumerate() {
+            reference("measurement", index, "process", process.index(), self.processes.len())?;
+        }
+        self.residency.extend(measured);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod chunk;
 mod ids;
 mod outstanding;
 mod profile;
+mod residency;
 mod sizes;
 mod statistics;
 
@@ -15,5 +16,6 @@ pub use profile::{
     AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, SizeFilter,
     Stack, Symbol, Totals, Untraceable,
 };
+pub use residency::{Extent, GlibcHeap, Heap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;
 pub use statistics::{FunctionStatistics, Statistics};

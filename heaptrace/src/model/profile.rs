@@ -1,6 +1,6 @@
 //! The immutable result of a recording.
 
-use super::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SizeHistogram, StackId};
+use super::{BuildId, FrameId, LocationId, ModuleId, ProcessId, Residency, SizeHistogram, StackId};
 use heaptrace_common::{function::Function, stack::StackEnd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub struct Profile {
     /// Where the process's memory grew (brk, mmap, mremap): `totals.alloc_*` only. Another view of the same memory,
     /// not to be added to `sites`.
     pub growth: Vec<Site>,
+    /// The last measurement of each process's memory; none of processes that were never measured.
+    pub residency: BTreeMap<ProcessId, Residency>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -237,22 +237,23 @@ fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
     let said = preloaded(pid);
     let mut names = split_preload(&said);
     let addresses: Vec<u64> = located.iter().map(|l| l.address).collect();
-    let seen = seems_preloaded(&files, &addresses);
+    let program = plan::program(&files);
+    let seen = seems_preloaded(&files, program, &addresses);
     names.extend(seen.into_iter().map(|index| files[index].0));
-    plan::resolution_order(&files, 0, &names)
+    plan::resolution_order(&files, program, &names)
 }
 
 /// Files that were mapped before all needed libraries though nothing needs them: preloaded, by a process that
 /// has written its title over its environment since. The kernel maps downwards, so the first lies highest.
-fn seems_preloaded(files: &[(&Path, &ElfFacts)], addresses: &[u64]) -> Vec<usize> {
-    let reachable = plan::needed_from(files, 0);
+fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u64]) -> Vec<usize> {
+    let reachable = plan::needed_from(files, program);
     let is_loader = |index: &usize| {
-        files.first().is_some_and(|exe| exe.1.interpreter.as_deref() == Some(files[*index].0))
-            || files[*index].1.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-"))
+        files.get(program).is_some_and(|exe| exe.1.interpreter.as_deref() == Some(files[*index].0))
+            || plan::is_loader(files[*index].1)
     };
     let libraries = reachable.iter().skip(1).filter(|index| !is_loader(index));
     let Some(highest) = libraries.map(|index| addresses[*index]).max() else { return Vec::new() };
-    let mut seen: Vec<usize> = (1..files.len())
+    let mut seen: Vec<usize> = (0..files.len())
         .filter(|i| !reachable.contains(i) && !is_loader(i) && addresses[*i] > highest)
         .collect();
     seen.sort_by_key(|index| std::cmp::Reverse(addresses[*index]));

@@ -142,6 +142,6 @@ fn a_preloaded_file_is_known_by_its_place_where_the_environment_is_silent() {
         file("/opt/preloaded1.so", &plain),
         file("/lib64/ld-linux-x86-64.so.2", &loader),
     ];
-    assert_eq!(seems_preloaded(&files, &[0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000]), [5, 4]);
-    assert_eq!(seems_preloaded(&files[..1], &[0x1000]), [] as [usize; 0]);
+    assert_eq!(seems_preloaded(&files, 0, &[0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000]), [5, 4]);
+    assert_eq!(seems_preloaded(&files[..1], 0, &[0x1000]), [] as [usize; 0]);
 }

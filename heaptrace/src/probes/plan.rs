@@ -238,6 +238,20 @@ pub fn resolution_order(files: &[(&Path, &ElfFacts)], executable: usize, preload
     order
 }
 
+/// Which of `files`, the kernel's executable first, is the program. It is another one where the dynamic linker was
+/// started with the program as its argument (ld.so(8)).
+pub fn program(files: &[(&Path, &ElfFacts)]) -> usize {
+    let by_hand = files.first().is_some_and(|(_, elf)| is_loader(elf) && elf.interpreter.is_none());
+    // libc names an interpreter, too, but itself as well.
+    let is_program = |(_, elf): &(&Path, &ElfFacts)| elf.interpreter.is_some() && elf.soname.is_none();
+    files.iter().position(is_program).filter(|_| by_hand).unwrap_or(0)
+}
+
+/// Whether a file is the dynamic linker, by the name that it gives itself.
+pub fn is_loader(elf: &ElfFacts) -> bool {
+    elf.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-"))
+}
+
 /// `executable` and what it needs, breadth first.
 pub fn needed_from(files: &[(&Path, &ElfFacts)], executable: usize) -> Vec<usize> {
     breadth_first(files, std::iter::once(executable))

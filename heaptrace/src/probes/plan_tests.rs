@@ -169,3 +169,25 @@ fn resolution_is_breadth_first_behind_what_was_preloaded() {
     assert_eq!(order(&["missing.so"]), [6, 4, 7, 3, 1, 2, 0, 5]);
     assert_eq!(resolution_order(&[], 0, &[]), [] as [usize; 0]);
 }
+
+#[test]
+fn a_program_that_its_loader_was_told_to_run_is_searched_first() {
+    const LOADER: &str = "ld-linux-x86-64.so.2";
+    let loaded = |path: &str, soname, needed: &[&'static str]| {
+        let elf =
+            TestElf { soname, needed: needed.to_vec(), interpreter: Some("/lib64/ld"), ..TestElf::default() };
+        mapped(path, elf)
+    };
+    // Before glibc 2.32 the loader exports a malloc, too.
+    let loader = TestElf { soname: Some(LOADER), exported: ALLOCATOR.to_vec(), ..TestElf::default() };
+    let files = [
+        mapped("/old/ld-2.31.so", loader),
+        loaded("/old/libc-2.31.so", Some("libc.so.6"), &[LOADER]),
+        loaded("/bin/x", None, &["libc.so.6"]),
+    ];
+    let listed: Vec<_> = files.iter().map(|file| (file.path.as_path(), &file.elf)).collect();
+    assert_eq!(program(&listed), 2);
+    assert_eq!(resolution_order(&listed, 2, &[]), [2, 1, 0]);
+    // Started as usual, or by itself.
+    assert_eq!((program(&[listed[2], listed[1], listed[0]]), program(&listed[..2]), program(&[])), (0, 0, 0));
+}

@@ -1,10 +1,11 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
+pub(super) use super::frames::Frames;
 use super::select::{Weight, chosen, sites, weight};
-use super::{Options, text};
-use crate::model::{Location, Lost, Mode, Profile, Site, SizeFilter, SizeHistogram, StackId, Symbol};
+use super::{Options, rss, text};
+use crate::model::{Lost, Mode, Profile, Site, SizeFilter, SizeHistogram};
 use heaptrace_common::stack::StackEnd;
-use serde::ser::{SerializeMap as _, SerializeSeq as _};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
@@ -126,6 +127,8 @@ struct Process<'a> {
     attach_gap_s: Option<f64>,
     filtered_bytes: u64,
     filtered_count: u64,
+    /// `null` if it was never measured.
+    rss: Option<rss::Section>,
 }
 
 #[derive(Serialize)]
@@ -153,18 +156,6 @@ struct SiteEntry<'a> {
     sizes: Vec<(u64, u64, u64)>,
 }
 
-#[derive(Serialize)]
-struct FrameEntry<'a> {
-    addr: u64,
-    module: Option<&'a str>,
-    build_id: Option<String>,
-    offset: Option<u64>,
-    symbol: Option<&'a str>,
-    file: Option<&'a str>,
-    line: Option<u32>,
-    inlined: bool,
-}
-
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
 struct Sites<'a> {
     profile: &'a Profile,
@@ -174,47 +165,6 @@ struct Sites<'a> {
 impl Serialize for Sites<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.sites.iter().map(|site| site_entry(self.profile, site)))
-    }
-}
-
-/// A stack's frames, innermost first, inlined ones as entries of their own.
-pub(super) struct Frames<'a> {
-    pub profile: &'a Profile,
-    pub stack: StackId,
-}
-
-impl Serialize for Frames<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut list = to.serialize_seq(None)?;
-        let frames = self.profile.stacks.get(self.stack.index()).map_or(&[][..], |stack| &stack.frames);
-        for frame in frames.iter().filter_map(|frame| self.profile.frames.get(frame.index())) {
-            let index = frame.location.index();
-            let (module, offset) = match self.profile.locations.get(index) {
-                Some(Location::InModule { module, offset }) => {
-                    (self.profile.modules.get(module.index()), Some(*offset))
-                }
-                _ => (None, None),
-            };
-            let entry = |symbol: Option<&Symbol>| FrameEntry {
-                addr: frame.address,
-                module: module.map(|module| module.path.as_str()),
-                build_id: module.and_then(|module| Some(module.build_id.as_ref()?.to_string())),
-                offset,
-                symbol: None,
-                file: None,
-                line: symbol.and_then(|symbol| symbol.line),
-                inlined: symbol.is_some_and(|symbol| symbol.inlined),
-            };
-            let symbols = self.profile.symbols.get(index).map_or(&[][..], Vec::as_slice);
-            for symbol in symbols {
-                let (name, file) = (Some(symbol.name.as_str()), symbol.file.as_deref());
-                list.serialize_element(&FrameEntry { symbol: name, file, ..entry(Some(symbol)) })?;
-            }
-            if symbols.is_empty() {
-                list.serialize_element(&entry(None))?;
-            }
-        }
-        list.end()
     }
 }
 
@@ -251,7 +201,13 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
             Mode::Exact => 0,
         },
         coverage: coverage(profile),
-        processes: profile.processes.iter().filter(|p| chosen(p, options)).map(process).collect(),
+        processes: profile
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| chosen(process, options))
+            .map(|(index, of)| process(of, rss::section(profile, index)))
+            .collect(),
         sites: Sites { profile, sites },
         hidden,
     }
@@ -295,7 +251,7 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     }
 }
 
-fn process(process: &crate::model::Process) -> Process<'_> {
+fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Process<'_> {
     let crate::model::Process {
         pid,
         parent_pid,
@@ -352,6 +308,7 @@ fn process(process: &crate::model::Process) -> Process<'_> {
         attach_gap_s: attach_gap_ns.map(seconds),
         filtered_bytes: *filtered_bytes,
         filtered_count: *filtered_count,
+        rss,
     }
 }
 

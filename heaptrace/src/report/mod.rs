@@ -7,7 +7,9 @@ mod frames;
 mod json;
 mod labels;
 mod leaks;
+mod names;
 mod number;
+mod rss;
 mod select;
 mod sizes;
 mod stat;
@@ -23,8 +25,8 @@ pub(crate) mod samples;
 mod tests;
 
 pub use footer::{losses, summary};
-pub use frames::Frames;
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
+pub use names::StackNames;
 pub(crate) use number::{counted, human, percent, printable};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
@@ -49,11 +51,13 @@ pub enum View {
     Growth,
     /// Page faults (`record --faults`): where memory was touched first and became resident, a page for each.
     Faults,
+    /// What resident memory is made of: live blocks, blocks from before, what the allocator keeps, stacks, files ...
+    Rss,
 }
 
 impl View {
     /// Whether it is about the allocator's blocks.
-    fn is_of_blocks(self) -> bool {
+    pub(crate) fn is_of_blocks(self) -> bool {
         !matches!(self, Self::Growth | Self::Faults)
     }
 }
@@ -107,7 +111,7 @@ impl Options {
     }
 }
 
-/// Writes the report of `profile` to `out`.
+/// Writes the report of `profile` to `out`. Flame graphs and folded stacks have no rss view, and show what is live.
 ///
 /// # Errors
 /// What writing to `out` fails with.

@@ -2,6 +2,7 @@
 
 use crate::model::*;
 use heaptrace_common::{function::Function, stack::StackEnd};
+use std::collections::BTreeMap;
 
 pub(crate) fn start() -> Start {
     Start {
@@ -163,6 +164,7 @@ pub(crate) fn full() -> Profile {
             ..Process::default()
         },
     ];
+    profile.residency = residency();
     profile.coverage = Coverage {
         events: 1_234,
         lost: Lost { live_map_full: 10, stack_map_full: 2, ..Lost::default() },
@@ -180,6 +182,62 @@ pub(crate) fn full() -> Profile {
         notes: vec!["multi links are not supported here; perf links are used.".into()],
     };
     profile
+}
+
+/// A process whose heap could be read, and one whose could not, measured a while before it ended.
+fn residency() -> BTreeMap<ProcessId, Residency> {
+    let extent = |virtual_bytes, resident_bytes| Extent { virtual_bytes, resident_bytes };
+    let mappings = Mappings {
+        anonymous: extent(12_582_912, 3_145_728),
+        main_stack: extent(135_168, 12_288),
+        thread_stacks: extent(8_388_608, 16_384),
+        files: extent(9_437_184, 819_200),
+        copied: extent(0, 94_208),
+        shared: Extent::default(),
+        special: extent(24_576, 8_192),
+    };
+    let heap = GlibcHeap {
+        arenas: 2,
+        in_use: extent(2_101_248, 2_093_056),
+        mmapped: extent(8_392_704, 4_096),
+        mmapped_count: 1,
+        mmapped_found: true,
+        free: extent(500_080, 499_712),
+        top: extent(132_000, 4_096),
+        overhead: extent(2_224, 2_224),
+        consistent: true,
+    };
+    let blocks = TracedBlocks {
+        requested: extent(820_005, 820_005),
+        slack: extent(1_005, 1_005),
+        count: 43,
+        exact: true,
+    };
+    let traced = Traced {
+        live_bytes: 820_005,
+        live_count: 43,
+        unknown_frees: 4,
+        blocks: Some(blocks),
+        ..Traced::default()
+    };
+    let app = Residency {
+        at_ns: 4_900_000_000,
+        took_ns: 2_500_000,
+        mappings,
+        swap_bytes: 8_192,
+        heap: Heap::Glibc(heap),
+        traced,
+    };
+    let why = "how jemalloc lays out its heap is not known here";
+    let odd = Residency {
+        at_ns: 3_000_000_000,
+        mappings: Mappings { shared: extent(4_194_304, 1_048_576), ..mappings },
+        heap: Heap::Unreadable { allocator: "jemalloc".into(), why: why.into() },
+        traced: Traced { live_bytes: 777_777, live_count: 9, inherited_count: 9, ..Traced::default() },
+        swap_bytes: 0,
+        ..app.clone()
+    };
+    [(ProcessId(0), app), (ProcessId(1), odd)].into()
 }
 
 /// `stacks` stacks of `depth` frames that fork and join, in one process.

@@ -48,7 +48,9 @@ pub(super) struct Selection {
 
 pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
     match view {
-        View::Live => Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() },
+        View::Live | View::Rss => {
+            Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() }
+        }
         View::Growth | View::Faults => {
             Weight { bytes: totals.alloc_bytes, count: totals.alloc_count, ..Weight::default() }
         }
@@ -68,7 +70,7 @@ pub(super) fn sites(profile: &Profile, view: View) -> impl Iterator<Item = &Site
     sites.iter().filter(move |site| match view {
         View::Growth => site.function.is_growth(),
         View::Faults => site.function == Function::PageFault,
-        View::Live | View::Alloc | View::Sizes => true,
+        View::Live | View::Alloc | View::Sizes | View::Rss => true,
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
         folded.lines.into_iter().map(|(stack, bytes)| format!("{stack} {bytes}")).collect();
     let mut graph = flamegraph::Options::default();
     graph.title = match options.view {
-        View::Live => "heaptrace: live heap bytes".into(),
+        View::Live | View::Rss => "heaptrace: live heap bytes".into(),
         View::Growth => "heaptrace: memory growth, bytes mapped".into(),
         View::Faults => "heaptrace: page faults, bytes touched first".into(),
         View::Alloc | View::Sizes => "heaptrace: allocated heap bytes".into(),

@@ -144,12 +144,12 @@ fn titles(options: &Options) -> Vec<(&'static str, bool)> {
     let count = match options.view {
         View::Growth => "Calls",
         View::Faults => "Faults",
-        View::Live | View::Alloc | View::Sizes => "Blocks",
+        View::Live | View::Alloc | View::Sizes | View::Rss => "Blocks",
     };
     let mut titles = vec![("Percent", true), ("Bytes", true), (count, true)];
     titles.extend(match options.view {
         View::Growth | View::Faults => vec![],
-        View::Live => vec![("Oldest", true)],
+        View::Live | View::Rss => vec![("Oldest", true)],
         View::Alloc | View::Sizes => vec![("Freed bytes", true), ("Freed", true)],
     });
     titles.extend(match options.by {
@@ -174,7 +174,7 @@ fn cells(
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
     match options.view {
         View::Growth | View::Faults => {}
-        View::Live => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
+        View::Live | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
         View::Alloc | View::Sizes => cells.extend([thousands(freed_bytes), thousands(freed_count)]),
     }
     let process = row.key.process.and_then(|id| profile.processes.get(id.index()));

@@ -69,6 +69,29 @@ fn faults_are_a_view_of_their_own() {
 }
 
 #[test]
+fn rss_by_process() {
+    assert_snapshot!(text(&full(), view(View::Rss)));
+}
+
+#[test]
+fn processes_without_a_measurement_are_named_in_the_rss_view() {
+    let mut profile = full();
+    profile.residency.remove(&crate::model::ProcessId(0));
+    let report = text(&profile, view(View::Rss));
+    assert!(report.contains("# Not measured: app:42 (ended too soon"), "{report}");
+    profile.residency.clear();
+    let report = text(&profile, view(View::Rss));
+    assert!(report.contains("# Total: 0 bytes (0 B) resident in 0 processes"), "{report}");
+    assert!(report.contains("# Not measured: app:42, odd; name:43 ("), "{report}");
+    assert!(text(&empty(), view(View::Rss)).contains("no process was traced"));
+    // Of another PID there is nothing to tell.
+    let none = text(&full(), Options { pid: Some(7), ..view(View::Rss) });
+    assert!(none.contains("PID 7 is not in this recording"), "{none}");
+    let small = text(&full(), Options { min_bytes: 1 << 40, ..view(View::Rss) });
+    assert!(small.contains("2 processes below 1,099,511,627,776 bytes not shown"), "{small}");
+}
+
+#[test]
 fn growth_is_a_view_of_its_own() {
     assert_snapshot!(text(&full(), view(View::Growth)));
 }

@@ -3,7 +3,7 @@
 use super::number::{counted, human, printable, seconds, thousands};
 use super::select::{Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, sizes, table};
+use super::{By, Options, View, footer, rss, sizes, table};
 use crate::model::Profile;
 use std::io::{self, Write};
 
@@ -13,7 +13,9 @@ const NAMED: usize = 8;
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let selection = Selection::new(profile, options);
     header(profile, &selection, options, out)?;
-    if selection.entries.is_empty() {
+    if options.view == View::Rss && profile.processes.iter().any(|process| chosen(process, options)) {
+        rss::write(profile, options, out)?;
+    } else if selection.entries.is_empty() {
         for line in why_empty(profile, options) {
             writeln!(out, "{line}")?;
         }
@@ -52,9 +54,10 @@ fn header(
         View::Sizes => "sizes: how large the allocated blocks were",
         View::Growth => "growth: bytes mapped by brk, mmap and mremap, given back since or not",
         View::Faults => "faults: page faults, each counted as one page",
+        View::Rss => "rss: what resident memory is made of; each process's parts sum to its RSS",
     };
     let by = match (options.view, options.by) {
-        (View::Sizes, _) => "",
+        (View::Sizes | View::Rss, _) => "",
         (_, By::Stack) => ", by calling function, with callers",
         (_, By::Site) => ", by line of code",
         (_, By::Module) => ", by module",
@@ -75,6 +78,16 @@ fn header(
         names.push(format!("{} more", thousands((processes.len() - NAMED) as u64)));
     }
     writeln!(out, "# Processes: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
+    if options.view == View::Rss {
+        let (bytes, count) = rss::total(profile, options);
+        let of = counted(count, "process", "processes");
+        return writeln!(
+            out,
+            "# Total: {} bytes ({}) resident in {of}, shared memory in each\n#",
+            thousands(bytes),
+            human(bytes)
+        );
+    }
     let (bytes, count) = (selection.total.bytes, selection.total.count);
     let blocks = counted_in(options.view, count);
     writeln!(out, "# Total: {} bytes ({}) in {blocks}\n#", thousands(bytes), human(bytes))
@@ -85,7 +98,7 @@ fn counted_in(view: View, count: u64) -> String {
     match view {
         View::Growth => counted(count, "call", "calls"),
         View::Faults => counted(count, "fault", "faults"),
-        View::Live | View::Alloc | View::Sizes => counted(count, "block", "blocks"),
+        View::Live | View::Alloc | View::Sizes | View::Rss => counted(count, "block", "blocks"),
     }
 }
 

@@ -9,6 +9,7 @@ mod known_files;
 mod leaderless;
 mod probing;
 mod removing;
+mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
@@ -118,6 +119,7 @@ pub struct Session {
     live_capacity: u32,
     size_filter: Option<SizeFilter>,
     started: Instant,
+    residencies: residency::Residencies,
 }
 
 impl Session {
@@ -199,6 +201,7 @@ impl Session {
             live_capacity: sizes.live,
             size_filter,
             started: Instant::now(),
+            residencies: residency::Residencies::default(),
         };
         Ok((session, events))
     }

@@ -8,6 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
+// glibc has it since 2.33, and this runs on 2.31, too; of heaps so small the older one says the same.
+#pragma weak mallinfo2
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+#define SAY(info)                                                                                                \
+    printf("mallinfo arena %zu ordblks %zu smblks %zu hblks %zu hblkhd %zu fsmblks %zu uordblks %zu fordblks %zu " \
+           "keepcost %zu\n",                                                                                     \
+           (size_t)info.arena, (size_t)info.ordblks, (size_t)info.smblks, (size_t)info.hblks,                    \
+           (size_t)info.hblkhd, (size_t)info.fsmblks, (size_t)info.uordblks, (size_t)info.fordblks,              \
+           (size_t)info.keepcost)
+
 #define MANY 3000
 static void *kept[2][MANY];
 static void *large[3];
@@ -81,11 +92,13 @@ int main(int argc, char **argv) {
             kept[0][at] = malloc(16 + i * 31u % 5000);
         }
     }
-    struct mallinfo2 info = mallinfo2();
-    printf("mallinfo arena %zu ordblks %zu smblks %zu hblks %zu hblkhd %zu fsmblks %zu uordblks %zu fordblks %zu "
-           "keepcost %zu\n",
-           info.arena, info.ordblks, info.smblks, info.hblks, info.hblkhd, info.fsmblks, info.uordblks,
-           info.fordblks, info.keepcost);
+    if (mallinfo2) {
+        struct mallinfo2 info = mallinfo2();
+        SAY(info);
+    } else {
+        struct mallinfo info = mallinfo();
+        SAY(info);
+    }
     malloc_info(0, stdout);
     printf("resting\n");
     fflush(stdout);

@@ -5,64 +5,36 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
     programs::installed,
+    redis::Client,
     running::{PATIENCE, Running, wait_while_running},
     session::Start,
 };
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    path::Path,
-    process::Command,
-};
+use std::{net::TcpStream, path::Path, process::Command};
 use tempfile::TempDir;
 
 const KEYS: usize = 4000;
 const VALUE: usize = 3001;
 
-pub struct Client(BufReader<TcpStream>);
-
-impl Client {
-    pub fn connect(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// Sends one command; a line of simple reply, or the bulk text behind it.
-    pub fn call(&mut self, words: &[&str]) -> Result<String> {
-        let mut command = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| command.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        self.0.get_mut().write_all(command.as_bytes())?;
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        let line = line.trim_end();
-        let Some(length) = line.strip_prefix('$') else { return Ok(line.to_owned()) };
-        let mut bulk = vec![0; length.parse::<usize>()? + 2];
-        self.0.read_exact(&mut bulk)?;
-        Ok(String::from_utf8_lossy(&bulk).trim_end().to_owned())
-    }
-
-    pub fn used_memory(&mut self) -> Result<u64> {
-        let info = self.call(&["INFO", "memory"])?;
-        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-        line.context("redis says nothing of its memory")?.trim().parse().context("not a number")
-    }
+fn connect(port: u16) -> Result<Client<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(Client::over(stream))
 }
 
 /// A server in `folder` that answers, and a client of it.
-pub fn serving(folder: &Path) -> Result<(Running, Client)> {
+pub fn serving(folder: &Path) -> Result<(Running, Client<TcpStream>)> {
     let port = sanity::free_port()?;
     let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.arg("--dir").arg(folder);
     let mut redis = Running::spawn(command, "redis", folder)?;
-    let answers = || Client::connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
+    let answers = || connect(port).is_ok_and(|mut client| client.call(&["PING"]).is_ok());
     wait_while_running(&mut redis, "answer", answers)?;
-    Ok((redis, Client::connect(port)?))
+    Ok((redis, connect(port)?))
 }
 
 /// Stores as many keys as make some megabytes.
-pub fn fill(client: &mut Client) -> Result<()> {
+pub fn fill(client: &mut Client<TcpStream>) -> Result<()> {
     let value = "v".repeat(VALUE);
     for i in 0..KEYS {
         let reply = client.call(&["SET", &format!("key:{i}"), &value])?;
@@ -74,11 +46,11 @@ pub fn fill(client: &mut Client) -> Result<()> {
 pub fn filling_the_keyspace() -> Result<()> {
     let folder = TempDir::new()?;
     let (mut redis, mut client) = serving(folder.path())?;
-    let before = client.used_memory()?;
+    let before = client.memory("used_memory")?;
 
     let mut recorder = heaptrace::attach(&[redis.pid()], &[], folder.path())?;
     fill(&mut client)?;
-    let grown = client.used_memory()? - before;
+    let grown = client.memory("used_memory")? - before;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;
 

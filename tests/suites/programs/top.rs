@@ -52,12 +52,12 @@ pub fn three_programs() -> Result<()> {
     top.press("q")?;
     arm(&mut top, pids[0], "redis-server")?;
     top.wait_for_text("tracing: 2 processes")?;
-    let before = client.used_memory()?;
+    let before = client.memory("used_memory")?;
     for i in 0..KEYS {
         let reply = client.call(&["SET", &format!("key:{i}"), &"v".repeat(VALUE)])?;
         ensure!(reply == "+OK", "redis answers {reply}");
     }
-    let grown = client.used_memory()? - before;
+    let grown = client.memory("used_memory")? - before;
     ensure!(grown >= (KEYS * VALUE) as u64, "redis grew by {grown}");
     // 8.0 million bytes of values, and what redis needs to find them; size classes are at most 25 % above the request.
     let most = grown as f64 * 1.1;

@@ -3,6 +3,7 @@
 //! Looking costs a few milliseconds, so every task does it first. Nothing is removed, no service is started.
 
 mod apt;
+pub mod releases;
 mod rust;
 
 use std::{env, os::unix::fs::MetadataExt as _, process::Command, time::Instant};

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     repo::Repo,
+    setup,
     step::{self, Outcome},
     toolchain::Toolchain,
 };
@@ -63,6 +64,9 @@ fn end_to_end(repo: &Repo, no_bpf: bool, checks: &mut Checks) -> Result<()> {
     let mut build = repo.cargo();
     build.args(["build", "--release", "--package", "heaptrace"]);
     checks.run("release build", &mut build)?;
+    for (suite, reason) in setup::releases::fetch(repo) {
+        checks.not_run(&format!("inspect on libraries of {suite}"), Some(&reason));
+    }
     for target in targets {
         let mut cargo = repo.cargo();
         cargo.args(["test", "--package", END_TO_END, "--test", &target.name, "--", THREADS]);

@@ -3,12 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
-use crate::step;
+use crate::suite::Apt;
 
 /// A kernel of Debian, by the suite that ships it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +57,7 @@ pub fn fetch(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
         folder.display()
     );
     let apt = Apt::new(&folder, kernel.suite)?;
-    step::must(&format!("package lists of {}", kernel.suite), apt.command("apt-get").args(["update", "-q"]))?;
+    apt.update()?;
     // A package without a kernel in it names the one that has it, or another step on the way.
     let mut packages = vec![format!("linux-image-{}", apt.architecture)];
     let mut next = 0;
@@ -68,7 +67,7 @@ pub fn fetch(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
         if let Some(image) = image(&folder) {
             return Ok(image);
         }
-        for depended in apt.depends(&package)? {
+        for depended in kernel_packages(&apt.depends(&package)?) {
             if !packages.contains(&depended) {
                 packages.push(depended);
             }
@@ -87,77 +86,6 @@ fn image(folder: &Path) -> Option<PathBuf> {
     boot.chain(modules).filter(|image| image.is_file()).max()
 }
 
-/// apt with package lists of its own, for another suite of the same mirror; the machine's are left as they are.
-struct Apt {
-    folder: PathBuf,
-    architecture: String,
-}
-
-impl Apt {
-    fn new(folder: &Path, suite: &str) -> Result<Self> {
-        for part in ["lists/partial", "root"] {
-            fs::create_dir_all(folder.join(part))
-                .with_context(|| format!("failed to create {}", folder.display()))?;
-        }
-        let architecture = output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned();
-        let mirrors = output(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            "$(REPO_URI)",
-            "Created-By: Packages",
-            "Label: Debian",
-        ]))?;
-        let mirror = mirrors.lines().next().context("no Debian mirror in apt's configuration")?;
-        fs::write(folder.join("sources.list"), format!("deb {mirror} {suite} main\n"))
-            .context("failed to write a sources list")?;
-        Ok(Self { folder: folder.to_owned(), architecture })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let at = |part: &str| self.folder.join(part).display().to_string();
-        command.current_dir(&self.folder).args([
-            format!("-oDir::Etc::SourceList={}", at("sources.list")),
-            "-oDir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("-oDir::State::Lists={}", at("lists")),
-            "-oDir::State::status=/dev/null".to_owned(),
-            "-oDir::Cache::pkgcache=".to_owned(),
-            "-oDir::Cache::srcpkgcache=".to_owned(),
-            "-oAcquire::Languages=none".to_owned(),
-            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            // The archive's folder may belong to root alone.
-            "-oAPT::Sandbox::User=".to_owned(),
-        ]);
-        command
-    }
-
-    /// Downloads `package` and unpacks it.
-    fn download(&self, package: &str) -> Result<()> {
-        step::must(
-            &format!("download {package}"),
-            self.command("apt-get").args(["download", "-q", package]),
-        )?;
-        let prefix = format!("{package}_");
-        let archive = fs::read_dir(&self.folder)?
-            .flatten()
-            .find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-            .with_context(|| format!("apt-get left no archive of {package}"))?
-            .path();
-        let unpack = Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(&archive)
-            .arg(self.folder.join("root"))
-            .status()
-            .context("failed to start dpkg-deb")?;
-        ensure!(unpack.success(), "failed to unpack {}: {unpack}", archive.display());
-        fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))
-    }
-
-    fn depends(&self, package: &str) -> Result<Vec<String>> {
-        Ok(kernel_packages(&output(self.command("apt-cache").args(["depends", package]))?))
-    }
-}
-
 /// From what `apt-cache depends` prints, the packages that may have the kernel's image.
 fn kernel_packages(depends: &str) -> Vec<String> {
     depends
@@ -166,15 +94,6 @@ fn kernel_packages(depends: &str) -> Vec<String> {
         .filter(|name| name.starts_with("linux-image-") || name.starts_with("linux-binary-"))
         .map(str::to_owned)
         .collect()
-}
-
-/// The standard output of a command that has to succeed.
-pub fn output(command: &mut Command) -> Result<String> {
-    let shown = command.get_program().to_string_lossy().into_owned();
-    let output =
-        command.stderr(Stdio::inherit()).output().with_context(|| format!("failed to start {shown}"))?;
-    ensure!(output.status.success(), "{shown}: {}", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use self::{initramfs::Initramfs, kernels::Kernel, qemu::Console};
-use crate::{dist, repo::Repo, step};
+use crate::{dist, repo::Repo, step, suite::output};
 
 /// A suite, and the tests of it that run in every guest where heaptrace works.
 struct Selection {
@@ -222,7 +222,7 @@ impl Guest {
         let mut cargo = repo.cargo();
         cargo.args(["run", "--quiet", "--package", "heaptrace-tests", "--example", "programs"]);
         step::announce("test programs", &cargo);
-        let programs: Vec<PathBuf> = kernels::output(&mut cargo)?.lines().map(PathBuf::from).collect();
+        let programs: Vec<PathBuf> = output(&mut cargo)?.lines().map(PathBuf::from).collect();
         let suites = suites(repo, cache)?;
 
         let mut files: BTreeSet<PathBuf> = OPENED.iter().map(PathBuf::from).collect();
@@ -289,7 +289,7 @@ fn suites(repo: &Repo, cache: &Path) -> Result<Vec<(String, PathBuf, PathBuf)>> 
     }
     step::announce("test suites", &cargo);
     let mut suites = Vec::new();
-    for line in kernels::output(&mut cargo)?.lines() {
+    for line in output(&mut cargo)?.lines() {
         let message: serde_json::Value =
             serde_json::from_str(line).context("failed to read cargo's messages")?;
         if let (Some(place), Some(name)) =

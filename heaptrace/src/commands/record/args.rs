@@ -16,6 +16,9 @@ pub struct RecordArgs {
     /// Trace page faults too, by stack: who touches memory first. See `report --view faults`.
     #[arg(long)]
     pub faults: bool,
+    /// Don't measure what the processes' resident memory is made of. See `report --view rss`.
+    #[arg(long)]
+    pub no_rss: bool,
     #[command(flatten)]
     pub filter: FilterArgs,
     #[command(flatten)]

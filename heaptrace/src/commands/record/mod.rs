@@ -31,7 +31,7 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, follow, faults, filter, stacks, sizes } = args;
+    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let options = SessionOptions { faults, ..options };
@@ -39,15 +39,21 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     check_output(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let writer = FileWriter::create(&output, &prepared.start())?;
-    let mut recording = Recording { writer, progress: Progress::new(), last_write: Instant::now() };
+    let mut recording =
+        Recording { writer, progress: Progress::new(), last_write: Instant::now(), measure: !no_rss };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
     let mut writer = recording.writer;
+    if !no_rss {
+        // While the numbers of the blocks are still of this moment.
+        running.session.measure_all();
+    }
     running.detach();
     let chunk = running.session.finish()?;
     let events = chunk.coverage.events;
     writer.append(&chunk).context(CUT_SHORT)?;
+    writer.append_memory(&running.session.take_residency()).context(CUT_SHORT)?;
     let written = writer.written();
     let kept = writer.finish()?;
     if let Some(kept) = &kept {
@@ -70,15 +76,21 @@ struct Recording {
     writer: FileWriter,
     progress: Progress,
     last_write: Instant,
+    /// The processes' memory, too.
+    measure: bool,
 }
 
 impl Work for Recording {
     fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()> {
         let (live, events, lost) = session.glance();
         self.progress.show(elapsed, live, events, lost);
+        if self.measure {
+            session.measure_some();
+        }
         if self.last_write.elapsed() >= WRITE_EVERY {
             self.last_write = Instant::now();
             self.writer.append(&session.chunk()?).context(CUT_SHORT)?;
+            self.writer.append_memory(&session.take_residency()).context(CUT_SHORT)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{background::Job, feed::Feed};
 use crate::{
     model::{Process, ProcessId, SizeHistogram, StackId},
-    report::Frames,
+    report::StackNames,
     top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
 };
 
@@ -41,7 +41,7 @@ pub fn of(
     sites.truncate(SHOWN);
     let stacks: Vec<StackId> = sites.iter().filter_map(|row| Some(feed.sites().get(row.id)?.stack)).collect();
     let job = feed.names_of(&stacks);
-    let names = Frames::new(&feed.profile);
+    let names = StackNames::new(&feed.profile);
     for (row, stack) in sites.iter_mut().zip(stacks) {
         row.frames = names.of(stack);
         // Of an allocation all frames are of interest: the C library's own callers of malloc, too.

@@ -14,7 +14,7 @@ use crate::{
         tracing::add_targets,
     },
     model::{AllocatorInfo, ProcessId, StackId},
-    report::{self, Frames},
+    report::{self, StackNames},
     session::{SessionOptions, monotonic_ns},
     target::Target,
     top::{Detail, Header, Mapped, ProbeCost, Sample, SiteOrder, Traced},
@@ -178,7 +178,7 @@ impl Sources {
         if let Some(job) = feed.names_of(&stacks) {
             self.background.ask(job);
         }
-        let names = Frames::new(&feed.profile);
+        let names = StackNames::new(&feed.profile);
         let mut traced = HashMap::new();
         for (pid, (id, process)) in feed.processes() {
             let allocators = &process.allocators;

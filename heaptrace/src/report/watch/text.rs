@@ -5,13 +5,13 @@ use crate::{
     model::{Profile, StackId},
     report::{
         footer,
-        frames::Frames,
+        names::StackNames,
         number::{counted, human, printable, seconds},
     },
 };
 use std::io::{self, Write};
 
-/// Frames of a line.
+/// StackNames of a line.
 const FRAMES: usize = 3;
 
 pub(super) fn render_calls(
@@ -35,7 +35,7 @@ pub(super) fn render_calls(
             if stacks { " called from" } else { "" }
         )?;
     }
-    let names = stacks.then(|| Frames::new(profile));
+    let names = stacks.then(|| StackNames::new(profile));
     for GrowthCall { time_ns, pid, tid, comm, call, delta, total, address: _, kind, stack } in calls {
         let time = jiff::Timestamp::from_nanosecond((*time_ns).into()).unwrap_or_default();
         let line = format!(
@@ -60,7 +60,7 @@ fn signed(delta: i64) -> String {
 
 /// The innermost frames outside of the C library, or within it if there are no others. By their names alone, so that
 /// three fit a terminal; source lines are in the JSON.
-fn frames(names: &Frames<'_>, stack: Option<StackId>) -> String {
+fn frames(names: &StackNames<'_>, stack: Option<StackId>) -> String {
     let Some(stack) = stack else { return "[no stack]".into() };
     let mut names = names.outside(stack);
     names.truncate(FRAMES);

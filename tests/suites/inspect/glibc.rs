@@ -1,66 +1,35 @@
-//! `heaptrace inspect`: what it says of a resting heap is what malloc itself says.
+//! On the machine's glibc: what inspect says is what mallinfo2(3) and malloc_info(3) say.
 
+use crate::{inspect, parse, wait};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    caller, heaptrace,
+    heaptrace,
     live::{list, number},
-    programs::{Program, installed},
-    runner::{self, end_to_end, unprivileged},
-    running::{Running, wait_while_running},
+    programs::Program,
+    runner::{Test, end_to_end, unprivileged},
+    running::Running,
 };
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::{collections::BTreeMap, path::Path, process::Command};
 use tempfile::TempDir;
 
-const CANNOT: i32 = 4;
-
-fn main() -> ExitCode {
-    runner::run(vec![
+pub fn tests() -> Vec<Test> {
+    vec![
         unprivileged("a resting heap is what mallinfo2 and malloc_info say", resting),
         unprivileged("the same without tcache, with fastbins filled instead", without_tcache),
         unprivileged("an arena of several heaps is walked through all", heaps),
         unprivileged("blocks in a thread's cache are told apart from those in use", parked),
         end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
         unprivileged("a heap that changes is walked to its end, or said not to be", running),
-        unprivileged("of another allocator only the mappings are told", another_allocator),
-        unprivileged("the sums of the mappings are the kernel's", sums),
-        unprivileged("a PID that is gone, and a kernel thread, are refused", refused),
-        end_to_end("another user's process is refused with what is missing", another_user),
-    ])
-}
-
-/// `heaptrace inspect PID --format json`.
-fn inspect(pid: u32) -> Result<Value> {
-    parse(heaptrace::command(&["inspect", &pid.to_string(), "--format", "json"])?)
-}
-
-fn parse(mut command: Command) -> Result<Value> {
-    let output = command.output().context("failed to run heaptrace")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ended with {}: {said}", output.status);
-    let found: Value = serde_json::from_slice(&output.stdout).context("the JSON cannot be read")?;
-    ensure!(number(&found, "schema")? == 1);
-    Ok(found)
+        unprivileged("the picture of a heap has all its bytes", drawn),
+    ]
 }
 
 /// Starts the program, and returns once it has printed a line `until`.
-fn start(folder: &Path, arguments: &[&str], tunables: &str, until: &str) -> Result<Running> {
+pub fn start(folder: &Path, arguments: &[&str], tunables: &str, until: &str) -> Result<Running> {
     let mut command = Command::new(Program::C("heap").compile()?);
     command.args(arguments).env("GLIBC_TUNABLES", tunables);
     wait(command, folder, until)
-}
-
-fn wait(command: Command, folder: &Path, until: &str) -> Result<Running> {
-    let mut program = Running::spawn(command, "heap", folder)?;
-    let printed = folder.join("heap.stdout");
-    wait_while_running(&mut program, "rest", || {
-        std::fs::read_to_string(&printed).is_ok_and(|text| text.lines().any(|line| line == until))
-    })?;
-    Ok(program)
 }
 
 /// What mallinfo2 said, by field.
@@ -92,7 +61,7 @@ fn arenas_of_malloc_info(text: &str) -> Result<Vec<[u64; 5]>> {
 }
 
 /// Every number that malloc prints, of all arenas and of each, is in `found`.
-fn ensure_equal(found: &Value, text: &str) -> Result<()> {
+pub fn ensure_equal(found: &Value, text: &str) -> Result<()> {
     let glibc = &found["glibc"];
     ensure!(glibc["consistent"] == true, "{glibc}");
     let said = mallinfo(text)?;
@@ -234,69 +203,45 @@ fn running() -> Result<()> {
     Ok(())
 }
 
-fn another_allocator() -> Result<()> {
+/// The tooltips of the picture lie over the arenas without a gap, and its file is written whole or not at all.
+fn drawn() -> Result<()> {
     let folder = TempDir::new()?;
-    let mut command = Command::new(installed("redis-server", &["/usr/bin"])?);
-    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(folder.path().join("socket"));
-    command.arg("--dir").arg(folder.path());
-    let mut redis = Running::spawn(command, "redis", folder.path())?;
-    wait_while_running(&mut redis, "listen", || folder.path().join("socket").exists())?;
-    let found = inspect(redis.pid())?;
-    ensure!(found["glibc"].is_null(), "{found}");
-    let called = list(&found, "allocators")?.iter().find(|allocator| allocator["called"] == true);
-    ensure!(called.is_some_and(|allocator| allocator["kind"] == "jemalloc"), "{found}");
-    let told = list(&found, "notes")?.iter().filter_map(Value::as_str);
-    ensure!(
-        told.into_iter().any(|note| note.contains("jemalloc") && note.contains("only the mappings")),
-        "{found}"
-    );
-    Ok(())
-}
-
-fn sums() -> Result<()> {
-    let folder = TempDir::new()?;
-    let program = start(folder.path(), &[], "", "resting")?;
+    let program = start(folder.path(), &["heaps", "8000"], "", "resting")?;
     let found = inspect(program.pid())?;
-    let kinds = list(&found["memory"], "kinds")?;
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", program.pid()))?;
-    for (key, name) in [("resident_bytes", "Rss:"), ("swap_bytes", "Swap:")] {
-        let sum: u64 = kinds.iter().map(|kind| number(kind, key)).sum::<Result<u64>>()?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        let total = number(&found, &format!("memory.total.{key}"))?;
-        ensure!((sum, total) == (kib << 10, kib << 10), "{key}: {sum} and {total}, not {kib} KiB");
-    }
-    let of = |name: &str| kinds.iter().find(|kind| kind["kind"] == name).context("no such kind");
-    // [heap] and the second arena; [stack] and the thread's.
-    ensure!(number(of("heap")?, "mappings")? == 2 && number(of("stack")?, "mappings")? == 2, "{kinds:?}");
-    ensure!(list(&found["memory"], "largest")?.len() == 10);
-    Ok(())
-}
-
-fn refused() -> Result<()> {
-    let mut ended = Command::new("true").spawn()?;
-    let gone = ended.id();
-    ended.wait()?;
-    for (pid, word) in [(gone, "no process"), (2, "kernel thread")] {
-        // In a container, PID 2 may be anything.
-        if pid == 2 && std::fs::read_link("/proc/2/exe").is_ok() {
-            continue;
-        }
-        let output = heaptrace::output(&["inspect", &pid.to_string()])?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
-        ensure!(said.contains(word) || pid == 2 && said.contains("no process"), "{said}");
-    }
-    Ok(())
-}
-
-fn another_user() -> Result<()> {
-    let folder = caller::open_folder()?;
-    let program = start(folder.path(), &[], "", "resting")?;
+    let file = folder.path().join("heap.svg");
     let pid = program.pid().to_string();
-    let output = caller::heaptrace(&[], &["inspect", &pid], folder.path())?.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(CANNOT), "ended with {}: {said}", output.status);
-    ensure!(said.contains("not permitted") && said.contains("CAP_SYS_PTRACE"), "{said}");
+    let mut command = heaptrace::command(&["inspect", &pid, "--format", "svg", "-o"])?;
+    ensure!(command.arg(&file).status()?.success());
+    let svg = std::fs::read_to_string(&file)?;
+    ensure!(svg.len() < 400 << 10, "{} bytes", svg.len());
+    let mut ranges = Vec::new();
+    for title in svg.split("<title>").skip(1) {
+        let (addresses, bytes) = title.split_once(": ").context("no addresses in a title")?;
+        ensure!(bytes.contains("B in use") || bytes.contains("B free") || bytes.contains("B top"), "{bytes}");
+        for range in addresses.split(" and ") {
+            let (start, end) = range.split_once('-').context("no range")?;
+            let address = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+            ranges.push((address(start)?, address(end)?));
+        }
+    }
+    let mut heaps = Vec::new();
+    for arena in list(&found["glibc"], "arenas")? {
+        for heap in list(&arena["picture"], "heaps")? {
+            let end = |index: usize| heap[index].as_u64().context("no address");
+            heaps.push((end(0)?, end(1)?));
+        }
+    }
+    let joined = |mut ranges: Vec<(u64, u64)>| {
+        ranges.sort_unstable();
+        ranges.into_iter().fold(Vec::<(u64, u64)>::new(), |mut joined, (start, end)| {
+            match joined.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                _ => joined.push((start, end)),
+            }
+            joined
+        })
+    };
+    let (drawn, heaps) = (joined(ranges), joined(heaps));
+    ensure!(drawn == heaps, "{drawn:x?} drawn, not {heaps:x?}");
     Ok(())
 }

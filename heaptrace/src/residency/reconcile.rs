@@ -1,0 +1,361 @@
+//! Divides a process's RSS into parts. Pure arithmetic: whatever was measured, the parts sum to the RSS.
+
+use crate::model::{Extent, GlibcHeap, Heap, Mappings, Residency, Traced};
+use serde::Serialize;
+
+/// How a part is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Counted, by the kernel, by tracing, or in the heap itself.
+    Measured,
+    /// Computed from what was counted; right as far as the named assumption is.
+    Inferred,
+    /// Several things together: how much each of them is at most.
+    Bound,
+}
+
+/// What a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    TracedLive,
+    /// In use and not counted as live: from before tracing, as a rule.
+    BeforeAttach,
+    AllocatorSlack,
+    AllocatorFree,
+    AllocatorTop,
+    /// Where the allocator cannot be read: anonymous memory but for the traced blocks. An upper bound of `BeforeAttach`.
+    Undivided,
+    ThreadStacks,
+    MainStack,
+    FileBacked,
+    FileCopied,
+    Shared,
+    OtherAnonymous,
+    Kernel,
+}
+
+/// A part of the RSS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    pub part: PartKind,
+    /// What it is in words.
+    pub name: &'static str,
+    pub resident_bytes: u64,
+    /// Its bytes in memory or not; `None` where it has no addresses of its own.
+    pub virtual_bytes: Option<u64>,
+    /// Between these lies `resident_bytes`; both are the same where it is known.
+    pub least_bytes: u64,
+    pub most_bytes: u64,
+    pub how: How,
+    /// Where it comes from, or what it assumes.
+    pub why: String,
+}
+
+/// A process's RSS and what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reconciliation {
+    pub rss_bytes: u64,
+    pub swap_bytes: u64,
+    /// Of the heap, or of the traced blocks where it could not be read: bytes that are not in memory, never touched, given back, or swapped out.
+    pub untouched_bytes: u64,
+    /// Whose arenas were read, or could not be.
+    pub allocator: String,
+    pub allocator_read: bool,
+    /// They sum to `rss_bytes`.
+    pub parts: Vec<Part>,
+}
+
+impl Reconciliation {
+    /// The part of a kind, if there is one.
+    pub fn part(&self, kind: PartKind) -> Option<&Part> {
+        self.parts.iter().find(|part| part.part == kind)
+    }
+}
+
+/// Resident bytes that are still to be told apart.
+struct Left(u64);
+
+impl Left {
+    fn take(&mut self, wanted: u64) -> u64 {
+        let got = wanted.min(self.0);
+        self.0 -= got;
+        got
+    }
+}
+
+/// Divides what was measured.
+pub fn reconcile(residency: &Residency) -> Reconciliation {
+    let Residency { at_ns: _, took_ns: _, mappings, swap_bytes, heap, traced } = residency;
+    let mut parts = Vec::new();
+    let (allocator, allocator_read, untouched_bytes) = match heap {
+        Heap::Glibc(heap) => {
+            let untouched = readable(heap, traced, mappings.anonymous, &mut parts);
+            ("glibc".to_owned(), true, untouched)
+        }
+        Heap::Unreadable { allocator, why } => {
+            let untouched = unreadable(why, traced, mappings.anonymous, &mut parts);
+            (allocator.clone(), false, untouched)
+        }
+    };
+    mapped(mappings, &mut parts);
+    let order = |part: &Part| part.part == PartKind::OtherAnonymous;
+    // Anonymous memory that is nobody's comes behind what is known, as in the sum that people make.
+    parts.sort_by_key(|part| (part.part == PartKind::Kernel, order(part)));
+    Reconciliation {
+        rss_bytes: mappings.total().resident_bytes,
+        swap_bytes: *swap_bytes,
+        untouched_bytes,
+        allocator,
+        allocator_read,
+        parts,
+    }
+}
+
+/// A part that is known as well as it can be.
+fn known(part: PartKind, name: &'static str, extent: Extent, how: How, why: &str) -> Part {
+    let Extent { virtual_bytes, resident_bytes } = extent;
+    Part {
+        part,
+        name,
+        resident_bytes,
+        virtual_bytes: Some(virtual_bytes),
+        least_bytes: resident_bytes,
+        most_bytes: resident_bytes,
+        how,
+        why: why.to_owned(),
+    }
+}
+
+/// The live blocks: what of them is in memory, or an estimate, with bounds.
+struct Live {
+    requested: Extent,
+    least: u64,
+    most: u64,
+    slack: Extent,
+    how: How,
+    why: &'static str,
+}
+
+const TRACED: &str = "traced live";
+const LOOKED_AT: &str = "requested bytes of blocks allocated since tracing began and not freed";
+
+impl Live {
+    /// `held`: what the allocator holds in use, of which the live blocks are a part.
+    fn of(traced: &Traced, held: Extent, slack_is_known: bool) -> Self {
+        if let Some(blocks) = traced.blocks {
+            let resident = blocks.requested.resident_bytes.min(held.resident_bytes);
+            let how = if blocks.exact { How::Measured } else { How::Inferred };
+            let why = match blocks.exact {
+                true => LOOKED_AT,
+                false => {
+                    "requested bytes of blocks allocated since tracing began; resident by their mappings' share"
+                }
+            };
+            let slack = if slack_is_known { blocks.slack } else { Extent::default() };
+            return Self { requested: blocks.requested, least: resident, most: resident, slack, how, why };
+        }
+        let live = traced.live_bytes;
+        // How much of all that is held is not in memory, and may or may not be of the live blocks.
+        let missing = held.virtual_bytes.saturating_sub(held.resident_bytes);
+        let most = live.min(held.resident_bytes);
+        let least = live.saturating_sub(missing).min(most);
+        let share = u128::from(live.min(held.virtual_bytes)) * u128::from(held.resident_bytes)
+            / u128::from(held.virtual_bytes.max(1));
+        let resident = u64::try_from(share).unwrap_or(u64::MAX).clamp(least, most);
+        // A header of 8 bytes, and rounding by 0 to 15.
+        let slack = if slack_is_known { traced.live_count.saturating_mul(16) } else { 0 };
+        let slack = Extent { virtual_bytes: slack, resident_bytes: slack };
+        let why =
+            "requested bytes of blocks allocated since tracing began; resident in the share of all blocks";
+        let requested = Extent { virtual_bytes: live, resident_bytes: resident };
+        Self { requested, least, most, slack, how: How::Inferred, why }
+    }
+
+    fn part(&self, resident: u64) -> Part {
+        Part {
+            part: PartKind::TracedLive,
+            name: TRACED,
+            resident_bytes: resident,
+            virtual_bytes: Some(self.requested.virtual_bytes),
+            least_bytes: self.least.min(resident),
+            most_bytes: self.most.max(resident),
+            how: self.how,
+            why: self.why.to_owned(),
+        }
+    }
+}
+
+/// Parts of a heap whose arenas were read. Gives what of it is not in memory.
+fn readable(heap: &GlibcHeap, traced: &Traced, anonymous: Extent, parts: &mut Vec<Part>) -> u64 {
+    let GlibcHeap { arenas, in_use, mmapped, mmapped_count, mmapped_found, free, top, overhead, consistent } =
+        *heap;
+    let mut left = Left(anonymous.resident_bytes);
+    let mut held = Extent { resident_bytes: left.take(in_use.resident_bytes), ..in_use };
+    let free = Extent { resident_bytes: left.take(free.resident_bytes), ..free };
+    let top = Extent { resident_bytes: left.take(top.resident_bytes), ..top };
+    let overhead = Extent { resident_bytes: left.take(overhead.resident_bytes), ..overhead };
+    let own = match mmapped_found {
+        true => mmapped.resident_bytes,
+        // Some were not found; taken to be in memory, as far as there is some.
+        false => mmapped.virtual_bytes,
+    };
+    held.add(Extent { resident_bytes: left.take(own), ..mmapped });
+    let how = if consistent && mmapped_found { How::Measured } else { How::Inferred };
+
+    let live = Live::of(traced, held, true);
+    let mut of_held = Left(held.resident_bytes);
+    let live_resident = of_held.take(live.requested.resident_bytes);
+    let slack_virtual =
+        live.slack.virtual_bytes.min(held.virtual_bytes.saturating_sub(live.requested.virtual_bytes));
+    let slack_resident = of_held.take(live.slack.resident_bytes.min(slack_virtual));
+    let before = Extent {
+        virtual_bytes: held
+            .virtual_bytes
+            .saturating_sub(live.requested.virtual_bytes)
+            .saturating_sub(slack_virtual),
+        resident_bytes: of_held.0,
+    };
+    // Blocks are 16 bytes larger than by the arithmetic where what remained was too small for a block of its own.
+    let blocks = traced.blocks.map_or(traced.live_count, |blocks| blocks.count);
+    let more = blocks.saturating_mul(16).min(before.resident_bytes);
+    let spread = live.most.saturating_sub(live.least);
+
+    parts.push(live.part(live_resident));
+    parts.push(Part {
+        least_bytes: before.resident_bytes.saturating_sub(more).saturating_sub(spread),
+        most_bytes: before.resident_bytes.saturating_add(spread).min(held.resident_bytes),
+        ..known(
+            PartKind::BeforeAttach,
+            "allocated before tracing",
+            before,
+            How::Inferred,
+            &why_before(traced, "the allocator's bytes in use, less the traced blocks and their headers"),
+        )
+    });
+    let mut slack = Extent { virtual_bytes: slack_virtual, resident_bytes: slack_resident };
+    slack.add(overhead);
+    parts.push(Part {
+        most_bytes: slack.resident_bytes.saturating_add(more),
+        ..known(
+            PartKind::AllocatorSlack,
+            "allocator's headers and rounding",
+            slack,
+            How::Inferred,
+            "by glibc's arithmetic for the traced blocks, and the arenas' own headers",
+        )
+    });
+    let arenas = if arenas == 1 { "the arena".to_owned() } else { format!("{arenas} arenas") };
+    let blocks_between = format!("fragmentation: freed and kept, in bins and threads' caches of {arenas}");
+    parts.push(known(PartKind::AllocatorFree, "allocator's free blocks", free, how, &blocks_between));
+    let behind = format!("behind the last block of {arenas}, not given back to the kernel");
+    parts.push(known(PartKind::AllocatorTop, "allocator's top", top, how, &behind));
+
+    let mut all = held;
+    [free, top, overhead].into_iter().for_each(|extent| all.add(extent));
+    let other = Extent {
+        virtual_bytes: anonymous.virtual_bytes.saturating_sub(all.virtual_bytes),
+        resident_bytes: left.0,
+    };
+    let found = match mmapped_found {
+        true => {
+            "private memory without a file that malloc does not hold: mmap by the program, JITs, libraries' .bss"
+        }
+        false => "what remains of private memory without a file; not all of malloc's own mappings were found",
+    };
+    let mut other = known(PartKind::OtherAnonymous, "other anonymous", other, How::Inferred, found);
+    if !mmapped_found {
+        other.most_bytes =
+            other.resident_bytes.saturating_add(mmapped.virtual_bytes).min(anonymous.resident_bytes);
+        other.why = format!("{found} ({mmapped_count} blocks)");
+    }
+    parts.push(other);
+    all.virtual_bytes.saturating_sub(all.resident_bytes)
+}
+
+/// What more is known of blocks that are in use and not traced.
+fn why_before(traced: &Traced, from: &str) -> String {
+    let Traced { unknown_frees, inherited_count, filtered_count, lost_count, .. } = *traced;
+    let mut why = from.to_owned();
+    let also = [
+        (inherited_count, "inherited at fork"),
+        (filtered_count, "filtered by size"),
+        (lost_count, "without room in the tables"),
+    ];
+    for (count, what) in also.into_iter().filter(|(count, _)| *count > 0) {
+        why.push_str(&format!("; blocks {what} ({count}, some freed since) are in it"));
+    }
+    if unknown_frees > 0 {
+        why.push_str(&format!(
+            "; {unknown_frees} more blocks from before were freed since, and are not in it"
+        ));
+    }
+    why
+}
+
+/// Parts of a heap that cannot be read: the live blocks, and all the rest. Gives what of the live blocks is not in
+/// memory.
+fn unreadable(why: &str, traced: &Traced, anonymous: Extent, parts: &mut Vec<Part>) -> u64 {
+    let live = Live::of(traced, anonymous, false);
+    let mut left = Left(anonymous.resident_bytes);
+    let resident = left.take(live.requested.resident_bytes);
+    parts.push(live.part(resident));
+    let rest = Extent {
+        virtual_bytes: anonymous.virtual_bytes.saturating_sub(live.requested.virtual_bytes),
+        resident_bytes: left.0,
+    };
+    let from = format!(
+        "blocks from before tracing (anything from none to all of this), the allocator's free memory and rounding, other \
+         anonymous memory: not to be told apart, as {why}"
+    );
+    parts.push(Part {
+        least_bytes: anonymous.resident_bytes.saturating_sub(live.most.max(resident)),
+        most_bytes: anonymous.resident_bytes.saturating_sub(live.least.min(resident)),
+        ..known(PartKind::Undivided, "not divided", rest, How::Bound, &why_before(traced, &from))
+    });
+    live.requested.virtual_bytes.saturating_sub(resident)
+}
+
+/// Parts that are mappings of their own.
+fn mapped(mappings: &Mappings, parts: &mut Vec<Part>) {
+    let Mappings { anonymous: _, main_stack, thread_stacks, files, copied, shared, special } = *mappings;
+    parts.push(known(
+        PartKind::ThreadStacks,
+        "thread stacks",
+        thread_stacks,
+        How::Inferred,
+        "mappings with a guard page below, or that a thread's stack pointer is in",
+    ));
+    let smaps = How::Measured;
+    parts.push(known(PartKind::MainStack, "main stack", main_stack, smaps, "the first thread's"));
+    parts.push(known(
+        PartKind::FileBacked,
+        "file-backed",
+        files,
+        smaps,
+        "programs, libraries and mapped files",
+    ));
+    parts.push(Part {
+        virtual_bytes: None,
+        ..known(
+            PartKind::FileCopied,
+            "file-backed and changed",
+            copied,
+            smaps,
+            "copies of pages that were written to",
+        )
+    });
+    parts.push(known(
+        PartKind::Shared,
+        "shared",
+        shared,
+        smaps,
+        "shared memory; each process that maps it counts it",
+    ));
+    parts.push(known(PartKind::Kernel, "kernel's pages", special, smaps, "vdso and the like"));
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -85,7 +85,7 @@ pub struct Detail {
     pub timeline: Vec<Instant>,
     /// What brk, mmap and munmap did since top began, in words.
     pub mapped: Option<String>,
-    /// What its resident memory is made of, a line each; none if nobody looked. Shown in place of the charts.
+    /// What its resident memory is made of, a line each; none if nobody looked yet. Shown in place of the charts.
     pub residency: Vec<String>,
     /// What the numbers do not cover.
     pub notes: Vec<String>,

@@ -65,7 +65,9 @@ impl SiteHistory {
         };
         let growth = self.states.front().and_then(|(since, live)| {
             let before = live.get(site).copied().unwrap_or(0);
-            Some((now.live as f64 - before as f64) * 60e9 / elapsed(*since)? as f64)
+            // Less than a second says nothing of a minute.
+            let elapsed = elapsed(*since).filter(|elapsed| *elapsed >= 900_000_000)?;
+            Some((now.live as f64 - before as f64) * 60e9 / elapsed as f64)
         });
         Rates {
             allocs_per_s: rate(|counted| counted.allocs),

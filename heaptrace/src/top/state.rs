@@ -55,7 +55,7 @@ pub struct ListState {
 pub struct ProcessState {
     pub identity: Identity,
     pub order: SiteOrder,
-    /// What memory is made of stands in place of the charts, where it is known.
+    /// What memory is made of stands in place of the charts.
     pub residency: bool,
     /// Sites whose stacks are shown.
     pub expanded: BTreeSet<usize>,

@@ -58,6 +58,12 @@ pub fn traced() -> Result<()> {
     for size in ["≤     63", "≤   1023", "≤   2047", "≤  64.0K"] {
         ensure!(sizes.contains(size), "no class {size}:\n{sizes}");
     }
+    // Resident memory, by what it is.
+    top.press("m")?;
+    top.wait_for("its parts", |screen| {
+        screen.contains("resident memory") && screen.contains("% ") && screen.contains("measured")
+    })?;
+    top.press("m")?;
     // The third step frees what is cached.
     for step in [2, 3] {
         steps.step(step, folder)?;

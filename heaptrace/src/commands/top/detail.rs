@@ -3,7 +3,7 @@
 use super::{background::Job, feed::Feed};
 use crate::{
     model::{Process, ProcessId, SizeHistogram, StackId},
-    report::StackNames,
+    report::{StackNames, residency_lines},
     top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
 };
 
@@ -65,7 +65,7 @@ pub fn of(
                 bytes(mapped.munmap)
             )
         }),
-        residency: Vec::new(),
+        residency: if growth { Vec::new() } else { residency_lines(&feed.profile, id.index()) },
         notes,
     };
     (detail, job)

@@ -29,6 +29,8 @@ pub struct Feed {
     /// Tells it from earlier ones, whose symbols may still come.
     pub number: u64,
     pub table_bytes: u64,
+    /// What the memory of its processes is made of is looked into now and then.
+    pub measures: bool,
 }
 
 impl Feed {
@@ -56,6 +58,7 @@ impl Feed {
             names: Names::default(),
             number,
             table_bytes,
+            measures: false,
         })
     }
 
@@ -76,7 +79,13 @@ impl Feed {
     /// Reads the maps.
     pub fn refresh(&mut self, at_ns: u64) -> anyhow::Result<()> {
         self.session.drain();
+        if self.measures {
+            self.session.measure_some();
+        }
         self.profile.fold(self.session.chunk()?)?;
+        if self.measures {
+            self.profile.measure(self.session.take_residency())?;
+        }
         // It is complete up to now.
         self.profile.coverage.finished = true;
         let sites = if self.growth { &self.profile.growth } else { &self.profile.sites };

@@ -154,6 +154,7 @@ fn refresh(
     header: &mut Header,
     history: &mut History,
 ) -> anyhow::Result<()> {
+    sources.measure(app.process.as_ref().is_some_and(|process| process.residency));
     let sample = sources.refresh(header)?;
     history.add(&sample);
     let rows = rows(&sample, history);

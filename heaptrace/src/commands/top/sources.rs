@@ -290,6 +290,13 @@ impl Sources {
         }
     }
 
+    /// Whether somebody looks at what memory is made of: reading it takes the process's page tables' lock for a moment.
+    pub fn measure(&mut self, wanted: bool) {
+        if let Some(feed) = &mut self.traced {
+            feed.measures = wanted;
+        }
+    }
+
     /// The flame graph of a process, to be made in the background; or why there is none.
     pub fn flame(&self, pid: u32) -> Result<(), String> {
         let find = |feed: &Feed| Some(feed.flame(feed.processes().get(&pid)?.0, pid));

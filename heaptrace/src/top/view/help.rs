@@ -8,7 +8,7 @@ use super::{
 use crate::top::{app::App, columns::Column};
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-const KEYS: [(&str, &str); 15] = [
+const KEYS: [(&str, &str); 16] = [
     ("Up Down j k", "one line; PgUp PgDn a page; Home End g G the ends"),
     ("Enter", "open a process; there, show a site's stack"),
     ("t", "trace the process's malloc calls: says first what that costs"),
@@ -20,6 +20,7 @@ const KEYS: [(&str, &str); 15] = [
     ("F5 V", "tree of parents and children"),
     ("c", "cgroup column"),
     ("s", "in a process: order sites by live bytes, growth or rate"),
+    ("m", "in a traced process: what its resident memory is made of"),
     ("f", "write a flame graph of the process to this folder"),
     ("Space", "pause: the screen stands, measuring goes on"),
     ("Esc q", "back, and in the end out; Esc lets go of a filter"),

@@ -70,7 +70,7 @@ pub fn draw(app: &App, process: &ProcessState, area: Rect, buffer: &mut Buffer) 
     let areas = Areas::of(area);
     let row = app.rows.iter().find(|row| row.identity == process.identity);
     draw_title(app, process, row, areas.title, buffer);
-    if process.residency && !app.detail.residency.is_empty() {
+    if process.residency {
         draw_residency(&app.detail, areas.timeline.union(areas.sizes), buffer);
     } else {
         draw_timeline(&app.detail, areas.timeline, buffer);
@@ -82,9 +82,7 @@ pub fn draw(app: &App, process: &ProcessState, area: Rect, buffer: &mut Buffer) 
     if areas.keys.height > 0 {
         let mut keys =
             vec![("Esc", "back"), ("Enter", "stack"), ("s", "order"), ("t", "trace"), ("T", "end")];
-        if !app.detail.residency.is_empty() {
-            keys.push(("m", if process.residency { "charts" } else { "memory" }));
-        }
+        keys.push(("m", if process.residency { "charts" } else { "memory" }));
         let space = if app.paused { "go on" } else { "pause" };
         keys.extend([("f", "flame graph"), ("Space", space), ("?", "help")]);
         line::keys(buffer, areas.keys, &keys);
@@ -132,6 +130,14 @@ fn draw_residency(detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let block = Block::new().borders(Borders::TOP).title(" resident memory ");
     let inner = block.inner(area);
     block.render(area, buffer);
+    if detail.residency.is_empty() {
+        let why = if detail.kind == SiteKind::Blocks {
+            "being measured ..."
+        } else {
+            "not traced: t traces the process"
+        };
+        line::write_cut(buffer, inner, 0, &format!(" {why}"), DIM);
+    }
     for (line, text) in (0..inner.height).zip(&detail.residency) {
         line::write_cut(buffer, inner, line, text, PLAIN);
     }

@@ -122,7 +122,7 @@ fn a_process_in_120_columns() {
 fn what_memory_is_made_of_in_place_of_the_charts() {
     let mut app = opened((80, 24));
     app.apply(Action::Residency);
-    assert!(screen(&app).contains("live bytes and RES"), "nobody looked");
+    assert!(screen(&app).contains("being measured"), "nobody looked yet");
     let residency = vec!["malloc, in use   6.1M".into(), "files  3.2M".into()];
     app.set_detail(Detail { residency, ..detail() });
     let screen = screen(&app);

@@ -146,7 +146,7 @@ pub fn suspended() -> Result<()> {
     let folder = TempDir::new()?;
     let top = heaptrace::command(&["top", "--no-growth", "-i", "100ms"])?;
     let mut shell = Command::new("bash");
-    let script = "set -m; \"$@\"; echo STOPPED; read -r word; fg; echo DONE";
+    let script = "set -m; \"$@\"; echo STOPPED; read -r word; fg; echo DONE; read -r word";
     shell.args(["-c", script, "bash"]).arg(top.get_program()).args(top.get_args()).current_dir(folder.path());
     let mut terminal = Terminal::run(shell, (80, 24))?;
     terminal.wait_for_text("q quit")?;
@@ -157,6 +157,7 @@ pub fn suspended() -> Result<()> {
     terminal.wait_for("top again", |screen| screen.contains("q quit") && !screen.contains("STOPPED"))?;
     terminal.press("q")?;
     terminal.wait_for_text("DONE")?;
+    terminal.press("\r")?;
     ensure!(terminal.wait()?.success(), "q is no failure");
     Ok(())
 }

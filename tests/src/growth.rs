@@ -83,6 +83,20 @@ impl Printed {
         self.lines.iter().map(|line| call(line).with_context(|| format!("{line} is no call"))).collect()
     }
 
+    /// Whether the kernel left programs of ours out, which is told: newer ones do, where threads preempt each other in
+    /// them. Then calls are missing.
+    pub fn left_out(&self) -> bool {
+        let notes = self.summary["coverage"]["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let note = notes
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|note| note.contains("left programs of tracepoints out"));
+        if let Some(note) = note {
+            println!("\nnote: {note}");
+        }
+        note.is_some()
+    }
+
     pub fn lost(&self) -> Result<u64> {
         number(&self.summary, "coverage.lost.ring_full")
     }

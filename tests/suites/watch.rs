@@ -123,7 +123,11 @@ fn check_ends(printed: &Printed, listed: &Listed) -> Result<()> {
     ensure!(net == sum, "the summary says {net}, the lines {sum}");
     let other = process["other_bytes"].as_i64().context("no other_bytes")?;
     let expected = if listed.threads.is_empty() { GROWN } else { 0 };
-    ensure!(other == expected, "{other} bytes changed without a call, not {expected}");
+    ensure!(
+        printed.left_out() || other == expected,
+        "{other} bytes changed without a call, not {expected}: {}",
+        printed.summary
+    );
     ensure!(number(process, "calls")? == printed.lines.len() as u64, "{}", printed.summary);
     ensure!(number(process, "total")? == listed.maps[1], "{}", printed.summary);
     Ok(())
@@ -202,6 +206,10 @@ fn threads() -> Result<()> {
     let options = ["--min-bytes", "0", "--no-stacks", "--max-events", "200000"];
     let (printed, listed) = watch_attached(&options, &["4"], folder.path())?;
     check_ends(&printed, &listed)?;
+    if printed.left_out() {
+        // Which calls are missing nobody knows; that some are has been told.
+        return Ok(());
+    }
     let calls = printed.calls()?;
     ensure!(listed.threads.len() == 4, "{} threads", listed.threads.len());
     for (tid, number) in &listed.threads {

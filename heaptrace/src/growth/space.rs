@@ -160,21 +160,22 @@ impl Space {
         let mut removed = Removed::default();
         let mut left = vec![(start, end)];
         let mut still = Vec::new();
+        // The oldest first: each address is paid for once, whoever else is to come.
         for owed in std::mem::take(&mut self.owed) {
-            let (from, to) = (owed.start.max(start), owed.end.min(end));
-            if when.entered_ns >= owed.since_ns || from >= to {
-                still.push(owed);
-                continue;
+            let mut unpaid = vec![(owed.start, owed.end)];
+            if when.entered_ns < owed.since_ns {
+                for (start, end) in left.clone() {
+                    let (from, to) = (owed.start.max(start), owed.end.min(end));
+                    if from < to {
+                        // The old mapping is what this took; the new one stays.
+                        removed.bytes += to - from;
+                        removed.kind.get_or_insert(owed.kind);
+                        left = left.into_iter().flat_map(|range| without(range, (from, to))).collect();
+                        unpaid = unpaid.into_iter().flat_map(|range| without(range, (from, to))).collect();
+                    }
+                }
             }
-            // The old mapping is what this took; the new one stays.
-            removed.bytes += to - from;
-            removed.kind.get_or_insert(owed.kind);
-            left = left.into_iter().flat_map(|range| without(range, (from, to))).collect();
-            still.extend(without((owed.start, owed.end), (from, to)).map(|(start, end)| Owed {
-                start,
-                end,
-                ..owed
-            }));
+            still.extend(unpaid.into_iter().map(|(start, end)| Owed { start, end, ..owed }));
         }
         self.owed = still;
         for (start, end) in left {
@@ -219,7 +220,7 @@ impl Space {
     }
 }
 
-/// The parts of `range` that are not in `hole`, which is within it or overlaps it.
+/// The parts of `range` that are not in `hole`.
 fn without(range: (u64, u64), hole: (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
     let before = (range.0, range.1.min(hole.0));
     let after = (range.0.max(hole.1), range.1);

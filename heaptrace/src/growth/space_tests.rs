@@ -228,3 +228,17 @@ fn what_is_given_back_stays_mapped() {
     assert_eq!((change.delta, change.kind), (-(at(2) as i64), Kind::Anonymous));
     assert_eq!(space.apply(munmap(10, 4), when(5, 6)).delta, -(at(4) as i64));
 }
+
+#[test]
+fn two_munmaps_that_are_told_late_are_paid_for_once_each() {
+    let mut space = Space::new(PAGE);
+    space.apply(mmap(10, 4, false), when(0, 1));
+    // Unmapped from 2 on, mapped by another, unmapped from 5 on, and mapped by a third.
+    space.apply(mmap(10, 4, false), when(3, 4));
+    space.apply(mmap(10, 4, false), when(6, 7));
+    let late = |space: &mut Space, entered, left| space.apply(munmap(10, 4), when(entered, left)).delta;
+    assert_eq!(late(&mut space, 2, 8), -(at(4) as i64));
+    assert_eq!(late(&mut space, 5, 9), -(at(4) as i64));
+    assert_eq!(late(&mut space, 10, 11), -(at(4) as i64));
+    assert!(space.owed.is_empty() && space.mapped.bytes() == 0);
+}

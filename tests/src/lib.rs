@@ -14,6 +14,7 @@ pub mod code;
 pub mod compare;
 pub mod diagnosis;
 pub mod gdb;
+pub mod growth;
 pub mod heaptrace;
 pub mod ledger;
 pub mod live;

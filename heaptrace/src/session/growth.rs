@@ -61,7 +61,14 @@ impl Session {
         Ok(Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
             size_filter: self.size_filter,
-            notes: self.notes.iter().cloned().chain(self.lost_mappings()).chain(unwinding).collect(),
+            notes: self
+                .notes
+                .iter()
+                .cloned()
+                .chain(self.lost_mappings())
+                .chain(self.left_out())
+                .chain(unwinding)
+                .collect(),
             ..self.builder.coverage(&counters)
         })
     }

@@ -317,6 +317,16 @@ impl Session {
         (lost > 0).then(|| format!("{lost} code mappings were lost: some frames may have no module"))
     }
 
+    fn left_out(&self) -> Option<String> {
+        let times = self.tracer.left_out();
+        (times > 0).then(|| {
+            format!(
+                "the kernel left programs of tracepoints out {times} times, as another one ran on the CPU: calls of brk, \
+                 mmap, munmap and mremap, or processes' forks and ends, are missing"
+            )
+        })
+    }
+
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);

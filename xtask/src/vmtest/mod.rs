@@ -83,7 +83,6 @@ const SELECTIONS: &[Selection] = &[
             "attach: lines are the program's own list, call for call",
             "command: lines are the program's own list, and the total its maps'",
             "threads that are given each other's addresses: every call and the total",
-            "a child has its parent's memory, and its own total",
         ],
         both: false,
     },

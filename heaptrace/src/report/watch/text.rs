@@ -1,18 +1,22 @@
 //! `watch` for people: a line has room for a terminal's width, and its stack comes last.
 
-use super::{GrowthCall, WatchEnd};
+use super::{GrowthCall, GrowthTotals, WatchEnd};
 use crate::{
     model::{Profile, StackId},
     report::{
         footer,
         names::StackNames,
-        number::{counted, human, printable, seconds},
+        number::{counted, human, printable, seconds, thousands},
     },
 };
+use heaptrace_common::stack::StackEnd;
 use std::io::{self, Write};
 
-/// StackNames of a line.
+/// Frames of a line.
 const FRAMES: usize = 3;
+
+/// Processes that have a row of their own at the end.
+const ROWS: usize = 40;
 
 pub(super) fn render_calls(
     profile: &Profile,
@@ -43,7 +47,7 @@ pub(super) fn render_calls(
             time.strftime("%T%.6f").to_string(),
             format!("{}:{pid}", printable(comm)),
             signed(*delta),
-            human(*total),
+            total.map_or("-".into(), human),
             kind.name(),
         );
         match &names {
@@ -68,28 +72,30 @@ fn frames(names: &StackNames<'_>, stack: Option<StackId>) -> String {
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let WatchEnd { profile, min_bytes, shown, totals } = *end;
+    let WatchEnd { profile, min_bytes, shown, ends, totals } = *end;
     let calls: u64 = totals.iter().map(|process| process.calls).sum();
     writeln!(out, "\n# Totals of all calls, shown or not:")?;
     writeln!(
         out,
-        "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10} {:>10}",
-        "process:pid", "calls", "grown", "given back", "net", "total", "madvised"
+        "# {:22} {:>9} {:>10} {:>10} {:>11} {:>11} {:>10} {:>10}",
+        "process:pid", "calls", "grown", "given back", "net", "other", "total", "advised"
     )?;
-    for process in totals {
-        let net = process.grown_bytes.cast_signed().wrapping_sub_unsigned(process.given_back_bytes);
-        writeln!(
-            out,
-            "# {:22} {:>9} {:>10} {:>10} {:>11} {:>10} {:>10}",
-            format!("{}:{}", printable(&process.comm), process.pid),
-            process.calls,
-            human(process.grown_bytes),
-            human(process.given_back_bytes),
-            signed(net),
-            human(process.total),
-            human(process.madvised_bytes)
-        )?;
+    let (rows, others) = totals.split_at(ROWS.min(totals.len()));
+    for process in rows {
+        row(&format!("{}:{}", printable(&process.comm), process.pid), process, out)?;
     }
+    if !others.is_empty() {
+        let name = counted(others.len() as u64, "other process", "other processes");
+        row(&name, &sum(others), out)?;
+    }
+    writeln!(
+        out,
+        "#   net: by these calls. other: by what is not watched: stacks that grow, shmat, exec, 32-bit calls"
+    )?;
+    writeln!(
+        out,
+        "#   advised: by madvise, to be given back: at most so much was in memory; it stays mapped"
+    )?;
     writeln!(out, "# Coverage:")?;
     let at_least =
         if min_bytes == 0 { String::new() } else { format!(", those of {} or more", human(min_bytes)) };
@@ -100,11 +106,49 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
         writeln!(out, "#   no losses")?;
     } else {
         losses.iter().try_for_each(|loss| writeln!(out, "#   {loss}"))?;
-        writeln!(out, "#   where events of mappings were lost, deltas and totals after that may be wrong")?;
+        writeln!(out, "#   what calls that were lost changed is in other and in total, not in net")?;
+    }
+    let stacks: u64 = ends.values().sum();
+    if stacks > 0 {
+        let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
+        let why: Vec<String> = ends
+            .iter()
+            .filter(|(end, count)| **end != StackEnd::Complete && **count > 0)
+            .map(|(end, count)| format!("{} {}", thousands(*count), end.name()))
+            .collect();
+        let why = if why.is_empty() { String::new() } else { format!("; ended early: {}", why.join(", ")) };
+        writeln!(out, "#   stacks: {} of {} complete{why}", thousands(complete), thousands(stacks))?;
     }
     for process in &profile.coverage.untraceable {
         let (comm, reason) = (printable(&process.comm), printable(&process.reason));
         writeln!(out, "#   not traced: {comm}:{}: {reason}", process.pid)?;
     }
     profile.coverage.notes.iter().try_for_each(|note| writeln!(out, "#   {}", printable(note)))
+}
+
+fn row(name: &str, process: &GrowthTotals, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "# {name:22} {:>9} {:>10} {:>10} {:>11} {:>11} {:>10} {:>10}",
+        process.calls,
+        human(process.grown_bytes),
+        human(process.given_back_bytes),
+        signed(process.net()),
+        process.other().map_or("-".into(), signed),
+        process.last.map_or("-".into(), human),
+        human(process.madvised_bytes)
+    )
+}
+
+fn sum(of: &[GrowthTotals]) -> GrowthTotals {
+    let mut sum = GrowthTotals { first: Some(0), last: Some(0), ..GrowthTotals::default() };
+    for process in of {
+        sum.calls += process.calls;
+        sum.grown_bytes = sum.grown_bytes.saturating_add(process.grown_bytes);
+        sum.given_back_bytes = sum.given_back_bytes.saturating_add(process.given_back_bytes);
+        sum.madvised_bytes = sum.madvised_bytes.saturating_add(process.madvised_bytes);
+        sum.first = sum.first.zip(process.first).map(|(sum, bytes)| sum.saturating_add(bytes));
+        sum.last = sum.last.zip(process.last).map(|(sum, bytes)| sum.saturating_add(bytes));
+    }
+    sum
 }

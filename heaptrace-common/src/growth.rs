@@ -26,6 +26,10 @@ pub struct GrowthEvent {
     pub old_length: u64,
     /// mmap's or mremap's.
     pub flags: u64,
+    /// What the process mapped (`mm_struct.total_vm`, in bytes) when the call began and when it returned; 0 if the
+    /// kernel's types are not known.
+    pub total_before: u64,
+    pub total_after: u64,
     /// One of `call`.
     pub call: u32,
     /// The stack: index of its innermost frame in `FRAMES`.
@@ -35,7 +39,9 @@ pub struct GrowthEvent {
     pub end: u8,
     /// 0 if no stack was asked for, or it found no room.
     pub has_stack: u8,
-    pub _pad: [u8; 5],
+    /// 1 if no other growth call of the process was under way meanwhile: then the difference of the totals is the call's.
+    pub alone: u8,
+    pub _pad: [u8; 4],
 }
 
-const _: () = assert!(size_of::<GrowthEvent>() == 48 + 48);
+const _: () = assert!(size_of::<GrowthEvent>() == 48 + 64);

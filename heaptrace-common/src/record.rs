@@ -175,6 +175,9 @@ pub struct ProcessRecord {
     pub brk_bytes: u64,
     pub mmap_bytes: u64,
     pub munmap_bytes: u64,
+    /// For `watch`: growth calls that began, and that ended.
+    pub growth_entered: u64,
+    pub growth_left: u64,
     pub comm: [u8; 16],
 }
 
@@ -215,7 +218,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 32 + 19 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 21 * 8 + 16);
     assert!(size_of::<PendingCall>() == 64);
     assert!(size_of::<Cursors>() == 32);
 };

@@ -23,6 +23,9 @@ const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MADV_DONTNEED: u64 = 4;
 const MADV_FREE: u64 = 8;
+const MADV_DONTNEED_LOCKED: u64 = 24;
+/// include/uapi/asm-generic/errno-base.h
+const ENOMEM: u64 = 12;
 
 /// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
 /// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
@@ -38,12 +41,19 @@ pub struct Arguments {
     first: u64,
     second: u64,
     third: u64,
-    /// mmap's and mremap's; looked at by `watch`, as is the time.
+    /// mmap's and mremap's; looked at by `watch`, as is what follows.
     flags: u64,
     entered_ns: u64,
+    /// What the process mapped.
+    total: u64,
+    /// The process's `growth_left`, if no other call was under way.
+    alone_since: u64,
     /// mmap of code.
     code: Mapped,
 }
+
+/// No `growth_left`.
+const NOT_ALONE: u64 = u64::MAX;
 
 impl Arguments {
     const fn default() -> Self {
@@ -55,6 +65,8 @@ impl Arguments {
             third: 0,
             flags: 0,
             entered_ns: 0,
+            total: 0,
+            alone_since: NOT_ALONE,
             code: Mapped::NOTHING,
         }
     }
@@ -103,7 +115,7 @@ pub fn enter_mmap(ctx: &TracePointContext) {
 #[inline(always)]
 pub fn enter_madvise(ctx: &TracePointContext) {
     let advice = argument(ctx, 2);
-    if advice == MADV_DONTNEED || advice == MADV_FREE {
+    if advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_DONTNEED_LOCKED {
         enter_with_arguments(ctx, MADVISE);
     }
 }
@@ -112,10 +124,39 @@ pub fn enter_madvise(ctx: &TracePointContext) {
 fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    let entered_ns = if setting!(watch) != 0 { unsafe { bpf_ktime_get_ns() } } else { 0 };
-    let arguments = Arguments { call, process, entered_ns, ..arguments() };
+    let mut arguments = Arguments { call, process, ..arguments() };
+    if setting!(watch) != 0 {
+        arguments.entered_ns = unsafe { bpf_ktime_get_ns() };
+        arguments.alone_since = entered(process);
+        arguments.total = code::mapped_bytes();
+    }
     if SYSCALLS.insert(tid, arguments, 0).is_err() {
         count(Counter::PendingFull);
+        if setting!(watch) != 0 {
+            was_alone(&arguments);
+        }
+    }
+}
+
+/// A call begins: see `Arguments::alone_since`.
+#[inline(always)]
+fn entered(process: u32) -> u64 {
+    let Some(record) = process::record(process) else { return NOT_ALONE };
+    unsafe {
+        let entered = atomic::add(&raw mut (*record).growth_entered, 1);
+        let left = core::ptr::read_volatile(&raw const (*record).growth_left);
+        if entered == left { left } else { NOT_ALONE }
+    }
+}
+
+/// A call ends. Whether no other one was under way since it began.
+#[inline(always)]
+fn was_alone(arguments: &Arguments) -> bool {
+    let Some(record) = process::record(arguments.process) else { return false };
+    unsafe {
+        let entered = core::ptr::read_volatile(&raw const (*record).growth_entered);
+        let left = atomic::add(&raw mut (*record).growth_left, 1);
+        arguments.alone_since == left && entered == left.wrapping_add(1)
     }
 }
 
@@ -131,17 +172,24 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
     // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
     // functions below it. Only this thread uses the entry.
     let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
+    let (mut total, mut alone) = (0, false);
+    if setting!(watch) != 0 {
+        // In this order: a call that begins in between must not be taken for none.
+        total = code::mapped_bytes();
+        alone = was_alone(arguments);
+    }
     if arguments.call == call {
-        left(ctx, call, tgid, arguments);
+        left(ctx, call, tgid, arguments, (total, alone));
     }
     let _ = SYSCALLS.remove(tid);
 }
 
 #[inline(always)]
-fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments) {
+fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments, now: (u64, bool)) {
     let result = argument(ctx, 0);
-    // -4095..-1 are errors (include/linux/err.h).
-    if result > u64::MAX - 4095 {
+    // -4095..-1 are errors (include/linux/err.h). madvise that meets a hole has done the rest all the same.
+    let done_in_part = call == MADVISE && result == ENOMEM.wrapping_neg();
+    if result > u64::MAX - 4095 && !done_in_part {
         return;
     }
     let Some(record) = process::record(arguments.process) else { return };
@@ -193,17 +241,17 @@ fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments) {
         }
     }
     if setting!(watch) != 0 {
-        tell(arguments, result, break_before);
+        tell(arguments, result, break_before, now);
     }
 }
 
 /// Tells `watch` of a call that succeeded.
 #[inline(always)]
-fn tell(arguments: &Arguments, result: u64, break_before: u64) {
+fn tell(arguments: &Arguments, result: u64, break_before: u64, (total_after, alone): (u64, bool)) {
     let (address, length, old_address, old_length) = match arguments.call {
         // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
         BRK if break_before == 0 || result == break_before => return,
-        BRK => (result, 0, break_before, result.abs_diff(break_before)),
+        BRK => (result, 0, break_before, pages(result.abs_diff(break_before))),
         MMAP => (result, pages(arguments.second), 0, 0),
         MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
         _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
@@ -213,6 +261,9 @@ fn tell(arguments: &Arguments, result: u64, break_before: u64) {
         call: arguments.call,
         entered_ns: arguments.entered_ns,
         flags: arguments.flags,
+        total_before: arguments.total,
+        total_after,
+        alone,
         address,
         length,
         old_address,

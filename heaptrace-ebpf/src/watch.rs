@@ -22,6 +22,9 @@ pub struct Change {
     pub call: u32,
     pub entered_ns: u64,
     pub flags: u64,
+    pub total_before: u64,
+    pub total_after: u64,
+    pub alone: bool,
     pub address: u64,
     pub length: u64,
     pub old_address: u64,
@@ -32,8 +35,10 @@ pub struct Change {
 #[inline(always)]
 pub fn tell(change: &Change) {
     let (tgid, tid) = process::current();
-    // No call changes more than the larger of its lengths.
-    let large = change.length >= setting!(watch_min) || change.old_length >= setting!(watch_min);
+    // By its lengths, or by what became of them: huge pages are more than was asked for.
+    let large = change.length >= setting!(watch_min)
+        || change.old_length >= setting!(watch_min)
+        || change.total_after.abs_diff(change.total_before) >= setting!(watch_min);
     let stack = if large && setting!(stack_mode) != stack_mode::NONE {
         site::stack_of_system_call(change.process)
     } else {
@@ -61,12 +66,15 @@ pub fn tell(change: &Change) {
         old_address: change.old_address,
         old_length: change.old_length,
         flags: change.flags,
+        total_before: change.total_before,
+        total_after: change.total_after,
         call: change.call,
         frames_at,
         frames,
         end,
         has_stack: u8::from(stack.is_some()),
-        _pad: [0; 5],
+        alone: u8::from(change.alone),
+        _pad: [0; 4],
     });
     // Waking up takes longer than all the rest. Userspace comes by itself, unless the ring fills before it does.
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));

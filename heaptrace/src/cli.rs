@@ -7,6 +7,7 @@ use crate::commands::{
     record::{self, RecordArgs},
     report::{self, ReportArgs},
     stat::{self, StatArgs},
+    top::{self, TopArgs},
     watch::{self, WatchArgs},
 };
 use crate::{error::CannotTrace, process::privileges};
@@ -36,6 +37,8 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Count calls, bytes, sizes and lifetimes.
     Stat(StatArgs),
+    /// Show processes as they grow, live; and what is live in those that are traced.
+    Top(TopArgs),
     /// Print brk, mmap, munmap, mremap and what madvise gives back, as they happen.
     Watch(WatchArgs),
 }
@@ -58,6 +61,7 @@ impl Command {
             Self::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
             Self::Leaks(args) => leaks::run(args),
             Self::Stat(args) => stat::run(args),
+            Self::Top(args) => top::run(args),
             Self::Watch(args) => watch::run(args),
         }
     }

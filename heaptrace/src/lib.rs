@@ -21,4 +21,5 @@ pub mod residency;
 pub mod session;
 pub mod symbolize;
 pub mod target;
+pub mod top;
 pub mod unwind;

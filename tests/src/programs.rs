@@ -123,7 +123,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "idle", "inlibc", "many",
-        "mappings", "process",
+        "mappings", "process", "resting", "steps",
     ];
     let others = [
         COmitFramePointer("family"),

@@ -9,9 +9,11 @@ use heaptrace_tests::{
     live::Live,
     programs::Program,
     runner::{self, in_guest},
-    running::Running,
+    running::{Running, wait_while_running},
     session::{self, Outcome, Session, Start, Waiting},
+    steps::{CACHED, LEAKED, Resting, Steps},
 };
+use serde_json::Value;
 use std::{
     path::Path,
     process::{Command, ExitCode},
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let mut tests = vec![
         in_guest("the attach way fits the kernel and is told", attach_way),
         in_guest("record -a: several programs at once", whole_machine),
+        in_guest("top: the whole machine, and all of it traced", top),
         in_guest("watch without a target: every process, and new ones", watched_machine),
         in_guest("an unsuitable kernel is refused with its reason", refused),
     ];
@@ -133,6 +136,60 @@ fn whole_machine() -> Result<()> {
     // This process was at work when the probes came.
     let slack = Slack { attached_late: true, unledgered_site: None };
     compare::with_slack(&Outcome { report, ledger, target: None }, Find::Caller, slack)
+}
+
+/// What each process's calls map, and then what each holds, all at once.
+fn top() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut resting = Resting::start("map", folder.path())?;
+    let pid = resting.pid();
+    let mut top = printing(&[], folder.path())?;
+    let waits = |process: &Value| process["mmap_bytes"] == 0 && process["traced"].is_null();
+    wait_for_print(&mut top, pid, "of a process that waits", waits)?;
+    resting.waiting.go()?;
+    resting.wait_done()?;
+    // 7 MiB and 3 pages mapped, 2 pages unmapped; 2 MiB and a page of heap.
+    wait_for_print(&mut top, pid, "of what it mapped", |process| {
+        (process["mmap_bytes"].as_u64(), process["munmap_bytes"].as_u64(), process["brk_bytes"].as_i64())
+            == (Some((7 << 20) + 3 * 4096), Some(2 * 4096), Some((2 << 20) + 4096))
+    })?;
+    top.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut top)?;
+    resting.end()?;
+
+    let folder = TempDir::new()?;
+    let mut steps = Steps::start(folder.path())?;
+    let pid = steps.pid();
+    let mut top = printing(&["--all"], folder.path())?;
+    wait_for_print(&mut top, pid, "of a traced process", |process| process["traced"]["live_bytes"] == 0)?;
+    steps.step(1, folder.path())?;
+    let (bytes, blocks) = (LEAKED.0 + CACHED.0, LEAKED.1 + CACHED.1);
+    wait_for_print(&mut top, pid, "of what it holds", |process| {
+        process["traced"]["live_bytes"] == bytes && process["traced"]["live_count"] == blocks
+    })?;
+    top.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut top)?;
+    for step in [2, 3] {
+        steps.step(step, folder.path())?;
+    }
+    steps.end(folder.path())
+}
+
+fn printing(options: &[&str], folder: &Path) -> Result<Running> {
+    let top = heaptrace::command(&[&["top", "--format", "json", "-i", "300ms"], options].concat())?;
+    Running::spawn(top, "heaptrace", folder)
+}
+
+/// Waits for a print in which process `pid` is as `wanted`.
+fn wait_for_print(top: &mut Running, pid: u32, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+    let prints = top.stdout_file();
+    wait_while_running(top, &format!("print {what}"), || {
+        let text = std::fs::read_to_string(&prints).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let last = whole.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+        let processes = last.as_ref().and_then(|last| last["processes"].as_array());
+        processes.is_some_and(|all| all.iter().any(|process| process["pid"] == pid && wanted(process)))
+    })
 }
 
 fn command(program: Program, arguments: &[&str], folder: &Path) -> Result<Command> {

@@ -7,21 +7,12 @@ use heaptrace_tests::{
     live::{self, Live, list, number},
     programs::Program,
     runner::{self, end_to_end, unprivileged},
-    running::wait_for_file,
-    session::{Waiting, ledger_file},
+    session::ledger_file,
+    steps::{CACHED, LEAKED, Steps},
 };
 use serde_json::Value;
-use std::{
-    fs::File,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::{fs::File, path::Path, process::ExitCode};
 use tempfile::TempDir;
-
-/// What each step of `steps` leaks, in bytes and blocks.
-const LEAKED: (u64, u64) = (12 * 1009 + 2 * 66, 12);
-/// What it holds from its first step to its third.
-const CACHED: (u64, u64) = (5 * 40009 + 2 * 10, 5);
 
 fn main() -> ExitCode {
     runner::run(vec![
@@ -52,41 +43,10 @@ fn usage(options: &[&str]) -> Result<()> {
 }
 
 /// The `steps` program, and `leaks` on it.
-struct Steps {
-    waiting: Waiting,
-    live: Live,
-}
-
-impl Steps {
-    fn start(options: &[&str], folder: &Path) -> Result<Self> {
-        let mut command = Command::new(Program::C("steps").compile()?);
-        command.env("LEDGER_OUT", ledger_file(folder));
-        for step in 1..=3 {
-            for word in ["DONE", "GO"] {
-                let name = format!("STEP{step}_{word}");
-                command.env(&name, folder.join(&name));
-            }
-        }
-        let waiting = Waiting::start(command, folder)?;
-        let live = Live::attach("leaks", &[waiting.target.pid()], options, folder)?;
-        Ok(Self { waiting, live })
-    }
-
-    /// Lets the program do its next step, and waits until that is done.
-    fn step(&mut self, step: u32, folder: &Path) -> Result<()> {
-        match step {
-            1 => self.waiting.go()?,
-            _ => drop(File::create(folder.join(format!("STEP{}_GO", step - 1)))?),
-        }
-        wait_for_file(&folder.join(format!("STEP{step}_DONE")), &mut self.waiting.target)
-    }
-
-    fn end(&mut self, folder: &Path) -> Result<()> {
-        File::create(folder.join("STEP3_GO"))?;
-        let status = self.waiting.target.wait()?;
-        ensure!(status.success(), "the program ended with {status}");
-        Ok(())
-    }
+fn start(options: &[&str], folder: &Path) -> Result<(Steps, Live)> {
+    let steps = Steps::start(folder)?;
+    let live = Live::attach("leaks", &[steps.pid()], options, folder)?;
+    Ok((steps, live))
 }
 
 /// The rows of blocks that the function `site` allocated.
@@ -116,13 +76,13 @@ fn times((bytes, count): (u64, u64), factor: u64) -> (u64, u64) {
 fn rows() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
-    let mut steps = Steps::start(&["--older-than", "0s", "--interval", "50ms"], folder)?;
+    let (mut steps, mut live) = start(&["--older-than", "0s", "--interval", "50ms"], folder)?;
     let mut prints = Vec::new();
     for step in 1..=3 {
         steps.step(step, folder)?;
         let cached = if step < 3 { CACHED } else { (0, 0) };
         let leaked = times(LEAKED, step.into());
-        prints = steps.live.wait_for_print(&format!("step {step}"), prints.len(), |print| {
+        prints = live.wait_for_print(&format!("step {step}"), prints.len(), |print| {
             holds(print, "site_leak", leaked) && holds(print, "site_cache", cached)
         })?;
         let print = prints.last().context("no print")?;
@@ -136,7 +96,7 @@ fn rows() -> Result<()> {
     }
     changes(&prints)?;
     steps.end(folder)?;
-    let prints = steps.live.finish(0)?;
+    let prints = live.finish(0)?;
     let last = prints.last().context("no print")?;
     let pid = number(&rows_of(last, "site_leak")?[0].clone(), "pid")?;
     let ledger = Ledger::read(&ledger_file(folder))?;
@@ -177,18 +137,18 @@ fn changes(prints: &[Value]) -> Result<()> {
 fn ages() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
-    let mut steps = Steps::start(&["--older-than", "400ms", "--interval", "50ms"], folder)?;
+    let (mut steps, mut live) = start(&["--older-than", "400ms", "--interval", "50ms"], folder)?;
     let mut prints = Vec::new();
     for step in 1..=2 {
         steps.step(step, folder)?;
         let leaked = times(LEAKED, step.into());
-        prints = steps.live.wait_for_print(&format!("step {step}"), prints.len(), |print| {
+        prints = live.wait_for_print(&format!("step {step}"), prints.len(), |print| {
             holds(print, "site_leak", leaked)
         })?;
     }
     steps.step(3, folder)?;
     steps.end(folder)?;
-    let prints = steps.live.finish(0)?;
+    let prints = live.finish(0)?;
     for print in &prints {
         ensure!(print["older_than_s"] == 0.4, "{print}");
         for row in list(print, "rows")? {
@@ -206,10 +166,10 @@ fn ages() -> Result<()> {
 fn interrupted() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
-    let mut steps = Steps::start(&["--older-than", "1h", "--interval", "1h"], folder)?;
+    let (mut steps, live) = start(&["--older-than", "1h", "--interval", "1h"], folder)?;
     steps.step(1, folder)?;
-    steps.live.run.signal(libc::SIGINT)?;
-    let Steps { mut waiting, live } = steps;
+    live.run.signal(libc::SIGINT)?;
+    let Steps(mut waiting) = steps;
     let prints = live.finish(0)?;
     ensure!(prints.len() == 1, "{} prints", prints.len());
     let print = &prints[0];
@@ -275,9 +235,9 @@ fn top() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
     let options = ["--older-than", "0s", "--interval", "50ms", "--top", "1"];
-    let mut steps = Steps::start(&options, folder)?;
+    let (mut steps, mut live) = start(&options, folder)?;
     steps.step(1, folder)?;
-    let prints = steps.live.wait_for_print("the cache", 0, |print| {
+    let prints = live.wait_for_print("the cache", 0, |print| {
         number(print, "old.count").is_ok_and(|count| count == LEAKED.1 + CACHED.1)
     })?;
     let print = prints.last().context("no print")?;

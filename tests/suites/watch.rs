@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
+    growth::{Call, GROWN, Listed, PAGE, Printed},
     heaptrace,
     live::{Live, list, number},
     programs::{Program, installed},
@@ -9,16 +10,12 @@ use heaptrace_tests::{
     running::Running,
     session::Waiting,
 };
-use serde_json::Value;
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, ExitCode},
 };
 use tempfile::TempDir;
-
-const PAGE: i64 = 4096;
 
 fn main() -> ExitCode {
     runner::run(vec![
@@ -40,98 +37,6 @@ fn usage() -> Result<()> {
     let output = heaptrace::output(&["watch", "--min-bytes", "many", "--", "true"])?;
     ensure!(output.status.code() == Some(2), "ended with {}", output.status);
     Ok(())
-}
-
-/// One call, as the program or heaptrace has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Call {
-    call: String,
-    tid: u64,
-    delta: i64,
-    address: u64,
-}
-
-/// The program's own list.
-#[derive(Default)]
-struct Listed {
-    calls: Vec<Call>,
-    /// Bytes mapped before and after.
-    maps: Vec<u64>,
-    /// By thread: its number.
-    threads: BTreeMap<u64, i64>,
-}
-
-impl Listed {
-    fn read(file: &Path) -> Result<Self> {
-        let mut listed = Self::default();
-        for line in fs::read_to_string(file).context("the program left no list")?.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["maps", bytes] => listed.maps.push(bytes.parse()?),
-                ["thread", tid, number, _] => {
-                    listed.threads.insert(tid.parse()?, number.parse()?);
-                }
-                [call, tid, delta, address] => listed.calls.push(Call {
-                    call: call.to_owned(),
-                    tid: tid.parse()?,
-                    delta: delta.parse()?,
-                    address: address.parse()?,
-                }),
-                _ => bail!("{line:?} is no line of a list"),
-            }
-        }
-        ensure!(listed.maps.len() == 2, "{} sums of the maps", listed.maps.len());
-        Ok(listed)
-    }
-
-    /// By how much its maps grew.
-    fn growth(&self) -> i64 {
-        self.maps[1] as i64 - self.maps[0] as i64
-    }
-}
-
-/// What heaptrace printed: calls, and the end.
-struct Printed {
-    lines: Vec<Value>,
-    summary: Value,
-}
-
-impl Printed {
-    fn new(mut prints: Vec<Value>) -> Result<Self> {
-        let last = prints.pop().context("no print")?;
-        ensure!(last["summary"].is_object(), "the last print is no summary: {last}");
-        Ok(Self { lines: prints, summary: last["summary"].clone() })
-    }
-
-    fn calls(&self) -> Result<Vec<Call>> {
-        let call = |line: &Value| {
-            Some(Call {
-                call: line["call"].as_str()?.to_owned(),
-                tid: line["tid"].as_u64()?,
-                delta: line["delta"].as_i64()?,
-                address: line["addr"].as_u64()?,
-            })
-        };
-        self.lines.iter().map(|line| call(line).with_context(|| format!("{line} is no call"))).collect()
-    }
-
-    fn lost(&self) -> Result<u64> {
-        number(&self.summary, "coverage.lost.ring_full")
-    }
-
-    /// Every line's total is the one before and its own delta.
-    fn check_totals(&self) -> Result<()> {
-        for pair in self.lines.windows(2) {
-            let total = |line: &Value| line["total"].as_i64().context("no total");
-            // What is given back by madvise stays mapped.
-            let delta = if pair[1]["call"] == "madvise" { Some(0) } else { pair[1]["delta"].as_i64() };
-            let delta = delta.context("no delta")?;
-            ensure!(total(&pair[0])? + delta == total(&pair[1])?, "{} does not follow {}", pair[1], pair[0]);
-            let time = |line: &Value| line["time"].as_str().map(str::to_owned);
-            ensure!(time(&pair[0]) <= time(&pair[1]), "{} is not before {}", pair[0], pair[1]);
-        }
-        Ok(())
-    }
 }
 
 /// `mappings` with `arguments`, watched from when it waits to its end.
@@ -177,7 +82,8 @@ fn attached() -> Result<()> {
     printed.check_totals()?;
     check_ends(&printed, &listed)?;
     let sum = mapped_by(&listed.calls);
-    ensure!(sum == listed.growth(), "the program's list is wrong: {sum} is not {}", listed.growth());
+    let growth = listed.growth() - GROWN;
+    ensure!(sum == growth, "the program's list is wrong: {sum} is not {growth}");
     // Kinds, by what the program's sequence begins with.
     let mut expected =
         vec!["heap", "heap", "heap", "heap", "file", "file", "stack", "stack", "stack", "stack"];
@@ -215,6 +121,13 @@ fn check_ends(printed: &Printed, listed: &Listed) -> Result<()> {
     let net = number(process, "grown_bytes")? as i64 - number(process, "given_back_bytes")? as i64;
     let sum = mapped_by(&printed.calls()?);
     ensure!(net == sum, "the summary says {net}, the lines {sum}");
+    let other = process["other_bytes"].as_i64().context("no other_bytes")?;
+    let expected = if listed.threads.is_empty() { GROWN } else { 0 };
+    ensure!(
+        printed.left_out() || other == expected,
+        "{other} bytes changed without a call, not {expected}: {}",
+        printed.summary
+    );
     ensure!(number(process, "calls")? == printed.lines.len() as u64, "{}", printed.summary);
     ensure!(number(process, "total")? == listed.maps[1], "{}", printed.summary);
     Ok(())
@@ -292,8 +205,11 @@ fn threads() -> Result<()> {
     let folder = TempDir::new()?;
     let options = ["--min-bytes", "0", "--no-stacks", "--max-events", "200000"];
     let (printed, listed) = watch_attached(&options, &["4"], folder.path())?;
-    printed.check_totals()?;
     check_ends(&printed, &listed)?;
+    if printed.left_out() {
+        // Which calls are missing nobody knows; that some are has been told.
+        return Ok(());
+    }
     let calls = printed.calls()?;
     ensure!(listed.threads.len() == 4, "{} threads", listed.threads.len());
     for (tid, number) in &listed.threads {

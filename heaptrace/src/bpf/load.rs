@@ -299,6 +299,16 @@ impl Tracer {
         self.attacher.attach(&mut self.ebpf, path, sites, pid)
     }
 
+    /// Takes `links` away, all at once.
+    pub fn release(&self, links: Vec<Links>) {
+        drop_at_once(links.into_iter().flat_map(Links::split).collect());
+    }
+
+    /// How often the kernel left a tracepoint's program out.
+    pub fn left_out(&self) -> u64 {
+        tracepoints::left_out(&self.ebpf)
+    }
+
     /// Takes `links` and the tracepoints away, all at once; nothing is counted any more.
     pub fn detach(&mut self, links: Vec<Links>) {
         let tracepoints = std::mem::take(&mut self.tracepoints);

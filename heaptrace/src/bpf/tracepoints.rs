@@ -6,7 +6,10 @@ use aya::{
     Ebpf,
     programs::{Program, ProgramError, RawTracePoint, TracePoint},
 };
-use std::ffi::CString;
+use std::{
+    ffi::CString,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
 where
@@ -100,6 +103,22 @@ pub fn attach_faults(ebpf: &mut Ebpf) -> Result<(Placed, Option<Attached>), Load
     };
     let link = program.take_link(link).map_err(|source| setup_error(FAULTS, source))?;
     Ok((Placed::On, Some(Box::new(link))))
+}
+
+/// How often the kernel left programs of tracepoints out: it runs none while another one is under way on the same CPU
+/// (`trace_call_bpf`, kernel/trace/bpf_trace.c), which on kernels that let them be preempted is another thread's.
+pub fn left_out(ebpf: &Ebpf) -> u64 {
+    let fds = ebpf.programs().filter_map(|(_, program)| match program {
+        Program::TracePoint(program) => program.fd().ok(),
+        Program::RawTracePoint(program) => program.fd().ok(),
+        _ => None,
+    });
+    fds.filter_map(|fd| {
+        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+        let text = std::fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse::<u64>().ok()
+    })
+    .sum()
 }
 
 /// Tracepoints are found by number, and tracefs is where the numbers are.

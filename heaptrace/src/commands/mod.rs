@@ -11,6 +11,7 @@ pub mod record;
 pub mod report;
 pub mod stat;
 mod target_args;
+pub mod top;
 mod tracing;
 pub mod watch;
 mod written;

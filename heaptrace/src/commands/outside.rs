@@ -58,6 +58,18 @@ pub(super) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
 }
 
+/// The time of day where we are, `12:34:56`; empty if the C library cannot tell.
+pub(super) fn clock() -> String {
+    // SAFETY: a time of no fields that are pointers we would read.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: valid pointers to locals, or none.
+    let known = unsafe { libc::localtime_r(&libc::time(std::ptr::null_mut()), &raw mut time) };
+    if known.is_null() {
+        return String::new();
+    }
+    format!("{:02}:{:02}:{:02}", time.tm_hour, time.tm_min, time.tm_sec)
+}
+
 /// What the recording says of this machine.
 pub(super) fn host() -> Host {
     Host { kernel: procfs::kernel_release(), arch: std::env::consts::ARCH.to_owned() }

@@ -331,7 +331,12 @@ async fn next(interval: &mut Option<Interval>) {
     }
 }
 
-fn add_targets(session: &mut Session, target: &Target, child: Option<&HeldChild>) -> anyhow::Result<()> {
+/// Probes the targets of a session; those of a command before it begins.
+pub(super) fn add_targets(
+    session: &mut Session,
+    target: &Target,
+    child: Option<&HeldChild>,
+) -> anyhow::Result<()> {
     let cannot = |error: TargetError| CannotTrace(error.to_string());
     match target {
         Target::All => session.add_all().map_err(cannot)?,

@@ -11,7 +11,8 @@ mod rights;
 mod tests;
 mod text;
 
-pub use diagnosis::Diagnosis;
+pub use diagnosis::{Cost, Diagnosis, Probe, Process};
+pub use process::examine as examine_process;
 
 use crate::{model::Host, process::procfs};
 use std::io::{self, Write};
@@ -35,6 +36,19 @@ pub fn examine(pid: Option<u32>) -> Diagnosis {
         can_trace: reason.is_none(),
         reason,
     }
+}
+
+/// What is the same for every process.
+pub struct Ground {
+    /// Why nothing can be traced here, if it cannot.
+    pub refusal: Option<String>,
+    pub cost: Cost,
+}
+
+/// Examines this machine alone, as far as tracing one of its processes goes.
+pub fn examine_ground() -> Ground {
+    let machine = machine::examine();
+    Ground { refusal: machine.refusal, cost: cost::measure(machine.attach) }
 }
 
 impl Diagnosis {

@@ -1,13 +1,18 @@
 //! Stacks of growth calls that are told of one by one, without sites.
 
 use super::ProfileBuilder;
-use crate::model::{Process, Profile, StackId};
+use crate::model::{Process, ProcessId, Profile, StackId};
 use heaptrace_common::stack::StackEnd;
 
 impl ProfileBuilder {
     /// The process of a record.
     pub fn process(&self, record: u32) -> Option<&Process> {
         self.table.id(record).and_then(|id| self.table.processes.get(id.index()))
+    }
+
+    /// The process of a record, by number.
+    pub fn process_id(&self, record: u32) -> Option<ProcessId> {
+        self.table.id(record)
     }
 
     /// The stack of these frames, innermost first. `None` for records that are not shown.

@@ -123,6 +123,8 @@ impl ProcessTable {
                 brk_bytes,
                 mmap_bytes,
                 munmap_bytes,
+                growth_entered: _,
+                growth_left: _,
                 comm: _,
             } = *record;
             process.exited = state == process_state::EXITED;

@@ -27,7 +27,7 @@ pub enum Call {
         at: u64,
         length: u64,
     },
-    /// The pages are given back, and stay mapped: the total does not change.
+    /// The pages are given back, as far as there are any, and stay mapped.
     GiveBack {
         at: u64,
         length: u64,
@@ -53,9 +53,8 @@ pub struct When {
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// By how many bytes more is mapped. Of a give-back: how many were, negative.
     pub delta: i64,
-    /// Bytes that are mapped now.
-    pub total: u64,
     /// Where.
     pub at: u64,
     pub kind: Kind,
@@ -75,35 +74,32 @@ struct Owed {
 pub struct Space {
     page: u64,
     mapped: Intervals,
-    total: i64,
-    /// Whether `total` is all there is, or what calls made of nothing.
-    is_whole: bool,
     /// Calls that began before this may be in what was read of the process already.
     read_ns: u64,
     owed: Vec<Owed>,
 }
 
 impl Space {
-    /// The space of an image that maps `bytes`, none of which is known by its address; or of which nothing is known.
-    pub fn new(page: u64, bytes: Option<u64>) -> Self {
-        let (total, is_whole) = (bytes.unwrap_or(0).cast_signed(), bytes.is_some());
-        Self { page, mapped: Intervals::default(), total, is_whole, read_ns: 0, owed: Vec::new() }
+    /// The space of an image of which nothing is known.
+    pub fn new(page: u64) -> Self {
+        Self { page, mapped: Intervals::default(), read_ns: 0, owed: Vec::new() }
     }
 
-    /// Bytes that are mapped now.
-    pub fn total(&self) -> u64 {
-        u64::try_from(self.total).unwrap_or(0)
+    /// The space of a child, in which no call of its parent's is under way.
+    pub fn forked(&self) -> Self {
+        Self { owed: Vec::new(), ..self.clone() }
     }
 
     /// Takes what `/proc/PID/maps` said at `read_ns`, after all calls that had returned by then were applied. What
-    /// calls have mapped is known better: only the gaps are filled.
-    pub fn adopt(&mut self, mappings: &[Mapping], read_ns: u64) {
+    /// calls have mapped is known better: only the gaps are filled. What holds one of `stack_pointers` is a stack.
+    pub fn adopt(&mut self, mappings: &[Mapping], stack_pointers: &[u64], read_ns: u64) {
         for mapping in mappings.iter().filter(|mapping| is_counted(mapping)) {
-            self.mapped.fill(mapping.start, mapping.end, kind_of(mapping));
-        }
-        if !self.is_whole {
-            self.total = self.mapped.bytes().cast_signed();
-            self.is_whole = true;
+            let range = mapping.start..mapping.end;
+            let kind = match kind_of(mapping) {
+                Kind::Anonymous if stack_pointers.iter().any(|sp| range.contains(sp)) => Kind::Stack,
+                kind => kind,
+            };
+            self.mapped.fill(mapping.start, mapping.end, kind);
         }
         self.read_ns = read_ns;
     }
@@ -114,7 +110,7 @@ impl Space {
             Call::GiveBack { at, length } => {
                 let parts = self.mapped.parts(at, at.saturating_add(length));
                 let kind = parts.first().map_or(Kind::Anonymous, |part| part.2);
-                return Change { delta: -length.cast_signed(), total: self.total(), at, kind };
+                return Change { delta: -length.cast_signed(), at, kind };
             }
             Call::Brk { old, new } => self.brk(self.rounded(old), self.rounded(new), when),
             Call::Mmap { at, length, kind, fixed } => (self.map(at, length, kind, fixed, when), at, kind),
@@ -127,8 +123,7 @@ impl Space {
                 (delta, new, kind)
             }
         };
-        self.total = self.total.saturating_add(delta);
-        Change { delta, total: self.total(), at, kind }
+        Change { delta, at, kind }
     }
 
     fn rounded(&self, address: u64) -> u64 {
@@ -139,9 +134,10 @@ impl Space {
         if new >= old {
             return (self.map(old, new - old, Kind::Heap, false, when), old, Kind::Heap);
         }
-        self.unmap(new, old, when);
-        // All below the break is mapped, whether we know of it or not.
-        (-(old - new).cast_signed(), new, Kind::Heap)
+        let removed = self.unmap(new, old, when);
+        // All below the break is mapped, whether we know of it or not; but what was read may be of after this call.
+        let bytes = if when.entered_ns < self.read_ns { removed.bytes } else { old - new };
+        (-bytes.cast_signed(), new, Kind::Heap)
     }
 
     /// Gives by how much more is mapped.
@@ -164,21 +160,22 @@ impl Space {
         let mut removed = Removed::default();
         let mut left = vec![(start, end)];
         let mut still = Vec::new();
+        // The oldest first: each address is paid for once, whoever else is to come.
         for owed in std::mem::take(&mut self.owed) {
-            let (from, to) = (owed.start.max(start), owed.end.min(end));
-            if when.entered_ns >= owed.since_ns || from >= to {
-                still.push(owed);
-                continue;
+            let mut unpaid = vec![(owed.start, owed.end)];
+            if when.entered_ns < owed.since_ns {
+                for (start, end) in left.clone() {
+                    let (from, to) = (owed.start.max(start), owed.end.min(end));
+                    if from < to {
+                        // The old mapping is what this took; the new one stays.
+                        removed.bytes += to - from;
+                        removed.kind.get_or_insert(owed.kind);
+                        left = left.into_iter().flat_map(|range| without(range, (from, to))).collect();
+                        unpaid = unpaid.into_iter().flat_map(|range| without(range, (from, to))).collect();
+                    }
+                }
             }
-            // The old mapping is what this took; the new one stays.
-            removed.bytes += to - from;
-            removed.kind.get_or_insert(owed.kind);
-            left = left.into_iter().flat_map(|range| without(range, (from, to))).collect();
-            still.extend(without((owed.start, owed.end), (from, to)).map(|(start, end)| Owed {
-                start,
-                end,
-                ..owed
-            }));
+            still.extend(unpaid.into_iter().map(|(start, end)| Owed { start, end, ..owed }));
         }
         self.owed = still;
         for (start, end) in left {
@@ -214,14 +211,16 @@ impl Space {
             delta += self.map(old.saturating_add(moved), length - moved, kind, fixed, when);
             return (delta, kind);
         }
-        // All of it was mapped, or the call had failed, whether we know of it or not.
-        self.unmap(old, old.saturating_add(moved), when);
-        delta -= moved.cast_signed();
+        // Before 6.17 all of it was mapped, or the call had failed; since, it may have holes (mm/mremap.c). Either
+        // way it may not be known.
+        let removed = self.unmap(old, old.saturating_add(moved), when);
+        let bytes = if when.entered_ns < self.read_ns { removed.bytes } else { moved };
+        delta -= bytes.cast_signed();
         (delta + self.map(new, length, kind, fixed, when), kind)
     }
 }
 
-/// The parts of `range` that are not in `hole`, which is within it or overlaps it.
+/// The parts of `range` that are not in `hole`.
 fn without(range: (u64, u64), hole: (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
     let before = (range.0, range.1.min(hole.0));
     let after = (range.0.max(hole.1), range.1);

@@ -129,16 +129,15 @@ impl Model {
 
 proptest! {
     #[test]
-    fn deltas_and_totals_are_those_of_a_table_of_pages(
+    fn deltas_are_those_of_a_table_of_pages(
         wishes in prop::collection::vec((0..7_u8, 0..PAGES, 1..9_u64, 1..9_u64), 0..60)
     ) {
-        let (mut space, mut model) = (Space::new(PAGE, Some(0)), Model::new());
+        let (mut space, mut model) = (Space::new(PAGE), Model::new());
         for (n, wish) in (0..).zip(wishes) {
             let before = model.bytes();
             let Some(call) = model.call(wish) else { continue };
             let change = space.apply(call, when(2 * n, 2 * n + 1));
             prop_assert_eq!(change.delta, model.bytes() as i64 - before as i64, "{:?}", call);
-            prop_assert_eq!(change.total, model.bytes(), "{:?}", call);
         }
         prop_assert!(space.owed.is_empty());
         prop_assert_eq!(space.mapped.bytes(), model.bytes());
@@ -149,17 +148,17 @@ proptest! {
     fn an_mmap_that_overtakes_a_munmap_is_right_in_the_end(
         (page, pages) in (0..10_u64, 1..9_u64), (into, length) in (0..9_u64, 1..9_u64)
     ) {
-        let mut space = Space::new(PAGE, Some(0));
+        let mut space = Space::new(PAGE);
         space.apply(mmap(page, pages, false), when(0, 1));
         let (new, length) = (page + into.min(pages - 1), length);
         let over = space.apply(mmap(new, length, false), when(3, 4));
         prop_assert_eq!(over.delta, at(length) as i64);
         let under = space.apply(munmap(page, pages), when(2, 5));
         prop_assert_eq!(under.delta, -(at(pages) as i64));
-        prop_assert_eq!((under.total, space.mapped.bytes()), (at(length), at(length)));
+        prop_assert_eq!(space.mapped.bytes(), at(length));
         // A later one takes the new mapping.
         let last = space.apply(munmap(new, length), when(6, 7));
-        prop_assert_eq!((last.delta, last.total), (-(at(length) as i64), 0));
+        prop_assert_eq!(last.delta, -(at(length) as i64));
         prop_assert!(space.owed.is_empty());
     }
 }
@@ -171,27 +170,37 @@ fn mapping(page: u64, pages: u64, path: &str) -> Mapping {
 
 #[test]
 fn what_was_read_fills_the_gaps_that_calls_left() {
-    let mut space = Space::new(PAGE, None);
+    let mut space = Space::new(PAGE);
     space.apply(mmap(10, 4, false), when(1, 2));
-    space.adopt(&[mapping(2, 3, "[heap]"), mapping(10, 6, ""), mapping(30, 1, "[vsyscall]")], 10);
-    assert_eq!(space.total(), at(9));
+    space.adopt(&[mapping(2, 3, "[heap]"), mapping(10, 6, ""), mapping(30, 1, "[vsyscall]")], &[], 10);
+    assert_eq!(space.mapped.bytes(), at(9));
     // Begun before it was read: it may be in it.
     let change = space.apply(mmap(14, 3, false), when(9, 11));
-    assert_eq!((change.delta, change.total), (at(1) as i64, at(10)));
+    assert_eq!((change.delta, space.mapped.bytes()), (at(1) as i64, at(10)));
     let change = space.apply(munmap(2, 3), when(12, 13));
     assert_eq!((change.delta, change.kind), (-(at(3) as i64), Kind::Heap));
 }
 
 #[test]
-fn a_total_that_the_kernel_told_stays() {
-    let mut space = Space::new(PAGE, Some(at(100)));
-    space.adopt(&[mapping(2, 3, "")], 10);
-    assert_eq!(space.apply(munmap(2, 9), when(11, 12)).total, at(97));
+fn what_holds_a_stack_pointer_is_a_stack() {
+    let mut space = Space::new(PAGE);
+    space.adopt(&[mapping(2, 3, ""), mapping(10, 2, "")], &[at(4) + 8], 10);
+    assert_eq!(space.apply(munmap(2, 3), when(11, 12)).kind, Kind::Stack);
+    assert_eq!(space.apply(munmap(10, 2), when(13, 14)).kind, Kind::Anonymous);
+}
+
+#[test]
+fn a_shrink_that_was_in_what_was_read_is_none() {
+    let mut space = Space::new(PAGE);
+    space.adopt(&[mapping(2, 3, "[heap]")], &[], 10);
+    // Begun before, and done when it was read.
+    assert_eq!(space.apply(Call::Brk { old: at(9), new: at(5) }, when(9, 11)).delta, 0);
+    assert_eq!(space.apply(Call::Brk { old: at(5), new: at(3) }, when(12, 13)).delta, -(at(2) as i64));
 }
 
 #[test]
 fn what_is_not_known_by_its_address_can_be_moved() {
-    let mut space = Space::new(PAGE, Some(at(100)));
+    let mut space = Space::new(PAGE);
     let call = Call::Mremap {
         old: at(1),
         old_length: at(2),
@@ -201,21 +210,35 @@ fn what_is_not_known_by_its_address_can_be_moved() {
         fixed: false,
     };
     let change = space.apply(call, when(1, 2));
-    assert_eq!((change.delta, change.total, change.at), (at(3) as i64, at(103), at(20)));
+    assert_eq!((change.delta, change.at), (at(3) as i64, at(20)));
 }
 
 #[test]
 fn a_break_within_its_page_changes_nothing() {
-    let mut space = Space::new(PAGE, Some(0));
+    let mut space = Space::new(PAGE);
     assert_eq!(space.apply(Call::Brk { old: 10, new: 4000 }, when(1, 2)).delta, 0);
     assert_eq!(space.apply(Call::Brk { old: 4000, new: 4097 }, when(3, 4)).delta, at(1) as i64);
 }
 
 #[test]
 fn what_is_given_back_stays_mapped() {
-    let mut space = Space::new(PAGE, Some(0));
+    let mut space = Space::new(PAGE);
     space.apply(mmap(10, 4, false), when(1, 2));
     let change = space.apply(Call::GiveBack { at: at(11), length: at(2) }, when(3, 4));
-    assert_eq!((change.delta, change.total, change.kind), (-(at(2) as i64), at(4), Kind::Anonymous));
-    assert_eq!(space.apply(munmap(10, 4), when(5, 6)).total, 0);
+    assert_eq!((change.delta, change.kind), (-(at(2) as i64), Kind::Anonymous));
+    assert_eq!(space.apply(munmap(10, 4), when(5, 6)).delta, -(at(4) as i64));
+}
+
+#[test]
+fn two_munmaps_that_are_told_late_are_paid_for_once_each() {
+    let mut space = Space::new(PAGE);
+    space.apply(mmap(10, 4, false), when(0, 1));
+    // Unmapped from 2 on, mapped by another, unmapped from 5 on, and mapped by a third.
+    space.apply(mmap(10, 4, false), when(3, 4));
+    space.apply(mmap(10, 4, false), when(6, 7));
+    let late = |space: &mut Space, entered, left| space.apply(munmap(10, 4), when(entered, left)).delta;
+    assert_eq!(late(&mut space, 2, 8), -(at(4) as i64));
+    assert_eq!(late(&mut space, 5, 9), -(at(4) as i64));
+    assert_eq!(late(&mut space, 10, 11), -(at(4) as i64));
+    assert!(space.owed.is_empty() && space.mapped.bytes() == 0);
 }

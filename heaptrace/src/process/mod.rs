@@ -8,6 +8,7 @@ pub mod object;
 pub mod privileges;
 pub mod procfs;
 pub mod stat;
+pub mod statm;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod test_elf;

@@ -1,7 +1,7 @@
 //! Reads /proc: thin functions over the parsers, with errors that tell a process that is gone from one that may
 //! not be looked at.
 
-use super::{maps, stat, status};
+use super::{maps, stat, statm, status};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,28 @@ pub fn read_maps(pid: u32) -> Result<Vec<maps::Mapping>, ProcError> {
 /// /proc/PID/stat of a process.
 pub fn read_stat(pid: u32) -> Result<stat::Stat, ProcError> {
     stat::parse(&read(pid, "stat")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "stat") })
+}
+
+/// /proc/PID/statm of a process.
+pub fn read_statm(pid: u32) -> Result<statm::Statm, ProcError> {
+    statm::parse(&read(pid, "statm")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "statm") })
+}
+
+/// The process's arguments with blanks between them, as it has them now; empty for a kernel thread.
+pub fn command_line(pid: u32) -> Result<String, ProcError> {
+    let bytes = read(pid, "cmdline")?;
+    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    Ok(words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
+}
+
+/// The process's cgroup (v2), from the root of those we see; `None` where there is none.
+pub fn cgroup(pid: u32) -> Result<Option<String>, ProcError> {
+    let text = read(pid, "cgroup")?;
+    let mut lines = text.split(|byte| *byte == b'\n');
+    // cgroups(7): hierarchy 0 is version 2's.
+    Ok(lines
+        .find_map(|line| line.strip_prefix(b"0::"))
+        .map(|path| String::from_utf8_lossy(path).into_owned()))
 }
 
 /// /proc/PID/status of a process.

@@ -10,6 +10,10 @@ pub struct Stat {
     pub state: char,
     pub parent_pid: u32,
     pub threads: u32,
+    /// Page faults of all its threads, without and with I/O.
+    pub faults: u64,
+    /// Processor time of all its threads, in clock ticks.
+    pub cpu_ticks: u64,
     /// Clock ticks since boot.
     pub start_time: u64,
     /// Pages.
@@ -30,12 +34,15 @@ pub fn parse(contents: &[u8]) -> Option<Stat> {
     // proc(5) numbers the fields from 1; the first behind the name is 3.
     let field = |number: usize| fields.get(number - 3).copied();
     let signed: i64 = field(24)?.parse().ok()?;
+    let count = |number: usize| field(number)?.parse::<u64>().ok();
     Some(Stat {
         pid,
         comm,
         state: field(3)?.chars().next()?,
         parent_pid: field(4)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
+        faults: count(10)?.saturating_add(count(12)?),
+        cpu_ticks: count(14)?.saturating_add(count(15)?),
         start_time: field(22)?.parse().ok()?,
         rss_pages: u64::try_from(signed).unwrap_or(0),
         start_brk: field(47).and_then(|address| address.parse().ok()).unwrap_or(0),
@@ -48,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     const TAIL: &str =
-        "S 17 42 42 0 -1 4194560 100 0 0 0 5 6 0 0 20 0 3 0 123456 8192000 321 18446744073709551615";
+        "S 17 42 42 0 -1 4194560 100 0 4 0 5 6 0 0 20 0 3 0 123456 8192000 321 18446744073709551615";
 
     #[test]
     fn a_name_with_parentheses_and_spaces_is_taken_whole() {
@@ -59,6 +66,8 @@ mod tests {
             state: 'S',
             parent_pid: 17,
             threads: 3,
+            faults: 104,
+            cpu_ticks: 11,
             start_time: 123_456,
             rss_pages: 321,
             start_brk: 0,

@@ -7,6 +7,7 @@ use crate::model::{Lost, Mode, Profile, Site, SizeFilter, SizeHistogram};
 use heaptrace_common::stack::StackEnd;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 pub(super) const SCHEMA: u32 = 1;
@@ -61,7 +62,7 @@ pub(super) struct Coverage<'a> {
 }
 
 /// Every counter of [`Lost`], zero or not.
-struct LostCounts(Lost);
+pub(super) struct LostCounts(pub Lost);
 
 impl Serialize for LostCounts {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -70,13 +71,13 @@ impl Serialize for LostCounts {
 }
 
 #[derive(Serialize)]
-struct Stacks {
+pub(super) struct Stacks {
     complete: u64,
     truncated: Truncated,
 }
 
 /// Allocations by the name of each [`StackEnd`] but `Complete`.
-struct Truncated(Vec<(StackEnd, u64)>);
+pub(super) struct Truncated(Vec<(StackEnd, u64)>);
 
 impl Serialize for Truncated {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -89,7 +90,7 @@ impl Serialize for Truncated {
 }
 
 #[derive(Serialize)]
-struct Untraceable<'a> {
+pub(super) struct Untraceable<'a> {
     pid: u32,
     reason: &'a str,
     comm: &'a str,
@@ -213,6 +214,19 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     }
 }
 
+impl Stacks {
+    pub fn new(mut ends: BTreeMap<StackEnd, u64>) -> Self {
+        let complete = ends.remove(&StackEnd::Complete).unwrap_or_default();
+        Self { complete, truncated: Truncated(ends.into_iter().collect()) }
+    }
+}
+
+impl<'a> Untraceable<'a> {
+    pub fn new(process: &'a crate::model::Untraceable) -> Self {
+        Self { pid: process.pid, reason: &process.reason, comm: &process.comm }
+    }
+}
+
 pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     let crate::model::Coverage {
         events,
@@ -226,7 +240,6 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         finished,
         notes,
     } = &profile.coverage;
-    let mut ends = profile.stack_ends();
     Coverage {
         events: *events,
         lost: LostCounts(*lost),
@@ -235,14 +248,8 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         attached_fraction: match profile.mode {
             Mode::Exact => 1.0,
         },
-        stacks: Stacks {
-            complete: ends.remove(&StackEnd::Complete).unwrap_or_default(),
-            truncated: Truncated(ends.into_iter().collect()),
-        },
-        untraceable: untraceable
-            .iter()
-            .map(|process| Untraceable { pid: process.pid, reason: &process.reason, comm: &process.comm })
-            .collect(),
+        stacks: Stacks::new(profile.stack_ends()),
+        untraceable: untraceable.iter().map(Untraceable::new).collect(),
         unpaired_returns: *unpaired_returns,
         nested_calls: *nested_calls,
         finished: *finished,

@@ -39,6 +39,28 @@ fn age(profile: &Profile, residency: &Residency) -> u64 {
     profile.duration_ns.saturating_sub(residency.at_ns)
 }
 
+/// What process number `index` is made of, a line each, the total first; none if it was not measured.
+pub fn residency_lines(profile: &Profile, index: usize) -> Vec<String> {
+    let Some(residency) = measured(profile, index) else { return Vec::new() };
+    let found = reconcile(residency);
+    let line = |part: &Part| {
+        format!(
+            "{:>5.1}% {:>10}  {:8}  {}{}",
+            percent(part.resident_bytes, found.rss_bytes),
+            human(part.resident_bytes),
+            how(part.how),
+            part.name,
+            bounds(part)
+        )
+    };
+    let age = super::number::seconds(age(profile, residency));
+    let mut lines = vec![format!("{} resident, measured {age} ago", human(found.rss_bytes))];
+    let mut parts: Vec<&Part> = found.parts.iter().filter(|part| !is_nothing(part)).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.resident_bytes));
+    lines.extend(parts.into_iter().map(line));
+    lines
+}
+
 /// Resident bytes of the chosen processes, and how many were measured.
 pub(super) fn total(profile: &Profile, options: &Options) -> (u64, u64) {
     let measured = profile

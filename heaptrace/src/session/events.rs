@@ -17,6 +17,12 @@ impl Session {
         self.take_code_changes();
         for event in events {
             match event.kind {
+                // Its parent was let go of since, and it with it.
+                kind::FORK if self.is_left_out(event.process) => {}
+                kind::FORK if self.is_left_out(event.other) => {
+                    // An error would be the map's, and there is nothing that could be done about it here.
+                    let _ = self.remove_pid(event.tgid);
+                }
                 kind::FORK => {
                     self.publish_code(event.process);
                     self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::{
     bpf::MapError,
-    model::{Coverage, Process, Profile, StackId},
+    model::{Coverage, Process, ProcessId, Profile, StackId},
 };
 use heaptrace_common::{growth::GrowthEvent, record::process_state, stack::StackEnd};
 
@@ -27,6 +27,11 @@ impl Session {
     /// The process of a record.
     pub fn process(&self, record: u32) -> Option<&Process> {
         self.builder.process(record)
+    }
+
+    /// The process of a record, as profiles have it.
+    pub fn process_id(&self, record: u32) -> Option<ProcessId> {
+        self.builder.process_id(record)
     }
 
     /// What the kernel side has counted of a record's mappings; it changes with every call.
@@ -56,7 +61,14 @@ impl Session {
         Ok(Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
             size_filter: self.size_filter,
-            notes: self.notes.iter().cloned().chain(self.lost_mappings()).chain(unwinding).collect(),
+            notes: self
+                .notes
+                .iter()
+                .cloned()
+                .chain(self.lost_mappings())
+                .chain(self.left_out())
+                .chain(unwinding)
+                .collect(),
             ..self.builder.coverage(&counters)
         })
     }

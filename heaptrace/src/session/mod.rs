@@ -8,13 +8,15 @@ mod growth;
 mod known_files;
 mod leaderless;
 mod probing;
+mod removing;
 mod residency;
+mod symbol_job;
 mod table_builder;
 mod tables;
 
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
-    drain::{ProfileBuilder, SymbolInputs},
+    drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{
         discover::Discoverer,
@@ -22,8 +24,9 @@ use crate::{
         refusal::{KernelVersion, Refusal},
     },
     process::{mapped::MappingWatch, object::FileId},
-    symbolize::{Sources, locate_module, locate_perf_map, symbolize},
 };
+pub use symbol_job::SymbolJob;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
@@ -264,21 +267,14 @@ impl Session {
         Ok(chunk)
     }
 
+    /// The same for another thread to do.
+    pub fn symbol_job(&self, locations: Vec<Location>) -> SymbolJob {
+        SymbolJob::new(&self.builder.symbol_inputs(), locations)
+    }
+
     /// The symbols of each of `locations`, which are the session's.
     pub fn symbols_of(&self, locations: &[Location]) -> Vec<Vec<Symbol>> {
-        let SymbolInputs { locations: _, modules, processes, files } = self.builder.symbol_inputs();
-        let sources = Sources {
-            // By its name where that still is the file: separate debug files are found beside it. Else the file
-            // that was mapped, before others of its build.
-            module: &|id| {
-                let module = modules.get(id.index())?;
-                let located = locate_module(module);
-                let mapped = || files.get(id.index())?.as_ref().map(|object| object.attach_path());
-                located.clone().filter(|path| *path == module.path).or_else(mapped).or(located)
-            },
-            perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
-        };
-        symbolize(locations, modules, processes, &sources)
+        self.symbol_job(locations.to_vec()).run()
     }
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
@@ -319,6 +315,16 @@ impl Session {
     fn lost_mappings(&self) -> Option<String> {
         let lost = self.watch.as_ref().map_or(0, MappingWatch::lost);
         (lost > 0).then(|| format!("{lost} code mappings were lost: some frames may have no module"))
+    }
+
+    fn left_out(&self) -> Option<String> {
+        let times = self.tracer.left_out();
+        (times > 0).then(|| {
+            format!(
+                "the kernel left programs of tracepoints out {times} times, as another one ran on the CPU: calls of brk, \
+                 mmap, munmap and mremap, or processes' forks and ends, are missing"
+            )
+        })
     }
 
     fn note(&mut self, note: String) {

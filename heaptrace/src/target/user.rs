@@ -1,17 +1,63 @@
 //! Users as targets: names, and who runs as whom.
 
 use crate::process::procfs::{self, ProcError};
-use std::ffi::CString;
 
 /// The id of the user `name`, or `name` itself if it is a number. `None` if there is no such user.
 pub fn user_id(name: &str) -> Option<u32> {
     if let Ok(id) = name.parse() {
         return Some(id);
     }
-    let name = CString::new(name).ok()?;
+    accounts(&local_accounts())
+        .find(|account| account.0 == name)
+        .map(|account| account.1)
+        .or_else(|| id_of(name))
+}
+
+/// What the user with this id is called, if anything.
+pub fn user_name(id: u32) -> Option<String> {
+    let text = local_accounts();
+    let local = accounts(&text).find(|account| account.1 == id).map(|account| account.0.to_owned());
+    local.or_else(|| name_of(id))
+}
+
+fn local_accounts() -> String {
+    std::fs::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// Name and id of each account of a passwd(5) file.
+fn accounts(text: &str) -> impl Iterator<Item = (&str, u32)> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        Some((name, fields.nth(1)?.parse().ok()?))
+    })
+}
+
+/// Users that are known elsewhere (LDAP, systemd): by the C library. One that is linked statically would load the
+/// system's modules for that, with a second C library in them: it crashes.
+#[cfg(not(target_feature = "crt-static"))]
+fn id_of(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a NUL-terminated name; nobody else in this process asks for users, so the result stays as it is until
     // it is read.
     unsafe { libc::getpwnam(name.as_ptr()).as_ref().map(|entry| entry.pw_uid) }
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+fn name_of(id: u32) -> Option<String> {
+    // SAFETY: as above; the name is copied before anybody else can ask.
+    unsafe { libc::getpwuid(id).as_ref().map(|entry| std::ffi::CStr::from_ptr(entry.pw_name)) }
+        .map(|name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(target_feature = "crt-static")]
+fn id_of(_: &str) -> Option<u32> {
+    None
+}
+
+#[cfg(target_feature = "crt-static")]
+fn name_of(_: u32) -> Option<String> {
+    None
 }
 
 /// The PIDs of the running processes whose effective user is `id`, without our own.
@@ -28,7 +74,14 @@ mod tests {
     #[test]
     fn users_are_known_by_name_and_by_number() {
         assert_eq!((user_id("root"), user_id("4711"), user_id("no such user")), (Some(0), Some(4711), None));
+        assert_eq!(user_name(0).as_deref(), Some("root"));
         assert_eq!(user_id("a\0b"), None);
+    }
+
+    #[test]
+    fn accounts_are_read_and_what_is_none_is_left_out() {
+        let text = "root:x:0:0:root:/root:/bin/sh\n+::::::\nbad\n:x:7:\nwww-data:x:33:33::/:\n";
+        assert_eq!(accounts(text).collect::<Vec<_>>(), [("root", 0), ("www-data", 33)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, ROUNDS = 2000, MAX_THREADS = 8, RW = PROT_READ | PROT_WRITE, ANON = MAP_PRIVATE | MAP_ANONYMOUS };
+enum { PAGE = 4096, GROWN = 4, ROUNDS = 2000, MAX_THREADS = 8, RW = PROT_READ | PROT_WRITE, ANON = MAP_PRIVATE | MAP_ANONYMOUS };
 
 // Everything is in static memory: the list must not change what it lists.
 static char text[1 << 16], maps[1 << 18];
@@ -104,8 +104,10 @@ SITE void site_sequence(void) {
     unmap(mapped, 5003, -2 * PAGE);
     char *stack = map(NULL, 77 * PAGE, ANON | MAP_STACK, 77 * PAGE);
     unmap(stack, 77 * PAGE, -77 * PAGE);
+    // It grows when it is touched below, which is no call; and all of it goes.
     char *down = map(NULL, 33 * PAGE, ANON | MAP_GROWSDOWN, 33 * PAGE);
-    unmap(down, 33 * PAGE, -33 * PAGE);
+    down[-GROWN * PAGE] = 1;
+    unmap(down - GROWN * PAGE, (33 + GROWN) * PAGE, -(33 + GROWN) * PAGE);
     // Two huge pages for three quarters; without room for them, as nobody touches them. Not all kernels have them.
     char *huge = mmap(NULL, 3 << 20, RW, ANON | MAP_NORESERVE | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
     if (huge != MAP_FAILED) {

@@ -9,6 +9,7 @@ mod python;
 mod redis;
 mod sanity;
 mod sqlite;
+mod top;
 mod watch;
 
 use heaptrace_tests::runner::{self, end_to_end};
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         end_to_end("nginx: started under the tracer", nginx::from_the_start),
         end_to_end("postgres: attached under pgbench, serves on", postgres::attached_under_load),
         end_to_end("postgres: started under the tracer", postgres::from_the_start),
+        end_to_end("top: redis, postgres and python3 on one screen", top::three_programs),
         end_to_end("redis: growth fits its own statistics", redis::filling_the_keyspace),
         end_to_end("watch: python's blocks are seen as they are mapped", watch::python_blocks),
         end_to_end("watch: the totals of redis and postgres are their VmSize", watch::servers),

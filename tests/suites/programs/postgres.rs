@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     /// Fills the benchmark's tables.
-    fn prepare(&self) -> Result<()> {
+    pub fn prepare(&self) -> Result<()> {
         self.run("pgbench", &["-i", "-q", "-s", "1"]).map(drop)
     }
 
@@ -118,7 +118,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn serves(&self) -> Result<()> {
+    pub fn serves(&self) -> Result<()> {
         let count = self.run("psql", &["-Atc", "SELECT count(*) FROM pgbench_history"])?;
         ensure!(count.trim() == (CLIENTS * TRANSACTIONS).to_string(), "the history holds {count}");
         Ok(())
@@ -176,7 +176,7 @@ pub fn from_the_start() -> Result<()> {
 }
 
 /// The server's log tells of children that did not end by themselves.
-fn no_crash(log: &str) -> Result<()> {
+pub fn no_crash(log: &str) -> Result<()> {
     ensure!(!log.contains("was terminated by signal"), "a backend crashed\n{log}");
     Ok(())
 }

@@ -32,6 +32,7 @@ const SELECTIONS: &[Selection] = &[
         tests: &[
             "the attach way fits the kernel and is told",
             "record -a: several programs at once",
+            "top: the whole machine, and all of it traced",
             "watch without a target: every process, and new ones",
         ],
         both: false,
@@ -82,7 +83,6 @@ const SELECTIONS: &[Selection] = &[
             "attach: lines are the program's own list, call for call",
             "command: lines are the program's own list, and the total its maps'",
             "threads that are given each other's addresses: every call and the total",
-            "a child has its parent's memory, and its own total",
         ],
         both: false,
     },

@@ -23,11 +23,12 @@ use crate::{
 };
 use anyhow::bail;
 use args::WatchTarget;
+use heaptrace_common::stack::StackEnd;
 use heaptrace_common::{
     event::{Event, kind},
     growth::{GrowthEvent, call},
 };
-use spaces::Spaces;
+use spaces::{Applied, Spaces};
 use std::{collections::BTreeMap, io::IsTerminal as _, ops::ControlFlow, process::ExitCode, time::Duration};
 
 /// Runs `heaptrace watch`.
@@ -50,7 +51,9 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         spaces: Spaces::new(),
         totals: BTreeMap::new(),
         names: Names::default(),
-        epoch_ns: now_ns().wrapping_sub_unsigned(monotonic_ns()),
+        epoch_ns: 0,
+        ends: BTreeMap::new(),
+        warned: false,
         last_ns: 0,
         written: false,
         shown: 0,
@@ -127,8 +130,12 @@ struct Watching {
     /// By the first record of a process.
     totals: BTreeMap<u32, GrowthTotals>,
     names: Names,
-    /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch.
+    /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch: looked at again and again, as the machine may sleep.
     epoch_ns: i64,
+    /// Why stacks of the shown calls ended.
+    ends: BTreeMap<StackEnd, u64>,
+    /// Something was lost, and it was said.
+    warned: bool,
     /// When the last call returned.
     last_ns: u64,
     written: bool,
@@ -143,11 +150,17 @@ impl Work for Watching {
     /// Lines are as good as at once for who reads them.
     const LOOK_EVERY: Option<Duration> = Some(Duration::from_millis(50));
 
-    fn tick(&mut self, _: &mut Session, _: Duration) -> anyhow::Result<()> {
+    fn tick(&mut self, session: &mut Session, _: Duration) -> anyhow::Result<()> {
+        let (_, _, lost) = session.glance();
+        if lost > 0 && !self.warned {
+            self.warned = true;
+            eprintln!("heaptrace: warning: calls or processes are being lost; the end says which");
+        }
         Ok(())
     }
 
     fn told(&mut self, session: &mut Session, told: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+        self.epoch_ns = now_ns().wrapping_sub_unsigned(monotonic_ns());
         let mut calls = Vec::new();
         // A thread can lose the processor between looking at the clock and telling.
         let mut told = told.to_vec();
@@ -168,6 +181,8 @@ impl Work for Watching {
         let (first, profile) = (!self.written, &self.profile);
         self.written = true;
         self.shown += calls.len() as u64;
+        let stacks = calls.iter().filter_map(|call| profile.stacks.get(call.stack?.index()));
+        stacks.for_each(|stack| *self.ends.entry(stack.end).or_default() += 1);
         self.out.write(|out| render_watch_calls(self.format, (profile, &calls), first, self.stacks, out))
     }
 }
@@ -177,8 +192,7 @@ impl Watching {
         match event.kind {
             kind::FORK => self.spaces.fork(event.process, event.other),
             kind::EXEC => {
-                let bytes = (event.length != 0).then_some(event.length);
-                self.spaces.exec(session, event.process, event.tgid, bytes);
+                self.spaces.exec(session, event.process, event.tgid);
                 // The same process: its totals go on.
                 if let Some(totals) = self.totals.remove(&event.other) {
                     self.totals.insert(event.process, totals);
@@ -195,10 +209,14 @@ impl Watching {
         let Event { tgid: pid, other: tid, process: record, time_ns, .. } = told.event;
         // The same, where what came later has been printed: lines are in order.
         self.last_ns = self.last_ns.max(time_ns);
-        let Change { delta, total, at, kind } = self.spaces.apply(session, told)?;
+        let Applied { change: Change { delta, at, kind }, totals: by_kernel } =
+            self.spaces.apply(session, told)?;
+        let total = by_kernel.map(|(after, _)| after);
         let comm = session.process(record).map(|process| process.comm.clone()).unwrap_or_default();
         let totals = self.totals.entry(record).or_default();
-        (totals.pid, totals.total) = (pid, total);
+        totals.pid = pid;
+        totals.first = totals.first.or(by_kernel.map(|(_, before)| before));
+        totals.last = total;
         totals.comm.clone_from(&comm);
         totals.calls += 1;
         let sum = match (told.call, delta) {
@@ -229,12 +247,12 @@ impl Watching {
         self.profile.coverage = session.coverage()?;
         self.profile.coverage.finished = true;
         let mut totals: Vec<GrowthTotals> = std::mem::take(&mut self.totals).into_values().collect();
-        totals
-            .sort_by_key(|process| std::cmp::Reverse(process.grown_bytes.abs_diff(process.given_back_bytes)));
+        totals.sort_by_key(|process| std::cmp::Reverse(process.net().unsigned_abs()));
         let end = WatchEnd {
             profile: &self.profile,
             min_bytes: self.min_bytes,
             shown: self.shown,
+            ends: &self.ends,
             totals: &totals,
         };
         // Whether anybody still reads makes no difference any more.

@@ -4,7 +4,7 @@
 use super::{GrowthCall, WatchEnd};
 use crate::{
     model::{Profile, StackId},
-    report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
+    report::json::{Frames, LostCounts, SCHEMA, Stacks, Untraceable, seconds},
 };
 use serde::Serialize;
 use std::io::{self, Write};
@@ -17,10 +17,12 @@ struct Call<'a> {
     comm: &'a str,
     call: &'static str,
     delta: i64,
-    total: u64,
+    total: Option<u64>,
     addr: u64,
     kind: &'static str,
     stack: Frames<'a>,
+    /// Why the stack ended; `null` if there is none.
+    stack_end: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +42,17 @@ struct Summary<'a> {
     coverage: Coverage<'a>,
 }
 
+/// Of a report's coverage, what concerns calls that are no allocations.
+#[derive(Serialize)]
+struct Coverage<'a> {
+    lost: LostCounts,
+    /// Of the calls shown.
+    stacks: Stacks,
+    untraceable: Vec<Untraceable<'a>>,
+    finished: bool,
+    notes: &'a [String],
+}
+
 #[derive(Serialize)]
 struct Process<'a> {
     pid: u32,
@@ -47,8 +60,10 @@ struct Process<'a> {
     calls: u64,
     grown_bytes: u64,
     given_back_bytes: u64,
-    total: u64,
+    total: Option<u64>,
+    /// At most: what was advised, whether it was in memory or not.
     madvised_bytes: u64,
+    other_bytes: Option<i64>,
 }
 
 /// In no table: a call without a stack has an empty list.
@@ -68,6 +83,9 @@ pub(super) fn render_calls(profile: &Profile, calls: &[GrowthCall], out: &mut dy
             addr: *address,
             kind: kind.name(),
             stack: Frames { profile, stack: stack.unwrap_or(NO_STACK) },
+            stack_end: stack
+                .and_then(|stack| profile.stacks.get(stack.index()))
+                .map(|stack| stack.end.name()),
         };
         serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -76,7 +94,8 @@ pub(super) fn render_calls(profile: &Profile, calls: &[GrowthCall], out: &mut dy
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let WatchEnd { profile, min_bytes, shown, totals } = *end;
+    let WatchEnd { profile, min_bytes, shown, ends, totals } = *end;
+    let covered = &profile.coverage;
     let summary = Summary {
         schema: SCHEMA,
         heaptrace: &profile.heaptrace,
@@ -92,11 +111,18 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
                 calls: process.calls,
                 grown_bytes: process.grown_bytes,
                 given_back_bytes: process.given_back_bytes,
-                total: process.total,
+                total: process.last,
                 madvised_bytes: process.madvised_bytes,
+                other_bytes: process.other(),
             })
             .collect(),
-        coverage: coverage(profile),
+        coverage: Coverage {
+            lost: LostCounts(covered.lost),
+            stacks: Stacks::new(ends.clone()),
+            untraceable: covered.untraceable.iter().map(Untraceable::new).collect(),
+            finished: covered.finished,
+            notes: &covered.notes,
+        },
     };
     serde_json::to_writer(&mut *out, &Last { summary }).map_err(io::Error::from)?;
     writeln!(out)

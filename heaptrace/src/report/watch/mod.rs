@@ -12,7 +12,11 @@ use crate::{
     growth::Kind,
     model::{Profile, StackId},
 };
-use std::io::{self, Write};
+use heaptrace_common::stack::StackEnd;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 /// One call. Its stack is in the profile that goes with it.
 #[derive(Clone, Debug)]
@@ -25,8 +29,8 @@ pub struct GrowthCall {
     pub call: &'static str,
     /// Bytes, negative when given back.
     pub delta: i64,
-    /// Bytes that the process maps now.
-    pub total: u64,
+    /// Bytes that the process maps now; `None` if the kernel does not say.
+    pub total: Option<u64>,
     pub address: u64,
     pub kind: Kind,
     pub stack: Option<StackId>,
@@ -42,8 +46,22 @@ pub struct GrowthTotals {
     pub given_back_bytes: u64,
     /// Given back by madvise, and still mapped.
     pub madvised_bytes: u64,
-    /// Bytes mapped after the last call.
-    pub total: u64,
+    /// Bytes mapped before the first call and after the last; `None` if the kernel does not say.
+    pub first: Option<u64>,
+    pub last: Option<u64>,
+}
+
+impl GrowthTotals {
+    /// Bytes, negative if fewer.
+    pub fn net(&self) -> i64 {
+        self.grown_bytes.cast_signed().wrapping_sub_unsigned(self.given_back_bytes)
+    }
+
+    /// By how much other things than these calls changed what is mapped: stacks that grew, shmat, an exec.
+    pub fn other(&self) -> Option<i64> {
+        let change = self.last?.cast_signed().wrapping_sub_unsigned(self.first?);
+        Some(change.wrapping_sub(self.net()))
+    }
 }
 
 /// The end.
@@ -52,6 +70,8 @@ pub struct WatchEnd<'a> {
     pub profile: &'a Profile,
     pub min_bytes: u64,
     pub shown: u64,
+    /// Why stacks of the shown calls ended, and how many did.
+    pub ends: &'a BTreeMap<StackEnd, u64>,
     pub totals: &'a [GrowthTotals],
 }
 

@@ -12,7 +12,7 @@ fn call(call: &'static str, delta: i64, kind: Kind, stack: Option<u32>) -> Growt
         comm: "app".into(),
         call,
         delta,
-        total: 73_400_320,
+        total: Some(73_400_320),
         address: 94_000_000,
         kind,
         stack: stack.map(StackId),
@@ -67,19 +67,14 @@ fn end(format: PrintFormat, profile: &Profile) -> String {
             grown_bytes: 3 << 20,
             given_back_bytes: 5 << 20,
             madvised_bytes: 9 << 20,
-            total: 77 << 20,
+            first: Some(70 << 20),
+            last: Some(77 << 20),
         },
-        GrowthTotals {
-            pid: 7,
-            comm: "small".into(),
-            calls: 1,
-            grown_bytes: 4096,
-            total: 8192,
-            ..Default::default()
-        },
+        GrowthTotals { pid: 7, comm: "small".into(), calls: 1, grown_bytes: 4096, ..Default::default() },
     ];
     let mut out = Vec::new();
-    let end = WatchEnd { profile, min_bytes: 1 << 20, shown: 17, totals: &totals };
+    let ends = [(StackEnd::Complete, 12), (StackEnd::NoMapping, 3), (StackEnd::Depth, 0)].into();
+    let end = WatchEnd { profile, min_bytes: 1 << 20, shown: 17, ends: &ends, totals: &totals };
     render_end(format, &end, &mut out).expect("writing to memory");
     String::from_utf8(out).expect("UTF-8")
 }

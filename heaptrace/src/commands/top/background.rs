@@ -1,0 +1,127 @@
+//! What takes longer than a screen can wait: symbols, flame graphs, and what a probe costs. Each kind has a thread of its
+//! own; results come back through one channel.
+
+use super::{flame, prospect::Prospects};
+use crate::{
+    commands::names,
+    model::{AllocatorInfo, LocationId, Profile, Symbol},
+    session::SymbolJob,
+    top::{Answer, ProbeCost},
+};
+use std::{sync::mpsc, thread};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What is to be done.
+pub enum Job {
+    Names {
+        feed: u64,
+        ids: Vec<LocationId>,
+        job: SymbolJob,
+    },
+    /// `profile` has one process's sites, `ids` are their locations.
+    Flame {
+        profile: Box<Profile>,
+        ids: Vec<LocationId>,
+        job: SymbolJob,
+        growth: bool,
+        pid: u32,
+    },
+    /// What tracing a process would be.
+    Examine {
+        pid: u32,
+        table_bytes: u64,
+    },
+    /// What traced calls of a process with these allocators cost.
+    Cost {
+        pid: u32,
+        allocators: Vec<AllocatorInfo>,
+    },
+}
+
+/// What came of it.
+pub enum Done {
+    Names {
+        feed: u64,
+        names: Vec<(LocationId, Vec<Symbol>)>,
+    },
+    /// What is to be said.
+    Flame(String),
+    Examined {
+        pid: u32,
+        answer: Answer,
+    },
+    Cost {
+        allocators: Vec<AllocatorInfo>,
+        cost: Option<ProbeCost>,
+    },
+}
+
+/// See the module. The threads end with it.
+pub struct Background {
+    names: mpsc::Sender<Job>,
+    prospects: mpsc::Sender<Job>,
+    done: UnboundedReceiver<Done>,
+}
+
+impl Background {
+    pub fn start() -> Self {
+        let (send, done) = unbounded_channel();
+        let (names, jobs) = mpsc::channel();
+        work(jobs, send.clone(), do_names);
+        let (prospects, jobs) = mpsc::channel();
+        let mut known = Prospects::default();
+        work(jobs, send, move |job| known.answer(job));
+        Self { names, prospects, done }
+    }
+
+    /// Has `job` done.
+    pub fn ask(&self, job: Job) {
+        let to = match job {
+            Job::Names { .. } | Job::Flame { .. } => &self.names,
+            Job::Examine { .. } | Job::Cost { .. } => &self.prospects,
+        };
+        // A thread that is not there any more panicked: then names stay addresses.
+        let _ = to.send(job);
+    }
+
+    /// The next result; never, where none comes any more.
+    pub async fn done(&mut self) -> Done {
+        match self.done.recv().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn work(
+    jobs: mpsc::Receiver<Job>,
+    done: UnboundedSender<Done>,
+    mut job: impl FnMut(Job) -> Option<Done> + Send + 'static,
+) {
+    thread::spawn(move || {
+        while let Ok(next) = jobs.recv() {
+            if let Some(result) = job(next)
+                && done.send(result).is_err()
+            {
+                break;
+            }
+        }
+    });
+}
+
+fn do_names(job: Job) -> Option<Done> {
+    match job {
+        Job::Names { feed, ids, job } => {
+            let names = ids.into_iter().zip(job.run()).collect();
+            Some(Done::Names { feed, names })
+        }
+        Job::Flame { mut profile, ids, job, growth, pid } => {
+            names::put(&mut profile, ids.into_iter().zip(job.run()));
+            Some(Done::Flame(match flame::write(&profile, growth, pid) {
+                Ok(path) => format!("wrote {path}"),
+                Err(error) => format!("no flame graph: {error:#}"),
+            }))
+        }
+        Job::Examine { .. } | Job::Cost { .. } => None,
+    }
+}

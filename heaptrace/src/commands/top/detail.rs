@@ -1,0 +1,90 @@
+//! The sites of one process for its screen.
+
+use super::{background::Job, feed::Feed};
+use crate::{
+    model::{Process, ProcessId, SizeHistogram, StackId},
+    report::{StackNames, residency_lines},
+    top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
+};
+
+/// Sites that are shown; further ones are counted.
+const SHOWN: usize = 200;
+
+/// What is known of process `id` with PID `pid`, and what is to be symbolized for it.
+pub fn of(
+    feed: &mut Feed,
+    id: ProcessId,
+    pid: u32,
+    order: SiteOrder,
+    mapped: Option<Mapped>,
+) -> (Detail, Option<Job>) {
+    let growth = feed.is_growth();
+    let mut sizes = SizeHistogram::default();
+    let mut sites: Vec<SiteRow> = Vec::new();
+    for (index, site) in feed.sites().iter().enumerate().filter(|(_, site)| site.process == id) {
+        sizes.add(&site.sizes);
+        let rates = feed.history.rates(index);
+        sites.push(SiteRow {
+            id: index,
+            bytes: site.totals.live_bytes(),
+            count: site.totals.live_count(),
+            growth: rates.growth,
+            allocs_per_s: rates.allocs_per_s,
+            frees_per_s: rates.frees_per_s,
+            function: site.function.name(),
+            frames: Vec::new(),
+            inner: 0,
+        });
+    }
+    sort_sites(&mut sites, order);
+    let hidden = sites.len().saturating_sub(SHOWN);
+    sites.truncate(SHOWN);
+    let stacks: Vec<StackId> = sites.iter().filter_map(|row| Some(feed.sites().get(row.id)?.stack)).collect();
+    let job = feed.names_of(&stacks);
+    let names = StackNames::new(&feed.profile);
+    for (row, stack) in sites.iter_mut().zip(stacks) {
+        row.frames = names.of(stack);
+        // Of an allocation all frames are of interest: the C library's own callers of malloc, too.
+        row.inner = if growth { names.inner(stack) } else { 0 };
+    }
+    let mut notes = feed.profile.processes.get(id.index()).map(notes).unwrap_or_default();
+    if hidden > 0 {
+        notes.push(format!("{hidden} more sites are not shown; f shows them all"));
+    }
+    let detail = Detail {
+        pid,
+        kind: if growth { SiteKind::Growth } else { SiteKind::Blocks },
+        sites,
+        sizes: sizes.0,
+        timeline: Vec::new(),
+        mapped: mapped.map(|mapped| {
+            format!(
+                "since top began: brk {}, mmap {}, munmap {}",
+                signed_bytes(mapped.brk as f64),
+                bytes(mapped.mmap),
+                bytes(mapped.munmap)
+            )
+        }),
+        residency: if growth { Vec::new() } else { residency_lines(&feed.profile, id.index()) },
+        notes,
+    };
+    (detail, job)
+}
+
+/// What is particular to this process's numbers.
+fn notes(process: &Process) -> Vec<String> {
+    let mut notes = Vec::new();
+    if process.lost_count > 0 {
+        notes.push(format!("{} blocks found no room and are in no total", process.lost_count));
+    }
+    if process.inherited_count > 0 {
+        notes.push(format!("{} blocks inherited at fork are in no total", process.inherited_count));
+    }
+    if let Some(gap) = process.attach_gap_ns {
+        notes.push(format!("not traced for its first {:.3} ms", gap as f64 / 1e6));
+    }
+    if process.missed_frees > 0 {
+        notes.push(format!("{} blocks counted as freed, whose free was not seen", process.missed_frees));
+    }
+    notes
+}

@@ -1,0 +1,33 @@
+//! The flame graph of one process, into a new file of the current folder.
+
+use crate::{
+    model::Profile,
+    report::{Format, Options, View, render},
+};
+use anyhow::Context as _;
+use std::{
+    fs::OpenOptions,
+    io::{self, BufWriter, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+};
+
+/// Writes it and gives the name of its file, which was not there before: no link that somebody left is followed, and
+/// nothing is overwritten. Its owner alone can read it.
+pub fn write(profile: &Profile, growth: bool, pid: u32) -> anyhow::Result<String> {
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let mut number = 1;
+    let (name, file) = loop {
+        let more = if number == 1 { String::new() } else { format!("-{number}") };
+        let name = format!("heaptrace-{pid}-{time}{more}.svg");
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+            Ok(file) => break (name, file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+            Err(error) => return Err(error).with_context(|| format!("failed to create {name}")),
+        }
+    };
+    let view = if growth { View::Growth } else { View::Live };
+    let mut out = BufWriter::new(file);
+    let written = render(Format::Svg, profile, &Options { view, ..Options::default() }, &mut out);
+    written.and_then(|()| out.flush()).with_context(|| format!("failed to write {name}"))?;
+    Ok(name)
+}

@@ -1,0 +1,79 @@
+//! How top's two sessions trace.
+
+use super::args::TopArgs;
+use crate::{
+    bpf::{MapSizes, Members, StackMode},
+    commands::target_args::{StackArg, stack_options},
+    session::SessionOptions,
+    target::Target,
+};
+
+fn members(target: &Target) -> Option<Members> {
+    match target {
+        Target::User { id, .. } => Some(Members::User(*id)),
+        Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
+        _ => None,
+    }
+}
+
+/// Probes: of everything, of those who were named, or of nobody until somebody asks.
+pub fn traced_options(target: &Target, args: &TopArgs) -> SessionOptions {
+    let (stacks, unwind) = stack_options(Some(&args.walks));
+    let named = args.target.all || args.trace;
+    SessionOptions {
+        all: args.target.all,
+        follow: true,
+        exact_children: false,
+        stacks,
+        sizes: MapSizes {
+            live: args.sizes.max_live,
+            sites: args.sizes.max_sites,
+            frames: args.walks.max_frames,
+            processes: args.sizes.max_processes,
+            threads: args.sizes.max_threads,
+            events: args.sizes.max_events,
+            statistics: false,
+            unwind,
+        },
+        // Another session's, which all processes have.
+        growth: false,
+        faults: false,
+        watch: None,
+        probes: true,
+        members: members(target).filter(|_| named),
+        size_filter: None,
+    }
+}
+
+/// brk, mmap and munmap of those who are shown, without probes.
+pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
+    // Calls that map memory are few, and so are their stacks.
+    const SITES: u32 = 1 << 14;
+    const FRAMES: u32 = 1 << 19;
+    let walks = (args.walks.stack != StackArg::None).then_some(&args.walks);
+    let (stacks, unwind) = stack_options(walks);
+    let walked = stacks != StackMode::None;
+    SessionOptions {
+        all: *target == Target::All,
+        follow: true,
+        exact_children: false,
+        stacks,
+        sizes: MapSizes {
+            // No blocks, and no calls of allocators.
+            live: 1,
+            threads: 1,
+            sites: SITES,
+            frames: if walked { FRAMES } else { 1 },
+            processes: args.sizes.max_processes,
+            events: args.sizes.max_events,
+            statistics: false,
+            unwind,
+        },
+        growth: true,
+        faults: false,
+        watch: None,
+        probes: false,
+        members: members(target),
+        size_filter: None,
+    }
+}

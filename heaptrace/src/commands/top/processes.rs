@@ -1,0 +1,218 @@
+//! Every process of the machine as `/proc` has it, read again at each refresh.
+
+use crate::{
+    process::{
+        procfs::{self, Identity},
+        stat::Stat,
+    },
+    target::{Target, user_name},
+    top::{About, Memory, Seen},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// What changes rarely is read again after so many refreshes: users by setuid, cgroups by whoever moves processes,
+/// arguments by those who write to their own.
+const LOOK_AGAIN: u64 = 10;
+
+/// See the module.
+pub struct Processes {
+    known: HashMap<Identity, Known>,
+    users: HashMap<u32, String>,
+    /// Of those who were named, and their children, also once their parents are gone.
+    family: HashSet<Identity>,
+    round: u64,
+    ticks_per_s: u64,
+    page_size: u64,
+}
+
+struct Known {
+    about: Arc<About>,
+    read: u64,
+}
+
+/// One refresh.
+pub struct Read {
+    pub memory: Memory,
+    pub seen: Vec<Seen>,
+    pub kernel_threads: usize,
+    /// That could not be read, though they are there.
+    pub closed: usize,
+}
+
+impl Processes {
+    pub fn new() -> Self {
+        // SAFETY: sysconf only reads its argument.
+        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        Self {
+            known: HashMap::new(),
+            users: HashMap::new(),
+            family: HashSet::new(),
+            round: 0,
+            ticks_per_s: u64::try_from(ticks).unwrap_or(100).max(1),
+            page_size: procfs::page_size(),
+        }
+    }
+
+    /// Reads them all, and gives those of `target`.
+    ///
+    /// # Errors
+    /// If `/proc` itself cannot be read, or the cgroup is gone.
+    pub fn read(&mut self, target: &Target) -> anyhow::Result<Read> {
+        self.round += 1;
+        let mut read = Read { memory: memory(), seen: Vec::new(), kernel_threads: 0, closed: 0 };
+        for pid in procfs::all_pids()? {
+            match self.look_at(pid) {
+                Ok(Some(seen)) => read.seen.push(seen),
+                Ok(None) => read.kernel_threads += 1,
+                Err(error) if error.is_gone() => {}
+                Err(_) => read.closed += 1,
+            }
+        }
+        let there: HashSet<Identity> = read.seen.iter().map(|seen| seen.identity).collect();
+        self.known.retain(|identity, _| there.contains(identity));
+        self.choose(target, &mut read.seen)?;
+        Ok(read)
+    }
+
+    /// `None` for a kernel thread or a zombie, which have no memory.
+    fn look_at(&mut self, pid: u32) -> Result<Option<Seen>, procfs::ProcError> {
+        let stat = procfs::read_stat(pid)?;
+        let statm = procfs::read_statm(pid)?;
+        if statm.size == 0 {
+            return Ok(None);
+        }
+        let about = self.about(&stat)?;
+        let Stat { parent_pid, faults, cpu_ticks, start_time, .. } = stat;
+        Ok(Some(Seen {
+            identity: Identity { pid, start_time },
+            parent: parent_pid,
+            about,
+            virt: statm.size.saturating_mul(self.page_size),
+            res: statm.resident.saturating_mul(self.page_size),
+            heap: statm.anonymous().saturating_mul(self.page_size),
+            faults,
+            cpu_ns: cpu_ticks.saturating_mul(1_000_000_000 / self.ticks_per_s),
+        }))
+    }
+
+    fn about(&mut self, stat: &Stat) -> Result<Arc<About>, procfs::ProcError> {
+        let identity = Identity { pid: stat.pid, start_time: stat.start_time };
+        if let Some(known) = self.known.get(&identity)
+            && known.about.comm == stat.comm
+            && self.round - known.read < LOOK_AGAIN
+        {
+            return Ok(Arc::clone(&known.about));
+        }
+        let uid = procfs::read_status(stat.pid)?.effective_uid;
+        let user = self.users.entry(uid).or_insert_with(|| user_name(uid).unwrap_or_else(|| uid.to_string()));
+        let about = Arc::new(About {
+            uid,
+            user: user.clone(),
+            comm: stat.comm.clone(),
+            // Closed or gone: the name has to do.
+            command: procfs::command_line(stat.pid).unwrap_or_default(),
+            cgroup: procfs::cgroup(stat.pid).ok().flatten().unwrap_or_default(),
+        });
+        // Not all at the same refresh.
+        let read = self.round.saturating_sub(u64::from(stat.pid) % LOOK_AGAIN);
+        self.known.insert(identity, Known { about: Arc::clone(&about), read });
+        Ok(about)
+    }
+
+    fn choose(&mut self, target: &Target, seen: &mut Vec<Seen>) -> anyhow::Result<()> {
+        match target {
+            Target::All | Target::Command(_) => {}
+            Target::Comm(comm) => seen.retain(|seen| seen.about.comm == *comm),
+            Target::User { id, .. } => seen.retain(|seen| seen.about.uid == *id),
+            Target::Cgroup(cgroup) => {
+                let pids: HashSet<u32> = cgroup.pids()?.into_iter().collect();
+                seen.retain(|seen| pids.contains(&seen.identity.pid));
+            }
+            Target::Pids(pids) => {
+                if self.round == 1 {
+                    let named = seen.iter().filter(|seen| pids.contains(&seen.identity.pid));
+                    self.family.extend(named.map(|seen| seen.identity));
+                }
+                self.keep_family(seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_family(&mut self, seen: &mut Vec<Seen>) {
+        let mut pids: HashSet<u32> = HashSet::new();
+        self.family.retain(|identity| seen.iter().any(|seen| seen.identity == *identity));
+        pids.extend(self.family.iter().map(|identity| identity.pid));
+        // A child can have a smaller PID than its parent.
+        loop {
+            let before = pids.len();
+            for seen in seen.iter().filter(|seen| pids.contains(&seen.parent)).collect::<Vec<_>>() {
+                pids.insert(seen.identity.pid);
+            }
+            if pids.len() == before {
+                break;
+            }
+        }
+        seen.retain(|seen| pids.contains(&seen.identity.pid));
+        self.family.extend(seen.iter().map(|seen| seen.identity));
+    }
+}
+
+/// `/proc/meminfo`; zeros for what it does not say.
+fn memory() -> Memory {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kilobytes.unwrap_or(0).saturating_mul(1024)
+    };
+    Memory {
+        total: field("MemTotal"),
+        available: field("MemAvailable"),
+        swap_total: field("SwapTotal"),
+        swap_free: field("SwapFree"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn we_are_there_with_our_memory() {
+        let mut processes = Processes::new();
+        let read = processes.read(&Target::All).expect("/proc");
+        let own = read.seen.iter().find(|seen| seen.identity.pid == std::process::id()).expect("ourselves");
+        assert!(own.heap > 0 && own.res >= own.heap && own.virt >= own.res && own.faults > 0);
+        assert!(own.about.command.contains(&own.about.comm) || !own.about.command.is_empty());
+        assert!(read.memory.total > read.memory.available);
+    }
+
+    #[test]
+    fn who_is_named_is_shown_with_children_and_nobody_else() {
+        let mut shell = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().expect("sh");
+        let mut processes = Processes::new();
+        let target = Target::Pids(vec![shell.id()]);
+        let commands = |read: &Read| read.seen.iter().map(|seen| seen.about.comm.clone()).collect::<Vec<_>>();
+        // The shell forks, and its child execs.
+        let seen = loop {
+            let seen = commands(&processes.read(&target).expect("/proc"));
+            if seen.iter().any(|comm| comm == "sleep") {
+                break seen;
+            }
+        };
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        shell.kill().expect("kill");
+        shell.wait().expect("wait");
+        // The child lives on, with another parent.
+        let read = processes.read(&target).expect("/proc");
+        assert_eq!(commands(&read), ["sleep"]);
+        let sleep = read.seen[0].identity.pid;
+        // SAFETY: no pointers; the process is of this test.
+        unsafe { libc::kill(sleep as i32, libc::SIGKILL) };
+    }
+}

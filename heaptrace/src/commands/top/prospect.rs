@@ -1,0 +1,67 @@
+//! What tracing a process would be: whether it can be, and what each call would cost.
+
+use super::background::{Done, Job};
+use crate::{
+    doctor::{self, Ground, Process},
+    top::{Answer, Offer, ProbeCost},
+};
+
+/// What was found out about this machine, once.
+#[derive(Default)]
+pub struct Prospects {
+    ground: Option<Ground>,
+}
+
+impl Prospects {
+    /// Answers what it is asked; others are not for it.
+    pub fn answer(&mut self, job: Job) -> Option<Done> {
+        let ground = self.ground.get_or_insert_with(doctor::examine_ground);
+        match job {
+            Job::Examine { pid, table_bytes } => {
+                Some(Done::Examined { pid, answer: examine(ground, pid, table_bytes) })
+            }
+            Job::Cost { pid, allocators } => {
+                let cost = cost(ground, &doctor::examine_process(pid));
+                Some(Done::Cost { allocators, cost })
+            }
+            Job::Names { .. } | Job::Flame { .. } => None,
+        }
+    }
+}
+
+fn examine(ground: &Ground, pid: u32, table_bytes: u64) -> Answer {
+    if let Some(refusal) = &ground.refusal {
+        return Answer::Cannot(refusal.clone());
+    }
+    if pid == std::process::id() {
+        return Answer::Cannot("it is this top".into());
+    }
+    let process = doctor::examine_process(pid);
+    if let Some(reason) = process.reason.as_ref().filter(|_| !process.can_trace) {
+        return Answer::Cannot(reason.clone());
+    }
+    let probed = process.allocators.iter().filter(|allocator| allocator.probed > 0);
+    let allocators = probed.map(|allocator| format!("{} {}", allocator.kind, allocator.path)).collect();
+    Answer::Can(Offer {
+        cost: cost(ground, &process),
+        allocators,
+        probes: process.probes.len(),
+        table_bytes,
+        notes: process.left_out,
+    })
+}
+
+/// What malloc and free of a process take longer, if all that is known.
+fn cost(ground: &Ground, process: &Process) -> Option<ProbeCost> {
+    let entry = |probe: &doctor::Probe| {
+        if probe.emulated { ground.cost.emulated_ns } else { ground.cost.single_stepped_ns }
+    };
+    let find = |name: &str, returns: bool| {
+        let of_kind = || process.probes.iter().filter(|probe| probe.returns == returns);
+        of_kind().find(|probe| probe.function == name).or_else(|| of_kind().next())
+    };
+    Some(ProbeCost {
+        alloc_ns: entry(find("malloc", true)?)? + ground.cost.return_ns?,
+        free_ns: entry(find("free", false)?)?,
+    })
+}

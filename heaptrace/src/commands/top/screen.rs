@@ -1,0 +1,173 @@
+//! `heaptrace top` on a terminal: keys, refreshes and news from the kernel, until somebody has seen enough.
+
+use super::{background::Done, sources::Sources};
+use crate::{
+    commands::tracing::Ended,
+    top::{App, Effect, Header, History, action, draw, rows},
+};
+use futures_util::StreamExt as _;
+use ratatui::{
+    DefaultTerminal,
+    crossterm::event::{Event, EventStream},
+    layout::Rect,
+};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+
+/// The terminal, in its alternate screen and in raw mode. As it was again when this is dropped, also by a panic.
+struct Screen(DefaultTerminal);
+
+impl Screen {
+    fn open() -> io::Result<Self> {
+        ratatui::try_init().map(Self)
+    }
+
+    /// Leaves the terminal to the shell until somebody says to go on.
+    fn suspend(&mut self) -> io::Result<()> {
+        ratatui::try_restore()?;
+        // SAFETY: stops what the terminal is in front of, as Ctrl-Z would if it were not in raw mode.
+        unsafe { libc::kill(0, libc::SIGTSTP) };
+        self.0 = ratatui::try_init()?;
+        self.redraw()
+    }
+
+    /// Begins with an empty screen. `Terminal::clear` would ask the terminal where its cursor is, and take the answer
+    /// away from who waits for keys.
+    fn redraw(&mut self) -> io::Result<()> {
+        let size = self.0.size()?;
+        self.0.resize(Rect::new(0, 0, size.width, size.height))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Where the terminal is gone there is nothing to be put back.
+        let _ = self.0.show_cursor();
+        let _ = ratatui::try_restore();
+    }
+}
+
+/// How often, how long, and what of.
+pub struct Times {
+    pub every: Duration,
+    pub duration: Option<Duration>,
+    pub iterations: Option<u64>,
+}
+
+/// Shows `app` until there is a reason to end.
+pub async fn run(
+    sources: &mut Sources,
+    mut app: App,
+    mut header: Header,
+    times: Times,
+) -> anyhow::Result<Ended> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut tick = interval(times.every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let far = Duration::from_secs(u64::from(u32::MAX));
+    let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
+    let mut left = times.iterations;
+    let mut screen = Screen::open()?;
+    let mut keys = EventStream::new();
+    app.resize(screen.0.size().map(|size| (size.width, size.height))?);
+    let mut history = History::default();
+    loop {
+        let mut effect = None;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => return Ok(Ended::Asked),
+            _ = terminate.recv() => return Ok(Ended::Asked),
+            _ = hangup.recv() => return Ok(Ended::NoReader),
+            () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+            event = keys.next() => match event {
+                Some(Ok(Event::Key(key))) => {
+                    effect = action(&app.mode, key).and_then(|action| app.apply(action));
+                }
+                Some(Ok(Event::Resize(width, height))) => app.resize((width, height)),
+                Some(Ok(_)) => continue,
+                // The terminal is gone.
+                Some(Err(_)) | None => return Ok(Ended::NoReader),
+            },
+            done = sources.news() => match done? {
+                // What came of news from the kernel is seen at the next refresh.
+                None => continue,
+                Some(done) => match sources.take(done) {
+                Some(Done::Flame(said)) => app.status = Some(said),
+                Some(Done::Examined { pid, answer }) => {
+                    if let Some(arming) = app.arming.as_mut().filter(|arming| arming.pid == pid) {
+                        arming.answer = answer;
+                    }
+                }
+                _ => effect = Some(Effect::Detail),
+            }},
+            _ = tick.tick() => {
+                refresh(sources, &mut app, &mut header, &mut history)?;
+                left = left.map(|left| left - 1);
+            }
+        }
+        match effect {
+            Some(Effect::Quit) => return Ok(Ended::Asked),
+            Some(Effect::Suspend) => screen.suspend()?,
+            Some(Effect::Redraw) => screen.redraw()?,
+            Some(Effect::Examine(pid)) => sources.examine(pid),
+            Some(Effect::Arm(pid)) => {
+                app.status = Some(format!("placing probes in process {pid} ..."));
+                screen.0.draw(|frame| draw(frame, &app))?;
+                let before = Instant::now();
+                app.status = Some(sources.arm(pid));
+                tick.reset_after(times.every.saturating_sub(before.elapsed()));
+                refresh(sources, &mut app, &mut header, &mut history)?;
+            }
+            Some(Effect::Disarm(pid)) => {
+                app.status = Some(format!("taking the probes of process {pid} away ..."));
+                screen.0.draw(|frame| draw(frame, &app))?;
+                app.status = Some(sources.disarm(pid));
+                refresh(sources, &mut app, &mut header, &mut history)?;
+            }
+            Some(Effect::Flame(pid)) => {
+                app.status = Some(match sources.flame(pid) {
+                    Ok(()) => "writing a flame graph ...".into(),
+                    Err(why) => why,
+                });
+            }
+            Some(Effect::Detail) => detail(sources, &mut app, &history),
+            None => {}
+        }
+        screen.0.draw(|frame| draw(frame, &app))?;
+        if left == Some(0) {
+            return Ok(Ended::TimeUp);
+        }
+    }
+}
+
+fn refresh(
+    sources: &mut Sources,
+    app: &mut App,
+    header: &mut Header,
+    history: &mut History,
+) -> anyhow::Result<()> {
+    sources.measure(app.process.as_ref().is_some_and(|process| process.residency));
+    let sample = sources.refresh(header)?;
+    history.add(&sample);
+    let rows = rows(&sample, history);
+    header.sources.sum(&rows);
+    app.refresh(rows, header.clone());
+    detail(sources, app, history);
+    Ok(())
+}
+
+fn detail(sources: &mut Sources, app: &mut App, history: &History) {
+    let Some(process) = &app.process else { return };
+    let (identity, order) = (process.identity, process.order);
+    let mut detail = sources.detail(identity.pid, order);
+    detail.timeline = history.timeline(identity);
+    app.set_detail(detail);
+}

@@ -1,0 +1,359 @@
+//! Where the numbers come from: `/proc`, a session on growth, and one on the processes that are traced.
+
+use super::{
+    args::TopArgs,
+    background::{Background, Done, Job},
+    detail,
+    feed::Feed,
+    options::{growth_options, traced_options},
+    processes::Processes,
+};
+use crate::{
+    commands::{
+        outside::{Hurry, clock},
+        tracing::add_targets,
+    },
+    model::{AllocatorInfo, ProcessId, StackId},
+    report::{self, StackNames},
+    session::{SessionOptions, monotonic_ns},
+    target::Target,
+    top::{Detail, Header, Mapped, ProbeCost, Sample, SiteOrder, Traced},
+};
+use std::{collections::HashMap, io, time::Instant};
+
+/// See the module.
+pub struct Sources {
+    target: Target,
+    processes: Processes,
+    growth: Option<Feed>,
+    no_growth: Option<String>,
+    /// What a system call takes us: before growth was traced, and the least since.
+    syscalls_ns: Option<(f64, f64)>,
+    traced: Option<Feed>,
+    /// How the traced session is made.
+    options: SessionOptions,
+    /// Every process is traced.
+    all: bool,
+    sessions: u64,
+    /// While something is traced: children want their probes at once.
+    hurry: Option<Hurry>,
+    /// `None` while it is being found out.
+    costs: HashMap<Vec<AllocatorInfo>, Option<ProbeCost>>,
+    /// Losses of sessions that have ended, and what could not be done.
+    lasting: Vec<String>,
+    background: Background,
+}
+
+impl Sources {
+    /// Begins, with what was asked for from the start. Must be called within the runtime.
+    pub fn start(target: Target, args: &TopArgs) -> anyhow::Result<Self> {
+        let options = traced_options(&target, args);
+        let mut sources = Self {
+            processes: Processes::new(),
+            growth: None,
+            no_growth: None,
+            syscalls_ns: None,
+            traced: None,
+            options,
+            all: args.target.all,
+            sessions: 0,
+            hurry: None,
+            costs: HashMap::new(),
+            lasting: Vec::new(),
+            background: Background::start(),
+            target,
+        };
+        // Who asked for it by name is told if it cannot be.
+        if args.target.all || args.trace {
+            let number = sources.next_number();
+            let mut feed = Feed::new(&sources.options, number)?;
+            add_targets(&mut feed.session, &sources.target, None)?;
+            sources.traced = Some(feed);
+            sources.hurry = Some(Hurry::begin());
+        }
+        if args.no_growth {
+            sources.no_growth = Some("--no-growth".into());
+        } else if let Err(error) = sources.start_growth(args) {
+            // All on one line: the details are the doctor's.
+            let why = format!("{error:#}");
+            sources.no_growth = Some(why.lines().next().unwrap_or_default().to_owned());
+        }
+        Ok(sources)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.sessions += 1;
+        self.sessions
+    }
+
+    fn start_growth(&mut self, args: &TopArgs) -> anyhow::Result<()> {
+        let bare = (0..10).map(|_| time_syscalls()).fold(f64::MAX, f64::min);
+        let mut feed = Feed::new(&growth_options(&self.target, args), self.next_number())?;
+        if let Some(why) = feed.session.growth_unavailable() {
+            anyhow::bail!("{why}");
+        }
+        self.syscalls_ns = Some((bare, f64::MAX));
+        add_targets(&mut feed.session, &self.target, None)?;
+        self.growth = Some(feed);
+        Ok(())
+    }
+
+    /// Waits for news: deals with those from the kernel, and gives what the background has done.
+    pub async fn news(&mut self) -> io::Result<Option<Done>> {
+        async fn of(feed: &mut Option<Feed>) -> io::Result<()> {
+            match feed {
+                Some(feed) => feed.keep_up().await,
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            kept = of(&mut self.traced) => kept.map(|()| None),
+            kept = of(&mut self.growth) => kept.map(|()| None),
+            done = self.background.done() => Ok(Some(done)),
+        }
+    }
+
+    /// Looks at everything now.
+    pub fn refresh(&mut self, header: &mut Header) -> anyhow::Result<Sample> {
+        // All that were traced have exited, and nobody joins them by himself.
+        if self.options.members.is_none() {
+            self.drop_if_idle();
+        }
+        let read = self.processes.read(&self.target)?;
+        let at_ns = monotonic_ns();
+        for feed in [&mut self.growth, &mut self.traced].into_iter().flatten() {
+            feed.refresh(at_ns)?;
+        }
+        let sample = Sample {
+            at_ns,
+            memory: read.memory,
+            mapped: self.mapped(),
+            traced: self.traced_now(),
+            seen: read.seen,
+        };
+        header.clock = clock();
+        header.memory = read.memory;
+        header.processes = sample.seen.len();
+        header.kernel_threads = read.kernel_threads;
+        header.sources.no_growth.clone_from(&self.no_growth);
+        // The least so far: in the others we were interrupted, or somebody else traced system calls, too.
+        header.sources.syscall_ns =
+            self.syscalls_ns.as_mut().filter(|_| self.growth.is_some()).map(|(bare, least)| {
+                *least = least.min(time_syscalls());
+                (*least - *bare).max(0.0)
+            });
+        header.sources.growth_bytes = self.growth.as_ref().map_or(0, |feed| feed.table_bytes);
+        header.sources.all = self.all;
+        header.sources.table_bytes = self.traced.as_ref().map_or(0, |feed| feed.table_bytes);
+        header.notes = self.notes();
+        if read.closed > 0 {
+            header.notes.push(format!("{} processes could not be read in /proc", read.closed));
+        }
+        Ok(sample)
+    }
+
+    fn mapped(&self) -> HashMap<u32, Mapped> {
+        let processes = self.growth.iter().flat_map(Feed::processes);
+        let mapped = |(pid, (_, process)): (u32, (ProcessId, &crate::model::Process))| {
+            let mapped =
+                Mapped { brk: process.brk_bytes, mmap: process.mmap_bytes, munmap: process.munmap_bytes };
+            (pid, mapped)
+        };
+        processes.map(mapped).collect()
+    }
+
+    /// Numbers of the traced processes; names of their first sites, and what their calls cost, are asked for where they
+    /// are not known yet.
+    fn traced_now(&mut self) -> HashMap<u32, Traced> {
+        let Some(feed) = &mut self.traced else { return HashMap::new() };
+        let mut top: HashMap<ProcessId, (u64, StackId)> = HashMap::new();
+        for site in feed.sites() {
+            let bytes = site.totals.live_bytes();
+            let most = top.entry(site.process).or_insert((0, site.stack));
+            if bytes > most.0 {
+                *most = (bytes, site.stack);
+            }
+        }
+        let stacks: Vec<StackId> = top.values().map(|(_, stack)| *stack).collect();
+        if let Some(job) = feed.names_of(&stacks) {
+            self.background.ask(job);
+        }
+        let names = StackNames::new(&feed.profile);
+        let mut traced = HashMap::new();
+        for (pid, (id, process)) in feed.processes() {
+            let allocators = &process.allocators;
+            let cost = match self.costs.get(allocators) {
+                Some(cost) => *cost,
+                None if allocators.is_empty() => None,
+                None => {
+                    self.costs.insert(allocators.clone(), None);
+                    self.background.ask(Job::Cost { pid, allocators: allocators.clone() });
+                    None
+                }
+            };
+            let totals = &process.totals;
+            let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).map(|(_, stack)| names.of(*stack));
+            let traced_now = Traced {
+                live_bytes: totals.live_bytes(),
+                live_blocks: totals.live_count(),
+                allocs: totals.alloc_count,
+                frees: totals.free_count,
+                unknown_frees: process.unknown_frees,
+                cost,
+                top_site: top_site.and_then(|frames| frames.into_iter().next()),
+            };
+            traced.insert(pid, traced_now);
+        }
+        traced
+    }
+
+    /// What is lacking, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.lasting.clone();
+        for (feed, what) in [(&self.growth, "growth"), (&self.traced, "tracing")] {
+            let Some(feed) = feed else { continue };
+            notes.extend(report::losses(&feed.profile).into_iter().map(|loss| format!("{what}: {loss}")));
+            let untraceable = &feed.profile.coverage.untraceable;
+            if what == "tracing" && !untraceable.is_empty() {
+                let first = &untraceable[0];
+                let more = untraceable.len() - 1;
+                let reason = format!("{}:{}: {}", first.comm, first.pid, first.reason);
+                notes.push(match more {
+                    0 => format!("not traced: {reason}"),
+                    _ => format!("{} processes are not traced, as {reason}", untraceable.len()),
+                });
+            }
+        }
+        notes
+    }
+
+    /// Has the background find out what tracing a process would be.
+    pub fn examine(&self, pid: u32) {
+        let table_bytes = if self.traced.is_some() { 0 } else { self.options.sizes.memory_bytes() };
+        self.background.ask(Job::Examine { pid, table_bytes });
+    }
+
+    /// Traces a process; what is to be said.
+    pub fn arm(&mut self, pid: u32) -> String {
+        match self.try_arm(pid) {
+            Ok(()) => {
+                self.hurry.get_or_insert_with(Hurry::begin);
+                format!("process {pid} is traced; T ends that")
+            }
+            Err(error) => {
+                self.drop_if_idle();
+                format!("{error:#}")
+            }
+        }
+    }
+
+    fn try_arm(&mut self, pid: u32) -> anyhow::Result<()> {
+        if self.traced.is_none() {
+            let number = self.next_number();
+            self.traced = Some(Feed::new(&self.options, number)?);
+        }
+        if let Some(feed) = &mut self.traced {
+            feed.session.add_pid(pid)?;
+        }
+        Ok(())
+    }
+
+    /// Ends tracing a process; what is to be said.
+    pub fn disarm(&mut self, pid: u32) -> String {
+        let Some(feed) = &mut self.traced else { return format!("process {pid} is not traced") };
+        let said = match feed.session.remove_pid(pid) {
+            Ok(removed) if removed.is_empty() => format!("process {pid} is not traced"),
+            Ok(removed) if removed.len() == 1 => format!("the probes of process {pid} are gone"),
+            Ok(removed) => {
+                format!("the probes of process {pid} are gone, and of {} followed from it", removed.len() - 1)
+            }
+            Err(error) => format!("process {pid} could not be let go of: {error}"),
+        };
+        self.drop_if_idle();
+        said
+    }
+
+    /// Gives the tables back once nothing is traced any more; what was lost is remembered.
+    pub fn drop_if_idle(&mut self) {
+        if self.all || self.traced.as_ref().is_none_or(|feed| feed.session.traced() > 0) {
+            return;
+        }
+        if let Some(mut feed) = self.traced.take() {
+            // A failure here would be one of reading what nobody asks for any more.
+            let _ = feed.refresh(monotonic_ns());
+            let losses = report::losses(&feed.profile).into_iter();
+            self.lasting.extend(losses.map(|loss| format!("earlier tracing: {loss}")));
+            feed.session.detach();
+        }
+        if let Some(hurry) = self.hurry.take() {
+            hurry.end();
+        }
+    }
+
+    /// Whether somebody looks at what memory is made of: reading it takes the process's page tables' lock for a moment.
+    pub fn measure(&mut self, wanted: bool) {
+        if let Some(feed) = &mut self.traced {
+            feed.measures = wanted;
+        }
+    }
+
+    /// The flame graph of a process, to be made in the background; or why there is none.
+    pub fn flame(&self, pid: u32) -> Result<(), String> {
+        let find = |feed: &Feed| Some(feed.flame(feed.processes().get(&pid)?.0, pid));
+        let job = self.traced.as_ref().and_then(find).or_else(|| self.growth.as_ref().and_then(find));
+        let job = job.ok_or_else(|| {
+            format!("no flame graph: neither malloc nor brk and mmap of process {pid} are traced")
+        })?;
+        self.background.ask(job);
+        Ok(())
+    }
+
+    /// The screen of a process, without what its history says.
+    pub fn detail(&mut self, pid: u32, order: SiteOrder) -> Detail {
+        let mapped = self.mapped().get(&pid).copied();
+        for feed in [&mut self.traced, &mut self.growth].into_iter().flatten() {
+            let Some(process) = feed.processes().get(&pid).map(|(id, _)| *id) else { continue };
+            let (detail, job) = detail::of(feed, process, pid, order, mapped);
+            if let Some(job) = job {
+                self.background.ask(job);
+            }
+            return detail;
+        }
+        Detail { pid, ..Detail::default() }
+    }
+
+    /// Takes what the background has done; what is left is for the screen.
+    pub fn take(&mut self, done: Done) -> Option<Done> {
+        match done {
+            Done::Names { feed: number, names } => {
+                let feeds = [&mut self.growth, &mut self.traced].into_iter().flatten();
+                if let Some(feed) = feeds.into_iter().find(|feed| feed.number == number) {
+                    feed.take_names(names);
+                }
+                None
+            }
+            Done::Cost { allocators, cost } => {
+                self.costs.insert(allocators, cost);
+                None
+            }
+            done => Some(done),
+        }
+    }
+
+    /// Takes everything away; gives the seconds that took.
+    pub fn end(mut self) -> f64 {
+        let feeds = [self.traced.take(), self.growth.take()].into_iter().flatten();
+        feeds.map(|mut feed| feed.session.detach()).sum()
+    }
+}
+
+/// Nanoseconds that a system call which does nothing takes us, on average: short enough to be repeated at each refresh.
+fn time_syscalls() -> f64 {
+    const CALLS: u32 = 500;
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        // SAFETY: takes nothing and does nothing.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+    started.elapsed().as_nanos() as f64 / f64::from(CALLS)
+}

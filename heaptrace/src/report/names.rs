@@ -1,0 +1,67 @@
+//! Stacks as lists of names, for screens and lines.
+
+use super::{
+    labels::{Label, Labels},
+    number::base_name,
+};
+use crate::model::{Profile, StackId};
+
+/// What the C library is called: its inner frames say what a system call's name says already.
+const LIBC: [&str; 5] = ["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl"];
+
+/// The innermost ones, wherever they are, without their underscores.
+const WRAPPERS: [&str; 7] = ["brk", "sbrk", "mmap", "mmap64", "munmap", "mremap", "syscall"];
+
+/// What the frames of a profile's stacks are called.
+pub struct StackNames<'a> {
+    profile: &'a Profile,
+    labels: Labels<'a>,
+}
+
+impl<'a> StackNames<'a> {
+    pub fn new(profile: &'a Profile) -> Self {
+        Self { profile, labels: Labels::new(profile) }
+    }
+
+    /// The frames of a stack, innermost first, never none.
+    pub fn of(&self, stack: StackId) -> Vec<String> {
+        self.all(stack).into_iter().map(Label::describe).collect()
+    }
+
+    /// How many of the inner frames of a system call's stack say nothing: those of the C library, or at least its
+    /// wrapper of the call where nothing else is there. Never all.
+    pub fn inner(&self, stack: StackId) -> usize {
+        let all = self.all(stack);
+        let inner = |is_inner: &dyn Fn(&Label) -> bool| {
+            Some(all.iter().take_while(|label| is_inner(label)).count()).filter(|inner| *inner < all.len())
+        };
+        let outside = inner(&|label| is_wrapper(label) || self.is_libc(label));
+        outside.or_else(|| inner(&is_wrapper)).unwrap_or(0)
+    }
+
+    /// The names of the others, without source lines. A part of a function that was inlined into it has its name, too,
+    /// and is named with it.
+    pub fn outside(&self, stack: StackId) -> Vec<&str> {
+        let useful = self.all(stack).into_iter().skip(self.inner(stack));
+        let mut names: Vec<&str> = useful.map(|label| label.name.as_str()).collect();
+        names.dedup();
+        names
+    }
+
+    fn all(&self, stack: StackId) -> Vec<&Label> {
+        let mut all = Vec::new();
+        self.labels.of_stack(Some(stack), &mut all);
+        all.into_iter().map(|id| self.labels.get(id)).collect()
+    }
+
+    fn is_libc(&self, label: &Label) -> bool {
+        let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+        let name = module.map_or("", |module| base_name(&module.path));
+        LIBC.iter().any(|libc| name.starts_with(libc))
+    }
+}
+
+fn is_wrapper(label: &Label) -> bool {
+    let name = label.name.strip_prefix("__GI_").unwrap_or(&label.name);
+    WRAPPERS.contains(&name.trim_start_matches('_'))
+}

@@ -1,0 +1,45 @@
+//! Letting go of processes that run on.
+
+use super::{Probed, Session, monotonic_ns};
+use crate::bpf::MapError;
+use heaptrace_common::record::process_state;
+
+impl Session {
+    /// Takes the probes of a process away, and those of children that were followed from it: what they did until now
+    /// stays in the profile, as that of processes that are not looked at any more. Gives the PIDs that were let go of;
+    /// none if the process was no target, or if probes are not placed by process.
+    ///
+    /// # Errors
+    /// If the kernel side cannot be told.
+    pub fn remove_pid(&mut self, pid: u32) -> Result<Vec<u32>, MapError> {
+        let Some(record) = self.tracer.maps.index_of(pid).filter(|_| self.per_process) else {
+            return Ok(Vec::new());
+        };
+        let mut removed = Vec::new();
+        let mut waiting = vec![(record, pid)];
+        while let Some((record, pid)) = waiting.pop() {
+            // First, so that no further child is followed; then those that were until now.
+            self.tracer.maps.clear_index(pid)?;
+            self.builder.read_processes(&self.tracer.maps);
+            let heirs = self.builder.heirs_since(record, 0);
+            let running = self.builder.running().filter(|(heir, _)| heirs.contains(heir));
+            waiting.extend(running);
+            self.tracer.maps.leave_out(record, monotonic_ns());
+            self.forget_code(record);
+            self.adopted.remove(&record);
+            self.leaderless.remove(&pid);
+            removed.push(pid);
+        }
+        let links = removed.iter().filter_map(|pid| self.probed.remove(pid));
+        let links: Vec<_> = links.flat_map(|Probed { links, .. }| links).collect();
+        // At once, and not before it is done: nothing is to be said to be away that is there.
+        self.tracer.release(links);
+        self.builder.read_processes(&self.tracer.maps);
+        Ok(removed)
+    }
+
+    /// Whether a record's process runs on without being looked at.
+    pub(super) fn is_left_out(&self, record: u32) -> bool {
+        self.builder.record(record).is_some_and(|record| record.state == process_state::LEFT_OUT)
+    }
+}

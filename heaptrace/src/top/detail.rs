@@ -1,0 +1,130 @@
+//! The screen of one process as data: its sites, how large its blocks are, and how it came here.
+
+use std::cmp::Ordering;
+
+/// What the sites are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SiteKind {
+    /// Blocks of the allocator; the process has probes.
+    Blocks,
+    /// Calls of brk, mmap and mremap since top began; it has none.
+    Growth,
+    /// Neither is counted.
+    #[default]
+    None,
+}
+
+/// How sites are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SiteOrder {
+    #[default]
+    Bytes,
+    Growth,
+    Rate,
+}
+
+impl SiteOrder {
+    pub fn next(self) -> Self {
+        match self {
+            Self::Bytes => Self::Growth,
+            Self::Growth => Self::Rate,
+            Self::Rate => Self::Bytes,
+        }
+    }
+
+    /// What comes first, in words.
+    pub fn name(self, kind: SiteKind) -> &'static str {
+        match (self, kind) {
+            (Self::Bytes, SiteKind::Growth) => "bytes mapped",
+            (Self::Bytes, _) => "live bytes",
+            (Self::Growth, _) => "growth",
+            (Self::Rate, SiteKind::Growth) => "calls/s",
+            (Self::Rate, _) => "allocations/s",
+        }
+    }
+}
+
+/// One site.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteRow {
+    /// Stays the same.
+    pub id: usize,
+    /// Live, or mapped.
+    pub bytes: u64,
+    /// Blocks, or calls.
+    pub count: u64,
+    pub growth: Option<f64>,
+    pub allocs_per_s: Option<f64>,
+    pub frees_per_s: Option<f64>,
+    /// Called.
+    pub function: &'static str,
+    /// Innermost first, never none.
+    pub frames: Vec<String>,
+    /// So many of them say nothing.
+    pub inner: usize,
+}
+
+/// The process at one moment of the past.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Instant {
+    /// Seconds.
+    pub ago: f64,
+    pub res: u64,
+    pub live: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detail {
+    pub pid: u32,
+    pub kind: SiteKind,
+    pub sites: Vec<SiteRow>,
+    /// Counts of allocated blocks by class: see [`crate::model::SizeHistogram`].
+    pub sizes: Vec<u64>,
+    /// The oldest first.
+    pub timeline: Vec<Instant>,
+    /// What brk, mmap and munmap did since top began, in words.
+    pub mapped: Option<String>,
+    /// What its resident memory is made of, a line each; none if nobody looked yet. Shown in place of the charts.
+    pub residency: Vec<String>,
+    /// What the numbers do not cover.
+    pub notes: Vec<String>,
+}
+
+/// Puts sites in order; equal ones stay where they are.
+pub fn sort(sites: &mut [SiteRow], order: SiteOrder) {
+    let number = |a: Option<f64>, b: Option<f64>| match (a, b) {
+        (Some(a), Some(b)) => b.total_cmp(&a),
+        (a, b) => b.is_some().cmp(&a.is_some()),
+    };
+    let first = |a: &SiteRow, b: &SiteRow| match order {
+        SiteOrder::Bytes => Ordering::Equal,
+        SiteOrder::Growth => number(a.growth, b.growth),
+        SiteOrder::Rate => number(a.allocs_per_s, b.allocs_per_s),
+    };
+    sites.sort_by(|a, b| first(a, b).then(b.bytes.cmp(&a.bytes)).then(a.id.cmp(&b.id)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_are_ordered_by_bytes_growth_or_rate() {
+        let site = |id, bytes, growth, rate| SiteRow {
+            id,
+            bytes,
+            growth: Some(growth),
+            allocs_per_s: rate,
+            ..SiteRow::default()
+        };
+        let mut sites = [site(0, 10, -5.0, Some(9.0)), site(1, 30, 0.0, None), site(2, 20, 7.0, Some(1.0))];
+        let mut ids = |order| {
+            sort(&mut sites, order);
+            sites.iter().map(|site| site.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(SiteOrder::Bytes), [1, 2, 0]);
+        assert_eq!(ids(SiteOrder::Growth), [2, 1, 0]);
+        assert_eq!(ids(SiteOrder::Rate), [0, 2, 1]);
+    }
+}

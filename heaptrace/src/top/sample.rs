@@ -1,0 +1,144 @@
+//! What the sources said at one moment.
+
+use super::{
+    arm::ProbeCost,
+    row::{Row, TracedRow},
+};
+use crate::process::procfs::Identity;
+use std::{collections::HashMap, sync::Arc};
+
+/// One refresh.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+    pub memory: Memory,
+    pub seen: Vec<Seen>,
+    /// By PID: what the growth tracepoints have counted.
+    pub mapped: HashMap<u32, Mapped>,
+    /// By PID: what the probes have counted.
+    pub traced: HashMap<u32, Traced>,
+}
+
+/// The machine's memory, in bytes (`/proc/meminfo`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub total: u64,
+    /// Can be had without swapping.
+    pub available: u64,
+    pub swap_total: u64,
+    pub swap_free: u64,
+}
+
+/// What of a process changes rarely.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub uid: u32,
+    /// Of the effective user ID; the number, if nobody is called so.
+    pub user: String,
+    pub comm: String,
+    /// The arguments; empty if it has none, or they cannot be read.
+    pub command: String,
+    /// Version 2's; empty if it is in none.
+    pub cgroup: String,
+}
+
+/// One process as `/proc` has it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub identity: Identity,
+    pub parent: u32,
+    pub about: Arc<About>,
+    /// Bytes mapped.
+    pub virt: u64,
+    /// Bytes resident.
+    pub res: u64,
+    /// Bytes of these that are anonymous: see [`crate::process::statm::Statm::anonymous`].
+    pub heap: u64,
+    /// Page faults since it began.
+    pub faults: u64,
+    /// Processor time since it began, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+/// What brk, mmap, mremap and munmap did to a process since top began, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    pub brk: i64,
+    pub mmap: u64,
+    pub munmap: u64,
+}
+
+impl Mapped {
+    /// More or less than when top began.
+    pub fn net(&self) -> i64 {
+        self.brk.saturating_add_unsigned(self.mmap).saturating_sub_unsigned(self.munmap)
+    }
+}
+
+/// What the allocator did in a process since its probes were placed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traced {
+    pub live_bytes: u64,
+    pub live_blocks: u64,
+    pub allocs: u64,
+    pub frees: u64,
+    /// Frees of blocks from before.
+    pub unknown_frees: u64,
+    /// What its calls take at the least, if that was measured yet.
+    pub cost: Option<ProbeCost>,
+    /// The place with the most live bytes, if it is known yet.
+    pub top_site: Option<String>,
+}
+
+/// What goes above and below the rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Header {
+    /// Of the day, for people.
+    pub clock: String,
+    pub memory: Memory,
+    pub processes: usize,
+    /// Left out: they have no memory of their own.
+    pub kernel_threads: usize,
+    /// Which processes were asked for, if not all.
+    pub chosen: Option<String>,
+    pub interval_s: f64,
+    pub sources: Sources,
+    /// What was lost, or could not be had; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What runs in the kernel on our behalf, and what it costs the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// Why brk, mmap and munmap are not counted; `None` if they are.
+    pub no_growth: Option<String>,
+    /// What the growth tracepoints add to every system call of the machine, in nanoseconds, as measured in our own
+    /// process.
+    pub syscall_ns: Option<f64>,
+    /// Memory of the kernel's tables for growth, in bytes.
+    pub growth_bytes: u64,
+    /// Processes with probes.
+    pub traced: usize,
+    /// Everything is traced (`--all`).
+    pub all: bool,
+    /// Allocations and frees a second, of all traced processes.
+    pub events_per_s: f64,
+    /// The least that their traps take, in processors (1.0: one of them).
+    pub processors: Option<f64>,
+    /// Memory of the kernel's tables for tracing, in bytes.
+    pub table_bytes: u64,
+}
+
+impl Sources {
+    /// Sums up what `rows` say of tracing.
+    pub fn sum(&mut self, rows: &[Row]) {
+        let traced = || rows.iter().filter_map(|row| row.traced.as_ref());
+        self.traced = traced().count();
+        let calls = |row: &TracedRow| row.allocs_per_s.unwrap_or(0.0) + row.frees_per_s.unwrap_or(0.0);
+        self.events_per_s = traced().map(calls).sum();
+        // A sum that lacks one would be no least.
+        let mut costs = traced().filter(|row| row.allocs_per_s.is_some()).map(|row| row.cost);
+        self.processors = costs.try_fold(0.0, |sum, cost| Some(sum + cost?)).filter(|_| self.traced > 0);
+    }
+}

@@ -28,7 +28,7 @@ pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
 pub(crate) use number::{counted, human, percent, printable};
-pub use rss::residency_lines;
+pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,

@@ -8,6 +8,7 @@ use crate::model::{Process, ProcessId, Profile, Residency};
 use crate::residency::{How, Part, Reconciliation, reconcile};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// The section `rss` of a process; parts sum to `rss_bytes`.
 #[derive(Serialize)]
@@ -42,6 +43,11 @@ fn age(profile: &Profile, residency: &Residency) -> u64 {
 /// What process number `index` is made of, a line each, the total first; none if it was not measured.
 pub fn residency_lines(profile: &Profile, index: usize) -> Vec<String> {
     let Some(residency) = measured(profile, index) else { return Vec::new() };
+    residency_lines_of(residency, Duration::from_nanos(age(profile, residency)))
+}
+
+/// The same of a measurement that is so old.
+pub fn residency_lines_of(residency: &Residency, age: Duration) -> Vec<String> {
     let found = reconcile(residency);
     let line = |part: &Part| {
         format!(
@@ -53,7 +59,7 @@ pub fn residency_lines(profile: &Profile, index: usize) -> Vec<String> {
             bounds(part)
         )
     };
-    let age = super::number::seconds(age(profile, residency));
+    let age = super::number::seconds(age.as_nanos() as u64);
     let mut lines = vec![format!("{} resident, measured {age} ago", human(found.rss_bytes))];
     let mut parts: Vec<&Part> = found.parts.iter().filter(|part| !is_nothing(part)).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.resident_bytes));

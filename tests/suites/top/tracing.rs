@@ -184,6 +184,12 @@ pub fn growth() -> Result<()> {
             && cells(screen, "brk site_breaks resting.c:") == ["2.0M", "1"]
     })?;
     ensure!(screen.contains("since top began: brk +2.0M, mmap 7.0M, munmap 8.0K"), "{screen}");
+    // What its memory is made of is measured without tracing, too.
+    top.press("m")?;
+    let parts = top.wait_for("its parts", |screen| {
+        screen.contains("resident memory") && screen.contains("  measured  file-backed")
+    })?;
+    ensure!(!parts.contains("traced live"), "{parts}");
     top.press("f")?;
     let name = written(&mut top)?;
     let svg = fs::read_to_string(folder.join(name))?;

@@ -5,6 +5,7 @@ mod background;
 mod detail;
 mod feed;
 mod flame;
+mod memory;
 mod options;
 mod plain;
 mod processes;

@@ -5,6 +5,7 @@ use super::{
     background::{Background, Done, Job},
     detail,
     feed::Feed,
+    memory::Memory,
     options::{growth_options, traced_options},
     processes::Processes,
 };
@@ -42,6 +43,9 @@ pub struct Sources {
     /// Losses of sessions that have ended, and what could not be done.
     lasting: Vec<String>,
     background: Background,
+    /// Of what is not traced, where somebody looks.
+    memory: Memory,
+    looks: bool,
 }
 
 impl Sources {
@@ -61,6 +65,8 @@ impl Sources {
             costs: HashMap::new(),
             lasting: Vec::new(),
             background: Background::start(),
+            memory: Memory::new(),
+            looks: false,
             target,
         };
         // Who asked for it by name is told if it cannot be.
@@ -292,6 +298,7 @@ impl Sources {
 
     /// Whether somebody looks at what memory is made of: reading it takes the process's page tables' lock for a moment.
     pub fn measure(&mut self, wanted: bool) {
+        self.looks = wanted;
         if let Some(feed) = &mut self.traced {
             feed.measures = wanted;
         }
@@ -313,13 +320,17 @@ impl Sources {
         let mapped = self.mapped().get(&pid).copied();
         for feed in [&mut self.traced, &mut self.growth].into_iter().flatten() {
             let Some(process) = feed.processes().get(&pid).map(|(id, _)| *id) else { continue };
-            let (detail, job) = detail::of(feed, process, pid, order, mapped);
+            let (mut detail, job) = detail::of(feed, process, pid, order, mapped);
             if let Some(job) = job {
                 self.background.ask(job);
             }
+            if self.looks && feed.is_growth() {
+                detail.residency = self.memory.lines(pid);
+            }
             return detail;
         }
-        Detail { pid, ..Detail::default() }
+        let residency = if self.looks { self.memory.lines(pid) } else { Vec::new() };
+        Detail { pid, residency, ..Detail::default() }
     }
 
     /// Takes what the background has done; what is left is for the screen.

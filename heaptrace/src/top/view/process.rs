@@ -131,12 +131,7 @@ fn draw_residency(detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let inner = block.inner(area);
     block.render(area, buffer);
     if detail.residency.is_empty() {
-        let why = if detail.kind == SiteKind::Blocks {
-            "being measured ..."
-        } else {
-            "not traced: t traces the process"
-        };
-        line::write_cut(buffer, inner, 0, &format!(" {why}"), DIM);
+        line::write_cut(buffer, inner, 0, " being measured ...", DIM);
     }
     for (line, text) in (0..inner.height).zip(&detail.residency) {
         line::write_cut(buffer, inner, line, text, PLAIN);

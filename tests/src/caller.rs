@@ -1,7 +1,10 @@
 //! heaptrace run by another user than root, with capabilities or without.
 
-use crate::{heaptrace, programs::installed};
-use anyhow::{Context as _, Result};
+use crate::{
+    heaptrace,
+    programs::{self, installed},
+};
+use anyhow::Result;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use tempfile::TempDir;
 
@@ -44,7 +47,7 @@ pub fn heaptrace(capabilities: &[&str], arguments: &[&str], folder: &Path) -> Re
 
 /// Copies a program so that everybody can run it.
 pub fn copy(program: &Path, to: &Path) -> Result<()> {
-    fs::copy(program, to).with_context(|| format!("failed to copy {}", program.display()))?;
+    programs::copy(program, to)?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }

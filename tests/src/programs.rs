@@ -1,6 +1,6 @@
 //! Compiles the test programs, once per version of their sources and flags.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -281,4 +281,15 @@ pub fn installed<P: AsRef<OsStr>>(program: &str, folders: &[P]) -> Result<PathBu
             )
         },
     )
+}
+
+/// Copies a program that is to be run. By another process: a descriptor of ours that is open for writing would go to what
+/// other tests start meanwhile, until their exec, and nothing runs a file that somebody writes to (ETXTBSY).
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy(program: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("--preserve=mode").args([program, to]).status()?;
+    ensure!(status.success(), "failed to copy {}: cp ended with {status}", program.display());
+    Ok(())
 }

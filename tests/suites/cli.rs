@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
     code, compare, heaptrace,
-    programs::Program,
+    programs::{self, Program},
     report::Report,
     runner::{self, end_to_end, unprivileged},
     running::{PATIENCE, Running, wait_for_file, wait_until},
@@ -110,7 +110,7 @@ fn without_privilege() -> Result<()> {
     const NOBODY: u32 = 65534;
     let folder = TempDir::new()?;
     let binary = folder.path().join("heaptrace");
-    fs::copy(heaptrace::binary()?, &binary)?;
+    programs::copy(heaptrace::binary()?, &binary)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
     let mut command = Command::new(binary);

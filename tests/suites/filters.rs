@@ -6,7 +6,7 @@ use heaptrace_tests::{
     heaptrace,
     ledger::{Figures, Ledger},
     live::{Live, list, number},
-    programs::Program,
+    programs::{self, Program},
     report::Report,
     runner::{self, Test, end_to_end, unprivileged},
     running::wait_for_file,
@@ -211,7 +211,7 @@ impl Idle {
         let folder = TempDir::new()?;
         // A copy: the build folder may be closed to other users.
         let program = folder.path().join("idle");
-        fs::copy(Program::C("idle").compile()?, &program)?;
+        programs::copy(&Program::C("idle").compile()?, &program)?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
         let mut command = Command::new(program);
         command

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     code, heaptrace,
     ledger::{Figures, Ledger},
-    programs::Program,
+    programs::{self, Program},
     runner::{Test, end_to_end},
     running::{PATIENCE, Running, wait_until},
     session::{self, Waiting},
@@ -188,7 +188,7 @@ fn one_damaged(program: Program, place: Place, whose: Whose, seed: u64) -> Resul
     let folder = TempDir::new()?;
     let folder = folder.path();
     let (own_program, own_libc) = (folder.join("plain"), folder.join("lib/libc.so.6"));
-    fs::copy(program.compile()?, &own_program)?;
+    programs::copy(&program.compile()?, &own_program)?;
     if let Place::Sections([".gnu_debuglink", ..]) = place {
         let link = format!("--add-gnu-debuglink={}", own_program.display());
         let status = Command::new("objcopy").arg(link).arg(&own_program).status()?;

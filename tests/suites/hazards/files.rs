@@ -4,7 +4,7 @@ use super::target;
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
-    programs::Program,
+    programs::{self, Program},
     runner::{Test, end_to_end},
     running::wait_for_file,
     session::Waiting,
@@ -43,7 +43,7 @@ struct Private {
 impl Private {
     fn new(folder: &Path) -> Result<Self> {
         let program = folder.join("plain");
-        fs::copy(Program::C("plain").compile()?, &program)?;
+        programs::copy(&Program::C("plain").compile()?, &program)?;
         let maps = fs::read_to_string("/proc/self/maps")?;
         let mut paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));
         let system = paths.find(|path| path.ends_with("/libc.so.6")).context("no libc.so.6 is mapped")?;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     compare::{self, Find},
     heaptrace,
-    programs::Program,
+    programs::{self, Program},
     runner::{Test, end_to_end},
     session::{self, Waiting},
 };
@@ -69,9 +69,9 @@ fn root(folder: &Path) -> Result<PathBuf> {
     let (libc, linker) = system_libraries()?;
     fs::create_dir_all(root.join("lib64"))?;
     // The compiler writes this name into programs; where the linker really is depends on the distribution.
-    fs::copy(linker, root.join("lib64/ld-linux-x86-64.so.2"))?;
+    programs::copy(&linker, &root.join("lib64/ld-linux-x86-64.so.2"))?;
     fs::copy(libc, root.join("lib64/libc.so.6"))?;
-    fs::copy(Program::C("plain").compile()?, root.join("plain"))?;
+    programs::copy(&Program::C("plain").compile()?, &root.join("plain"))?;
     let inside = root.join(folder.strip_prefix("/").context("the folder's path is relative")?);
     fs::create_dir_all(&inside)?;
     for name in ["ready", "go", "ledger"] {
@@ -125,7 +125,7 @@ fn chroot_started() -> Result<()> {
 /// A copy of `plain` that runs as another user than who starts it.
 fn setuid_program(folder: &Path) -> Result<PathBuf> {
     let program = folder.join("plain-of-nobody");
-    fs::copy(Program::C("plain").compile()?, &program)?;
+    programs::copy(&Program::C("plain").compile()?, &program)?;
     chown(&program, Some(NOBODY), Some(NOBODY))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;

@@ -153,7 +153,10 @@ pub fn refused() -> Result<()> {
     top.wait_for_text("thirty_two")?;
     top.press("t")?;
     let why = top.wait_for_text("cannot be traced")?;
-    ensure!(why.contains("32-bit program; only"), "{why}");
+    // It is wrapped to fit its box, by the length of a path.
+    let words = why.replace(['│', '\n'], " ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    ensure!(words.join(" ").contains("32-bit program; only 64-bit"), "{why}");
     println!(
         "\nnote: {}",
         why.lines().find(|line| line.contains("cannot be traced")).unwrap_or_default().trim()

@@ -104,6 +104,11 @@ impl ProfileBuilder {
         self.table.heirs_since(record, time_ns)
     }
 
+    /// Records of the process of `record`, whatever its image was, and of all that came from it.
+    pub fn family(&self, record: u32) -> HashSet<u32> {
+        self.table.family(record)
+    }
+
     /// Says where the image of a record has its code now.
     pub fn set_image(&mut self, record: u32, mappings: &[Mapping], objects: &[Arc<Object>]) {
         let code = mappings.iter().filter(|mapping| is_code(mapping));

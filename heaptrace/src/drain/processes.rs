@@ -2,7 +2,7 @@
 
 use crate::model::{Process, ProcessId, Totals};
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Maps record numbers to processes and keeps what userspace learned of each.
 #[derive(Default)]
@@ -53,6 +53,25 @@ impl ProcessTable {
     pub fn heirs_since(&self, record: u32, time_ns: u64) -> Vec<u32> {
         let heirs = self.heirs.get(&record).into_iter().flatten().copied();
         heirs.filter(|heir| self.records[*heir as usize].started_ns >= time_ns).collect()
+    }
+
+    /// See `ProfileBuilder::family`.
+    pub fn family(&self, record: u32) -> HashSet<u32> {
+        let mut first = record;
+        while let Some(of) = self.records.get(first as usize)
+            && of.after_exec != 0
+            && of.parent < first
+        {
+            first = of.parent;
+        }
+        let mut family = HashSet::from([first]);
+        // A record is made after the one that it came from.
+        for (index, of) in (0..).zip(&self.records).skip(first as usize + 1) {
+            if family.contains(&of.parent) {
+                family.insert(index);
+            }
+        }
+        family
     }
 
     /// See `ProfileBuilder::record_at`.
@@ -204,6 +223,24 @@ mod tests {
         table.push(at(300, record(7, 0, 1)), false);
         assert_eq!(table.heirs_since(0, 150), [1]);
         assert!(table.heirs_since(0, 250).is_empty());
+    }
+
+    #[test]
+    fn a_family_has_all_images_and_all_that_came_of_them() {
+        let mut table = ProcessTable::default();
+        table.push(record(5, NO_PROCESS, 0), false);
+        table.push(record(7, NO_PROCESS, 0), false);
+        // A child, its exec, and its own child.
+        table.push(record(8, 1, 0), false);
+        table.push(record(8, 2, 1), false);
+        table.push(record(9, 3, 0), false);
+        // The process's own exec, and a child of that.
+        table.push(record(7, 1, 1), false);
+        table.push(record(10, 5, 0), false);
+        table.push(record(6, 0, 0), false);
+        assert_eq!(table.family(5), HashSet::from([1, 2, 3, 4, 5, 6]));
+        assert_eq!(table.family(2), HashSet::from([2, 3, 4]));
+        assert_eq!(table.family(7), HashSet::from([7]));
     }
 
     #[test]

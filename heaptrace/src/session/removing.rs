@@ -16,19 +16,23 @@ impl Session {
             return Ok(Vec::new());
         };
         let mut removed = Vec::new();
-        let mut waiting = vec![(record, pid)];
-        while let Some((record, pid)) = waiting.pop() {
-            // First, so that no further child is followed; then those that were until now.
-            self.tracer.maps.clear_index(pid)?;
+        // Again until nothing is left: until a process was let go of, its children were followed.
+        loop {
             self.builder.read_processes(&self.tracer.maps);
-            let heirs = self.builder.heirs_since(record, 0);
-            let running = self.builder.running().filter(|(heir, _)| heirs.contains(heir));
-            waiting.extend(running);
-            self.tracer.maps.leave_out(record, monotonic_ns());
-            self.forget_code(record);
-            self.adopted.remove(&record);
-            self.leaderless.remove(&pid);
-            removed.push(pid);
+            let family = self.builder.family(record);
+            let running: Vec<(u32, u32)> =
+                self.builder.running().filter(|(record, _)| family.contains(record)).collect();
+            if running.is_empty() {
+                break;
+            }
+            for (record, pid) in running {
+                self.tracer.maps.clear_index(pid)?;
+                self.tracer.maps.leave_out(record, monotonic_ns());
+                self.forget_code(record);
+                self.adopted.remove(&record);
+                self.leaderless.remove(&pid);
+                removed.push(pid);
+            }
         }
         let links = removed.iter().filter_map(|pid| self.probed.remove(pid));
         let links: Vec<_> = links.flat_map(|Probed { links, .. }| links).collect();

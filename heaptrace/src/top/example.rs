@@ -160,6 +160,7 @@ pub fn header(traced: bool) -> Header {
             syscall_ns: Some(87.4),
             growth_bytes: 72 * MIB,
             traced: usize::from(traced),
+            traced_shown: usize::from(traced),
             all: false,
             events_per_s: if traced { 59_000.0 } else { 0.0 },
             processors: traced.then_some(0.0445),

@@ -130,10 +130,14 @@ impl Track {
         Some(now.saturating_sub(of(first)?) as f64 * MINUTE_NS / elapsed as f64)
     }
 
-    /// How fast a counter rose between the last two refreshes, by the second.
+    /// How fast a counter rose since the refresh before, by the second; or since an earlier one, if that was just now: what
+    /// is counted in ticks of the clock would be nothing, or much.
     pub fn per_second(&self, of: impl Fn(&Point) -> Option<u64>) -> Option<f64> {
+        const JUST_NOW_NS: u64 = 200_000_000;
         let mut last = self.0.iter().rev();
-        let (now, before) = (last.next()?, last.next()?);
+        let now = last.next()?;
+        let long_ago = |point: &&Point| now.at_ns - point.at_ns >= JUST_NOW_NS && of(point).is_some();
+        let before = last.clone().find(long_ago).or_else(|| last.next())?;
         let elapsed = now.at_ns.checked_sub(before.at_ns).filter(|elapsed| *elapsed > 0)?;
         Some(of(now)?.checked_sub(of(before)?)? as f64 * 1e9 / elapsed as f64)
     }

@@ -118,8 +118,9 @@ pub struct Sources {
     pub syscall_ns: Option<f64>,
     /// Memory of the kernel's tables for growth, in bytes.
     pub growth_bytes: u64,
-    /// Processes with probes.
+    /// Processes with probes, and how many of them have a row.
     pub traced: usize,
+    pub traced_shown: usize,
     /// Everything is traced (`--all`).
     pub all: bool,
     /// Allocations and frees a second, of all traced processes.
@@ -134,7 +135,9 @@ impl Sources {
     /// Sums up what `rows` say of tracing.
     pub fn sum(&mut self, rows: &[Row]) {
         let traced = || rows.iter().filter_map(|row| row.traced.as_ref());
-        self.traced = traced().count();
+        self.traced_shown = traced().count();
+        // A process that ended since the session looked has a row still.
+        self.traced = self.traced.max(self.traced_shown);
         let calls = |row: &TracedRow| row.allocs_per_s.unwrap_or(0.0) + row.frees_per_s.unwrap_or(0.0);
         self.events_per_s = traced().map(calls).sum();
         // A sum that lacks one would be no least.

@@ -236,6 +236,43 @@ pub fn children() -> Result<()> {
     resting.end()
 }
 
+/// A child of a child that has execed, and whose own parent is gone.
+pub fn descendants() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut shell = Command::new("/bin/sh");
+    shell.args([
+        "-c",
+        "while [ ! -e go ]; do sleep 1; done; (sleep 300 & echo $! > pid.new); mv pid.new pid; sleep 300",
+    ]);
+    let shell = Running::spawn(
+        {
+            shell.current_dir(folder);
+            shell
+        },
+        "shell",
+        folder,
+    )?;
+    let pid = shell.pid();
+    let mut top =
+        start(&["-p", &pid.to_string(), "--no-growth", "--sort", "pid", "--trace"], (110, 30), folder)?;
+    top.wait_for_text("tracing: ")?;
+    fs::write(folder.join("go"), "")?;
+    let written = folder.join("pid");
+    wait_until(PATIENCE, || Ok(written.exists()))?;
+    let orphan: u32 = fs::read_to_string(&written)?.trim().parse()?;
+    let outcome = (|| {
+        wait_until(PATIENCE, || Ok(changed_bytes(orphan)? > 0)).context("it is not followed")?;
+        top.press("T")?;
+        top.wait_for_text(&format!("the probes of process {pid} are gone, and of"))?;
+        ensure!(changed_bytes(pid)? == 0 && changed_bytes(orphan)? == 0, "probes stay");
+        top.wait_for_text("tracing: none").map(drop)
+    })();
+    // SAFETY: it sleeps for minutes yet, so the id is its own.
+    unsafe { libc::kill(orphan as libc::pid_t, libc::SIGKILL) };
+    outcome
+}
+
 pub fn killed() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();

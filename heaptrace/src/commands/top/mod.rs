@@ -27,7 +27,11 @@ use args::{TopFormat, TopTarget};
 use plain::Table;
 use screen::Times;
 use sources::Sources;
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 /// Runs `heaptrace top`.
 ///
@@ -58,15 +62,20 @@ pub fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
         };
         let seconds = sources.end();
         if seconds > 2.0 {
-            eprintln!("heaptrace: took {seconds:.1} s to remove the probes");
+            say(format_args!("took {seconds:.1} s to remove the probes"));
         }
         ended
     })?;
     // Who ended it, or said when, knows why.
     if !on_terminal && ended == Ended::TargetsExited {
-        eprintln!("heaptrace: {ended}");
+        say(ended);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says it, if anybody is there to hear: the terminal may be gone.
+fn say(what: impl Display) {
+    let _ = writeln!(io::stderr(), "heaptrace: {what}");
 }
 
 fn target(args: &TopTarget) -> Result<Target, CannotTrace> {

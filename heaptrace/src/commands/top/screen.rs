@@ -13,6 +13,7 @@ use ratatui::{
 };
 use std::{
     io,
+    mem::ManuallyDrop,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -21,11 +22,11 @@ use tokio::{
 };
 
 /// The terminal, in its alternate screen and in raw mode. As it was again when this is dropped, also by a panic.
-struct Screen(DefaultTerminal);
+struct Screen(ManuallyDrop<DefaultTerminal>);
 
 impl Screen {
     fn open() -> io::Result<Self> {
-        ratatui::try_init().map(Self)
+        ratatui::try_init().map(|terminal| Self(ManuallyDrop::new(terminal)))
     }
 
     /// Leaves the terminal to the shell until somebody says to go on.
@@ -33,7 +34,7 @@ impl Screen {
         ratatui::try_restore()?;
         // SAFETY: stops what the terminal is in front of, as Ctrl-Z would if it were not in raw mode.
         unsafe { libc::kill(0, libc::SIGTSTP) };
-        self.0 = ratatui::try_init()?;
+        *self.0 = ratatui::try_init()?;
         self.redraw()
     }
 
@@ -47,8 +48,12 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing to be put back.
-        let _ = self.0.show_cursor();
+        // Where the terminal is gone there is nothing to be put back; and dropped, ratatui's would say so to a standard error
+        // that is gone, too, and panic.
+        if self.0.show_cursor().is_ok() {
+            // SAFETY: not used again.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
         let _ = ratatui::try_restore();
     }
 }
@@ -123,6 +128,8 @@ pub async fn run(
                 screen.0.draw(|frame| draw(frame, &app))?;
                 let before = Instant::now();
                 app.status = Some(sources.arm(pid));
+                // What is traced now has to be seen.
+                app.paused = false;
                 tick.reset_after(times.every.saturating_sub(before.elapsed()));
                 refresh(sources, &mut app, &mut header, &mut history)?;
             }
@@ -130,6 +137,7 @@ pub async fn run(
                 app.status = Some(format!("taking the probes of process {pid} away ..."));
                 screen.0.draw(|frame| draw(frame, &app))?;
                 app.status = Some(sources.disarm(pid));
+                app.paused = false;
                 refresh(sources, &mut app, &mut header, &mut history)?;
             }
             Some(Effect::Flame(pid)) => {
@@ -167,6 +175,10 @@ fn refresh(
 fn detail(sources: &mut Sources, app: &mut App, history: &History) {
     let Some(process) = &app.process else { return };
     let (identity, order) = (process.identity, process.order);
+    // Of one that has ended, what was last seen stays.
+    if !app.rows.iter().any(|row| row.identity == identity) {
+        return;
+    }
     let mut detail = sources.detail(identity.pid, order);
     detail.timeline = history.timeline(identity);
     app.set_detail(detail);

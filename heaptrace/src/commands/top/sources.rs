@@ -150,6 +150,7 @@ impl Sources {
             });
         header.sources.growth_bytes = self.growth.as_ref().map_or(0, |feed| feed.table_bytes);
         header.sources.all = self.all;
+        header.sources.traced = self.traced.as_ref().map_or(0, |feed| feed.session.traced());
         header.sources.table_bytes = self.traced.as_ref().map_or(0, |feed| feed.table_bytes);
         header.notes = self.notes();
         if read.closed > 0 {

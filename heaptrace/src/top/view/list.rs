@@ -91,8 +91,8 @@ fn draw_header(header: &Header, paused: bool, area: Rect, buffer: &mut Buffer) {
     if let Some(chosen) = &header.chosen {
         first += &format!("  only {chosen}");
     }
-    let state = if paused { "  PAUSED" } else { "" };
-    line::write(buffer, area, 0, &[(&first, BOLD), (state, TRACED)]);
+    let state = if paused { "PAUSED  " } else { "" };
+    line::write(buffer, area, 0, &[(state, TRACED), (&first, BOLD)]);
     let tracing = tracing(&header.sources);
     if area.height > 2 {
         line::write_cut(buffer, area, 1, &growth(&header.sources), PLAIN);
@@ -127,8 +127,12 @@ pub fn tracing(sources: &Sources) -> String {
         || "cost not measured".to_owned(),
         |share| format!("at least {} of one CPU", amount::percent(share)),
     );
+    let shown = match sources.traced_shown {
+        shown if shown == sources.traced => String::new(),
+        shown => format!(" ({shown} shown)"),
+    };
     format!(
-        "tracing: {} {processes}, {} calls/s, {cost}, {} of kernel memory",
+        "tracing: {} {processes}{shown}, {} calls/s, {cost}, {} of kernel memory",
         sources.traced,
         amount::count(sources.events_per_s),
         amount::bytes(sources.table_bytes)

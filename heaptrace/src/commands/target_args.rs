@@ -143,6 +143,15 @@ pub enum StackArg {
 }
 
 impl TargetArgs {
+    /// The target, where nobody need be named: then it is the whole machine.
+    pub fn target_or_all(mut self) -> Result<Target, CannotTrace> {
+        let Self { pid, all: _, comm, user, cgroup, command } = &self;
+        let named =
+            !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some() || !command.is_empty();
+        self.all |= !named;
+        self.target()
+    }
+
     /// # Errors
     /// If there is no such user or cgroup.
     pub(super) fn target(self) -> Result<Target, CannotTrace> {

@@ -80,16 +80,15 @@ fn say(what: impl Display) {
 
 fn target(args: &TopTarget) -> Result<Target, CannotTrace> {
     let TopTarget { pid, all, comm, user, cgroup } = args;
-    let named = !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some();
     TargetArgs {
         pid: pid.clone(),
-        all: *all || !named,
+        all: *all,
         comm: comm.clone(),
         user: user.clone(),
         cgroup: cgroup.clone(),
         command: Vec::new(),
     }
-    .target()
+    .target_or_all()
 }
 
 /// Fails if nobody is there who was named.

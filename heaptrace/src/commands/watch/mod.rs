@@ -78,17 +78,15 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
 
 fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
     let WatchTarget { pid, all, comm, user, cgroup, command } = &args.target;
-    let named =
-        !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some() || !command.is_empty();
     TargetArgs {
         pid: pid.clone(),
-        all: *all || !named,
+        all: *all,
         comm: comm.clone(),
         user: user.clone(),
         cgroup: cgroup.clone(),
         command: command.clone(),
     }
-    .target()
+    .target_or_all()
 }
 
 fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {

@@ -21,8 +21,8 @@ const MREMAP_DONTUNMAP: u64 = 4;
 /// How often a process is read again that changed its mappings meanwhile. One that never rests is read while it does.
 const READS: usize = 20;
 
-/// What `/proc/PID/maps` said, where its threads' stacks are, and when that was over.
-type Reading = (Vec<Mapping>, Vec<u64>, u64);
+/// What `/proc/PID/maps` said, and when that was over.
+type Reading = (Vec<Mapping>, u64);
 
 struct Known {
     space: Space,
@@ -59,7 +59,8 @@ impl Spaces {
         let mut from_ns = 0;
         for _ in 0..READS {
             let before = session.growth_so_far(record);
-            let Some((mappings, stacks, read_ns)) = read(pid) else { return };
+            let stacks = inspect::stack_pointers(pid);
+            let Some((mappings, read_ns)) = read(pid) else { return };
             space = Space::new(self.page);
             space.adopt(&mappings, &stacks, read_ns);
             from_ns = read_ns;
@@ -73,15 +74,15 @@ impl Spaces {
     /// A child has its parent's memory.
     pub fn fork(&mut self, child: u32, parent: u32) {
         if let Some(known) = self.by_record.get_mut(&parent) {
-            if let Some((mappings, stacks, read_ns)) = known.reading.take() {
-                known.space.adopt(&mappings, &stacks, read_ns);
+            if let Some((mappings, read_ns)) = known.reading.take() {
+                known.space.adopt(&mappings, &[], read_ns);
             }
             let known = Known { space: known.space.forked(), reading: None, from_ns: 0 };
             self.by_record.insert(child, known);
         }
     }
 
-    /// A new image.
+    /// A new image. It has one thread, whose stack the kernel names.
     pub fn exec(&mut self, session: &Session, record: u32, pid: u32) {
         // Read while it is this image's, or not at all.
         let reading = read(pid).filter(|_| session.runs(record));
@@ -102,9 +103,8 @@ impl Spaces {
         if left_ns <= known.from_ns {
             return None;
         }
-        if let Some((mappings, stacks, read_ns)) = known.reading.take_if(|(_, _, read_ns)| left_ns > *read_ns)
-        {
-            known.space.adopt(&mappings, &stacks, read_ns);
+        if let Some((mappings, read_ns)) = known.reading.take_if(|(_, read_ns)| left_ns > *read_ns) {
+            known.space.adopt(&mappings, &[], read_ns);
         }
         let call = call_of(told, self.huge_page)?;
         let when = When { entered_ns: told.entered_ns, left_ns };
@@ -122,7 +122,7 @@ impl Spaces {
 
 fn read(pid: u32) -> Option<Reading> {
     let mappings = procfs::read_maps(pid).ok().filter(|mappings| !mappings.is_empty())?;
-    Some((mappings, inspect::stack_pointers(pid), crate::session::monotonic_ns()))
+    Some((mappings, crate::session::monotonic_ns()))
 }
 
 /// The call's name.

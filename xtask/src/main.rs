@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod dist;
+mod failures;
 mod repo;
 mod setup;
 mod step;

@@ -9,12 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::failures::{Failure, Failures};
+
 /// What a step left behind.
 pub struct Outcome {
     pub ok: bool,
     pub took: Duration,
     /// The test runners' own closing lines.
     pub results: Vec<String>,
+    pub failures: Vec<Failure>,
 }
 
 /// Runs a step that has to succeed.
@@ -39,13 +42,14 @@ fn tests_to(sink: &mut dyn Write, name: &str, command: &mut Command) -> Result<O
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("failed to start {}", shown(command)))?;
-    let mut results = Vec::new();
+    let (mut results, mut failures) = (Vec::new(), Failures::default());
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).split(b'\n') {
             let line = line.with_context(|| format!("failed to read the output of {name}"))?;
             let line = String::from_utf8_lossy(&line);
             // A closed standard output must not stop the tests.
             let _ = writeln!(sink, "{line}");
+            failures.line(&line);
             if line.starts_with("test result:") {
                 results.push(line.into_owned());
             }
@@ -54,7 +58,7 @@ fn tests_to(sink: &mut dyn Write, name: &str, command: &mut Command) -> Result<O
     let status = child.wait().with_context(|| format!("failed to wait for {name}"))?;
     let took = start.elapsed();
     finish(name, status.success(), took);
-    Ok(Outcome { ok: status.success(), took, results })
+    Ok(Outcome { ok: status.success(), took, results, failures: failures.into_tests() })
 }
 
 /// Says what is about to run.

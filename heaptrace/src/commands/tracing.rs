@@ -295,9 +295,9 @@ impl Following<'_> {
             }
         };
         if why != Ended::NoReader {
-            // What happened until now and was not read.
+            // What happened until now and was not read: the records of processes that have ended are ahead of it.
             let rest = ring.get_mut().read();
-            session.catch_up();
+            session.handle_events(rest.iter().map(|told| *told.event()));
             if work.told(session, &rest)?.is_break() {
                 return Ok(Ended::NoReader);
             }

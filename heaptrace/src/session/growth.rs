@@ -13,12 +13,6 @@ impl Session {
         self.builder.running().collect()
     }
 
-    /// Learns of processes and code without doing anything about them.
-    pub fn catch_up(&mut self) {
-        self.builder.read_processes(&self.tracer.maps);
-        self.take_code_changes();
-    }
-
     /// Whether a record's image is the process's now.
     pub fn runs(&self, record: u32) -> bool {
         self.tracer.maps.process(record).is_some_and(|record| record.state == process_state::RUNNING)

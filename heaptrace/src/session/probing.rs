@@ -188,6 +188,10 @@ impl Session {
         let Ok((view, plan)) = self.discoverer.discover(pid) else {
             return self.never_looked_at(pid, record);
         };
+        // A process that exits has let go of its memory before /proc forgets it.
+        if view.mappings.is_empty() {
+            return self.never_looked_at(pid, record);
+        }
         self.learn(record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() || !self.probes {
@@ -223,9 +227,9 @@ impl Session {
                 drop(self.probed.remove(&pid));
                 self.leave_out(pid, comm, reason);
             }
-            // The process may be gone by now, which is no loss.
+            // It may have ended meanwhile.
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
-            Err(_) => {}
+            Err(_) => self.never_looked_at(pid, record),
         }
     }
 

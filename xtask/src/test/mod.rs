@@ -100,7 +100,7 @@ impl Checks {
             && self.not_run.iter().all(|(_, refused)| refused.is_none())
     }
 
-    /// The last lines: the runners' own results under the name of each check.
+    /// The last lines: the runners' own results under the name of each check, then what failed, in its words.
     fn report(&self) -> ExitCode {
         println!("\nsummary");
         for (name, outcome) in &self.done {
@@ -112,6 +112,17 @@ impl Checks {
         }
         for (name, refused) in &self.not_run {
             println!("  NOT RUN           {name}: {}", refused.as_deref().unwrap_or("--no-bpf"));
+        }
+        for (name, outcome) in &self.done {
+            for failure in &outcome.failures {
+                println!("\nFAILED  {name}: {}", failure.name);
+                for line in &failure.said {
+                    println!("    {line}");
+                }
+                if failure.left_out > 0 {
+                    println!("    ... {} lines more, in the output of {name} above", failure.left_out);
+                }
+            }
         }
         if self.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -234,10 +234,10 @@ struct Located {
 fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
     let files: Vec<_> =
         located.iter().map(|l| (l.candidate.object.path.as_path(), &l.candidate.object.elf)).collect();
-    let said = preloaded(pid);
+    let program = plan::program(&files);
+    let said = preloaded(pid, program != 0);
     let mut names = split_preload(&said);
     let addresses: Vec<u64> = located.iter().map(|l| l.address).collect();
-    let program = plan::program(&files);
     let seen = seems_preloaded(&files, program, &addresses);
     names.extend(seen.into_iter().map(|index| files[index].0));
     plan::resolution_order(&files, program, &names)
@@ -260,13 +260,42 @@ fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u6
     seen
 }
 
-/// What the process was told to preload: LD_PRELOAD, then its /etc/ld.so.preload, where readable.
-fn preloaded(pid: u32) -> Vec<u8> {
+/// What the process was told to preload: LD_PRELOAD, --preload where the linker was started `by_hand`, then its
+/// /etc/ld.so.preload, where readable (ld.so(8)).
+fn preloaded(pid: u32, by_hand: bool) -> Vec<u8> {
     let mut names =
         procfs::initial_environment_variable(pid, "LD_PRELOAD").ok().flatten().unwrap_or_default();
     names.push(b' ');
+    if by_hand {
+        let arguments = procfs::arguments(pid).unwrap_or_default();
+        names.extend(preload_option(&arguments).unwrap_or_default());
+        names.push(b' ');
+    }
     names.extend(std::fs::read(procfs::path(pid, "root/etc/ld.so.preload")).unwrap_or_default());
     names
+}
+
+/// The value of --preload among the dynamic linker's own `arguments`, each of which ends with a NUL.
+fn preload_option(arguments: &[u8]) -> Option<&[u8]> {
+    const WITH_VALUE: [&[u8]; 6] = [
+        b"--library-path",
+        b"--inhibit-rpath",
+        b"--audit",
+        b"--argv0",
+        b"--glibc-hwcaps-prepend",
+        b"--glibc-hwcaps-mask",
+    ];
+    let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
+    // The first that is no option is the program, and what follows is its own.
+    while let Some(option) = arguments.next().filter(|argument| argument.starts_with(b"--")) {
+        if option == b"--preload" {
+            return arguments.next();
+        }
+        if WITH_VALUE.contains(&option) {
+            arguments.next();
+        }
+    }
+    None
 }
 
 fn split_preload(names: &[u8]) -> Vec<&Path> {

@@ -145,3 +145,19 @@ fn a_preloaded_file_is_known_by_its_place_where_the_environment_is_silent() {
     assert_eq!(seems_preloaded(&files, 0, &[0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000]), [5, 4]);
     assert_eq!(seems_preloaded(&files[..1], 0, &[0x1000]), [] as [usize; 0]);
 }
+
+#[test]
+fn what_the_linker_is_told_to_preload_stands_before_the_program() {
+    let option = |arguments: &[u8]| preload_option(arguments).map(<[u8]>::to_vec);
+    let told = b"/lib/ld.so\0--library-path\0/a:/b\0--preload\0/x.so /y.so\0/bin/program\0";
+    assert_eq!(option(told), Some(b"/x.so /y.so".to_vec()));
+    assert_eq!(split_preload(b"/x.so /y.so"), [Path::new("/x.so"), Path::new("/y.so")]);
+    for other in [
+        &b"/lib/ld.so\0/bin/program\0--preload\0/x.so\0"[..],
+        b"/lib/ld.so\0--argv0\0--preload\0/bin/program\0",
+        b"/lib/ld.so\0--preload",
+        b"",
+    ] {
+        assert_eq!(option(other), None, "{}", String::from_utf8_lossy(other));
+    }
+}

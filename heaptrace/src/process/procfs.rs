@@ -74,9 +74,14 @@ pub fn read_statm(pid: u32) -> Result<statm::Statm, ProcError> {
     statm::parse(&read(pid, "statm")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "statm") })
 }
 
-/// The process's arguments with blanks between them, as it has them now; empty for a kernel thread.
+/// The process's arguments as it has them now, each with a NUL behind it; empty for a kernel thread.
+pub fn arguments(pid: u32) -> Result<Vec<u8>, ProcError> {
+    read(pid, "cmdline")
+}
+
+/// The same as a text with blanks between them.
 pub fn command_line(pid: u32) -> Result<String, ProcError> {
-    let bytes = read(pid, "cmdline")?;
+    let bytes = arguments(pid)?;
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     Ok(words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
 }

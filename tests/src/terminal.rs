@@ -34,10 +34,15 @@ impl Terminal {
         let (shared, mut output) = (Arc::clone(&screen), File::from(master.try_clone()?));
         thread::spawn(move || {
             let mut bytes = [0; 1 << 14];
+            let mut held = Vec::new();
             // The end is an error (EIO): nobody holds the other side any more.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
-                lock(&shared).process(&bytes[..count]);
+                held.extend_from_slice(&bytes[..count]);
+                let whole = whole_frames(&held);
+                lock(&shared).process(&held[..whole]);
+                held.drain(..whole);
             }
+            lock(&shared).process(&held);
         });
         let terminal = slave.as_raw_fd();
         command
@@ -161,6 +166,22 @@ impl Drop for Terminal {
     }
 }
 
+/// How many of `bytes` can be shown: a frame (DEC private mode 2026) from its end on, what is outside of one at once.
+fn whole_frames(bytes: &[u8]) -> usize {
+    const BEGIN: &[u8] = b"\x1b[?2026h";
+    const END: &[u8] = b"\x1b[?2026l";
+    let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|window| window == mark);
+    match (last(BEGIN), last(END)) {
+        (Some(begin), None) => begin,
+        (Some(begin), Some(end)) if end < begin => begin,
+        // A mark may have come in part.
+        _ => (1..BEGIN.len())
+            .rev()
+            .find(|part| bytes.ends_with(&BEGIN[..*part]))
+            .map_or(bytes.len(), |part| bytes.len() - part),
+    }
+}
+
 fn lock(screen: &Mutex<Parser>) -> MutexGuard<'_, Parser> {
     screen.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -193,4 +214,20 @@ fn open(size: (u16, u16)) -> Result<(OwnedFd, OwnedFd)> {
         (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
     };
     Ok((master, slave))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_frame_is_held_back_until_its_end() {
+        let shown = |bytes: &str| bytes[..whole_frames(bytes.as_bytes())].to_owned();
+        assert_eq!(shown("outside"), "outside");
+        assert_eq!(shown("a\x1b[?2026hfra"), "a");
+        assert_eq!(shown("a\x1b[?2026hframe\x1b[?2026lb"), "a\x1b[?2026hframe\x1b[?2026lb");
+        assert_eq!(shown("\x1b[?2026hone\x1b[?2026l\x1b[?2026htw"), "\x1b[?2026hone\x1b[?2026l");
+        assert_eq!(shown("a\x1b[?20"), "a");
+        assert_eq!(shown("a\x1b[?25h"), "a\x1b[?25h");
+    }
 }

@@ -213,7 +213,9 @@ pub fn children() -> Result<()> {
     top.press(ENTER)?;
     top.wait_for_text("is traced; T ends that")?;
     resting.waiting.go()?;
-    let both = top.wait_for("the child, traced", |screen| screen.contains("tracing: 2 processes"))?;
+    let both = top.wait_for("the child, traced", |screen| {
+        screen.contains("tracing: 2 processes") && pids(screen).len() == 2
+    })?;
     let child = *pids(&both).iter().find(|other| **other != pid).context("no child")?;
     ensure!(changed_bytes(child)? > 0, "traced, and no code was changed");
     fs::write(&resting.child, "")?;
@@ -262,7 +264,10 @@ pub fn descendants() -> Result<()> {
     wait_until(PATIENCE, || Ok(written.exists()))?;
     let orphan: u32 = fs::read_to_string(&written)?.trim().parse()?;
     let outcome = (|| {
-        wait_until(PATIENCE, || Ok(changed_bytes(orphan)? > 0)).context("it is not followed")?;
+        // It execs: until then its memory is the shell's, and goes away while it is read.
+        wait_until(PATIENCE, || Ok(fs::read_to_string(format!("/proc/{orphan}/comm"))? == "sleep\n"))?;
+        wait_until(PATIENCE, || Ok(changed_bytes(orphan).is_ok_and(|changed| changed > 0)))
+            .context("it is not followed")?;
         top.press("T")?;
         top.wait_for_text(&format!("the probes of process {pid} are gone, and of"))?;
         ensure!(changed_bytes(pid)? == 0 && changed_bytes(orphan)? == 0, "probes stay");

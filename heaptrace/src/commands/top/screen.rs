@@ -8,7 +8,11 @@ use crate::{
 use futures_util::StreamExt as _;
 use ratatui::{
     DefaultTerminal,
-    crossterm::event::{Event, EventStream},
+    crossterm::{
+        event::{Event, EventStream},
+        execute,
+        terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate},
+    },
     layout::Rect,
 };
 use std::{
@@ -27,6 +31,15 @@ struct Screen(ManuallyDrop<DefaultTerminal>);
 impl Screen {
     fn open() -> io::Result<Self> {
         ratatui::try_init().map(|terminal| Self(ManuallyDrop::new(terminal)))
+    }
+
+    /// Draws `app` as one frame: a terminal that can shows none that is half drawn (DEC private mode 2026), others
+    /// pass over it.
+    fn draw(&mut self, app: &App) -> io::Result<()> {
+        execute!(self.0.backend_mut(), BeginSynchronizedUpdate)?;
+        let drawn = self.0.draw(|frame| draw(frame, app)).map(drop);
+        execute!(self.0.backend_mut(), EndSynchronizedUpdate)?;
+        drawn
     }
 
     /// Leaves the terminal to the shell until somebody says to go on.
@@ -125,7 +138,7 @@ pub async fn run(
             Some(Effect::Examine(pid)) => sources.examine(pid),
             Some(Effect::Arm(pid)) => {
                 app.status = Some(format!("placing probes in process {pid} ..."));
-                screen.0.draw(|frame| draw(frame, &app))?;
+                screen.draw(&app)?;
                 let before = Instant::now();
                 app.status = Some(sources.arm(pid));
                 // What is traced now has to be seen.
@@ -135,7 +148,7 @@ pub async fn run(
             }
             Some(Effect::Disarm(pid)) => {
                 app.status = Some(format!("taking the probes of process {pid} away ..."));
-                screen.0.draw(|frame| draw(frame, &app))?;
+                screen.draw(&app)?;
                 app.status = Some(sources.disarm(pid));
                 app.paused = false;
                 refresh(sources, &mut app, &mut header, &mut history)?;
@@ -149,7 +162,7 @@ pub async fn run(
             Some(Effect::Detail) => detail(sources, &mut app, &history),
             None => {}
         }
-        screen.0.draw(|frame| draw(frame, &app))?;
+        screen.draw(&app)?;
         if left == Some(0) {
             return Ok(Ended::TimeUp);
         }

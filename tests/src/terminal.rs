@@ -13,8 +13,12 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 use vt100::{Parser, Screen};
+
+/// How long what an ended program wrote may take to reach the screen.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A program on a terminal of its own. It is killed when this is dropped.
 pub struct Terminal {
@@ -97,10 +101,12 @@ impl Terminal {
         })
         .with_context(|| format!("no screen with {what}; the last one:\n{}", self.text()))?;
         match ended {
-            Some(status) if !wanted(&text) => {
+            // Its last words may still be on their way.
+            Some(_) if wait_until(LAST_WORDS, || Ok(wanted(&self.text()))).is_ok() => Ok(self.text()),
+            Some(status) => {
                 bail!("ended ({status}) without a screen with {what}; the last one:\n{text}")
             }
-            _ => Ok(text),
+            None => Ok(text),
         }
     }
 

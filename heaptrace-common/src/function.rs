@@ -120,9 +120,14 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Whether the call's result is needed, and so a return probe.
-    pub const fn needs_return(self) -> bool {
+    /// Whether the call gives memory.
+    pub const fn allocates(self) -> bool {
         !matches!(self, Self::Free0)
+    }
+
+    /// Whether it gives back the block that its first argument names, if it succeeds.
+    pub const fn resizes(self) -> bool {
+        matches!(self, Self::Resize | Self::ResizeProduct)
     }
 
     /// How many of the leading argument registers (rdi, rsi, rdx) the probe reads.
@@ -131,64 +136,6 @@ impl Shape {
             Self::Size0 | Self::Pages0 | Self::Free0 => 1,
             Self::Size1 | Self::Product01 | Self::Resize => 2,
             Self::OutPointer | Self::ResizeProduct => 3,
-        }
-    }
-}
-
-/// What a probe's BPF cookie says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cookie {
-    pub function: u8,
-    pub shape: u8,
-    /// Bytes pushed between the function's entry and the probe site.
-    pub pushed: u16,
-    /// Bytes of code between the function's entry and the probe site.
-    pub site: u16,
-    /// 1 if nobody but the allocator itself calls the entry directly: the function is exported by a library, so
-    /// others (the library's own other parts too) go through a PLT.
-    pub direct_is_own: u16,
-}
-
-impl Cookie {
-    pub const fn new(function: Function, shape: Shape, pushed: u16, site: u16, direct_is_own: bool) -> Self {
-        Self {
-            function: function as u8,
-            shape: shape as u8,
-            pushed,
-            site,
-            direct_is_own: direct_is_own as u16,
-        }
-    }
-
-    pub const fn to_bits(self) -> u64 {
-        let Self { function, shape, pushed, site, direct_is_own } = self;
-        function as u64
-            | (shape as u64) << 8
-            | (pushed as u64) << 16
-            | (site as u64) << 32
-            | (direct_is_own as u64) << 48
-    }
-
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            function: bits as u8,
-            shape: (bits >> 8) as u8,
-            pushed: (bits >> 16) as u16,
-            site: (bits >> 32) as u16,
-            direct_is_own: (bits >> 48) as u16,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_survives_its_bits() {
-        for direct_is_own in [false, true] {
-            let cookie = Cookie::new(Function::OperatorDelete, Shape::Free0, 0xfff8, 0x7fff, direct_is_own);
-            assert_eq!(Cookie::from_bits(cookie.to_bits()), cookie);
         }
     }
 }

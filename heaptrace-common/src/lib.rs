@@ -8,6 +8,7 @@ pub mod counter;
 pub mod event;
 pub mod function;
 pub mod growth;
+pub mod live;
 pub mod probe;
 pub mod record;
 pub mod settings;

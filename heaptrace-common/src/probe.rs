@@ -36,8 +36,10 @@ pub enum Place {
 impl Place {
     const NONE: u16 = 0;
     const ZERO: u16 = 1;
-    const FIRST_REGISTER: u16 = 16;
-    const FIRST_SLOT: u16 = 32;
+    /// Bits from here on are registers.
+    pub const FIRST_REGISTER: u16 = 16;
+    /// Bits from here on are stack slots.
+    pub const FIRST_SLOT: u16 = 32;
     /// The farthest slot that can be told, in bytes above the stack pointer.
     pub const MAX_STACK: u16 = (u16::MAX - Self::FIRST_SLOT) & !7;
 
@@ -51,7 +53,6 @@ impl Place {
         }
     }
 
-    #[inline(always)]
     pub const fn from_bits(bits: u16) -> Self {
         if bits >= Self::FIRST_SLOT {
             Self::Stack(bits - Self::FIRST_SLOT)
@@ -104,6 +105,26 @@ pub mod condition {
     }
 }
 
+/// What a probe's BPF cookie says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    /// Of the table.
+    pub row: u32,
+    /// Of the gates: hits count while it is open. 0 is always open.
+    pub gate: u32,
+}
+
+impl Cookie {
+    pub const fn to_bits(self) -> u64 {
+        (self.gate as u64) << 32 | self.row as u64
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { row: bits as u32, gate: (bits >> 32) as u32 }
+    }
+}
+
 /// How many stretches of the allocator's own code a probe can tell calls from.
 pub const OWN_CODE: usize = 8;
 
@@ -132,17 +153,22 @@ pub struct ProbeRecord {
     pub factor: u16,
     /// Of the result.
     pub result: u16,
+    /// Of the caller's rbp, where the walk of its stack begins.
+    pub caller_bp: u16,
     /// 1: the code serves other functions, too: a hit without its call's `Begin` is another's.
     pub shared: u8,
+    /// 1: another probed function may end in a jump to this one, which then completes the other's call.
+    pub joined: u8,
     /// 1: nobody but the allocator itself calls the entry by a direct call, see `is_direct_call` of the BPF side.
     pub direct_is_own: u8,
+    pub _pad: u8,
     /// Bytes by which the stack pointer is lower than at the function's entry: the return address is that far up.
     pub pushed: u32,
     /// Bytes of code between the function's entry and the probed instruction, two's complement.
     pub from_entry: i32,
     /// Elements of `own` that are used.
     pub own_count: u32,
-    pub _pad: u32,
+    pub _pad2: u32,
     pub own: [OwnCode; OWN_CODE],
 }
 
@@ -157,18 +183,21 @@ impl ProbeRecord {
             size: 0,
             factor: 0,
             result: 0,
+            caller_bp: 0,
             shared: 0,
+            joined: 0,
             direct_is_own: 0,
+            _pad: 0,
             pushed: 0,
             from_entry: 0,
             own_count: 0,
-            _pad: 0,
+            _pad2: 0,
             own: [OwnCode { start: 0, end: 0 }; OWN_CODE],
         }
     }
 }
 
-const _: () = assert!(size_of::<ProbeRecord>() == 28 + 8 * OWN_CODE);
+const _: () = assert!(size_of::<ProbeRecord>() == 32 + 8 * OWN_CODE);
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +210,12 @@ mod tests {
         for place in [Place::None, Place::Zero].into_iter().chain(registers).chain(slots) {
             assert_eq!(Place::from_bits(place.to_bits()), place);
         }
+    }
+
+    #[test]
+    fn a_cookie_survives_its_bits() {
+        let cookie = Cookie { row: 0xffff_fff0, gate: 7 };
+        assert_eq!(Cookie::from_bits(cookie.to_bits()), cookie);
     }
 
     #[test]

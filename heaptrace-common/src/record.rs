@@ -3,6 +3,8 @@
 //! A *process record* stands for one process image: an exec ends one and begins another. Records are numbered
 //! in order of appearance and never reused, so a reused PID cannot inherit a dead process's blocks.
 
+use crate::live::LiveBlock;
+
 /// Size classes of a site's histogram. Class 0 holds size 0, class k sizes in `[2^(k-1), 2^k)`, the last one
 /// (1 GiB and more) everything else. A power of two, so that the BPF side can mask an index.
 pub const SIZE_CLASSES: usize = 32;
@@ -36,27 +38,6 @@ pub const fn size_class(size: u64) -> u32 {
         bits += 1;
     }
     bits + rest as u32
-}
-
-/// `LIVE`'s key: one block.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LiveKey {
-    pub address: u64,
-    /// Process record.
-    pub process: u32,
-    pub _pad: u32,
-}
-
-/// `LIVE`'s value.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LiveBlock {
-    pub size: u64,
-    /// `CLOCK_MONOTONIC` as of the last tick.
-    pub time_ns: u64,
-    pub site: u32,
-    pub _pad: u32,
 }
 
 /// `SITE_INDEX`'s key: what makes a site.
@@ -181,25 +162,31 @@ pub struct ProcessRecord {
     pub comm: [u8; 16],
 }
 
-/// An element of `PENDING`: the traced call that a thread is in. Written by that thread only.
+/// An element of `PENDING`: a call whose result is still to come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingCall {
-    /// Owner; 0 for a slot that is free. A thread keeps its slot until it exits.
-    pub tid: u64,
+    /// [`pending_key`]; 0 for a slot that is free.
+    pub key: u64,
     pub function: u8,
     pub shape: u8,
-    /// 1 while a call is under way.
-    pub active: u8,
-    /// 1 if `old` was taken out of `LIVE` and has to be closed or put back.
+    /// 1 if `old` was taken out of the live table and has to be closed or put back.
     pub has_old: u8,
+    pub _pad: u8,
     pub process: u32,
-    /// Stack pointer at the function's entry: the address that holds the return address.
-    pub entry_sp: u64,
+    /// What lay at the function's stack pointer: with another one there, the call was left without a return.
+    pub return_address: u64,
     pub size: u64,
     /// posix_memalign: where the result goes; realloc: the old block.
     pub pointer: u64,
     pub old: LiveBlock,
+}
+
+/// What tells a call from all others under way: its process and its stack pointer at the function's entry, which
+/// belongs to no other call as long as this one is on the stack, whichever thread goes on with it.
+#[inline(always)]
+pub const fn pending_key(process: u32, entry_sp: u64) -> u64 {
+    crate::live::packed(process, entry_sp)
 }
 
 /// `CURSORS`' only element: how much of each append-only table is used. May run past the table's size.
@@ -213,8 +200,6 @@ pub struct Cursors {
 }
 
 const _: () = {
-    assert!(size_of::<LiveKey>() == 16);
-    assert!(size_of::<LiveBlock>() == 24);
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);

@@ -105,7 +105,8 @@ pub struct Settings {
     pub user: u32,
     pub task_cred: u32,
     pub cred_euid: u32,
-    pub _pad: u32,
+    /// Lines of the live table.
+    pub live_lines: u32,
 }
 
 impl Settings {

@@ -1,41 +1,32 @@
-//! Blocks in and out: the live map, the site's counters and the process's totals.
+//! Blocks in and out: the live table, the site's counters and the process's totals.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use heaptrace_common::{
     counter::Counter,
-    record::{LiveBlock, LiveKey, ProcessRecord, SIZE_CLASSES, size_class},
+    live::LiveBlock,
+    record::{ProcessRecord, SIZE_CLASSES, size_class},
 };
 
 use crate::{
     atomic,
     clock::block_ns,
-    maps::{LIVE, PROCESSES, SITES, count},
+    live::{self, Outcome},
+    maps::{PROCESSES, SITES, count},
     mask::mask,
 };
 
-const EEXIST: i32 = -17;
-
-#[inline(always)]
-fn key(process: u32, address: u64) -> LiveKey {
-    LiveKey { address, process, _pad: 0 }
-}
-
-/// A block came to life. Called at the allocation's return, before anyone else can know its address.
+/// A block came to life. Called before anyone else can know its address.
 #[inline(always)]
 pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
     let block = LiveBlock { size, time_ns: block_ns(), site, _pad: 0 };
-    let key = key(process, address);
-    match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {}
-        Err(EEXIST) => {
+    let entered = live::enter(process, address, block);
+    match entered.outcome {
+        Outcome::New => {}
+        Outcome::Again => {
             // The address was handed out again: the free of the block before was never seen.
-            if let Some(old) = unsafe { LIVE.get(key) }.copied() {
-                close(record, &old);
-            }
+            close(record, &entered.old);
             unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
-            let _ = LIVE.insert(key, block, u64::from(BPF_ANY));
         }
-        Err(_) => {
+        Outcome::Full => {
             count(Counter::LiveMapFull);
             lost(record, size);
             return;
@@ -73,23 +64,21 @@ pub fn filtered(record: *mut ProcessRecord, size: u64) {
     }
 }
 
-/// Takes a block out of the live map; its counters still say allocated until `close`.
-#[inline(always)]
-pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
-    let key = key(process, address);
-    let block = unsafe { LIVE.get(key) }.copied()?;
-    // Of two threads that free the same block, only one removes it.
-    LIVE.remove(key).ok()?;
-    Some(block)
-}
-
 /// Puts a taken block back, unchanged.
 #[inline(always)]
 pub fn put_back(process: u32, record: *mut ProcessRecord, address: u64, block: &LiveBlock) {
-    if LIVE.insert(key(process, address), block, u64::from(BPF_NOEXIST)).is_err() {
-        count(Counter::LiveMapFull);
-        close(record, block);
-        lost(record, block.size);
+    let entered = live::enter(process, address, *block);
+    match entered.outcome {
+        Outcome::New => {}
+        Outcome::Again => {
+            close(record, &entered.old);
+            unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
+        }
+        Outcome::Full => {
+            count(Counter::LiveMapFull);
+            close(record, block);
+            lost(record, block.size);
+        }
     }
 }
 
@@ -135,7 +124,7 @@ unsafe fn is_inherited(record: *const ProcessRecord, address: u64) -> bool {
         let mut ancestor = (*record).parent;
         let mut generation = 0;
         while generation < GENERATIONS {
-            if LIVE.get(key(ancestor, address)).is_some_and(|block| block.time_ns <= forked_ns) {
+            if live::time_of(ancestor, address) <= forked_ns {
                 return true;
             }
             let Some(parent) = PROCESSES.get_ptr(ancestor) else { return false };

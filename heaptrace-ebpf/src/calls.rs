@@ -1,7 +1,8 @@
-//! The malloc family's calls: what an entry means, what its return means.
+//! The malloc family's calls: what a probe's hit means for its call.
 //!
-//! A block enters the live map at the return of its allocation and leaves it at the *entry* of its free: in
-//! between, its address may already be another thread's.
+//! A block enters the live table where its allocation's result is known and leaves it where its free begins: in
+//! between, its address may already be another thread's. Nothing on the program's stack is changed; where a call is
+//! met twice, the two hits are paired by what no other call has, its place on the stack.
 
 use aya_ebpf::{
     EbpfContext,
@@ -9,27 +10,26 @@ use aya_ebpf::{
 };
 use heaptrace_common::{
     counter::Counter,
-    function::{Cookie, Shape},
-    record::{LiveBlock, PendingCall, ProcessRecord},
+    function::Shape,
+    live::LiveBlock,
+    probe::{Cookie, OWN_CODE, ProbeRecord, Role, condition},
+    record::{PendingCall, ProcessRecord},
 };
 
 use crate::{
-    account,
-    maps::{count, keep_to_own_stack, setting},
+    account, live,
+    maps::{GATES, PROBES, count, keep_to_own_stack, setting},
     pending, process,
     registers::Registers,
-    site, statistics,
+    site::{self, Caller},
+    statistics,
 };
 
-/// The page where uretprobes make functions return to: the highest one that mmap gives out below 2^47
-/// (`xol_add_vma`, kernel/events/uprobes.c). No program's own code is there or above.
-const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
-
-/// A traced function was entered.
+/// A probe of a traced process was hit.
 #[inline(always)]
-pub fn enter(ctx: &impl EbpfContext) {
+pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-    let (tgid, tid) = process::current();
+    let (tgid, _) = process::current();
     let Some(process) = process::find(tgid) else { return };
     let Some(record) = process::record(process) else {
         // Never: a place where it costs nothing.
@@ -39,104 +39,286 @@ pub fn enter(ctx: &impl EbpfContext) {
     if unsafe { (*record).armed } == 0 {
         return;
     }
-    let registers = Registers::of(ctx);
-    if cookie.shape == Shape::Free0 as u8 {
-        free(process, record, cookie, registers, tid);
-    } else {
-        begin(process, record, cookie, registers, tid);
-    }
-}
-
-#[inline(always)]
-fn free(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Registers, tid: u32) {
-    let address = registers.arg0();
-    if address == 0 {
+    if cookie.gate != 0
+        && GATES.get(cookie.gate).is_none_or(|gate| unsafe { core::ptr::read_volatile(gate) } == 0)
+    {
         return;
     }
-    match account::take(process, address) {
-        Some(block) => {
-            account::close(record, &block);
-            statistics::freed(process, cookie.function, Some(&block));
+    let Some(probe) = PROBES.get(cookie.row) else { return };
+    let registers = Registers::of(ctx);
+    if !condition::holds(probe.condition, registers.flags()) {
+        return;
+    }
+    let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
+    Hit { process, record, probe, registers, entry_sp }.handle();
+}
+
+struct Hit<'a> {
+    process: u32,
+    record: *mut ProcessRecord,
+    probe: &'a ProbeRecord,
+    registers: Registers,
+    /// Where the return address lies.
+    entry_sp: u64,
+}
+
+/// What came of a call.
+struct Finished {
+    function: u8,
+    size: u64,
+    /// Of the new block; 0 for none.
+    address: u64,
+}
+
+impl Finished {
+    /// Nothing that is still to be counted.
+    const NOTHING: Self = Self { function: 0, size: 0, address: 0 };
+}
+
+impl Hit<'_> {
+    #[inline(always)]
+    fn handle(&self) {
+        let role = self.probe.role;
+        if role == Role::Free as u8 {
+            return self.free();
         }
-        // realloc may free the old block by way of free; it was taken at realloc's entry.
-        None if pending::find(tid).is_some_and(|call| unsafe { (*call).active != 0 }) => {
-            count(Counter::Nested)
-        }
-        // glibc empties an exiting thread's cache of freed blocks by free.
-        None if cookie.direct_is_own != 0 && is_direct_call(cookie, registers) => count(Counter::Nested),
-        None => {
-            account::unknown_free(record, address);
-            statistics::freed(process, cookie.function, None);
+        let finished = if role == Role::Begin as u8 {
+            self.begin();
+            Finished::NOTHING
+        } else {
+            self.finish(role == Role::Whole as u8)
+        };
+        if finished.address != 0 {
+            let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
+            let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };
+            let site = site::of_call(self.process, finished.function, caller);
+            account::allocated(self.process, self.record, site, finished.address, finished.size);
         }
     }
-}
 
-/// Whether the function was called by `call rel32` to its very entry, which is not how calls through a PLT look.
-#[inline(always)]
-fn is_direct_call(cookie: Cookie, registers: Registers) -> bool {
-    const CALL_REL32: u8 = 0xe8;
-    let entry = registers.ip().wrapping_sub(u64::from(cookie.site));
-    let entry_sp = registers.sp() + u64::from(cookie.pushed);
-    let Ok(back) = (unsafe { bpf_probe_read_user(entry_sp as *const u64) }) else { return false };
-    let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
-        return false;
-    };
-    let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
-    call[0] == CALL_REL32 && back.wrapping_add(i64::from(distance) as u64) == entry
-}
+    #[inline(always)]
+    fn return_address(&self) -> u64 {
+        unsafe { bpf_probe_read_user(self.entry_sp as *const u64) }.unwrap_or(0)
+    }
 
-#[inline(always)]
-fn begin(process: u32, record: *mut ProcessRecord, cookie: Cookie, registers: Registers, tid: u32) {
-    let Some(call) = pending::find_or_claim(tid) else { return };
-    let call = unsafe { &mut *call };
-    let entry_sp = registers.sp() + u64::from(cookie.pushed);
-    if call.active != 0 {
-        if entry_sp < call.entry_sp || entry_sp == call.entry_sp && is_tail_call(entry_sp) {
+    /// Whether the allocator itself made the call that returns to `address`.
+    #[inline(always)]
+    fn is_own(&self, address: u64) -> bool {
+        let distance = address.wrapping_sub(self.registers.ip()) as i64;
+        let mut n = 0;
+        while n < OWN_CODE {
+            if n as u32 >= self.probe.own_count {
+                return false;
+            }
+            let own = unsafe { *self.probe.own.as_ptr().add(n) };
+            // A return address lies behind its call.
+            if distance > i64::from(own.start) && distance <= i64::from(own.end) {
+                return true;
+            }
+            n += 1;
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn free(&self) {
+        let address = self.registers.arg0();
+        if address == 0 {
+            return;
+        }
+        let function = self.probe.function;
+        match live::take(self.process, address) {
+            Some(block) => {
+                account::close(self.record, &block);
+                statistics::freed(self.process, function, Some(&block));
+            }
+            // realloc frees the old block by way of free, which was taken at realloc's entry; and glibc empties an
+            // exiting thread's cache of freed blocks so.
+            None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
+            None => {
+                account::unknown_free(self.record, address);
+                statistics::freed(self.process, function, None);
+            }
+        }
+    }
+
+    /// Whether the function was called by `call rel32` to its very entry, which is not how calls through a PLT look,
+    /// and nobody but the allocator does so.
+    #[inline(always)]
+    fn is_direct_own(&self) -> bool {
+        const CALL_REL32: u8 = 0xe8;
+        if self.probe.direct_is_own == 0 {
+            return false;
+        }
+        let entry = self.registers.ip().wrapping_sub(i64::from(self.probe.from_entry) as u64);
+        let back = self.return_address();
+        let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+            return false;
+        };
+        let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
+        call[0] == CALL_REL32 && back.wrapping_add(i64::from(distance) as u64) == entry
+    }
+
+    /// The size asked for, as the shape has it.
+    #[inline(always)]
+    fn size(&self) -> u64 {
+        let mut size = self.registers.value(self.probe.size);
+        if self.probe.factor != 0 {
+            size = product(size, self.registers.value(self.probe.factor));
+        }
+        if self.probe.shape == Shape::Pages0 as u8 { round_to_pages(size) } else { size }
+    }
+
+    #[inline(always)]
+    fn begin(&self) {
+        let return_address = self.return_address();
+        if self.is_own(return_address) {
             count(Counter::Nested);
             return;
         }
-        count(Counter::MissedReturn);
-        abandon(record, call);
-    }
-    let (first, second, third) = (registers.arg0(), registers.arg1(), registers.arg2());
-    let (size, pointer) = match cookie.shape {
-        s if s == Shape::Size0 as u8 => (first, 0),
-        s if s == Shape::Size1 as u8 => (second, 0),
-        s if s == Shape::Pages0 as u8 => (round_to_pages(first), 0),
-        s if s == Shape::Product01 as u8 => (product(first, second), 0),
-        s if s == Shape::OutPointer as u8 => (third, first),
-        s if s == Shape::Resize as u8 => (second, first),
-        _ => (product(second, third), first),
-    };
-    call.has_old = 0;
-    if cookie.shape == Shape::Resize as u8 || cookie.shape == Shape::ResizeProduct as u8 {
-        // At the return it would be too late: the address can be another thread's new block by then.
-        if pointer != 0
-            && let Some(old) = account::take(process, pointer)
+        if let Some(left) = pending::find(self.process, self.entry_sp) {
+            let left = unsafe { &mut *left };
+            if self.probe.joined != 0
+                && left.return_address == return_address
+                && left.function != self.probe.function
+            {
+                // Reached by a jump out of the other function, whose call this completes.
+                count(Counter::Nested);
+                return;
+            }
+            // Left without a return, by longjmp or an exception.
+            count(Counter::MissedReturn);
+            abandon(self.record, left);
+            unsafe { pending::release(left) };
+        }
+        let Some(call) = pending::claim(self.process, self.entry_sp) else { return };
+        let call = unsafe { &mut *call };
+        let shape = self.probe.shape;
+        call.function = self.probe.function;
+        call.shape = shape;
+        call.process = self.process;
+        call.return_address = return_address;
+        call.size = self.size();
+        call.has_old = 0;
+        call.pointer = 0;
+        if shape == Shape::OutPointer as u8 || resizes(shape) {
+            call.pointer = self.registers.arg0();
+        }
+        // At the result it would be too late: the address can be another thread's new block by then.
+        if resizes(shape)
+            && call.pointer != 0
+            && let Some(old) = live::take(self.process, call.pointer)
         {
             call.old = old;
             call.has_old = 1;
         }
     }
-    call.function = cookie.function;
-    call.shape = cookie.shape;
-    call.entry_sp = entry_sp;
-    call.size = size;
-    call.pointer = pointer;
-    call.process = process;
-    call.active = 1;
+
+    #[inline(always)]
+    fn finish(&self, whole: bool) -> Finished {
+        let probe = self.probe;
+        let mut begun: *mut PendingCall = core::ptr::null_mut();
+        if !whole || probe.joined != 0 || probe.own_count != 0 {
+            let return_address = self.return_address();
+            if self.is_own(return_address) {
+                if whole {
+                    count(Counter::Nested);
+                }
+                return Finished::NOTHING;
+            }
+            if (!whole || probe.joined != 0)
+                && let Some(call) = pending::find(self.process, self.entry_sp)
+                // What lies there now tells whether it is that call's.
+                && unsafe { (*call).return_address } == return_address
+            {
+                begun = call;
+            }
+        }
+        let result = self.registers.value(probe.result);
+        if begun.is_null() {
+            if !whole && probe.shared != 0 {
+                return Finished::NOTHING;
+            }
+            if probe.size == 0 || probe.shape == Shape::OutPointer as u8 {
+                count(Counter::UnpairedReturn);
+                return Finished::NOTHING;
+            }
+            let size = self.size();
+            if result == 0 && size == 0 && resizes(probe.shape) {
+                return Finished::NOTHING;
+            }
+            return self.judge(probe.function, size, result);
+        }
+        let call = unsafe { &mut *begun };
+        let (function, size) = (call.function, call.size);
+        let finished = if call.shape == Shape::OutPointer as u8 {
+            self.finish_out_pointer(call, result)
+        } else if resizes(call.shape) && call.pointer != 0 {
+            self.settle_old(call, result != 0 || size == 0);
+            // realloc(p, 0) freed p.
+            if result == 0 && size == 0 { Finished::NOTHING } else { self.judge(function, size, result) }
+        } else {
+            self.judge(function, size, result)
+        };
+        unsafe { pending::release(call) };
+        finished
+    }
+
+    #[inline(always)]
+    fn finish_out_pointer(&self, call: &PendingCall, result: u64) -> Finished {
+        let mut address = 0;
+        if result as u32 == 0 {
+            match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
+                Ok(given) => address = given,
+                Err(_) => {
+                    count(Counter::ResultUnreadable);
+                    return Finished::NOTHING;
+                }
+            }
+        }
+        self.judge(call.function, call.size, address)
+    }
+
+    /// The block that a realloc was given is gone, or stays.
+    #[inline(always)]
+    fn settle_old(&self, call: &PendingCall, gone: bool) {
+        let old: LiveBlock = call.old;
+        if !gone {
+            if call.has_old != 0 {
+                account::put_back(self.process, self.record, call.pointer, &old);
+            }
+        } else if call.has_old != 0 {
+            account::close(self.record, &old);
+            statistics::freed(self.process, call.function, Some(&old));
+        } else {
+            account::unknown_free(self.record, call.pointer);
+            statistics::freed(self.process, call.function, None);
+        }
+    }
+
+    #[inline(always)]
+    fn judge(&self, function: u8, size: u64, address: u64) -> Finished {
+        if address == 0 {
+            unsafe { crate::atomic::add(&raw mut (*self.record).failed_count, 1) };
+            statistics::failed(self.process, function);
+            return Finished::NOTHING;
+        }
+        if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {
+            account::filtered(self.record, size);
+            return Finished::NOTHING;
+        }
+        Finished { function, size, address }
+    }
 }
 
-/// Whether the function was reached by a jump out of the pending one: its return address is already replaced.
 #[inline(always)]
-fn is_tail_call(entry_sp: u64) -> bool {
-    unsafe { bpf_probe_read_user(entry_sp as *const u64) }.is_ok_and(|address| address >= TRAMPOLINE)
+fn resizes(shape: u8) -> bool {
+    shape == Shape::Resize as u8 || shape == Shape::ResizeProduct as u8
 }
 
-/// The pending call's return was missed: what became of its old block is unknown, so it counts as freed.
+/// The call's result will not be seen: what became of its old block is unknown, so it counts as freed.
 #[inline(always)]
-fn abandon(record: *mut ProcessRecord, call: &mut PendingCall) {
-    call.active = 0;
+fn abandon(record: *mut ProcessRecord, call: &PendingCall) {
     if call.has_old != 0 {
         let old: LiveBlock = call.old;
         account::close(record, &old);
@@ -165,92 +347,4 @@ fn product(a: u64, b: u64) -> u64 {
     let low = (large & 0xffff_ffff).wrapping_mul(small);
     let sum = (high << 32).wrapping_add(low);
     if sum < low { u64::MAX } else { sum }
-}
-
-/// A traced function returned.
-#[inline(always)]
-pub fn leave(ctx: &impl EbpfContext) {
-    let (tgid, tid) = process::current();
-    let registers = Registers::of(ctx);
-    let Some(call) = pending::find(tid) else {
-        let record = process::find(tgid).and_then(process::record);
-        if record.is_some_and(|record| unsafe { (*record).armed } != 0) {
-            count(Counter::UnpairedReturn);
-        }
-        return;
-    };
-    let call = unsafe { &mut *call };
-    // The return popped its address.
-    let entry_sp = registers.sp().wrapping_sub(8);
-    if call.active == 0 {
-        let armed = process::record(call.process).is_some_and(|record| unsafe { (*record).armed } != 0);
-        // The outer one of a tail call's two returns is no news.
-        if armed && entry_sp != call.entry_sp {
-            count(Counter::UnpairedReturn);
-        }
-        return;
-    }
-    let Some(record) = process::record(call.process) else {
-        // Never, as in `enter`.
-        keep_to_own_stack(ctx);
-        return;
-    };
-    if entry_sp != call.entry_sp {
-        // Below: an inner call's return. Above: ours was passed over.
-        if entry_sp > call.entry_sp {
-            count(Counter::MissedReturn);
-            abandon(record, call);
-        }
-        return;
-    }
-    call.active = 0;
-    finish(call, record, registers);
-}
-
-#[inline(always)]
-fn finish(call: &mut PendingCall, record: *mut ProcessRecord, registers: Registers) {
-    let result = registers.result();
-    let mut address = result;
-    let resizes = call.shape == Shape::Resize as u8 || call.shape == Shape::ResizeProduct as u8;
-    if call.shape == Shape::OutPointer as u8 {
-        address = 0;
-        if result as u32 == 0 {
-            match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
-                Ok(given) => address = given,
-                Err(_) => {
-                    count(Counter::ResultUnreadable);
-                    return;
-                }
-            }
-        }
-    }
-    if resizes && call.pointer != 0 {
-        let old: LiveBlock = call.old;
-        if address == 0 && call.size != 0 {
-            if call.has_old != 0 {
-                account::put_back(call.process, record, call.pointer, &old);
-            }
-        } else if call.has_old != 0 {
-            account::close(record, &old);
-            statistics::freed(call.process, call.function, Some(&old));
-        } else {
-            account::unknown_free(record, call.pointer);
-            statistics::freed(call.process, call.function, None);
-        }
-        if address == 0 && call.size == 0 {
-            // realloc(p, 0) freed p.
-            return;
-        }
-    }
-    if address == 0 {
-        unsafe { crate::atomic::add(&raw mut (*record).failed_count, 1) };
-        statistics::failed(call.process, call.function);
-        return;
-    }
-    if setting!(size_filter) != 0 && (call.size < setting!(min_size) || call.size > setting!(max_size)) {
-        account::filtered(record, call.size);
-        return;
-    }
-    let site = site::of_call(call.process, call.function, registers);
-    account::allocated(call.process, record, site, address, call.size);
 }

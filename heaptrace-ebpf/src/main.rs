@@ -11,6 +11,7 @@ mod clock;
 mod code;
 mod faults;
 mod growth;
+mod live;
 mod maps;
 mod mask;
 mod membership;
@@ -24,36 +25,15 @@ mod unwind;
 mod watch;
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::bpf_get_func_ip,
-    macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},
-    programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext},
+    macros::{raw_tracepoint, tracepoint, uprobe},
+    programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
-use registers::Registers;
 
-/// Entry of every traced function; the cookie says which.
+/// A probe in an allocation function; the cookie says which.
 #[uprobe]
-fn call_enter(ctx: ProbeContext) -> u32 {
-    calls::enter(&ctx);
-    0
-}
-
-/// Return of every traced function that gives memory.
-#[uretprobe]
-fn call_return(ctx: RetProbeContext) -> u32 {
-    calls::leave(&ctx);
-    0
-}
-
-/// Both, by one link (uprobe sessions, kernel 6.13).
-#[uprobe]
-fn call_session(ctx: ProbeContext) -> u32 {
-    // The helper tells the probed address at both; at the return the program is elsewhere by then.
-    if Registers::of(&ctx).ip() == unsafe { bpf_get_func_ip(ctx.as_ptr()) } {
-        calls::enter(&ctx);
-    } else {
-        calls::leave(&ctx);
-    }
+fn call_hit(ctx: ProbeContext) -> u32 {
+    calls::hit(&ctx);
+    // Before 6.13 anything else takes the breakpoint away (`handler_chain`, kernel/events/uprobes.c).
     0
 }
 
@@ -64,8 +44,8 @@ fn task_newtask(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
-    process::execed(ctx.arg::<u64>(1) as u32);
+fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
+    process::execed();
     0
 }
 

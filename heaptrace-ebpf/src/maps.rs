@@ -9,7 +9,9 @@ use aya_ebpf::{
 use heaptrace_common::{
     counter::Counter,
     event::Event,
-    record::{Cursors, LiveBlock, LiveKey, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    live::{LiveBlock, LiveKey, LiveLine},
+    probe::ProbeRecord,
+    record::{Cursors, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
     settings::Settings,
     statistics::StatisticsRecord,
     unwind::{
@@ -20,9 +22,21 @@ use heaptrace_common::{
 
 use crate::stack::Scratch;
 
-/// Blocks that are outstanding.
+/// Blocks that are live. See `heaptrace_common::live`.
 #[map]
-pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 20, 0);
+pub static LIVE: Array<LiveLine> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
+
+/// Those that find no place there.
+#[map]
+pub static LIVE_SPILL: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 10, 0);
+
+/// What each probe's hit means; a probe's cookie names its row.
+#[map]
+pub static PROBES: Array<ProbeRecord> = Array::with_max_entries(1 << 13, BPF_F_MMAPABLE);
+
+/// 1: hits of the probes with this gate in their cookies count.
+#[map]
+pub static GATES: Array<u64> = Array::with_max_entries(1 << 12, BPF_F_MMAPABLE);
 
 /// (stack, process, function) -> index into `SITES`.
 #[map]
@@ -60,8 +74,8 @@ pub static PROCESSES: Array<ProcessRecord> = Array::with_max_entries(1 << 14, BP
 #[map]
 pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The call that each thread is in. An array with four places a thread: in-place writes cost a tenth of a hash
-/// map's insert and delete.
+/// Calls whose result is still to come. An array with four places a call: in-place writes cost a tenth of a hash map's
+/// insert and delete.
 #[map]
 pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
 

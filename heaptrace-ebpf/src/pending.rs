@@ -1,28 +1,35 @@
-//! The call that each thread is in: pairing a return with its entry.
+//! Calls whose result is still to come, by process and stack pointer: a thread may leave a call by longjmp or an
+//! exception, and another thread may go on with it.
 
-use heaptrace_common::{counter::Counter, record::PendingCall};
+use aya_ebpf::helpers::bpf_probe_read_user;
+use heaptrace_common::{
+    counter::Counter,
+    record::{PendingCall, pending_key, process_state},
+};
 
 use crate::{
     atomic,
     maps::{PENDING, count, setting},
+    process,
 };
 
-/// Places where a thread's slot may be; more than four threads that share the low bits of their ids, all alive,
-/// cannot all be served (`Counter::PendingFull`).
+/// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
 const WAYS: u32 = 4;
 
 #[inline(always)]
-fn place(tid: u32, way: u32) -> u32 {
-    (tid ^ way.wrapping_mul(0x9E37_79B1)) & setting!(pending_mask)
+fn place(key: u64, way: u32) -> u32 {
+    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    (mixed as u32).wrapping_add(way) & setting!(pending_mask)
 }
 
-/// The slot that the thread owns.
+/// The call at `entry_sp`, if one is kept.
 #[inline(always)]
-pub fn find(tid: u32) -> Option<*mut PendingCall> {
+pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
+    let key = pending_key(process, entry_sp);
     let mut way = 0;
     while way < WAYS {
-        let slot = PENDING.get_ptr_mut(place(tid, way))?;
-        if unsafe { core::ptr::read_volatile(&raw const (*slot).tid) } == u64::from(tid) {
+        let slot = PENDING.get_ptr_mut(place(key, way))?;
+        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == key {
             return Some(slot);
         }
         way += 1;
@@ -30,17 +37,29 @@ pub fn find(tid: u32) -> Option<*mut PendingCall> {
     None
 }
 
-/// The slot that the thread owns, or a new one.
+/// A place for a call at `entry_sp`, where none is kept.
 #[inline(always)]
-pub fn find_or_claim(tid: u32) -> Option<*mut PendingCall> {
-    if let Some(slot) = find(tid) {
-        return Some(slot);
+pub fn claim(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
+    let key = pending_key(process, entry_sp);
+    let mut way = 0;
+    while way < WAYS {
+        let slot = PENDING.get_ptr_mut(place(key, way))?;
+        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0
+            && unsafe { atomic::replace(&raw mut (*slot).key, 0, key) }
+        {
+            return Some(slot);
+        }
+        way += 1;
     }
     let mut way = 0;
     while way < WAYS {
-        let slot = PENDING.get_ptr_mut(place(tid, way))?;
-        if unsafe { atomic::replace(&raw mut (*slot).tid, 0, u64::from(tid)) } {
-            return Some(slot);
+        let slot = PENDING.get_ptr_mut(place(key, way))?;
+        unsafe {
+            let held = core::ptr::read_volatile(&raw const (*slot).key);
+            if is_over(process, slot, held) && atomic::replace(&raw mut (*slot).key, held, key) {
+                count(Counter::MissedReturn);
+                return Some(slot);
+            }
         }
         way += 1;
     }
@@ -48,16 +67,29 @@ pub fn find_or_claim(tid: u32) -> Option<*mut PendingCall> {
     None
 }
 
-/// Gives the slot of an exiting thread back.
+/// Whether a kept call is known to be left: its process has ended, or its return address is gone from the stack, which
+/// only its own process's threads can see.
 #[inline(always)]
-pub fn release(tid: u32) {
-    if let Some(slot) = find(tid) {
-        unsafe {
-            if (*slot).active != 0 {
-                count(Counter::MissedReturn);
-                (*slot).active = 0;
-            }
-            core::ptr::write_volatile(&raw mut (*slot).tid, 0);
+unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
+    unsafe {
+        let owner = (*slot).process;
+        if owner == process {
+            // An old block goes with its call.
+            let at = heaptrace_common::live::unpacked(key).1;
+            let there = bpf_probe_read_user(at as *const u64);
+            return (*slot).has_old == 0 && there != Ok((*slot).return_address);
         }
+        process::record(owner).is_some_and(|record| {
+            core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING
+        })
     }
+}
+
+/// Gives a call's place back.
+///
+/// # Safety
+/// `slot` came from `find` or `claim`.
+#[inline(always)]
+pub unsafe fn release(slot: *mut PendingCall) {
+    unsafe { core::ptr::write_volatile(&raw mut (*slot).key, 0) };
 }

@@ -13,7 +13,7 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_EXACT, count, send, setting},
-    membership, pending, site,
+    membership, site,
     unwind::new,
 };
 
@@ -149,11 +149,9 @@ fn inherit_code(child: u32, parent: u32) {
     }
 }
 
-/// The current process replaced its image; its other threads are gone. `old_tid` is the id that the calling
-/// thread had before it became the leader.
+/// The current process replaced its image; its other threads are gone.
 #[inline(always)]
-pub fn execed(old_tid: u32) {
-    pending::release(old_tid);
+pub fn execed() {
     let (tgid, _) = current();
     let old = look_up(tgid);
     // What was left out for its old image's sake may be traced now; a named target stays left out.
@@ -206,7 +204,6 @@ pub fn execed(old_tid: u32) {
 #[inline(always)]
 pub fn thread_exited(task: u64) {
     let (tgid, tid) = current();
-    pending::release(tid);
     // The leader may be gone long before the last thread: do_exit (kernel/exit.c) counts `signal->live` down
     // before this tracepoint.
     let (signal_at, live_at) = (u64::from(setting!(task_signal)), u64::from(setting!(signal_live)));

@@ -1,6 +1,7 @@
 //! x86_64 user registers in a probe's `pt_regs` (arch/x86/include/uapi/asm/ptrace.h), System V arguments.
 
-use aya_ebpf::{EbpfContext, bindings::pt_regs};
+use aya_ebpf::{EbpfContext, bindings::pt_regs, helpers::bpf_probe_read_user};
+use heaptrace_common::{probe::Place, unwind::step::LOST};
 
 /// The user registers at a probe hit.
 #[derive(Clone, Copy)]
@@ -18,21 +19,6 @@ impl Registers {
     }
 
     #[inline(always)]
-    pub fn arg1(self) -> u64 {
-        unsafe { (*self.0).rsi }
-    }
-
-    #[inline(always)]
-    pub fn arg2(self) -> u64 {
-        unsafe { (*self.0).rdx }
-    }
-
-    #[inline(always)]
-    pub fn result(self) -> u64 {
-        unsafe { (*self.0).rax }
-    }
-
-    #[inline(always)]
     pub fn ip(self) -> u64 {
         unsafe { (*self.0).rip }
     }
@@ -43,7 +29,74 @@ impl Registers {
     }
 
     #[inline(always)]
-    pub fn bp(self) -> u64 {
-        unsafe { (*self.0).rbp }
+    pub fn flags(self) -> u64 {
+        unsafe { (*self.0).eflags }
+    }
+
+    /// A general register by its number in machine code.
+    #[inline(always)]
+    fn numbered(self, number: u8) -> u64 {
+        /// One load that LLVM can't merge with others into one at a computed offset, which the verifier refuses.
+        macro_rules! load {
+            ($offset:literal) => {{
+                let value: u64;
+                // SAFETY: reads a field of `pt_regs`.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{0} = *(u64 *)({1} + ", $offset, ")"),
+                        out(reg) value,
+                        in(reg) self.0,
+                        options(pure, readonly, nostack)
+                    )
+                };
+                value
+            }};
+        }
+        match number {
+            0 => load!("80"),
+            1 => load!("88"),
+            2 => load!("96"),
+            3 => load!("40"),
+            4 => load!("152"),
+            5 => load!("32"),
+            6 => load!("104"),
+            7 => load!("112"),
+            8 => load!("72"),
+            9 => load!("64"),
+            10 => load!("56"),
+            11 => load!("48"),
+            12 => load!("24"),
+            13 => load!("16"),
+            14 => load!("8"),
+            _ => load!("0"),
+        }
+    }
+
+    /// What is at a `Place`, as the table has it; 0 if it is nowhere or cannot be read. No `Option` and no decoded `Place`:
+    /// LLVM carries their contents along where there are none, and the verifier sees that they were never written.
+    #[inline(always)]
+    pub fn value(self, place: u16) -> u64 {
+        if place >= Place::FIRST_SLOT {
+            let at = self.stack(place);
+            return unsafe { bpf_probe_read_user(at as *const u64) }.unwrap_or(0);
+        }
+        if place >= Place::FIRST_REGISTER { self.numbered(place as u8 & 15) } else { 0 }
+    }
+
+    #[inline(always)]
+    fn stack(self, place: u16) -> u64 {
+        self.sp().wrapping_add(u64::from(place.wrapping_sub(Place::FIRST_SLOT)))
+    }
+
+    /// The caller's rbp, and the address that it has been saved at: 0 if the value is known, [`LOST`] if neither is.
+    #[inline(always)]
+    pub fn caller_bp(self, place: u16) -> (u64, u64) {
+        if place >= Place::FIRST_SLOT {
+            (0, self.stack(place))
+        } else if place >= Place::FIRST_REGISTER {
+            (self.numbered(place as u8 & 15), 0)
+        } else {
+            (0, LOST)
+        }
     }
 }

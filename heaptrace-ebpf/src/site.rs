@@ -13,14 +13,15 @@ use crate::{
     atomic,
     maps::{CURSORS, FRAMES, SITE_CACHE, SITE_INDEX, SITES, STACK_INDEX, count, setting},
     process,
-    registers::Registers,
     stack::{self, Scratch},
 };
 
-/// The site of a call that returns to `registers`; the process's overflow site if the stack found no room.
+pub use crate::stack::Caller;
+
+/// The site of a call by `caller`; the process's overflow site if the stack found no room.
 #[inline(always)]
-pub fn of_call(process: u32, function: u8, registers: Registers) -> u32 {
-    let site = of_stack(process, function, |scratch| unsafe { stack::walk(scratch, process, registers) });
+pub fn of_call(process: u32, function: u8, caller: Caller) -> u32 {
+    let site = of_stack(process, function, |scratch| unsafe { stack::walk_caller(scratch, process, caller) });
     site.unwrap_or_else(|| overflow_site(setting!(max_sites), process))
 }
 

@@ -16,7 +16,6 @@ use crate::{
     atomic,
     maps::{SCRATCH, setting},
     mask::mask,
-    registers::Registers,
     unwind::{self, Frame, Unwinder},
 };
 
@@ -76,33 +75,72 @@ pub fn mix(hash: u64, value: u64) -> u64 {
     (hash ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
 }
 
-/// Walks from the registers at a function's return, where the instruction pointer is the call's return address.
+/// Whoever called a function that is under way.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// Where the return address lies.
+    pub entry_sp: u64,
+    /// Its rbp, or where that is: see `Frame::of_caller`.
+    pub bp: u64,
+    pub bp_at: u64,
+}
+
+/// Walks from the caller of a function that is under way.
 ///
 /// # Safety
 /// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk(scratch: *mut Scratch, process: u32, registers: Registers) {
-    unsafe { walk_from(scratch, process, Frame::new(registers.ip(), registers.sp(), registers.bp())) }
+pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, caller: Caller) {
+    let Caller { entry_sp, bp, bp_at } = caller;
+    let frame = unsafe {
+        if setting!(stack_mode) == stack_mode::NONE {
+            Ok(Frame::new(0, entry_sp, bp))
+        } else {
+            Frame::of_caller(entry_sp, bp, bp_at, &mut unwind::cleared_memory(scratch))
+        }
+    };
+    unsafe {
+        match frame {
+            Ok(frame) => walk_from(scratch, process, frame),
+            Err(end) => nothing(scratch, end),
+        }
+    }
+}
+
+/// A stack without frames.
+#[inline(always)]
+unsafe fn nothing(scratch: *mut Scratch, end: StackEnd) {
+    unsafe {
+        (*scratch).frames = 0;
+        (*scratch).end = end as u32;
+        (*scratch).hash = 0;
+    }
 }
 
 /// Walks from a system call of the current thread, in a tracepoint's program.
 ///
 /// # Safety
-/// As for [`walk`].
+/// As for [`walk_caller`].
 #[inline(always)]
 pub unsafe fn walk_system_call(scratch: *mut Scratch, process: u32) {
     let (ip, sp, bp) = unsafe { user_registers() };
-    unsafe { walk_from(scratch, process, Frame::new(ip, sp, bp)) }
+    unsafe {
+        unwind::cleared_memory(scratch);
+        walk_from(scratch, process, Frame::new(ip, sp, bp));
+    }
 }
 
 /// Walks from where the current thread faulted, in a tracepoint's program.
 ///
 /// # Safety
-/// As for [`walk`].
+/// As for [`walk_caller`].
 #[inline(always)]
 pub unsafe fn walk_fault(scratch: *mut Scratch, process: u32) {
     let (ip, sp, bp) = unsafe { user_registers() };
-    unsafe { walk_from(scratch, process, Frame::at_instruction(ip, sp, bp)) }
+    unsafe {
+        unwind::cleared_memory(scratch);
+        walk_from(scratch, process, Frame::at_instruction(ip, sp, bp));
+    }
 }
 
 /// rip, rsp and rbp with which the current thread entered the kernel.
@@ -114,18 +152,17 @@ pub unsafe fn user_registers() -> (u64, u64, u64) {
 }
 
 #[inline(always)]
-unsafe fn walk_from(scratch: *mut Scratch, process: u32, frame: Frame) {
+unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
     let mode = setting!(stack_mode);
     if mode == stack_mode::AUTO || mode == stack_mode::DWARF {
         unsafe { unwind::walk(scratch, process, frame) };
     } else if mode == stack_mode::FRAME_POINTERS {
-        unsafe { walk_by_frame_pointers(scratch, frame.pc, frame.sp, frame.frame_pointer()) };
-    } else {
         unsafe {
-            (*scratch).frames = 0;
-            (*scratch).end = StackEnd::NotWalked as u32;
-            (*scratch).hash = 0;
+            let bp = frame.frame_pointer(&mut unwind::cleared_memory(scratch));
+            walk_by_frame_pointers(scratch, frame.pc, frame.sp, bp);
         }
+    } else {
+        unsafe { nothing(scratch, StackEnd::NotWalked) };
     }
 }
 

@@ -2,7 +2,7 @@
 //! setting are gone from the programs where it is off.
 
 use heaptrace_common::{
-    record::LiveBlock,
+    live::LiveBlock,
     statistics::{FUNCTION_SLOTS, LIFETIME_SLOTS, StatisticsRecord, lifetime_class},
 };
 

@@ -15,8 +15,8 @@ pub const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
 /// A frame this far above the last one is no frame: perf's limit for one function's locals.
 const FARTHEST: u64 = 1 << 20;
 
-/// `Registers::bp_at`: rbp's value is lost.
-const LOST: u64 = u64::MAX;
+/// Where rbp is saved if its value is lost.
+pub const LOST: u64 = u64::MAX;
 
 /// Offsets in the kernel's signal frame, from the `ucontext` that rsp points at in the trampoline
 /// (arch/x86/include/uapi/asm/sigcontext.h).
@@ -64,16 +64,32 @@ impl Registers {
         Self { pc: pc.wrapping_add(1), sp, bp, bp_at: 0, interrupted: 1 }
     }
 
+    /// The caller's of a function that is under way: its return address lies at `entry_sp`. rbp is `bp`, or, if `bp_at` is
+    /// not 0, what lies there; it is not known if that is [`LOST`].
+    ///
+    /// # Errors
+    /// The return address cannot be read, or is none.
+    #[inline(always)]
+    pub fn of_caller(
+        entry_sp: u64,
+        bp: u64,
+        bp_at: u64,
+        memory: &mut impl Memory,
+    ) -> Result<Self, StackEnd> {
+        let pc = return_address(entry_sp, memory)?;
+        Ok(Self { pc, sp: entry_sp.wrapping_add(8), bp, bp_at, interrupted: 0 })
+    }
+
     /// Whether the next step needs tables of exact rows: others hold only what is in force at calls.
     #[inline(always)]
     pub const fn need_exact_rows(&self) -> bool {
         self.interrupted != 0
     }
 
-    /// rbp, of registers that were not stepped with yet.
+    /// rbp; 0 if it is not known.
     #[inline(always)]
-    pub const fn frame_pointer(&self) -> u64 {
-        self.bp
+    pub fn frame_pointer(&mut self, memory: &mut impl Memory) -> u64 {
+        self.bp(memory).unwrap_or(0)
     }
 
     #[inline(always)]

@@ -43,6 +43,19 @@ impl Unwinder {
     }
 }
 
+/// The program's memory, through the buffer's window, of which nothing is kept.
+///
+/// # Safety
+/// `scratch` is claimed.
+#[inline(always)]
+pub unsafe fn cleared_memory(scratch: *mut Scratch) -> UserMemory {
+    unsafe {
+        let window = &raw mut (*scratch).unwinder.window;
+        Window::clear(window);
+        UserMemory(window)
+    }
+}
+
 /// Walks from a frame, the first of the stack: by the tables of `process` and, unless they alone are wanted, by frame pointers
 /// where they know nothing.
 ///
@@ -73,7 +86,6 @@ unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
         (*unwinder).registers = frame;
         (*unwinder).current = UnwindMapping::UNUSED;
         (*unwinder).in_force = InForce::of(process);
-        Window::clear(&raw mut (*unwinder).window);
         (*scratch).addresses[0] = frame.pc;
         (*scratch).frames = 1;
         (*scratch).end = StackEnd::Depth as u32;

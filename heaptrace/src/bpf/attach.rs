@@ -1,6 +1,6 @@
 //! Placing probes and taking them away, whichever way the kernel offers.
 
-use super::multi::MultiPrograms;
+use super::multi::MultiProgram;
 use aya::{
     Ebpf,
     programs::{
@@ -8,21 +8,30 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use heaptrace_common::function::{Cookie, Shape};
+use heaptrace_common::probe::{Cookie, ProbeRecord};
 use std::{io, os::fd::OwnedFd, path::Path, thread};
 
-/// One probe: a file offset and what the cookie says of it. The shape tells whether its return is needed.
+/// One probe: a file offset, and what a hit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSite {
     pub offset: u64,
-    pub cookie: Cookie,
-    pub shape: Shape,
+    pub record: ProbeRecord,
 }
+
+/// One probe as it is placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedSite {
+    pub offset: u64,
+    pub cookie: Cookie,
+}
+
+/// The program that probes run.
+pub(super) const HIT: &str = "call_hit";
 
 /// How probes are placed.
 pub enum Attacher {
     /// One link for all functions of a file (kernel 6.6, with a filter by process: 6.10 or a backport).
-    Multi(MultiPrograms),
+    Multi(MultiProgram),
     /// A perf event for each function; letting go takes about 110 ms each.
     PerfEvents,
 }
@@ -35,27 +44,22 @@ pub struct Links {
 }
 
 impl Attacher {
-    /// Places all `sites` of the file at `path`, in one process or in all that map it. Returns come first: an
-    /// entry without its return would look like a call that never ended.
+    /// Places all `sites` of the file at `path`, in one process or in all that map it.
     pub fn attach(
         &self,
         ebpf: &mut Ebpf,
         path: &Path,
-        sites: &[ProbeSite],
+        sites: &[PlacedSite],
         pid: Option<u32>,
     ) -> io::Result<Links> {
         let mut perf = Vec::new();
         match self {
-            Self::Multi(programs) => {
-                return Ok(Links { multi: programs.attach(path, sites, pid)?, perf });
+            Self::Multi(program) => {
+                return Ok(Links { multi: vec![program.attach(path, sites, pid)?], perf });
             }
             Self::PerfEvents => {
-                for returns in [true, false] {
-                    let name = if returns { "call_return" } else { "call_enter" };
-                    for site in sites.iter().filter(|site| !returns || site.shape.needs_return()) {
-                        let cookie = site.cookie.to_bits();
-                        perf.push(attach_perf(ebpf, name, path, site.offset, cookie, pid)?);
-                    }
+                for site in sites {
+                    perf.push(attach_perf(ebpf, path, site.offset, site.cookie.to_bits(), pid)?);
                 }
             }
         }
@@ -65,15 +69,14 @@ impl Attacher {
 
 fn attach_perf(
     ebpf: &mut Ebpf,
-    program: &str,
     path: &Path,
     offset: u64,
     cookie: u64,
     pid: Option<u32>,
 ) -> io::Result<UProbeLink> {
     let program: &mut UProbe = ebpf
-        .program_mut(program)
-        .ok_or_else(|| io::Error::other(format!("no program {program}")))?
+        .program_mut(HIT)
+        .ok_or_else(|| io::Error::other(format!("no program {HIT}")))?
         .try_into()
         .map_err(io::Error::other)?;
     let point =

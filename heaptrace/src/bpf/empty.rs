@@ -1,9 +1,10 @@
 //! Probes whose programs do nothing: what a hit costs before anything is accounted.
 
 use super::{
-    attach::ProbeSite,
-    multi::{MultiPrograms, empty_program},
+    attach::PlacedSite,
+    multi::{MultiProgram, empty_program},
 };
+use heaptrace_common::probe::Cookie;
 use perf_event::{Builder, Counter, events::Raw};
 use std::{
     ffi::CString,
@@ -22,11 +23,14 @@ pub struct EmptyProbes {
 }
 
 impl EmptyProbes {
-    /// Places them in process `pid`, in the way that [`super::Attacher`] would: by multi links, or by perf events.
-    pub fn place(multi: bool, path: &Path, sites: &[ProbeSite], pid: u32) -> io::Result<Self> {
+    /// Places them at these file offsets in process `pid`, in the way that [`super::Attacher`] would: by multi links, or
+    /// by perf events.
+    pub fn place(multi: bool, path: &Path, offsets: &[u64], pid: u32) -> io::Result<Self> {
         if multi {
-            let links = MultiPrograms::empty()?.attach(path, sites, Some(pid))?;
-            return Ok(Self { _links: links, _events: Vec::new() });
+            let site = |offset: &u64| PlacedSite { offset: *offset, cookie: Cookie::default() };
+            let sites: Vec<PlacedSite> = offsets.iter().map(site).collect();
+            let link = MultiProgram::empty()?.attach(path, &sites, Some(pid))?;
+            return Ok(Self { _links: vec![link], _events: Vec::new() });
         }
         let program = empty_program()?;
         let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
@@ -34,17 +38,15 @@ impl EmptyProbes {
         let name = CString::new(path.as_os_str().as_bytes())?;
         let pid = pid.try_into().map_err(io::Error::other)?;
         let mut events = Vec::new();
-        for returns in [true, false] {
-            for site in sites.iter().filter(|site| !returns || site.shape.needs_return()) {
-                // What the numbers are: perf_event_open(2), `kprobe`, `uprobe`; /sys/.../uprobe/format.
-                let probe = Raw::new(returns.into()).config1(name.as_ptr() as u64).config2(site.offset);
-                let mut event = Builder::new(probe);
-                event.observe_pid(pid).any_cpu().attrs_mut().type_ = kind;
-                let mut event = event.build()?;
-                event.set_bpf(program.as_raw_fd())?;
-                event.enable()?;
-                events.push(event);
-            }
+        for offset in offsets {
+            // What the numbers are: perf_event_open(2), `kprobe`, `uprobe`; /sys/.../uprobe/format.
+            let probe = Raw::new(0).config1(name.as_ptr() as u64).config2(*offset);
+            let mut event = Builder::new(probe);
+            event.observe_pid(pid).any_cpu().attrs_mut().type_ = kind;
+            let mut event = event.build()?;
+            event.set_bpf(program.as_raw_fd())?;
+            event.enable()?;
+            events.push(event);
         }
         Ok(Self { _links: Vec::new(), _events: events })
     }

@@ -1,7 +1,7 @@
 //! What the running kernel can do, found by trying, not by its version.
 
 use super::{
-    attach::{Attacher, ProbeSite},
+    attach::{Attacher, PlacedSite},
     maps::Maps,
     multi::try_program,
     tracepoints::Placed,
@@ -9,7 +9,8 @@ use super::{
 use crate::process::procfs;
 use aya::Ebpf;
 use heaptrace_common::{
-    function::{Cookie, Function, Shape},
+    function::{Function, Shape},
+    probe::{Cookie, ProbeRecord, Role},
     record::{ProcessRecord, process_state},
 };
 use std::{hint::black_box, path::Path, process, thread};
@@ -67,11 +68,9 @@ impl Features {
             ..ProcessRecord::default()
         };
         let Ok(Some(index)) = maps.register(record) else { return false };
-        let site = ProbeSite {
-            offset,
-            cookie: Cookie::new(Function::Free, Shape::Free0, 0, 0, false),
-            shape: Shape::Free0,
-        };
+        let free = ProbeRecord::new(Function::Free, Shape::Free0, Role::Free);
+        let Some(row) = maps.probe_row(&free) else { return false };
+        let site = PlacedSite { offset, cookie: Cookie { row, gate: 0 } };
         let seen = match attacher.attach(ebpf, Path::new(&path), &[site], Some(process::id())) {
             Ok(links) => {
                 let called = thread::spawn(|| probed_function(1)).join();

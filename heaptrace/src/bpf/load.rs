@@ -1,19 +1,23 @@
 //! Loading the BPF object with its settings, and what is kept alive while tracing.
 
 use super::{
-    attach::{Attacher, Links, ProbeSite, drop_at_once},
+    attach::{Attacher, HIT, Links, PlacedSite, ProbeSite, drop_at_once},
     events::EventRing,
     features::{self, Features},
     kernel_types::KernelTypes,
-    maps::Maps,
-    multi::MultiPrograms,
+    maps::{GATES, Maps, PROBE_ROWS},
+    multi::MultiProgram,
     settings::settings,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
 use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
-use heaptrace_common::statistics::StatisticsRecord;
+use heaptrace_common::{
+    live,
+    probe::{Cookie, ProbeRecord},
+    statistics::StatisticsRecord,
+};
 use std::{io, path::Path};
 
 /// The BPF object, built by `build.rs`.
@@ -138,7 +142,10 @@ impl MapSizes {
             u64::from(entries) * (48 + key_value) + u64::from(entries.next_power_of_two()) * 16
         };
         let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
-        hash(self.live, 40)
+        array(live::lines_for(self.live), size_of::<live::LiveLine>())
+            + hash(live::spill_for(self.live), 40)
+            + array(PROBE_ROWS, size_of::<ProbeRecord>())
+            + array(GATES, 8)
             + hash(self.sites, 24)
             + hash(self.sites, 16)
             + array(
@@ -230,7 +237,8 @@ impl Tracer {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)
-            .map_max_entries("LIVE", sizes.live)
+            .map_max_entries("LIVE", live::lines_for(sizes.live))
+            .map_max_entries("LIVE_SPILL", live::spill_for(sizes.live))
             .map_max_entries("SITES", sizes.sites.saturating_add(sizes.processes))
             .map_max_entries("SITE_INDEX", sizes.sites)
             .map_max_entries("STACK_INDEX", sizes.sites)
@@ -248,13 +256,12 @@ impl Tracer {
             .load(OBJECT)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
-        let multi = if options.probes { MultiPrograms::load(OBJECT, &ebpf)? } else { None };
+        let multi = if options.probes { MultiProgram::load(OBJECT, &ebpf)? } else { None };
         let mut features =
             Features { probes: options.probes, multi_links: multi.is_some(), ..Features::default() };
-        let entries: &[&str] = if options.probes { &["call_enter", "call_return"] } else { &[] };
-        for name in entries {
-            let program: &mut UProbe = tracepoints::program(&mut ebpf, name)?;
-            program.load().map_err(|source| setup_error(name, source))?;
+        if options.probes {
+            let program: &mut UProbe = tracepoints::program(&mut ebpf, HIT)?;
+            program.load().map_err(|source| setup_error(HIT, source))?;
         }
         let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
         if options.growth {
@@ -269,10 +276,10 @@ impl Tracer {
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) =
-            Maps::take(&mut ebpf, sizes.sites, sizes.frames, sizes.processes, statistics)?;
+            Maps::take(&mut ebpf, &sizes, statistics)?;
         let attacher = match multi {
-            Some(programs) => {
-                let attacher = Attacher::Multi(programs);
+            Some(program) => {
+                let attacher = Attacher::Multi(program);
                 features.multi_filter = features.check_multi_filter(&attacher, &mut ebpf, &mut maps);
                 attacher
             }
@@ -296,7 +303,15 @@ impl Tracer {
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.
     pub fn attach(&mut self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Links> {
-        self.attacher.attach(&mut self.ebpf, path, sites, pid)
+        let full = || io::Error::other("the table of probes is full: too many different builds of allocators");
+        let placed: Option<Vec<PlacedSite>> = sites
+            .iter()
+            .map(|site| {
+                let row = self.maps.probe_row(&site.record)?;
+                Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: 0 } })
+            })
+            .collect();
+        self.attacher.attach(&mut self.ebpf, path, &placed.ok_or_else(full)?, pid)
     }
 
     /// Takes `links` away, all at once.

@@ -1,8 +1,8 @@
 //! Typed handles on the BPF maps. Arrays are read through shared memory, without a system call.
 
 use super::{
-    LoadError,
-    syscall::{delete_entries, for_each_entry},
+    LoadError, MapSizes,
+    live_table::LiveTable,
 };
 use aya::{
     Ebpf,
@@ -10,7 +10,9 @@ use aya::{
 };
 use heaptrace_common::{
     counter::Counter,
-    record::{Cursors, LiveBlock, LiveKey, ProcessRecord, SiteRecord, overflow_site, process_state},
+    live,
+    probe::ProbeRecord,
+    record::{Cursors, ProcessRecord, SiteRecord, overflow_site, process_state},
     statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -54,6 +56,12 @@ impl<T: Copy> SharedArray<T> {
     }
 }
 
+/// Rows of the table of probes, as the BPF side has it: some sixty for each build of a C library.
+pub(super) const PROBE_ROWS: u32 = 1 << 13;
+
+/// Gates, as the BPF side has them.
+pub(super) const GATES: u32 = 1 << 12;
+
 /// What the counters said, by [`Counter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters([u64; Counter::COUNT]);
@@ -76,19 +84,22 @@ pub struct Maps {
     process_cache: SharedArray<u64>,
     cursors: SharedArray<Cursors>,
     process_index: HashMap<MapData, u32, u32>,
-    live: MapData,
+    live: LiveTable,
+    probes: SharedArray<ProbeRecord>,
+    /// By what the row says: processes of one program have the same.
+    probe_rows: std::collections::HashMap<ProbeRecord, u32>,
     counters: PerCpuArray<MapData, u64>,
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`, and the ring of events with them.
+    /// Takes the maps out of `ebpf`, which have `sizes`, and the ring of events with them.
     pub fn take(
         ebpf: &mut Ebpf,
-        sites: u32,
-        frames: u32,
-        processes: u32,
+        sizes: &MapSizes,
         statistics: u32,
     ) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let MapSizes { sites, frames, processes, .. } = *sizes;
+        let live_lines = live::lines_for(sizes.live);
         let mut take = |name: &'static str| {
             ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
         };
@@ -113,7 +124,14 @@ impl Maps {
             process_index: take("PROCESS_INDEX")?
                 .try_into()
                 .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
-            live: data(take("LIVE")?, "LIVE")?,
+            live: LiveTable::new(
+                &data(take("LIVE")?, "LIVE")?,
+                data(take("LIVE_SPILL")?, "LIVE_SPILL")?,
+                live_lines,
+            )
+            .map_err(shared)?,
+            probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
+            probe_rows: std::collections::HashMap::new(),
             counters: take("COUNTERS")?
                 .try_into()
                 .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
@@ -236,14 +254,21 @@ impl Maps {
         (index < heaptrace_common::record::process_index::NONE).then_some(index)
     }
 
-    /// Hands every outstanding block to `each`.
-    pub fn for_each_live(&self, each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
-        for_each_entry(self.live.fd().as_fd(), 1 << 14, each)
+    /// The live blocks.
+    pub fn live(&self) -> &LiveTable {
+        &self.live
     }
 
-    /// Removes blocks that nobody will free any more.
-    pub fn remove_live(&self, blocks: &[LiveKey]) -> io::Result<()> {
-        delete_entries(self.live.fd().as_fd(), blocks)
+    /// The row of the table of probes that says `record`. `None` if the table is full.
+    pub fn probe_row(&mut self, record: &ProbeRecord) -> Option<u32> {
+        if let Some(row) = self.probe_rows.get(record) {
+            return Some(*row);
+        }
+        let row = self.probe_rows.len() as u32;
+        self.probes.set(row, *record).then(|| {
+            self.probe_rows.insert(*record, row);
+            row
+        })
     }
 
     /// The counters, summed over CPUs.

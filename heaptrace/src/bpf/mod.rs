@@ -7,6 +7,7 @@ mod empty;
 mod events;
 mod features;
 mod kernel_types;
+mod live_table;
 mod load;
 mod maps;
 mod multi;
@@ -16,7 +17,7 @@ mod syscall;
 mod tracepoints;
 mod unwind_maps;
 
-pub use attach::{Attacher, Links, ProbeSite};
+pub use attach::{Attacher, Links, PlacedSite, ProbeSite};
 pub use aya::maps::MapError;
 pub use empty::EmptyProbes;
 pub use events::{EventRing, Told};
@@ -24,6 +25,6 @@ pub use features::{Features, own_code};
 
 pub use load::{LoadError, MapSizes, Members, Options, StackMode, Tracer};
 pub use maps::{Counters, Maps};
-pub use multi::MultiPrograms;
+pub use multi::MultiProgram;
 pub use tracepoints::Placed;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

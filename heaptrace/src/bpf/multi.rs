@@ -5,14 +5,14 @@
 
 use super::{
     LoadError,
-    attach::ProbeSite,
+    attach::{HIT, PlacedSite},
     syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
 use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
-use heaptrace_common::function::{Cookie, Shape};
+use heaptrace_common::probe::Cookie;
 use std::{
     collections::HashSet,
     ffi::CString,
@@ -27,8 +27,6 @@ use std::{
 /// include/uapi/linux/bpf.h
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 pub(super) const BPF_TRACE_UPROBE_MULTI: u32 = 48;
-pub(super) const BPF_TRACE_UPROBE_SESSION: u32 = 57;
-const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 
 /// The start of `union bpf_attr`'s part for `BPF_PROG_LOAD`.
 #[repr(C)]
@@ -86,73 +84,32 @@ struct LinkAttr {
     _pad: u32,
 }
 
-/// The programs, loaded for multi links.
-pub struct MultiPrograms {
-    enter: OwnedFd,
-    leave: Returns,
-}
+/// The program that probes run, loaded for multi links.
+pub struct MultiProgram(OwnedFd);
 
-/// How returns are seen.
-enum Returns {
-    /// By a link of their own, beside that of the entries.
-    Separate(OwnedFd),
-    /// By one link with their entries (kernel 6.13). The kernel visits, at each link that is let go, every process
-    /// that maps the file, and asks every other link there whether it wants that process: with 200 processes, half
-    /// the links are a quarter of the time.
-    Session(OwnedFd),
-}
-
-impl MultiPrograms {
-    /// Loads them from the object that `ebpf` was loaded from, onto its maps.
+impl MultiProgram {
+    /// Loads it from the object that `ebpf` was loaded from, onto its maps.
     ///
     /// `Ok(None)` if the kernel does not know multi links.
     pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
         if empty_for_links(BPF_TRACE_UPROBE_MULTI).is_err() {
             return Ok(None);
         }
-        let multi = Relocated::new(object, ebpf)?;
-        let enter = multi.load("call_enter", BPF_TRACE_UPROBE_MULTI)?;
-        let leave = if empty_for_links(BPF_TRACE_UPROBE_SESSION).is_ok() {
-            let session = Relocated::new(object, ebpf)?;
-            Returns::Session(session.load("call_session", BPF_TRACE_UPROBE_SESSION)?)
-        } else {
-            Returns::Separate(multi.load("call_return", BPF_TRACE_UPROBE_MULTI)?)
-        };
-        Ok(Some(Self { enter, leave }))
+        let relocated = Relocated::new(object, ebpf)?;
+        Ok(Some(Self(relocated.load(HIT, BPF_TRACE_UPROBE_MULTI)?)))
     }
 
-    /// Programs that do nothing: what a hit costs before anything is accounted.
+    /// A program that does nothing: what a hit costs before anything is accounted.
     ///
     /// # Errors
     /// As bpf(2): `EINVAL` if the kernel does not know multi links.
     pub fn empty() -> io::Result<Self> {
-        let leave = match empty_for_links(BPF_TRACE_UPROBE_SESSION) {
-            Ok(session) => Returns::Session(session),
-            Err(_) => Returns::Separate(empty_for_links(BPF_TRACE_UPROBE_MULTI)?),
-        };
-        Ok(Self { enter: empty_for_links(BPF_TRACE_UPROBE_MULTI)?, leave })
+        empty_for_links(BPF_TRACE_UPROBE_MULTI).map(Self)
     }
 
-    /// Links for all `sites` of the file at `path`. `pid` limits them to one process. Returns come first: an entry
-    /// without its return would look like a call that never ended.
-    pub fn attach(&self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
-        let (with_return, without): (Vec<_>, Vec<_>) =
-            sites.iter().copied().partition(|site| site.shape.needs_return());
-        let links = match &self.leave {
-            Returns::Separate(leave) => [
-                (leave, BPF_TRACE_UPROBE_MULTI, BPF_F_UPROBE_MULTI_RETURN, with_return),
-                (&self.enter, BPF_TRACE_UPROBE_MULTI, 0, sites.to_vec()),
-            ],
-            Returns::Session(session) => [
-                (session, BPF_TRACE_UPROBE_SESSION, 0, with_return),
-                (&self.enter, BPF_TRACE_UPROBE_MULTI, 0, without),
-            ],
-        };
-        links
-            .iter()
-            .filter(|(_, _, _, sites)| !sites.is_empty())
-            .map(|(program, attach_type, flags, sites)| link(program, *attach_type, *flags, path, sites, pid))
-            .collect()
+    /// A link for all `sites` of the file at `path`. `pid` limits it to one process.
+    pub fn attach(&self, path: &Path, sites: &[PlacedSite], pid: Option<u32>) -> io::Result<OwnedFd> {
+        link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid)
     }
 }
 
@@ -231,9 +188,8 @@ fn load_btf(object: &mut aya_obj::Object, features: &aya_obj::Features) -> Resul
 fn link(
     program: &OwnedFd,
     attach_type: u32,
-    flags: u32,
     path: &Path,
-    sites: &[ProbeSite],
+    sites: &[PlacedSite],
     pid: Option<u32>,
 ) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
@@ -246,7 +202,6 @@ fn link(
         offsets: offsets.as_ptr() as u64,
         cookies: cookies.as_ptr() as u64,
         cnt: offsets.len() as u32,
-        multi_flags: flags,
         pid: pid.unwrap_or(0),
         ..LinkAttr::default()
     };
@@ -286,14 +241,14 @@ fn load_program(
     if let Ok(fd) = unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         return Ok(fd);
     }
-    let mut log = vec![0u8; 1 << 22];
+    let mut log = vec![0u8; 1 << 28];
     attr.log_level = 1;
     attr.log_buf = log.as_mut_ptr() as u64;
     attr.log_size = log.len() as u32;
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(fd),
-        Err(source) => Err(LoadError::program(name, source, last_lines(&log))),
+        Err(source) => { let _ = std::fs::write("/tmp/verifier.log", &log); Err(LoadError::program(name, source, last_lines(&log))) }
     }
 }
 
@@ -307,13 +262,13 @@ fn last_lines(log: &[u8]) -> String {
 const EMPTY: &[u64] = &[0xb7, 0x95];
 
 /// A program that does nothing, where the kernel makes links of this attach type. A kernel that does not know the
-/// type may load the program all the same: 6.1 does for multi links, 6.12 for sessions.
+/// type may load the program all the same: 6.1 does.
 pub(super) fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
     let program = try_program(EMPTY, attach_type)?;
-    let site = ProbeSite { offset: 0, cookie: Cookie::from_bits(0), shape: Shape::Free0 };
+    let site = PlacedSite { offset: 0, cookie: Cookie::default() };
     // The type is looked at before the path, and a folder cannot be probed (`bpf_uprobe_multi_link_attach`,
     // kernel/trace/bpf_trace.c).
-    match link(&program, attach_type, 0, Path::new("/"), &[site], None) {
+    match link(&program, attach_type, Path::new("/"), &[site], None) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(program),
         Err(error) => Err(error),
         Ok(_) => Err(io::Error::from_raw_os_error(libc::EINVAL)),

@@ -3,7 +3,7 @@
 use super::{
     features,
     kernel_types::KernelTypes,
-    multi::{BPF_TRACE_UPROBE_MULTI, BPF_TRACE_UPROBE_SESSION, empty_for_links, empty_program, try_program},
+    multi::{BPF_TRACE_UPROBE_MULTI, empty_for_links, empty_program, try_program},
     syscall::{BPF_LINK_CREATE, BPF_MAP_CREATE, bpf_fd},
 };
 use crate::process::procfs;
@@ -101,11 +101,6 @@ pub fn task_pt_regs() -> Answer {
 /// Whether there are uprobe multi links (Linux 6.6).
 pub fn multi_links() -> Answer {
     Answer::of(empty_for_links(BPF_TRACE_UPROBE_MULTI))
-}
-
-/// Whether one link can see entries and returns (Linux 6.13).
-pub fn sessions() -> Answer {
-    Answer::of(empty_for_links(BPF_TRACE_UPROBE_SESSION))
 }
 
 /// Whether the kernel describes its types, as far as nothing works without them.

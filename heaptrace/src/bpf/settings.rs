@@ -5,7 +5,10 @@ use super::{
     load::{MapSizes, Members, Options, StackMode},
 };
 use crate::process::procfs;
-use heaptrace_common::settings::{Settings, scope, stack_mode};
+use heaptrace_common::{
+    live,
+    settings::{Settings, scope, stack_mode},
+};
 
 impl StackMode {
     fn setting(self) -> u32 {
@@ -56,7 +59,7 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         },
         task_cred: types.task_cred,
         cred_euid: types.cred_euid,
-        _pad: 0,
+        live_lines: live::lines_for(sizes.live),
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

@@ -6,7 +6,6 @@ use crate::{
     bpf::{EventRing, Told},
     error::CannotTrace,
     model::{Mode, Start},
-    probes::refusal::{self, KernelVersion},
     session::{Session, SessionOptions, TargetError},
     target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
 };
@@ -90,9 +89,6 @@ impl Prepared {
             _ => None,
         };
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
-        if let Some(warning) = KernelVersion::running().and_then(refusal::warning) {
-            eprintln!("heaptrace: warning: {warning}");
-        }
         let started_ns = now_ns();
         add_targets(&mut session, &target, child.as_ref())?;
         let memory_bytes = options.sizes.memory_bytes();

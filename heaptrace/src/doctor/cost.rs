@@ -2,8 +2,7 @@
 //! nothing.
 
 use super::diagnosis::{Attach, Cost};
-use crate::bpf::{EmptyProbes, ProbeSite, own_code};
-use heaptrace_common::function::{Cookie, Function, Shape};
+use crate::bpf::{EmptyProbes, own_code};
 use std::{
     arch::naked_asm,
     hint::black_box,
@@ -36,14 +35,7 @@ extern "C" fn single_stepped(_: usize) {
     naked_asm!("test rdi, rdi", "ret")
 }
 
-/// Like [`emulated`], for the return.
-#[unsafe(naked)]
-extern "C" fn returning(_: usize) {
-    naked_asm!("push r12", "pop r12", "ret")
-}
-
-const FUNCTIONS: [(Call, Shape); 3] =
-    [(emulated, Shape::Free0), (single_stepped, Shape::Free0), (returning, Shape::Size0)];
+const FUNCTIONS: [Call; 2] = [emulated, single_stepped];
 
 /// Measures with probes as they would be placed, if they can be.
 pub fn measure(attach: Option<Attach>) -> Cost {
@@ -54,18 +46,16 @@ pub fn measure(attach: Option<Attach>) -> Cost {
         rounds: 0,
         emulated_ns: None,
         single_stepped_ns: None,
-        return_ns: None,
         error: None,
     };
     let Some(attach) = attach else {
         return Cost { error: Some("probes cannot be placed here".to_owned()), ..nothing };
     };
     match rounds(attach != Attach::PerfEvent) {
-        Ok((rounds, [emulated, single_stepped, returning])) => Cost {
+        Ok((rounds, [emulated, single_stepped])) => Cost {
             rounds,
             emulated_ns: Some(emulated),
             single_stepped_ns: Some(single_stepped),
-            return_ns: Some((returning - emulated).max(0.0)),
             ..nothing
         },
         Err(error) => Cost { error: Some(error.to_string()), ..nothing },
@@ -73,26 +63,24 @@ pub fn measure(attach: Option<Attach>) -> Cost {
 }
 
 /// How many rounds there were, and by how many nanoseconds a call of each function gets longer.
-fn rounds(multi: bool) -> io::Result<(u32, [f64; 3])> {
-    let bare = FUNCTIONS.map(|(function, _)| (0..ROUNDS).map(|_| time(function)).fold(f64::MAX, f64::min));
+fn rounds(multi: bool) -> io::Result<(u32, [f64; 2])> {
+    let bare = FUNCTIONS.map(|function| (0..ROUNDS).map(|_| time(function)).fold(f64::MAX, f64::min));
     let path = Path::new("/proc/self/exe");
-    let sites = FUNCTIONS
-        .iter()
-        .map(|(function, shape)| {
-            let (_, offset) = own_code(*function as usize as u64)
-                .ok_or_else(|| io::Error::other("our own code is not in /proc/self/maps"))?;
-            Ok(ProbeSite { offset, cookie: Cookie::new(Function::Free, *shape, 0, 0, false), shape: *shape })
-        })
-        .collect::<io::Result<Vec<_>>>()?;
-    let probes = EmptyProbes::place(multi, path, &sites, process::id())?;
-    if !FUNCTIONS.iter().all(|(function, _)| has_breakpoint(*function)) {
+    let offset = |function: &Call| {
+        own_code(*function as usize as u64)
+            .map(|(_, offset)| offset)
+            .ok_or_else(|| io::Error::other("our own code is not in /proc/self/maps"))
+    };
+    let offsets = FUNCTIONS.iter().map(offset).collect::<io::Result<Vec<u64>>>()?;
+    let probes = EmptyProbes::place(multi, path, &offsets, process::id())?;
+    if !FUNCTIONS.iter().all(|function| has_breakpoint(*function)) {
         return Err(io::Error::other("the kernel took the probes and placed no breakpoints"));
     }
-    let mut least = [f64::MAX; 3];
+    let mut least = [f64::MAX; 2];
     let started = Instant::now();
     let mut rounds = 0;
     while rounds < ROUNDS && (rounds == 0 || started.elapsed() < AT_MOST) {
-        for (least, (function, _)) in least.iter_mut().zip(FUNCTIONS) {
+        for (least, function) in least.iter_mut().zip(FUNCTIONS) {
             *least = least.min(time(function));
         }
         rounds += 1;

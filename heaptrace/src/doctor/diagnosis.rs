@@ -39,8 +39,6 @@ impl From<model::Host> for Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attach {
-    /// Multi links, with entry and return in one.
-    UprobeSession,
     UprobeMulti,
     PerfEvent,
 }
@@ -127,7 +125,6 @@ pub struct Cost {
     /// Nanoseconds by which a call gets longer.
     pub emulated_ns: Option<f64>,
     pub single_stepped_ns: Option<f64>,
-    pub return_ns: Option<f64>,
     /// Why there are no figures.
     pub error: Option<String>,
 }
@@ -199,6 +196,7 @@ pub struct Function {
     pub of: Option<String>,
 }
 
+/// The probes of one function.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
     pub symbol: String,
@@ -207,13 +205,36 @@ pub struct Probe {
     pub path: String,
     /// Offset in the file.
     pub entry: u64,
-    /// Offset in the file of the probed instruction.
+    /// Offset in the file of the first probed instruction, and bytes from the entry to it.
     pub offset: u64,
-    /// Bytes from the entry to it.
-    pub site: u64,
+    pub site: i64,
     pub emulated: bool,
     /// Bytes pushed on the stack in between.
-    pub pushed: u16,
+    pub pushed: u32,
+    /// Whether there is a return probe.
     pub returns: bool,
+    /// `one_trap`, `stash`, `entry_and_exits`, `stepped`, or `free`.
+    pub kind: &'static str,
+    /// The least and the most that a call takes; a single-stepped instruction takes two.
+    pub traps: [u32; 2],
+    pub sites: Vec<Site>,
+    /// Exits whose calls are not seen.
+    pub unseen_exits: u32,
+    /// What the kind means and, if there is a cheaper one, why it is not that.
     pub why: String,
+}
+
+/// A probed instruction.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes from the function's entry.
+    pub from_entry: i64,
+    /// What is read there of a call: `arguments`, `result`, `whole call` or `free`.
+    pub reads: &'static str,
+    /// Whether the kernel emulates the instruction.
+    pub emulated: bool,
+    /// Its disassembly.
+    pub code: String,
 }

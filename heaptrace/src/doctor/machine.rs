@@ -24,15 +24,13 @@ pub struct Machine {
 
 pub fn examine() -> Machine {
     let loaded = load();
-    let sessions = probing::sessions();
     let attach = loaded.as_ref().ok().map(|features| match features {
         Features { multi_filter: false, .. } => Attach::PerfEvent,
-        _ if sessions == Answer::Yes => Attach::UprobeSession,
         _ => Attach::UprobeMulti,
     });
     let (tracefs, syscalls) = tracefs();
     Machine {
-        features: features(&loaded, sessions, syscalls),
+        features: features(&loaded, syscalls),
         tracefs,
         attach,
         refusal: loaded.err().map(|error| match error {
@@ -76,7 +74,7 @@ fn load() -> Result<Features, LoadError> {
     Ok(features)
 }
 
-fn features(loaded: &Result<Features, LoadError>, sessions: Answer, syscalls: Answer) -> Vec<Feature> {
+fn features(loaded: &Result<Features, LoadError>, syscalls: Answer) -> Vec<Feature> {
     let programs = match loaded {
         Ok(_) => Answer::Yes,
         Err(LoadError::Permission { source, .. }) => Answer::Refused(source.to_string()),
@@ -135,13 +133,6 @@ fn features(loaded: &Result<Features, LoadError>, sessions: Answer, syscalls: An
             "probing all threads of one process and no other process (Linux 6.10)",
             "perf events are used, as without multi links",
             filter,
-        ),
-        optional(
-            "uprobe_session",
-            "uprobe sessions",
-            "seeing entry and return by one link (Linux 6.13)",
-            "two links are used: removing the probes of many processes takes longer",
-            sessions,
         ),
         optional(
             "perf_links",

@@ -1,11 +1,11 @@
 //! How one process would be traced: what speaks against it, its allocators, and every probe with its reason.
 
-use super::diagnosis::{Allocator, Check, Fate, Function, Probe, Process, Verdict};
+use super::diagnosis::{Allocator, Check, Fate, Function, Probe, Process, Site, Verdict};
 use crate::{
     probes::{
         discover::{Discoverer, ProcessView},
-        plan::{FilePlan, Plan},
-        refusal::{KernelVersion, refusal},
+        plan::{self, FilePlan, Plan},
+        refusal::refusal,
         symbols::{FileSymbols, Forward, FoundFunction},
     },
     process::{
@@ -14,11 +14,11 @@ use crate::{
         status::{Seccomp, Status},
     },
 };
+use heaptrace_common::probe::Role;
 use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, sync::Arc};
 
 /// Looks at process `pid` as `record -p` would, and places nothing.
 pub fn examine(pid: u32) -> Process {
-    let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
     // These anybody may read, also where the rest is closed to us.
     let status = procfs::read_status(pid).ok();
     let process = Process {
@@ -33,7 +33,7 @@ pub fn examine(pid: u32) -> Process {
         Ok(found) => found,
         Err(error) => return Process { reason: Some(error.to_string()), ..process },
     };
-    let reason = refusal(&view.status, kernel, &plan)
+    let reason = refusal(&view.status, &plan)
         .map(|refusal| format!("process {pid} ({}): {refusal}", view.comm));
     let files: Vec<File> = view
         .objects
@@ -47,7 +47,7 @@ pub fn examine(pid: u32) -> Process {
         .collect();
     Process {
         exe: (!view.exe.as_os_str().is_empty()).then(|| view.exe.display().to_string()),
-        checks: checks(&view, &plan, kernel),
+        checks: checks(&view, &plan),
         allocators: allocators(&files),
         probes: plan.files.iter().flat_map(probes).collect(),
         left_out: plan.refusals.clone(),
@@ -61,7 +61,7 @@ fn check(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Che
     Check { name, verdict, detail: detail.into() }
 }
 
-fn checks(view: &ProcessView, plan: &Plan, kernel: KernelVersion) -> Vec<Check> {
+fn checks(view: &ProcessView, plan: &Plan) -> Vec<Check> {
     use Verdict::{Fine, Note, Refused};
     let ProcessView { status, mappings, objects, identity, .. } = view;
     if status.no_memory {
@@ -82,13 +82,10 @@ fn checks(view: &ProcessView, plan: &Plan, kernel: KernelVersion) -> Vec<Check> 
         }
         Some(_) => check("go", Note, "a Go program: only what C code in it allocates is traced"),
     });
-    checks.push(seccomp(status, kernel));
+    checks.push(seccomp(status));
     checks.push(match status.shadow_stack {
         false => check("shadow_stack", Fine, "none"),
-        true if kernel.uretprobe_knows_shadow_stacks() => {
-            check("shadow_stack", Fine, "active; return probes of this kernel keep it in step")
-        }
-        true => check("shadow_stack", Refused, "active; return probes of this kernel would kill the process"),
+        true => check("shadow_stack", Fine, "active; probes change no return address"),
     });
     // Its owner cannot look at it, and neither can we without CAP_SYS_PTRACE: then we would not be here.
     let mode = fs::metadata(procfs::path(identity.pid, "exe")).map_or(0, |exe| exe.mode());
@@ -117,24 +114,18 @@ fn checks(view: &ProcessView, plan: &Plan, kernel: KernelVersion) -> Vec<Check> 
     checks.push(check(
         "stack_switching",
         Fine,
-        "coroutines and green threads do no harm: an allocation function returns on the stack it was called on",
+        "coroutines and green threads do no harm, also where they change threads within a call",
     ));
     checks
 }
 
-fn seccomp(status: &Status, kernel: KernelVersion) -> Check {
+fn seccomp(status: &Status) -> Check {
     let mode = match status.seccomp {
         Seccomp::Off => return check("seccomp", Verdict::Fine, "off"),
         Seccomp::Strict => "strict mode",
         Seccomp::Filter => "a filter",
     };
-    if !kernel.has_uretprobe_syscall() {
-        check("seccomp", Verdict::Fine, format!("{mode}; return probes of this kernel make no system call"))
-    } else if kernel.seccomp_passes_uretprobe() {
-        check("seccomp", Verdict::Fine, format!("{mode}; it is not asked about this kernel's return probes"))
-    } else {
-        check("seccomp", Verdict::Refused, format!("{mode}, which would kill the process at a probed return"))
-    }
+    check("seccomp", Verdict::Fine, format!("{mode}; probes make no system call"))
 }
 
 /// A file of the process, in resolution order.
@@ -220,35 +211,44 @@ fn fate(
 }
 
 fn probes(plan: &FilePlan) -> impl Iterator<Item = Probe> {
-    plan.probes.iter().map(|probe| Probe {
-        symbol: probe.symbol.clone(),
-        function: probe.function.name(),
-        path: plan.file.path.display().to_string(),
-        entry: probe.entry,
-        offset: probe.offset,
-        site: u64::from(probe.site.offset),
-        emulated: probe.site.emulated,
-        pushed: probe.site.pushed,
-        returns: probe.shape.needs_return(),
-        why: probe.site.why.to_string(),
+    plan.probes.iter().map(|probe| {
+        let sites: Vec<Site> = probe.sites.iter().map(site).collect();
+        let first = probe.sites.first();
+        let kind = probe.kind();
+        Probe {
+            symbol: probe.symbol.clone(),
+            function: probe.function.name(),
+            path: plan.file.path.display().to_string(),
+            entry: probe.entry,
+            offset: first.map_or(probe.entry, |site| site.offset),
+            site: first.map_or(0, |site| i64::from(site.record.from_entry)),
+            emulated: probe.sites.iter().all(|site| site.emulated),
+            pushed: first.map_or(0, |site| site.record.pushed),
+            returns: false,
+            kind: kind.name(),
+            traps: probe.traps(),
+            sites,
+            unseen_exits: probe.unseen_exits,
+            why: match &probe.why {
+                Some(why) => format!("{}; {why}", kind.meaning()),
+                None => kind.meaning().to_owned(),
+            },
+        }
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seccomp_filter_is_judged_by_the_kernel() {
-        let verdict = |seccomp, release: &str| {
-            let status = Status { seccomp, ..Status::default() };
-            super::seccomp(&status, release.parse().expect("a release")).verdict
-        };
-        assert_eq!(verdict(Seccomp::Off, "6.12.1"), Verdict::Fine);
-        for mode in [Seccomp::Filter, Seccomp::Strict] {
-            assert_eq!(verdict(mode, "6.1.0"), Verdict::Fine);
-            assert_eq!(verdict(mode, "6.12.1"), Verdict::Refused);
-            assert_eq!(verdict(mode, "6.18.0"), Verdict::Fine);
-        }
+fn site(site: &plan::Site) -> Site {
+    let role = site.record.role;
+    Site {
+        offset: site.offset,
+        from_entry: site.record.from_entry.into(),
+        reads: match role {
+            _ if role == Role::Begin as u8 => "arguments",
+            _ if role == Role::Result as u8 => "result",
+            _ if role == Role::Free as u8 => "free",
+            _ => "whole call",
+        },
+        emulated: site.emulated,
+        code: site.text.clone(),
     }
 }

@@ -1,8 +1,7 @@
 //! The diagnosis for people: what works first, the verdict last.
 
 use super::diagnosis::{
-    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Process, State, TracefsFound, Verdict,
-};
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Process, State, TracefsFound, Verdict, Probe, Site};
 use crate::report::printable;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -65,7 +64,6 @@ fn kernel(features: &[Feature], attach: Option<Attach>, out: Out<'_>) -> io::Res
         out,
         "  Probes are placed by {}.\n",
         match attach {
-            Some(Attach::UprobeSession) => "uprobe multi links and sessions",
             Some(Attach::UprobeMulti) => "uprobe multi links",
             Some(Attach::PerfEvent) => "perf events",
             None => "no means: it does not work here",
@@ -125,11 +123,10 @@ fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
         rounds,
         emulated_ns,
         single_stepped_ns,
-        return_ns,
         error,
     } = cost;
-    match (emulated_ns, single_stepped_ns, return_ns) {
-        (Some(emulated), Some(stepped), Some(returning)) => {
+    match (emulated_ns, single_stepped_ns) {
+        (Some(emulated), Some(stepped)) => {
             writeln!(
                 out,
                 "Cost of a hit (measured in {measured_in} with empty programs: the least of {rounds} rounds of \
@@ -137,7 +134,6 @@ fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
             )?;
             writeln!(out, "  at an emulated instruction        {emulated:>8.0} ns")?;
             writeln!(out, "  at a single-stepped instruction   {stepped:>8.0} ns")?;
-            writeln!(out, "  of a return probe, in addition    {returning:>8.0} ns")?;
         }
         _ => {
             let why = error.as_deref().unwrap_or("unknown");
@@ -181,21 +177,9 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
         if probe.path != path {
             path = &probe.path;
             writeln!(out, "  Probes in {}:", printable(path))?;
-            writeln!(
-                out,
-                "    {:<width$} {:>6} {:>7} {:>7}  why there",
-                "function", "site", "pushed", "return"
-            )?;
+            writeln!(out, "    {:<width$} {:>5}  kind", "function", "traps")?;
         }
-        let site = if probe.site == 0 { "entry".to_owned() } else { format!("+{}", probe.site) };
-        writeln!(
-            out,
-            "    {:<width$} {site:>6} {:>7} {:>7}  {}",
-            printable(&probe.symbol),
-            probe.pushed,
-            if probe.returns { "probed" } else { "-" },
-            probe.why,
-        )?;
+        function(probe, width, out)?;
     }
     for sentence in left_out {
         writeln!(out, "  left out: {}", printable(sentence))?;
@@ -204,6 +188,23 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
         writeln!(out, "  cannot be traced: {}", printable(reason))?;
     }
     writeln!(out)
+}
+
+/// A function's probes, and why there are no better ones.
+fn function(probe: &Probe, width: usize, out: Out<'_>) -> io::Result<()> {
+    let traps = match probe.traps {
+        [least, most] if least == most => least.to_string(),
+        [least, most] => format!("{least}-{most}"),
+    };
+    writeln!(out, "    {:<width$} {traps:>5}  {}", printable(&probe.symbol), printable(&probe.why))?;
+    for Site { offset: _, from_entry, reads, emulated, code } in &probe.sites {
+        let stepped = if *emulated { "" } else { "; single-stepped" };
+        writeln!(out, "    {:<width$}        {from_entry:+#x}: {} ({reads}{stepped})", "", printable(code))?;
+    }
+    if probe.unseen_exits > 0 {
+        writeln!(out, "    {:<width$}        {} exits by an unknown jump are not seen", "", probe.unseen_exits)?;
+    }
+    Ok(())
 }
 
 /// One file's functions by what becomes of them.

@@ -3,7 +3,7 @@
 
 use super::ProfileBuilder;
 use crate::bpf::Maps;
-use heaptrace_common::record::{LiveKey, process_state};
+use heaptrace_common::{live::LiveKey, record::process_state};
 use std::{collections::HashMap, io};
 
 /// Oldest allocation times of blocks that were removed from the live map, by site number in the map.
@@ -22,7 +22,7 @@ impl ProfileBuilder {
     pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
         let mut oldest: HashMap<u32, (u64, u64)> = HashMap::new();
         let end_of = |process: u32| self.record(process).map_or(0, |record| record.ended_ns);
-        maps.for_each_live(|key, block| {
+        maps.live().for_each(|key, block| {
             let (time, _) = oldest.entry(block.site).or_insert((block.time_ns, end_of(key.process)));
             *time = (*time).min(block.time_ns);
         })?;
@@ -48,14 +48,14 @@ impl ProfileBuilder {
         }
         let mut gone: Vec<LiveKey> = Vec::new();
         let mut oldest: HashMap<u32, u64> = HashMap::new();
-        maps.for_each_live(|key, block| {
+        maps.live().for_each(|key, block| {
             if ended(key.process) {
                 gone.push(key);
                 let time = oldest.entry(block.site).or_insert(block.time_ns);
                 *time = (*time).min(block.time_ns);
             }
         })?;
-        maps.remove_live(&gone)?;
+        maps.live().remove(&gone)?;
         // Up to the first that still runs: those will not have to be counted again.
         while self.record(self.ages.swept).is_some_and(|record| record.state != process_state::RUNNING) {
             self.ages.swept += 1;

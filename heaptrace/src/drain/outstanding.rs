@@ -15,7 +15,7 @@ impl ProfileBuilder {
         let mut blocks = OldBlocks::default();
         let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
         let mut of_exited = Amount::default();
-        maps.for_each_live(|key, block| {
+        maps.live().for_each(|key, block| {
             let Some(record) = self.record(key.process) else { return };
             // An exec released them.
             if record.state == process_state::REPLACED {

@@ -195,7 +195,7 @@ fn operator(symbol: &str) -> Option<Known> {
     let index = OPERATORS.iter().position(|(name, ..)| symbol.starts_with(name))?;
     let (name, function, shape) = OPERATORS[index];
     // `_Znwm` has the size in its name already; only a delete may be told it as a further parameter.
-    let parameters = if shape.needs_return() { &OPERATOR_PARAMETERS[1..] } else { &OPERATOR_PARAMETERS[..] };
+    let parameters = if shape.allocates() { &OPERATOR_PARAMETERS[1..] } else { &OPERATOR_PARAMETERS[..] };
     let rest =
         parameters.iter().fold(&symbol[name.len()..], |rest, word| rest.strip_prefix(word).unwrap_or(rest));
     let rank = OPERATOR_RANK + index as u16;

@@ -1,38 +1,101 @@
 //! From the files of a process to the probes in each: who is really called, and what is left out and why.
 
 use super::allocators::{self, Role};
-use super::site::Site;
-use super::symbols::{FileSymbols, Forward, FoundFunction};
+use super::cut::{Cut, Kind};
+use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
-use heaptrace_common::function::{Cookie, Function, Shape};
+use heaptrace_common::function::{Function, Shape};
+use heaptrace_common::probe::{OwnCode, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One probe. Functions that need their result have a return probe at the same offset.
+/// The probes of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     pub symbol: String,
     pub function: Function,
     pub shape: Shape,
-    /// File offset of the probe site.
-    pub offset: u64,
     /// File offset of the function's entry.
     pub entry: u64,
-    pub site: Site,
-    /// Whether a direct call of the entry can only be the allocator's own; see [`Cookie`].
-    pub direct_is_own: bool,
+    pub kind: Kind,
+    /// Where each call passes one, or one of each kind.
+    pub sites: Vec<Site>,
+    /// Exits whose calls are not seen.
+    pub unseen_exits: u32,
+    /// Why there is nothing cheaper.
+    pub why: Option<String>,
 }
 
 impl Probe {
-    /// What the BPF side is told of it.
-    pub fn cookie(&self) -> Cookie {
-        // Sites lie within a prologue.
-        let site = u16::try_from(self.site.offset).unwrap_or(0);
-        Cookie::new(self.function, self.shape, self.site.pushed, site, self.direct_is_own)
+    /// How the function is probed.
+    pub fn kind(&self) -> ProbeKind {
+        match self.shape {
+            Shape::Free0 => ProbeKind::Free,
+            _ => ProbeKind::Allocates(self.kind),
+        }
     }
+
+    /// The fewest and the most traps that a call takes. A single-stepped instruction takes two.
+    pub fn traps(&self) -> [u32; 2] {
+        let of = |wanted: &[Part]| {
+            let sites = self.sites.iter().filter(move |s| wanted.iter().any(|part| *part as u8 == s.record.role));
+            let traps = sites.map(|site| if site.emulated { 1 } else { 2 });
+            (traps.clone().min(), traps.max())
+        };
+        let (whole, begin, result) =
+            (of(&[Part::Whole, Part::Free]), of(&[Part::Begin]), of(&[Part::Result]));
+        let pair = begin.0.zip(result.0).map(|(a, b)| a + b).zip(begin.1.zip(result.1).map(|(a, b)| a + b));
+        let least = [whole.0, pair.map(|pair| pair.0)].into_iter().flatten().min();
+        let most = [whole.1, pair.map(|pair| pair.1)].into_iter().flatten().max();
+        [least.unwrap_or(0), most.unwrap_or(0)]
+    }
+}
+
+/// How a function is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    Free,
+    Allocates(Kind),
+}
+
+impl ProbeKind {
+    /// As `doctor`'s JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Allocates(Kind::OneTrap) => "one_trap",
+            Self::Allocates(Kind::Stash) => "stash",
+            Self::Allocates(Kind::EntryAndExits) => "entry_and_exits",
+            Self::Allocates(Kind::Stepped) => "stepped",
+        }
+    }
+
+    /// What it means.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Free => "where the block is given up",
+            Self::Allocates(Kind::OneTrap) => "one trap a call, where size and result are both known",
+            Self::Allocates(Kind::Stash) => "one trap on most paths; on others size and result each take one",
+            Self::Allocates(Kind::EntryAndExits) => "a trap for the arguments, another for the result",
+            Self::Allocates(Kind::Stepped) => "a trap for the arguments, and a single-stepped one for the result",
+        }
+    }
+}
+
+/// One probed instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// File offset.
+    pub offset: u64,
+    pub record: ProbeRecord,
+    /// Whether the kernel emulates it (one trap) or single-steps it (two).
+    pub emulated: bool,
+    /// Its disassembly.
+    pub text: String,
 }
 
 /// The probes of one file.
@@ -150,7 +213,7 @@ fn go_refusal(file: &Described<'_>, is_executable: bool) -> Option<String> {
 /// The functions of a file that can be called: exported ones if `wins` says so, others by the file itself.
 fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a FoundFunction> {
     let functions = &file.symbols.functions;
-    let has_base = functions.iter().any(|f| f.known.role == Role::Base && f.known.shape.needs_return());
+    let has_base = functions.iter().any(|f| f.known.role == Role::Base && f.known.shape.allocates());
     let hidden: Vec<_> = functions.iter().filter(|f| !f.exported).collect();
     // The dynamic linker's own malloc serves itself, before libc is there.
     let is_linker = file.elf.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-linux"));
@@ -158,7 +221,7 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
     let complete = |family: &str| {
         let mut of_family =
             hidden.iter().filter(|f| f.known.role == Role::Base && allocators::family(&f.symbol) == family);
-        let allocates = of_family.clone().any(|f| f.known.shape.needs_return());
+        let allocates = of_family.clone().any(|f| f.known.shape.allocates());
         allocates && of_family.any(|f| f.known.shape == Shape::Free0)
     };
     // glibc's cfree is its free; beside a preloaded free, what still reaches it is no program's call.
@@ -207,24 +270,85 @@ fn probes_of(
             *named = function;
         }
     }
+    let code = AllocatorCode::of(&by_entry);
     let mut probes = Vec::with_capacity(by_entry.len());
-    for function in by_entry.into_values() {
-        let FoundFunction { symbol, known, offset, site, .. } = function;
-        if site.why.is_refusal() {
-            refusals.push(format!("{symbol} in {}: {}", file.path.display(), site.why));
-            continue;
-        }
+    for function in by_entry.values() {
+        let FoundFunction { symbol, known, offset, .. } = function;
+        let (cut, kind) = match &function.probing {
+            Probing::Sites { cut, .. } => (cut, cut.kind),
+            Probing::Refused(why) => {
+                refusals.push(format!("{symbol} in {}: {why}", file.path.display()));
+                continue;
+            }
+        };
+        let direct_is_own = !is_executable && function.exported;
         probes.push(Probe {
             symbol: symbol.clone(),
             function: known.function,
             shape: known.shape,
-            offset: offset + u64::from(site.offset),
             entry: *offset,
-            site: *site,
-            direct_is_own: !is_executable && function.exported,
+            kind,
+            sites: code.sites(file, function, cut, direct_is_own),
+            unseen_exits: cut.unseen_exits,
+            why: cut.why.as_ref().map(ToString::to_string),
         });
     }
     probes
+}
+
+/// Which of a file's probed functions call or jump to which.
+struct AllocatorCode {
+    /// Code that calls allocation functions on behalf of one that was called, and which.
+    calls: Vec<(Range<u64>, Vec<u64>)>,
+    /// Functions that another one may jump to at its end.
+    joined: HashSet<u64>,
+}
+
+impl AllocatorCode {
+    fn of(functions: &BTreeMap<u64, &FoundFunction>) -> Self {
+        let mut code = Self { calls: Vec::new(), joined: HashSet::new() };
+        for function in functions.values() {
+            if let Probing::Sites { cut, calls } = &function.probing {
+                code.joined.extend(&cut.passes_on);
+                code.calls.extend(calls.iter().filter(|call| !code.calls.contains(call)).cloned().collect::<Vec<_>>());
+            }
+        }
+        code.calls.sort_by_key(|(range, _)| range.start);
+        code
+    }
+
+    fn sites(
+        &self,
+        file: &Described<'_>,
+        function: &FoundFunction,
+        cut: &Cut,
+        direct_is_own: bool,
+    ) -> Vec<Site> {
+        let sites = cut.sites.iter().filter_map(|site| {
+            let mut record = ProbeRecord {
+                condition: site.condition,
+                size: site.size.to_bits(),
+                factor: site.factor.to_bits(),
+                result: site.result.to_bits(),
+                caller_bp: site.caller_bp.to_bits(),
+                shared: site.shared.into(),
+                joined: self.joined.contains(&function.address).into(),
+                direct_is_own: direct_is_own.into(),
+                pushed: site.pushed,
+                from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
+                ..ProbeRecord::new(function.known.function, function.known.shape, site.role)
+            };
+            let own = self.calls.iter().filter(|(_, targets)| targets.contains(&function.address));
+            for (slot, (range, _)) in record.own.iter_mut().zip(own) {
+                let distance = |to: u64| i32::try_from(to.wrapping_sub(site.address) as i64).ok();
+                *slot = OwnCode { start: distance(range.start)?, end: distance(range.end)? };
+                record.own_count += 1;
+            }
+            let (offset, _) = file.elf.code_offset(site.address)?;
+            Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
+        });
+        sites.collect()
+    }
 }
 
 /// The order in which the dynamic linker searches `files` for a symbol: the executable, what was preloaded, then

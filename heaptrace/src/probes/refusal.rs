@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::process::procfs;
-use crate::process::status::{Seccomp, Status};
+use crate::process::status::Status;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,26 +23,6 @@ impl KernelVersion {
     /// The running kernel's. `None` if its release is not of the form `N.N...`.
     pub fn running() -> Option<Self> {
         procfs::kernel_release().parse().ok()
-    }
-
-    /// Whether a uretprobe returns through the `uretprobe` system call (Linux 6.11).
-    pub fn has_uretprobe_syscall(self) -> bool {
-        self >= Self::new(6, 11, 0)
-    }
-
-    /// Whether seccomp lets the `uretprobe` system call pass: Linux 6.14, and the stable releases that took
-    /// commit cf6cb56ef244 over. A distribution's kernel that did so by itself is not known by its number.
-    pub fn seccomp_passes_uretprobe(self) -> bool {
-        match (self.major, self.minor) {
-            (6, 12) => self.patch >= 14,
-            (6, 13) => self.patch >= 3,
-            _ => self >= Self::new(6, 14, 0),
-        }
-    }
-
-    /// Whether uretprobes keep the shadow stack in step (Linux 6.11, commit 1713b63a07a2).
-    pub fn uretprobe_knows_shadow_stacks(self) -> bool {
-        self >= Self::new(6, 11, 0)
     }
 }
 
@@ -75,18 +55,6 @@ pub enum Refusal {
         "it has no memory of its own (a kernel thread, or a process that has exited); choose another PID"
     )]
     NoMemory,
-    #[error(
-        "it runs under {} and kernel {kernel} returns from probed functions through a system call that this \
-         would kill it for; use a kernel with the fix (6.14, 6.13.3, 6.12.14 or later, or one before 6.11), \
-         or run the program without seccomp",
-        match mode { Seccomp::Strict => "strict seccomp", _ => "a seccomp filter" }
-    )]
-    Seccomp { mode: Seccomp, kernel: KernelVersion },
-    #[error(
-        "it has a shadow stack (CET), which return probes of kernel {kernel} do not keep in step and which would \
-         kill it; use Linux 6.11 or later, or start the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK"
-    )]
-    ShadowStack { kernel: KernelVersion },
     #[error(
         "process {tracer} debugs it and has breakpoints where the probes of {} would go: remove them, or detach \
          the debugger",
@@ -129,18 +97,8 @@ fn list(paths: &[PathBuf]) -> String {
     names.join(", ")
 }
 
-/// What the user should know before anything is traced on this kernel.
-pub fn warning(kernel: KernelVersion) -> Option<String> {
-    (kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe()).then(|| {
-        format!(
-            "kernel {kernel} kills a traced process that sets up a seccomp filter after tracing began (later ones, \
-             from 6.14, 6.13.3 or 6.12.14, do not): do not trace a program that will"
-        )
-    })
-}
-
-/// Whether the process must be left alone, judged from its status, the kernel, and what was found in its files.
-pub fn refusal(status: &Status, kernel: KernelVersion, plan: &Plan) -> Option<Refusal> {
+/// Whether the process must be left alone, judged from its status and what was found in its files.
+pub fn refusal(status: &Status, plan: &Plan) -> Option<Refusal> {
     if status.no_memory {
         return Some(Refusal::NoMemory);
     }
@@ -155,36 +113,16 @@ pub fn refusal(status: &Status, kernel: KernelVersion, plan: &Plan) -> Option<Re
             }
         });
     }
-    if status.seccomp != Seccomp::Off && kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe()
-    {
-        return Some(Refusal::Seccomp { mode: status.seccomp, kernel });
-    }
-    if status.shadow_stack && !kernel.uretprobe_knows_shadow_stacks() {
-        return Some(Refusal::ShadowStack { kernel });
-    }
     None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probes::plan::FilePlan;
     use proptest::prelude::*;
 
     fn version(release: &str) -> KernelVersion {
         release.parse().expect("a release")
-    }
-
-    fn plan_with_an_allocator() -> Plan {
-        Plan { files: vec![FilePlan::for_tests()], ..Plan::default() }
-    }
-
-    fn judge(status: Status, release: &str) -> Option<Refusal> {
-        refusal(&status, version(release), &plan_with_an_allocator())
-    }
-
-    fn filtered() -> Status {
-        Status { seccomp: Seccomp::Filter, ..Status::default() }
     }
 
     #[test]
@@ -196,48 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_seccomp_filter_is_refused_exactly_where_the_system_call_is_not_let_pass() {
-        for release in ["6.11.0-21-generic", "6.11.11", "6.12.13", "6.13.2"] {
-            let refused = judge(filtered(), release);
-            assert!(matches!(refused, Some(Refusal::Seccomp { mode: Seccomp::Filter, .. })), "{release}");
-        }
-        for release in ["6.1.0", "6.10.14", "6.12.14", "6.13.3", "6.14.0", "6.18.44", "7.0.0"] {
-            assert_eq!(judge(filtered(), release), None, "{release}");
-        }
-    }
-
-    #[test]
-    fn a_kernel_that_kills_later_filters_is_warned_of() {
-        assert!(warning(version("6.12.13")).is_some_and(|text| text.contains("kernel 6.12.13")));
-        for release in ["6.1.0", "6.10.14", "6.12.14", "6.13.3", "6.18.44"] {
-            assert_eq!(warning(version(release)), None, "{release}");
-        }
-    }
-
-    #[test]
-    fn strict_seccomp_is_refused_alike() {
-        let strict = Status { seccomp: Seccomp::Strict, ..Status::default() };
-        assert!(matches!(judge(strict, "6.12.1"), Some(Refusal::Seccomp { mode: Seccomp::Strict, .. })));
-    }
-
-    #[test]
-    fn a_shadow_stack_is_refused_before_6_11_only() {
-        let status = Status { shadow_stack: true, ..Status::default() };
-        assert!(matches!(judge(status.clone(), "6.10.3"), Some(Refusal::ShadowStack { .. })));
-        assert_eq!(judge(status, "6.11.0"), None);
-    }
-
-    #[test]
     fn a_kernel_thread_is_refused() {
         let status = Status { no_memory: true, ..Status::default() };
-        assert_eq!(judge(status, "6.1.0"), Some(Refusal::NoMemory));
+        assert_eq!(refusal(&status, &Plan::default()), Some(Refusal::NoMemory));
     }
 
     #[test]
     fn without_an_allocator_the_text_says_where_it_was_looked_for() {
         let looked_at = (0..10).map(|n| PathBuf::from(format!("/lib/{n}.so"))).collect();
         let plan = Plan { looked_at, ..Plan::default() };
-        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        let text = refusal(&Status::default(), &plan).expect("refused").to_string();
         assert!(
             text.contains("/lib/0.so") && text.contains("2 more") && !text.contains("/lib/9.so"),
             "{text}"
@@ -247,7 +153,7 @@ mod tests {
     #[test]
     fn files_that_could_not_be_read_are_the_reason_why_no_allocator_was_found() {
         let plan = Plan { refusals: vec!["failed to open /x: denied".into()], ..Plan::default() };
-        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        let text = refusal(&Status::default(), &plan).expect("refused").to_string();
         assert_eq!(
             text,
             "no allocator was found in any file that could be read (none could): failed to open /x: denied"
@@ -257,7 +163,7 @@ mod tests {
     #[test]
     fn a_go_program_is_named_as_such() {
         let plan = Plan { go_executable: Some("/usr/bin/x".into()), ..Plan::default() };
-        let text = refusal(&Status::default(), version("6.1"), &plan).expect("refused").to_string();
+        let text = refusal(&Status::default(), &plan).expect("refused").to_string();
         assert!(text.starts_with("/usr/bin/x is a Go program"), "{text}");
     }
 

@@ -203,7 +203,7 @@ impl Walk {
         if !writes_rsp {
             return true;
         }
-        if self.shape.needs_return() {
+        if self.shape.allocates() {
             return false;
         }
         let lowered = match instruction.mnemonic() {

@@ -205,7 +205,7 @@ proptest! {
         let starts: Vec<u64> = decode(&code).iter().map(Instruction::ip).collect();
         prop_assert!(site.offset == 0 || starts.contains(&u64::from(site.offset)));
         prop_assert!((site.offset as usize) < code.len().max(1));
-        prop_assert!(site.pushed == 0 || !shape.needs_return());
+        prop_assert!(site.pushed == 0 || !shape.allocates());
         // Never past a call or a return.
         let before = decode(&code).into_iter().filter(|i| i.ip() < u64::from(site.offset));
         for instruction in before {

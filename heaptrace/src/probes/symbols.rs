@@ -3,13 +3,15 @@
 use super::allocators::{self, Known};
 use super::entries::Entries;
 use super::forward::{self, Target};
-use super::site::{self, Site};
+use super::cut::{self, Cut, Emulation, Image, Request};
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
+use iced_x86::{Decoder, DecoderOptions, OpKind};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Whose code an allocator is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,9 +50,23 @@ pub struct FoundFunction {
     pub offset: u64,
     /// Whether other files can call it (`.dynsym`), or only its own (`.symtab`).
     pub exported: bool,
-    pub site: Site,
+    pub probing: Probing,
     /// For functions that free: what it passes its argument on to, on every path.
     pub forwards_to: Option<Forward>,
+}
+
+/// How a function's calls are seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// By probes at these instructions.
+    Sites {
+        cut: Cut,
+        /// The parts of its own code, and of what only such functions call, that call allocation functions: of each the
+        /// code and the addresses of the functions.
+        calls: Vec<(Range<u64>, Vec<u64>)>,
+    },
+    /// Not at all, and why.
+    Refused(String),
 }
 
 /// The target of an unconditional call or jump.
@@ -115,10 +131,16 @@ impl FileSymbols {
         }
         starts.sort_unstable();
         let addresses: HashSet<u64> = wanted.iter().map(|(symbol, _)| symbol.address).collect();
-        let functions = wanted
-            .into_iter()
-            .filter_map(|(symbol, known)| file.found(&symbol, known, &starts, &addresses))
-            .collect();
+        let image = if wanted.is_empty() { None } else { Some(Image::new(data, facts)?) };
+        let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
+        let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
+        for (symbol, known) in wanted {
+            let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
+                Some(image) => file.probing(image, symbol.address, known.shape, &addresses),
+                None => Probing::Refused("its file has no code".to_owned()),
+            });
+            functions.extend(file.found(&symbol, known, &starts, &addresses, probing.clone()));
+        }
         Ok(Self { functions, kind })
     }
 }
@@ -209,6 +231,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         known: Known,
         starts: &[u64],
         addresses: &HashSet<u64>,
+        probing: Probing,
     ) -> Option<FoundFunction> {
         let (offset, room) = self.facts.code_offset(symbol.address)?;
         let size = match symbol.size {
@@ -227,13 +250,45 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             address: symbol.address,
             offset,
             exported: symbol.exported,
-            site: if self.entries.as_ref().is_some_and(|entries| entries.is_inside(symbol.address)) {
-                Site::NOWHERE
-            } else {
-                site::choose(code, known.shape)
-            },
+            probing,
             forwards_to,
         })
+    }
+
+    /// Where the calls of the function at `address` are seen.
+    fn probing(
+        &self,
+        image: &Image<'data>,
+        address: u64,
+        shape: Shape,
+        addresses: &HashSet<u64>,
+    ) -> Probing {
+        if self.entries.as_ref().is_some_and(|entries| entries.is_inside(address)) {
+            let why = "its symbol leads into the middle of a function, where a probe could do harm";
+            return Probing::Refused(why.to_owned());
+        }
+        let probed: Vec<u64> = addresses.iter().copied().collect();
+        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
+        match cut::analyse(image, &request) {
+            Ok(cut) => {
+                let ranges = cut.own_code.iter();
+                let calls = ranges.map(|range| (range.clone(), self.calls_in(range, addresses)));
+                let calls = calls.filter(|(_, targets)| !targets.is_empty()).collect();
+                Probing::Sites { cut, calls }
+            }
+            Err(why) => Probing::Refused(why.to_string()),
+        }
+    }
+
+    /// Which of the functions at `addresses` the code of a range calls.
+    fn calls_in(&self, range: &Range<u64>, addresses: &HashSet<u64>) -> Vec<u64> {
+        let Some((offset, room)) = self.facts.code_offset(range.start) else { return Vec::new() };
+        let length = (range.end - range.start).min(room).min(MAX_CODE);
+        let Ok(code) = self.data.read_bytes_at(offset, length) else { return Vec::new() };
+        let decoder = Decoder::with_ip(64, code, range.start, DecoderOptions::NONE);
+        let near = decoder.into_iter().filter(|i| i.op0_kind() == OpKind::NearBranch64);
+        let targets = near.map(|i| i.near_branch_target()).filter(|target| addresses.contains(target));
+        targets.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     /// What a freeing function hands its block on to, on every path.

@@ -3,7 +3,7 @@
 
 use super::{Session, TargetError};
 use crate::{
-    probes::{discover::ProcessView, plan::FilePlan, plan::Plan, refusal::Refusal},
+    probes::{discover::ProcessView, plan::FilePlan, plan::Plan, plan::Probe, refusal::Refusal},
     process::procfs,
 };
 use std::{fs::File, os::unix::fs::FileExt as _};
@@ -44,6 +44,7 @@ fn occupied(view: &ProcessView, plan: &FilePlan, memory: &File) -> Vec<String> {
             && byte == [BREAKPOINT]
             && plan.file.read_at(offset, 1).is_ok_and(|original| original != byte)
     };
-    let probes = plan.probes.iter().filter(|probe| is_occupied(probe.offset));
+    let is_occupied = |probe: &&Probe| probe.sites.iter().any(|site| is_occupied(site.offset));
+    let probes = plan.probes.iter().filter(is_occupied);
     probes.map(|probe| probe.symbol.clone()).collect()
 }

@@ -9,10 +9,9 @@
 
 use super::{Session, monotonic_ns, probing::probe_sites};
 use crate::{
-    bpf::{EmptyProbes, ProbeSite},
+    bpf::EmptyProbes,
     process::procfs,
 };
-use heaptrace_common::function::Shape;
 use std::collections::HashMap;
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
@@ -91,10 +90,9 @@ impl Session {
         let mut failure = None;
         for plan in &probed.plans {
             // Only the breakpoint is wanted, at whose hit our own programs run.
-            let sites: Vec<ProbeSite> =
-                probe_sites(plan).map(|site| ProbeSite { shape: Shape::Free0, ..site }).collect();
+            let offsets: Vec<u64> = probe_sites(plan).map(|site| site.offset).collect();
             for thread in &threads {
-                match EmptyProbes::place(false, &plan.file.attach_path(), &sites, *thread) {
+                match EmptyProbes::place(false, &plan.file.attach_path(), &offsets, *thread) {
                     Ok(placed) => probes.push(placed),
                     Err(error) => failure = Some(error),
                 }

@@ -21,7 +21,7 @@ use crate::{
     probes::{
         discover::Discoverer,
         plan::FilePlan,
-        refusal::{KernelVersion, Refusal},
+        refusal::Refusal,
     },
     process::{mapped::MappingWatch, object::FileId},
 };
@@ -94,7 +94,6 @@ pub struct Session {
     unwinding: Option<tables::Unwinding>,
     discoverer: Discoverer,
     builder: ProfileBuilder,
-    kernel: KernelVersion,
     /// Allocators are probed.
     probes: bool,
     /// Probes are placed for each process, not for all that map a file.
@@ -139,11 +138,7 @@ impl Session {
             members,
             size_filter,
         } = *options;
-        let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
-        // Where a return probe kills a seccomp-filtered process, those must be left out, and probes in a file
-        // hit every process that maps it.
-        let dangerous = probes && kernel.has_uretprobe_syscall() && !kernel.seccomp_passes_uretprobe();
-        let per_process = dangerous || !(all || exact_children);
+        let per_process = !(all || exact_children);
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,
@@ -168,11 +163,6 @@ impl Session {
                 None
             }
         };
-        if exact_children && per_process {
-            notes.push(format!(
-                "--exact-children was not possible: return probes kill seccomp-filtered processes on kernel {kernel}"
-            ));
-        }
         let exact = || if faults { ExactRows::All } else { ExactRows::Met(HashSet::new()) };
         // The whole machine's tables can wait.
         let unwinding = tracer
@@ -184,7 +174,6 @@ impl Session {
             tracer,
             discoverer: Discoverer::new(),
             builder: ProfileBuilder::new(std::process::id()),
-            kernel,
             probes,
             per_process,
             unnamed: all || members.is_some(),

@@ -7,7 +7,7 @@ use crate::{
     model::Untraceable,
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan, Probe},
+        plan::{FilePlan, Plan},
         refusal::{Refusal, refusal},
     },
     process::{
@@ -107,7 +107,7 @@ impl Session {
         let plan =
             self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
-        if let Some(reason) = refusal(&status, self.kernel, &plan).filter(|_| self.probes) {
+        if let Some(reason) = refusal(&status, &plan).filter(|_| self.probes) {
             return Err(fail(reason.to_string()));
         }
         if let Some(unwinding) = &mut self.unwinding {
@@ -259,7 +259,7 @@ impl Session {
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        match refusal(&view.status, self.kernel, plan) {
+        match refusal(&view.status, plan) {
             // Others are about probes.
             Some(reason) if self.probes || reason == Refusal::NoMemory => {
                 Err(TargetError::Refused { pid: view.identity.pid, comm: view.comm.clone(), reason })
@@ -342,8 +342,8 @@ impl Session {
 
 /// A plan's probes, as they are placed.
 pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + '_ {
-    let site = |probe: &Probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape };
-    plan.probes.iter().map(site)
+    let sites = plan.probes.iter().flat_map(|probe| &probe.sites);
+    sites.map(|site| ProbeSite { offset: site.offset, record: site.record })
 }
 
 /// Where the program break is, as far as can be told; 0 if it cannot.

@@ -118,7 +118,8 @@ impl Session {
             && self
                 .tracer
                 .maps
-                .for_each_live(|key, block| {
+                .live()
+                .for_each(|key, block| {
                     if let Some(half) = halves.get_mut(&key.process) {
                         half.measured.add_block(key.address, block.size);
                     }

@@ -51,17 +51,24 @@ fn examine(ground: &Ground, pid: u32, table_bytes: u64) -> Answer {
     })
 }
 
-/// What malloc and free of a process take longer, if all that is known.
+/// What malloc and free of a process take longer at the least, if all that is known.
 fn cost(ground: &Ground, process: &Process) -> Option<ProbeCost> {
-    let entry = |probe: &doctor::Probe| {
-        if probe.emulated { ground.cost.emulated_ns } else { ground.cost.single_stepped_ns }
+    let least = |probe: &doctor::Probe, reads: &str| {
+        let sites = probe.sites.iter().filter(|site| site.reads == reads);
+        let costs = sites.map(|site| match site.emulated {
+            true => ground.cost.emulated_ns,
+            false => ground.cost.single_stepped_ns,
+        });
+        costs.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
     };
-    let find = |name: &str, returns: bool| {
-        let of_kind = || process.probes.iter().filter(|probe| probe.returns == returns);
+    let find = |name: &str, frees: bool| {
+        let of_kind = || process.probes.iter().filter(|probe| (probe.kind == "free") == frees);
         of_kind().find(|probe| probe.function == name).or_else(|| of_kind().next())
     };
+    let malloc = find("malloc", false)?;
+    let pair = || Some(least(malloc, "arguments")? + least(malloc, "result")?);
     Some(ProbeCost {
-        alloc_ns: entry(find("malloc", true)?)? + ground.cost.return_ns?,
-        free_ns: entry(find("free", false)?)?,
+        alloc_ns: least(malloc, "whole call").or_else(pair)?,
+        free_ns: least(find("free", true)?, "free")?,
     })
 }

@@ -1,0 +1,182 @@
+//! The table of live blocks: its lines, where a block belongs, and how an entry is packed.
+//!
+//! A line has seven places and belongs to the blocks that hash to it. A block that finds its line full, or that an
+//! entry cannot tell, goes to a hash map of the kernel's beside the table, and the line counts it: whoever finds
+//! neither the block nor such a count need not look there. The table takes half the memory of a hash map alone, and
+//! a block's entry one cache line of keys and one of values.
+
+/// Places in a line. With its counter they fill a cache line.
+pub const WAYS: usize = 7;
+
+/// A block, as the map beside the table knows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LiveKey {
+    pub address: u64,
+    /// Process record.
+    pub process: u32,
+    pub _pad: u32,
+}
+
+/// What is known of a live block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveBlock {
+    pub size: u64,
+    /// `CLOCK_MONOTONIC` as of the last tick.
+    pub time_ns: u64,
+    pub site: u32,
+    pub _pad: u32,
+}
+
+/// An entry's second half.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Value {
+    /// [`value`]; 0 while the entry is being made or taken.
+    pub packed: u64,
+    pub time_ns: u64,
+}
+
+/// One line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveLine {
+    /// [`key`]; 0 for a free place.
+    pub keys: [u64; WAYS],
+    /// Blocks of this line that are in the map beside the table.
+    pub spilled: u64,
+    pub values: [Value; WAYS],
+    pub _pad: [u64; 2],
+}
+
+/// Bits of an address without its lowest three. 48 are all that a program has without five-level page tables.
+const ADDRESS_BITS: u32 = 45;
+
+/// Process records beyond this have no keys; `--max-processes` stays below.
+pub const MAX_PROCESSES: u32 = (1 << (u64::BITS - ADDRESS_BITS)) - 2;
+
+const SIZE_BITS: u32 = 40;
+
+/// Address and process in one word, which is never 0; the address's lowest three bits are left out.
+#[inline(always)]
+pub const fn packed(process: u32, address: u64) -> u64 {
+    (process as u64 + 1) << ADDRESS_BITS | address << (64 - ADDRESS_BITS - 3) >> (64 - ADDRESS_BITS)
+}
+
+/// The key of a block, or 0 if it has none: its address is not a multiple of 8 (tagged ones), or beyond 48 bits.
+#[inline(always)]
+pub const fn key(process: u32, address: u64) -> u64 {
+    if address & 7 != 0 || address >> (ADDRESS_BITS + 3) != 0 || process > MAX_PROCESSES {
+        return 0;
+    }
+    packed(process, address)
+}
+
+/// Process record and address of a key.
+pub const fn unpacked(key: u64) -> (u32, u64) {
+    (((key >> ADDRESS_BITS) as u32).wrapping_sub(1), (key & ((1 << ADDRESS_BITS) - 1)) << 3)
+}
+
+/// A block's size and site in one word, or 0 if it cannot tell them: 1 TiB and more.
+#[inline(always)]
+pub const fn value(size: u64, site: u32) -> u64 {
+    if size >= (1 << SIZE_BITS) - 1 || site >> (u64::BITS - SIZE_BITS) != 0 {
+        return 0;
+    }
+    (site as u64) << SIZE_BITS | (size + 1)
+}
+
+/// The block of an entry. `packed` is not 0.
+#[inline(always)]
+pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
+    LiveBlock {
+        size: (packed & ((1 << SIZE_BITS) - 1)) - 1,
+        time_ns,
+        site: (packed >> SIZE_BITS) as u32,
+        _pad: 0,
+    }
+}
+
+/// The line of a key among `lines`.
+#[inline(always)]
+pub const fn line(key: u64, lines: u32) -> u32 {
+    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ((mixed >> 32) * lines as u64 >> 32) as u32
+}
+
+/// Lines for `blocks` live at one time: two places for three blocks would already lose few to the map beside; this
+/// is three places for two, which leaves it 4% of them when full.
+pub const fn lines_for(blocks: u32) -> u32 {
+    let places = blocks as u64 + blocks as u64 / 2;
+    let lines = places.div_ceil(WAYS as u64);
+    if lines == 0 { 1 } else { lines as u32 }
+}
+
+/// Entries of the map beside the table for `blocks` live at one time.
+pub const fn spill_for(blocks: u32) -> u32 {
+    let entries = blocks / 12;
+    if entries == 0 { 1 } else { entries }
+}
+
+const _: () = {
+    assert!(size_of::<LiveKey>() == 16);
+    assert!(size_of::<LiveBlock>() == 24);
+    assert!(size_of::<LiveLine>() == 192);
+};
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_key_tells_address_and_process() {
+        for (process, address) in [(0, 8), (MAX_PROCESSES, 0xffff_ffff_fff8), (16_383, 0x7fff_1234_5678)] {
+            assert_ne!(key(process, address), 0);
+            assert_eq!(unpacked(key(process, address)), (process, address));
+        }
+        // Blocks of 8 bytes lie 8 bytes apart.
+        assert_ne!(key(1, 0x1000), key(1, 0x1008));
+        assert_ne!(key(1, 0x1000), key(2, 0x1000));
+    }
+
+    #[test]
+    fn addresses_that_no_key_tells_have_none() {
+        for address in [0x1001, 0x1_0000_0000_0000, 0xff00_0000_0000_1000] {
+            assert_eq!(key(0, address), 0, "{address:x}");
+        }
+        assert_eq!(key(MAX_PROCESSES + 1, 8), 0);
+    }
+
+    #[test]
+    fn an_entry_tells_size_and_site() {
+        for (size, site) in [(0, 0), (1, 0xff_ffff), ((1 << 40) - 2, 81_919)] {
+            let block = block(value(size, site), 5);
+            assert_eq!((block.size, block.site, block.time_ns), (size, site, 5));
+        }
+        assert_eq!(value((1 << 40) - 1, 0), 0);
+        assert_eq!(value(0, 1 << 24), 0);
+    }
+
+    /// What the constants promise: as many blocks as asked for find room, of allocators that place them in every way.
+    #[test]
+    fn as_many_blocks_as_asked_for_find_room() {
+        let blocks = 100_000u32;
+        let (lines, spill) = (lines_for(blocks), spill_for(blocks));
+        for step in [8, 16, 32, 48, 64, 112, 128, 4096, 4112] {
+            let mut used: Vec<u8> = std::vec![0; lines as usize];
+            let mut spilled = 0;
+            for n in 0..u64::from(blocks) {
+                let line = line(key(n as u32 & 3, 0x5555_5555_0000 + n * step), lines) as usize;
+                if usize::from(used[line]) < WAYS {
+                    used[line] += 1;
+                } else {
+                    spilled += 1;
+                }
+            }
+            assert!(spilled <= spill, "{spilled} of {spill} places beside the table, blocks {step} bytes apart");
+        }
+    }
+}

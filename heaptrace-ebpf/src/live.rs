@@ -1,0 +1,228 @@
+//! The table of live blocks. What an entry is, and why so: `heaptrace_common::live`.
+//!
+//! Nothing locks. A block is entered by whoever got it from the allocator, before anyone else can know its address,
+//! and taken by whoever gives it back; of two that give one block back at one time, only one takes it.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use heaptrace_common::live::{self, LiveBlock, LiveKey, LiveLine, Value, WAYS};
+
+use crate::{
+    atomic,
+    maps::{LIVE, LIVE_SPILL, setting},
+};
+
+/// What became of a block that was to be entered. No enum: LLVM carries its payload along where there is none, and the
+/// verifier sees that it was never written.
+#[derive(Clone, Copy)]
+pub struct Entered {
+    pub outcome: Outcome,
+    /// If `Again`.
+    pub old: LiveBlock,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in.
+    New,
+    /// It is in, in the place of another: the address was handed out again, so that one's free was never seen.
+    Again,
+    /// There is no room.
+    Full,
+}
+
+impl Entered {
+    const NEW: Self = Self { outcome: Outcome::New, old: NOTHING };
+    const FULL: Self = Self { outcome: Outcome::Full, old: NOTHING };
+
+    #[inline(always)]
+    const fn again(old: LiveBlock) -> Self {
+        Self { outcome: Outcome::Again, old }
+    }
+}
+
+const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, _pad: 0 };
+
+#[inline(always)]
+fn line_of(key: u64) -> Option<*mut LiveLine> {
+    LIVE.get_ptr_mut(live::line(key, setting!(live_lines)))
+}
+
+#[inline(always)]
+unsafe fn key_at(line: *mut LiveLine, way: usize) -> *mut u64 {
+    unsafe { (&raw mut (*line).keys).cast::<u64>().add(way) }
+}
+
+#[inline(always)]
+unsafe fn value_at(line: *mut LiveLine, way: usize) -> *mut Value {
+    unsafe { (&raw mut (*line).values).cast::<Value>().add(way) }
+}
+
+/// Enters a block.
+#[inline(always)]
+pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
+    let key = live::key(process, address);
+    let Some(line) = (if key == 0 { None } else { line_of(key) }) else {
+        return spill(process, address, &block);
+    };
+    let packed = live::value(block.size, block.site);
+    unsafe {
+        let mut way = 0;
+        while way < WAYS {
+            if core::ptr::read_volatile(key_at(line, way)) == key {
+                return enter_again(line, way, process, address, block, packed);
+            }
+            way += 1;
+        }
+        if core::ptr::read_volatile(&raw const (*line).spilled) != 0
+            && let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied()
+        {
+            let _ = LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_ANY));
+            return Entered::again(old);
+        }
+        if packed != 0 {
+            let mut way = 0;
+            while way < WAYS {
+                let at = key_at(line, way);
+                if core::ptr::read_volatile(at) == 0 && atomic::replace(at, 0, key) {
+                    let value = value_at(line, way);
+                    core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
+                    core::ptr::write_volatile(&raw mut (*value).packed, packed);
+                    return Entered::NEW;
+                }
+                way += 1;
+            }
+        }
+        // First, so that whoever looks for the block sees it.
+        atomic::add(&raw mut (*line).spilled, 1);
+        let entered = spill(process, address, &block);
+        if entered.outcome != Outcome::New {
+            atomic::sub(&raw mut (*line).spilled, 1);
+        }
+        entered
+    }
+}
+
+/// The address's entry is there still.
+#[inline(always)]
+unsafe fn enter_again(
+    line: *mut LiveLine,
+    way: usize,
+    process: u32,
+    address: u64,
+    block: LiveBlock,
+    packed: u64,
+) -> Entered {
+    unsafe {
+        let value = value_at(line, way);
+        let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
+        if packed == 0 {
+            // Too large for an entry: the old one goes, and what follows finds the line without it.
+            let Some(old) = take_at(line, way, live::key(process, address)) else { return Entered::FULL };
+            atomic::add(&raw mut (*line).spilled, 1);
+            if spill(process, address, &block).outcome != Outcome::New {
+                atomic::sub(&raw mut (*line).spilled, 1);
+                return Entered::FULL;
+            }
+            return Entered::again(old);
+        }
+        core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
+        match atomic::swap(&raw mut (*value).packed, packed) {
+            0 => Entered::NEW,
+            old => Entered::again(live::block(old, time_ns)),
+        }
+    }
+}
+
+#[inline(always)]
+fn spill_key(process: u32, address: u64) -> LiveKey {
+    LiveKey { address, process, _pad: 0 }
+}
+
+#[inline(always)]
+fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
+    const EEXIST: i32 = -17;
+    let key = spill_key(process, address);
+    match LIVE_SPILL.insert(key, block, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Entered::NEW,
+        Err(EEXIST) => {
+            let old = unsafe { LIVE_SPILL.get(key) }.copied();
+            let _ = LIVE_SPILL.insert(key, block, u64::from(BPF_ANY));
+            old.map_or(Entered::NEW, Entered::again)
+        }
+        Err(_) => Entered::FULL,
+    }
+}
+
+/// Takes a block out. `None` if it is not there, or another thread takes it now.
+#[inline(always)]
+pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
+    let key = live::key(process, address);
+    let Some(line) = (if key == 0 { None } else { line_of(key) }) else {
+        return take_spilled(process, address);
+    };
+    unsafe {
+        let mut way = 0;
+        while way < WAYS {
+            if core::ptr::read_volatile(key_at(line, way)) == key {
+                return take_at(line, way, key);
+            }
+            way += 1;
+        }
+        if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+            return None;
+        }
+        let block = take_spilled(process, address)?;
+        atomic::sub(&raw mut (*line).spilled, 1);
+        Some(block)
+    }
+}
+
+#[inline(always)]
+unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64) -> Option<LiveBlock> {
+    unsafe {
+        let value = value_at(line, way);
+        let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
+        let packed = atomic::swap(&raw mut (*value).packed, 0);
+        if packed == 0 {
+            return None;
+        }
+        if !atomic::replace(key_at(line, way), key, 0) {
+            // Another thread freed the same block meanwhile, and the place is another block's by now.
+            atomic::swap(&raw mut (*value).packed, packed);
+            return None;
+        }
+        Some(live::block(packed, time_ns))
+    }
+}
+
+#[inline(always)]
+fn take_spilled(process: u32, address: u64) -> Option<LiveBlock> {
+    let key = spill_key(process, address);
+    let block = unsafe { LIVE_SPILL.get(key) }.copied()?;
+    // Of two threads that free the same block, only one removes it.
+    LIVE_SPILL.remove(key).ok()?;
+    Some(block)
+}
+
+/// When a live block was allocated; `u64::MAX` if there is none.
+#[inline(always)]
+pub fn time_of(process: u32, address: u64) -> u64 {
+    let key = live::key(process, address);
+    if key != 0
+        && let Some(line) = line_of(key)
+    {
+        unsafe {
+            let mut way = 0;
+            while way < WAYS {
+                if core::ptr::read_volatile(key_at(line, way)) == key {
+                    return core::ptr::read_volatile(&raw const (*value_at(line, way)).time_ns);
+                }
+                way += 1;
+            }
+            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+                return u64::MAX;
+            }
+        }
+    }
+    unsafe { LIVE_SPILL.get(spill_key(process, address)) }.map_or(u64::MAX, |block| block.time_ns)
+}

@@ -36,7 +36,7 @@ pub fn enter(ctx: &impl EbpfContext) {
         keep_to_own_stack(ctx);
         return;
     };
-    if unsafe { (*record).armed } == 0 {
+    if !process::counts(record) {
         return;
     }
     let registers = Registers::of(ctx);
@@ -174,7 +174,7 @@ pub fn leave(ctx: &impl EbpfContext) {
     let registers = Registers::of(ctx);
     let Some(call) = pending::find(tid) else {
         let record = process::find(tgid).and_then(process::record);
-        if record.is_some_and(|record| unsafe { (*record).armed } != 0) {
+        if record.is_some_and(|record| process::counts(record)) {
             count(Counter::UnpairedReturn);
         }
         return;
@@ -183,7 +183,7 @@ pub fn leave(ctx: &impl EbpfContext) {
     // The return popped its address.
     let entry_sp = registers.sp().wrapping_sub(8);
     if call.active == 0 {
-        let armed = process::record(call.process).is_some_and(|record| unsafe { (*record).armed } != 0);
+        let armed = process::record(call.process).is_some_and(|record| process::counts(record));
         // The outer one of a tail call's two returns is no news.
         if armed && entry_sp != call.entry_sp {
             count(Counter::UnpairedReturn);

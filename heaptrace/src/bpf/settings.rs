@@ -56,7 +56,7 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         },
         task_cred: types.task_cred,
         cred_euid: types.cred_euid,
-        _pad: 0,
+        signal_flags: types.signal_flags,
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

@@ -102,6 +102,16 @@ pub mod process_state {
     pub const LEFT_OUT: u64 = 4;
 }
 
+/// `PHASE`'s only element: one write begins, or ends, what is counted of all processes.
+pub mod phase {
+    /// Probes for all processes are being placed: calls are not looked at.
+    pub const BEFORE: u64 = 0;
+    /// Calls of records that are armed count.
+    pub const COUNTING: u64 = 1;
+    /// Probes are being taken away: records stay as they are.
+    pub const OVER: u64 = 2;
+}
+
 /// Values of `PROCESS_INDEX` that are no record.
 pub mod process_index {
     /// Ourselves.
@@ -131,11 +141,14 @@ pub struct ProcessRecord {
     /// 1 if the image and, before a fork, its ancestors' were traced from their first instruction: then what is
     /// freed and was not allocated here must be inherited.
     pub complete: u32,
-    /// 1 once all probes are in place: until then calls are not looked at, as half of them would not be seen.
+    /// 1 while all probes are in place: before and after that calls are not looked at, as half of them would not be
+    /// seen. One write begins it, one write ends it.
     pub armed: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
+    /// `CLOCK_MONOTONIC` when the record was armed; 0 if it never was.
+    pub armed_ns: u64,
     pub live_bytes: u64,
     pub live_count: u64,
     pub peak_bytes: u64,
@@ -203,7 +216,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 32 + 21 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 22 * 8 + 16);
     assert!(size_of::<PendingCall>() == 64);
     assert!(size_of::<Cursors>() == 32);
 };

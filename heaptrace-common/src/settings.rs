@@ -75,7 +75,8 @@ pub struct Settings {
     pub max_processes: u32,
     /// Slots of `PENDING` minus one; the number of slots is a power of two.
     pub pending_mask: u32,
-    /// Byte offsets from the kernel's BTF: `task_struct.tgid`, `task_struct.signal`, `signal_struct.live`.
+    /// Byte offsets from the kernel's BTF: `task_struct.tgid`, `task_struct.signal`, `signal_struct.live`,
+    /// and below `signal_struct.flags`.
     pub task_tgid: u32,
     pub task_signal: u32,
     pub signal_live: u32,
@@ -105,8 +106,10 @@ pub struct Settings {
     pub user: u32,
     pub task_cred: u32,
     pub cred_euid: u32,
+    pub signal_flags: u32,
     /// Lines of the live table.
     pub live_lines: u32,
+    pub _pad: u32,
 }
 
 impl Settings {
@@ -117,4 +120,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 42 * 4 + 4 * 8);
+const _: () = assert!(size_of::<Settings>() == 44 * 4 + 4 * 8);

@@ -36,7 +36,7 @@ pub fn hit(ctx: &impl EbpfContext) {
         keep_to_own_stack(ctx);
         return;
     };
-    if unsafe { (*record).armed } == 0 {
+    if !process::counts(record) {
         return;
     }
     if cookie.gate != 0

@@ -168,7 +168,7 @@ fn pages(length: u64) -> u64 {
 
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
-    let (tgid, tid) = process::current();
+    let (_, tid) = process::current();
     // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
     // functions below it. Only this thread uses the entry.
     let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
@@ -179,13 +179,13 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
         alone = was_alone(arguments);
     }
     if arguments.call == call {
-        left(ctx, call, tgid, arguments, (total, alone));
+        left(ctx, call, arguments, (total, alone));
     }
     let _ = SYSCALLS.remove(tid);
 }
 
 #[inline(always)]
-fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments, now: (u64, bool)) {
+fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bool)) {
     let result = argument(ctx, 0);
     // -4095..-1 are errors (include/linux/err.h). madvise that meets a hole has done the rest all the same.
     let done_in_part = call == MADVISE && result == ENOMEM.wrapping_neg();
@@ -213,7 +213,8 @@ fn left(ctx: &TracePointContext, call: u32, tgid: u32, arguments: &Arguments, no
                     code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
                     send(Event {
                         kind: kind::MAP_EXEC,
-                        tgid,
+                        // Not that of a vfork's child, which maps it for its parent.
+                        tgid: (*record).tgid,
                         process: arguments.process,
                         other: NO_PROCESS,
                         time_ns: bpf_ktime_get_ns(),

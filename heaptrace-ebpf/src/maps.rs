@@ -62,6 +62,15 @@ pub static FRAMES: Array<u64> = Array::with_max_entries(1 << 21, BPF_F_MMAPABLE)
 #[map]
 pub static PROCESS_INDEX: HashMap<u32, u32> = HashMap::with_max_entries(1 << 15, 0);
 
+/// tgid of a process that runs in its parent's memory (vfork, posix_spawn) -> its own record. `PROCESS_INDEX` has the
+/// parent's for it, whose blocks its calls are about, until it execs. One that finds no room counts by itself.
+#[map]
+pub static SHARING: HashMap<u32, u32> = HashMap::with_max_entries(1 << 12, 0);
+
+/// One of `phase`.
+#[map]
+pub static PHASE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// (tgid << 32 | record), direct-mapped by the tgid's low 16 bits: spares the hot path a hash lookup.
 #[map]
 pub static PROCESS_CACHE: Array<u64> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);

@@ -6,19 +6,25 @@ use aya_ebpf::helpers::{
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
-    record::{NO_PROCESS, ProcessRecord, process_index, process_state},
+    record::{NO_PROCESS, ProcessRecord, phase, process_index, process_state},
     settings::scope,
 };
 
 use crate::{
     atomic, code,
-    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, UNWIND_EXACT, count, send, setting},
+    maps::{
+        CURSORS, PHASE, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, SHARING, UNWIND_EXACT, count, send, setting,
+    },
     membership, site,
     unwind::new,
 };
 
 /// include/uapi/linux/sched.h
+const CLONE_VM: u64 = 0x100;
 const CLONE_THREAD: u64 = 0x10000;
+
+/// include/linux/sched/signal.h: the whole process is about to end.
+const SIGNAL_GROUP_EXIT: u32 = 4;
 
 #[inline(always)]
 pub fn current() -> (u32, u32) {
@@ -29,6 +35,17 @@ pub fn current() -> (u32, u32) {
 #[inline(always)]
 pub fn record(index: u32) -> Option<*mut ProcessRecord> {
     PROCESSES.get_ptr_mut(index)
+}
+
+#[inline(always)]
+fn phase_now() -> u64 {
+    PHASE.get_ptr(0).map_or(phase::BEFORE, |at| unsafe { core::ptr::read_volatile(at) })
+}
+
+/// Whether the calls of a process count now.
+#[inline(always)]
+pub fn counts(record: *const ProcessRecord) -> bool {
+    phase_now() == phase::COUNTING && unsafe { core::ptr::read_volatile(&raw const (*record).armed) } != 0
 }
 
 #[inline(always)]
@@ -67,15 +84,15 @@ pub fn find(tgid: u32) -> Option<u32> {
 
 #[inline(never)]
 fn register(tgid: u32) -> Option<u32> {
-    let index = make(tgid, NO_PROCESS, 0, 0)?;
+    let index = make(tgid, NO_PROCESS, 0, 0, setting!(probes_for_all))?;
     let _ = PROCESS_INDEX.insert(tgid, index, 0);
     remember(tgid, index);
     Some(index)
 }
 
-/// A new record; its comm is the current task's.
+/// A new record; its comm is the current task's. `armed`: its probes are in place from its first instruction on.
 #[inline(always)]
-fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
+fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> Option<u32> {
     let cursors = CURSORS.get_ptr_mut(0)?;
     if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) }
         >= u64::from(setting!(max_processes))
@@ -84,7 +101,6 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
         return None;
     }
     let index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
-    let armed = setting!(probes_for_all);
     let Some(made) = record(index) else {
         count(Counter::ProcessTableFull);
         return None;
@@ -95,7 +111,9 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32) -> Option<u32> {
         (*made).after_exec = after_exec;
         (*made).inherits = inherits;
         (*made).armed = armed;
-        (*made).started_ns = bpf_ktime_get_ns();
+        let now = bpf_ktime_get_ns();
+        (*made).started_ns = now;
+        (*made).armed_ns = if armed != 0 { now } else { 0 };
         site::make_overflow(index);
         if let Ok(comm) = bpf_get_current_comm() {
             (*made).comm = comm;
@@ -113,7 +131,7 @@ unsafe fn read_kernel<T>(at: u64) -> Option<T> {
 /// A task was made: `task` is its `task_struct`, the current task its parent.
 #[inline(always)]
 pub fn forked(task: u64, clone_flags: u64) {
-    if clone_flags & CLONE_THREAD != 0 {
+    if clone_flags & CLONE_THREAD != 0 || phase_now() == phase::OVER {
         return;
     }
     let tgid_at = task + u64::from(setting!(task_tgid));
@@ -125,18 +143,22 @@ pub fn forked(task: u64, clone_flags: u64) {
         remember(child, process_index::NONE);
         return;
     }
-    let Some(index) = make(child, parent, 0, 1) else { return };
-    if let (Some(child), Some(parent)) = (record(index), record(parent)) {
+    // Then it inherits no copies: what it frees is its parent's.
+    let shares = clone_flags & CLONE_VM != 0;
+    let Some(index) = make(child, parent, 0, u32::from(!shares), setting!(probes_for_all)) else { return };
+    if let (Some(child), Some(parent), false) = (record(index), record(parent), shares) {
         unsafe {
             (*child).inherited_bytes = (*parent).live_bytes;
             (*child).inherited_count = (*parent).live_count;
             (*child).break_at = (*parent).break_at;
-            (*child).complete = (*parent).complete;
+            // What it allocates before its probes are there is not inherited.
+            (*child).complete = (*parent).complete & (*child).armed;
         }
     }
     inherit_code(index, parent);
-    let _ = PROCESS_INDEX.insert(child, index, 0);
-    remember(child, index);
+    let counts_for = if shares && SHARING.insert(child, index, 0).is_ok() { parent } else { index };
+    let _ = PROCESS_INDEX.insert(child, counts_for, 0);
+    remember(child, counts_for);
     tell(kind::FORK, child, index, parent, tgid);
 }
 
@@ -152,8 +174,11 @@ fn inherit_code(child: u32, parent: u32) {
 /// The current process replaced its image; its other threads are gone.
 #[inline(always)]
 pub fn execed() {
+    if phase_now() == phase::OVER {
+        return;
+    }
     let (tgid, _) = current();
-    let old = look_up(tgid);
+    let old = take_own(tgid);
     // What was left out for its old image's sake may be traced now; a named target stays left out.
     if old == process_index::OWN || old == process_index::EXCLUDED && setting!(scope) == scope::TARGETS {
         return;
@@ -178,15 +203,11 @@ pub fn execed() {
         return;
     }
     end(old, process_state::REPLACED);
-    match make(tgid, old, 1, 0) {
+    let armed = record(old).map_or(0, |old| unsafe { core::ptr::read_volatile(&raw const (*old).armed) });
+    match make(tgid, old, 1, 0, armed) {
         Some(index) => {
             if let Some(new) = record(index) {
-                unsafe {
-                    (*new).complete = 1;
-                    if let Some(old) = self::record(old) {
-                        (*new).armed = (*old).armed;
-                    }
-                }
+                unsafe { (*new).complete = armed };
             }
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
             code::execed(index);
@@ -200,6 +221,16 @@ pub fn execed() {
     }
 }
 
+/// The record of process `tgid` itself, whomever its calls counted for until now; its memory is its own from here on.
+#[inline(always)]
+fn take_own(tgid: u32) -> u32 {
+    let index = look_up(tgid);
+    let Some(own) = (unsafe { SHARING.get(tgid) }).copied() else { return index };
+    let _ = SHARING.remove(tgid);
+    // It may have been let go of.
+    if index < process_index::NONE { own } else { index }
+}
+
 /// The current thread, `task`, exits.
 #[inline(always)]
 pub fn thread_exited(task: u64) {
@@ -209,13 +240,17 @@ pub fn thread_exited(task: u64) {
     let (signal_at, live_at) = (u64::from(setting!(task_signal)), u64::from(setting!(signal_live)));
     let Some(signal) = (unsafe { read_kernel::<u64>(task + signal_at) }) else { return };
     let Some(live) = (unsafe { read_kernel::<i32>(signal + live_at) }) else { return };
-    let index = look_up(tgid);
     if live != 0 {
-        if tid == tgid && index < process_index::NONE {
+        let index = look_up(tgid);
+        if tid == tgid && index < process_index::NONE && !is_group_exit(signal) {
             tell(kind::LEADER_EXIT, tgid, index, NO_PROCESS, 0);
         }
         return;
     }
+    if phase_now() == phase::OVER {
+        return;
+    }
+    let index = take_own(tgid);
     remember(tgid, process_index::NONE);
     if index == process_index::NONE {
         return;
@@ -225,6 +260,14 @@ pub fn thread_exited(task: u64) {
     if index < process_index::NONE && end(index, process_state::EXITED) {
         tell(kind::EXIT, tgid, index, NO_PROCESS, 0);
     }
+}
+
+/// Whether all threads of the process with this `signal_struct` are ending: by exit_group or a signal, as nearly all
+/// do; its first thread may be the first to go.
+#[inline(always)]
+fn is_group_exit(signal: u64) -> bool {
+    let flags: Option<u32> = unsafe { read_kernel(signal + u64::from(setting!(signal_flags))) };
+    flags.is_some_and(|flags| flags & SIGNAL_GROUP_EXIT != 0)
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ pub struct KernelTypes {
     pub task_tgid: u32,
     pub task_signal: u32,
     pub signal_live: u32,
+    pub signal_flags: u32,
     pub task_cred: u32,
     pub cred_euid: u32,
     /// `None` if the kernel names them otherwise, or has no uprobes.
@@ -72,6 +73,7 @@ impl KernelTypes {
             task_tgid: member("task_struct", "tgid")?,
             task_signal: member("task_struct", "signal")?,
             signal_live: member("signal_struct", "live")?,
+            signal_flags: member("signal_struct", "flags")?,
             task_cred: member("task_struct", "cred")?,
             cred_euid: member("cred", "euid")?,
             return_instances: return_offsets(&btf),

@@ -12,7 +12,7 @@ use heaptrace_common::{
     counter::Counter,
     live,
     probe::ProbeRecord,
-    record::{Cursors, ProcessRecord, SiteRecord, overflow_site, process_state},
+    record::{Cursors, ProcessRecord, SiteRecord, overflow_site, phase, process_state},
     statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -82,6 +82,7 @@ pub struct Maps {
     processes: SharedArray<ProcessRecord>,
     statistics: SharedArray<StatisticsRecord>,
     process_cache: SharedArray<u64>,
+    phase: SharedArray<u64>,
     cursors: SharedArray<Cursors>,
     process_index: HashMap<MapData, u32, u32>,
     live: LiveTable,
@@ -120,6 +121,7 @@ impl Maps {
                 .map_err(shared)?,
             process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16)
                 .map_err(shared)?,
+            phase: SharedArray::new(&data(take("PHASE")?, "PHASE")?, 1).map_err(shared)?,
             cursors: SharedArray::new(&data(take("CURSORS")?, "CURSORS")?, 1).map_err(shared)?,
             process_index: take("PROCESS_INDEX")?
                 .try_into()
@@ -136,6 +138,7 @@ impl Maps {
                 .try_into()
                 .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
         };
+        maps.set_phase(phase::COUNTING);
         let events =
             take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
         Ok((maps, events))
@@ -213,16 +216,39 @@ impl Maps {
         Ok(Some(index))
     }
 
-    /// Says that all probes of a process are in place.
-    pub fn arm(&self, record: u32) {
+    /// Says, for all processes, whether calls count: one of `phase`.
+    pub fn set_phase(&self, phase: u64) {
+        self.phase.set(0, phase);
+    }
+
+    /// Says that all probes of a process are in place: from here on its calls count.
+    pub fn arm(&self, record: u32, now_ns: u64) {
         if let Some(record) = self.processes.pointer(record) {
-            // SAFETY: within the mapping; the BPF side only reads this field of a running record.
-            unsafe { (&raw mut (*record).armed).write_volatile(1) };
+            // SAFETY: within the mapping; the BPF side only reads these fields of a running record.
+            unsafe {
+                if (&raw const (*record).armed).read_volatile() != 0 {
+                    return;
+                }
+                (&raw mut (*record).armed).write_volatile(1);
+                if (&raw const (*record).armed_ns).read_volatile() == 0 {
+                    (&raw mut (*record).armed_ns).write_volatile(now_ns);
+                }
+            }
         }
     }
 
-    /// Ends a record whose process runs on.
+    /// Says that the calls of a process do not count any more. Before any of its probes is taken away: else a block's
+    /// free could be missed whose allocation was seen.
+    pub fn disarm(&self, record: u32) {
+        if let Some(record) = self.processes.pointer(record) {
+            // SAFETY: as in `arm`.
+            unsafe { (&raw mut (*record).armed).write_volatile(0) };
+        }
+    }
+
+    /// Ends a record whose process runs on; its calls do not count any more.
     pub fn leave_out(&self, record: u32, now_ns: u64) {
+        self.disarm(record);
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: within the mapping, aligned; the BPF side changes the state by exchange only.
             unsafe {
@@ -248,10 +274,10 @@ impl Maps {
         Ok(())
     }
 
-    /// The record of `tgid`, if it is a target now.
+    /// The record of `tgid`, if it is a target now. `None` while it runs in its parent's memory.
     pub fn index_of(&self, tgid: u32) -> Option<u32> {
         let index = self.process_index.get(&tgid, 0).ok()?;
-        (index < heaptrace_common::record::process_index::NONE).then_some(index)
+        self.processes.get(index).is_some_and(|record| record.tgid == tgid).then_some(index)
     }
 
     /// The live blocks.

@@ -60,6 +60,8 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         task_cred: types.task_cred,
         cred_euid: types.cred_euid,
         live_lines: live::lines_for(sizes.live),
+        signal_flags: types.signal_flags,
+        _pad: 0,
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

@@ -49,9 +49,13 @@ pub struct FollowArgs {
     /// Leave children out.
     #[arg(long, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
-    /// Catch children from their first call, at the price of a trap in every process that maps the same files.
-    #[arg(long, conflicts_with = "no_follow")]
+    /// Miss none of a child's first calls (the default for a started command); slows every process that uses the same
+    /// libc.
+    #[arg(long, conflicts_with = "no_follow", overrides_with = "no_exact_children")]
     pub exact_children: bool,
+    /// Spare other processes: children are traced from some milliseconds after they began, and the report says how many.
+    #[arg(long, overrides_with = "exact_children")]
+    pub no_exact_children: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command")]
     pub propagate_exit: bool,
@@ -66,6 +70,14 @@ pub struct FilterArgs {
     /// Leave out blocks larger than this.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_size: Option<u64>,
+}
+
+impl FollowArgs {
+    /// A command's children are its own: whoever starts it wants to know what they do from the start.
+    fn exact_children(&self, target: &Target) -> bool {
+        let by_default = matches!(target, Target::Command(_)) && !self.no_follow && !self.no_exact_children;
+        self.exact_children || by_default
+    }
 }
 
 impl FilterArgs {
@@ -187,7 +199,7 @@ pub(super) fn session_options(
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
-        exact_children: follow.exact_children,
+        exact_children: follow.exact_children(target),
         stacks: mode,
         sizes: MapSizes {
             live: max_live,
@@ -256,6 +268,31 @@ pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        target: TargetArgs,
+        #[command(flatten)]
+        follow: FollowArgs,
+    }
+
+    #[test]
+    fn a_commands_children_are_exact_unless_others_are_to_be_spared() {
+        let exact = |line: &str| {
+            let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+            line.follow.exact_children(&line.target.target().expect("a target"))
+        };
+        assert!(exact("record -- true"));
+        assert!(exact("record --exact-children -- true"));
+        assert!(!exact("record --no-exact-children -- true"));
+        assert!(!exact("record --no-follow -- true"));
+        assert!(!exact("record -p 1"));
+        assert!(exact("record -p 1 --exact-children"));
+        // The last word counts, as in an alias that is overruled.
+        assert!(!exact("record --exact-children --no-exact-children -- true"));
+        assert!(exact("record --no-exact-children --exact-children -- true"));
+    }
 
     #[test]
     fn times_take_units() {

@@ -124,6 +124,9 @@ impl Prepared {
             memory_bytes >> 20,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         );
+        if let Some(price) = session.price_for_others() {
+            eprintln!("heaptrace: {price}");
+        }
         let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
         Ok(Running {
             session,

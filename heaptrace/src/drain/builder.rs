@@ -4,7 +4,7 @@ use super::{
     ages::Ages,
     images::{CodeMapping, Image, is_code, module_path},
     interner::Interner,
-    processes::{ProcessTable, is_fork},
+    processes::{Counted, ProcessTable, is_fork},
     sites::KeptSites,
 };
 use crate::{
@@ -109,6 +109,17 @@ impl ProfileBuilder {
         self.table.family(record)
     }
 
+    /// Says that the process of a record ran before it became a target, or was held: its life begins when its calls
+    /// begin to count.
+    pub fn was_found(&mut self, record: u32) {
+        self.table.found.insert(record);
+    }
+
+    /// Says that some of a record's probes were missing in this time.
+    pub fn add_gap(&mut self, record: u32, gap: std::ops::Range<u64>) {
+        self.table.gaps.entry(record).or_default().push(gap);
+    }
+
     /// Says where the image of a record has its code now.
     pub fn set_image(&mut self, record: u32, mappings: &[Mapping], objects: &[Arc<Object>]) {
         let code = mappings.iter().filter(|mapping| is_code(mapping));
@@ -192,12 +203,12 @@ impl ProfileBuilder {
     }
 
     /// What was added or changed since the last chunk.
-    pub fn chunk(&mut self, duration_ns: u64, coverage: Coverage) -> Chunk {
+    pub fn chunk(&mut self, duration_ns: u64, counted: Counted, coverage: Coverage) -> Chunk {
         let mut totals = vec![Totals::default(); self.table.processes.len()];
         for site in &self.kept.sites {
             totals[site.process.index()].add(&site.totals);
         }
-        self.table.sum(&totals);
+        self.table.sum(&totals, counted);
         let changed = self.kept.sites.iter().zip(&mut self.kept.changed).enumerate();
         let sites = changed
             .filter_map(|(index, (site, changed))| {

@@ -1,6 +1,7 @@
 //! From the BPF maps to the model: reads counters, gives addresses their modules, and hands out what changed.
 
 mod ages;
+mod attendance;
 mod builder;
 mod code;
 mod growth;
@@ -14,3 +15,4 @@ mod statistics;
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;
 pub use images::is_code;
+pub use processes::Counted;

@@ -1,8 +1,23 @@
 //! The process table: BPF process records (one an image) become processes (one a PID and start).
 
+use super::attendance::Attendance;
 use crate::model::{Process, ProcessId, Totals};
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+/// When calls counted at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Since the probes for all processes were in place; 0 where they are placed by process.
+    pub from_ns: u64,
+    /// Until now, or the end.
+    pub until_ns: u64,
+    /// Calls were to be seen: else nothing is missing without probes.
+    pub probes: bool,
+}
 
 /// Maps record numbers to processes and keeps what userspace learned of each.
 #[derive(Default)]
@@ -17,6 +32,10 @@ pub struct ProcessTable {
     of_pid: HashMap<u32, Vec<u32>>,
     /// Records forked from each record.
     heirs: HashMap<u32, Vec<u32>>,
+    /// See `ProfileBuilder::was_found`.
+    pub found: HashSet<u32>,
+    /// See `ProfileBuilder::add_gap`.
+    pub gaps: HashMap<u32, Vec<Range<u64>>>,
 }
 
 impl ProcessTable {
@@ -98,7 +117,8 @@ impl ProcessTable {
     }
 
     /// Sums the records into their processes. `totals` are the sites' sums, by process.
-    pub fn sum(&mut self, totals: &[Totals]) {
+    pub fn sum(&mut self, totals: &[Totals], counted: Counted) {
+        let attendances = self.attendances(counted);
         for (index, process) in self.processes.iter_mut().enumerate() {
             *process = Process {
                 pid: process.pid,
@@ -107,7 +127,9 @@ impl ProcessTable {
                 exe: std::mem::take(&mut process.exe),
                 allocators: std::mem::take(&mut process.allocators),
                 rss_bytes: process.rss_bytes,
-                attach_gap_ns: process.attach_gap_ns,
+                attach_gap_ns: attendances[index].gap_ns,
+                life_ns: attendances[index].life_ns,
+                attached_ns: attendances[index].attached_ns,
                 totals: totals.get(index).copied().unwrap_or_default(),
                 ..Process::default()
             };
@@ -119,12 +141,13 @@ impl ProcessTable {
                 state,
                 tgid: _,
                 parent: _,
-                after_exec: _,
+                after_exec,
                 inherits: _,
                 complete: _,
                 armed: _,
                 started_ns: _,
                 ended_ns: _,
+                armed_ns: _,
                 live_bytes: _,
                 live_count: _,
                 peak_bytes,
@@ -150,6 +173,10 @@ impl ProcessTable {
             process.peak_live_bytes = process.peak_live_bytes.max(peak_bytes);
             process.failed_count += failed_count;
             process.unknown_frees += unknown_frees;
+            if after_exec != 0 {
+                // The image before had them.
+                (process.inherited_bytes, process.inherited_count, process.inherited_free_count) = (0, 0, 0);
+            }
             process.inherited_bytes += inherited_bytes;
             process.inherited_count += inherited_count;
             process.inherited_free_count += inherited_free_count;
@@ -162,6 +189,39 @@ impl ProcessTable {
             process.mmap_bytes += mmap_bytes;
             process.munmap_bytes += munmap_bytes;
         }
+    }
+}
+
+impl ProcessTable {
+    /// By process.
+    fn attendances(&self, counted: Counted) -> Vec<Attendance> {
+        let Counted { from_ns, until_ns, probes } = counted;
+        let mut lives: Vec<Option<Range<u64>>> = vec![None; self.processes.len()];
+        let mut gaps: Vec<Vec<Range<u64>>> = vec![Vec::new(); self.processes.len()];
+        for (index, (record, id)) in (0_u32..).zip(self.records.iter().zip(&self.by_record)) {
+            let Some(id) = id.map(ProcessId::index) else { continue };
+            let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
+            let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
+            // One that was found is a target since its calls count, whatever its image is by then.
+            let from = match (&lives[id], self.found.contains(&index)) {
+                (_, true) if record.armed_ns == 0 => record.started_ns,
+                (_, true) => record.armed_ns,
+                (Some(life), _) => life.start,
+                (None, _) => record.started_ns,
+            };
+            // An exec takes no time of which nothing is known.
+            let since = lives[id].as_ref().map_or(record.started_ns, |life| life.end.min(record.started_ns));
+            // What ran before the probes for all were in place was found, too.
+            lives[id] = Some(from.max(from_ns)..end);
+            if probes {
+                if record.armed_ns != record.started_ns {
+                    gaps[id].push(since..counts_from);
+                }
+                gaps[id].extend(self.gaps.get(&index).into_iter().flatten().cloned());
+            }
+        }
+        let all = lives.into_iter().zip(gaps);
+        all.map(|(life, gaps)| Attendance::of(life.unwrap_or_default(), gaps)).collect()
     }
 }
 
@@ -178,6 +238,8 @@ fn comm(bytes: &[u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COUNTED: Counted = Counted { from_ns: 0, until_ns: 1_000, probes: true };
 
     fn record(tgid: u32, parent: u32, after_exec: u32) -> ProcessRecord {
         ProcessRecord { tgid, parent, after_exec, state: process_state::RUNNING, ..ProcessRecord::default() }
@@ -249,9 +311,70 @@ mod tests {
         table.push(ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) }, false);
         table.push(ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) }, false);
         for _ in 0..2 {
-            table.sum(&[Totals { alloc_bytes: 5, ..Totals::default() }]);
+            table.sum(&[Totals { alloc_bytes: 5, ..Totals::default() }], COUNTED);
         }
         let process = &table.processes[0];
         assert_eq!((process.failed_count, process.peak_live_bytes, process.totals.alloc_bytes), (5, 70, 5));
+    }
+
+    /// (life, attended, gap) of each process.
+    fn attended(table: &mut ProcessTable, counted: Counted) -> Vec<(u64, u64, Option<u64>)> {
+        let totals = vec![Totals::default(); table.processes.len()];
+        table.sum(&totals, counted);
+        table.processes.iter().map(|of| (of.life_ns, of.attached_ns, of.attach_gap_ns)).collect()
+    }
+
+    #[test]
+    fn a_childs_gap_ends_when_the_probes_count_in_the_image_that_it_has_then() {
+        let mut table = ProcessTable::default();
+        let at = |started_ns, ended_ns, armed_ns, record| ProcessRecord {
+            started_ns,
+            ended_ns,
+            armed_ns,
+            ..record
+        };
+        table.push(at(100, 0, 150, record(7, NO_PROCESS, 0)), false);
+        table.found.insert(0);
+        // Forked, and away by exec before its probes came.
+        table.push(at(300, 310, 0, record(8, 0, 0)), false);
+        table.push(at(312, 900, 360, record(8, 1, 1)), false);
+        // Ended before anybody came.
+        table.push(at(400, 450, 0, record(9, 0, 0)), false);
+        let expected = [(850, 850, None), (600, 540, Some(60)), (50, 0, Some(50))];
+        assert_eq!(attended(&mut table, COUNTED), expected);
+        let all = [(850, 850, None), (600, 600, None), (50, 50, None)];
+        assert_eq!(attended(&mut table, Counted { probes: false, ..COUNTED }), all);
+    }
+
+    #[test]
+    fn a_file_that_is_probed_late_is_missing_meanwhile() {
+        let mut table = ProcessTable::default();
+        table.push(ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) }, false);
+        table.gaps.insert(0, vec![500..600]);
+        assert_eq!(attended(&mut table, COUNTED), [(800, 700, None)]);
+        // Probes for all came after it had begun: what was before is not its beginning.
+        assert_eq!(attended(&mut table, Counted { from_ns: 400, ..COUNTED }), [(600, 500, None)]);
+    }
+
+    #[test]
+    fn an_exec_lets_go_of_what_was_inherited() {
+        let mut table = ProcessTable::default();
+        table.push(record(7, NO_PROCESS, 0), false);
+        let forked = ProcessRecord {
+            inherited_bytes: 70,
+            inherited_count: 2,
+            inherited_free_count: 1,
+            ..record(8, 0, 0)
+        };
+        table.push(forked, false);
+        attended(&mut table, COUNTED);
+        assert_eq!(table.processes[1].inherited_count, 2);
+        table.push(record(8, 1, 1), false);
+        attended(&mut table, COUNTED);
+        let process = &table.processes[1];
+        assert_eq!(
+            (process.inherited_bytes, process.inherited_count, process.inherited_free_count),
+            (0, 0, 0)
+        );
     }
 }

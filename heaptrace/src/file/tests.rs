@@ -211,7 +211,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(text(&good[..20]), "truncated before its first complete block: it ends after 20 bytes");
     let mut newer = good.clone();
     newer[8] = 9;
-    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 2 to 3");
+    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 4 to 4");
     let mut corrupt = good.clone();
     corrupt[ends[0] as usize + HEADER] ^= 1;
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
@@ -300,20 +300,14 @@ fn indices_that_lead_nowhere_are_refused_with_a_name() {
     assert_eq!(reason(&encode(&bad)), "stack 0 has 5000 frames, more than 1024");
 }
 
-/// Version 2 is version 3 without measurements.
 #[test]
-fn files_of_the_version_before_are_read() {
+fn files_of_versions_before_are_told() {
     let (mut bytes, _) = bytes();
-    let new = read_from(&*bytes).expect("new").profile;
-    bytes[8] = 2;
-    let old = read_from(&*bytes).expect("old");
-    assert!(old.complete);
-    assert_eq!(old.profile, new);
     bytes[8] = 1;
     let error = read_from(&*bytes).expect_err("older").to_string();
     assert_eq!(
         error,
-        "made by an older heaptrace: file format 1, while this version reads 2 to 3; record again"
+        "made by an older heaptrace: file format 1, while this version reads 4 to 4; record again"
     );
 }
 

@@ -184,8 +184,12 @@ pub struct Process {
     /// Resident set size when last read; 0 where it never was.
     pub rss_bytes: u64,
     pub exited: bool,
-    /// For children that were followed: from fork until probes were in place. `None` if traced from the start.
+    /// From the process's first moment until all its probes counted. `None` if that is no time, and for processes that
+    /// ran before they became targets: their first moment is when they did.
     pub attach_gap_ns: Option<u64>,
+    /// From its first moment until its end, or that of tracing; and how much of that all its probes counted.
+    pub life_ns: u64,
+    pub attached_ns: u64,
 }
 
 /// A process that was to be traced and was not.
@@ -261,7 +265,29 @@ pub struct Coverage {
     pub notes: Vec<String>,
 }
 
+impl Process {
+    /// How much of its life was not traced, or not by all its probes, after its beginning.
+    pub fn missed_later_ns(&self) -> u64 {
+        self.life_ns.saturating_sub(self.attached_ns).saturating_sub(self.attach_gap_ns.unwrap_or_default())
+    }
+
+    /// The share of its life in which all its probes counted.
+    pub fn attached_fraction(&self) -> f64 {
+        fraction(self.attached_ns, self.life_ns)
+    }
+}
+
+fn fraction(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 1.0 } else { part.min(whole) as f64 / whole as f64 }
+}
+
 impl Profile {
+    /// The same of all processes' lives together.
+    pub fn attached_fraction(&self) -> f64 {
+        let sum = |of: fn(&Process) -> u64| self.processes.iter().map(of).fold(0, u64::saturating_add);
+        fraction(sum(|process| process.attached_ns), sum(|process| process.life_ns))
+    }
+
     /// Allocations by how their stack walk ended; every end is present.
     pub fn stack_ends(&self) -> BTreeMap<StackEnd, u64> {
         let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();

@@ -166,6 +166,12 @@ pub fn threads(pid: u32) -> Result<Vec<u32>, ProcError> {
     numbers(&path(pid, "task")).map_err(|source| ProcError::new(pid, path(pid, "task"), source))
 }
 
+/// Whether a thread has not ended, as far as can be told.
+pub fn is_running(pid: u32, thread: u32) -> bool {
+    let contents = read(pid, &format!("task/{thread}/stat"));
+    contents.is_ok_and(|contents| stat::parse(&contents).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')))
+}
+
 /// The PIDs of all processes, in ascending order.
 pub fn all_pids() -> Result<Vec<u32>, ProcError> {
     let file = PathBuf::from("/proc");

@@ -26,10 +26,61 @@ pub fn losses(profile: &Profile) -> Vec<String> {
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("lost {} ({name}: {})", thousands(count), meaning(name)))
         .collect();
+    lines.extend(late(profile));
     if !profile.coverage.finished {
         lines.push("the recorder did not finish: what happened after the last saved state is missing".into());
     }
     lines
+}
+
+/// What was not traced of processes that were: their beginnings, and what files were probed late.
+fn late(profile: &Profile) -> Vec<String> {
+    let begun = |child| {
+        let late = profile.processes.iter().filter(move |process| process.parent_pid.is_some() == child);
+        late.filter_map(|process| Some((process, process.attach_gap_ns?))).collect::<Vec<_>>()
+    };
+    let later: Vec<_> =
+        profile.processes.iter().map(|process| (process, process.missed_later_ns())).collect();
+    let later: Vec<_> = later.into_iter().filter(|(_, missed_ns)| *missed_ns > 0).collect();
+    [
+        (begun(true), ["child was not traced for its first", "children were not traced for their first"]),
+        (begun(false), ["process was not traced for its first", "processes were not traced for their first"]),
+        (
+            later,
+            ["process was without some of its probes for", "processes were without some of their probes for"],
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(late, words)| said_of(&late, words))
+    .collect()
+}
+
+/// How many, for how long, and who.
+fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2]) -> Option<String> {
+    /// Few enough to read.
+    const NAMES: usize = 5;
+    let least = late.iter().map(|(_, missed_ns)| *missed_ns).min()?;
+    let most = late.iter().map(|(_, missed_ns)| *missed_ns).max()?;
+    let time = if least == most {
+        milliseconds(most)
+    } else {
+        format!("{} to {}", milliseconds(least), milliseconds(most))
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for (process, _) in late {
+        if !names.contains(&process.comm.as_str()) {
+            names.push(&process.comm);
+        }
+    }
+    let more = if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
+    names.truncate(NAMES);
+    let names: Vec<_> = names.into_iter().map(printable).collect();
+    Some(format!("{} {time}: {}{more}", counted(late.len() as u64, one, many), names.join(", ")))
+}
+
+/// Short times as they are said of processes.
+fn milliseconds(ns: u64) -> String {
+    format!("{:.2} ms", ns as f64 / 1e6)
 }
 
 /// What a counter of [`crate::model::Lost`] stands for.
@@ -80,8 +131,18 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
     lines.extend(losses);
     lines.extend(stacks(profile));
     lines.extend(size_filter.map(|filter| filtered(profile, filter)));
-    if *unknown_frees > 0 {
-        let frees = counted(*unknown_frees, "free of an unknown block", "frees of unknown blocks");
+    let late = profile.processes.iter().filter(|process| process.attach_gap_ns.is_some());
+    let by_late = late.map(|process| process.unknown_frees).fold(0, u64::saturating_add).min(*unknown_frees);
+    let unknown_frees = *unknown_frees - by_late;
+    if by_late > 0 {
+        let frees = counted(by_late, "free of an unknown block", "frees of unknown blocks");
+        lines.push(format!(
+            "{frees} in processes whose beginning was not traced: allocated then, or inherited at fork{}",
+            if size_filter.is_some() { ", or filtered by size" } else { "" }
+        ));
+    }
+    if unknown_frees > 0 {
+        let frees = counted(unknown_frees, "free of an unknown block", "frees of unknown blocks");
         lines.push(match size_filter {
             None => format!("{frees}: at least that many were allocated before tracing began"),
             Some(_) => format!(
@@ -181,7 +242,11 @@ fn of_process(process: &Process) -> Vec<String> {
     if let Some(gap) = process.attach_gap_ns {
         let how =
             if process.parent_pid.is_some() { "followed from its parent" } else { "found when it began" };
-        lines.push(format!("{name}: {how}, not traced for its first {:.3} ms", gap as f64 / 1e6));
+        lines.push(format!(
+            "{name}: {how}, not traced for its first {:.3} ms: all its probes were there for {:.2}% of its life",
+            gap as f64 / 1e6,
+            percent(process.attached_ns, process.life_ns)
+        ));
     }
     lines
 }

@@ -130,6 +130,7 @@ struct Process<'a> {
     filtered_count: u64,
     /// `null` if it was never measured.
     rss: Option<rss::Section>,
+    attached_fraction: f64,
 }
 
 #[derive(Serialize)]
@@ -245,9 +246,7 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         lost: LostCounts(*lost),
         unknown_frees: *unknown_frees,
         missed_returns: *missed_returns,
-        attached_fraction: match profile.mode {
-            Mode::Exact => 1.0,
-        },
+        attached_fraction: profile.attached_fraction(),
         stacks: Stacks::new(profile.stack_ends()),
         untraceable: untraceable.iter().map(Untraceable::new).collect(),
         unpaired_returns: *unpaired_returns,
@@ -283,6 +282,8 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         rss_bytes,
         exited,
         attach_gap_ns,
+        life_ns: _,
+        attached_ns: _,
     } = process;
     Process {
         pid: *pid,
@@ -316,6 +317,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         filtered_bytes: *filtered_bytes,
         filtered_count: *filtered_count,
         rss,
+        attached_fraction: process.attached_fraction(),
     }
 }
 

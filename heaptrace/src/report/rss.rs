@@ -5,7 +5,7 @@ use super::select::chosen;
 use super::table::process_name;
 use super::{Options, json};
 use crate::model::{Process, ProcessId, Profile, Residency};
-use crate::residency::{How, Part, Reconciliation, reconcile};
+use crate::residency::{How, Part, PartKind, Reconciliation, reconcile};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -28,8 +28,24 @@ pub(super) fn section(profile: &Profile, index: usize) -> Option<Section> {
         at_s: json::seconds(residency.at_ns),
         before_end_s: json::seconds(age(profile, residency)),
         took_s: json::seconds(residency.took_ns),
-        reconciliation: reconcile(residency),
+        reconciliation: reconciled(profile.processes.get(index)?, residency),
     })
+}
+
+/// What a process's memory is made of. What one that was traced from its beginning on, or nearly, holds and was not
+/// seen allocated is not from before tracing.
+fn reconciled(process: &Process, residency: &Residency) -> Reconciliation {
+    let mut found = reconcile(residency);
+    if process.attach_gap_ns.is_some() {
+        for part in &mut found.parts {
+            if part.part == PartKind::BeforeAttach {
+                part.name = "allocated while it was not traced";
+            }
+            part.why = part.why.replace("blocks from before tracing", "blocks of when it was not traced");
+            part.why = part.why.replace("blocks from before", "of those blocks");
+        }
+    }
+    found
 }
 
 fn measured(profile: &Profile, index: usize) -> Option<&Residency> {
@@ -88,7 +104,7 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
     {
         match measured(profile, index) {
             Some(residency) => {
-                let found = reconcile(residency);
+                let found = reconciled(process, residency);
                 if found.rss_bytes < options.least(total) {
                     hidden = (hidden.0 + 1, hidden.1.saturating_add(found.rss_bytes));
                 } else {

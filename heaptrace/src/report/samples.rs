@@ -161,6 +161,8 @@ pub(crate) fn full() -> Profile {
             lost_count: 10,
             exited: true,
             attach_gap_ns: Some(1_250_000),
+            life_ns: 5_000_000,
+            attached_ns: 3_750_000,
             ..Process::default()
         },
     ];

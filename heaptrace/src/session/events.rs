@@ -18,19 +18,17 @@ impl Session {
         for event in events {
             match event.kind {
                 // Its parent was let go of since, and it with it.
-                kind::FORK if self.is_left_out(event.process) => {}
-                kind::FORK if self.is_left_out(event.other) => {
+                kind::FORK | kind::EXEC if self.is_left_out(event.process) => {}
+                kind::FORK | kind::EXEC if self.is_left_out(event.other) => {
                     // An error would be the map's, and there is nothing that could be done about it here.
                     let _ = self.remove_pid(event.tgid);
                 }
                 kind::FORK => {
                     self.publish_code(event.process);
-                    self.place_in_child(event.tgid, event.process, event.parent_tgid, event.time_ns);
+                    self.place_in_child(event.tgid, event.process, event.parent_tgid);
                 }
                 kind::EXEC | kind::MAP_EXEC => {
-                    if event.kind == kind::EXEC && event.other == NO_PROCESS {
-                        self.adopted.insert(event.process, event.time_ns);
-                    } else if event.kind == kind::EXEC {
+                    if event.kind == kind::EXEC && event.other != NO_PROCESS {
                         self.forget_code(event.other);
                     }
                     look_at.entry(event.tgid).or_insert((event.process, event.time_ns)).0 = event.process;
@@ -40,7 +38,6 @@ impl Session {
                         self.never_looked_at(event.tgid, event.process);
                     }
                     self.let_go(event.tgid);
-                    self.adopted.remove(&event.process);
                     self.forget_code(event.process);
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),

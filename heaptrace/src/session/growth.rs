@@ -61,6 +61,7 @@ impl Session {
                 .cloned()
                 .chain(self.lost_mappings())
                 .chain(self.left_out())
+                .chain(self.price_paid())
                 .chain(unwinding)
                 .collect(),
             ..self.builder.coverage(&counters)

@@ -98,7 +98,9 @@ impl Session {
                 }
             }
         }
-        if let (true, Some(error)) = (probes.is_empty() && !threads.is_empty(), failure) {
+        // Whose threads are all about to end makes no calls any more.
+        let lives = || Self::others(pid).into_iter().any(|thread| procfs::is_running(pid, thread));
+        if let (true, Some(error)) = (probes.is_empty() && !threads.is_empty() && lives(), failure) {
             self.note(format!(
                 "process {pid}: its first thread ended, and its probes could not be held for the others ({error}): \
                  calls may be missing from then on"
@@ -110,10 +112,17 @@ impl Session {
     /// `ended` ended at `since_ns` or later.
     fn place_by_another(&mut self, pid: u32, since_ns: u64, ended: &str) {
         let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
+        let record = self.tracer.maps.index_of(pid);
+        record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.let_go(pid);
         let placed = Self::others(pid).into_iter().find(|thread| self.place_by(pid, *thread, &plans).is_ok());
         if let Some(thread) = placed {
+            record.iter().for_each(|record| self.tracer.maps.arm(*record, monotonic_ns()));
             self.leaderless.by_pid.insert(pid, Kept::PlacedBy(thread));
+        }
+        if let Some(record) = record {
+            let until_ns = if placed.is_some() { monotonic_ns() } else { u64::MAX };
+            self.builder.add_gap(record, since_ns..until_ns);
         }
         let gap_ms = monotonic_ns().saturating_sub(since_ns) / 1_000_000;
         let what = match placed {

@@ -3,6 +3,7 @@
 
 mod breakpoints;
 mod code;
+mod counting;
 mod events;
 mod growth;
 mod known_files;
@@ -100,13 +101,13 @@ pub struct Session {
     per_process: bool,
     /// Nobody named the processes one by one.
     unnamed: bool,
-    /// Records of processes that became targets by an exec and have no probes yet; and when that was.
-    adopted: HashMap<u32, u64>,
     /// By PID.
     probed: HashMap<u32, Probed>,
     leaderless: leaderless::Leaderless,
     /// Files probed for all processes.
     files: HashMap<FileId, Links>,
+    /// What others pay for that is to be told.
+    shared: counting::Shared,
     /// Of processes that ended.
     idle_links: Vec<Links>,
     untraceable: BTreeMap<u32, Untraceable>,
@@ -117,7 +118,7 @@ pub struct Session {
     pending_code: code::PendingCode,
     live_capacity: u32,
     size_filter: Option<SizeFilter>,
-    started: Instant,
+    counting: counting::Counting,
     residencies: residency::Residencies,
 }
 
@@ -169,7 +170,7 @@ impl Session {
             .unwind_arrays
             .take()
             .and_then(|memory| tables::Unwinding::start(memory, exact(), !all).ok());
-        let session = Self {
+        let mut session = Self {
             unwinding,
             tracer,
             discoverer: Discoverer::new(),
@@ -177,10 +178,10 @@ impl Session {
             probes,
             per_process,
             unnamed: all || members.is_some(),
-            adopted: HashMap::new(),
             probed: HashMap::new(),
             leaderless: leaderless::Leaderless::default(),
             files: HashMap::new(),
+            shared: counting::Shared::new(exact_children && !all && !per_process),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
             notes,
@@ -189,9 +190,10 @@ impl Session {
             pending_code: code::PendingCode::default(),
             live_capacity: sizes.live,
             size_filter,
-            started: Instant::now(),
+            counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
         };
+        session.wait_to_count();
         Ok((session, events))
     }
 
@@ -222,12 +224,14 @@ impl Session {
     pub fn chunk(&mut self) -> Result<Chunk, MapError> {
         self.read_rss();
         let coverage = self.coverage()?;
-        Ok(self.builder.chunk(self.started.elapsed().as_nanos() as u64, coverage))
+        let duration_ns = self.counting.elapsed().as_nanos() as u64;
+        Ok(self.builder.chunk(duration_ns, self.counting.counted(self.probes), coverage))
     }
 
-    /// Takes all probes away; gives the seconds that took. Afterwards nothing changes any more.
+    /// Takes all probes away; gives the seconds that took. From the first moment of that on nothing changes any more.
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
+        self.end_counting();
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
         let links = links.chain(self.files.drain().map(|(_, links)| links));
@@ -243,7 +247,7 @@ impl Session {
     /// The last chunk, with ages and symbols. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
         self.drain_last();
-        self.builder.read_ages(&self.tracer.maps, monotonic_ns())?;
+        self.builder.read_ages(&self.tracer.maps, self.counting.now_ns())?;
         let mut chunk = self.chunk()?;
         let symbols = self.symbols_of(self.builder.symbol_inputs().locations);
         chunk.symbols = symbols
@@ -269,7 +273,7 @@ impl Session {
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
     pub fn old_blocks(&self, older_than: Duration) -> io::Result<OldBlocks> {
         let older_than_ns = u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX);
-        self.builder.old_blocks(&self.tracer.maps, older_than_ns, monotonic_ns())
+        self.builder.old_blocks(&self.tracer.maps, older_than_ns, self.counting.now_ns())
     }
 
     /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.

@@ -29,7 +29,9 @@ use std::{
 impl Session {
     /// Traces a running process.
     pub fn add_pid(&mut self, pid: u32) -> Result<(), TargetError> {
-        self.trace(pid, true)
+        self.trace(pid, true)?;
+        self.begin_counting();
+        Ok(())
     }
 
     /// `whole`: from the first call on with whole stacks, though it takes longer to begin.
@@ -50,7 +52,7 @@ impl Session {
             self.wait_for_tables();
         }
         self.place(pid, &plan.files)?;
-        self.tracer.maps.arm(record);
+        self.tracer.maps.arm(record, monotonic_ns());
         Ok(())
     }
 
@@ -82,6 +84,7 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
+        self.begin_counting();
         Ok(())
     }
 
@@ -118,7 +121,8 @@ impl Session {
         self.wait_for_tables();
         let record = self.register(child.pid(), "", 0)?;
         self.place(child.pid(), &plan.files)?;
-        self.tracer.maps.arm(record);
+        self.tracer.maps.arm(record, monotonic_ns());
+        self.begin_counting();
         Ok(())
     }
 
@@ -149,6 +153,7 @@ impl Session {
                 probed.links.push(links);
             } else if let Entry::Vacant(slot) = self.files.entry(id) {
                 slot.insert(links);
+                self.shared.add(plan.file.path.display().to_string());
             }
         }
         Ok(())
@@ -162,24 +167,21 @@ impl Session {
         }
     }
 
-    /// Probes in a forked child what is probed in its parent; `forked_ns` says since when it runs.
-    pub(super) fn place_in_child(&mut self, child: u32, record: u32, parent: u32, forked_ns: u64) {
+    /// Probes in a forked child what is probed in its parent.
+    pub(super) fn place_in_child(&mut self, child: u32, record: u32, parent: u32) {
         if !self.per_process || !self.probes {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
         // It fails if the child has exited already; its gap is then its life.
-        if self.place(child, &plans).is_ok() {
-            self.tracer.maps.arm(record);
+        if self.place(child, &plans).is_err() {
+            return;
         }
-        self.set_gap(record, monotonic_ns().saturating_sub(forked_ns));
-    }
-
-    fn set_gap(&mut self, record: u32, gap_ns: u64) {
-        let life = self.builder.record(record).filter(|record| record.ended_ns != 0);
-        let life = life.map(|record| record.ended_ns.saturating_sub(record.started_ns));
-        if let Some(process) = self.builder.process_mut(record) {
-            process.attach_gap_ns = Some(life.map_or(gap_ns, |life| life.min(gap_ns)));
+        self.tracer.maps.arm(record, monotonic_ns());
+        // Most have replaced their image by now, and nothing of it need be known: probes go by file. What allocators it
+        // has beside these is found when it is looked at.
+        if let Some(now) = self.tracer.maps.index_of(child).filter(|now| *now != record) {
+            self.tracer.maps.arm(now, monotonic_ns());
         }
     }
 
@@ -203,19 +205,17 @@ impl Session {
         if let Err(error) = self.check_breakpoints(&view, &plan) {
             self.note(error.to_string());
         }
+        // Then its gap is said of the process.
+        let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
         match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
             Ok(()) => {
-                self.tracer.maps.arm(record);
+                let now_ns = monotonic_ns();
+                self.tracer.maps.arm(record, now_ns);
                 self.untraceable.remove(&pid);
-                // Where probes are for all, it had them from the start.
-                if let Some(began_ns) = self.adopted.remove(&record)
-                    && self.per_process
-                {
-                    self.set_gap(record, monotonic_ns().saturating_sub(began_ns));
-                }
-                if !new.is_empty() {
+                if !new.is_empty() && armed {
+                    self.builder.add_gap(record, since_ns..now_ns);
                     let (comm, files) = (&view.comm, new.join(" and "));
-                    let gap_ms = monotonic_ns().saturating_sub(since_ns) as f64 / 1e6;
+                    let gap_ms = now_ns.saturating_sub(since_ns) as f64 / 1e6;
                     self.note(format!(
                         "{comm}:{pid}: calls of the first {gap_ms:.3} ms of {files} were not seen: it was \
                          mapped while tracing"
@@ -223,9 +223,9 @@ impl Session {
                 }
             }
             Err(TargetError::Refused { pid, comm, reason }) => {
+                self.leave_out(pid, comm, reason);
                 // At once: they could harm it.
                 drop(self.probed.remove(&pid));
-                self.leave_out(pid, comm, reason);
             }
             // It may have ended meanwhile.
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
@@ -302,6 +302,7 @@ impl Session {
         let index =
             self.tracer.maps.register(record).map_err(|source| TargetError::Register { pid, source })?;
         let index = index.ok_or(TargetError::TableFull)?;
+        self.builder.was_found(index);
         self.builder.read_processes(&self.tracer.maps);
         Ok(index)
     }

@@ -26,10 +26,9 @@ impl Session {
                 break;
             }
             for (record, pid) in running {
-                self.tracer.maps.clear_index(pid)?;
                 self.tracer.maps.leave_out(record, monotonic_ns());
+                self.tracer.maps.clear_index(pid)?;
                 self.forget_code(record);
-                self.adopted.remove(&record);
                 self.leaderless.remove(&pid);
                 removed.push(pid);
             }

@@ -45,7 +45,7 @@ impl Session {
         let run: Vec<(u32, u32)> = self.builder.running().collect();
         let pids: HashMap<u32, u32> = run.iter().copied().collect();
         let records: Vec<u32> = run.into_iter().map(|(record, _)| record).collect();
-        let due = self.residencies.rounds.due(self.started.elapsed(), &records);
+        let due = self.residencies.rounds.due(self.counting.elapsed(), &records);
         let mut halves = HashMap::new();
         let mut last = None;
         for record in due.into_iter().take_while(|_| Rounds::goes_on(began.elapsed())) {
@@ -57,7 +57,7 @@ impl Session {
         if last.is_some() {
             let look = self.builder.outstanding_blocks() <= BRIEF_BLOCKS;
             self.complete(halves, look);
-            self.residencies.rounds.over(self.started.elapsed(), began.elapsed(), last);
+            self.residencies.rounds.over(self.counting.elapsed(), began.elapsed(), last);
         }
     }
 
@@ -89,7 +89,7 @@ impl Session {
     }
 
     fn measure_one(&mut self, record: u32, pid: u32, limits: Limits, halves: &mut HashMap<u32, Half>) {
-        let (at, began) = (self.started.elapsed(), Instant::now());
+        let (at, began) = (self.counting.elapsed(), Instant::now());
         if self.residencies.allocators.get(&record).is_none_or(Known::passes) {
             match self.residencies.recognizer.recognize(&mut self.discoverer, pid) {
                 Ok(known) => _ = self.residencies.allocators.insert(record, known),

@@ -48,6 +48,7 @@ struct Process<'a> {
     counts: Counts,
     /// As in the report: from the fork, or the exec that made it a target, until probes were in place.
     attach_gap_s: Option<f64>,
+    attached_fraction: f64,
 }
 
 #[derive(Serialize)]
@@ -120,6 +121,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
                 exited: scope.process.exited,
                 counts: counts(scope, duration_s),
                 attach_gap_s: scope.process.attach_gap_ns.map(seconds),
+                attached_fraction: scope.process.attached_fraction(),
             })
             .collect(),
         coverage: coverage(profile),

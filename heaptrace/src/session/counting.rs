@@ -1,0 +1,137 @@
+//! When calls count: one write begins it for all processes and one write ends it, as probes come and go one after the
+//! other. And what others pay where probes are for all.
+
+use super::{Session, monotonic_ns};
+use crate::drain::Counted;
+use heaptrace_common::record::phase;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// From when to when calls count.
+pub struct Counting {
+    started: Instant,
+    /// `CLOCK_MONOTONIC`; 0 where processes begin one by one.
+    from_ns: u64,
+    over: Option<(Instant, u64)>,
+}
+
+impl Counting {
+    pub fn new() -> Self {
+        Self { started: Instant::now(), from_ns: 0, over: None }
+    }
+
+    /// Since the session was made, until now or the end of counting.
+    pub fn elapsed(&self) -> Duration {
+        self.over.map_or_else(|| self.started.elapsed(), |(at, _)| at.duration_since(self.started))
+    }
+
+    /// `CLOCK_MONOTONIC` now, or when counting ended.
+    pub fn now_ns(&self) -> u64 {
+        self.over.map_or_else(monotonic_ns, |(_, at_ns)| at_ns)
+    }
+
+    pub fn counted(&self, probes: bool) -> Counted {
+        Counted { from_ns: self.from_ns, until_ns: self.now_ns(), probes }
+    }
+}
+
+/// Files that are probed for all processes for the sake of some.
+pub struct Shared {
+    told: bool,
+    files: BTreeSet<String>,
+}
+
+impl Shared {
+    /// `told`: there are processes that have nothing to do with the session.
+    pub fn new(told: bool) -> Self {
+        Self { told, files: BTreeSet::new() }
+    }
+
+    pub fn add(&mut self, file: String) {
+        self.files.insert(file);
+    }
+
+    /// Whose calls trap, if others' do.
+    fn who(&self) -> Option<String> {
+        /// Few enough to read.
+        const SHOWN: usize = 3;
+        if !self.told || self.files.is_empty() {
+            return None;
+        }
+        let more = self.files.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" or {more} more") } else { String::new() };
+        let files: Vec<&str> = self.files.iter().take(SHOWN).map(String::as_str).collect();
+        Some(format!("every process that maps {}{more}", files.join(" or ")))
+    }
+}
+
+impl Session {
+    /// Where probes are for all processes: until all are placed.
+    pub(super) fn wait_to_count(&mut self) {
+        if !self.per_process {
+            self.tracer.maps.set_phase(phase::BEFORE);
+        }
+    }
+
+    /// The targets' probes are in place.
+    pub(super) fn begin_counting(&mut self) {
+        if !self.per_process && self.counting.from_ns == 0 {
+            self.tracer.maps.set_phase(phase::COUNTING);
+            self.counting.from_ns = monotonic_ns();
+        }
+    }
+
+    /// Before any probe is taken away.
+    pub(super) fn end_counting(&mut self) {
+        if self.counting.over.is_none() {
+            self.tracer.maps.set_phase(phase::OVER);
+            self.counting.over = Some((Instant::now(), monotonic_ns()));
+        }
+    }
+
+    /// What processes that are not traced pay, to be said when tracing begins.
+    pub fn price_for_others(&self) -> Option<String> {
+        self.shared.who().map(|who| {
+            format!(
+                "children are traced from their first call: until the end {who} takes a trap at each of its calls, \
+                 about 1 us (--no-exact-children spares them)"
+            )
+        })
+    }
+
+    /// The same, for the report.
+    pub(super) fn price_paid(&self) -> Option<String> {
+        self.shared.who().map(|who| {
+            format!(
+                "children were traced from their first call: {who} took a trap at each of its calls meanwhile, about \
+                 1 us (--no-exact-children spares them)"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stands_still_once_counting_is_over() {
+        let mut counting = Counting::new();
+        counting.over = Some((counting.started + Duration::from_secs(3), 70));
+        assert_eq!((counting.elapsed(), counting.now_ns()), (Duration::from_secs(3), 70));
+        assert_eq!(counting.counted(true), Counted { from_ns: 0, until_ns: 70, probes: true });
+    }
+
+    #[test]
+    fn others_are_told_of_where_there_are_any() {
+        let mut shared = Shared::new(true);
+        assert_eq!(shared.who(), None);
+        for file in ["/c", "/a", "/b", "/d", "/e"] {
+            shared.add(file.to_owned());
+        }
+        assert_eq!(shared.who().as_deref(), Some("every process that maps /a or /b or /c or 2 more"));
+        assert_eq!(Shared { told: false, ..shared }.who(), None);
+    }
+}

@@ -62,7 +62,6 @@ pub struct Cost {
     pub rounds: u32,
     pub emulated_ns: Option<f64>,
     pub single_stepped_ns: Option<f64>,
-    pub return_ns: Option<f64>,
     pub error: Option<String>,
 }
 
@@ -105,8 +104,17 @@ pub struct Probe {
     pub path: String,
     pub entry: u64,
     pub offset: u64,
-    pub site: u64,
+    pub kind: String,
+    pub traps: [u32; 2],
+    pub sites: Vec<Site>,
     pub returns: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Site {
+    pub offset: u64,
+    pub from_entry: i64,
+    pub reads: String,
 }
 
 impl Process {

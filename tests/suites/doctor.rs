@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
     caller::{self, open_folder},
     code,
-    diagnosis::{Cost, Diagnosis, Privileges, Process},
+    diagnosis::{Cost, Diagnosis, Privileges, Probe, Process, Site},
     heaptrace,
     programs::Program,
     runner::{self, end_to_end},
@@ -81,9 +81,8 @@ fn machine() -> Result<()> {
         ensure!(works == feature.detail.is_none(), "no reason is given: {feature:?}");
         ensure!(!feature.used_for.is_empty() && !feature.otherwise.is_empty(), "{feature:?}");
     }
-    let way = match (diagnosis.state("uprobe_multi_threads")?, diagnosis.state("uprobe_session")?) {
-        ("works", "works") => "uprobe_session",
-        ("works", _) => "uprobe_multi",
+    let way = match diagnosis.state("uprobe_multi_threads")? {
+        "works" => "uprobe_multi",
         _ => "perf_event",
     };
     ensure!(diagnosis.attach.as_deref() == Some(way), "{way} should be used: {:?}", diagnosis.attach);
@@ -92,13 +91,12 @@ fn machine() -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let mounted = mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs"));
     ensure!(!diagnosis.tracefs.mounted || mounted, "{:?} and\n{mounts}", diagnosis.tracefs);
-    let Cost { calls_per_round, rounds, emulated_ns, single_stepped_ns, return_ns, error } = &diagnosis.cost;
+    let Cost { calls_per_round, rounds, emulated_ns, single_stepped_ns, error } = &diagnosis.cost;
     ensure!(error.is_none() && *calls_per_round > 0 && *rounds > 0, "{:?}", diagnosis.cost);
     // A trap cannot be had for less than what a call costs.
     for cost in [emulated_ns, single_stepped_ns] {
         ensure!(cost.is_some_and(|ns| ns > 10.0 && ns < 1e9), "{:?}", diagnosis.cost);
     }
-    ensure!(return_ns.is_some(), "{:?}", diagnosis.cost);
     let text = String::from_utf8(heaptrace::output(&["doctor"])?.stdout)?;
     let last = text.lines().next_back();
     ensure!(last == Some("Verdict: this machine can be traced."), "the text's last line is {last:?}");
@@ -138,7 +136,10 @@ fn idle(program: Program, environment: &[(&str, &str)], folder: &Path) -> Result
 }
 
 fn places_of(process: &Process) -> BTreeSet<(String, u64)> {
-    process.probes.iter().map(|probe| (probe.path.clone(), probe.offset)).collect()
+    let of = |probe: &Probe| -> Vec<_> {
+        probe.sites.iter().map(|site| (probe.path.clone(), site.offset)).collect()
+    };
+    process.probes.iter().flat_map(of).collect()
 }
 
 /// What doctor shows is what `record` probes, and doctor itself changes nothing.
@@ -162,8 +163,10 @@ fn places() -> Result<()> {
     for symbol in ["malloc", "calloc", "realloc", "free"] {
         let probe = process.probes.iter().find(|probe| probe.symbol == symbol);
         let probe = probe.with_context(|| format!("{symbol} is not probed"))?;
-        ensure!(probe.path.ends_with(LIBC) && probe.offset == probe.entry + probe.site, "{probe:?}");
-        ensure!(probe.returns == (symbol != "free"), "{probe:?}");
+        ensure!(probe.path.ends_with(LIBC) && !probe.sites.is_empty() && !probe.returns, "{probe:?}");
+        let lies = |site: &Site| site.offset as i64 == probe.entry as i64 + site.from_entry;
+        ensure!(probe.sites.iter().all(lies), "{probe:?}");
+        ensure!(probe.traps[0] >= 1 && probe.traps[0] <= probe.traps[1], "{probe:?}");
     }
     for check in ["machine", "go", "seccomp", "shadow_stack", "setuid", "namespace", "deleted_files"] {
         ensure!(process.verdict(check).is_some_and(|verdict| verdict != "refused"), "{check}: {process:?}");

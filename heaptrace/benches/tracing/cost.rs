@@ -3,15 +3,19 @@
 use crate::{
     figures::{median, ratio, rounds, spread},
     memleak::{self, Memleak},
+    stack_id::{Does, StackIdProbe},
     statistics::Counting,
     target::{Frames, Target, compile},
 };
 use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
-    bpf::{MapSizes, MultiPrograms, ProbeSite, StackMode},
+    bpf::{EmptyProbes, MapSizes, StackMode},
+    probes::plan::FilePlan,
     session::{Session, SessionOptions},
 };
-use std::{os::fd::OwnedFd, path::Path};
+use heaptrace_common::function::Function;
+use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+use std::path::Path;
 
 /// Pairs of one measurement: about half a second each.
 const UNTRACED: u32 = 20_000_000;
@@ -21,6 +25,7 @@ const MEMLEAK: u32 = 40_000;
 #[derive(Default)]
 struct Series {
     nothing: Vec<f64>,
+    returns: Vec<f64>,
     empty: Vec<f64>,
     exact: Vec<f64>,
     frame_pointers: Vec<f64>,
@@ -49,12 +54,14 @@ pub fn run(folder: &Path) -> Result<()> {
         if values.is_empty() { "not measured".to_owned() } else { spread(values) }
     };
     row("(a) not traced", &|series| measured(&series.nothing));
-    row("(b) empty BPF programs", &|series| measured(&series.empty));
+    row("(b) empty programs at malloc's entry and return, and at free", &|series| measured(&series.returns));
+    row("empty programs at heaptrace's sites", &|series| measured(&series.empty));
     row("(c) heaptrace, exact, with stacks", &|series| measured(&series.exact));
     row("heaptrace --stack fp", &|series| measured(&series.frame_pointers));
     row("heaptrace --stack none", &|series| measured(&series.no_stacks));
     row("(d) memleak", &|series| measured(&series.memleak));
-    row("(c) / (b)", &|series| format!("{:.2}", ratio(&series.exact, &series.empty)));
+    row("(c) / (b)", &|series| format!("{:.2}", ratio(&series.exact, &series.returns)));
+    row("--stack none / (b)", &|series| format!("{:.2}", ratio(&series.no_stacks, &series.returns)));
     if memleak.is_some() {
         row("(c) / (d)", &|series| format!("{:.3}", ratio(&series.exact, &series.memleak)));
     }
@@ -68,6 +75,10 @@ pub fn run(folder: &Path) -> Result<()> {
 
 fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -> Result<()> {
     series.nothing.push(target.pairs(UNTRACED)?);
+    {
+        let _returns = WithReturns::attach(target)?;
+        series.returns.push(target.pairs(TRACED)?);
+    }
     {
         let _empty = Empty::attach(target)?;
         series.empty.push(target.pairs(TRACED)?);
@@ -140,22 +151,47 @@ fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
 
 /// Programs that do nothing, on all sites that heaptrace would probe, by links of the same kind.
 pub struct Empty {
-    _links: Vec<OwnedFd>,
-    _programs: MultiPrograms,
+    _probes: Vec<EmptyProbes>,
 }
 
 impl Empty {
     pub fn attach(target: &Target) -> Result<Self> {
-        let programs = MultiPrograms::empty().context("failed to load programs for multi links")?;
-        let mut links = Vec::new();
-        for file in target.plan()? {
-            let sites: Vec<ProbeSite> = file
-                .probes
-                .iter()
-                .map(|probe| ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape })
-                .collect();
-            links.extend(programs.attach(&file.file.attach_path(), &sites, Some(target.pid()))?);
-        }
-        Ok(Self { _links: links, _programs: programs })
+        let place = |file: &FilePlan| {
+            let sites = file.probes.iter().flat_map(|probe| &probe.sites);
+            let offsets: Vec<u64> = sites.map(|site| site.offset).collect();
+            EmptyProbes::place(true, &file.file.attach_path(), &offsets, target.pid())
+                .context("failed to place empty programs")
+        };
+        Ok(Self { _probes: target.plan()?.iter().map(place).collect::<Result<_>>()? })
+    }
+}
+
+/// Programs that do nothing where a tracer with return probes has to have them: at malloc's entry and return, and at
+/// the first instruction of free that the kernel emulates for all blocks. The measure of what tracing costs at least
+/// without cuts.
+struct WithReturns {
+    _malloc: StackIdProbe,
+    _free: StackIdProbe,
+}
+
+impl WithReturns {
+    fn attach(target: &Target) -> Result<Self> {
+        let plan = target.plan()?;
+        let find = |function| {
+            plan.iter().find_map(|file| Some((file, file.probes.iter().find(|probe| probe.function == function)?)))
+        };
+        let (file, malloc) = find(Function::Malloc).context("no malloc to probe")?;
+        let path = file.file.attach_path();
+        let (of_free, free) = find(Function::Free).context("no free to probe")?;
+        let code = of_free.file.read_at(free.entry, 64)?;
+        let push = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE)
+            .into_iter()
+            .find(|instruction| instruction.mnemonic() == Mnemonic::Push)
+            .context("free pushes nothing")?;
+        let place = |does, path: &Path, offset| StackIdProbe::place(does, path, offset, target.pid());
+        Ok(Self {
+            _malloc: place(Does::NothingAtReturnToo, &path, malloc.entry)?,
+            _free: place(Does::Nothing, &of_free.file.attach_path(), free.entry + push.ip())?,
+        })
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     target::{Frames, Target, compile},
 };
 use anyhow::{Context as _, Result, ensure};
-use heaptrace::bpf::{ProbeSite, StackMode};
+use heaptrace::bpf::StackMode;
 use heaptrace_common::function::Function;
 use std::path::Path;
 
@@ -69,10 +69,10 @@ fn round(target: &mut Target, depth: usize, series: &mut Series) -> Result<()> {
         .iter()
         .find_map(|file| Some((file, file.probes.iter().find(|probe| probe.function == Function::Malloc)?)))
         .context("no malloc to probe")?;
-    let site = ProbeSite { offset: probe.offset, cookie: probe.cookie(), shape: probe.shape };
+    let offset = probe.sites.first().context("malloc has no probe")?.offset;
     let _empty = Empty::attach(target)?;
     let mut beside = |does| -> Result<f64> {
-        let _probe = StackIdProbe::place(does, &file.file.attach_path(), &site, target.pid())?;
+        let _probe = StackIdProbe::place(does, &file.file.attach_path(), offset, target.pid())?;
         pairs(target)
     };
     let (nothing, stack_id) = (beside(Does::Nothing)?, beside(Does::StackId)?);

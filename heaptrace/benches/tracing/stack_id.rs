@@ -1,7 +1,7 @@
-//! A probe whose program takes the kernel's own stack walk, `bpf_get_stackid`, or does nothing: to measure beside.
+//! A probe whose program takes the kernel's own stack walk, `bpf_get_stackid`, or does nothing, at an entry or, as a
+//! session (kernel 6.13), at entry and return: to measure beside.
 
 use anyhow::{Context as _, Result};
-use heaptrace::bpf::ProbeSite;
 use std::{
     ffi::CString,
     io,
@@ -19,6 +19,7 @@ const BPF_LINK_CREATE: i32 = 28;
 const BPF_MAP_TYPE_STACK_TRACE: u64 = 7;
 const BPF_PROG_TYPE_KPROBE: u64 = 2;
 const BPF_TRACE_UPROBE_MULTI: u64 = 48;
+const BPF_TRACE_UPROBE_SESSION: u64 = 57;
 const BPF_F_USER_STACK: u64 = 1 << 8;
 
 /// Frames that the map keeps of a stack, as memleak has it.
@@ -29,6 +30,8 @@ const DEPTH: u64 = 127;
 pub enum Does {
     Nothing,
     StackId,
+    /// Nothing, twice.
+    NothingAtReturnToo,
 }
 
 /// In place until this is dropped.
@@ -39,8 +42,12 @@ pub struct StackIdProbe {
 }
 
 impl StackIdProbe {
-    /// At the entry of one function of process `pid`.
-    pub fn place(does: Does, path: &Path, site: &ProbeSite, pid: u32) -> Result<Self> {
+    /// At a file offset, in process `pid`.
+    pub fn place(does: Does, path: &Path, offset: u64, pid: u32) -> Result<Self> {
+        let attach_type = match does {
+            Does::NothingAtReturnToo => BPF_TRACE_UPROBE_SESSION,
+            _ => BPF_TRACE_UPROBE_MULTI,
+        };
         // type, key size; value size, entries
         let map = bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_STACK_TRACE | 4 << 32, (DEPTH * 8) | (10_240 << 32)])
             .context("failed to make a stack map")?;
@@ -57,14 +64,13 @@ impl StackIdProbe {
         load[1] = instructions.as_ptr() as u64;
         load[2] = c"GPL".as_ptr() as u64;
         // expected_attach_type is at byte 68.
-        load[8] = BPF_TRACE_UPROBE_MULTI << 32;
+        load[8] = attach_type << 32;
         let program = bpf(BPF_PROG_LOAD, &load).context("failed to load the program")?;
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let offset = site.offset;
         // prog_fd; attach type, flags; path, offsets, reference counters, cookies; count, flags; pid
         let link = [
             program.as_raw_fd() as u64,
-            BPF_TRACE_UPROBE_MULTI,
+            attach_type,
             path.as_ptr() as u64,
             &raw const offset as u64,
             0,

@@ -87,7 +87,7 @@ impl Target {
         let memory = File::open(format!("/proc/{}/mem", self.pid()))?;
         let mut changed = 0;
         for file in &plan.files {
-            for probe in &file.probes {
+            for probe in file.probes.iter().flat_map(|probe| &probe.sites) {
                 let mapping = view
                     .mappings
                     .iter()
@@ -97,7 +97,7 @@ impl Target {
                             && (mapping.offset..mapping.offset + (mapping.end - mapping.start))
                                 .contains(&probe.offset)
                     })
-                    .context("a probed function is not mapped")?;
+                    .context("a probed instruction is not mapped")?;
                 let mut byte = [0];
                 memory.read_exact_at(&mut byte, mapping.start + (probe.offset - mapping.offset))?;
                 changed += usize::from(file.file.read_at(probe.offset, 1)? != byte);

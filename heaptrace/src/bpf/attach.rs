@@ -1,6 +1,6 @@
 //! Placing probes and taking them away, whichever way the kernel offers.
 
-use super::multi::MultiProgram;
+use super::{gates::Gate, multi::MultiProgram};
 use aya::{
     Ebpf,
     programs::{
@@ -9,7 +9,7 @@ use aya::{
     },
 };
 use heaptrace_common::probe::{Cookie, ProbeRecord};
-use std::{io, os::fd::OwnedFd, path::Path, thread};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, thread};
 
 /// One probe: a file offset, and what a hit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Attacher {
 pub struct Links {
     multi: Vec<OwnedFd>,
     perf: Vec<UProbeLink>,
+    /// Behind which they are.
+    pub(super) gate: Option<Arc<Gate>>,
 }
 
 impl Attacher {
@@ -55,7 +57,7 @@ impl Attacher {
         let mut perf = Vec::new();
         match self {
             Self::Multi(program) => {
-                return Ok(Links { multi: vec![program.attach(path, sites, pid)?], perf });
+                return Ok(Links { multi: vec![program.attach(path, sites, pid)?], perf, gate: None });
             }
             Self::PerfEvents => {
                 for site in sites {
@@ -63,7 +65,7 @@ impl Attacher {
                 }
             }
         }
-        Ok(Links { multi: Vec::new(), perf })
+        Ok(Links { multi: Vec::new(), perf, gate: None })
     }
 }
 
@@ -92,8 +94,9 @@ fn attach_perf(
 impl Links {
     /// Each link by itself.
     pub(super) fn split(self) -> Vec<Box<dyn Send>> {
-        let multi = self.multi.into_iter().map(|fd| Box::new(fd) as Box<dyn Send>);
-        multi.chain(self.perf.into_iter().map(|link| Box::new(link) as Box<dyn Send>)).collect()
+        let Self { multi, perf, gate } = self;
+        let multi = multi.into_iter().map(|fd| Box::new((fd, gate.clone())) as Box<dyn Send>);
+        multi.chain(perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>)).collect()
     }
 }
 

@@ -5,7 +5,8 @@ use super::{
     events::EventRing,
     features::{self, Features},
     kernel_types::KernelTypes,
-    maps::{GATES, Maps, PROBE_ROWS},
+    gates::{GATES, Gate},
+    maps::{Maps, PROBE_ROWS},
     multi::MultiProgram,
     settings::settings,
     tracepoints::{self, Attached},
@@ -18,7 +19,7 @@ use heaptrace_common::{
     probe::{Cookie, ProbeRecord},
     statistics::StatisticsRecord,
 };
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptrace.bpf.o"));
@@ -301,17 +302,31 @@ impl Tracer {
         Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
     }
 
-    /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file.
-    pub fn attach(&mut self, path: &Path, sites: &[ProbeSite], pid: Option<u32>) -> io::Result<Links> {
+    /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file. `late`: calls
+    /// count there already; those of these probes begin to when all are in place.
+    pub fn attach(
+        &mut self,
+        path: &Path,
+        sites: &[ProbeSite],
+        pid: Option<u32>,
+        late: bool,
+    ) -> io::Result<Links> {
         let full = || io::Error::other("the table of probes is full: too many different builds of allocators");
+        let gate = if late { self.maps.gates.take() } else { None };
+        let behind = gate.as_ref().map_or(0, Gate::index);
         let placed: Option<Vec<PlacedSite>> = sites
             .iter()
             .map(|site| {
                 let row = self.maps.probe_row(&site.record)?;
-                Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: 0 } })
+                Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: behind } })
             })
             .collect();
-        self.attacher.attach(&mut self.ebpf, path, &placed.ok_or_else(full)?, pid)
+        let mut links = self.attacher.attach(&mut self.ebpf, path, &placed.ok_or_else(full)?, pid)?;
+        if let Some(gate) = gate {
+            gate.open();
+            links.gate = Some(Arc::new(gate));
+        }
+        Ok(links)
     }
 
     /// Takes `links` away, all at once.

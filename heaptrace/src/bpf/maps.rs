@@ -2,6 +2,7 @@
 
 use super::{
     LoadError, MapSizes,
+    gates::{GATES, Gates},
     live_table::LiveTable,
 };
 use aya::{
@@ -50,7 +51,7 @@ impl<T: Copy> SharedArray<T> {
         self.pointer(index).map(|at| unsafe { at.read_volatile() })
     }
 
-    fn set(&self, index: u32, value: T) -> bool {
+    pub(super) fn set(&self, index: u32, value: T) -> bool {
         // SAFETY: as in `get`.
         self.pointer(index).map(|at| unsafe { at.write_volatile(value) }).is_some()
     }
@@ -58,9 +59,6 @@ impl<T: Copy> SharedArray<T> {
 
 /// Rows of the table of probes, as the BPF side has it: some sixty for each build of a C library.
 pub(super) const PROBE_ROWS: u32 = 1 << 13;
-
-/// Gates, as the BPF side has them.
-pub(super) const GATES: u32 = 1 << 12;
 
 /// What the counters said, by [`Counter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +85,7 @@ pub struct Maps {
     process_index: HashMap<MapData, u32, u32>,
     live: LiveTable,
     probes: SharedArray<ProbeRecord>,
+    pub(super) gates: Gates,
     /// By what the row says: processes of one program have the same.
     probe_rows: std::collections::HashMap<ProbeRecord, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -133,6 +132,7 @@ impl Maps {
             )
             .map_err(shared)?,
             probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
+            gates: Gates::new(SharedArray::new(&data(take("GATES")?, "GATES")?, GATES).map_err(shared)?),
             probe_rows: std::collections::HashMap::new(),
             counters: take("COUNTERS")?
                 .try_into()

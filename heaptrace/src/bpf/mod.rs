@@ -6,6 +6,7 @@ mod btf;
 mod empty;
 mod events;
 mod features;
+mod gates;
 mod kernel_types;
 mod live_table;
 mod load;

@@ -20,17 +20,32 @@ fn function(symbol: &str, fate: Fate, of: Option<&str>) -> Function {
 }
 
 fn process() -> Process {
+    let site = Site {
+        offset: 0x1057,
+        from_entry: 0x57,
+        reads: "whole call",
+        emulated: true,
+        code: "jne 98C20h".into(),
+    };
     let probe = Probe {
         symbol: "malloc".into(),
         function: "malloc",
         path: "/lib/libjemalloc.so.2".into(),
         entry: 0x1000,
-        offset: 0x1000,
-        site: 0,
+        offset: 0x1057,
+        site: 0x57,
         emulated: true,
-        pushed: 0,
-        returns: true,
-        why: "entry, emulated by the kernel".into(),
+        pushed: 40,
+        returns: false,
+        kind: "stash",
+        traps: [1, 2],
+        sites: vec![
+            site.clone(),
+            Site { from_entry: 0x188, reads: "arguments", ..site.clone() },
+            Site { from_entry: 0x19c, reads: "result", emulated: false, ..site.clone() },
+        ],
+        unseen_exits: 1,
+        why: "one trap on most paths; a computed jump at 0x1200".into(),
     };
     let free = Probe {
         symbol: "free".into(),
@@ -39,8 +54,11 @@ fn process() -> Process {
         offset: 0x2009,
         site: 9,
         pushed: 8,
-        returns: false,
-        why: "past the NULL check, emulated by the kernel".into(),
+        kind: "free",
+        traps: [1, 1],
+        sites: vec![Site { offset: 0x2009, from_entry: 9, reads: "free", code: "push %rbp".into(), ..site }],
+        unseen_exits: 0,
+        why: "where the block is given up".into(),
         ..probe.clone()
     };
     Process {
@@ -133,7 +151,6 @@ fn diagnosis() -> Diagnosis {
             rounds: 8,
             emulated_ns: Some(650.4),
             single_stepped_ns: Some(10_000.0),
-            return_ns: Some(560.0),
             error: None,
         },
         process: Some(process()),
@@ -149,7 +166,6 @@ fn refused() -> Diagnosis {
         rounds: 0,
         emulated_ns: None,
         single_stepped_ns: None,
-        return_ns: None,
         error: Some("probes cannot be placed here".into()),
         ..diagnosis().cost
     };

@@ -32,6 +32,11 @@ impl Counting {
         self.over.map_or_else(monotonic_ns, |(_, at_ns)| at_ns)
     }
 
+    /// Whether all processes' calls count by now.
+    pub fn has_begun(&self) -> bool {
+        self.from_ns != 0
+    }
+
     pub fn counted(&self, probes: bool) -> Counted {
         Counted { from_ns: self.from_ns, until_ns: self.now_ns(), probes }
     }

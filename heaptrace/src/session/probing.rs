@@ -139,9 +139,10 @@ impl Session {
                 continue;
             }
             let sites: Vec<ProbeSite> = probe_sites(plan).collect();
+            let late = self.counts_already(pid);
             let links = self
                 .tracer
-                .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(thread))
+                .attach(&plan.file.attach_path(), &sites, self.per_process.then_some(thread), late)
                 .map_err(|source| TargetError::Attach {
                     path: plan.file.path.display().to_string(),
                     source,
@@ -157,6 +158,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Whether calls of `pid`, or of any process where probes are for all, count by now.
+    fn counts_already(&self, pid: u32) -> bool {
+        if !self.per_process {
+            return self.counting.has_begun();
+        }
+        let record = self.tracer.maps.index_of(pid).and_then(|record| self.tracer.maps.process(record));
+        record.is_some_and(|record| record.armed != 0)
     }
 
     pub(super) fn is_probed(&self, pid: u32, file: FileId) -> bool {

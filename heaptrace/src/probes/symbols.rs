@@ -89,6 +89,9 @@ pub struct FileSymbols {
 /// be held in memory.
 const MAX_TABLE: u64 = 1 << 30;
 
+/// The most bytes of a file whose functions are probed.
+const MAX_FILE: u64 = 1 << 30;
+
 /// The most bytes of a function that are looked at. The largest allocation function of the allocators known is
 /// a tenth of that; of a larger one the far end's branches are not seen.
 const MAX_CODE: u64 = 64 << 10;
@@ -131,13 +134,16 @@ impl FileSymbols {
         }
         starts.sort_unstable();
         let addresses: HashSet<u64> = wanted.iter().map(|(symbol, _)| symbol.address).collect();
-        let image = if wanted.is_empty() { None } else { Some(Image::new(data, facts)?) };
+        // Its code is decoded as a whole; what is larger than any program with an allocator inside is left alone.
+        let whole = data.len().ok().filter(|length| !wanted.is_empty() && *length <= MAX_FILE);
+        let bytes = whole.and_then(|length| data.read_bytes_at(0, length).ok());
+        let image = bytes.and_then(|bytes| Image::new(bytes, facts));
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
         for (symbol, known) in wanted {
             let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
                 Some(image) => file.probing(image, symbol.address, known.shape, &addresses),
-                None => Probing::Refused("its file has no code".to_owned()),
+                None => Probing::Refused("its file has no sections, or is too large".to_owned()),
             });
             functions.extend(file.found(&symbol, known, &starts, &addresses, probing.clone()));
         }
@@ -267,9 +273,15 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let why = "its symbol leads into the middle of a function, where a probe could do harm";
             return Probing::Refused(why.to_owned());
         }
+        let emulation = Emulation::running();
+        if shape == Shape::Free0 {
+            return match cut::free_site(image, address, emulation) {
+                Ok(site) => Probing::Sites { cut: Cut::of_free(site), calls: Vec::new() },
+                Err(why) => Probing::Refused(why.to_string()),
+            };
+        }
         let probed: Vec<u64> = addresses.iter().copied().collect();
-        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
-        match cut::analyse(image, &request) {
+        match cut::analyse(image, &Request { entry: address, shape, probed: &probed, emulation }) {
             Ok(cut) => {
                 let ranges = cut.own_code.iter();
                 let calls = ranges.map(|range| (range.clone(), self.calls_in(range, addresses)));

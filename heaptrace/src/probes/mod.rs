@@ -2,6 +2,7 @@
 //! files that hold them. Decides only; attaching is the BPF side's business.
 
 pub mod allocators;
+pub mod cut;
 pub mod discover;
 mod entries;
 pub mod forward;

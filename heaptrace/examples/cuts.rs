@@ -1,0 +1,84 @@
+//! Shows where the calls of each allocation function of a file would be seen: `cargo run --example cuts -- FILE...`.
+
+use heaptrace::probes::cut::{self, Cut, CutSite, Emulation, Image, Request};
+use heaptrace::probes::symbols::FileSymbols;
+use heaptrace::process::elf::ElfFacts;
+use heaptrace_common::function::Shape;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for path in std::env::args().skip(1) {
+        if let Err(error) = show(&path) {
+            eprintln!("{path}: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn show(path: &str) -> Result<(), Box<dyn Error>> {
+    let data = std::fs::read(path)?;
+    let facts = ElfFacts::parse(data.as_slice())?;
+    let symbols = FileSymbols::read(data.as_slice(), &facts)?;
+    let image = Image::new(&data, &facts).ok_or("no sections")?;
+    let mut functions = BTreeMap::new();
+    for function in &symbols.functions {
+        let names: &mut Vec<&str> =
+            &mut functions.entry(function.address).or_insert((function, Vec::new())).1;
+        names.push(&function.symbol);
+    }
+    let allocates = |shape: Shape| shape.needs_return();
+    let probed: Vec<u64> = functions
+        .values()
+        .filter(|(function, _)| allocates(function.known.shape))
+        .map(|(function, _)| function.address)
+        .collect();
+    let emulation = Emulation { push: true, long_nops: false };
+    println!("{path}: {}, {} functions", symbols.kind.name(), functions.len());
+    for (function, names) in functions.values() {
+        let (entry, shape) = (function.address, function.known.shape);
+        println!("\n{} {entry:x} {shape:?}", names.join(" "));
+        let started = Instant::now();
+        if allocates(shape) {
+            match cut::analyse(&image, &Request { entry, shape, probed: &probed, emulation }) {
+                Ok(cut) => show_cut(&cut),
+                Err(why) => println!("    none: {why}"),
+            }
+        } else {
+            match cut::free_site(&image, entry, emulation) {
+                Ok(site) => show_site(&site),
+                Err(why) => println!("    none: {why}"),
+            }
+        }
+        println!("    {:.1} ms", started.elapsed().as_secs_f64() * 1000.0);
+    }
+    Ok(())
+}
+
+fn show_cut(cut: &Cut) {
+    let Cut { kind, sites, unseen_exits, throws, passes_on, own_code, bytes, why } = cut;
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    println!("  {kind:?}{why}");
+    sites.iter().for_each(show_site);
+    let code: u64 = bytes.iter().map(|(_, length)| length).sum();
+    let own: Vec<String> =
+        own_code.iter().map(|range| format!("{:x}-{:x}", range.start, range.end)).collect();
+    let on: Vec<String> = passes_on.iter().map(|entry| format!("{entry:x}")).collect();
+    println!(
+        "    {code} bytes; own code {}; passes on to [{}]; {unseen_exits} unseen exits, {throws} throws",
+        own.join(" "),
+        on.join(" ")
+    );
+}
+
+fn show_site(site: &CutSite) {
+    let CutSite { address, role, condition, size, factor, result, pushed, emulated, shared, weight, text } =
+        site;
+    println!(
+        "    {address:x} {text:<36} {role:?} if {condition} size {size:?} factor {factor:?} result {result:?} \
+         pushed {pushed} weight {weight}{}{}",
+        if *emulated { "" } else { " SINGLE-STEPPED" },
+        if *shared { " shared" } else { "" },
+    );
+}

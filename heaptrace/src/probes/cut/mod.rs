@@ -1,0 +1,153 @@
+//! Cuts: sets of instructions in an allocation function such that every call that returns passes exactly one of them,
+//! at a point where the requested size and the result are both known. A probe there sees the whole call in one trap,
+//! and no return address is touched. Where there is no such set, a site that keeps the arguments comes before those
+//! that see the result.
+//!
+//! Everything is proven from the file's bytes or not used: control flow by descent (`graph`, `parts`, `noreturn`,
+//! `landing_pads`, `references`), where the arguments are (`forward`) and where the result is (`backward`) on every
+//! way, and by a minimum cut that no call passes two sites or none (`choose`).
+
+mod backward;
+mod candidates;
+mod choose;
+mod early;
+mod emulation;
+mod exits;
+mod fallback;
+mod forward;
+mod frames;
+mod graph;
+mod image;
+mod landing_pads;
+mod min_cut;
+mod noreturn;
+mod own_code;
+mod parts;
+mod references;
+mod state;
+
+pub use early::{begin_site, free_site};
+pub use emulation::Emulation;
+pub use heaptrace_common::probe::{Place, Role};
+pub use image::Image;
+
+use heaptrace_common::function::Shape;
+use std::ops::Range;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// ELF virtual address of the function.
+    pub entry: u64,
+    pub shape: Shape,
+    /// Entries of all allocation functions of the file that are probed, this one among them.
+    pub probed: &'a [u64],
+    pub emulation: Emulation,
+}
+
+/// How well a function can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Every call in one trap.
+    OneTrap,
+    /// On some ways in one, on others in two: where the arguments were last known, and where the result is.
+    Stash,
+    /// In two.
+    EntryAndExits,
+    /// Some results that are no failures are seen where the kernel single-steps only: 15 times as dear.
+    Stepped,
+}
+
+/// One probe of a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CutSite {
+    /// ELF virtual address.
+    pub address: u64,
+    pub role: Role,
+    /// See [`heaptrace_common::probe::condition`].
+    pub condition: u8,
+    /// Of the size or, if `factor` is something, the other factor.
+    pub size: Place,
+    pub factor: Place,
+    /// Of the value that the function will return. Of an `int` the low half counts.
+    pub result: Place,
+    /// Bytes by which the stack pointer is lower than at the entry.
+    pub pushed: u32,
+    /// Whether the kernel emulates the instruction.
+    pub emulated: bool,
+    /// Other functions run through this code, too: without the call's `Begin` a hit means nothing.
+    pub shared: bool,
+    /// What a hit costs, roughly, in units of a tenth of the cheapest.
+    pub weight: u32,
+    /// The instruction, for people.
+    pub text: String,
+}
+
+/// Where a function's calls are seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub kind: Kind,
+    pub sites: Vec<CutSite>,
+    /// Jumps through pointers that end calls unseen.
+    pub unseen_exits: u32,
+    /// Calls that throw an exception out of the function: after a `Begin` no result comes.
+    pub throws: u32,
+    /// Entries of probed functions in which calls go on, and are seen.
+    pub passes_on: Vec<u64>,
+    /// Code of the function, and of functions between it and another probed one, from whose calls a hit is no call of
+    /// the program's. In order, merged.
+    pub own_code: Vec<Range<u64>>,
+    /// (start, length) of all code that the proof rests on, in order, merged.
+    pub bytes: Vec<(u64, u64)>,
+    /// Why no better kind.
+    pub why: Option<NoCut>,
+}
+
+/// Why a function has no cut, or no better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NoCut {
+    #[error("the file has no code at {0:#x}")]
+    NoCode(u64),
+    #[error("no function begins at {0:#x}")]
+    NoEntry(u64),
+    #[error("the file has more code than is searched for branches into the function")]
+    TooMuchCode,
+    #[error("the function is larger than what is analysed")]
+    TooLarge,
+    #[error("the code falls out of its function at {0:#x}")]
+    FallsOut(u64),
+    #[error("a computed jump at {0:#x}")]
+    Computed(u64),
+    #[error("a jump into another file at {0:#x}")]
+    Leaves(u64),
+    #[error("something leads into the middle of the code, to {0:#x}")]
+    Reached(u64),
+    #[error("the stack pointer is not where the unwind information says at {0:#x}")]
+    StackPointer(u64),
+    #[error("the exception table of the function at {0:#x} cannot be read")]
+    LandingPads(u64),
+    #[error("the kernel may restart the code at {0:#x}")]
+    Restartable(u64),
+    #[error("size and result are not known at once at an instruction that the kernel emulates, as at {0:#x}")]
+    Apart(u64),
+    #[error("the result is only known at an instruction that the kernel single-steps, at {0:#x}")]
+    Late(u64),
+    #[error("the old block must be taken before it is freed, and its result comes later")]
+    TwoEnds,
+    #[error("no instruction stands for all calls")]
+    NoSite,
+    #[error("nothing returns")]
+    NoReturn,
+}
+
+/// The most probes of one function: those of the largest known have a quarter of that.
+const MAX_SITES: usize = 64;
+
+/// Finds where the function's calls can be seen.
+pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
+    let cut = match choose::cut(image, request) {
+        Ok(cut) => cut,
+        Err(why) => fallback::cut(image, request, why)?,
+    };
+    if cut.sites.len() > MAX_SITES { Err(NoCut::TooLarge) } else { Ok(cut) }
+}

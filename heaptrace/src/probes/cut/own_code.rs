@@ -1,0 +1,97 @@
+//! Which code is an allocator's own, so that what it calls is no call of the program's.
+
+use super::image::Image;
+use super::references::{References, Source};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// How many functions lie between two probed ones at most.
+const MAX_BETWEEN: usize = 3;
+
+/// The most functions that are looked at.
+const MAX_FUNCTIONS: usize = 1024;
+
+type Span = (u64, u64);
+
+/// The ranges in `own`, and functions that only probed functions reach and that reach a probed one themselves.
+pub fn ranges(image: &Image<'_>, own: &[Range<u64>], probed: &[u64]) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = own.to_vec();
+    if let Some(references) = image.references() {
+        let roots: BTreeSet<Span> = probed
+            .iter()
+            .filter_map(|entry| image.function(*entry))
+            .map(|span| (span.start, span.end))
+            .chain(own.iter().map(|range| (range.start, range.end)))
+            .collect();
+        all.extend(between(image, references, &roots).into_iter().map(|(start, end)| start..end));
+    }
+    merged(all)
+}
+
+fn callers(image: &Image<'_>, references: &References, span: Span) -> Option<BTreeSet<Span>> {
+    let mut callers = BTreeSet::new();
+    for (_, source) in references.into(span.0..span.1) {
+        let Source::Branch(from) = source else { return None };
+        let function = image.function(*from)?;
+        callers.insert((function.start, function.end));
+        if callers.len() > MAX_FUNCTIONS {
+            return None;
+        }
+    }
+    callers.remove(&span);
+    Some(callers)
+}
+
+/// Functions on ways from one root to another, that nothing else reaches.
+fn between(image: &Image<'_>, references: &References, roots: &BTreeSet<Span>) -> BTreeSet<Span> {
+    let mut found: BTreeSet<Span> = BTreeSet::new();
+    let mut last: BTreeSet<Span> = roots.clone();
+    for _ in 0..MAX_BETWEEN {
+        let mut next = BTreeSet::new();
+        for span in &last {
+            for (target, source) in references.into(span.0..span.1) {
+                let Source::Branch(from) = source else { continue };
+                let Some(function) = image.function(*from).filter(|_| *target == span.0) else { continue };
+                let caller = (function.start, function.end);
+                if !roots.contains(&caller) && found.len() < MAX_FUNCTIONS && found.insert(caller) {
+                    next.insert(caller);
+                }
+            }
+        }
+        last = next;
+    }
+    found.retain(|span| !image.is_exported(span.0));
+    // What something else reaches is no longer between, nor what that reaches.
+    loop {
+        let reached: Vec<Span> = found
+            .iter()
+            .copied()
+            .filter(|span| {
+                let callers = callers(image, references, *span);
+                callers.is_none_or(|callers| {
+                    callers.is_empty()
+                        || callers.iter().any(|caller| !roots.contains(caller) && !found.contains(caller))
+                })
+            })
+            .collect();
+        if reached.is_empty() {
+            return found;
+        }
+        reached.iter().for_each(|span| {
+            found.remove(span);
+        });
+    }
+}
+
+/// In order, those that touch joined.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| (range.start, range.end));
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}

@@ -26,7 +26,9 @@ fn this_process_has_its_allocator_probed_in_one_file() {
     ] {
         let probe = probe(&plan, symbol);
         assert_eq!((probe.function, probe.shape), (function, shape));
-        assert_eq!(probe.offset, probe.entry + u64::from(probe.site.offset));
+        for site in &probe.sites {
+            assert_eq!(site.offset, probe.entry.wrapping_add_signed(site.record.from_entry.into()));
+        }
     }
 }
 
@@ -47,9 +49,10 @@ fn free_of_glibc_2_36_gets_an_emulated_site_past_its_null_check() {
         return;
     }
     let (_, plan) = Discoverer::new().discover(std::process::id()).expect("discovered");
-    let site = probe(&plan, "free").site;
-    assert_eq!((site.offset, site.pushed, site.emulated), (9, 0, true));
-    assert!(probe(&plan, "malloc").site.emulated);
+    let [site] = probe(&plan, "free").sites.as_slice() else { panic!("one site") };
+    // Behind five pushes: a jcc, which costs less than the push.
+    assert_eq!((site.record.from_entry, site.record.pushed, site.emulated), (0x23, 40, true), "{site:?}");
+    assert_eq!(probe(&plan, "malloc").traps(), [1, 2]);
 }
 
 #[test]

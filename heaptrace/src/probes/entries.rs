@@ -95,7 +95,7 @@ fn spans(frames: &EhFrame<Slice<'_>>, bases: &BaseAddresses) -> Vec<(u64, u64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probes::{site::Why, symbols::FileSymbols};
+    use crate::probes::symbols::{FileSymbols, Probing};
     use crate::process::elf;
 
     fn libc() -> Vec<u8> {
@@ -114,7 +114,7 @@ mod tests {
         let symbols = FileSymbols::read(file.as_slice(), &facts).expect("symbols");
         assert!(symbols.functions.len() > 8);
         for function in &symbols.functions {
-            assert_ne!(function.site.why, Why::NotAnEntry, "{}", function.symbol);
+            assert!(matches!(function.probing, Probing::Sites { .. }), "{}", function.symbol);
             assert!(!entries.is_inside(function.address), "{}", function.symbol);
             assert!(entries.is_inside(function.address + 1), "{}", function.symbol);
         }
@@ -135,6 +135,7 @@ mod tests {
         }
         let symbols = FileSymbols::read(file.as_slice(), &facts).expect("symbols");
         let malloc = symbols.functions.iter().find(|function| function.symbol == "malloc").expect("malloc");
-        assert_eq!(malloc.site.why, Why::NotAnEntry);
+        let Probing::Refused(why) = &malloc.probing else { panic!("{malloc:?}") };
+        assert!(why.contains("middle of a function"), "{why}");
     }
 }

@@ -1,7 +1,9 @@
 use super::*;
+use heaptrace_common::probe::Place;
 use crate::process::test_elf::TestElf;
 
-const PUSH: &[u8] = &[0x53, 0xc3];
+/// push rbx; pop rbx; ret
+const PUSH: &[u8] = &[0x53, 0x5b, 0xc3];
 const ALLOCATOR: [(&str, &[u8]); 2] = [("malloc", PUSH), ("free", PUSH)];
 
 /// A file of a process, without the file.
@@ -127,21 +129,61 @@ fn go_code_is_never_probed_and_the_reason_is_said() {
 #[test]
 fn code_that_cannot_be_probed_is_said_to_be() {
     let elf =
-        TestElf { exported: vec![("malloc", &[0x66, 0x90, 0xf4]), ("free", PUSH)], ..TestElf::default() };
+        TestElf { exported: vec![("malloc", &[0x0f, 0x0b]), ("free", PUSH)], ..TestElf::default() };
     let Choice { probes, refusals } = chosen(&[mapped("/lib/libc.so", elf)]);
     assert_eq!(probes[0].len(), 1);
-    assert_eq!(refusals, ["malloc in /lib/libc.so: the kernel refuses to probe this code"]);
+    assert_eq!(refusals, ["malloc in /lib/libc.so: nothing returns"]);
 }
 
 #[test]
 fn a_probe_lies_at_its_site_and_tells_the_bpf_side_of_it() {
-    // test rdi, rdi; je +3; sub rsp, 8; push rbx; ret
-    let free: &[u8] = &[0x48, 0x85, 0xff, 0x74, 0x06, 0x48, 0x83, 0xec, 0x08, 0x53, 0xc3, 0xc3];
+    // test rdi, rdi; je +10; sub rsp, 8; push rbx; pop rbx; add rsp, 8; ret
+    let free: &[u8] =
+        &[0x48, 0x85, 0xff, 0x74, 0x0a, 0x48, 0x83, 0xec, 0x08, 0x53, 0x5b, 0x48, 0x83, 0xc4, 0x08, 0xc3];
     let elf = TestElf { exported: vec![("malloc", PUSH), ("free", free)], ..TestElf::default() };
     let entry = elf.offset_of(1);
     let probe = chosen(&[mapped("/lib/libc.so", elf)]).probes.remove(0).remove(1);
-    assert_eq!((probe.entry, probe.offset), (entry, entry + 9));
-    assert_eq!(probe.cookie(), Cookie::new(Function::Free, Shape::Free0, 8, 9, false));
+    let [site] = probe.sites.as_slice() else { panic!("{probe:?}") };
+    // The push costs less than the jump, which free(NULL) hits, too.
+    assert_eq!((probe.entry, site.offset), (entry, entry + 9));
+    let record = ProbeRecord {
+        pushed: 8,
+        from_entry: 9,
+        direct_is_own: 1,
+        size: site.record.size,
+        caller_bp: Place::Register(5).to_bits(),
+        ..ProbeRecord::new(Function::Free, Shape::Free0, Part::Free)
+    };
+    assert_eq!(site.record, record);
+    assert_eq!(probe.traps(), [1, 1]);
+}
+
+#[test]
+fn calls_by_a_probed_function_are_told_apart() {
+    // push rbx; call malloc, which lies right before it; pop rbx; ret
+    let calloc: &[u8] = &[0x53, 0xe8, 0xf7, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+    let exported = vec![("malloc", PUSH), ("calloc", calloc), ("free", PUSH)];
+    let probes =
+        chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
+    let calls = of("calloc").entry as i64;
+    for site in &of("malloc").sites {
+        let own = site.record.own[0];
+        let (start, end) = (i64::from(own.start) + site.offset as i64, i64::from(own.end) + site.offset as i64);
+        assert_eq!((site.record.own_count, start, end), (1, calls, calls + 8));
+    }
+    assert!(of("calloc").sites.iter().all(|site| site.record.own_count == 0));
+}
+
+#[test]
+fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
+    // push rbx; pop rbx; jmp malloc
+    let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
+    let exported = vec![("malloc", PUSH), ("calloc", calloc), ("free", PUSH)];
+    let probes =
+        chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let malloc = probes.iter().find(|probe| probe.symbol == "malloc").expect("probed");
+    assert!(malloc.sites.iter().all(|site| site.record.joined == 1));
 }
 
 fn needing(path: &'static str, soname: Option<&'static str>, needed: &[&'static str]) -> Mapped {

@@ -3,9 +3,18 @@ use crate::process::test_elf::{CODE_BIAS, TestElf};
 use heaptrace_common::function::Function;
 use proptest::prelude::*;
 
-const PUSH: &[u8] = &[0x53, 0xc3, 0x90, 0x90];
-/// test rdi, rdi; je +1; push rbx; ret
-const FREE: &[u8] = &[0x48, 0x85, 0xff, 0x74, 0x01, 0x53, 0xc3, 0x90];
+/// push rbx; pop rbx; ret
+const PUSH: &[u8] = &[0x53, 0x5b, 0xc3, 0x90];
+/// test rdi, rdi; je +2; push rbx; pop rbx; ret
+const FREE: &[u8] = &[0x48, 0x85, 0xff, 0x74, 0x02, 0x53, 0x5b, 0xc3];
+
+/// The offsets from the entry of a function's sites.
+fn sites(function: &FoundFunction) -> Vec<u64> {
+    match &function.probing {
+        Probing::Sites { cut, .. } => cut.sites.iter().map(|site| site.address - function.address).collect(),
+        Probing::Refused(why) => panic!("{}: {why}", function.symbol),
+    }
+}
 
 fn read(elf: &TestElf<'_>) -> FileSymbols {
     let file = elf.build();
@@ -30,7 +39,8 @@ fn a_function_is_found_where_its_segment_puts_it() {
     assert_eq!(malloc.address, malloc.offset + CODE_BIAS);
     assert!(malloc.exported);
     assert_eq!(malloc.known.function, Function::Malloc);
-    assert!(malloc.site.emulated);
+    assert_eq!(sites(malloc), [0, 2]);
+    assert_eq!(sites(find(&symbols, "free")), [3]);
 }
 
 #[test]
@@ -40,22 +50,6 @@ fn what_both_tables_name_is_exported_and_what_only_symtab_names_is_not() {
     let symbols = read(&elf);
     let exported: Vec<_> = symbols.functions.iter().map(|f| (f.symbol.as_str(), f.exported)).collect();
     assert_eq!(exported, [("malloc", true), ("free", false)]);
-}
-
-#[test]
-fn a_function_without_a_size_ends_at_the_next_one() {
-    // `jmp back`, in the function behind, leads into malloc's prologue if taken for its own.
-    let malloc: &[u8] = &[0x85, 0xc0, 0x53, 0xc3];
-    let behind: &[u8] = &[0xeb, 0xfc];
-    let elf = TestElf {
-        exported: vec![("malloc", malloc), ("other", behind)],
-        sizeless: true,
-        ..TestElf::default()
-    };
-    assert_eq!(find(&read(&elf), "malloc").site.offset, 2);
-    let together = [malloc, behind].concat();
-    let one = TestElf { exported: vec![("malloc", &together)], sizeless: true, ..TestElf::default() };
-    assert_eq!(find(&read(&one), "malloc").site.offset, 0);
 }
 
 #[test]

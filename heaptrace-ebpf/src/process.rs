@@ -266,7 +266,8 @@ pub fn thread_exited(task: u64) {
 /// do; its first thread may be the first to go.
 #[inline(always)]
 fn is_group_exit(signal: u64) -> bool {
-    let flags: Option<u32> = unsafe { read_kernel(signal + u64::from(setting!(signal_flags))) };
+    let flags_at = signal + u64::from(setting!(signal_flags));
+    let flags: Option<u32> = unsafe { read_kernel(flags_at) };
     flags.is_some_and(|flags| flags & SIGNAL_GROUP_EXIT != 0)
 }
 

@@ -50,6 +50,17 @@ fn build() -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo named no heaptrace binary"))
 }
 
+/// What stands between heaptrace's options and a command that it starts. Children of commands are exact by default,
+/// which puts probes in the files of every process on the machine that maps them: tests let heaptrace at the processes
+/// that they started only, and where children are to be exact those have a C library of their own
+/// ([`crate::session::copy_libc`]).
+pub const COMMAND: &[&str] = &["--no-exact-children", "--"];
+
+/// [`COMMAND`], unless `options` ask for exact children.
+pub fn before_command(options: &[&str]) -> &'static [&'static str] {
+    if options.contains(&"--exact-children") { &["--"] } else { COMMAND }
+}
+
 /// A command that runs `heaptrace` with `arguments`.
 pub fn command(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(binary()?);

@@ -42,7 +42,10 @@ impl Live {
         environment: &[(&str, &OsStr)],
     ) -> Result<Self> {
         let (mut line, output) = line(command, options, folder)?;
-        line.arg("--").arg(program).args(arguments).envs(environment.iter().copied());
+        line.args(heaptrace::before_command(options))
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().copied());
         Self::start(line, output, folder)
     }
 

@@ -22,6 +22,8 @@ pub struct Coverage {
     pub missed_returns: u64,
     pub unpaired_returns: u64,
     pub nested_calls: u64,
+    /// Of all processes' lives, how much all their probes were there for.
+    pub attached_fraction: f64,
     pub stacks: Stacks,
     pub untraceable: Vec<Untraceable>,
     /// What was done otherwise than usual, in words.
@@ -68,6 +70,10 @@ pub struct Process {
     pub filtered_bytes: u64,
     pub filtered_count: u64,
     pub exited: bool,
+    pub parent_pid: Option<u32>,
+    pub inherited_count: u64,
+    pub attach_gap_s: Option<f64>,
+    pub attached_fraction: f64,
 }
 
 #[derive(Debug, Deserialize)]

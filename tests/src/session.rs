@@ -44,6 +44,8 @@ pub struct Session {
     pub arguments: Vec<String>,
     /// Further options of `heaptrace record`.
     pub options: Vec<&'static str>,
+    /// Started as by default: its children are exact.
+    exact_by_default: bool,
     /// Further environment of the program.
     pub environment: Vec<(&'static str, &'static str)>,
 }
@@ -63,6 +65,7 @@ impl Session {
             program,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             options: Vec::new(),
+            exact_by_default: false,
             environment: Vec::new(),
         }
     }
@@ -71,6 +74,13 @@ impl Session {
     #[must_use]
     pub fn options(mut self, options: &[&'static str]) -> Self {
         self.options.extend(options);
+        self
+    }
+
+    /// With children that are exact without being asked for; the program has a C library of its own then.
+    #[must_use]
+    pub fn exact_by_default(mut self) -> Self {
+        self.exact_by_default = true;
         self
     }
 
@@ -96,7 +106,7 @@ impl Session {
     /// Same, leaving the record file and what was printed in `folder`.
     pub fn record_in(&self, start: Start, folder: &Path) -> Result<Outcome> {
         let program = self.program.compile()?;
-        if self.options.contains(&"--exact-children") {
+        if self.exact_by_default || self.options.contains(&"--exact-children") {
             copy_libc(folder)?;
         }
         let target = match start {
@@ -124,7 +134,7 @@ impl Session {
         command
             .arg(heaptrace::record_file(folder))
             .args(&self.options)
-            .arg("--")
+            .args(if self.exact_by_default { &["--"] } else { heaptrace::before_command(&self.options) })
             .arg(program)
             .args(&self.arguments)
             .envs(self.environment.iter().copied())

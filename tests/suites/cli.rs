@@ -114,7 +114,11 @@ fn without_privilege() -> Result<()> {
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
     let mut command = Command::new(binary);
-    command.args(["record", "-o", "out.data", "--", "/bin/sh", "-c", "touch ran"]).current_dir(folder.path());
+    command
+        .args(["record", "-o", "out.data"])
+        .args(heaptrace::COMMAND)
+        .args(["/bin/sh", "-c", "touch ran"])
+        .current_dir(folder.path());
     // SAFETY: no arguments, cannot fail.
     if unsafe { libc::geteuid() } == 0 {
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
@@ -144,14 +148,18 @@ fn no_such_process() -> Result<()> {
 fn no_such_command() -> Result<()> {
     let folder = TempDir::new()?;
     let file = heaptrace::record_file(folder.path());
-    let output = heaptrace::output(&["record", "-o", text(&file)?, "--", "/no/such/program"])?;
+    let output = heaptrace::output(
+        &[&["record", "-o", text(&file)?], heaptrace::COMMAND, &["/no/such/program"]].concat(),
+    )?;
     ensure_refused(&output, &[1, USAGE, CANNOT_TRACE], &["/no/such/program"])
 }
 
 fn missing_folder() -> Result<()> {
     let folder = TempDir::new()?;
     let (file, ran) = (folder.path().join("missing/heaptrace.data"), folder.path().join("ran"));
-    let output = heaptrace::output(&["record", "-o", text(&file)?, "--", "touch", text(&ran)?])?;
+    let output = heaptrace::output(
+        &[&["record", "-o", text(&file)?], heaptrace::COMMAND, &["touch", text(&ran)?]].concat(),
+    )?;
     ensure_refused(&output, &[1, USAGE], &["missing"])?;
     ensure!(!ran.exists(), "the command ran before the output was looked at");
     Ok(())
@@ -251,7 +259,7 @@ fn propagated_exit() -> Result<()> {
     let program = Program::C("ending").compile()?;
     for (options, expected) in [(&[][..], 0), (&["--propagate-exit"][..], 9)] {
         let mut command = heaptrace::command(&["record", "-o", text(&file)?])?;
-        let output = command.args(options).arg("--").arg(&program).arg("exit").output()?;
+        let output = command.args(options).args(heaptrace::COMMAND).arg(&program).arg("exit").output()?;
         let code = output.status.code();
         ensure!(code == Some(expected), "ended with {code:?}, not {expected}; said {}", stderr(&output));
     }
@@ -262,7 +270,7 @@ fn propagated_exit() -> Result<()> {
 fn recorded() -> Result<(TempDir, PathBuf)> {
     let folder = TempDir::new()?;
     let file = heaptrace::record_file(folder.path());
-    let mut command = heaptrace::command(&["record", "-o", text(&file)?, "--"])?;
+    let mut command = heaptrace::command(&[&["record", "-o", text(&file)?], heaptrace::COMMAND].concat())?;
     let output = command.arg(Program::C("family").compile()?).args(["1", "10"]).output()?;
     ensure!(output.status.success(), "recording ended with {}: {}", output.status, stderr(&output));
     Ok((folder, file))

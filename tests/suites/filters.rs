@@ -166,8 +166,10 @@ fn one_bound() -> Result<()> {
     // Only posix_memalign's 20,011 bytes are 6 KiB or more: aligned_alloc's are 6,016.
     ensure!(number(stat, "total.alloc_bytes")? == 50 * 20_011, "{}", stat["total"]);
     ensure!(number(stat, "coverage.size_filter.max")? == u64::MAX, "{}", stat["coverage"]);
-    let text =
-        heaptrace::output(&["stat", "--min-size=6k", "--", program.to_str().context("UTF-8")?, "50", "0"])?;
+    let text = heaptrace::output(
+        &[&["stat", "--min-size=6k"], heaptrace::COMMAND, &[program.to_str().context("UTF-8")?, "50", "0"]]
+            .concat(),
+    )?;
     let text = String::from_utf8_lossy(&text.stdout);
     ensure!(text.contains("only blocks of 6,144 bytes and more were traced: "), "{text}");
     ensure!(

@@ -233,7 +233,9 @@ fn refused() -> Result<()> {
     let program = Program::C("family").compile()?;
     let record = heaptrace::record_file(folder.path());
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
-    let output = heaptrace::output(&["record", "-o", &text(&record)?, "--", &text(&program)?, "1", "1"])?;
+    let output = heaptrace::output(
+        &[&["record", "-o", &text(&record)?], heaptrace::COMMAND, &[&text(&program)?, "1", "1"]].concat(),
+    )?;
     let said = String::from_utf8_lossy(&output.stderr);
     println!("\nnote: {}", said.trim().replace('\n', " "));
     ensure!(output.status.code() == Some(CANNOT_TRACE), "ended with {}: {said}", output.status);

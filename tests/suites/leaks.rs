@@ -250,7 +250,8 @@ fn top() -> Result<()> {
 fn text() -> Result<()> {
     let program = Program::C("steps").compile()?;
     let program = program.to_str().context("a path is not UTF-8")?;
-    let output = heaptrace::output(&["leaks", "--older-than", "0s", "--", program])?;
+    let output =
+        heaptrace::output(&[&["leaks", "--older-than", "0s"], heaptrace::COMMAND, &[program]].concat())?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "ended with {}: {text}", output.status);
     let (bytes, count) = times(LEAKED, 3);

@@ -200,7 +200,7 @@ fn foreign_record() -> Result<()> {
     let folder = open_folder()?;
     let file = folder.path().join("foreign.data");
     let name = file.to_str().context("the temporary folder's name is not UTF-8")?;
-    let made = heaptrace::command(&["record", "-o", name, "--"])?
+    let made = heaptrace::command(&[&["record", "-o", name], heaptrace::COMMAND].concat())?
         .arg(Program::C("family").compile()?)
         .args(["1", "10"])
         .output()?;

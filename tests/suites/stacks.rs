@@ -218,7 +218,11 @@ fn second_run() -> Result<()> {
 
 fn recorded(command: &[&OsStr], folder: &Path, cache: &Path) -> Result<Stacks> {
     let mut heaptrace = heaptrace::command(&["record", "-o"])?;
-    heaptrace.arg(heaptrace::record_file(folder)).args(["--propagate-exit", "--"]).args(command);
+    heaptrace
+        .arg(heaptrace::record_file(folder))
+        .arg("--propagate-exit")
+        .args(heaptrace::COMMAND)
+        .args(command);
     heaptrace.env("LEDGER_OUT", folder.join("ledger")).env("XDG_CACHE_HOME", cache);
     heaptrace::finish(&mut Running::spawn(heaptrace, "heaptrace", folder)?)?;
     Ok(heaptrace::report(folder)?.coverage.stacks)

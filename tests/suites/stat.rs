@@ -281,7 +281,7 @@ fn intervals() -> Result<()> {
 fn text() -> Result<()> {
     let program = Program::C("counts").compile()?;
     let program = program.to_str().context("a path is not UTF-8")?;
-    let output = heaptrace::output(&["stat", "--", program, "300", "10"])?;
+    let output = heaptrace::output(&[&["stat"], heaptrace::COMMAND, &[program, "300", "10"]].concat())?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "ended with {}: {text}", output.status);
     for part in [

@@ -350,7 +350,7 @@ mod tests {
     fn a_file_that_is_probed_late_is_missing_meanwhile() {
         let mut table = ProcessTable::default();
         table.push(ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) }, false);
-        table.gaps.insert(0, vec![500..600]);
+        table.gaps.insert(0, vec![500..600, 550..560]);
         assert_eq!(attended(&mut table, COUNTED), [(800, 700, None)]);
         // Probes for all came after it had begun: what was before is not its beginning.
         assert_eq!(attended(&mut table, Counted { from_ns: 400, ..COUNTED }), [(600, 500, None)]);

@@ -101,7 +101,7 @@ impl Session {
         self.shared.who().map(|who| {
             format!(
                 "children are traced from their first call: until the end {who} takes a trap at each of its calls, \
-                 about 1 us (--no-exact-children spares them)"
+                 0.5 to 1 us (--no-exact-children spares them)"
             )
         })
     }
@@ -110,8 +110,8 @@ impl Session {
     pub(super) fn price_paid(&self) -> Option<String> {
         self.shared.who().map(|who| {
             format!(
-                "children were traced from their first call: {who} took a trap at each of its calls meanwhile, about \
-                 1 us (--no-exact-children spares them)"
+                "children were traced from their first call: {who} took a trap at each of its calls meanwhile, \
+                 0.5 to 1 us (--no-exact-children spares them)"
             )
         })
     }

@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
         for flag in sizes {
             command.args([flag, "268435456"]);
         }
-        let output = command.args(["--", "touch"]).arg(folder.path().join("ran")).output()?;
+        let output = command.args(heaptrace::COMMAND).arg("touch").arg(folder.path().join("ran")).output()?;
         target::ensure_refused(&output, &["--max-live", " MB of memory"])?;
         ensure!(fs::read_dir(folder.path())?.next().is_none(), "it wrote a file, or ran the command");
         Ok(())

@@ -86,7 +86,8 @@ pub fn is_refused(mut waiting: Waiting, pid: u32, words: &[&str], folder: &Path)
 /// Asks for `program` to be started: it must be refused with each of `words`, and not run.
 pub fn is_not_started(program: &Path, words: &[&str], folder: &Path) -> Result<()> {
     let mut command = with_ledger(heaptrace::command(&["record", "-o"])?, folder);
-    let output = command.arg(heaptrace::record_file(folder)).arg("--").arg(program).output()?;
+    let output =
+        command.arg(heaptrace::record_file(folder)).args(heaptrace::COMMAND).arg(program).output()?;
     ensure_refused(&output, words)?;
     ensure!(!session::ledger_file(folder).exists(), "it was refused, and ran");
     Ok(())
@@ -105,7 +106,12 @@ pub fn ensure_refused(output: &Output, words: &[&str]) -> Result<()> {
 
 /// Records `program` from its first instruction; gives its PID by the ledger, where there is one.
 pub fn record_command(mut recorder: Command, program: &[&Path], folder: &Path) -> Result<(u32, Outcome)> {
-    recorder.arg("--propagate-exit").arg("-o").arg(heaptrace::record_file(folder)).arg("--").args(program);
+    recorder
+        .arg("--propagate-exit")
+        .arg("-o")
+        .arg(heaptrace::record_file(folder))
+        .args(heaptrace::COMMAND)
+        .args(program);
     let mut recorder = Running::spawn(with_ledger(recorder, folder), "heaptrace", folder)?;
     let status = recorder.wait()?;
     ensure!(status.code() == Some(PLAIN_ENDS), "{}", recorder.describe(&format!("ended with {status}")));

@@ -170,7 +170,7 @@ fn in_own_namespace() -> Result<()> {
         .arg(heaptrace::binary()?)
         .args(["record", "-o"])
         .arg(heaptrace::record_file(folder))
-        .arg("--")
+        .args(heaptrace::COMMAND)
         .arg(Program::C("plain").compile()?);
     let output = target::with_ledger(command, folder).output().context("failed to run unshare")?;
     target::ensure_refused(&output, &["PID namespace", "--pid=host"])?;

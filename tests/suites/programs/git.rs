@@ -47,7 +47,7 @@ pub fn log_of_changes() -> Result<()> {
     let mut command = heaptrace::command(&["record", "-o"])?;
     command
         .arg(heaptrace::record_file(folder.path()))
-        .arg("--")
+        .args(heaptrace::COMMAND)
         .arg(installed("git", &["/usr/bin", "/usr/local/bin"])?)
         .args(settings(&repository))
         .args(log);

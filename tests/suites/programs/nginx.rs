@@ -124,7 +124,7 @@ pub fn attached_under_load() -> Result<()> {
 pub fn from_the_start() -> Result<()> {
     let site = Site::new()?;
     let mut command = heaptrace::command(&["record", "-o"])?;
-    command.arg(heaptrace::record_file(site.path())).arg("--").args(site.command_line()?);
+    command.arg(heaptrace::record_file(site.path())).args(heaptrace::COMMAND).args(site.command_line()?);
     let mut recorder = Running::spawn(command, "heaptrace", site.path())?;
     site.wait_until_serving(&mut recorder)?;
     let pid_file = fs::read_to_string(site.path().join("pid"))?;

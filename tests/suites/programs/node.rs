@@ -19,7 +19,7 @@ pub fn buffers() -> Result<()> {
     let mut command = heaptrace::command(&["record", "-o"])?;
     command
         .arg(heaptrace::record_file(folder.path()))
-        .arg("--")
+        .args(heaptrace::COMMAND)
         .arg(installed("node", &["/usr/bin", "/usr/local/bin"])?)
         .args(["-e", &script]);
     let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;

@@ -151,7 +151,7 @@ pub fn attached_under_load() -> Result<()> {
 pub fn from_the_start() -> Result<()> {
     let cluster = Cluster::new()?;
     let mut command = heaptrace::command(&["record", "-o"])?;
-    command.arg(heaptrace::record_file(cluster.path())).arg("--").args(cluster.server()?);
+    command.arg(heaptrace::record_file(cluster.path())).args(heaptrace::COMMAND).args(cluster.server()?);
     command.current_dir(cluster.path());
     let mut recorder = Running::spawn(command, "heaptrace", cluster.path())?;
     cluster.wait_until_serving(&mut recorder)?;

@@ -30,7 +30,10 @@ pub fn script(command: &mut Command, sizes: &[u64]) {
 fn recorded(sizes: &[u64]) -> Result<(Report, u64)> {
     let folder = TempDir::new()?;
     let mut command = heaptrace::command(&["record", "-o"])?;
-    command.arg(heaptrace::record_file(folder.path())).arg("--").arg(installed("python3", &["/usr/bin"])?);
+    command
+        .arg(heaptrace::record_file(folder.path()))
+        .args(heaptrace::COMMAND)
+        .arg(installed("python3", &["/usr/bin"])?);
     script(&mut command, sizes);
     let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
     heaptrace::finish(&mut recorder)?;

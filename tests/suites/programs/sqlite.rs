@@ -29,7 +29,7 @@ SELECT 'length=' || sum(length(body)) FROM t;\n"
     let mut command = heaptrace::command(&["record", "-o"])?;
     command
         .arg(heaptrace::record_file(folder.path()))
-        .arg("--")
+        .args(heaptrace::COMMAND)
         .arg(installed("sqlite3", &["/usr/bin"])?)
         .arg(folder.path().join("test.db"))
         .arg(format!(".read {}", script.display()));

@@ -236,7 +236,13 @@ pub fn cache() -> Result<PathBuf> {
 /// When it is not there.
 pub fn of_release(suite: &str, name: &str) -> Result<PathBuf> {
     let root = target()?.join("releases").join(suite).join("root");
-    let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| root.join(place));
+    let places = [
+        "usr/lib/x86_64-linux-gnu",
+        "lib/x86_64-linux-gnu",
+        "usr/lib/x86_64-linux-musl",
+        "lib/x86_64-linux-musl",
+    ]
+    .map(|place| root.join(place));
     places
         .into_iter()
         .find(|place| place.join(name).exists())

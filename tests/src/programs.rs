@@ -22,6 +22,8 @@ pub enum Program {
     CWith(&'static str, &'static [&'static str]),
     /// The same as a shared library.
     CLibraryWith(&'static str, &'static [&'static str]),
+    /// `programs/c/NAME.c` with frame pointers and further flags, and what it is linked with.
+    CLinked(&'static str, &'static [&'static str], &'static [&'static str]),
     /// `programs/c/NAME.c` as a shared library, with frame pointers.
     CLibrary(&'static str),
     /// `programs/c/NAME.c` with its C library in it.
@@ -34,6 +36,8 @@ pub enum Program {
     Freestanding32(&'static str),
     /// `programs/cpp/NAME.cpp`, with frame pointers.
     Cpp(&'static str),
+    /// The same, and what it is linked with.
+    CppLinked(&'static str, &'static [&'static str]),
     /// The same without frame pointers.
     CppOmitFramePointer(&'static str),
     /// `programs/rust/NAME.rs`, with frame pointers.
@@ -73,6 +77,11 @@ impl Program {
                 arguments.extend(strings(flags));
                 build("gcc", &arguments, name, &[&ledger], &LINK_C)
             }
+            Self::CLinked(name, flags, libraries) => {
+                let mut arguments = c_arguments(name, "-fno-omit-frame-pointer");
+                arguments.extend(strings(flags));
+                build("gcc", &arguments, name, &[&ledger], &[&LINK_C, LINK_ALL, libraries].concat())
+            }
             Self::CLibraryWith(name, flags) => {
                 let mut arguments = c_arguments(name, "-fomit-frame-pointer");
                 arguments.extend(strings(flags));
@@ -95,8 +104,9 @@ impl Program {
                 let last = ["-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie"];
                 build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[], &last)
             }
-            Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer"),
-            Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer"),
+            Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer", &[]),
+            Self::CppLinked(name, libraries) => cpp(name, "-fno-omit-frame-pointer", libraries),
+            Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer", &[]),
             Self::Rust(name) => rust(name, &["-Cforce-frame-pointers=yes"]),
             Self::RustOmitFramePointer(name) => rust(name, &["-Cforce-frame-pointers=no"]),
         }
@@ -142,6 +152,9 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
 /// The ledger's functions are visible to libraries that a program opens.
 const LINK_C: [&str; 3] = ["-rdynamic", "-pthread", "-ldl"];
 
+/// An allocator is linked though the program names nothing that only it has.
+const LINK_ALL: &[&str] = &["-Wl,--no-as-needed"];
+
 /// A file of `programs/`.
 pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name)
@@ -158,11 +171,11 @@ fn c_with_library(compiler: &str, name: &str, ledger: &Path, last: &[&str]) -> R
     build(compiler, &c_arguments(name, "-fno-omit-frame-pointer"), name, &[ledger], last)
 }
 
-fn cpp(name: &str, frame_pointers: &str) -> Result<PathBuf> {
+fn cpp(name: &str, frame_pointers: &str, libraries: &[&str]) -> Result<PathBuf> {
     let mut arguments = strings(CPP_FLAGS);
     arguments.push(frame_pointers.into());
     arguments.push(source(&format!("cpp/{name}.cpp")).into());
-    build("g++", &arguments, name, &[&ledger_object()?], &["-pthread"])
+    build("g++", &arguments, name, &[&ledger_object()?], &[&["-pthread"], LINK_ALL, libraries].concat())
 }
 
 fn rust(name: &str, flags: &[&str]) -> Result<PathBuf> {

@@ -125,6 +125,60 @@ pub fn compile_on_glibc(name: &str, folder: &Path) -> Result<PathBuf> {
     build("gcc", &arguments, name, &inputs, &["-lgcc"])
 }
 
+/// Compiles `programs/c/NAME.c`, or `programs/cpp/NAME.cpp`, to run on the libraries of Debian's release `suite` and
+/// with `allocator`, which the program is linked with: nothing in its environment leads there, so it is started like any
+/// other. The names in it are those of the oldest release.
+///
+/// # Errors
+/// As [`Program::compile`], and when a release was not fetched.
+pub fn compile_on_release(name: &str, suite: &str, allocator: Option<&Path>) -> Result<PathBuf> {
+    let cpp = source(&format!("cpp/{name}.cpp"));
+    let (compiler, arguments, named): (_, _, &[&str]) = if cpp.exists() {
+        let mut arguments = strings(CPP_FLAGS);
+        arguments.extend(["-fno-omit-frame-pointer".into(), cpp.into()]);
+        ("g++", arguments, &["libstdc++.so.6", "libgcc_s.so.1"])
+    } else {
+        ("gcc", c_arguments(name, "-fno-omit-frame-pointer"), &[])
+    };
+    let mut inputs = vec![ledger_object()?];
+    inputs.extend(allocator.map(Path::to_owned));
+    for library in named.iter().chain(&["libpthread.so.0", "libdl.so.2", "libc.so.6", "ld-linux-x86-64.so.2"])
+    {
+        inputs.push(of_release(OLDEST, library)?.join(library));
+    }
+    let glibc = of_release(suite, "libc.so.6")?;
+    let mut folders = vec![glibc.clone()];
+    for library in ["libstdc++.so.6", "libgcc_s.so.1"] {
+        folders.push(of_release(suite, library)?);
+    }
+    folders.extend(allocator.and_then(Path::parent).map(Path::to_owned));
+    folders.dedup();
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let last = [
+        format!("-Wl,--dynamic-linker={}", glibc.join("ld-linux-x86-64.so.2").display()),
+        // For what the libraries need, too.
+        format!("-Wl,--disable-new-dtags,-rpath={}", folders.join(":")),
+        "-Wl,--allow-shlib-undefined".to_owned(),
+        "-nodefaultlibs".to_owned(),
+        "-lgcc".to_owned(),
+    ];
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    build(compiler, &arguments, name, &inputs, &last.each_ref().map(String::as_str))
+}
+
+/// Compiles `programs/c/NAME.c` to run on the musl of Debian's release `suite`, which is its loader, too.
+///
+/// # Errors
+/// As [`compile_on_release`].
+pub fn compile_on_musl(name: &str, suite: &str) -> Result<PathBuf> {
+    let musl = of_release(suite, "libc.so")?.join("libc.so");
+    let linker = format!("-Wl,--dynamic-linker={}", musl.display());
+    c_with_library("musl-gcc", name, &source("c/ledger.c"), &[&linker])
+}
+
+/// The oldest release that `./x setup` fetches.
+const OLDEST: &str = "bullseye";
+
 /// Every program there is, and the ledger that some are linked with.
 ///
 /// # Errors

@@ -8,11 +8,11 @@ use crate::{
 use anyhow::{Context as _, Result};
 use heaptrace_tests::{
     compare::Find,
-    programs::{self, Program},
+    programs,
     runner::{Test, end_to_end},
     session::Start,
 };
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "sid"];
 const GLIBC: &str = "libc.so.6";
@@ -31,20 +31,14 @@ pub fn tests() -> Vec<Test> {
         for suite in SUITES {
             let name = |what: &str| format!("{}: {what} of {suite}", start.name());
             tests.push(needing(name("glibc"), suite, &[GLIBC], move || {
-                Subject::on_release(plain()?, &[], PLAIN_ENDS, suite, None)?.exact(start, Find::Caller)
+                plain(start, programs::compile_on_release("plain", suite, None)?)
             }));
             tests.push(needing(name("musl"), suite, &[MUSL], move || {
-                let program = Program::MuslShared("plain").compile()?;
-                let libc = programs::of_release(suite, MUSL)?.join(MUSL);
-                let mut subject = Subject::new(libc, &[], PLAIN_ENDS);
-                subject.line.push(program.into());
-                subject.exact(start, Find::Caller)
+                plain(start, programs::compile_on_musl("plain", suite)?)
             }));
             for names in ALLOCATORS {
                 tests.push(needing(name(names[0]), suite, names, move || {
-                    let library = library(suite, names)?;
-                    Subject::on_release(plain()?, &[], PLAIN_ENDS, suite, Some(library))?
-                        .exact(start, Find::Caller)
+                    plain(start, programs::compile_on_release("plain", suite, Some(&library(suite, names)?))?)
                 }));
             }
             for (handler, names) in
@@ -75,40 +69,12 @@ fn library(suite: &str, names: &[&str]) -> Result<PathBuf> {
     found.fold(first, |found: Result<PathBuf>, other| found.or(other))
 }
 
-fn plain() -> Result<PathBuf> {
-    programs::compile_on_glibc("plain", &programs::of_release("bullseye", GLIBC)?)
+fn plain(start: Start, program: PathBuf) -> Result<()> {
+    Subject::new(program, &[], PLAIN_ENDS).exact(start, Find::Caller)
 }
 
-impl Subject {
-    /// The program under a release's loader, with the release's libraries.
-    fn on_release(
-        program: PathBuf,
-        arguments: &[&str],
-        ends: i32,
-        suite: &str,
-        preloaded: Option<PathBuf>,
-    ) -> Result<Self> {
-        let glibc = programs::of_release(suite, GLIBC)?;
-        let mut path = glibc.clone().into_os_string();
-        for library in ["libstdc++.so.6", "libgcc_s.so.1"] {
-            path.push(":");
-            path.push(programs::of_release(suite, library)?);
-        }
-        let mut subject = Self::new(glibc.join("ld-linux-x86-64.so.2"), &[], ends);
-        subject.line.extend([OsString::from("--library-path"), path]);
-        if let Some(library) = preloaded {
-            subject.line.extend([OsString::from("--preload"), library.into()]);
-        }
-        subject.line.push(program.into());
-        subject.line.extend(arguments.iter().map(OsString::from));
-        Ok(subject)
-    }
-}
-
-/// The program is linked here, and so runs on this release and newer ones only.
+/// Has all names that the oldest release knows, so it runs on each.
 fn failing(start: Start, suite: &str, handler: &str, names: &[&str]) -> Result<()> {
-    let program = Program::CppLinked("failing", &[]).compile()?;
-    let subject =
-        Subject::on_release(program, &[handler], exceptions::ENDS, suite, Some(library(suite, names)?))?;
-    exceptions::exact(start, &subject, Failed::AtMost)
+    let program = programs::compile_on_release("failing", suite, Some(&library(suite, names)?))?;
+    exceptions::exact(start, &Subject::new(program, &[handler], exceptions::ENDS), Failed::AtMost)
 }

@@ -180,21 +180,18 @@ fn ending(status: ExitStatus, of: &Running, folder: &Path) -> Result<Ending> {
     Ok(Ending { code, stdout: own(of.stdout()), stderr: own(of.stderr()) })
 }
 
-/// Without the addresses, the IDs and the folder of this run. An address in the last pages below the kernel, where it puts
-/// what return probes return to, stays one.
+/// Without the addresses, the IDs and the folder of this run. Offsets in files (`+0x1234`) stay.
 fn normalised(text: &str, folder: &Path) -> String {
-    const TOP: u64 = 0x7fff_ffff_0000;
     let text = text.replace(&folder.display().to_string(), "FOLDER");
     let mut out = String::new();
     let mut rest = text.as_str();
     while let Some(next) = rest.chars().next() {
         let digits = |rest: &str, radix: u32| rest.chars().take_while(|c| c.is_digit(radix)).count();
-        if let Some(hex) = rest.strip_prefix("0x") {
-            let length = digits(hex, 16);
-            let high = u64::from_str_radix(&hex[..length], 16)
-                .is_ok_and(|address| address >> 47 == 0 && address >= TOP);
-            out.push_str(if high { "0x(above all mappings)" } else { "0x?" });
-            rest = &hex[length..];
+        if let Some(hex) = rest.strip_prefix("0x")
+            && !out.ends_with('+')
+        {
+            out.push_str("0x?");
+            rest = &hex[digits(hex, 16)..];
         } else if let Some(word) = ["==", "pid=", "tid="].into_iter().find(|word| rest.starts_with(word)) {
             out.push_str(word);
             rest = &rest[word.len()..];

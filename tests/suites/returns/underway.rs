@@ -9,7 +9,7 @@ use heaptrace_tests::{
     programs::Program,
     report::{Report, Site},
     runner::{Test, end_to_end},
-    running::wait_for_file,
+    running::{Running, wait_for_file, wait_while_running},
     session::{Outcome, Waiting, ledger_file},
 };
 use std::{fs, path::Path, process::Command};
@@ -80,6 +80,19 @@ fn at_attach(function: &str) -> Result<()> {
     compare::exactly(&outcome, Find::Caller)
 }
 
+/// Ctrl-C, once it is heard: that is a little after the line which says that it ends tracing.
+fn interrupt(recorder: &mut Running) -> Result<()> {
+    let status = format!("/proc/{}/status", recorder.pid());
+    wait_while_running(recorder, "catch SIGINT", || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|mask| mask >> (libc::SIGINT - 1) & 1 == 1)
+    })?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(recorder)
+}
+
 /// The report of the half that was traced is what the ledger, written at its end, has.
 fn ensure_half(folder: &Path, pid: u32) -> Result<()> {
     let report = heaptrace::report(folder)?;
@@ -103,8 +116,7 @@ fn at_detach(function: &str) -> Result<()> {
     let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
     waiting.go()?;
     wait_for_file(&folder.join("inside"), &mut waiting.target)?;
-    recorder.signal(libc::SIGINT)?;
-    heaptrace::finish(&mut recorder)?;
+    interrupt(&mut recorder)?;
     ensure!(code::changed_bytes(pid)? == 0, "probes were left behind");
     fs::write(folder.join("detached"), "")?;
     let status = waiting.target.wait()?;
@@ -121,8 +133,7 @@ fn all_the_time(function: &str) -> Result<()> {
     for _ in 0..3 {
         let brief = TempDir::new()?;
         let mut recorder = heaptrace::attach(&[pid], &[], brief.path())?;
-        recorder.signal(libc::SIGINT)?;
-        heaptrace::finish(&mut recorder)?;
+        interrupt(&mut recorder)?;
         ensure!(code::changed_bytes(pid)? == 0, "probes were left behind");
     }
     let mut recorder = heaptrace::attach(&[pid], &[], folder)?;

@@ -310,10 +310,13 @@ pub fn of_release(suite: &str, name: &str) -> Result<PathBuf> {
         "lib/x86_64-linux-musl",
     ]
     .map(|place| root.join(place));
-    places
-        .into_iter()
-        .find(|place| place.join(name).exists())
-        .with_context(|| format!("no {name} in {}; `./x setup` fetches it", root.display()))
+    let found = places.into_iter().find(|place| place.join(name).exists());
+    // Written when all that the release has was fetched.
+    let fetched = root.with_file_name("unpacked").exists();
+    found.with_context(|| match fetched {
+        true => format!("Debian's {suite} has no {name}"),
+        false => format!("no {name} in {}; `./x setup` fetches it", root.display()),
+    })
 }
 
 fn target() -> Result<PathBuf> {

@@ -17,7 +17,7 @@ static sigjmp_buf out;
 static char arena[128 << 20] __attribute__((aligned(16)));
 static size_t used;
 // A request of this very size raises a signal, half done; a larger one leaves.
-static volatile size_t signals_at = 1 << 30, most = (1 << 30) + 1;
+static volatile size_t signals_at = SIZE_MAX, most = (1 << 30) + 1;
 static volatile int in_free;
 static int handled, left;
 
@@ -185,7 +185,7 @@ static volatile int jump_out;
 static void on_signal(int number) {
     (void)number;
     size_t at = signals_at;
-    signals_at = 1 << 30;
+    signals_at = SIZE_MAX;
     void *p = site_handler(6001 + 2 * (size_t)(handled % 100));
     if (handled % 2)
         release(p);
@@ -212,17 +212,18 @@ static APART void interrupt(size_t depth) {
 static void interrupt_often(void) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGUSR1, &action, NULL);
-    signals_at = 7001;
     for (volatile size_t i = 0; i < LEFT; i++) {
         jump_out = i % 3 == 0;
+        // A call that is left is of a size that no block has.
+        signals_at = jump_out ? 1 << 30 : 7001;
         if (sigsetjmp(out, 1) == 0)
             interrupt(i % 30);
         else
             left++;
+        signals_at = SIZE_MAX;
         if (i % 10 == 0)
             work(i % 50, i);
     }
-    signals_at = 1 << 30;
 }
 
 int main(int argc, char **argv) {

@@ -3,6 +3,7 @@
 
 mod exceptions;
 mod fibers;
+mod judge;
 mod jumps;
 mod profilers;
 mod releases;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         sanitizers::tests(),
         profilers::tests(),
         underway::tests(),
+        judge::tests(),
         releases::tests(),
     ]
     .into_iter()

@@ -1,7 +1,7 @@
 //! Holds a report against the ledgers of the programs it is about: to the byte, per process and per site.
 
 use crate::{
-    ledger::{Figures, ProcessLedger},
+    ledger::{Figures, ProcessLedger, Sizes},
     report::{Process, Report, Site},
     session::Outcome,
 };
@@ -150,17 +150,19 @@ fn sites(
     slack: Slack,
     problems: &mut Problems,
 ) {
-    let mut found: BTreeMap<&str, Figures> = BTreeMap::new();
+    let mut found: BTreeMap<&str, (Figures, Sizes)> = BTreeMap::new();
     for site in report.sites_of(pid) {
         for name in names(site, ledger, find) {
-            *found.entry(name).or_default() += figures(site);
+            let (sum, sizes) = found.entry(name).or_default();
+            *sum += figures(site);
+            add_sizes(site, sizes);
         }
     }
     for (name, &expected) in &ledger.sites {
         if name == "elsewhere" {
             continue;
         }
-        let mut actual = found.remove(name.as_str()).unwrap_or_default();
+        let (mut actual, sizes) = found.remove(name.as_str()).unwrap_or_default();
         let mut expected = expected;
         if name.starts_with("live_from:") {
             only_live(&mut actual);
@@ -168,9 +170,14 @@ fn sites(
         }
         if actual != expected {
             problems.add(format!("{name}\n    ledger {expected}\n    report {actual}"));
+        } else if !name.starts_with("live_from:") && ledger.sizes[name] != sizes {
+            let known = &ledger.sizes[name];
+            problems.add(format!(
+                "{name}, blocks by bits of their sizes\n    ledger {known:?}\n    report {sizes:?}"
+            ));
         }
     }
-    for (name, figures) in found {
+    for (name, (figures, _)) in found {
         if slack.unledgered_site != Some(name) {
             problems.add(format!("{name} is in no ledger\n    report {figures}"));
         }
@@ -251,6 +258,13 @@ pub fn total<'a>(sites: impl Iterator<Item = &'a Site>) -> Figures {
     let mut sum = Figures::default();
     sites.for_each(|site| sum += figures(site));
     sum
+}
+
+/// The classes of a report's sizes begin at each power of two.
+fn add_sizes(site: &Site, sizes: &mut Sizes) {
+    for (least, _, count) in &site.sizes {
+        *sizes.entry(u64::BITS - least.leading_zeros()).or_default() += count;
+    }
 }
 
 fn only_live(figures: &mut Figures) {

@@ -38,10 +38,15 @@ impl fmt::Display for Figures {
     }
 }
 
+/// How many blocks there are of each bit length: sums alone would not show sizes that were mixed up.
+pub type Sizes = BTreeMap<u32, u64>;
+
 /// The ledger of one process, over all images that it was.
 #[derive(Debug, Default)]
 pub struct ProcessLedger {
     pub sites: BTreeMap<String, Figures>,
+    /// Of each site, blocks by the bit length of their size.
+    pub sizes: BTreeMap<String, Sizes>,
     pub failed: u64,
     /// Frees of blocks from before the tracer attached.
     pub pre_attach_frees: u64,
@@ -64,6 +69,7 @@ enum Line {
         free_bytes: u64,
         free_count: u64,
         released: bool,
+        sizes: Vec<(u32, u64)>,
     },
     Process {
         pid: u32,
@@ -85,10 +91,22 @@ impl Ledger {
             let line: Line =
                 serde_json::from_str(line).with_context(|| format!("bad ledger line {line:?}"))?;
             match line {
-                Line::Site { pid, site, alloc_bytes, alloc_count, free_bytes, free_count, released } => {
+                Line::Site {
+                    pid,
+                    site,
+                    alloc_bytes,
+                    alloc_count,
+                    free_bytes,
+                    free_count,
+                    released,
+                    sizes,
+                } => {
                     let (live_bytes, live_count) =
                         if released { (0, 0) } else { (alloc_bytes - free_bytes, alloc_count - free_count) };
-                    *ledger.0.entry(pid).or_default().sites.entry(site).or_default() +=
+                    let process = ledger.0.entry(pid).or_default();
+                    let known = process.sizes.entry(site.clone()).or_default();
+                    sizes.into_iter().for_each(|(bits, count)| *known.entry(bits).or_default() += count);
+                    *process.sites.entry(site).or_default() +=
                         Figures { alloc_bytes, alloc_count, free_bytes, free_count, live_bytes, live_count };
                 }
                 Line::Process { pid, failed, pre_attach_frees, inherited_frees } => {

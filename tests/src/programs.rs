@@ -22,6 +22,8 @@ pub enum Program {
     CWith(&'static str, &'static [&'static str]),
     /// The same as a shared library.
     CLibraryWith(&'static str, &'static [&'static str]),
+    /// `programs/c/NAME.c` with frame pointers and further flags, and what it is linked with.
+    CLinked(&'static str, &'static [&'static str], &'static [&'static str]),
     /// `programs/c/NAME.c` as a shared library, with frame pointers.
     CLibrary(&'static str),
     /// `programs/c/NAME.c` with its C library in it.
@@ -34,6 +36,8 @@ pub enum Program {
     Freestanding32(&'static str),
     /// `programs/cpp/NAME.cpp`, with frame pointers.
     Cpp(&'static str),
+    /// The same, and what it is linked with.
+    CppLinked(&'static str, &'static [&'static str]),
     /// The same without frame pointers.
     CppOmitFramePointer(&'static str),
     /// `programs/rust/NAME.rs`, with frame pointers.
@@ -73,6 +77,11 @@ impl Program {
                 arguments.extend(strings(flags));
                 build("gcc", &arguments, name, &[&ledger], &LINK_C)
             }
+            Self::CLinked(name, flags, libraries) => {
+                let mut arguments = c_arguments(name, "-fno-omit-frame-pointer");
+                arguments.extend(strings(flags));
+                build("gcc", &arguments, name, &[&ledger], &[&LINK_C, LINK_ALL, libraries].concat())
+            }
             Self::CLibraryWith(name, flags) => {
                 let mut arguments = c_arguments(name, "-fomit-frame-pointer");
                 arguments.extend(strings(flags));
@@ -95,8 +104,9 @@ impl Program {
                 let last = ["-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie"];
                 build("gcc", &c_arguments(name, "-fno-omit-frame-pointer"), name, &[], &last)
             }
-            Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer"),
-            Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer"),
+            Self::Cpp(name) => cpp(name, "-fno-omit-frame-pointer", &[]),
+            Self::CppLinked(name, libraries) => cpp(name, "-fno-omit-frame-pointer", libraries),
+            Self::CppOmitFramePointer(name) => cpp(name, "-fomit-frame-pointer", &[]),
             Self::Rust(name) => rust(name, &["-Cforce-frame-pointers=yes"]),
             Self::RustOmitFramePointer(name) => rust(name, &["-Cforce-frame-pointers=no"]),
         }
@@ -114,6 +124,60 @@ pub fn compile_on_glibc(name: &str, folder: &Path) -> Result<PathBuf> {
     arguments.push("-nodefaultlibs".into());
     build("gcc", &arguments, name, &inputs, &["-lgcc"])
 }
+
+/// Compiles `programs/c/NAME.c`, or `programs/cpp/NAME.cpp`, to run on the libraries of Debian's release `suite` and
+/// with `allocator`, which the program is linked with: nothing in its environment leads there, so it is started like any
+/// other. The names in it are those of the oldest release.
+///
+/// # Errors
+/// As [`Program::compile`], and when a release was not fetched.
+pub fn compile_on_release(name: &str, suite: &str, allocator: Option<&Path>) -> Result<PathBuf> {
+    let cpp = source(&format!("cpp/{name}.cpp"));
+    let (compiler, arguments, named): (_, _, &[&str]) = if cpp.exists() {
+        let mut arguments = strings(CPP_FLAGS);
+        arguments.extend(["-fno-omit-frame-pointer".into(), cpp.into()]);
+        ("g++", arguments, &["libstdc++.so.6", "libgcc_s.so.1"])
+    } else {
+        ("gcc", c_arguments(name, "-fno-omit-frame-pointer"), &[])
+    };
+    let mut inputs = vec![ledger_object()?];
+    inputs.extend(allocator.map(Path::to_owned));
+    for library in named.iter().chain(&["libpthread.so.0", "libdl.so.2", "libc.so.6", "ld-linux-x86-64.so.2"])
+    {
+        inputs.push(of_release(OLDEST, library)?.join(library));
+    }
+    let glibc = of_release(suite, "libc.so.6")?;
+    let mut folders = vec![glibc.clone()];
+    for library in ["libstdc++.so.6", "libgcc_s.so.1"] {
+        folders.push(of_release(suite, library)?);
+    }
+    folders.extend(allocator.and_then(Path::parent).map(Path::to_owned));
+    folders.dedup();
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let last = [
+        format!("-Wl,--dynamic-linker={}", glibc.join("ld-linux-x86-64.so.2").display()),
+        // For what the libraries need, too.
+        format!("-Wl,--disable-new-dtags,-rpath={}", folders.join(":")),
+        "-Wl,--allow-shlib-undefined".to_owned(),
+        "-nodefaultlibs".to_owned(),
+        "-lgcc".to_owned(),
+    ];
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    build(compiler, &arguments, name, &inputs, &last.each_ref().map(String::as_str))
+}
+
+/// Compiles `programs/c/NAME.c` to run on the musl of Debian's release `suite`, which is its loader, too.
+///
+/// # Errors
+/// As [`compile_on_release`].
+pub fn compile_on_musl(name: &str, suite: &str) -> Result<PathBuf> {
+    let musl = of_release(suite, "libc.so")?.join("libc.so");
+    let linker = format!("-Wl,--dynamic-linker={}", musl.display());
+    c_with_library("musl-gcc", name, &source("c/ledger.c"), &[&linker])
+}
+
+/// The oldest release that `./x setup` fetches.
+const OLDEST: &str = "bullseye";
 
 /// Every program there is, and the ledger that some are linked with.
 ///
@@ -142,6 +206,9 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
 /// The ledger's functions are visible to libraries that a program opens.
 const LINK_C: [&str; 3] = ["-rdynamic", "-pthread", "-ldl"];
 
+/// An allocator is linked though the program names nothing that only it has.
+const LINK_ALL: &[&str] = &["-Wl,--no-as-needed"];
+
 /// A file of `programs/`.
 pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name)
@@ -158,11 +225,11 @@ fn c_with_library(compiler: &str, name: &str, ledger: &Path, last: &[&str]) -> R
     build(compiler, &c_arguments(name, "-fno-omit-frame-pointer"), name, &[ledger], last)
 }
 
-fn cpp(name: &str, frame_pointers: &str) -> Result<PathBuf> {
+fn cpp(name: &str, frame_pointers: &str, libraries: &[&str]) -> Result<PathBuf> {
     let mut arguments = strings(CPP_FLAGS);
     arguments.push(frame_pointers.into());
     arguments.push(source(&format!("cpp/{name}.cpp")).into());
-    build("g++", &arguments, name, &[&ledger_object()?], &["-pthread"])
+    build("g++", &arguments, name, &[&ledger_object()?], &[&["-pthread"], LINK_ALL, libraries].concat())
 }
 
 fn rust(name: &str, flags: &[&str]) -> Result<PathBuf> {
@@ -236,11 +303,20 @@ pub fn cache() -> Result<PathBuf> {
 /// When it is not there.
 pub fn of_release(suite: &str, name: &str) -> Result<PathBuf> {
     let root = target()?.join("releases").join(suite).join("root");
-    let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| root.join(place));
-    places
-        .into_iter()
-        .find(|place| place.join(name).exists())
-        .with_context(|| format!("no {name} in {}; `./x setup` fetches it", root.display()))
+    let places = [
+        "usr/lib/x86_64-linux-gnu",
+        "lib/x86_64-linux-gnu",
+        "usr/lib/x86_64-linux-musl",
+        "lib/x86_64-linux-musl",
+    ]
+    .map(|place| root.join(place));
+    let found = places.into_iter().find(|place| place.join(name).exists());
+    // Written when all that the release has was fetched.
+    let fetched = root.with_file_name("unpacked").exists();
+    found.with_context(|| match fetched {
+        true => format!("Debian's {suite} has no {name}"),
+        false => format!("no {name} in {}; `./x setup` fetches it", root.display()),
+    })
 }
 
 fn target() -> Result<PathBuf> {

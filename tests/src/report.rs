@@ -86,6 +86,8 @@ pub struct Site {
     pub alloc_count: u64,
     pub free_bytes: u64,
     pub free_count: u64,
+    /// Blocks by size: least, most, how many.
+    pub sizes: Vec<(u64, u64, u64)>,
     pub stack_end: String,
     pub stack: Vec<Frame>,
 }

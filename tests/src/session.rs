@@ -215,7 +215,7 @@ pub fn own_libraries(folder: &Path) -> Option<(&'static str, PathBuf)> {
 }
 
 /// Programs that abort on purpose leave no files behind.
-fn no_core_dump(command: &mut Command) {
+pub fn no_core_dump(command: &mut Command) {
     // SAFETY: setrlimit is async-signal-safe and touches nothing of this process.
     unsafe {
         command.pre_exec(|| {

@@ -71,6 +71,15 @@ impl Apt {
         )
     }
 
+    /// Whether the suite has a package of this very name.
+    ///
+    /// # Errors
+    /// When apt-cache fails.
+    pub fn has(&self, package: &str) -> Result<bool> {
+        // A line for each version; none where the name is unknown, or only something that others provide.
+        Ok(!output(self.command("apt-cache").args(["madison", package]))?.trim().is_empty())
+    }
+
     /// Downloads `package` and unpacks it.
     ///
     /// # Errors

@@ -11,11 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SITES = 128, SLOTS = 1 << 21, NAME = 64 };
+enum { SITES = 128, SLOTS = 1 << 21, NAME = 64, CLASSES = 65 };
 
 struct site {
     char name[NAME];
     uint64_t alloc_bytes, alloc_count, free_bytes, free_count;
+    // Blocks by the bit length of their size: of two blocks whose sizes were mixed up, the sum is right and this is not.
+    uint64_t sizes[CLASSES];
 };
 
 static struct site sites[SITES];
@@ -103,6 +105,7 @@ void ledger_alloc(int site, const void *p, size_t n) {
     insert((struct ledger_block){p, n, site, generation});
     sites[site].alloc_bytes += n;
     sites[site].alloc_count++;
+    sites[site].sizes[n ? 64 - __builtin_clzll(n) : 0]++;
     pthread_mutex_unlock(&lock);
 }
 
@@ -171,21 +174,27 @@ void ledger_start(void) {
     ledger_attached();
 }
 
+static void begin_again(void) {
+    failed = 0;
+    for (int i = 0; i < site_count; i++) {
+        struct site *s = &sites[i];
+        s->alloc_bytes = s->alloc_count = s->free_bytes = s->free_count = 0;
+        memset(s->sizes, 0, sizeof s->sizes);
+    }
+}
+
 void ledger_attached(void) {
     pthread_mutex_lock(&lock);
     attached = 1;
     generation = 1;
-    failed = 0;
-    for (int i = 0; i < site_count; i++)
-        sites[i].alloc_bytes = sites[i].alloc_count = sites[i].free_bytes = sites[i].free_count = 0;
+    begin_again();
     pthread_mutex_unlock(&lock);
 }
 
 void ledger_forked(void) {
     forked_at = generation++;
-    failed = pre_attach_frees = inherited_frees = 0;
-    for (int i = 0; i < site_count; i++)
-        sites[i].alloc_bytes = sites[i].alloc_count = sites[i].free_bytes = sites[i].free_count = 0;
+    pre_attach_frees = inherited_frees = 0;
+    begin_again();
 }
 
 static int open_ledger(const char *path) {
@@ -199,7 +208,7 @@ void ledger_prepare(void) {
 }
 
 static void write_ledger(int released) {
-    static char text[SITES * 256];
+    static char text[SITES * 512];
     size_t n = 0;
     const char *path = getenv("LEDGER_OUT");
     if (!path)
@@ -210,10 +219,19 @@ static void write_ledger(int released) {
         struct site *s = &sites[i];
         n += (size_t)snprintf(text + n, sizeof text - n,
                               "{\"pid\":%d,\"site\":\"%s\",\"alloc_bytes\":%llu,\"alloc_count\":%llu,"
-                              "\"free_bytes\":%llu,\"free_count\":%llu,\"released\":%s}\n",
+                              "\"free_bytes\":%llu,\"free_count\":%llu,\"released\":%s,\"sizes\":[",
                               pid, s->name, (unsigned long long)s->alloc_bytes,
                               (unsigned long long)s->alloc_count, (unsigned long long)s->free_bytes,
                               (unsigned long long)s->free_count, released ? "true" : "false");
+        const char *comma = "";
+        for (int j = 0; j < CLASSES; j++) {
+            if (!s->sizes[j])
+                continue;
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s[%d,%llu]", comma, j,
+                                  (unsigned long long)s->sizes[j]);
+            comma = ",";
+        }
+        n += (size_t)snprintf(text + n, sizeof text - n, "]}\n");
     }
     n += (size_t)snprintf(text + n, sizeof text - n,
                           "{\"pid\":%d,\"failed\":%llu,\"pre_attach_frees\":%llu,\"inherited_frees\":%llu}\n",
@@ -233,6 +251,12 @@ void ledger_write(void) {
 
 void ledger_write_before_exec(void) {
     write_ledger(1);
+}
+
+void ledger_forget(void) {
+    pthread_mutex_lock(&lock);
+    memset(slots, 0, sizeof slots);
+    pthread_mutex_unlock(&lock);
 }
 
 // Bytes of code that may hold the probe of one function: its prologue.

@@ -51,6 +51,8 @@ void ledger_forked(void);
 void ledger_write(void);
 // Same, for an image that is about to exec: its live blocks are released with it.
 void ledger_write_before_exec(void);
+// After the ledger was written: no address of a block is kept any more, so that who looks for leaks finds them.
+void ledger_forget(void);
 // Waits until the code at `function` differs from its file, and stays so: until a probe is there.
 // Returns 0 if that did not happen within `seconds`.
 int ledger_wait_probed(void *const *functions, size_t count, int seconds);

@@ -41,6 +41,16 @@ const PACKAGES: &[Package] = &[
     package("strace", Scope::Everything, Sign::Command("strace")),
     package("bpftrace", Scope::Everything, Sign::Command("bpftrace")),
     package("musl-tools", Scope::Everything, Sign::Command("musl-gcc")),
+    // Allocators that programs are linked with, or that are preloaded. The packages for development have the same names
+    // in all releases, and bring the libraries and what they unwind with.
+    package("libjemalloc-dev", Scope::Everything, Sign::File("/usr/lib/x86_64-linux-gnu/libjemalloc.a")),
+    package(
+        "libgoogle-perftools-dev",
+        Scope::Everything,
+        Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc.so"),
+    ),
+    package("libmimalloc-dev", Scope::Everything, Sign::File("/usr/lib/x86_64-linux-gnu/libmimalloc.so")),
+    package("libunwind-dev", Scope::Everything, Sign::File("/usr/include/x86_64-linux-gnu/libunwind.h")),
     // 81 MB to fetch and 464 MB on disk: no other compiler makes Go programs as they are in use.
     package("golang-go", Scope::Everything, Sign::Command("go")),
 ];

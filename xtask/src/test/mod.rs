@@ -65,7 +65,7 @@ fn end_to_end(repo: &Repo, no_bpf: bool, checks: &mut Checks) -> Result<()> {
     build.args(["build", "--release", "--package", "heaptrace"]);
     checks.run("release build", &mut build)?;
     for (suite, reason) in setup::releases::fetch(repo) {
-        checks.not_run(&format!("inspect on libraries of {suite}"), Some(&reason));
+        checks.not_run(&format!("tests on libraries of {suite}"), Some(&reason));
     }
     for target in targets {
         let mut cargo = repo.cargo();

@@ -1,0 +1,129 @@
+// An allocator that looks at who called it, as heap profilers and crash handlers do: no frame may be unknown, and the
+// caller must be the one that it is. With LIBUNWIND by that, else by glibc's backtrace.
+#define _GNU_SOURCE
+#include "ledger.h"
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#ifdef LIBUNWIND
+#define UNW_LOCAL_ONLY
+#include <libunwind.h>
+#define backtrace unw_backtrace
+#endif
+
+enum { FRAMES = 64, HEADER = 16 };
+#define APART __attribute__((noinline, noclone, noipa))
+
+static char arena[64 << 20] __attribute__((aligned(16)));
+static size_t used;
+static int looking;
+static long calls, frames, unknown, strange_callers;
+
+static APART void look(void *caller) {
+    void *found[FRAMES];
+    Dl_info info;
+    if (!looking)
+        return;
+    looking = 0;
+    int n = backtrace(found, FRAMES);
+    int seen = 0;
+    calls++;
+    frames += n;
+    for (int i = 0; i < n; i++) {
+        unknown += !dladdr(found[i], &info);
+        seen |= found[i] == caller;
+    }
+    unknown += !dladdr(caller, &info);
+    strange_callers += !seen;
+    looking = 1;
+}
+
+APART void *malloc(size_t n) {
+    look(__builtin_return_address(0));
+    size_t room = (n + HEADER + 15) & ~(size_t)15;
+    if (room > sizeof arena - used)
+        _exit(70);
+    char *p = arena + used;
+    used += room;
+    memcpy(p, &n, sizeof n);
+    p += HEADER;
+    KEEP(p);
+    return p;
+}
+APART void free(void *p) {
+    look(__builtin_return_address(0));
+    KEEP(p);
+}
+APART void *calloc(size_t a, size_t b) {
+    void *p = malloc(a * b);
+    KEEP(p);
+    memset(p, 0, a * b);
+    return p;
+}
+APART void *realloc(void *old, size_t n) {
+    look(__builtin_return_address(0));
+    void *p = malloc(n);
+    KEEP(p);
+    if (old) {
+        size_t before;
+        memcpy(&before, (char *)old - HEADER, sizeof before);
+        memcpy(p, old, before < n ? before : n);
+    }
+    KEEP(p);
+    return p;
+}
+
+SITE static void *site_malloc(size_t n) {
+    void *p = malloc(n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+SITE static void *site_calloc(size_t n) {
+    void *p = calloc(3, n);
+    KEEP(p);
+    LEDGER_ALLOC(p, 3 * n);
+    return p;
+}
+SITE static void *site_realloc(void *old, size_t n) {
+    struct ledger_block taken = ledger_take(old);
+    void *p = realloc(old, n);
+    KEEP(p);
+    ledger_settle(taken);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+
+static APART void at_depth(size_t depth, size_t i) {
+    if (depth > 0) {
+        at_depth(depth - 1, i);
+        KEEP(depth);
+        return;
+    }
+    void *blocks[] = {site_malloc(101 + 2 * i), site_calloc(2001 + 2 * i), site_realloc(site_malloc(1301), 9001 + 2 * i)};
+    for (size_t j = 0; j < 3; j++)
+        if ((i + j) % 3)
+            release(blocks[j]);
+}
+
+int main(void) {
+    // The first one loads what unwinds.
+    void *some[4];
+    int n = backtrace(some, 4);
+    KEEP(n);
+    ledger_start();
+    looking = 1;
+    for (size_t i = 0; i < 300; i++)
+        at_depth(i % 20, i);
+    looking = 0;
+    char line[120];
+    n = snprintf(line, sizeof line, "%ld calls, %ld frames, %ld unknown, %ld not by their callers\n", calls, frames,
+                 unknown, strange_callers);
+    if (write(1, line, (size_t)n) != n)
+        return 3;
+    ledger_write();
+    return 24;
+}

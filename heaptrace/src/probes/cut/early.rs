@@ -6,7 +6,7 @@ use super::candidates::{self, are_in_registers, own_frame, reached_from, treatme
 use super::choose::condition_of;
 use super::emulation::{Emulation, Treatment};
 use super::forward::{Forward, tests_for_zero};
-use super::graph::{Edge, Graph, Way};
+use super::graph::{Edge, End, Graph, Way};
 use super::image::Image;
 use super::references::Source;
 use super::state::{RBP, State, Value};
@@ -163,15 +163,31 @@ fn role(shape: Shape) -> Role {
 /// begins another call.
 fn entered_from_behind(graph: &Graph<'_, '_>) -> Result<Vec<bool>, NoCut> {
     let range = &graph.parts.all[0].range;
-    let known: HashSet<u64> =
-        graph.nodes.iter().filter(|node| node.end.is_none()).map(|node| node.instruction.ip()).collect();
+    // Those of which it is known where they lead.
+    let known: HashSet<u64> = graph
+        .nodes
+        .iter()
+        .filter(|node| node.end.is_none())
+        .filter(|node| node.successors.iter().all(|edge| graph.nodes[edge.to].end != Some(End::Acts)))
+        .map(|node| node.instruction.ip())
+        .collect();
     let mut targets = HashSet::new();
     let bytes = graph.image.bytes(range.start).ok_or(NoCut::NoCode(range.start))?;
     let bytes = &bytes[..bytes.len().min(usize::try_from(range.end - range.start).unwrap_or(usize::MAX))];
-    for instruction in Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE) {
-        let is_branch = !instruction.is_invalid() && instruction.op0_kind() == OpKind::NearBranch64;
-        if is_branch && !known.contains(&instruction.ip()) {
+    let sweep = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE).into_iter();
+    for instruction in sweep.filter(|instruction| !known.contains(&instruction.ip())) {
+        if !instruction.is_invalid() && instruction.op0_kind() == OpKind::NearBranch64 {
             targets.insert(instruction.near_branch_target());
+        }
+        let goes_on = matches!(
+            instruction.flow_control(),
+            FlowControl::Next
+                | FlowControl::ConditionalBranch
+                | FlowControl::Call
+                | FlowControl::IndirectCall
+        );
+        if goes_on {
+            targets.insert(instruction.next_ip());
         }
     }
     for (target, source) in graph.image.references().into_iter().flat_map(|all| all.into(range.clone())) {

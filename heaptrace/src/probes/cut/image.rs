@@ -381,6 +381,11 @@ impl<'data> Image<'data> {
         }
     }
 
+    /// What the dynamic linker fills a slot with.
+    pub(super) fn set_slot(&mut self, slot: u64, name: &'data str) {
+        self.slots.insert(slot, Slot::Symbol(name));
+    }
+
     pub(super) fn set_name(&mut self, address: u64, name: &'data str) {
         self.names.insert(address, name);
         self.exported.insert(address);

@@ -7,6 +7,8 @@
 //! `landing_pads`, `references`), where the arguments are (`forward`) and where the result is (`backward`) on every
 //! way, and by a minimum cut that no call passes two sites or none (`choose`).
 
+#[cfg(test)]
+mod assembler;
 mod backward;
 mod candidates;
 mod choose;
@@ -169,3 +171,15 @@ pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
     };
     if cut.sites.len() > MAX_SITES { Err(NoCut::TooLarge) } else { Ok(cut) }
 }
+
+#[cfg(test)]
+#[path = "random_tests.rs"]
+mod random_tests;
+
+#[cfg(test)]
+#[path = "conditions_tests.rs"]
+mod conditions_tests;
+
+#[cfg(test)]
+#[path = "libc_tests.rs"]
+mod libc_tests;

@@ -72,6 +72,11 @@ impl<'data> Image<'data> {
             functions: OnceLock::new(),
             segments,
         };
+        if image.code.is_empty() {
+            let executable = facts.loads.iter().filter(|load| load.executable);
+            image.code =
+                executable.filter_map(|l| Some(l.address..l.address.checked_add(l.size)?)).collect();
+        }
         image.code.retain(|range| image.segments.iter().any(|(load, _)| holds(load, range)));
         image.code.sort_unstable_by_key(|range| range.start);
         let mut at = 0;

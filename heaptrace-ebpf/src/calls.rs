@@ -204,7 +204,11 @@ pub fn leave(ctx: &impl EbpfContext) {
         return;
     }
     call.active = 0;
-    finish(call, record, registers);
+    // Counting ended while it was under way. Since then frees are not seen, so its address may look like a block's that
+    // is live; and what realloc was given is live, as it was.
+    if process::counts(record) {
+        finish(call, record, registers);
+    }
 }
 
 #[inline(always)]

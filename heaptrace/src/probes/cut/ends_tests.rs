@@ -111,6 +111,26 @@ fn an_out_pointers_result_comes_behind_the_last_store() {
 }
 
 #[test]
+fn a_store_before_the_return_is_waited_for_at_any_cost() {
+    let program = program(|it| {
+        it.raw(&KEEP).call("callee").label("early").raw(&NOP).raw(&[0x48, 0x89, 0x03, 0x31, 0xc0, 0x5b]);
+        it.label("ret").raw(&RET);
+    });
+    let cut = cut(&program, Shape::OutPointer);
+    assert_eq!((cut.kind, site(&cut, program.at("ret")).role), (Kind::Stepped, Role::Result));
+}
+
+#[test]
+fn an_old_block_is_kept_before_a_store() {
+    let program = program(|it| {
+        // mov [rip+0], rdi
+        it.label("begin").raw(&NOP).raw(&[0x48, 0x89, 0x3d, 0, 0, 0, 0]).raw(&NOP).raw(&[0x53]);
+        it.call("callee").raw(&TEST).jcc(4, "end").label("end").raw(&LEAVE);
+    });
+    assert_eq!(site(&cut(&program, Shape::Resize), program.at("begin")).role, Role::Begin);
+}
+
+#[test]
 fn factors_are_read_apart_until_they_are_multiplied() {
     let program = program(|it| {
         // push rbx; mov rax, rdi; mul rsi; mov rbx, rax; mov rdi, rax; call; test; jcc

@@ -28,7 +28,7 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
             &mut functions.entry(function.address).or_insert((function, Vec::new())).1;
         names.push(&function.symbol);
     }
-    let allocates = |shape: Shape| shape.needs_return();
+    let allocates = |shape: Shape| shape.allocates();
     let probed: Vec<u64> = functions
         .values()
         .filter(|(function, _)| allocates(function.known.shape))
@@ -73,11 +73,11 @@ fn show_cut(cut: &Cut) {
 }
 
 fn show_site(site: &CutSite) {
-    let CutSite { address, role, condition, size, factor, result, pushed, emulated, shared, weight, text } =
+    let CutSite { address, role, condition, size, factor, result, caller_bp, pushed, emulated, shared, weight, text } =
         site;
     println!(
         "    {address:x} {text:<36} {role:?} if {condition} size {size:?} factor {factor:?} result {result:?} \
-         pushed {pushed} weight {weight}{}{}",
+         caller's rbp {caller_bp:?} pushed {pushed} weight {weight}{}{}",
         if *emulated { "" } else { " SINGLE-STEPPED" },
         if *shared { " shared" } else { "" },
     );

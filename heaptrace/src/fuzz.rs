@@ -5,6 +5,7 @@ use crate::{
     file,
     model::{Host, Location, Mode, Module, ModuleId, Start},
     probes::{
+        cut::{self, Emulation, Image, Request},
         plan::{self, Described},
         symbols::FileSymbols,
     },
@@ -13,6 +14,7 @@ use crate::{
     symbolize::{Sources, symbolize},
     unwind::{FileTable, RowKind},
 };
+use heaptrace_common::function::Shape;
 use std::{
     fs::File,
     io::{self, Write as _},
@@ -24,10 +26,12 @@ use std::{
 pub type Entry = fn(&[u8]);
 
 /// All of them, by the names of the targets in `fuzz/`.
-pub const ALL: [(&str, Entry); 9] = [
+pub const ALL: [(&str, Entry); 11] = [
     ("record", record),
     ("chunk", chunk),
     ("elf", elf),
+    ("cuts", cuts),
+    ("code", code),
     ("unwind", unwind),
     ("symbols", symbols),
     ("maps", maps),
@@ -75,6 +79,33 @@ pub fn elf(bytes: &[u8]) {
     let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
     plan::choose(&[file]);
     plan::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
+}
+
+/// The same file's functions, whatever they are, as if they allocated or freed.
+pub fn cuts(bytes: &[u8]) {
+    let Ok(facts) = ElfFacts::parse(bytes) else { return };
+    let Some(image) = Image::new(bytes, &facts) else { return };
+    let entries: Vec<u64> = image.entries().take(6).chain([facts.entry]).collect();
+    entries.iter().for_each(|entry| analyse(&image, *entry, &entries));
+}
+
+/// Bytes as the code of two functions, of which the first byte tells how long the first is.
+pub fn code(bytes: &[u8]) {
+    let Some((first, code)) = bytes.split_first() else { return };
+    let (start, end) = (0x1000, 0x1000 + code.len() as u64);
+    let middle = end.min(start + 4 * u64::from(*first));
+    for spans in [&[start..middle, middle..end][..], &[]] {
+        analyse(&Image::of_code(start, code, spans), start, &[start, middle]);
+    }
+}
+
+fn analyse(image: &Image<'_>, entry: u64, probed: &[u64]) {
+    let emulation = Emulation { push: true, long_nops: true };
+    for shape in [Shape::Size0, Shape::Product01, Shape::Resize, Shape::OutPointer] {
+        // Only that it comes back counts.
+        let _ = cut::analyse(image, &Request { entry, shape, probed, emulation });
+    }
+    let _ = cut::free_site(image, entry, emulation);
 }
 
 /// The same file's unwind tables.

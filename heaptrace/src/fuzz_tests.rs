@@ -128,7 +128,16 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             let chunk = crate::report::samples::chunk(&full());
             vec![postcard::to_stdvec(&chunk).expect("a chunk")]
         }
-        "elf" | "unwind" | "symbols" => vec![TEST_ELF.clone(), vdso(), own_library(), PROGRAM.clone()],
+        "elf" | "cuts" | "unwind" | "symbols" => {
+            vec![TEST_ELF.clone(), vdso(), own_library(), PROGRAM.clone()]
+        }
+        "code" => {
+            let file = own_library();
+            let facts = ElfFacts::parse(file.as_slice()).expect("an ELF file");
+            let load = facts.loads.iter().find(|load| load.executable).expect("code");
+            let start = load.offset as usize;
+            (1..4).map(|part| file[start + 4096 * part..][..1024].to_vec()).collect()
+        }
         "ldso" => vec![LIST.to_vec(), b"#! /usr/bin/env python3\n".to_vec()],
         file => vec![proc(file)],
     }
@@ -244,6 +253,16 @@ fn damaged_chunks_are_survived() {
 #[test]
 fn damaged_elf_files_are_survived() {
     damaged("elf", 3000);
+}
+
+#[test]
+fn damaged_files_have_their_functions_analysed() {
+    damaged("cuts", 300);
+}
+
+#[test]
+fn damaged_code_is_survived() {
+    damaged("code", 1000);
 }
 
 #[test]

@@ -60,10 +60,6 @@ impl Assembler {
         self.raw(&[0x0f, 0x80 | nibble]).displacement(label)
     }
 
-    pub fn at(&self, label: &str) -> u64 {
-        self.labels[label]
-    }
-
     /// Resolves all jumps.
     pub fn done(mut self) -> Program {
         for (at, label) in &self.jumps {
@@ -92,4 +88,13 @@ impl Program {
     pub fn image(&self) -> Image<'_> {
         Image::of_code(BASE, &self.code, &self.spans)
     }
+}
+
+/// The function `entry`, and one `callee` that it may call.
+pub fn program(write: impl FnOnce(&mut Assembler)) -> Program {
+    let mut assembler = Assembler::default();
+    assembler.function("entry");
+    write(&mut assembler);
+    assembler.function("callee").raw(&[0xc3]);
+    assembler.done()
 }

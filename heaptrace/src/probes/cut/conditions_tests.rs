@@ -1,44 +1,36 @@
 //! What makes a cut sound, one condition a test: each fails if the analysis forgets it.
 
-use super::assembler::{Assembler, Program};
+use super::assembler::{Assembler, Program, program};
 use super::frames::Span;
 use super::*;
 use heaptrace_common::probe::condition;
 
-const EMULATION: Emulation = Emulation { push: true, long_nops: true };
+pub(super) const EMULATION: Emulation = Emulation { push: true, long_nops: true };
 
 /// push rbx; mov rbx, rdi
-const KEEP: [u8; 4] = [0x53, 0x48, 0x89, 0xfb];
+pub(super) const KEEP: [u8; 4] = [0x53, 0x48, 0x89, 0xfb];
 /// pop rbx; ret
-const LEAVE: [u8; 2] = [0x5b, 0xc3];
+pub(super) const LEAVE: [u8; 2] = [0x5b, 0xc3];
 /// test rax, rax
-const TEST: [u8; 3] = [0x48, 0x85, 0xc0];
-const RET: [u8; 1] = [0xc3];
+pub(super) const TEST: [u8; 3] = [0x48, 0x85, 0xc0];
+pub(super) const RET: [u8; 1] = [0xc3];
 const UD2: [u8; 2] = [0x0f, 0x0b];
-const NOP: [u8; 1] = [0x90];
+pub(super) const NOP: [u8; 1] = [0x90];
 
 const RAX: Place = Place::Register(0);
-const RBX: Place = Place::Register(3);
-const RDI: Place = Place::Register(7);
+pub(super) const RBX: Place = Place::Register(3);
+pub(super) const RDI: Place = Place::Register(7);
 
-fn program(write: impl FnOnce(&mut Assembler)) -> Program {
-    let mut assembler = Assembler::default();
-    assembler.function("entry");
-    write(&mut assembler);
-    assembler.function("callee").raw(&RET);
-    assembler.done()
-}
-
-fn of_image(image: &Image<'_>, program: &Program, shape: Shape) -> Result<Cut, NoCut> {
+pub(super) fn of_image(image: &Image<'_>, program: &Program, shape: Shape) -> Result<Cut, NoCut> {
     let entry = program.at("entry");
     analyse(image, &Request { entry, shape, probed: &[entry], emulation: EMULATION })
 }
 
-fn cut(program: &Program, shape: Shape) -> Cut {
+pub(super) fn cut(program: &Program, shape: Shape) -> Cut {
     of_image(&program.image(), program, shape).expect("a cut")
 }
 
-fn site(cut: &Cut, address: u64) -> &CutSite {
+pub(super) fn site(cut: &Cut, address: u64) -> &CutSite {
     let at = |site: &&CutSite| site.address == address;
     cut.sites.iter().find(at).unwrap_or_else(|| panic!("no site at {address:x}: {:#x?}", cut.sites))
 }
@@ -148,7 +140,7 @@ fn code_behind_a_call_that_never_returns_does_not_count() {
 
 #[test]
 fn nothing_may_lead_into_the_middle() {
-    let reached = |write: &dyn Fn(&mut Assembler)| {
+    let reached = |write: &dyn Fn(&mut Assembler) -> &mut Assembler| {
         let program = program(|it| {
             it.raw(&KEEP).label("middle").call("callee").raw(&TEST).jcc(4, "end").label("end").raw(&LEAVE);
             it.function("stranger");
@@ -157,23 +149,23 @@ fn nothing_may_lead_into_the_middle() {
         let cut = cut(&program, Shape::Size0);
         (cut.kind, cut.why == Some(NoCut::Reached(program.at("middle"))))
     };
-    assert_eq!(reached(&|it| drop(it.jmp("middle"))), (Kind::Stepped, true));
-    assert_eq!(reached(&|it| drop(it.jcc(4, "middle").raw(&RET))), (Kind::Stepped, true));
+    assert_eq!(reached(&|it| it.jmp("middle")), (Kind::Stepped, true));
+    assert_eq!(reached(&|it| it.jcc(4, "middle").raw(&RET)), (Kind::Stepped, true));
     // Its address is taken.
-    assert_eq!(reached(&|it| drop(it.lea("middle").raw(&RET))), (Kind::Stepped, true));
-    assert_eq!(reached(&|it| drop(it.call("entry").raw(&RET))), (Kind::OneTrap, false));
+    assert_eq!(reached(&|it| it.lea("middle").raw(&RET)), (Kind::Stepped, true));
+    assert_eq!(reached(&|it| it.call("entry").raw(&RET)), (Kind::OneTrap, false));
 }
 
 #[test]
 fn no_relocation_may_point_into_the_middle() {
     let program = plain();
     let mut image = program.image();
-    image.pointers = vec![program.at("entry"), program.at("site")];
+    image.tables.pointers = vec![program.at("entry"), program.at("site")];
     let cut = of_image(&image, &program, Shape::Size0).expect("a cut");
     assert_eq!((cut.kind, cut.why), (Kind::Stepped, Some(NoCut::Reached(program.at("site")))));
-    image.pointers.pop();
+    image.tables.pointers.pop();
     let mut image = program.image();
-    image.pointers = vec![program.at("entry")];
+    image.tables.pointers = vec![program.at("entry")];
     assert_eq!(of_image(&image, &program, Shape::Size0).expect("a cut").kind, Kind::OneTrap);
 }
 
@@ -218,7 +210,11 @@ fn slots_survive_calls_until_an_address_of_the_stack_gets_out() {
         let program = escaping(address);
         let cut = cut(&program, Shape::Size0);
         let site = site(&cut, program.at("site"));
-        assert_eq!((cut.kind, site.role, site.result), (Kind::EntryAndExits, Role::Result, RAX), "{address:x?}");
+        assert_eq!(
+            (cut.kind, site.role, site.result),
+            (Kind::EntryAndExits, Role::Result, RAX),
+            "{address:x?}"
+        );
     }
 }
 
@@ -302,142 +298,6 @@ fn code_that_falls_out_of_its_function_has_no_cut() {
     });
     let error = of_image(&program.image(), &program, Shape::Size0);
     assert_eq!(error, Err(NoCut::FallsOut(program.at("last"))));
-}
-
-#[test]
-fn a_jump_into_another_probed_function_is_seen_there() {
-    let program = program(|it| {
-        it.raw(&[0x48, 0x85, 0xff]).jcc(4, "other").raw(&KEEP).call("callee").raw(&TEST);
-        it.label("site").jcc(4, "end").label("end").raw(&LEAVE).function("other").raw(&NOP).raw(&RET);
-    });
-    let (entry, other) = (program.at("entry"), program.at("other"));
-    let request =
-        Request { entry, shape: Shape::Size0, probed: &[entry, other], emulation: EMULATION };
-    let cut = analyse(&program.image(), &request).expect("a cut");
-    assert_eq!((cut.kind, cut.sites.len(), cut.passes_on), (Kind::OneTrap, 1, vec![other]));
-}
-
-#[test]
-fn a_function_that_others_use_too_gives_results_only() {
-    let with = |exported: bool| {
-        let program = program(|it| {
-            it.label("begin").jmp("other").function("other").raw(&KEEP).call("callee").raw(&TEST);
-            it.label("site").jcc(4, "end").label("end").raw(&LEAVE);
-        });
-        let mut image = program.image();
-        if exported {
-            image.set_name(program.at("other"), "other");
-        }
-        let cut = of_image(&image, &program, Shape::Size0).expect("a cut");
-        let inner = site(&cut, program.at("site")).clone();
-        (cut.kind, inner.role, inner.shared, cut.sites.len())
-    };
-    assert_eq!(with(false), (Kind::OneTrap, Role::Whole, false, 1));
-    assert_eq!(with(true), (Kind::EntryAndExits, Role::Result, true, 2));
-}
-
-#[test]
-fn a_hook_ends_calls_unseen_and_a_jump_table_hides_them() {
-    // mov rax, [rip+0]; test rax, rax; jne hook; ...; hook: jmp rax
-    let hooked = program(|it| {
-        it.raw(&[0x48, 0x8b, 0x05, 0, 0, 0, 0]).raw(&TEST).jcc(5, "hook").raw(&KEEP).call("callee").raw(&TEST);
-        it.label("site").jcc(4, "end").label("end").raw(&LEAVE).label("hook").raw(&[0xff, 0xe0]);
-    });
-    let cut1 = cut(&hooked, Shape::Size0);
-    assert_eq!((cut1.kind, cut1.unseen_exits, cut1.sites.len()), (Kind::OneTrap, 1, 1));
-    let table = program(|it| {
-        it.raw(&KEEP).label("jump").raw(&[0xff, 0xe0]).raw(&TEST).jcc(4, "end").label("end").raw(&LEAVE);
-    });
-    let cut2 = cut(&table, Shape::Size0);
-    assert_eq!((cut2.kind, cut2.why), (Kind::Stepped, Some(NoCut::Computed(table.at("jump")))));
-}
-
-#[test]
-fn what_is_freed_is_kept_before_the_first_store_or_call() {
-    let freeing = |before: &[u8]| {
-        let program = program(|it| {
-            it.label("push").raw(&[0x53]).raw(before).label("jump").raw(&TEST).jcc(4, "next").label("next");
-            it.call("callee").raw(&LEAVE);
-        });
-        let site = free_site(&program.image(), program.at("entry"), EMULATION).expect("a site");
-        site.address - program.at("entry")
-    };
-    // A jump is cheaper than a push, if nothing was stored before it: mov [rip+0], rdi
-    assert_eq!(freeing(&NOP), 1);
-    // mov rax, [rdi-8]
-    assert_eq!(freeing(&[0x48, 0x8b, 0x47, 0xf8]), 1 + 4 + 3);
-    assert_eq!(freeing(&[0x48, 0x89, 0x3d, 0, 0, 0, 0]), 0);
-    // lock dec dword [rdi]
-    assert_eq!(freeing(&[0xf0, 0xff, 0x0f]), 0);
-}
-
-#[test]
-fn free_of_null_is_not_seen() {
-    let program = program(|it| {
-        it.raw(&[0x48, 0x85, 0xff]).jcc(4, "end").label("push").raw(&[0x53]).call("callee").raw(&[0x5b]);
-        it.label("end").raw(&RET);
-    });
-    let site = free_site(&program.image(), program.at("entry"), EMULATION).expect("a site");
-    assert_eq!((site.address, site.role, site.pushed), (program.at("push"), Role::Free, 0));
-}
-
-#[test]
-fn an_old_block_is_kept_before_it_can_be_freed() {
-    let program = program(|it| {
-        it.raw(&[0x48, 0x89, 0xf3]).label("begin").raw(&[0x53]).call("callee").raw(&TEST);
-        it.label("site").jcc(4, "end").label("end").raw(&LEAVE);
-    });
-    let cut = cut(&program, Shape::Resize);
-    let begin = site(&cut, program.at("begin"));
-    assert_eq!((cut.kind, cut.why, begin.role), (Kind::EntryAndExits, Some(NoCut::TwoEnds), Role::Begin));
-    assert_eq!(site(&cut, program.at("site")).role, Role::Result);
-}
-
-#[test]
-fn an_out_pointers_result_comes_behind_the_last_store() {
-    let program = program(|it| {
-        // push rbx; mov rbx, rdi; call; mov [rbx], rax; xor eax, eax; jmp; pop rbx; ret
-        it.label("begin").raw(&KEEP).call("callee").label("early").raw(&NOP).raw(&[0x48, 0x89, 0x03]);
-        it.label("site").jmp("end").label("end").raw(&[0x31, 0xc0]).raw(&LEAVE);
-    });
-    let cut = cut(&program, Shape::OutPointer);
-    assert_eq!(site(&cut, program.at("site")).result, Place::Zero);
-    assert_eq!(site(&cut, program.at("begin")).role, Role::Begin);
-    assert_eq!(cut.sites.len(), 2);
-}
-
-#[test]
-fn factors_are_read_apart_until_they_are_multiplied() {
-    let program = program(|it| {
-        // push rbx; mov rax, rdi; mul rsi; mov rbx, rax; mov rdi, rax; call; test; jcc
-        it.raw(&[0x53, 0x48, 0x89, 0xf8, 0x48, 0xf7, 0xe6, 0x48, 0x89, 0xc3]).call("callee").raw(&TEST);
-        it.label("site").jcc(4, "end").label("end").raw(&LEAVE);
-    });
-    let cut = cut(&program, Shape::Product01);
-    let site = site(&cut, program.at("site"));
-    assert_eq!((site.size, site.factor), (RBX, Place::None));
-}
-
-#[test]
-fn own_code_holds_functions_between_probed_ones_that_nobody_else_calls() {
-    let with = |stranger: bool| {
-        let program = program(|it| {
-            it.raw(&KEEP).call("between").raw(&TEST).jcc(4, "end").label("end").raw(&LEAVE);
-            it.function("between").call("other").raw(&RET).function("other").raw(&RET);
-            it.function("stranger");
-            if stranger {
-                it.call("between");
-            }
-            it.raw(&RET);
-        });
-        let (entry, other, between) = (program.at("entry"), program.at("other"), program.at("between"));
-        let request =
-            Request { entry, shape: Shape::Size0, probed: &[entry, other], emulation: EMULATION };
-        let cut = analyse(&program.image(), &request).expect("a cut");
-        cut.own_code.iter().any(|range| range.contains(&between))
-    };
-    assert!(with(false));
-    assert!(!with(true));
 }
 
 /// As gcc's assembler makes it, with `cfa` as what the unwind information says.

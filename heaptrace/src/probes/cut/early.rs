@@ -172,7 +172,7 @@ fn entered_from_behind(graph: &Graph<'_, '_>) -> Result<Vec<bool>, NoCut> {
         .map(|node| node.instruction.ip())
         .collect();
     let mut targets = HashSet::new();
-    let bytes = graph.image.bytes(range.start).ok_or(NoCut::NoCode(range.start))?;
+    let bytes = graph.image.memory.bytes(range.start).ok_or(NoCut::NoCode(range.start))?;
     let bytes = &bytes[..bytes.len().min(usize::try_from(range.end - range.start).unwrap_or(usize::MAX))];
     let sweep = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE).into_iter();
     for instruction in sweep.filter(|instruction| !known.contains(&instruction.ip())) {
@@ -204,7 +204,7 @@ fn entered_from_behind(graph: &Graph<'_, '_>) -> Result<Vec<bool>, NoCut> {
 /// What is found by looking at the prologue alone.
 fn prologue(image: &Image<'_>, entry: u64, shape: Shape) -> Option<CutSite> {
     let span = image.function(entry).filter(|span| span.start == entry)?;
-    let bytes = image.bytes(entry)?;
+    let bytes = image.memory.bytes(entry)?;
     let code = &bytes[..bytes.len().min(usize::try_from(span.end - entry).ok()?)];
     let found = site::choose(code, shape);
     let address = entry + u64::from(found.offset);
@@ -230,6 +230,7 @@ fn prologue(image: &Image<'_>, entry: u64, shape: Shape) -> Option<CutSite> {
         shared: false,
         weight: if found.emulated { 69 } else { 1000 },
         text: image
+            .memory
             .instruction(address)
             .map(|instruction| candidates::text(&instruction))
             .unwrap_or_default(),

@@ -25,7 +25,8 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>, why: NoCut) -> Result<Cut, 
         image,
         request,
         parts: Vec::new(),
-        waiting: vec![(request.entry, false)],
+        // What can be reached otherwise gives results that are nobody's.
+        waiting: vec![(request.entry, matches!(why, NoCut::Reached(_) | NoCut::TooMuchCode))],
         sites: Vec::new(),
         passes_on: BTreeSet::new(),
         unseen: 0,
@@ -113,7 +114,7 @@ impl Sweep<'_, '_> {
         let mut instructions = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let instruction = self.image.instruction(at)?;
+            let instruction = self.image.memory.instruction(at)?;
             at = instruction.next_ip();
             instructions.push(instruction);
             self.instructions += 1;

@@ -71,7 +71,7 @@ impl<'data> Frames<'data> {
         Self { section: None, spans: Vec::new() }
     }
 
-    #[cfg(test)]
+    /// Of functions without rows.
     pub fn of_spans(spans: Vec<Span>) -> Self {
         Self { section: None, spans }
     }

@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod assembler;
 mod backward;
+mod build;
 mod candidates;
 mod choose;
 mod early;
@@ -21,12 +22,14 @@ mod frames;
 mod graph;
 mod image;
 mod landing_pads;
+mod memory;
 mod min_cut;
 mod noreturn;
 mod own_code;
 mod parts;
 mod references;
 mod state;
+mod tables;
 
 pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
@@ -173,13 +176,14 @@ pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
 }
 
 #[cfg(test)]
-#[path = "random_tests.rs"]
-mod random_tests;
-
-#[cfg(test)]
-#[path = "conditions_tests.rs"]
 mod conditions_tests;
-
 #[cfg(test)]
-#[path = "libc_tests.rs"]
+mod ends_tests;
+#[cfg(test)]
 mod libc_tests;
+#[cfg(test)]
+mod random_machine;
+#[cfg(test)]
+mod random_programs;
+#[cfg(test)]
+mod random_tests;

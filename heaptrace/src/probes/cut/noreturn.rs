@@ -111,8 +111,9 @@ impl<'a, 'data> NoReturn<'a, 'data> {
         home: Option<&Range<u64>>,
         depth: u32,
     ) -> bool {
-        // The compiler knew: nothing follows.
-        if home.is_some_and(|home| instruction.next_ip() >= home.end) {
+        // The compiler knew: nothing follows. Without unwind information a function's end is only guessed.
+        let ends = home.is_some_and(|home| instruction.next_ip() >= home.end);
+        if ends && self.image.frames.has_rows() {
             return true;
         }
         match instruction.flow_control() {
@@ -163,7 +164,7 @@ impl<'a, 'data> NoReturn<'a, 'data> {
         first[RDI] = rdi;
         let mut waiting = vec![(address, first, None)];
         while let Some((at, constants, tested)) = waiting.pop() {
-            let instruction = self.image.instruction(at)?;
+            let instruction = self.image.memory.instruction(at)?;
             if !seen.insert((at, instruction.len() as u64, constants)) {
                 continue;
             }

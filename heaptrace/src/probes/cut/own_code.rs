@@ -30,7 +30,8 @@ pub fn ranges(image: &Image<'_>, own: &[Range<u64>], probed: &[u64]) -> Vec<Rang
 
 fn callers(image: &Image<'_>, references: &References, span: Span) -> Option<BTreeSet<Span>> {
     let mut callers = BTreeSet::new();
-    for (_, source) in references.into(span.0..span.1) {
+    let stubs = image.stubs(span.0).iter().flat_map(|stub| references.into(*stub..*stub + 1));
+    for (_, source) in references.into(span.0..span.1).iter().chain(stubs) {
         let Source::Branch(from) = source else { return None };
         let function = image.function(*from)?;
         callers.insert((function.start, function.end));
@@ -49,9 +50,10 @@ fn between(image: &Image<'_>, references: &References, roots: &BTreeSet<Span>) -
     for _ in 0..MAX_BETWEEN {
         let mut next = BTreeSet::new();
         for span in &last {
-            for (target, source) in references.into(span.0..span.1) {
+            let entries = [span.0].into_iter().chain(image.stubs(span.0).iter().copied());
+            for (_, source) in entries.flat_map(|entry| references.into(entry..entry + 1)) {
                 let Source::Branch(from) = source else { continue };
-                let Some(function) = image.function(*from).filter(|_| *target == span.0) else { continue };
+                let Some(function) = image.function(*from) else { continue };
                 let caller = (function.start, function.end);
                 if !roots.contains(&caller) && found.len() < MAX_FUNCTIONS && found.insert(caller) {
                     next.insert(caller);

@@ -45,7 +45,7 @@ impl<'a, 'data> Parts<'a, 'data> {
         if self.all.len() >= MAX_PARTS {
             return Err(NoCut::TooLarge);
         }
-        let call_sites = frames::call_sites(&span, |address| self.image.bytes(address));
+        let call_sites = frames::call_sites(&span, |address| self.image.memory.bytes(address));
         self.all.push(Part { range: span.start..span.end, group, span, call_sites });
         Ok(self.all.len() - 1)
     }

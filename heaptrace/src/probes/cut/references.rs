@@ -34,7 +34,7 @@ impl References {
         }
         sweep.tables();
         let mut found = sweep.found;
-        found.all.extend(image.pointers.iter().map(|pointer| (*pointer, Source::Pointer)));
+        found.all.extend(image.tables.pointers.iter().map(|pointer| (*pointer, Source::Pointer)));
         found.all.sort_unstable();
         found.all.dedup();
         found.called.sort_unstable();
@@ -83,7 +83,7 @@ struct Sweep<'a, 'data> {
 
 impl Sweep<'_, '_> {
     fn part(&mut self, part: &Range<u64>) {
-        let Some(bytes) = self.image.bytes(part.start) else { return };
+        let Some(bytes) = self.image.memory.bytes(part.start) else { return };
         let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(length)];
         let mut decoder = Decoder::with_ip(64, bytes, part.start, DecoderOptions::NONE);
@@ -121,7 +121,7 @@ impl Sweep<'_, '_> {
             }
         } else if instruction.code() == Code::Lea_r64_m && instruction.is_ip_rel_memory_operand() {
             let target = instruction.ip_rel_memory_address();
-            if self.image.is_code(target) {
+            if self.image.memory.is_code(target) {
                 self.found.all.push((target, Source::Pointer));
             } else {
                 self.data.push(target);
@@ -141,7 +141,7 @@ impl Sweep<'_, '_> {
                 OpKind::Memory => instruction.memory_displacement64(),
                 _ => continue,
             };
-            if self.image.is_code(value) {
+            if self.image.memory.is_code(value) {
                 self.found.all.push((value, Source::Pointer));
             }
         }
@@ -156,13 +156,13 @@ impl Sweep<'_, '_> {
         for table in &self.switches {
             let next = self.data.get(self.data.partition_point(|address| address <= table));
             let room = next.map_or(u64::MAX, |next| next - table) / 4;
-            let bytes = self.image.bytes(*table).unwrap_or_default();
+            let bytes = self.image.memory.bytes(*table).unwrap_or_default();
             let entries =
                 bytes.chunks_exact(4).take(usize::try_from(room).unwrap_or(MAX_TABLE).min(MAX_TABLE));
             for entry in entries {
                 let distance = i32::from_le_bytes(entry.try_into().unwrap_or_default());
                 let target = table.wrapping_add_signed(i64::from(distance));
-                if !self.image.is_code(target) {
+                if !self.image.memory.is_code(target) {
                     break;
                 }
                 self.found.all.push((target, Source::Branch(*table)));

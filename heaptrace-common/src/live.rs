@@ -26,7 +26,8 @@ pub struct LiveBlock {
     /// `CLOCK_MONOTONIC` as of the last tick.
     pub time_ns: u64,
     pub site: u32,
-    pub _pad: u32,
+    /// 1 while a realloc is under way with it.
+    pub held: u32,
 }
 
 /// An entry's second half.
@@ -58,6 +59,10 @@ pub const MAX_PROCESSES: u32 = (1 << (u64::BITS - ADDRESS_BITS)) - 2;
 
 const SIZE_BITS: u32 = 40;
 
+/// In an entry's value: see [`LiveBlock::held`].
+pub const HELD: u64 = 1 << SIZE_BITS;
+const SITE_SHIFT: u32 = SIZE_BITS + 1;
+
 /// Address and process in one word, which is never 0; the address's lowest three bits are left out.
 #[inline(always)]
 pub const fn packed(process: u32, address: u64) -> u64 {
@@ -81,10 +86,10 @@ pub const fn unpacked(key: u64) -> (u32, u64) {
 /// A block's size and site in one word, or 0 if it cannot tell them: 1 TiB and more.
 #[inline(always)]
 pub const fn value(size: u64, site: u32) -> u64 {
-    if size >= (1 << SIZE_BITS) - 1 || site >> (u64::BITS - SIZE_BITS) != 0 {
+    if size >= (1 << SIZE_BITS) - 1 || site >> (u64::BITS - SITE_SHIFT) != 0 {
         return 0;
     }
-    (site as u64) << SIZE_BITS | (size + 1)
+    (site as u64) << SITE_SHIFT | (size + 1)
 }
 
 /// The block of an entry. `packed` is not 0.
@@ -93,8 +98,8 @@ pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
     LiveBlock {
         size: (packed & ((1 << SIZE_BITS) - 1)) - 1,
         time_ns,
-        site: (packed >> SIZE_BITS) as u32,
-        _pad: 0,
+        site: (packed >> SITE_SHIFT) as u32,
+        held: (packed & HELD != 0) as u32,
     }
 }
 
@@ -152,12 +157,13 @@ mod tests {
 
     #[test]
     fn an_entry_tells_size_and_site() {
-        for (size, site) in [(0, 0), (1, 0xff_ffff), ((1 << 40) - 2, 81_919)] {
-            let block = block(value(size, site), 5);
-            assert_eq!((block.size, block.site, block.time_ns), (size, site, 5));
+        for (size, site) in [(0, 0), (1, 0x7f_ffff), ((1 << 40) - 2, 81_919)] {
+            let block = super::block(value(size, site), 5);
+            assert_eq!((block.size, block.site, block.time_ns, block.held), (size, site, 5, 0));
+            assert_eq!(super::block(value(size, site) | HELD, 5), LiveBlock { held: 1, ..block });
         }
         assert_eq!(value((1 << 40) - 1, 0), 0);
-        assert_eq!(value(0, 1 << 24), 0);
+        assert_eq!(value(0, 1 << 23), 0);
     }
 
     /// What the constants promise: as many blocks as asked for find room, of allocators that place them in every way.

@@ -161,7 +161,8 @@ pub struct ProbeRecord {
     pub joined: u8,
     /// 1: nobody but the allocator itself calls the entry by a direct call, see `is_direct_call` of the BPF side.
     pub direct_is_own: u8,
-    pub _pad: u8,
+    /// 1: the function, which frees, may end in a jump to another probed one, which then frees the same block.
+    pub passes_on: u8,
     /// Bytes by which the stack pointer is lower than at the function's entry: the return address is that far up.
     pub pushed: u32,
     /// Bytes of code between the function's entry and the probed instruction, two's complement.
@@ -187,7 +188,7 @@ impl ProbeRecord {
             shared: 0,
             joined: 0,
             direct_is_own: 0,
-            _pad: 0,
+            passes_on: 0,
             pushed: 0,
             from_entry: 0,
             own_count: 0,

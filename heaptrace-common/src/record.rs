@@ -3,8 +3,6 @@
 //! A *process record* stands for one process image: an exec ends one and begins another. Records are numbered
 //! in order of appearance and never reused, so a reused PID cannot inherit a dead process's blocks.
 
-use crate::live::LiveBlock;
-
 /// Size classes of a site's histogram. Class 0 holds size 0, class k sizes in `[2^(k-1), 2^k)`, the last one
 /// (1 GiB and more) everything else. A power of two, so that the BPF side can mask an index.
 pub const SIZE_CLASSES: usize = 32;
@@ -183,7 +181,7 @@ pub struct PendingCall {
     pub key: u64,
     pub function: u8,
     pub shape: u8,
-    /// 1 if `old` was taken out of the live table and has to be closed or put back.
+    /// 1 if the block at `pointer` is live, and held for this call.
     pub has_old: u8,
     pub _pad: u8,
     pub process: u32,
@@ -192,7 +190,6 @@ pub struct PendingCall {
     pub size: u64,
     /// posix_memalign: where the result goes; realloc: the old block.
     pub pointer: u64,
-    pub old: LiveBlock,
 }
 
 /// What tells a call from all others under way: its process and its stack pointer at the function's entry, which
@@ -217,7 +214,7 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
     assert!(size_of::<StackPlace>() == 8);
     assert!(size_of::<ProcessRecord>() == 32 + 22 * 8 + 16);
-    assert!(size_of::<PendingCall>() == 64);
+    assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 32);
 };
 

@@ -2,6 +2,7 @@
 
 use heaptrace_common::{
     counter::Counter,
+    function::Function,
     live::LiveBlock,
     record::{ProcessRecord, SIZE_CLASSES, size_class},
 };
@@ -12,19 +13,25 @@ use crate::{
     live::{self, Outcome},
     maps::{PROCESSES, SITES, count},
     mask::mask,
+    statistics,
 };
 
 /// A block came to life. Called before anyone else can know its address.
 #[inline(always)]
 pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
-    let block = LiveBlock { size, time_ns: block_ns(), site, _pad: 0 };
+    let block = LiveBlock { size, time_ns: block_ns(), site, held: 0 };
     let entered = live::enter(process, address, block);
     match entered.outcome {
         Outcome::New => {}
         Outcome::Again => {
-            // The address was handed out again: the free of the block before was never seen.
             close(record, &entered.old);
-            unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
+            if entered.old.held != 0 {
+                // A realloc that is still under way has given it back.
+                statistics::freed(process, Function::Realloc as u8, Some(&entered.old));
+            } else {
+                // The address was handed out again: the free of the block before was never seen.
+                unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
+            }
         }
         Outcome::Full => {
             count(Counter::LiveMapFull);
@@ -61,24 +68,6 @@ pub fn filtered(record: *mut ProcessRecord, size: u64) {
     unsafe {
         atomic::add(&raw mut (*record).filtered_bytes, size);
         atomic::add(&raw mut (*record).filtered_count, 1);
-    }
-}
-
-/// Puts a taken block back, unchanged.
-#[inline(always)]
-pub fn put_back(process: u32, record: *mut ProcessRecord, address: u64, block: &LiveBlock) {
-    let entered = live::enter(process, address, *block);
-    match entered.outcome {
-        Outcome::New => {}
-        Outcome::Again => {
-            close(record, &entered.old);
-            unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
-        }
-        Outcome::Full => {
-            count(Counter::LiveMapFull);
-            close(record, block);
-            lost(record, block.size);
-        }
     }
 }
 

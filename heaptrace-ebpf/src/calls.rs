@@ -10,8 +10,7 @@ use aya_ebpf::{
 };
 use heaptrace_common::{
     counter::Counter,
-    function::Shape,
-    live::LiveBlock,
+    function::{Function, Shape},
     probe::{Cookie, OWN_CODE, ProbeRecord, Role, condition},
     record::{PendingCall, ProcessRecord},
 };
@@ -126,20 +125,59 @@ impl Hit<'_> {
         if address == 0 {
             return;
         }
-        let function = self.probe.function;
+        let mut function = self.probe.function;
         match live::take(self.process, address) {
             Some(block) => {
+                if block.held != 0 && self.is_own(self.return_address()) {
+                    // realloc frees the old block by way of free.
+                    count(Counter::Nested);
+                    function = Function::Realloc as u8;
+                }
                 account::close(self.record, &block);
                 statistics::freed(self.process, function, Some(&block));
+                if self.probe.passes_on != 0 {
+                    self.leave_word(address);
+                }
             }
-            // realloc frees the old block by way of free, which was taken at realloc's entry; and glibc empties an
-            // exiting thread's cache of freed blocks so.
+            // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
+            // thread's cache of freed blocks so.
+            None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
             }
         }
+    }
+
+    /// For the function that this one may jump to at its end.
+    #[inline(always)]
+    fn leave_word(&self, address: u64) {
+        let kept = pending::find(self.process, self.entry_sp);
+        let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp)) else { return };
+        let call = unsafe { &mut *call };
+        call.function = self.probe.function;
+        call.shape = self.probe.shape;
+        call.process = self.process;
+        call.return_address = self.return_address();
+        call.size = 0;
+        call.has_old = 0;
+        call.pointer = address;
+    }
+
+    /// Whether a function that jumped to this one has freed the block at `address` just now.
+    #[inline(always)]
+    fn takes_word(&self, address: u64) -> bool {
+        let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
+        let same = unsafe {
+            (*call).shape == Shape::Free0 as u8
+                && (*call).pointer == address
+                && (*call).return_address == self.return_address()
+        };
+        if same {
+            unsafe { pending::release(call) };
+        }
+        same
     }
 
     /// Whether the function was called by `call rel32` to its very entry, which is not how calls through a PLT look,
@@ -186,9 +224,10 @@ impl Hit<'_> {
                 count(Counter::Nested);
                 return;
             }
-            // Left without a return, by longjmp or an exception.
-            count(Counter::MissedReturn);
-            abandon(self.record, left);
+            // Left without a return, by longjmp or an exception; or word that nobody took.
+            if left.shape != Shape::Free0 as u8 {
+                count(Counter::MissedReturn);
+            }
             unsafe { pending::release(left) };
         }
         let Some(call) = pending::claim(self.process, self.entry_sp) else { return };
@@ -204,12 +243,9 @@ impl Hit<'_> {
         if shape == Shape::OutPointer as u8 || resizes(shape) {
             call.pointer = self.registers.arg0();
         }
-        // At the result it would be too late: the address can be another thread's new block by then.
-        if resizes(shape)
-            && call.pointer != 0
-            && let Some(old) = live::take(self.process, call.pointer)
-        {
-            call.old = old;
+        // At the result it would be too late: the address can be another thread's new block by then. It stays in the
+        // table, as the call may be left without having freed it.
+        if resizes(shape) && call.pointer != 0 && live::hold(self.process, call.pointer) {
             call.has_old = 1;
         }
     }
@@ -282,17 +318,16 @@ impl Hit<'_> {
     /// The block that a realloc was given is gone, or stays.
     #[inline(always)]
     fn settle_old(&self, call: &PendingCall, gone: bool) {
-        let old: LiveBlock = call.old;
-        if !gone {
-            if call.has_old != 0 {
-                account::put_back(self.process, self.record, call.pointer, &old);
+        if call.has_old == 0 {
+            if gone {
+                account::unknown_free(self.record, call.pointer);
+                statistics::freed(self.process, call.function, None);
             }
-        } else if call.has_old != 0 {
+        } else if !gone {
+            live::let_go(self.process, call.pointer);
+        } else if let Some(old) = live::take_held(self.process, call.pointer) {
             account::close(self.record, &old);
             statistics::freed(self.process, call.function, Some(&old));
-        } else {
-            account::unknown_free(self.record, call.pointer);
-            statistics::freed(self.process, call.function, None);
         }
     }
 
@@ -314,16 +349,6 @@ impl Hit<'_> {
 #[inline(always)]
 fn resizes(shape: u8) -> bool {
     shape == Shape::Resize as u8 || shape == Shape::ResizeProduct as u8
-}
-
-/// The call's result will not be seen: what became of its old block is unknown, so it counts as freed.
-#[inline(always)]
-fn abandon(record: *mut ProcessRecord, call: &PendingCall) {
-    if call.has_old != 0 {
-        let old: LiveBlock = call.old;
-        account::close(record, &old);
-        unsafe { crate::atomic::add(&raw mut (*record).missed_frees, 1) };
-    }
 }
 
 #[inline(always)]

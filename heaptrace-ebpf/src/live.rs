@@ -40,7 +40,7 @@ impl Entered {
     }
 }
 
-const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, _pad: 0 };
+const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, held: 0 };
 
 #[inline(always)]
 fn line_of(key: u64) -> Option<*mut LiveLine> {
@@ -202,6 +202,72 @@ fn take_spilled(process: u32, address: u64) -> Option<LiveBlock> {
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
     Some(block)
+}
+
+/// Marks a block as one that a realloc is under way with; whether it is there.
+#[inline(always)]
+pub fn hold(process: u32, address: u64) -> bool {
+    mark(process, address, true)
+}
+
+/// Takes the mark away: the realloc failed.
+#[inline(always)]
+pub fn let_go(process: u32, address: u64) {
+    mark(process, address, false);
+}
+
+#[inline(always)]
+fn mark(process: u32, address: u64, held: bool) -> bool {
+    let key = live::key(process, address);
+    if key != 0
+        && let Some(line) = line_of(key)
+    {
+        unsafe {
+            let mut way = 0;
+            while way < WAYS {
+                if core::ptr::read_volatile(key_at(line, way)) == key {
+                    let at = &raw mut (*value_at(line, way)).packed;
+                    let packed = core::ptr::read_volatile(at);
+                    let marked = if held { packed | live::HELD } else { packed & !live::HELD };
+                    // It fails if another thread frees the block now, whose program is at fault.
+                    return packed != 0 && atomic::replace(at, packed, marked);
+                }
+                way += 1;
+            }
+            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+                return false;
+            }
+        }
+    }
+    let Some(block) = LIVE_SPILL.get_ptr_mut(spill_key(process, address)) else { return false };
+    unsafe { core::ptr::write_volatile(&raw mut (*block).held, u32::from(held)) };
+    true
+}
+
+/// Takes a block out that is held; one that is not is another's by now.
+#[inline(always)]
+pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
+    let key = live::key(process, address);
+    if key != 0
+        && let Some(line) = line_of(key)
+    {
+        unsafe {
+            let mut way = 0;
+            while way < WAYS {
+                if core::ptr::read_volatile(key_at(line, way)) == key {
+                    let packed = core::ptr::read_volatile(&raw const (*value_at(line, way)).packed);
+                    return if packed & live::HELD != 0 { take_at(line, way, key) } else { None };
+                }
+                way += 1;
+            }
+            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+                return None;
+            }
+        }
+    }
+    let held =
+        unsafe { LIVE_SPILL.get(spill_key(process, address)) }.is_some_and(|block| block.held != 0);
+    if held { take(process, address) } else { None }
 }
 
 /// When a live block was allocated; `u64::MAX` if there is none.

@@ -74,10 +74,9 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     unsafe {
         let owner = (*slot).process;
         if owner == process {
-            // An old block goes with its call.
             let at = heaptrace_common::live::unpacked(key).1;
             let there = bpf_probe_read_user(at as *const u64);
-            return (*slot).has_old == 0 && there != Ok((*slot).return_address);
+            return there != Ok((*slot).return_address);
         }
         process::record(owner).is_some_and(|record| {
             core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING

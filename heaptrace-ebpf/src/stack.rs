@@ -92,12 +92,10 @@ pub struct Caller {
 #[inline(always)]
 pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, caller: Caller) {
     let Caller { entry_sp, bp, bp_at } = caller;
-    let frame = unsafe {
-        if setting!(stack_mode) == stack_mode::NONE {
-            Ok(Frame::new(0, entry_sp, bp))
-        } else {
-            Frame::of_caller(entry_sp, bp, bp_at, &mut unwind::cleared_memory(scratch))
-        }
+    let frame = if setting!(stack_mode) == stack_mode::NONE {
+        Ok(Frame::new(0, entry_sp, bp))
+    } else {
+        Frame::of_caller(entry_sp, bp, bp_at, &mut unsafe { unwind::cleared_memory(scratch) })
     };
     unsafe {
         match frame {

@@ -307,10 +307,26 @@ struct AllocatorCode {
 impl AllocatorCode {
     fn of(functions: &BTreeMap<u64, &FoundFunction>) -> Self {
         let mut code = Self { calls: Vec::new(), joined: HashSet::new() };
+        let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
         for function in functions.values() {
             if let Probing::Sites { cut, calls } = &function.probing {
                 code.joined.extend(&cut.passes_on);
-                code.calls.extend(calls.iter().filter(|call| !code.calls.contains(call)).cloned().collect::<Vec<_>>());
+                passes_on.insert(function.address, &cut.passes_on);
+                for call in calls.iter().filter(|(_, targets)| !targets.is_empty()) {
+                    if !code.calls.contains(call) {
+                        code.calls.push(call.clone());
+                    }
+                }
+            }
+        }
+        // Who calls a function that ends in a jump calls where that leads, too.
+        for (_, targets) in &mut code.calls {
+            let mut next = 0;
+            while let Some(target) = targets.get(next) {
+                let further = passes_on.get(target).copied().unwrap_or_default();
+                let new: Vec<u64> = further.iter().filter(|to| !targets.contains(to)).copied().collect();
+                targets.extend(new);
+                next += 1;
             }
         }
         code.calls.sort_by_key(|(range, _)| range.start);
@@ -333,6 +349,7 @@ impl AllocatorCode {
                 caller_bp: site.caller_bp.to_bits(),
                 shared: site.shared.into(),
                 joined: self.joined.contains(&function.address).into(),
+                passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
                 direct_is_own: direct_is_own.into(),
                 pushed: site.pushed,
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,

@@ -1,6 +1,6 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
-use super::allocators::{self, Known};
+use super::allocators::{self, Known, Role};
 use super::entries::Entries;
 use super::forward::{self, Target};
 use super::cut::{self, Cut, Emulation, Image, Request};
@@ -9,7 +9,7 @@ use heaptrace_common::function::Shape;
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
-use iced_x86::{Decoder, DecoderOptions, OpKind};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -51,7 +51,7 @@ pub struct FoundFunction {
     /// Whether other files can call it (`.dynsym`), or only its own (`.symtab`).
     pub exported: bool,
     pub probing: Probing,
-    /// For functions that free: what it passes its argument on to, on every path.
+    /// What it passes all its work on to: its argument, if it frees; else what it is given.
     pub forwards_to: Option<Forward>,
 }
 
@@ -141,11 +141,18 @@ impl FileSymbols {
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
         for (symbol, known) in wanted {
+            let passes_to = image.as_ref().filter(|_| known.role == Role::Operator).and_then(|image| {
+                file.passes_to(image, symbol.address, known.shape, &addresses)
+            });
             let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
                 Some(image) => file.probing(image, symbol.address, known.shape, &addresses),
                 None => Probing::Refused("its file has no sections, or is too large".to_owned()),
             });
-            functions.extend(file.found(&symbol, known, &starts, &addresses, probing.clone()));
+            let found = file.found(&symbol, known, &starts, &addresses, probing.clone());
+            functions.extend(found.map(|found| FoundFunction {
+                forwards_to: passes_to.map(Forward::Address).or(found.forwards_to),
+                ..found
+            }));
         }
         Ok(Self { functions, kind })
     }
@@ -261,6 +268,19 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         })
     }
 
+    /// The function whose results an operator only hands on.
+    fn passes_to(
+        &self,
+        image: &Image<'data>,
+        address: u64,
+        shape: Shape,
+        addresses: &HashSet<u64>,
+    ) -> Option<u64> {
+        let probed: Vec<u64> = addresses.iter().copied().collect();
+        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
+        shape.allocates().then(|| cut::passes_through(image, &request)).flatten()
+    }
+
     /// Where the calls of the function at `address` are seen.
     fn probing(
         &self,
@@ -276,7 +296,12 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         let emulation = Emulation::running();
         if shape == Shape::Free0 {
             return match cut::free_site(image, address, emulation) {
-                Ok(site) => Probing::Sites { cut: Cut::of_free(site), calls: Vec::new() },
+                Ok(site) => {
+                    let range = image.function_at(address);
+                    let calls = vec![(range.clone(), self.called_in(image, &range, addresses))];
+                    let passes_on = self.goes_on_in(image, range, addresses);
+                    Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site) }, calls }
+                }
                 Err(why) => Probing::Refused(why.to_string()),
             };
         }
@@ -284,7 +309,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         match cut::analyse(image, &Request { entry: address, shape, probed: &probed, emulation }) {
             Ok(cut) => {
                 let ranges = cut.own_code.iter();
-                let calls = ranges.map(|range| (range.clone(), self.calls_in(range, addresses)));
+                let calls = ranges
+                    .map(|range| (range.clone(), self.called_in(image, range, addresses)));
                 let calls = calls.filter(|(_, targets)| !targets.is_empty()).collect();
                 Probing::Sites { cut, calls }
             }
@@ -292,14 +318,43 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         }
     }
 
+    /// Which of the functions at `addresses` a call in `range` may go on in, by jumps alone.
+    fn goes_on_in(&self, image: &Image<'data>, range: Range<u64>, addresses: &HashSet<u64>) -> Vec<u64> {
+        /// Functions on the way: cold parts, and what does the work for several.
+        const MOST: usize = 16;
+        let mut found = std::collections::BTreeSet::new();
+        let mut ranges = vec![range];
+        let mut next = 0;
+        while let Some(range) = ranges.get(next).cloned() {
+            next += 1;
+            for target in self.near_targets(&range, true).map(|target| image.callee(target)) {
+                if addresses.contains(&target) {
+                    found.insert(target);
+                } else if !ranges.iter().any(|range| range.contains(&target)) && ranges.len() < MOST {
+                    ranges.push(image.function_at(target));
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Where the direct calls of a range go or, if `jumps`, its direct jumps.
+    fn near_targets(&self, range: &Range<u64>, jumps: bool) -> impl Iterator<Item = u64> + use<'data, R> {
+        let code = self.facts.code_offset(range.start).and_then(|(offset, room)| {
+            let length = (range.end - range.start).min(room).min(MAX_CODE);
+            self.data.read_bytes_at(offset, length).ok()
+        });
+        let decoder = Decoder::with_ip(64, code.unwrap_or_default(), range.start, DecoderOptions::NONE);
+        let near = decoder.into_iter().filter(move |i| {
+            i.op0_kind() == OpKind::NearBranch64 && (i.flow_control() != FlowControl::Call) == jumps
+        });
+        near.map(|i| i.near_branch_target()).collect::<Vec<_>>().into_iter()
+    }
+
     /// Which of the functions at `addresses` the code of a range calls.
-    fn calls_in(&self, range: &Range<u64>, addresses: &HashSet<u64>) -> Vec<u64> {
-        let Some((offset, room)) = self.facts.code_offset(range.start) else { return Vec::new() };
-        let length = (range.end - range.start).min(room).min(MAX_CODE);
-        let Ok(code) = self.data.read_bytes_at(offset, length) else { return Vec::new() };
-        let decoder = Decoder::with_ip(64, code, range.start, DecoderOptions::NONE);
-        let near = decoder.into_iter().filter(|i| i.op0_kind() == OpKind::NearBranch64);
-        let targets = near.map(|i| i.near_branch_target()).filter(|target| addresses.contains(target));
+    fn called_in(&self, image: &Image<'data>, range: &Range<u64>, addresses: &HashSet<u64>) -> Vec<u64> {
+        let targets = self.near_targets(range, false).map(|target| image.callee(target));
+        let targets = targets.filter(|target| addresses.contains(target));
         targets.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 

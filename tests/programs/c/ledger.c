@@ -259,12 +259,12 @@ void ledger_forget(void) {
     pthread_mutex_unlock(&lock);
 }
 
-// Bytes of code that may hold the probe of one function: its prologue.
-enum { PROLOGUE = 48 };
+// Bytes of code that hold a probe of each function that is waited for.
+enum { CODE = 640 };
 
 static int differs_from_file(void *function) {
     Dl_info info;
-    unsigned char file[PROLOGUE];
+    unsigned char file[CODE];
     if (!dladdr(function, &info))
         return 0;
     int fd = open(info.dli_fname, O_RDONLY | O_CLOEXEC);

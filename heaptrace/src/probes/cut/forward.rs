@@ -2,7 +2,7 @@
 
 use super::NoCut;
 use super::frames::Cfa;
-use super::graph::Graph;
+use super::graph::{Edge, Graph, Way};
 use super::state::{
     self, CALLER_SAVED, Memory, RAX, RBP, RDX, RSP, State, Value, general, immediate, is_whole_memory,
     whole_register,
@@ -25,7 +25,17 @@ pub struct Forward {
 
 impl Forward {
     pub fn of(graph: &Graph<'_, '_>) -> Result<Self, NoCut> {
-        let mut machine = Machine { info: InstructionInfoFactory::new(), escaped: false };
+        Self::run(graph, None)
+    }
+
+    /// The same, with what the calls that `gives` is true of return as [`super::state::Value::Given`], and without what
+    /// exceptions lead to.
+    pub fn of_results(graph: &Graph<'_, '_>, gives: &dyn Fn(&Instruction) -> bool) -> Result<Self, NoCut> {
+        Self::run(graph, Some(gives))
+    }
+
+    fn run(graph: &Graph<'_, '_>, gives: Option<&dyn Fn(&Instruction) -> bool>) -> Result<Self, NoCut> {
+        let mut machine = Machine { info: InstructionInfoFactory::new(), escaped: false, gives };
         let states = machine.run(graph)?;
         let escapes = graph.nodes.iter().zip(&states).any(|(node, state)| {
             state.as_ref().is_some_and(|state| machine.escapes(&node.instruction, state))
@@ -79,12 +89,14 @@ impl Forward {
     }
 }
 
-struct Machine {
+struct Machine<'a> {
     info: InstructionInfoFactory,
     escaped: bool,
+    /// See [`Forward::of_results`].
+    gives: Option<&'a dyn Fn(&Instruction) -> bool>,
 }
 
-impl Machine {
+impl Machine<'_> {
     fn run(&mut self, graph: &Graph<'_, '_>) -> Result<Vec<Option<State>>, NoCut> {
         let mut states: Vec<Option<State>> = vec![None; graph.nodes.len()];
         states[0] = Some(State::entry());
@@ -97,7 +109,8 @@ impl Machine {
             }
             let Some(mut state) = states[node].clone() else { continue };
             self.step(&graph.nodes[node].instruction, &mut state);
-            for edge in &graph.nodes[node].successors {
+            let follows = |edge: &&Edge| self.gives.is_none() || edge.way != Way::Unwind;
+            for edge in graph.nodes[node].successors.iter().filter(follows) {
                 let changed = match &mut states[edge.to] {
                     Some(known) => known.join(&state),
                     unknown => {
@@ -116,7 +129,11 @@ impl Machine {
     /// What an instruction does.
     fn step(&mut self, instruction: &Instruction, state: &mut State) {
         match instruction.flow_control() {
-            FlowControl::Call | FlowControl::IndirectCall => self.call(state),
+            FlowControl::Call | FlowControl::IndirectCall => {
+                self.call(state);
+                state.registers[RAX] =
+                    self.gives.is_some_and(|gives| gives(instruction)).then_some(Value::Given);
+            }
             FlowControl::Return => {}
             _ if self.moves(instruction, state) => {}
             _ => self.other(instruction, state),

@@ -126,6 +126,17 @@ impl<'data> Image<'data> {
             .flatten()
     }
 
+    /// The code of the function at `address`, as far as that is known.
+    pub fn function_at(&self, address: u64) -> Range<u64> {
+        let span = self.function(address);
+        span.map_or(address..address.saturating_add(1), |span| span.start..span.end)
+    }
+
+    /// Where a call to `target` goes: to the function behind it, if it is a stub for one of this file's.
+    pub fn callee(&self, target: u64) -> u64 {
+        self.stub_name(target).and_then(|name| self.definition(name)).unwrap_or(target)
+    }
+
     /// Where this file defines a name for others.
     pub(super) fn definition(&self, name: &str) -> Option<u64> {
         self.tables.defined.get(name).copied()

@@ -27,6 +27,7 @@ mod min_cut;
 mod noreturn;
 mod own_code;
 mod parts;
+mod passes;
 mod references;
 mod state;
 mod tables;
@@ -35,6 +36,7 @@ pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
 pub use heaptrace_common::probe::{Place, Role};
 pub use image::Image;
+pub use passes::passes_through;
 
 use heaptrace_common::function::Shape;
 use std::ops::Range;

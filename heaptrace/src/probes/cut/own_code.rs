@@ -63,6 +63,7 @@ fn between(image: &Image<'_>, references: &References, roots: &BTreeSet<Span>) -
         last = next;
     }
     found.retain(|span| !image.is_exported(span.0));
+    add_cold_parts(image, references, roots, &mut found);
     // What something else reaches is no longer between, nor what that reaches.
     loop {
         let reached: Vec<Span> = found
@@ -82,6 +83,35 @@ fn between(image: &Image<'_>, references: &References, roots: &BTreeSet<Span>) -
         reached.iter().for_each(|span| {
             found.remove(span);
         });
+    }
+}
+
+/// Adds parts that only functions in `found` and `roots` reach, as what such a part jumps back to would else seem to be
+/// reached from elsewhere.
+fn add_cold_parts(
+    image: &Image<'_>,
+    references: &References,
+    roots: &BTreeSet<Span>,
+    found: &mut BTreeSet<Span>,
+) {
+    let known = |found: &BTreeSet<Span>, span: &Span| roots.contains(span) || found.contains(span);
+    for _ in 0..MAX_BETWEEN {
+        let new: Vec<Span> = found
+            .iter()
+            .filter_map(|span| callers(image, references, *span))
+            .flatten()
+            .filter(|caller| !known(found, caller) && !image.is_exported(caller.0))
+            .filter(|caller| {
+                let callers = callers(image, references, *caller);
+                callers.is_some_and(|callers| {
+                    !callers.is_empty() && callers.iter().all(|caller| known(found, caller))
+                })
+            })
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        found.extend(new);
     }
 }
 

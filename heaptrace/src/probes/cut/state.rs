@@ -30,6 +30,8 @@ pub enum Value {
     Product,
     /// An address so many bytes above what the stack pointer was at the entry.
     Stack(i32),
+    /// What a probed function returned. Only where that is asked for.
+    Given,
 }
 
 /// Where an instruction accesses memory.

@@ -126,7 +126,7 @@ impl Cookie {
 }
 
 /// How many stretches of the allocator's own code a probe can tell calls from.
-pub const OWN_CODE: usize = 8;
+pub const OWN_CODE: usize = 16;
 
 /// Code from whose calls a hit is no call of the program's: distances in bytes from the probed instruction to the
 /// first byte, and to the first one behind. Empty where both are 0.

@@ -135,18 +135,21 @@ impl Hit<'_> {
                 }
                 account::close(self.record, &block);
                 statistics::freed(self.process, function, Some(&block));
-                if self.probe.passes_on != 0 {
-                    self.leave_word(address);
-                }
             }
             // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
             // thread's cache of freed blocks so.
-            None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
+            None if self.probe.joined != 0 && self.takes_word(address) => {
+                count(Counter::Nested);
+                return;
+            }
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
             }
+        }
+        if self.probe.passes_on != 0 {
+            self.leave_word(address);
         }
     }
 

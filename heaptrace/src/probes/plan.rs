@@ -7,7 +7,7 @@ use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
 use heaptrace_common::function::{Function, Shape};
-use heaptrace_common::probe::{OwnCode, ProbeRecord, Role as Part};
+use heaptrace_common::probe::{OWN_CODE, OwnCode, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -282,13 +282,25 @@ fn probes_of(
             }
         };
         let direct_is_own = !is_executable && function.exported;
+        let Some(mut sites) = code.sites(file, function, cut, direct_is_own) else {
+            refusals.push(format!("{symbol} in {}: its code lies too far apart", file.path.display()));
+            continue;
+        };
+        sites.extend(code.sites_of_unprobed(file, function, cut));
+        if code.own_of(function.address).count() > OWN_CODE {
+            refusals.push(format!(
+                "{symbol} in {}: calls that the allocator makes itself may be counted, from more places than can be \
+                 told apart",
+                file.path.display()
+            ));
+        }
         probes.push(Probe {
             symbol: symbol.clone(),
             function: known.function,
             shape: known.shape,
             entry: *offset,
             kind,
-            sites: code.sites(file, function, cut, direct_is_own),
+            sites,
             unseen_exits: cut.unseen_exits,
             why: cut.why.as_ref().map(ToString::to_string),
         });
@@ -302,11 +314,13 @@ struct AllocatorCode {
     calls: Vec<(Range<u64>, Vec<u64>)>,
     /// Functions that another one may jump to at its end.
     joined: HashSet<u64>,
+    probed: HashSet<u64>,
 }
 
 impl AllocatorCode {
     fn of(functions: &BTreeMap<u64, &FoundFunction>) -> Self {
-        let mut code = Self { calls: Vec::new(), joined: HashSet::new() };
+        let probed = functions.values().map(|function| function.address).collect();
+        let mut code = Self { calls: Vec::new(), joined: HashSet::new(), probed };
         let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
         for function in functions.values() {
             if let Probing::Sites { cut, calls } = &function.probing {
@@ -333,14 +347,20 @@ impl AllocatorCode {
         code
     }
 
+    /// The code whose calls of the function at `address` are the allocator's own.
+    fn own_of(&self, address: u64) -> impl Iterator<Item = &Range<u64>> {
+        self.calls.iter().filter(move |(_, targets)| targets.contains(&address)).map(|(range, _)| range)
+    }
+
+    /// A cut's sites, all or none.
     fn sites(
         &self,
         file: &Described<'_>,
         function: &FoundFunction,
         cut: &Cut,
         direct_is_own: bool,
-    ) -> Vec<Site> {
-        let sites = cut.sites.iter().filter_map(|site| {
+    ) -> Option<Vec<Site>> {
+        let sites = cut.sites.iter().map(|site| {
             let mut record = ProbeRecord {
                 condition: site.condition,
                 size: site.size.to_bits(),
@@ -355,8 +375,7 @@ impl AllocatorCode {
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
                 ..ProbeRecord::new(function.known.function, function.known.shape, site.role)
             };
-            let own = self.calls.iter().filter(|(_, targets)| targets.contains(&function.address));
-            for (slot, (range, _)) in record.own.iter_mut().zip(own) {
+            for (slot, range) in record.own.iter_mut().zip(self.own_of(function.address)) {
                 let distance = |to: u64| i32::try_from(to.wrapping_sub(site.address) as i64).ok();
                 *slot = OwnCode { start: distance(range.start)?, end: distance(range.end)? };
                 record.own_count += 1;
@@ -365,6 +384,27 @@ impl AllocatorCode {
             Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
         });
         sites.collect()
+    }
+
+    /// Where a function goes on in another one that is not probed for its own sake, as another file's is called: that
+    /// one's results, for the calls whose beginnings are kept.
+    fn sites_of_unprobed(&self, file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Vec<Site> {
+        let unprobed = cut.passes_on.iter().filter(|entry| !self.probed.contains(entry));
+        let targets = unprobed.filter_map(|entry| {
+            let target = file.symbols.functions.iter().find(|target| target.address == *entry)?;
+            match &target.probing {
+                Probing::Sites { cut, .. } if target.known.shape.allocates() => {
+                    self.sites(file, target, cut, false)
+                }
+                _ => None,
+            }
+        });
+        let results = targets.flatten().filter(|site| site.record.role != Part::Begin as u8);
+        let results = results.map(|site| Site {
+            record: ProbeRecord { role: Part::Result as u8, shared: 1, ..site.record },
+            ..site
+        });
+        if function.known.shape.allocates() { results.collect() } else { Vec::new() }
     }
 }
 

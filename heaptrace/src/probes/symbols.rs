@@ -138,6 +138,8 @@ impl FileSymbols {
         let whole = data.len().ok().filter(|length| !wanted.is_empty() && *length <= MAX_FILE);
         let bytes = whole.and_then(|length| data.read_bytes_at(0, length).ok());
         let image = bytes.and_then(|bytes| Image::new(bytes, facts));
+        let frees = wanted.iter().filter(|(_, known)| known.shape == Shape::Free0);
+        let frees: HashSet<u64> = frees.map(|(symbol, _)| symbol.address).collect();
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
         for (symbol, known) in wanted {
@@ -145,7 +147,7 @@ impl FileSymbols {
                 file.passes_to(image, symbol.address, known.shape, &addresses)
             });
             let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
-                Some(image) => file.probing(image, symbol.address, known.shape, &addresses),
+                Some(image) => file.probing(image, symbol.address, known.shape, &addresses, &frees),
                 None => Probing::Refused("its file has no sections, or is too large".to_owned()),
             });
             let found = file.found(&symbol, known, &starts, &addresses, probing.clone());
@@ -288,6 +290,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         address: u64,
         shape: Shape,
         addresses: &HashSet<u64>,
+        frees: &HashSet<u64>,
     ) -> Probing {
         if self.entries.as_ref().is_some_and(|entries| entries.is_inside(address)) {
             let why = "its symbol leads into the middle of a function, where a probe could do harm";
@@ -308,10 +311,18 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
         match cut::analyse(image, &Request { entry: address, shape, probed: &probed, emulation }) {
             Ok(cut) => {
-                let ranges = cut.own_code.iter();
-                let calls = ranges
-                    .map(|range| (range.clone(), self.called_in(image, range, addresses)));
-                let calls = calls.filter(|(_, targets)| !targets.is_empty()).collect();
+                let own = cut.own_code.iter();
+                let calls = own.map(|range| (range.clone(), self.called_in(image, range, addresses)));
+                // What other functions run through, too: of its frees only those count that end a live block.
+                let parts = cut.bytes.iter().map(|(start, length)| *start..start.saturating_add(*length));
+                let shared = parts.filter(|part| {
+                    !cut.own_code.iter().any(|own| own.start < part.end && part.start < own.end)
+                });
+                let frees = shared.map(|part| {
+                    let targets = self.called_in(image, &part, frees);
+                    (part, targets)
+                });
+                let calls = calls.chain(frees).filter(|(_, targets)| !targets.is_empty()).collect();
                 Probing::Sites { cut, calls }
             }
             Err(why) => Probing::Refused(why.to_string()),

@@ -66,7 +66,7 @@ const SITE_SHIFT: u32 = SIZE_BITS + 1;
 /// Address and process in one word, which is never 0; the address's lowest three bits are left out.
 #[inline(always)]
 pub const fn packed(process: u32, address: u64) -> u64 {
-    (process as u64 + 1) << ADDRESS_BITS | address << (64 - ADDRESS_BITS - 3) >> (64 - ADDRESS_BITS)
+    ((process as u64 + 1) << ADDRESS_BITS) | ((address << (64 - ADDRESS_BITS - 3)) >> (64 - ADDRESS_BITS))
 }
 
 /// The key of a block, or 0 if it has none: its address is not a multiple of 8 (tagged ones), or beyond 48 bits.
@@ -89,7 +89,7 @@ pub const fn value(size: u64, site: u32) -> u64 {
     if size >= (1 << SIZE_BITS) - 1 || site >> (u64::BITS - SITE_SHIFT) != 0 {
         return 0;
     }
-    (site as u64) << SITE_SHIFT | (size + 1)
+    ((site as u64) << SITE_SHIFT) | (size + 1)
 }
 
 /// The block of an entry. `packed` is not 0.
@@ -107,7 +107,7 @@ pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
 #[inline(always)]
 pub const fn line(key: u64, lines: u32) -> u32 {
     let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    ((mixed >> 32) * lines as u64 >> 32) as u32
+    (((mixed >> 32) * lines as u64) >> 32) as u32
 }
 
 /// Lines for `blocks` live at one time: two places for three blocks would already lose few to the map beside; this
@@ -182,7 +182,10 @@ mod tests {
                     spilled += 1;
                 }
             }
-            assert!(spilled <= spill, "{spilled} of {spill} places beside the table, blocks {step} bytes apart");
+            assert!(
+                spilled <= spill,
+                "{spilled} of {spill} places beside the table, blocks {step} bytes apart"
+            );
         }
     }
 }

@@ -116,7 +116,7 @@ pub struct Cookie {
 
 impl Cookie {
     pub const fn to_bits(self) -> u64 {
-        (self.gate as u64) << 32 | self.row as u64
+        ((self.gate as u64) << 32) | self.row as u64
     }
 
     #[inline(always)]

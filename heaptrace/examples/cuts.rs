@@ -73,8 +73,20 @@ fn show_cut(cut: &Cut) {
 }
 
 fn show_site(site: &CutSite) {
-    let CutSite { address, role, condition, size, factor, result, caller_bp, pushed, emulated, shared, weight, text } =
-        site;
+    let CutSite {
+        address,
+        role,
+        condition,
+        size,
+        factor,
+        result,
+        caller_bp,
+        pushed,
+        emulated,
+        shared,
+        weight,
+        text,
+    } = site;
     println!(
         "    {address:x} {text:<36} {role:?} if {condition} size {size:?} factor {factor:?} result {result:?} \
          caller's rbp {caller_bp:?} pushed {pushed} weight {weight}{}{}",

@@ -70,12 +70,7 @@ impl Registers {
     /// # Errors
     /// The return address cannot be read, or is none.
     #[inline(always)]
-    pub fn of_caller(
-        entry_sp: u64,
-        bp: u64,
-        bp_at: u64,
-        memory: &mut impl Memory,
-    ) -> Result<Self, StackEnd> {
+    pub fn of_caller(entry_sp: u64, bp: u64, bp_at: u64, memory: &mut impl Memory) -> Result<Self, StackEnd> {
         let pc = return_address(entry_sp, memory)?;
         Ok(Self { pc, sp: entry_sp.wrapping_add(8), bp, bp_at, interrupted: 0 })
     }

@@ -178,7 +178,8 @@ impl WithReturns {
     fn attach(target: &Target) -> Result<Self> {
         let plan = target.plan()?;
         let find = |function| {
-            plan.iter().find_map(|file| Some((file, file.probes.iter().find(|probe| probe.function == function)?)))
+            plan.iter()
+                .find_map(|file| Some((file, file.probes.iter().find(|probe| probe.function == function)?)))
         };
         let (file, malloc) = find(Function::Malloc).context("no malloc to probe")?;
         let path = file.file.attach_path();

@@ -40,7 +40,8 @@ impl LiveTable {
 
     /// Removes blocks that nobody will free any more.
     pub fn remove(&self, blocks: &[LiveKey]) -> io::Result<()> {
-        let spilled: Vec<LiveKey> = blocks.iter().copied().filter(|block| !self.remove_entry(block)).collect();
+        let spilled: Vec<LiveKey> =
+            blocks.iter().copied().filter(|block| !self.remove_entry(block)).collect();
         // Counts of their lines stay too high: whoever looks for a block there looks in the map in vain.
         delete_entries(self.spill.fd().as_fd(), &spilled)
     }

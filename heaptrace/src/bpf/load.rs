@@ -4,8 +4,8 @@ use super::{
     attach::{Attacher, HIT, Links, PlacedSite, ProbeSite, drop_at_once},
     events::EventRing,
     features::{self, Features},
-    kernel_types::KernelTypes,
     gates::{GATES, Gate},
+    kernel_types::KernelTypes,
     maps::{Maps, PROBE_ROWS},
     multi::MultiProgram,
     settings::settings,
@@ -276,8 +276,7 @@ impl Tracer {
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
-        let (mut maps, events) =
-            Maps::take(&mut ebpf, &sizes, statistics)?;
+        let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics)?;
         let attacher = match multi {
             Some(program) => {
                 let attacher = Attacher::Multi(program);
@@ -311,7 +310,8 @@ impl Tracer {
         pid: Option<u32>,
         late: bool,
     ) -> io::Result<Links> {
-        let full = || io::Error::other("the table of probes is full: too many different builds of allocators");
+        let full =
+            || io::Error::other("the table of probes is full: too many different builds of allocators");
         let gate = if late { self.maps.gates.take() } else { None };
         let behind = gate.as_ref().map_or(0, Gate::index);
         let placed: Option<Vec<PlacedSite>> = sites

@@ -248,7 +248,10 @@ fn load_program(
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(fd),
-        Err(source) => { let _ = std::fs::write("/tmp/verifier.log", &log); Err(LoadError::program(name, source, last_lines(&log))) }
+        Err(source) => {
+            let _ = std::fs::write("/tmp/verifier.log", &log);
+            Err(LoadError::program(name, source, last_lines(&log)))
+        }
     }
 }
 

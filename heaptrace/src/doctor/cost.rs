@@ -52,12 +52,9 @@ pub fn measure(attach: Option<Attach>) -> Cost {
         return Cost { error: Some("probes cannot be placed here".to_owned()), ..nothing };
     };
     match rounds(attach != Attach::PerfEvent) {
-        Ok((rounds, [emulated, single_stepped])) => Cost {
-            rounds,
-            emulated_ns: Some(emulated),
-            single_stepped_ns: Some(single_stepped),
-            ..nothing
-        },
+        Ok((rounds, [emulated, single_stepped])) => {
+            Cost { rounds, emulated_ns: Some(emulated), single_stepped_ns: Some(single_stepped), ..nothing }
+        }
         Err(error) => Cost { error: Some(error.to_string()), ..nothing },
     }
 }

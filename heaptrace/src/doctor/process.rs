@@ -33,8 +33,8 @@ pub fn examine(pid: u32) -> Process {
         Ok(found) => found,
         Err(error) => return Process { reason: Some(error.to_string()), ..process },
     };
-    let reason = refusal(&view.status, &plan)
-        .map(|refusal| format!("process {pid} ({}): {refusal}", view.comm));
+    let reason =
+        refusal(&view.status, &plan).map(|refusal| format!("process {pid} ({}): {refusal}", view.comm));
     let files: Vec<File> = view
         .objects
         .iter()

@@ -1,7 +1,9 @@
 //! The diagnosis for people: what works first, the verdict last.
 
 use super::diagnosis::{
-    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Process, State, TracefsFound, Verdict, Probe, Site};
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Probe, Process, Site, State, TracefsFound,
+    Verdict,
+};
 use crate::report::printable;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -116,15 +118,8 @@ fn tracing_files(tracefs: &TracefsFound, out: Out<'_>) -> io::Result<()> {
 }
 
 fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
-    let Cost {
-        measured_in,
-        attach: _,
-        calls_per_round,
-        rounds,
-        emulated_ns,
-        single_stepped_ns,
-        error,
-    } = cost;
+    let Cost { measured_in, attach: _, calls_per_round, rounds, emulated_ns, single_stepped_ns, error } =
+        cost;
     match (emulated_ns, single_stepped_ns) {
         (Some(emulated), Some(stepped)) => {
             writeln!(
@@ -202,7 +197,11 @@ fn function(probe: &Probe, width: usize, out: Out<'_>) -> io::Result<()> {
         writeln!(out, "    {:<width$}        {from_entry:+#x}: {} ({reads}{stepped})", "", printable(code))?;
     }
     if probe.unseen_exits > 0 {
-        writeln!(out, "    {:<width$}        {} exits by an unknown jump are not seen", "", probe.unseen_exits)?;
+        writeln!(
+            out,
+            "    {:<width$}        {} exits by an unknown jump are not seen",
+            "", probe.unseen_exits
+        )?;
     }
     Ok(())
 }

@@ -42,7 +42,8 @@ impl Probe {
     /// The fewest and the most traps that a call takes. A single-stepped instruction takes two.
     pub fn traps(&self) -> [u32; 2] {
         let of = |wanted: &[Part]| {
-            let sites = self.sites.iter().filter(move |s| wanted.iter().any(|part| *part as u8 == s.record.role));
+            let sites =
+                self.sites.iter().filter(move |s| wanted.iter().any(|part| *part as u8 == s.record.role));
             let traps = sites.map(|site| if site.emulated { 1 } else { 2 });
             (traps.clone().min(), traps.max())
         };
@@ -81,7 +82,9 @@ impl ProbeKind {
             Self::Allocates(Kind::OneTrap) => "one trap a call, where size and result are both known",
             Self::Allocates(Kind::Stash) => "one trap on most paths; on others size and result each take one",
             Self::Allocates(Kind::EntryAndExits) => "a trap for the arguments, another for the result",
-            Self::Allocates(Kind::Stepped) => "a trap for the arguments, and a single-stepped one for the result",
+            Self::Allocates(Kind::Stepped) => {
+                "a trap for the arguments, and a single-stepped one for the result"
+            }
         }
     }
 }
@@ -467,18 +470,3 @@ fn by_name(files: &[(&Path, &ElfFacts)], name: &Path) -> Option<usize> {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
-
-#[cfg(test)]
-impl FilePlan {
-    /// A plan that names this very program; only that there is one matters.
-    pub(crate) fn for_tests() -> Self {
-        use crate::process::object::Opened;
-        let exe = std::env::current_exe().expect("exe");
-        let file = Arc::new(Object::read(Opened::at(&exe).expect("opened")).expect("an ELF file"));
-        Self {
-            file,
-            allocator: AllocatorInfo { kind: "unknown".into(), path: String::new() },
-            probes: Vec::new(),
-        }
-    }
-}

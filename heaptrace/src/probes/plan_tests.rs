@@ -1,6 +1,6 @@
 use super::*;
-use heaptrace_common::probe::Place;
 use crate::process::test_elf::TestElf;
+use heaptrace_common::probe::Place;
 
 /// push rbx; pop rbx; ret
 const PUSH: &[u8] = &[0x53, 0x5b, 0xc3];
@@ -128,8 +128,7 @@ fn go_code_is_never_probed_and_the_reason_is_said() {
 
 #[test]
 fn code_that_cannot_be_probed_is_said_to_be() {
-    let elf =
-        TestElf { exported: vec![("malloc", &[0x0f, 0x0b]), ("free", PUSH)], ..TestElf::default() };
+    let elf = TestElf { exported: vec![("malloc", &[0x0f, 0x0b]), ("free", PUSH)], ..TestElf::default() };
     let Choice { probes, refusals } = chosen(&[mapped("/lib/libc.so", elf)]);
     assert_eq!(probes[0].len(), 1);
     assert_eq!(refusals, ["malloc in /lib/libc.so: nothing returns"]);
@@ -149,7 +148,6 @@ fn a_probe_lies_at_its_site_and_tells_the_bpf_side_of_it() {
     let record = ProbeRecord {
         pushed: 8,
         from_entry: 9,
-        direct_is_own: 1,
         size: site.record.size,
         caller_bp: Place::Register(5).to_bits(),
         ..ProbeRecord::new(Function::Free, Shape::Free0, Part::Free)
@@ -163,13 +161,13 @@ fn calls_by_a_probed_function_are_told_apart() {
     // push rbx; call malloc, which lies right before it; pop rbx; ret
     let calloc: &[u8] = &[0x53, 0xe8, 0xf7, 0xff, 0xff, 0xff, 0x5b, 0xc3];
     let exported = vec![("malloc", PUSH), ("calloc", calloc), ("free", PUSH)];
-    let probes =
-        chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
     let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
     let calls = of("calloc").entry as i64;
     for site in &of("malloc").sites {
         let own = site.record.own[0];
-        let (start, end) = (i64::from(own.start) + site.offset as i64, i64::from(own.end) + site.offset as i64);
+        let (start, end) =
+            (i64::from(own.start) + site.offset as i64, i64::from(own.end) + site.offset as i64);
         assert_eq!((site.record.own_count, start, end), (1, calls, calls + 8));
     }
     assert!(of("calloc").sites.iter().all(|site| site.record.own_count == 0));
@@ -180,8 +178,7 @@ fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
     // push rbx; pop rbx; jmp malloc
     let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
     let exported = vec![("malloc", PUSH), ("calloc", calloc), ("free", PUSH)];
-    let probes =
-        chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
     let malloc = probes.iter().find(|probe| probe.symbol == "malloc").expect("probed");
     assert!(malloc.sites.iter().all(|site| site.record.joined == 1));
 }

@@ -1,15 +1,15 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known, Role};
+use super::cut::{self, Cut, Emulation, Image, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
-use super::cut::{self, Cut, Emulation, Image, Request};
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
+use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -143,9 +143,10 @@ impl FileSymbols {
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
         for (symbol, known) in wanted {
-            let passes_to = image.as_ref().filter(|_| known.role == Role::Operator).and_then(|image| {
-                file.passes_to(image, symbol.address, known.shape, &addresses)
-            });
+            let passes_to = image
+                .as_ref()
+                .filter(|_| known.role == Role::Operator)
+                .and_then(|image| file.passes_to(image, symbol.address, known.shape, &addresses));
             let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
                 Some(image) => file.probing(image, symbol.address, known.shape, &addresses, &frees),
                 None => Probing::Refused("its file has no sections, or is too large".to_owned()),

@@ -8,10 +8,7 @@
 //! is placed again by way of another thread.
 
 use super::{Session, monotonic_ns, probing::probe_sites};
-use crate::{
-    bpf::EmptyProbes,
-    process::procfs,
-};
+use crate::{bpf::EmptyProbes, process::procfs};
 use std::collections::HashMap;
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.

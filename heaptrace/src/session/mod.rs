@@ -19,11 +19,7 @@ use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
-    probes::{
-        discover::Discoverer,
-        plan::FilePlan,
-        refusal::Refusal,
-    },
+    probes::{discover::Discoverer, plan::FilePlan, refusal::Refusal},
     process::{mapped::MappingWatch, object::FileId},
 };
 pub use symbol_job::SymbolJob;

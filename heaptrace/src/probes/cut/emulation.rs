@@ -18,7 +18,10 @@ impl Emulation {
     /// The running kernel's.
     pub fn running() -> Self {
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));
-        Self { push: kernel >= KernelVersion::new(4, 20, 0), long_nops: kernel >= KernelVersion::new(6, 16, 0) }
+        Self {
+            push: kernel >= KernelVersion::new(4, 20, 0),
+            long_nops: kernel >= KernelVersion::new(6, 16, 0),
+        }
     }
 }
 

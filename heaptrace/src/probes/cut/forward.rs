@@ -194,8 +194,7 @@ impl Machine<'_> {
                 };
                 if let Some(to) = whole_register(instruction, 0) {
                     set(state, to, moved);
-                    state.holds_caller_bp |=
-                        to == RBP && loaded.is_some() && state.saved_caller_bp == loaded;
+                    state.holds_caller_bp |= to == RBP && loaded.is_some() && state.saved_caller_bp == loaded;
                 } else if let (true, Memory::Slot(slot)) =
                     (is_whole_memory(instruction, 0), state.operand(instruction))
                 {

@@ -56,6 +56,11 @@ impl<'data> Image<'data> {
             stubs: OnceLock::new(),
             memory,
         };
+        if image.code.is_empty() {
+            let executable = facts.loads.iter().filter(|load| load.executable);
+            let ranges = executable.filter_map(|l| Some(l.address..l.address.checked_add(l.size)?));
+            image.code = ranges.filter(|range| image.memory.holds(range)).collect();
+        }
         image.code.sort_unstable_by_key(|range| range.start);
         let mut at = 0;
         for range in &mut image.code {

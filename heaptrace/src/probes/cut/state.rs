@@ -110,7 +110,10 @@ impl State {
         if self.holds_caller_bp {
             return Place::Register(RBP as u8);
         }
-        let above = self.saved_caller_bp.zip(self.stack_pointer()).and_then(|(slot, pointer)| slot.checked_sub(pointer));
+        let above = self
+            .saved_caller_bp
+            .zip(self.stack_pointer())
+            .and_then(|(slot, pointer)| slot.checked_sub(pointer));
         match above.and_then(|above| u16::try_from(above).ok()) {
             Some(above) if above <= Place::MAX_STACK && above % 8 == 0 => Place::Stack(above),
             _ => Place::None,

@@ -35,7 +35,8 @@ pub enum Place {
 
 impl Place {
     const NONE: u16 = 0;
-    const ZERO: u16 = 1;
+    /// Bits of [`Place::Zero`].
+    pub const ZERO: u16 = 1;
     /// Bits from here on are registers.
     pub const FIRST_REGISTER: u16 = 16;
     /// Bits from here on are stack slots.

@@ -34,6 +34,9 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
             }
         }
         Outcome::Full => {
+            if entered.old.time_ns != 0 {
+                close(record, &entered.old);
+            }
             count(Counter::LiveMapFull);
             lost(record, size);
             return;

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use heaptrace_common::{
     counter::Counter,
     function::{Function, Shape},
-    probe::{Cookie, OWN_CODE, ProbeRecord, Role, condition},
+    probe::{Cookie, OWN_CODE, Place, ProbeRecord, Role, condition},
     record::{PendingCall, ProcessRecord},
 };
 
@@ -138,10 +138,7 @@ impl Hit<'_> {
             }
             // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
             // thread's cache of freed blocks so.
-            None if self.probe.joined != 0 && self.takes_word(address) => {
-                count(Counter::Nested);
-                return;
-            }
+            None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
                 account::unknown_free(self.record, address);
@@ -157,8 +154,12 @@ impl Hit<'_> {
     #[inline(always)]
     fn leave_word(&self, address: u64) {
         let kept = pending::find(self.process, self.entry_sp);
-        let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp)) else { return };
+        let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp, false)) else { return };
         let call = unsafe { &mut *call };
+        if kept.is_some() && call.shape != Shape::Free0 as u8 && call.return_address == self.return_address() {
+            // A call that goes on in this one, as `realloc(p, 0)` in free.
+            return;
+        }
         call.function = self.probe.function;
         call.shape = self.probe.shape;
         call.process = self.process;
@@ -222,6 +223,7 @@ impl Hit<'_> {
             if self.probe.joined != 0
                 && left.return_address == return_address
                 && left.function != self.probe.function
+                && left.shape != Shape::Free0 as u8
             {
                 // Reached by a jump out of the other function, whose call this completes.
                 count(Counter::Nested);
@@ -233,7 +235,7 @@ impl Hit<'_> {
             }
             unsafe { pending::release(left) };
         }
-        let Some(call) = pending::claim(self.process, self.entry_sp) else { return };
+        let Some(call) = pending::claim(self.process, self.entry_sp, true) else { return };
         let call = unsafe { &mut *call };
         let shape = self.probe.shape;
         call.function = self.probe.function;
@@ -269,14 +271,25 @@ impl Hit<'_> {
                 && let Some(call) = pending::find(self.process, self.entry_sp)
                 // What lies there now tells whether it is that call's.
                 && unsafe { (*call).return_address } == return_address
+                && unsafe { (*call).shape } != Shape::Free0 as u8
             {
-                begun = call;
+                if whole && unsafe { (*call).function } == probe.function {
+                    // Seen whole it has no beginning of its own: an earlier call was left there.
+                    count(Counter::MissedReturn);
+                    unsafe { pending::release(call) };
+                } else {
+                    begun = call;
+                }
             }
         }
         let result = self.registers.value(probe.result);
         if begun.is_null() {
             if !whole && probe.shared != 0 {
                 return Finished::NOTHING;
+            }
+            if probe.result == Place::ZERO && whole {
+                // A failure, whose size is of no interest.
+                return self.judge(probe.function, 0, 0);
             }
             if probe.size == 0 || probe.shape == Shape::OutPointer as u8 {
                 count(Counter::UnpairedReturn);

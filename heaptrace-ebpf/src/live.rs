@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Entered {
     pub outcome: Outcome,
-    /// If `Again`.
+    /// If `Again`; and if `Full` that which gave way, of which `time_ns` is not 0.
     pub old: LiveBlock,
 }
 
@@ -69,7 +69,21 @@ pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
         let mut way = 0;
         while way < WAYS {
             if core::ptr::read_volatile(key_at(line, way)) == key {
-                return enter_again(line, way, process, address, block, packed);
+                let value = value_at(line, way);
+                let was = core::ptr::read_volatile(&raw const (*value).packed);
+                let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
+                // Where it is 0, another thread takes the block that was there, and its place is not to be used again.
+                if was != 0 && packed != 0 && atomic::replace(&raw mut (*value).packed, was, packed) {
+                    core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
+                    return Entered::again(live::block(was, time_ns));
+                }
+                if was != 0
+                    && packed == 0
+                    && let Some(old) = take_at(line, way, key)
+                {
+                    // Too large for an entry.
+                    return enter_too_large(line, process, address, &block, old);
+                }
             }
             way += 1;
         }
@@ -102,34 +116,22 @@ pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
     }
 }
 
-/// The address's entry is there still.
+/// `old` was in the place of a block that no entry can tell.
 #[inline(always)]
-unsafe fn enter_again(
+unsafe fn enter_too_large(
     line: *mut LiveLine,
-    way: usize,
     process: u32,
     address: u64,
-    block: LiveBlock,
-    packed: u64,
+    block: &LiveBlock,
+    old: LiveBlock,
 ) -> Entered {
     unsafe {
-        let value = value_at(line, way);
-        let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
-        if packed == 0 {
-            // Too large for an entry: the old one goes, and what follows finds the line without it.
-            let Some(old) = take_at(line, way, live::key(process, address)) else { return Entered::FULL };
-            atomic::add(&raw mut (*line).spilled, 1);
-            if spill(process, address, &block).outcome != Outcome::New {
-                atomic::sub(&raw mut (*line).spilled, 1);
-                return Entered::FULL;
-            }
-            return Entered::again(old);
+        atomic::add(&raw mut (*line).spilled, 1);
+        if spill(process, address, block).outcome != Outcome::New {
+            atomic::sub(&raw mut (*line).spilled, 1);
+            return Entered { outcome: Outcome::Full, old };
         }
-        core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
-        match atomic::swap(&raw mut (*value).packed, packed) {
-            0 => Entered::NEW,
-            old => Entered::again(live::block(old, time_ns)),
-        }
+        Entered::again(old)
     }
 }
 
@@ -163,8 +165,10 @@ pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
     unsafe {
         let mut way = 0;
         while way < WAYS {
-            if core::ptr::read_volatile(key_at(line, way)) == key {
-                return take_at(line, way, key);
+            if core::ptr::read_volatile(key_at(line, way)) == key
+                && let Some(block) = take_at(line, way, key)
+            {
+                return Some(block);
             }
             way += 1;
         }
@@ -181,16 +185,13 @@ pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
 unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64) -> Option<LiveBlock> {
     unsafe {
         let value = value_at(line, way);
+        let packed = core::ptr::read_volatile(&raw const (*value).packed);
         let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
-        let packed = atomic::swap(&raw mut (*value).packed, 0);
-        if packed == 0 {
+        // Of two threads that free the same block, only one takes it. While the value is 0, nobody else uses the place.
+        if packed == 0 || !atomic::replace(&raw mut (*value).packed, packed, 0) {
             return None;
         }
-        if !atomic::replace(key_at(line, way), key, 0) {
-            // Another thread freed the same block meanwhile, and the place is another block's by now.
-            atomic::swap(&raw mut (*value).packed, packed);
-            return None;
-        }
+        atomic::replace(key_at(line, way), key, 0);
         Some(live::block(packed, time_ns))
     }
 }
@@ -229,8 +230,10 @@ fn mark(process: u32, address: u64, held: bool) -> bool {
                     let at = &raw mut (*value_at(line, way)).packed;
                     let packed = core::ptr::read_volatile(at);
                     let marked = if held { packed | live::HELD } else { packed & !live::HELD };
-                    // It fails if another thread frees the block now, whose program is at fault.
-                    return packed != 0 && atomic::replace(at, packed, marked);
+                    if packed != 0 {
+                        // It fails if another thread frees the block now, whose program is at fault.
+                        return atomic::replace(at, packed, marked);
+                    }
                 }
                 way += 1;
             }
@@ -255,8 +258,14 @@ pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
             let mut way = 0;
             while way < WAYS {
                 if core::ptr::read_volatile(key_at(line, way)) == key {
-                    let packed = core::ptr::read_volatile(&raw const (*value_at(line, way)).packed);
-                    return if packed & live::HELD != 0 { take_at(line, way, key) } else { None };
+                    let value = value_at(line, way);
+                    let packed = core::ptr::read_volatile(&raw const (*value).packed);
+                    let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
+                    // Not what another thread enters meanwhile, which got the address since.
+                    if packed & live::HELD != 0 && atomic::replace(&raw mut (*value).packed, packed, 0) {
+                        atomic::replace(key_at(line, way), key, 0);
+                        return Some(live::block(packed, time_ns));
+                    }
                 }
                 way += 1;
             }
@@ -280,8 +289,11 @@ pub fn time_of(process: u32, address: u64) -> u64 {
         unsafe {
             let mut way = 0;
             while way < WAYS {
-                if core::ptr::read_volatile(key_at(line, way)) == key {
-                    return core::ptr::read_volatile(&raw const (*value_at(line, way)).time_ns);
+                let value = value_at(line, way);
+                if core::ptr::read_volatile(key_at(line, way)) == key
+                    && core::ptr::read_volatile(&raw const (*value).packed) != 0
+                {
+                    return core::ptr::read_volatile(&raw const (*value).time_ns);
                 }
                 way += 1;
             }

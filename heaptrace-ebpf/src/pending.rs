@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::bpf_probe_read_user;
 use heaptrace_common::{
     counter::Counter,
+    function::Shape,
     record::{PendingCall, pending_key, process_state},
 };
 
@@ -37,9 +38,10 @@ pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
     None
 }
 
-/// A place for a call at `entry_sp`, where none is kept.
+/// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. The
+/// caller fills it at once: until then it may be any call's.
 #[inline(always)]
-pub fn claim(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
+pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCall> {
     let key = pending_key(process, entry_sp);
     let mut way = 0;
     while way < WAYS {
@@ -56,14 +58,19 @@ pub fn claim(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
         let slot = PENDING.get_ptr_mut(place(key, way))?;
         unsafe {
             let held = core::ptr::read_volatile(&raw const (*slot).key);
-            if is_over(process, slot, held) && atomic::replace(&raw mut (*slot).key, held, key) {
-                count(Counter::MissedReturn);
+            let is_word = (*slot).shape == Shape::Free0 as u8;
+            if (is_word || is_over(process, slot, held)) && atomic::replace(&raw mut (*slot).key, held, key) {
+                if !is_word {
+                    count(Counter::MissedReturn);
+                }
                 return Some(slot);
             }
         }
         way += 1;
     }
-    count(Counter::PendingFull);
+    if counts {
+        count(Counter::PendingFull);
+    }
     None
 }
 
@@ -76,7 +83,7 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
         if owner == process {
             let at = heaptrace_common::live::unpacked(key).1;
             let there = bpf_probe_read_user(at as *const u64);
-            return there != Ok((*slot).return_address);
+            return there.is_ok_and(|there| there != (*slot).return_address);
         }
         process::record(owner).is_some_and(|record| {
             core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING

@@ -4,7 +4,7 @@
 use super::maps::SharedArray;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Gates, as the BPF side has them. 0 is always open, and serves where all are taken.
+/// Gates, as the BPF side has them. 0 is always open.
 pub(super) const GATES: u32 = 1 << 12;
 
 /// The gates that are free.

@@ -312,7 +312,8 @@ impl Tracer {
     ) -> io::Result<Links> {
         let full =
             || io::Error::other("the table of probes is full: too many different builds of allocators");
-        let gate = if late { self.maps.gates.take() } else { None };
+        let all_taken = || io::Error::other("too many allocators were mapped while tracing");
+        let gate = if late { Some(self.maps.gates.take().ok_or_else(all_taken)?) } else { None };
         let behind = gate.as_ref().map_or(0, Gate::index);
         let placed: Option<Vec<PlacedSite>> = sites
             .iter()

@@ -241,17 +241,14 @@ fn load_program(
     if let Ok(fd) = unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         return Ok(fd);
     }
-    let mut log = vec![0u8; 1 << 28];
+    let mut log = vec![0u8; 1 << 22];
     attr.log_level = 1;
     attr.log_buf = log.as_mut_ptr() as u64;
     attr.log_size = log.len() as u32;
     // SAFETY: as above; the log has `log_size` bytes.
     match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => Ok(fd),
-        Err(source) => {
-            let _ = std::fs::write("/tmp/verifier.log", &log);
-            Err(LoadError::program(name, source, last_lines(&log)))
-        }
+        Err(source) => Err(LoadError::program(name, source, last_lines(&log))),
     }
 }
 

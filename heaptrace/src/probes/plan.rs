@@ -108,6 +108,8 @@ pub struct FilePlan {
     pub allocator: AllocatorInfo,
     /// In order of offset, one for each entry.
     pub probes: Vec<Probe>,
+    /// File offsets of the code that the choice of the probes rests on, in order, with what little lies between.
+    pub code: Vec<Range<u64>>,
 }
 
 /// The probes of a process, and what was left out.
@@ -156,6 +158,7 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
                     kind: symbols.kind.name().to_owned(),
                     path: object.path.to_string_lossy().into_owned(),
                 },
+                code: code_of(&probes, symbols, &object.elf),
                 probes,
             })
             .collect(),
@@ -164,6 +167,37 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
         go_executable: described.first().filter(|exe| exe.elf.is_go).map(|exe| exe.path.to_owned()),
         wrong_machine: None,
     }
+}
+
+/// The code of a file's probed functions.
+fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range<u64>> {
+    /// Read along rather than apart.
+    const BETWEEN: u64 = 4096;
+    let probed = symbols.functions.iter().filter(|f| probes.iter().any(|probe| probe.entry == f.offset));
+    let parts = probed.flat_map(|function| match &function.probing {
+        Probing::Sites { cut, .. } => cut.bytes.as_slice(),
+        Probing::Refused(_) => &[],
+    });
+    let ranges = parts.filter_map(|(start, length)| {
+        let (offset, room) = elf.code_offset(*start)?;
+        Some(offset..offset + length.min(&room))
+    });
+    merged(ranges.collect(), BETWEEN)
+}
+
+/// In order, those joined that lie no more than `between` bytes apart.
+fn merged(mut ranges: Vec<Range<u64>>, between: u64) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(between) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
 }
 
 /// The probes of each file, and what was left out.
@@ -290,7 +324,7 @@ fn probes_of(
             continue;
         };
         sites.extend(code.sites_of_unprobed(file, function, cut));
-        if code.own_of(function.address).count() > OWN_CODE {
+        if code.own_of(function.address).len() > OWN_CODE {
             refusals.push(format!(
                 "{symbol} in {}: calls that the allocator makes itself may be counted, from more places than can be \
                  told apart",
@@ -350,9 +384,10 @@ impl AllocatorCode {
         code
     }
 
-    /// The code whose calls of the function at `address` are the allocator's own.
-    fn own_of(&self, address: u64) -> impl Iterator<Item = &Range<u64>> {
-        self.calls.iter().filter(move |(_, targets)| targets.contains(&address)).map(|(range, _)| range)
+    /// The code whose calls of the function at `address` are the allocator's own, in order, merged.
+    fn own_of(&self, address: u64) -> Vec<Range<u64>> {
+        let calling = self.calls.iter().filter(|(_, targets)| targets.contains(&address));
+        merged(calling.map(|(range, _)| range.clone()).collect(), 0)
     }
 
     /// A cut's sites, all or none.
@@ -363,6 +398,7 @@ impl AllocatorCode {
         cut: &Cut,
         direct_is_own: bool,
     ) -> Option<Vec<Site>> {
+        let own = self.own_of(function.address);
         let sites = cut.sites.iter().map(|site| {
             let mut record = ProbeRecord {
                 condition: site.condition,
@@ -378,7 +414,7 @@ impl AllocatorCode {
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
                 ..ProbeRecord::new(function.known.function, function.known.shape, site.role)
             };
-            for (slot, range) in record.own.iter_mut().zip(self.own_of(function.address)) {
+            for (slot, range) in record.own.iter_mut().zip(&own) {
                 let distance = |to: u64| i32::try_from(to.wrapping_sub(site.address) as i64).ok();
                 *slot = OwnCode { start: distance(range.start)?, end: distance(range.end)? };
                 record.own_count += 1;

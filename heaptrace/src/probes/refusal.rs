@@ -61,6 +61,12 @@ pub enum Refusal {
         symbols.join(", ")
     )]
     Breakpoints { symbols: Vec<String>, tracer: u32 },
+    #[error(
+        "its code of {} in memory differs from the file at offset {offset:#x}: somebody has patched it, and probes \
+         chosen by the file could harm it; trace it without what patches it",
+        path.display()
+    )]
+    CodeChanged { path: PathBuf, offset: u64 },
     #[error("{} is {what}", path.display())]
     WrongMachine { path: PathBuf, what: String },
     #[error(

@@ -303,8 +303,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
                 Ok(site) => {
                     let range = image.function_at(address);
                     let calls = vec![(range.clone(), self.called_in(image, &range, addresses))];
-                    let passes_on = self.goes_on_in(image, range, addresses);
-                    Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site) }, calls }
+                    let passes_on = self.goes_on_in(image, range.clone(), addresses);
+                    Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site, range) }, calls }
                 }
                 Err(why) => Probing::Refused(why.to_string()),
             };

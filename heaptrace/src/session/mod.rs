@@ -3,6 +3,7 @@
 
 mod breakpoints;
 mod code;
+mod code_check;
 mod counting;
 mod events;
 mod growth;

@@ -41,6 +41,7 @@ impl Session {
         self.check(&view, &plan)?;
         if self.probes {
             self.check_breakpoints(&view, &plan)?;
+            self.check_code(&view, &plan)?;
         }
         let record = self.register(pid, &view.comm, heap_end(pid, &view.mappings))?;
         self.learn(record, &view, &plan);
@@ -217,7 +218,8 @@ impl Session {
         }
         // Then its gap is said of the process.
         let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
-        match self.check(&view, &plan).and_then(|()| self.place(pid, &plan.files)) {
+        let checked = self.check(&view, &plan).and_then(|()| self.check_code(&view, &plan));
+        match checked.and_then(|()| self.place(pid, &plan.files)) {
             Ok(()) => {
                 let now_ns = monotonic_ns();
                 self.tracer.maps.arm(record, now_ns);

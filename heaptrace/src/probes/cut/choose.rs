@@ -10,7 +10,7 @@ use super::min_cut::{ENDLESS, Network};
 use super::{Cut, CutSite, Kind, NoCut, Place, Request, Role, own_code};
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
-use iced_x86::ConditionCode;
+use iced_x86::{ConditionCode, FlowControl};
 use std::collections::BTreeSet;
 
 /// How often the search starts again without an edge that makes a jump two sites.
@@ -339,6 +339,10 @@ pub fn is_whole_possible(shape: Shape) -> bool {
 /// When a hit of `node` means that control goes on by one of `ways`.
 pub fn condition_of(graph: &Graph<'_, '_>, node: usize, ways: &[Way]) -> u8 {
     let node = &graph.nodes[node];
+    if node.instruction.flow_control() != FlowControl::ConditionalBranch {
+        // cmov and set have conditions, too.
+        return condition::ALWAYS;
+    }
     let nibble = match node.instruction.condition_code() {
         ConditionCode::None => return condition::ALWAYS,
         code => code as u8 - 1,

@@ -4,7 +4,7 @@
 
 use super::candidates::{self, are_in_registers, own_frame, reached_from, treatment};
 use super::choose::condition_of;
-use super::emulation::{Emulation, Treatment};
+use super::emulation::{self, Emulation, Treatment};
 use super::forward::{Forward, tests_for_zero};
 use super::graph::{Edge, End, Graph, Way};
 use super::image::Image;
@@ -208,6 +208,11 @@ fn prologue(image: &Image<'_>, entry: u64, shape: Shape) -> Option<CutSite> {
     let code = &bytes[..bytes.len().min(usize::try_from(span.end - entry).ok()?)];
     let found = site::choose(code, shape);
     let address = entry + u64::from(found.offset);
+    let is_restarted =
+        image.restartable.iter().any(|(range, abort)| range.contains(&address) || *abort == address);
+    if is_restarted || found.offset != 0 && !emulation::is_fit(&image.memory.instruction(address)?) {
+        return None;
+    }
     let registers = [(Place::Register(7), Place::None), (Place::Register(6), Place::None)];
     let (size, factor) = match shape {
         Shape::Size0 | Shape::Pages0 => registers[0],

@@ -113,8 +113,8 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// For a function that frees.
-    pub fn of_free(site: CutSite) -> Self {
+    /// For a function that frees, whose code is `code`.
+    pub fn of_free(site: CutSite, code: Range<u64>) -> Self {
         Self {
             kind: Kind::OneTrap,
             sites: vec![site],
@@ -122,7 +122,7 @@ impl Cut {
             throws: 0,
             passes_on: Vec::new(),
             own_code: Vec::new(),
-            bytes: Vec::new(),
+            bytes: vec![(code.start, code.end - code.start)],
             why: None,
         }
     }

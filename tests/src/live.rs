@@ -42,10 +42,9 @@ impl Live {
         environment: &[(&str, &OsStr)],
     ) -> Result<Self> {
         let (mut line, output) = line(command, options, folder)?;
-        line.args(heaptrace::before_command(options))
-            .arg(program)
-            .args(arguments)
-            .envs(environment.iter().copied());
+        // watch probes nothing.
+        let before = if command == "watch" { &["--"] } else { heaptrace::before_command(options) };
+        line.args(before).arg(program).args(arguments).envs(environment.iter().copied());
         Self::start(line, output, folder)
     }
 

@@ -177,7 +177,7 @@ pub(crate) fn full() -> Profile {
         untraceable: vec![Untraceable {
             pid: 99,
             comm: "sandbox".into(),
-            reason: "its seccomp filter forbids uretprobe".into(),
+            reason: "no allocator was found in it".into(),
         }],
         size_filter: None,
         finished: false,

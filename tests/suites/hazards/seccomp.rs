@@ -1,5 +1,4 @@
-//! Processes that forbid themselves system calls. Return probes make one of their own (Linux 6.11), which seccomp
-//! lets pass from 6.14 on; which kernels are refused is tested in `probes/refusal.rs`.
+//! Processes that forbid themselves system calls: probes make none of their own.
 
 use super::target;
 use anyhow::{Context as _, Result, ensure};

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     code,
     compare::{self, Find},
+    diagnosis::Diagnosis,
     heaptrace,
     programs::Program,
     runner::{Test, end_to_end},
@@ -25,6 +26,16 @@ pub fn tests() -> Vec<Test> {
     }));
     tests.push(end_to_end("attach: a debugger's breakpoint where a probe would go", breakpoint));
     tests
+}
+
+/// Where heaptrace would probe malloc, as gdb takes it.
+fn malloc_site(pid: u32) -> Result<String> {
+    let output = heaptrace::output(&["doctor", &pid.to_string(), "--format", "json"])?;
+    let diagnosis: Diagnosis = serde_json::from_slice(&output.stdout)?;
+    let process = diagnosis.process.context("nothing is said of the process")?;
+    let malloc = process.probes.iter().find(|probe| probe.symbol == "malloc").context("no malloc")?;
+    let site = malloc.sites.first().context("no site")?;
+    Ok(format!("*((char *) malloc + {})", site.from_entry))
 }
 
 #[derive(Clone, Copy)]
@@ -55,8 +66,8 @@ impl Tracer {
             // A breakpoint of its own in the program, which lets it go on each time.
             Self::Gdb | Self::GdbAtMalloc => {
                 let script = folder.join("script");
-                let place = if let Self::Gdb = self { "site_calloc" } else { "*malloc" };
-                fs::write(&script, GDB.replace("PLACE", place))?;
+                let place = if let Self::Gdb = self { "site_calloc".to_owned() } else { malloc_site(pid)? };
+                fs::write(&script, GDB.replace("PLACE", &place))?;
                 command.args(["-nx", "-batch", "-p", &pid.to_string(), "-x"]).arg(script)
             }
             Self::Bpftrace => {

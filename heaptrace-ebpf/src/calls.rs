@@ -61,6 +61,23 @@ struct Hit<'a> {
     entry_sp: u64,
 }
 
+// Functions of their own, as `account::allocated`: what they keep on the stack is not below the walk.
+
+#[inline(never)]
+fn free(hit: &Hit<'_>) {
+    hit.free();
+}
+
+#[inline(never)]
+fn begin(hit: &Hit<'_>) {
+    hit.begin();
+}
+
+#[inline(never)]
+fn finish(hit: &Hit<'_>, finished: &mut Finished) {
+    *finished = hit.finish(hit.probe.role == Role::Whole as u8);
+}
+
 /// What came of a call.
 struct Finished {
     function: u8,
@@ -79,14 +96,13 @@ impl Hit<'_> {
     fn handle(&self) {
         let role = self.probe.role;
         if role == Role::Free as u8 {
-            return self.free();
+            return free(self);
         }
-        let finished = if role == Role::Begin as u8 {
-            self.begin();
-            Finished::NOTHING
-        } else {
-            self.finish(role == Role::Whole as u8)
-        };
+        if role == Role::Begin as u8 {
+            return begin(self);
+        }
+        let mut finished = Finished::NOTHING;
+        finish(self, &mut finished);
         if finished.address != 0 {
             let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
             let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };

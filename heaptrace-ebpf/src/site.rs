@@ -79,7 +79,8 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Opti
     site
 }
 
-#[inline(always)]
+/// A function of its own, so that what it keeps on the stack is not below the walk.
+#[inline(never)]
 fn find_or_make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
     let site = match unsafe { SITE_INDEX.get(key) } {
         Some(site) => *site,

@@ -125,11 +125,6 @@ impl Shape {
         !matches!(self, Self::Free0)
     }
 
-    /// Whether it gives back the block that its first argument names, if it succeeds.
-    pub const fn resizes(self) -> bool {
-        matches!(self, Self::Resize | Self::ResizeProduct)
-    }
-
     /// How many of the leading argument registers (rdi, rsi, rdx) the probe reads.
     pub const fn arguments(self) -> u8 {
         match self {

@@ -172,7 +172,8 @@ impl Hit<'_> {
         let kept = pending::find(self.process, self.entry_sp);
         let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp, false)) else { return };
         let call = unsafe { &mut *call };
-        if kept.is_some() && call.shape != Shape::Free0 as u8 && call.return_address == self.return_address() {
+        if kept.is_some() && call.shape != Shape::Free0 as u8 && call.return_address == self.return_address()
+        {
             // A call that goes on in this one, as `realloc(p, 0)` in free.
             return;
         }

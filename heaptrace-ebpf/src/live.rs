@@ -274,8 +274,7 @@ pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
             }
         }
     }
-    let held =
-        unsafe { LIVE_SPILL.get(spill_key(process, address)) }.is_some_and(|block| block.held != 0);
+    let held = unsafe { LIVE_SPILL.get(spill_key(process, address)) }.is_some_and(|block| block.held != 0);
     if held { take(process, address) } else { None }
 }
 

@@ -8,6 +8,7 @@ pub mod counter;
 pub mod event;
 pub mod function;
 pub mod growth;
+pub mod judged;
 pub mod live;
 pub mod probe;
 pub mod record;

@@ -10,6 +10,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     clock::block_ns,
+    judged,
     live::{self, Outcome},
     maps::{PROCESSES, SITES, count},
     mask::mask,
@@ -29,6 +30,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
             if entered.old.held != 0 {
                 // A realloc that is still under way has given it back.
                 statistics::freed(process, Function::Realloc as u8, Some(&entered.old));
+                judged::freed(Function::Realloc as u8, address, entered.old.size);
             } else {
                 // The address was handed out again: the free of the block before was never seen.
                 unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };

@@ -16,7 +16,7 @@ use heaptrace_common::{
 };
 
 use crate::{
-    account, live,
+    account, judged, live,
     maps::{GATES, PROBES, count, keep_to_own_stack, setting},
     pending, process,
     registers::Registers,
@@ -107,6 +107,7 @@ impl Hit<'_> {
             let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
             let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };
             let site = site::of_call(self.process, finished.function, caller);
+            judged::allocated(finished.function, finished.address, finished.size);
             account::allocated(self.process, self.record, site, finished.address, finished.size);
         }
     }
@@ -151,6 +152,7 @@ impl Hit<'_> {
                 }
                 account::close(self.record, &block);
                 statistics::freed(self.process, function, Some(&block));
+                judged::freed(function, address, block.size);
             }
             // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
             // thread's cache of freed blocks so.
@@ -159,6 +161,7 @@ impl Hit<'_> {
             None => {
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
+                judged::unknown(function, address);
             }
         }
         if self.probe.passes_on != 0 {
@@ -355,12 +358,14 @@ impl Hit<'_> {
             if gone {
                 account::unknown_free(self.record, call.pointer);
                 statistics::freed(self.process, call.function, None);
+                judged::unknown(call.function, call.pointer);
             }
         } else if !gone {
             live::let_go(self.process, call.pointer);
         } else if let Some(old) = live::take_held(self.process, call.pointer) {
             account::close(self.record, &old);
             statistics::freed(self.process, call.function, Some(&old));
+            judged::freed(call.function, call.pointer, old.size);
         }
     }
 
@@ -369,6 +374,7 @@ impl Hit<'_> {
         if address == 0 {
             unsafe { crate::atomic::add(&raw mut (*self.record).failed_count, 1) };
             statistics::failed(self.process, function);
+            judged::failed(function);
             return Finished::NOTHING;
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {

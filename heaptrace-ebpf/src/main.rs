@@ -11,6 +11,7 @@ mod clock;
 mod code;
 mod faults;
 mod growth;
+mod judged;
 mod live;
 mod maps;
 mod mask;

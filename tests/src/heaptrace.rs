@@ -15,39 +15,33 @@ use std::{
 /// When `cargo build` fails or does not say where the binary is.
 pub fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match BINARY.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+    match BINARY.get_or_init(|| named_or_built().map_err(|error| format!("{error:#}"))) {
         Ok(path) => Ok(path),
         Err(error) => Err(anyhow!("{error}")),
     }
 }
 
-fn build() -> Result<PathBuf> {
+fn named_or_built() -> Result<PathBuf> {
     if let Some(path) = env::var_os("HEAPTRACE_BIN") {
         return std::path::absolute(path).context("HEAPTRACE_BIN is no path");
     }
+    build("heaptrace")?.pop().ok_or_else(|| anyhow!("cargo named no heaptrace binary"))
+}
+
+/// Builds the programs of `package`; gives their paths.
+pub(crate) fn build(package: &str) -> Result<Vec<PathBuf>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--package",
-            "heaptrace",
-            "--bin",
-            "heaptrace",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["build", "--package", package, "--bins", "--message-format", "json-render-diagnostics"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .output()
         .context("failed to run cargo")?;
     if !output.status.success() {
-        bail!("failed to build heaptrace\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("failed to build {package}\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .next_back()
-        .ok_or_else(|| anyhow!("cargo named no heaptrace binary"))
+    let said = String::from_utf8_lossy(&output.stdout);
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?))).collect())
 }
 
 /// What stands between heaptrace's options and a command that it starts. Children of commands are exact by default,

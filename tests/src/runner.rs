@@ -39,6 +39,13 @@ impl Test {
     pub fn needing(self, missing: Option<String>) -> Self {
         Self { missing, ..self }
     }
+
+    /// One that takes minutes: `./x test --all` runs it.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        let all = env::var_os("HEAPTRACE_TEST_ALL").is_some();
+        self.needing((!all).then(|| "only with ./x test --all".to_owned()))
+    }
 }
 
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.

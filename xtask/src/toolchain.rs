@@ -90,7 +90,19 @@ impl Toolchain {
             Compiler::Nightly { .. } => nightly_cargo(),
             Compiler::Distribution { .. } => Command::new(outer_cargo()),
         };
-        self.prepare(&mut cargo, "build", dir);
+        self.prepare(&mut cargo, "build", dir, &dir.join("target"));
+        cargo
+    }
+
+    /// The same for what tests alone load: the judged build, and the judge. Apart, so that neither is ever taken for the
+    /// programs that users run.
+    pub fn build_judged(&self, dir: &Path) -> Command {
+        let mut cargo = match &self.compiler {
+            Compiler::Nightly { .. } => nightly_cargo(),
+            Compiler::Distribution { .. } => Command::new(outer_cargo()),
+        };
+        self.prepare(&mut cargo, "build", dir, &dir.join(JUDGED_TARGET));
+        cargo.args(["--features", "judge"]);
         cargo
     }
 
@@ -101,17 +113,17 @@ impl Toolchain {
             Compiler::Nightly { .. } => nightly_cargo(),
             Compiler::Distribution { rustc, .. } => Command::new(rustc.with_file_name("cargo-clippy")),
         };
-        self.prepare(&mut cargo, "clippy", dir);
+        self.prepare(&mut cargo, "clippy", dir, &dir.join("target"));
         cargo
     }
 
     /// Adds what the BPF build needs, in an environment free of what an outer cargo has set.
-    fn prepare(&self, cargo: &mut Command, subcommand: &str, dir: &Path) {
+    fn prepare(&self, cargo: &mut Command, subcommand: &str, dir: &Path, target: &Path) {
         clear_outer_cargo(cargo);
         cargo.arg(subcommand).args(["--release", "--target", TARGET]).current_dir(dir);
         // Its own target directory, beside its lock file: one build serves every profile of the outer
         // workspace, and no lock of the outer cargo is waited for.
-        cargo.arg("--target-dir").arg(dir.join("target"));
+        cargo.arg("--target-dir").arg(target);
         match &self.compiler {
             Compiler::Nightly { .. } => {
                 cargo.args(["-Z", "build-std=core"]);
@@ -145,6 +157,14 @@ fn outer_cargo() -> OsString {
 /// The object that [`Toolchain::build`] leaves behind.
 pub fn object(dir: &Path) -> PathBuf {
     dir.join("target").join(TARGET).join("release").join("heaptrace")
+}
+
+/// The target directory of [`Toolchain::build_judged`].
+const JUDGED_TARGET: &str = "target/judged";
+
+/// The objects that [`Toolchain::build_judged`] leaves behind: of the judged build and of the judge.
+pub fn judged_objects(dir: &Path) -> [PathBuf; 2] {
+    ["heaptrace", "judge"].map(|name| dir.join(JUDGED_TARGET).join(TARGET).join("release").join(name))
 }
 
 /// Cargo tells a build script, or `cargo run`'s program, which compiler, flags and directories *it* uses. None

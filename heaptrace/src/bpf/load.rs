@@ -19,10 +19,33 @@ use heaptrace_common::{
     probe::{Cookie, ProbeRecord},
     statistics::StatisticsRecord,
 };
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptrace.bpf.o"));
+
+/// Another build of the BPF programs, which keeps a map that heaptrace does not know. For tests that look at what no
+/// report says.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherBuild {
+    /// Aligned to 8 bytes.
+    pub object: &'static [u8],
+    pub map: &'static str,
+    /// Is given the map, each time that the programs were loaded and before anything of a target's is in it.
+    pub take: fn(aya::maps::Map),
+}
+
+static OTHER: OnceLock<OtherBuild> = OnceLock::new();
+
+/// From here on `build` is loaded, not the object in this program.
+pub fn load_instead(build: OtherBuild) {
+    // Set before, it stays.
+    let _ = OTHER.set(build);
+}
 
 /// Scratch buffers of each CPU; as in the BPF side's `stack::PER_CPU`.
 const SCRATCH_PER_CPU: u32 = 4;
@@ -236,6 +259,8 @@ impl Tracer {
         let statistics = sizes.statistics_records(sizes.processes);
         let settings = settings(options, &sizes, &types);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
+        let other = OTHER.get();
+        let object = other.map_or(OBJECT, |build| build.object);
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("LIVE", live::lines_for(sizes.live))
@@ -254,10 +279,10 @@ impl Tracer {
             .map_max_entries("UNWIND_MAPPINGS", unwind.lists)
             .map_max_entries("UNWIND_PROCESSES", sizes.processes)
             .map_max_entries("UNWIND_EXACT", sizes.processes)
-            .load(OBJECT)
+            .load(object)
             .map_err(load_error)?;
         // Before the maps are taken out of `ebpf`: the programs are relocated against them.
-        let multi = if options.probes { MultiProgram::load(OBJECT, &ebpf)? } else { None };
+        let multi = if options.probes { MultiProgram::load(object, &ebpf)? } else { None };
         let mut features =
             Features { probes: options.probes, multi_links: multi.is_some(), ..Features::default() };
         if options.probes {
@@ -296,6 +321,12 @@ impl Tracer {
             let (faults, attached) = tracepoints::attach_faults(&mut ebpf)?;
             features.faults = faults;
             tracepoints.extend(attached);
+        }
+        // After the check, whose hit is no target's.
+        if let Some(build) = other
+            && let Some(map) = ebpf.take_map(build.map)
+        {
+            (build.take)(map);
         }
         let events = EventRing(events);
         Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))

@@ -20,11 +20,12 @@ mod unwind_maps;
 
 pub use attach::{Attacher, Links, PlacedSite, ProbeSite};
 pub use aya::maps::MapError;
+pub use btf::Btf;
 pub use empty::EmptyProbes;
 pub use events::{EventRing, Told};
 pub use features::{Features, own_code};
 
-pub use load::{LoadError, MapSizes, Members, Options, StackMode, Tracer};
+pub use load::{LoadError, MapSizes, Members, Options, OtherBuild, StackMode, Tracer, load_instead};
 pub use maps::{Counters, Maps};
 pub use multi::MultiProgram;
 pub use tracepoints::Placed;

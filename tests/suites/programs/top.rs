@@ -1,9 +1,9 @@
 //! `heaptrace top` on redis, PostgreSQL and CPython at once, as a person would look at them.
 
-use crate::{postgres, redis};
+use crate::redis;
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    code::changed_bytes, heaptrace, programs::installed, running::Running, terminal::Terminal,
+    code::changed_bytes, heaptrace, postgres, programs::installed, running::Running, terminal::Terminal,
 };
 use std::{fs, process::Command};
 use tempfile::TempDir;

@@ -1,9 +1,10 @@
 //! `heaptrace watch` on real programs, against what the kernel says of them.
 
-use crate::{postgres, python, redis};
+use crate::{python, redis};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     live::{Live, list, number},
+    postgres,
     programs::installed,
     session::Waiting,
 };

@@ -36,6 +36,7 @@ const PACKAGES: &[Package] = &[
     package("postgresql", Scope::Everything, Sign::AnyVersion("/usr/lib/postgresql", "bin/postgres")),
     package("nodejs", Scope::Everything, Sign::Command("node")),
     package("git", Scope::Everything, Sign::Command("git")),
+    package("perl", Scope::Everything, Sign::Command("perl")),
     package("redis-server", Scope::Everything, Sign::Command("redis-server")),
     package("gdb", Scope::Everything, Sign::Command("gdb")),
     package("strace", Scope::Everything, Sign::Command("strace")),

@@ -1,0 +1,278 @@
+//! The judge of the judged build: a session (kernel 6.13) at entry and return of each allocation function adds up the
+//! calls that no other one is under way around, from arguments and results alone. It knows no sites, no cuts, and none
+//! of the allocator's code.
+//!
+//! Which call is the program's own is told by what runs, not by who called: of a thread, the outermost. A call whose
+//! thread is higher up the stack than where it began was left, by longjmp or an exception.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the BPF target's core has no AtomicU64 with compare-and-swap")]
+
+#[expect(dead_code, reason = "heaptrace uses the rest of this file")]
+mod atomic;
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, pt_regs},
+    helpers::{
+        bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated::{bpf_get_current_task, bpf_get_func_ip},
+    },
+    macros::map,
+    maps::{Array, HashMap},
+};
+use heaptrace_common::{
+    function::Shape,
+    judged::{FUNCTIONS, JudgeCookie, JudgeCount, JudgedBlock, Tallies, Tally, UnderWay, mix},
+};
+
+/// By function.
+#[map]
+static TALLIES: Array<Tallies> = Array::with_max_entries(FUNCTIONS as u32, 0);
+
+/// By `JudgeCount`.
+#[map]
+static COUNTS: Array<u64> = Array::with_max_entries(JudgeCount::ALL as u32, 0);
+
+/// The offsets of `task_struct.mm`, `mm_struct.owner` and `task_struct.tgid`.
+#[map]
+static OFFSETS: Array<u64> = Array::with_max_entries(3, 0);
+
+/// Thread -> the outermost call that it is in.
+#[map]
+static CALLS: HashMap<u64, UnderWay> = HashMap::with_max_entries(1 << 14, 0);
+
+/// Live blocks -> their sizes.
+#[map]
+static BLOCKS: HashMap<JudgedBlock, u64> = HashMap::with_max_entries(1 << 21, 0);
+
+// Not by aya's macro, which says 0 to the kernel whatever the function returns.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+extern "C" fn judge(ctx: *mut c_void) -> u32 {
+    let registers: *const pt_regs = ctx.cast();
+    let cookie = JudgeCookie::from_bits(unsafe { bpf_get_attach_cookie(ctx) });
+    let thread = bpf_get_current_pid_tgid();
+    let hit = unsafe {
+        Hit {
+            cookie,
+            thread,
+            entry: bpf_get_func_ip(ctx),
+            arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx],
+            sp: (*registers).rsp,
+            result: (*registers).rax,
+        }
+    };
+    // At a return it is what the return goes to.
+    if unsafe { (*registers).rip } == hit.entry {
+        hit.begin()
+    } else {
+        hit.end();
+        0
+    }
+}
+
+struct Hit {
+    cookie: JudgeCookie,
+    thread: u64,
+    entry: u64,
+    arguments: [u64; 3],
+    sp: u64,
+    result: u64,
+}
+
+/// What a session's entry says for its return to be left alone.
+const NO_RETURN: u32 = 1;
+
+impl Hit {
+    #[inline(always)]
+    fn begin(&self) -> u32 {
+        if let Some(outer) = CALLS.get_ptr_mut(self.thread) {
+            // In the same place: by a jump out of it.
+            if self.sp <= unsafe { (*outer).sp } {
+                count(JudgeCount::Nested);
+                return NO_RETURN;
+            }
+            count(JudgeCount::Left);
+        }
+        let shape = self.cookie.shape;
+        let [first, second, third] = self.arguments;
+        let mut call = UnderWay {
+            sp: self.sp,
+            size: 0,
+            pointer: 0,
+            old_size: 0,
+            function: self.cookie.function,
+            shape,
+            has_old: 0,
+            _pad: [0; 5],
+        };
+        if shape == Shape::Free0 as u8 {
+            if first == 0 {
+                return NO_RETURN;
+            }
+            self.free(first);
+        } else if shape == Shape::Size0 as u8 {
+            call.size = first;
+        } else if shape == Shape::Size1 as u8 {
+            call.size = second;
+        } else if shape == Shape::Pages0 as u8 {
+            call.size = first.wrapping_add(4095) & !4095;
+        } else if shape == Shape::Product01 as u8 {
+            // Programs that are judged do not ask for more than there are addresses.
+            call.size = first.wrapping_mul(second);
+        } else if shape == Shape::OutPointer as u8 {
+            call.size = third;
+            call.pointer = first;
+        } else {
+            call.size = if shape == Shape::Resize as u8 { second } else { second.wrapping_mul(third) };
+            call.pointer = first;
+            if first != 0
+                && let Some(size) = self.take(first)
+            {
+                call.has_old = 1;
+                call.old_size = size;
+            }
+        }
+        if CALLS.insert(self.thread, call, u64::from(BPF_ANY)).is_err() {
+            count(JudgeCount::Full);
+            return NO_RETURN;
+        }
+        0
+    }
+
+    #[inline(always)]
+    fn end(&self) {
+        let call = match unsafe { CALLS.get(self.thread) } {
+            Some(call) => *call,
+            None => return count(JudgeCount::Unpaired),
+        };
+        // Of another call than the one that is kept, which it is behind.
+        if self.sp != call.sp.wrapping_add(8) || self.cookie.function != call.function {
+            return count(JudgeCount::Unpaired);
+        }
+        let _ = CALLS.remove(self.thread);
+        if call.shape == Shape::Free0 as u8 {
+            return;
+        }
+        let mut result = self.result;
+        let resizes = call.shape == Shape::Resize as u8 || call.shape == Shape::ResizeProduct as u8;
+        if call.shape == Shape::OutPointer as u8 {
+            let given = unsafe { bpf_probe_read_user(call.pointer as *const u64) }.unwrap_or(0);
+            result = if result as u32 == 0 { given } else { 0 };
+        }
+        if resizes && call.pointer != 0 {
+            self.settle(&call, result != 0 || call.size == 0);
+            if result == 0 && call.size == 0 {
+                return;
+            }
+        }
+        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(call.function)) else { return };
+        if result == 0 {
+            unsafe { atomic::add(&raw mut (*tallies).failed, 1) };
+            return;
+        }
+        unsafe { add(&raw mut (*tallies).allocated, call.size, mix(result, call.size)) };
+        self.keep(result, call.size);
+    }
+
+    /// The block that a realloc was given is gone, or stays.
+    #[inline(always)]
+    fn settle(&self, call: &UnderWay, gone: bool) {
+        if !gone {
+            if call.has_old != 0 {
+                self.keep(call.pointer, call.old_size);
+            }
+            return;
+        }
+        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(call.function)) else { return };
+        if call.has_old != 0 {
+            unsafe { add(&raw mut (*tallies).freed, call.old_size, mix(call.pointer, call.old_size)) };
+        } else {
+            unsafe { add(&raw mut (*tallies).unknown, 0, mix(call.pointer, 0)) };
+        }
+    }
+
+    #[inline(always)]
+    fn free(&self, address: u64) {
+        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(self.cookie.function)) else { return };
+        match self.take(address) {
+            Some(size) => unsafe { add(&raw mut (*tallies).freed, size, mix(address, size)) },
+            None if self.is_the_allocators() => count(JudgeCount::Own),
+            None => unsafe { add(&raw mut (*tallies).unknown, 0, mix(address, 0)) },
+        }
+    }
+
+    /// glibc empties the cache of a thread that ends by calls of its own free, for blocks that the program has freed:
+    /// the only calls of a library's free that are made by `call rel32` to the very entry, not by way of its PLT.
+    #[inline(always)]
+    fn is_the_allocators(&self) -> bool {
+        if self.cookie.library == 0 {
+            return false;
+        }
+        let Ok(back) = (unsafe { bpf_probe_read_user(self.sp as *const u64) }) else { return false };
+        let Ok(code) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+            return false;
+        };
+        let distance = i32::from_le_bytes([code[1], code[2], code[3], code[4]]);
+        code[0] == 0xe8 && back.wrapping_add(i64::from(distance) as u64) == self.entry
+    }
+
+    /// By the process whose memory it is: a child that runs in its parent's (vfork) frees that one's blocks.
+    #[inline(always)]
+    fn key(&self, address: u64) -> JudgedBlock {
+        let memory = at_offset(unsafe { bpf_get_current_task() }, 0);
+        let owner = at_offset(memory, 1);
+        JudgedBlock { address, owner: at_offset(owner, 2) as u32, _pad: 0 }
+    }
+
+    #[inline(always)]
+    fn take(&self, address: u64) -> Option<u64> {
+        let key = self.key(address);
+        let size = unsafe { BLOCKS.get(key) }.copied()?;
+        let _ = BLOCKS.remove(key);
+        Some(size)
+    }
+
+    #[inline(always)]
+    fn keep(&self, address: u64, size: u64) {
+        if BLOCKS.insert(self.key(address), size, u64::from(BPF_ANY)).is_err() {
+            count(JudgeCount::Full);
+        }
+    }
+}
+
+/// What the kernel has in the member number `n` of `OFFSETS` of the struct at `at`.
+#[inline(always)]
+fn at_offset(at: u64, n: u32) -> u64 {
+    let offset = OFFSETS.get(n).copied().unwrap_or(0);
+    unsafe { bpf_probe_read_kernel(at.wrapping_add(offset) as *const u64) }.unwrap_or(0)
+}
+
+#[inline(always)]
+unsafe fn add(tally: *mut Tally, bytes: u64, sum: u64) {
+    unsafe {
+        atomic::add(&raw mut (*tally).count, 1);
+        atomic::add(&raw mut (*tally).bytes, bytes);
+        atomic::add(&raw mut (*tally).sum, sum);
+    }
+}
+
+#[inline(always)]
+fn count(of: JudgeCount) {
+    if let Some(value) = COUNTS.get_ptr_mut(of as u32) {
+        unsafe { atomic::add(value, 1) };
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

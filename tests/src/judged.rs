@@ -193,8 +193,7 @@ fn diagnose(libraries: &Libraries, folder: &Path) -> Result<Vec<u8>> {
 pub fn record(line: &[OsString], libraries: &Libraries, folder: &Path) -> Result<Running> {
     let mut command = Command::new(binary("heaptrace-judged")?);
     command
-        // Each of many processes has stacks of its own.
-        .args(["record", "--propagate-exit", "--max-sites", "1048576", "--max-frames", "16777216", "-o"])
+        .args(["record", "--propagate-exit", "-o"])
         .arg(heaptrace::record_file(folder))
         .arg("--")
         .args(line)

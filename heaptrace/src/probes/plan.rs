@@ -169,10 +169,12 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
     }
 }
 
-/// The code of a file's probed functions.
+/// The code of a file's probed functions, and all sites.
 fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range<u64>> {
     /// Read along rather than apart.
     const BETWEEN: u64 = 4096;
+    /// The most bytes of one.
+    const INSTRUCTION: u64 = 15;
     let probed = symbols.functions.iter().filter(|f| probes.iter().any(|probe| probe.entry == f.offset));
     let parts = probed.flat_map(|function| match &function.probing {
         Probing::Sites { cut, .. } => cut.bytes.as_slice(),
@@ -182,7 +184,10 @@ fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range
         let (offset, room) = elf.code_offset(*start)?;
         Some(offset..offset + length.min(&room))
     });
-    merged(ranges.collect(), BETWEEN)
+    // Sites of functions that others go on in are in no part of those.
+    let sites =
+        probes.iter().flat_map(|probe| &probe.sites).map(|site| site.offset..site.offset + INSTRUCTION);
+    merged(ranges.chain(sites).collect(), BETWEEN)
 }
 
 /// In order, those joined that lie no more than `between` bytes apart.

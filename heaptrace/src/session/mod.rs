@@ -1,14 +1,15 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
-mod breakpoints;
 mod code;
 mod code_check;
+mod code_rounds;
 mod counting;
 mod events;
 mod growth;
 mod known_files;
 mod leaderless;
+mod mapped_code;
 mod probing;
 mod removing;
 mod residency;
@@ -102,7 +103,7 @@ pub struct Session {
     probed: HashMap<u32, Probed>,
     leaderless: leaderless::Leaderless,
     /// Files probed for all processes.
-    files: HashMap<FileId, Links>,
+    files: HashMap<FileId, (FilePlan, Links)>,
     /// What others pay for that is to be told.
     shared: counting::Shared,
     /// Of processes that ended.
@@ -117,6 +118,7 @@ pub struct Session {
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
     residencies: residency::Residencies,
+    code_rounds: code_rounds::CodeRounds,
 }
 
 impl Session {
@@ -189,6 +191,7 @@ impl Session {
             size_filter,
             counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
+            code_rounds: code_rounds::CodeRounds::default(),
         };
         session.wait_to_count();
         Ok((session, events))
@@ -201,6 +204,7 @@ impl Session {
         self.adopt_new_records();
         self.publish_listless();
         self.look_after_leaderless();
+        self.look_at_code();
         self.builder.read_sites(&self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
@@ -231,7 +235,7 @@ impl Session {
         self.end_counting();
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
-        let links = links.chain(self.files.drain().map(|(_, links)| links));
+        let links = links.chain(self.files.drain().map(|(_, (_, links))| links));
         let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();
         self.tracer.detach(links);
         for thread in self.detaching.drain(..) {

@@ -53,6 +53,12 @@ impl Session {
             self.wait_for_tables();
         }
         self.place(pid, &plan.files)?;
+        if self.probes
+            && let Err(error) = Self::check_placed(&view, &plan)
+        {
+            self.take_away(pid);
+            return Err(error);
+        }
         self.tracer.maps.arm(record, monotonic_ns());
         Ok(())
     }
@@ -154,7 +160,7 @@ impl Session {
                 probed.plans.push(plan.clone());
                 probed.links.push(links);
             } else if let Entry::Vacant(slot) = self.files.entry(id) {
-                slot.insert(links);
+                slot.insert((plan.clone(), links));
                 self.shared.add(plan.file.path.display().to_string());
             }
         }
@@ -219,7 +225,8 @@ impl Session {
         // Then its gap is said of the process.
         let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
         let checked = self.check(&view, &plan).and_then(|()| self.check_code(&view, &plan));
-        match checked.and_then(|()| self.place(pid, &plan.files)) {
+        let placed = checked.and_then(|()| self.place(pid, &plan.files));
+        match placed.and_then(|()| Self::check_placed(&view, &plan)) {
             Ok(()) => {
                 let now_ns = monotonic_ns();
                 self.tracer.maps.arm(record, now_ns);
@@ -234,11 +241,7 @@ impl Session {
                     ));
                 }
             }
-            Err(TargetError::Refused { pid, comm, reason }) => {
-                self.leave_out(pid, comm, reason);
-                // At once: they could harm it.
-                drop(self.probed.remove(&pid));
-            }
+            Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
             // It may have ended meanwhile.
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
             Err(_) => self.never_looked_at(pid, record),
@@ -268,6 +271,21 @@ impl Session {
             "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
              were not seen"
         ));
+    }
+
+    /// A process turned out to be one that must not be traced.
+    pub(super) fn let_go_of_refused(&mut self, error: TargetError) {
+        if let TargetError::Refused { pid, comm, reason } = error {
+            self.leave_out(pid, comm, reason);
+            self.take_away(pid);
+        }
+    }
+
+    /// Takes the probes of a process away that must not stay: at once, as they could harm it. Those of all processes
+    /// stay, and hits in this one are not counted.
+    fn take_away(&mut self, pid: u32) {
+        self.leaderless.remove(&pid);
+        drop(self.probed.remove(&pid));
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {

@@ -2,6 +2,7 @@
 //! it.
 
 use super::plan::{self, Candidate, Plan};
+use super::search_order;
 use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::maps::Mapping;
@@ -234,22 +235,22 @@ struct Located {
 fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
     let files: Vec<_> =
         located.iter().map(|l| (l.candidate.object.path.as_path(), &l.candidate.object.elf)).collect();
-    let program = plan::program(&files);
+    let program = search_order::program(&files);
     let said = preloaded(pid, program != 0);
     let mut names = split_preload(&said);
     let addresses: Vec<u64> = located.iter().map(|l| l.address).collect();
     let seen = seems_preloaded(&files, program, &addresses);
     names.extend(seen.into_iter().map(|index| files[index].0));
-    plan::resolution_order(&files, program, &names)
+    search_order::resolution_order(&files, program, &names)
 }
 
 /// Files that were mapped before all needed libraries though nothing needs them: preloaded, by a process that
 /// has written its title over its environment since. The kernel maps downwards, so the first lies highest.
 fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u64]) -> Vec<usize> {
-    let reachable = plan::needed_from(files, program);
+    let reachable = search_order::needed_from(files, program);
     let is_loader = |index: &usize| {
         files.get(program).is_some_and(|exe| exe.1.interpreter.as_deref() == Some(files[*index].0))
-            || plan::is_loader(files[*index].1)
+            || search_order::is_loader(files[*index].1)
     };
     let libraries = reachable.iter().skip(1).filter(|index| !is_loader(index));
     let Some(highest) = libraries.map(|index| addresses[*index]).max() else { return Vec::new() };

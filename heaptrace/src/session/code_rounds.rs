@@ -58,8 +58,8 @@ mod tests {
     fn each_process_has_its_turn_and_none_comes_twice_in_a_round() {
         let running: Vec<u32> = (1..=20).collect();
         let mut rounds = CodeRounds::default();
-        assert_eq!(rounds.due(&running, 5), []);
-        assert_eq!(rounds.due(&running, 5 + EVERY_NS - 1), []);
+        assert_eq!(rounds.due(&running, 5).len(), 0);
+        assert_eq!(rounds.due(&running, 5 + EVERY_NS - 1).len(), 0);
         let mut seen: Vec<u32> = Vec::new();
         for _ in 0..3 {
             let due = rounds.due(&running, 5 + EVERY_NS);
@@ -68,7 +68,7 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, running);
-        assert_eq!(rounds.due(&running, 5 + EVERY_NS), []);
+        assert_eq!(rounds.due(&running, 5 + EVERY_NS).len(), 0);
         // Those that ended are forgotten.
         rounds.due(&[3], 6 + EVERY_NS);
         assert_eq!(rounds.looked_ns.len(), 1);

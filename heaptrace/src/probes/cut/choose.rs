@@ -48,7 +48,7 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
 
 /// Everything about a cut but its sites.
 fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
-    let Found { sites, kind, why, .. } = found;
+    let Found { sites, kind, why, keeps_passed, .. } = found;
     let own: Vec<_> =
         graph.parts.all.iter().filter(|part| part.group == 0).map(|part| part.range.clone()).collect();
     let to = |end| {
@@ -66,6 +66,7 @@ fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
         unseen_exits: to(End::Unknown).count() as u32,
         throws: graph.throws,
         passes_on: passes_on.collect(),
+        keeps_passed,
         own_code: own_code::ranges(graph.image, &own, request.probed),
         bytes: graph.bytes(),
         why,
@@ -94,6 +95,8 @@ struct Found {
     why: Option<NoCut>,
     /// Edges where failures are seen that need no stash, but come behind one.
     drawn: Vec<EdgeId>,
+    /// Arguments are kept wherever a call goes on in another function.
+    keeps_passed: bool,
 }
 
 impl Search<'_> {
@@ -108,6 +111,7 @@ impl Search<'_> {
                     kind: Kind::OneTrap,
                     why: None,
                     drawn: Vec::new(),
+                    keeps_passed: false,
                 });
             }
             return Err(NoCut::NoReturn);
@@ -254,7 +258,9 @@ impl Search<'_> {
             (None, _, _) => Kind::Stash,
         };
         sites.sort_by_key(|site| (site.role, site.address));
-        Ok(Found { cost: cost + stash_cost, sites, kind, why: late.or(apart), drawn })
+        let is_passed = |index: &usize| matches!(self.graph.nodes[*index].end, Some(End::PassesOn(_)));
+        let keeps_passed = (0..self.graph.nodes.len()).filter(is_passed).all(|index| behind.0[2 * index]);
+        Ok(Found { cost: cost + stash_cost, sites, kind, why: late.or(apart), drawn, keeps_passed })
     }
 
     /// What lies behind the sites that keep arguments: every result that needs them, and nothing leads back out but

@@ -97,12 +97,14 @@ pub struct CutSite {
 pub struct Cut {
     pub kind: Kind,
     pub sites: Vec<CutSite>,
-    /// Jumps through pointers that end calls unseen.
+    /// Jumps through pointers that may end calls unseen.
     pub unseen_exits: u32,
     /// Calls that throw an exception out of the function: after a `Begin` no result comes.
     pub throws: u32,
     /// Entries of probed functions in which calls go on, and are seen.
     pub passes_on: Vec<u64>,
+    /// Arguments are kept on all ways into those.
+    pub keeps_passed: bool,
     /// Code of the function, and of functions between it and another probed one, from whose calls a hit is no call of
     /// the program's. In order, merged.
     pub own_code: Vec<Range<u64>>,
@@ -121,6 +123,7 @@ impl Cut {
             unseen_exits: 0,
             throws: 0,
             passes_on: Vec::new(),
+            keeps_passed: false,
             own_code: Vec::new(),
             bytes: vec![(code.start, code.end - code.start)],
             why: None,

@@ -19,7 +19,7 @@ use crate::{
     account, live,
     maps::{GATES, PROBES, count, keep_to_own_stack, setting},
     pending, process,
-    registers::Registers,
+    registers::{Registers, UNREADABLE},
     site::{self, Caller},
     statistics,
 };
@@ -144,7 +144,10 @@ impl Hit<'_> {
         let mut function = self.probe.function;
         match live::take(self.process, address) {
             Some(block) => {
-                if block.held != 0 && self.is_own(self.return_address()) {
+                if block.held != 0
+                    && (self.probe.joined != 0 && self.ends_realloc(address)
+                        || self.is_own(self.return_address()))
+                {
                     // realloc frees the old block by way of free.
                     count(Counter::Nested);
                     function = Function::Realloc as u8;
@@ -157,6 +160,10 @@ impl Hit<'_> {
             None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
+                if self.probe.joined != 0 && self.ends_realloc(address) {
+                    count(Counter::Nested);
+                    function = Function::Realloc as u8;
+                }
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
             }
@@ -169,21 +176,41 @@ impl Hit<'_> {
     /// For the function that this one may jump to at its end.
     #[inline(always)]
     fn leave_word(&self, address: u64) {
-        let kept = pending::find(self.process, self.entry_sp);
-        let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp, false)) else { return };
-        let call = unsafe { &mut *call };
-        if kept.is_some() && call.shape != Shape::Free0 as u8 && call.return_address == self.return_address()
-        {
-            // A call that goes on in this one, as `realloc(p, 0)` in free.
-            return;
+        let return_address = self.return_address();
+        if let Some(kept) = pending::find(self.process, self.entry_sp) {
+            let is_word = unsafe { (*kept).shape } == Shape::Free0 as u8;
+            if !is_word && unsafe { (*kept).return_address } == return_address {
+                // A call that goes on in this one.
+                return;
+            }
+            // Word that nobody took, or a call that was left.
+            unsafe { pending::release(kept, self.process, self.entry_sp) };
         }
+        let Some(slot) = pending::claim(self.process, self.entry_sp, false) else { return };
+        let call = unsafe { &mut *slot };
         call.function = self.probe.function;
         call.shape = self.probe.shape;
         call.process = self.process;
-        call.return_address = self.return_address();
+        call.return_address = return_address;
         call.size = 0;
         call.has_old = 0;
         call.pointer = address;
+        unsafe { pending::publish(slot, self.process, self.entry_sp) };
+    }
+
+    /// Whether a realloc jumped here at its end, as `realloc(p, 0)` does, to free the block at `address`.
+    #[inline(always)]
+    fn ends_realloc(&self, address: u64) -> bool {
+        let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
+        let same = unsafe {
+            resizes((*call).shape)
+                && (*call).pointer == address
+                && (*call).return_address == self.return_address()
+        };
+        if same {
+            unsafe { pending::release(call, self.process, self.entry_sp) };
+        }
+        same
     }
 
     /// Whether a function that jumped to this one has freed the block at `address` just now.
@@ -196,7 +223,7 @@ impl Hit<'_> {
                 && (*call).return_address == self.return_address()
         };
         if same {
-            unsafe { pending::release(call) };
+            unsafe { pending::release(call, self.process, self.entry_sp) };
         }
         same
     }
@@ -223,7 +250,14 @@ impl Hit<'_> {
     fn size(&self) -> u64 {
         let mut size = self.registers.value(self.probe.size);
         if self.probe.factor != 0 {
-            size = product(size, self.registers.value(self.probe.factor));
+            let factor = self.registers.value(self.probe.factor);
+            if size == UNREADABLE || factor == UNREADABLE {
+                return UNREADABLE;
+            }
+            size = product(size, factor);
+        }
+        if size == UNREADABLE {
+            return UNREADABLE;
         }
         if self.probe.shape == Shape::Pages0 as u8 { round_to_pages(size) } else { size }
     }
@@ -250,10 +284,10 @@ impl Hit<'_> {
             if left.shape != Shape::Free0 as u8 {
                 count(Counter::MissedReturn);
             }
-            unsafe { pending::release(left) };
+            unsafe { pending::release(left, self.process, self.entry_sp) };
         }
-        let Some(call) = pending::claim(self.process, self.entry_sp, true) else { return };
-        let call = unsafe { &mut *call };
+        let Some(slot) = pending::claim(self.process, self.entry_sp, true) else { return };
+        let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
         call.function = self.probe.function;
         call.shape = shape;
@@ -270,6 +304,7 @@ impl Hit<'_> {
         if resizes(shape) && call.pointer != 0 && live::hold(self.process, call.pointer) {
             call.has_old = 1;
         }
+        unsafe { pending::publish(slot, self.process, self.entry_sp) };
     }
 
     #[inline(always)]
@@ -293,7 +328,7 @@ impl Hit<'_> {
                 if whole && unsafe { (*call).function } == probe.function {
                     // Seen whole it has no beginning of its own: an earlier call was left there.
                     count(Counter::MissedReturn);
-                    unsafe { pending::release(call) };
+                    unsafe { pending::release(call, self.process, self.entry_sp) };
                 } else {
                     begun = call;
                 }
@@ -329,13 +364,13 @@ impl Hit<'_> {
         } else {
             self.judge(function, size, result)
         };
-        unsafe { pending::release(call) };
+        unsafe { pending::release(call, self.process, self.entry_sp) };
         finished
     }
 
     #[inline(always)]
     fn finish_out_pointer(&self, call: &PendingCall, result: u64) -> Finished {
-        let mut address = 0;
+        let mut address = if result == UNREADABLE { UNREADABLE } else { 0 };
         if result as u32 == 0 {
             match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
                 Ok(given) => address = given,
@@ -369,6 +404,10 @@ impl Hit<'_> {
         if address == 0 {
             unsafe { crate::atomic::add(&raw mut (*self.record).failed_count, 1) };
             statistics::failed(self.process, function);
+            return Finished::NOTHING;
+        }
+        if address == UNREADABLE || size == UNREADABLE {
+            count(Counter::ResultUnreadable);
             return Finished::NOTHING;
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {

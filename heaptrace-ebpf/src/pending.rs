@@ -17,6 +17,10 @@ use crate::{
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
 const WAYS: u32 = 4;
 
+/// The key of a place that is claimed and not filled yet: nobody may judge by its fields. No call has it, as its part for
+/// the process is 0.
+const BEING_MADE: u64 = 1;
+
 #[inline(always)]
 fn place(key: u64, way: u32) -> u32 {
     let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
@@ -38,8 +42,8 @@ pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
     None
 }
 
-/// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. The
-/// caller fills it at once: until then it may be any call's.
+/// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. Nobody
+/// finds or takes it until the caller, who fills it at once, says with [`publish`] that it has.
 #[inline(always)]
 pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCall> {
     let key = pending_key(process, entry_sp);
@@ -47,7 +51,7 @@ pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCa
     while way < WAYS {
         let slot = PENDING.get_ptr_mut(place(key, way))?;
         if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0
-            && unsafe { atomic::replace(&raw mut (*slot).key, 0, key) }
+            && unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) }
         {
             return Some(slot);
         }
@@ -59,7 +63,10 @@ pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCa
         unsafe {
             let held = core::ptr::read_volatile(&raw const (*slot).key);
             let is_word = (*slot).shape == Shape::Free0 as u8;
-            if (is_word || is_over(process, slot, held)) && atomic::replace(&raw mut (*slot).key, held, key) {
+            if held != BEING_MADE
+                && (is_word || is_over(process, slot, held))
+                && atomic::replace(&raw mut (*slot).key, held, BEING_MADE)
+            {
                 if !is_word {
                     count(Counter::MissedReturn);
                 }
@@ -91,11 +98,21 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     }
 }
 
-/// Gives a call's place back.
+/// A claimed place is filled.
 ///
 /// # Safety
-/// `slot` came from `find` or `claim`.
+/// `slot` came from `claim`, for a call at `entry_sp`.
 #[inline(always)]
-pub unsafe fn release(slot: *mut PendingCall) {
-    unsafe { core::ptr::write_volatile(&raw mut (*slot).key, 0) };
+pub unsafe fn publish(slot: *mut PendingCall, process: u32, entry_sp: u64) {
+    // Behind all fields: an atomic operation, which nothing is moved over.
+    unsafe { atomic::replace(&raw mut (*slot).key, BEING_MADE, pending_key(process, entry_sp)) };
+}
+
+/// Gives a call's place back, unless it was taken for another call meanwhile.
+///
+/// # Safety
+/// `slot` came from `find`, for a call at `entry_sp`.
+#[inline(always)]
+pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) {
+    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) };
 }

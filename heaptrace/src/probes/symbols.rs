@@ -105,9 +105,18 @@ struct RawSymbol<'data> {
 }
 
 impl FileSymbols {
-    /// Finds the allocation functions of a file, whose facts are `facts`.
+    /// Finds the allocation functions of a file, whose facts are `facts`, and where in each its probes would go here.
     pub fn read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
-        let mut file = File::new(data, facts)?;
+        Self::read_for(data, facts, Emulation::running())
+    }
+
+    /// The same on a kernel that does as `emulation` says.
+    pub fn read_for<'data, R: ReadRef<'data>>(
+        data: R,
+        facts: &ElfFacts,
+        emulation: Emulation,
+    ) -> Result<Self, ElfError> {
+        let mut file = File::new(data, facts, emulation)?;
         let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
         let mut kind = AllocatorKind::Unknown;
         let mut exported_addresses = HashSet::new();
@@ -192,13 +201,14 @@ struct File<'data, 'facts, R> {
     endian: Endianness,
     sections: &'data [SectionHeader64<Endianness>],
     entries: Option<Entries<'data>>,
+    emulation: Emulation,
 }
 
 impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
-    fn new(data: R, facts: &ElfFacts) -> Result<File<'data, '_, R>, ElfError> {
+    fn new(data: R, facts: &ElfFacts, emulation: Emulation) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
-        Ok(File { data, facts, endian, sections, entries: None })
+        Ok(File { data, facts, endian, sections, entries: None, emulation })
     }
 
     /// Symbols and names of the tables of type `kind`.
@@ -280,7 +290,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         addresses: &HashSet<u64>,
     ) -> Option<u64> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
-        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
+        let request = Request { entry: address, shape, probed: &probed, emulation: self.emulation };
         shape.allocates().then(|| cut::passes_through(image, &request)).flatten()
     }
 
@@ -297,7 +307,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let why = "its symbol leads into the middle of a function, where a probe could do harm";
             return Probing::Refused(why.to_owned());
         }
-        let emulation = Emulation::running();
+        let emulation = self.emulation;
         if shape == Shape::Free0 {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {

@@ -7,6 +7,7 @@ pub mod discover;
 mod entries;
 pub mod forward;
 pub mod plan;
+pub mod proof;
 pub mod refusal;
 pub mod site;
 pub mod symbols;

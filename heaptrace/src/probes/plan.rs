@@ -2,6 +2,7 @@
 
 use super::allocators::{self, Role};
 use super::cut::{Cut, Kind};
+use super::proof::Proof;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
@@ -110,6 +111,8 @@ pub struct FilePlan {
     pub probes: Vec<Probe>,
     /// File offsets of the code that the choice of the probes rests on, in order, with what little lies between.
     pub code: Vec<Range<u64>>,
+    /// Of all code that sites in the file rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// The probes of a process, and what was left out.
@@ -159,6 +162,7 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
                     path: object.path.to_string_lossy().into_owned(),
                 },
                 code: code_of(&probes, symbols, &object.elf),
+                proof: Arc::clone(&symbols.proof),
                 probes,
             })
             .collect(),
@@ -186,7 +190,7 @@ fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range
 }
 
 /// In order, those joined that lie no more than `between` bytes apart.
-fn merged(mut ranges: Vec<Range<u64>>, between: u64) -> Vec<Range<u64>> {
+pub(super) fn merged(mut ranges: Vec<Range<u64>>, between: u64) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {

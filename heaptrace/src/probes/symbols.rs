@@ -4,6 +4,8 @@ use super::allocators::{self, Known, Role};
 use super::cut::{self, Cut, Emulation, Image, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
+use super::plan::merged;
+use super::proof::Proof;
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
@@ -12,6 +14,7 @@ use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _
 use object::{Endianness, ReadRef, elf as raw};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Whose code an allocator is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,6 +86,8 @@ pub enum Forward {
 pub struct FileSymbols {
     pub functions: Vec<FoundFunction>,
     pub kind: AllocatorKind,
+    /// Of the code that all sites rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// Symbol tables larger than this are left out: 16 times that of a browser with all its symbols, and still to
@@ -166,8 +171,23 @@ impl FileSymbols {
                 ..found
             }));
         }
-        Ok(Self { functions, kind })
+        let proof =
+            Arc::new(bytes.map(|bytes| Proof::of(bytes, &code_of(&functions, facts))).unwrap_or_default());
+        Ok(Self { functions, kind, proof })
     }
+}
+
+/// File offsets of the code that the sites of `functions` rest on, in order, merged.
+fn code_of(functions: &[FoundFunction], facts: &ElfFacts) -> Vec<Range<u64>> {
+    let parts = functions.iter().flat_map(|function| match &function.probing {
+        Probing::Sites { cut, .. } => cut.bytes.as_slice(),
+        Probing::Refused(_) => &[],
+    });
+    let ranges = parts.filter_map(|(start, length)| {
+        let (offset, room) = facts.code_offset(*start)?;
+        Some(offset..offset + length.min(&room))
+    });
+    merged(ranges.collect(), 0)
 }
 
 /// Symbols by which an allocator is told. glibc's and musl's last: a static program has a C library and an

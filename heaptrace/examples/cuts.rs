@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn show(path: &str) -> Result<(), Box<dyn Error>> {
     let data = std::fs::read(path)?;
     let facts = ElfFacts::parse(data.as_slice())?;
-    let symbols = FileSymbols::read(data.as_slice(), &facts)?;
+    let emulation = Emulation { push: true, long_nops: false };
+    let symbols = FileSymbols::read_for(data.as_slice(), &facts, emulation)?;
     let image = Image::new(&data, &facts).ok_or("no sections")?;
     let mut functions = BTreeMap::new();
     for function in &symbols.functions {
@@ -34,7 +35,6 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
         .filter(|(function, _)| allocates(function.known.shape))
         .map(|(function, _)| function.address)
         .collect();
-    let emulation = Emulation { push: true, long_nops: false };
     println!("{path}: {}, {} functions", symbols.kind.name(), functions.len());
     for (function, names) in functions.values() {
         let (entry, shape) = (function.address, function.known.shape);

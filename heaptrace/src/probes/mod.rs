@@ -8,6 +8,7 @@ mod entries;
 pub mod forward;
 mod own_calls;
 pub mod plan;
+pub mod proof;
 pub mod refusal;
 pub mod search_order;
 pub mod site;

@@ -3,6 +3,7 @@
 use super::allocators::{self, Role};
 use super::cut::Kind;
 use super::own_calls::{AllocatorCode, merged};
+use super::proof::Proof;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
@@ -111,6 +112,8 @@ pub struct FilePlan {
     pub probes: Vec<Probe>,
     /// File offsets of the code that the choice of the probes rests on, in order, with what little lies between.
     pub code: Vec<Range<u64>>,
+    /// Of all code that sites in the file rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// The probes of a process, and what was left out.
@@ -160,6 +163,7 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
                     path: object.path.to_string_lossy().into_owned(),
                 },
                 code: code_of(&probes, symbols, &object.elf),
+                proof: Arc::clone(&symbols.proof),
                 probes,
             })
             .collect(),

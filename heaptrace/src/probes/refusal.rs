@@ -73,6 +73,12 @@ pub enum Refusal {
         path.display()
     )]
     NoBreakpoint { path: PathBuf, symbol: String, offset: u64 },
+    #[error(
+        "{} was written to while it was traced: its code from offset {offset:#x} on is not what the probes were chosen \
+         by; begin again",
+        path.display()
+    )]
+    FileChanged { path: PathBuf, offset: u64 },
     #[error("{} is {what}", path.display())]
     WrongMachine { path: PathBuf, what: String },
     #[error(

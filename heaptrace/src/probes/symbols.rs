@@ -4,6 +4,8 @@ use super::allocators::{self, Known, Role};
 use super::cut::{self, Cut, Emulation, Image, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
+use super::own_calls::merged;
+use super::proof::Proof;
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
@@ -12,6 +14,7 @@ use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _
 use object::{Endianness, ReadRef, elf as raw};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Whose code an allocator is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,6 +86,8 @@ pub enum Forward {
 pub struct FileSymbols {
     pub functions: Vec<FoundFunction>,
     pub kind: AllocatorKind,
+    /// Of the code that all sites rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// Symbol tables larger than this are left out: 16 times that of a browser with all its symbols, and still to
@@ -105,9 +110,18 @@ struct RawSymbol<'data> {
 }
 
 impl FileSymbols {
-    /// Finds the allocation functions of a file, whose facts are `facts`.
+    /// Finds the allocation functions of a file, whose facts are `facts`, and where in each its probes would go here.
     pub fn read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
-        let mut file = File::new(data, facts)?;
+        Self::read_for(data, facts, Emulation::running())
+    }
+
+    /// The same on a kernel that does as `emulation` says.
+    pub fn read_for<'data, R: ReadRef<'data>>(
+        data: R,
+        facts: &ElfFacts,
+        emulation: Emulation,
+    ) -> Result<Self, ElfError> {
+        let mut file = File::new(data, facts, emulation)?;
         let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
         let mut kind = AllocatorKind::Unknown;
         let mut exported_addresses = HashSet::new();
@@ -157,8 +171,23 @@ impl FileSymbols {
                 ..found
             }));
         }
-        Ok(Self { functions, kind })
+        let proof =
+            Arc::new(bytes.map(|bytes| Proof::of(bytes, &code_of(&functions, facts))).unwrap_or_default());
+        Ok(Self { functions, kind, proof })
     }
+}
+
+/// File offsets of the code that the sites of `functions` rest on, in order, merged.
+fn code_of(functions: &[FoundFunction], facts: &ElfFacts) -> Vec<Range<u64>> {
+    let parts = functions.iter().flat_map(|function| match &function.probing {
+        Probing::Sites { cut, .. } => cut.bytes.as_slice(),
+        Probing::Refused(_) => &[],
+    });
+    let ranges = parts.filter_map(|(start, length)| {
+        let (offset, room) = facts.code_offset(*start)?;
+        Some(offset..offset + length.min(&room))
+    });
+    merged(ranges.collect(), 0)
 }
 
 /// Symbols by which an allocator is told. glibc's and musl's last: a static program has a C library and an
@@ -192,13 +221,14 @@ struct File<'data, 'facts, R> {
     endian: Endianness,
     sections: &'data [SectionHeader64<Endianness>],
     entries: Option<Entries<'data>>,
+    emulation: Emulation,
 }
 
 impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
-    fn new(data: R, facts: &ElfFacts) -> Result<File<'data, '_, R>, ElfError> {
+    fn new(data: R, facts: &ElfFacts, emulation: Emulation) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
-        Ok(File { data, facts, endian, sections, entries: None })
+        Ok(File { data, facts, endian, sections, entries: None, emulation })
     }
 
     /// Symbols and names of the tables of type `kind`.
@@ -280,7 +310,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         addresses: &HashSet<u64>,
     ) -> Option<u64> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
-        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
+        let request = Request { entry: address, shape, probed: &probed, emulation: self.emulation };
         shape.allocates().then(|| cut::passes_through(image, &request)).flatten()
     }
 
@@ -297,7 +327,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let why = "its symbol leads into the middle of a function, where a probe could do harm";
             return Probing::Refused(why.to_owned());
         }
-        let emulation = Emulation::running();
+        let emulation = self.emulation;
         if shape == Shape::Free0 {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {

@@ -1,6 +1,6 @@
 //! Keeping up with the targets: forks, execs, exits and new executable mappings.
 
-use super::Session;
+use super::{Session, TargetError};
 use crate::process::procfs;
 use heaptrace_common::{
     event::{Event, kind},
@@ -63,8 +63,10 @@ impl Session {
     /// System-wide: a process that is no target yet may have brought an allocator that nobody had before.
     fn look_for_allocators(&mut self, pid: u32) {
         if let Ok((_, plan)) = self.discoverer.discover(pid) {
-            // Gone by now, or refused: it will be looked at again when it allocates.
-            let _ = self.place(pid, &plan.files);
+            // Gone by now: else it will be looked at again when it allocates.
+            if let Err(error @ TargetError::Refused { .. }) = self.place(pid, &plan.files) {
+                self.note(error.to_string());
+            }
         }
     }
 

@@ -145,6 +145,12 @@ impl Session {
             if self.is_probed(pid, id) {
                 continue;
             }
+            // Through the descriptor that they go through, and last: a file can be written to at any time.
+            if let Some(offset) = plan.proof.first_change(&plan.file) {
+                let comm = procfs::read_stat(pid).map(|stat| stat.comm).unwrap_or_default();
+                let reason = Refusal::FileChanged { path: plan.file.path.clone(), offset };
+                return Err(TargetError::Refused { pid, comm, reason });
+            }
             let sites: Vec<ProbeSite> = probe_sites(plan).collect();
             let late = self.counts_already(pid);
             let links = self
@@ -190,9 +196,11 @@ impl Session {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
-        // It fails if the child has exited already; its gap is then its life.
-        if self.place(child, &plans).is_err() {
-            return;
+        match self.place(child, &plans) {
+            Ok(()) => {}
+            Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
+            // It has exited already; its gap is then its life.
+            Err(_) => return,
         }
         self.tracer.maps.arm(record, monotonic_ns());
         // Most have replaced their image by now, and nothing of it need be known: probes go by file. What allocators it

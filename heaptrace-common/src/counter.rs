@@ -27,11 +27,13 @@ pub enum Counter {
     ResultUnreadable = 9,
     /// A stack of growth or of a fault found no room; what came of it is in the process's totals alone.
     GrowthSiteFull = 10,
+    /// A call that was not as its function's code says, see [`crate::check`]: what was counted of it may be wrong.
+    Disagreed = 11,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// Every counter, in the order of its number.
     pub const ALL: [Self; Self::COUNT] = [
@@ -46,5 +48,6 @@ impl Counter {
         Self::ScratchBusy,
         Self::ResultUnreadable,
         Self::GrowthSiteFull,
+        Self::Disagreed,
     ];
 }

@@ -16,6 +16,8 @@ pub enum Role {
     Result = 2,
     /// A block is given back.
     Free = 3,
+    /// The call began: for verification alone, see [`crate::check`].
+    Entered = 4,
 }
 
 /// Where a value is at a probe's instruction, before it runs.

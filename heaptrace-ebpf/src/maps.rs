@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptrace_common::{
+    check::{CHECKED_CALLS, CHECKS as CHECK_COUNT, Check, CheckedCall},
     counter::Counter,
     event::Event,
     live::{LiveBlock, LiveKey, LiveLine},
@@ -87,6 +88,14 @@ pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_
 /// insert and delete.
 #[map]
 pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
+
+/// Functions under verification.
+#[map]
+pub static CHECKS: Array<Check> = Array::with_max_entries(CHECK_COUNT, BPF_F_MMAPABLE);
+
+/// Their calls between entry and site.
+#[map]
+pub static CHECKED: Array<CheckedCall> = Array::with_max_entries(CHECKED_CALLS, 0);
 
 /// How much of the append-only tables is used.
 #[map]

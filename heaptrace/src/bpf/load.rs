@@ -15,6 +15,7 @@ use super::{
 use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::{
+    check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     live,
     probe::{Cookie, ProbeRecord},
     statistics::StatisticsRecord,
@@ -147,6 +148,8 @@ impl MapSizes {
             + hash(live::spill_for(self.live), 40)
             + array(PROBE_ROWS, size_of::<ProbeRecord>())
             + array(GATES, 8)
+            + array(CHECKS, size_of::<Check>())
+            + array(CHECKED_CALLS, size_of::<CheckedCall>())
             + hash(self.sites, 24)
             + hash(self.sites, 16)
             + array(
@@ -214,6 +217,8 @@ pub struct Tracer {
     /// Where processes' unwind tables are published, and the tables' memory, for a store to take.
     pub unwind: UnwindMaps,
     pub unwind_arrays: Option<UnwindArrays>,
+    /// What verifies probe sites, where the kernel has multi links.
+    pub(super) checker: Option<MultiProgram>,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
@@ -277,15 +282,16 @@ impl Tracer {
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics)?;
-        let attacher = match multi {
-            Some(program) => {
+        let (attacher, checker) = match multi {
+            Some([program, checker]) => {
                 let attacher = Attacher::Multi(program);
                 features.multi_filter = features.check_multi_filter(&attacher, &mut ebpf, &mut maps);
-                attacher
+                (attacher, Some(checker))
             }
-            None => Attacher::PerfEvents,
+            None => (Attacher::PerfEvents, None),
         };
-        let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        let (attacher, checker) =
+            if features.multi_filter { (attacher, checker) } else { (Attacher::PerfEvents, None) };
         // After the check, which is no growth of a target's.
         if options.growth && !options.trial {
             let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
@@ -298,7 +304,7 @@ impl Tracer {
             tracepoints.extend(attached);
         }
         let events = EventRing(events);
-        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
+        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, checker, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file. `late`: calls

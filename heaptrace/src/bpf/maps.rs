@@ -2,6 +2,7 @@
 
 use super::{
     LoadError, MapSizes,
+    checks::Checks,
     gates::{GATES, Gates},
     live_table::LiveTable,
 };
@@ -10,6 +11,7 @@ use aya::{
     maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use heaptrace_common::{
+    check::CHECKS,
     counter::Counter,
     live,
     probe::ProbeRecord,
@@ -86,6 +88,7 @@ pub struct Maps {
     live: LiveTable,
     probes: SharedArray<ProbeRecord>,
     pub(super) gates: Gates,
+    pub(super) checks: Checks,
     /// By what the row says: processes of one program have the same.
     probe_rows: std::collections::HashMap<ProbeRecord, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -133,6 +136,7 @@ impl Maps {
             .map_err(shared)?,
             probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
             gates: Gates::new(SharedArray::new(&data(take("GATES")?, "GATES")?, GATES).map_err(shared)?),
+            checks: Checks::new(SharedArray::new(&data(take("CHECKS")?, "CHECKS")?, CHECKS).map_err(shared)?),
             probe_rows: std::collections::HashMap::new(),
             counters: take("COUNTERS")?
                 .try_into()

@@ -135,6 +135,15 @@ impl Discoverer {
         self.cache.get(&object.stamp)?.as_ref().map(|candidate| Arc::clone(&candidate.symbols))
     }
 
+    /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not
+    /// at all if it was already; `entry` is its file offset. Gives its file's allocation functions as they are now.
+    pub fn distrust(&mut self, object: &Object, entry: u64) -> Option<Arc<FileSymbols>> {
+        let candidate = self.cache.get_mut(&object.stamp)?.as_mut()?;
+        let file = ReadCache::new(&**object.file());
+        candidate.symbols = Arc::new(candidate.symbols.without_trust(&file, &object.elf, entry));
+        Some(Arc::clone(&candidate.symbols))
+    }
+
     /// Forgets files that nothing else holds any more, and closes them.
     pub fn forget_unused(&mut self) {
         self.cache

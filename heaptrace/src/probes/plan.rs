@@ -1,7 +1,7 @@
 //! From the files of a process to the probes in each: who is really called, and what is left out and why.
 
 use super::allocators::{self, Role};
-use super::cut::Kind;
+use super::cut::{Cut, Kind};
 use super::own_calls::{AllocatorCode, merged};
 use super::proof::Proof;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
@@ -30,6 +30,10 @@ pub struct Probe {
     pub unseen_exits: u32,
     /// Why there is nothing cheaper.
     pub why: Option<String>,
+    /// What the sites are verified by, see [`heaptrace_common::check`].
+    pub entered: Option<Site>,
+    /// Each call that returns ends at one of the sites.
+    pub ends_here: bool,
 }
 
 impl Probe {
@@ -276,6 +280,20 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
         .collect()
 }
 
+/// Where a function's calls are seen to begin, to verify its sites by.
+fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<Site> {
+    let site = cut.entry.as_ref()?;
+    let record = ProbeRecord {
+        condition: site.condition,
+        size: site.size.to_bits(),
+        factor: site.factor.to_bits(),
+        pushed: site.pushed,
+        ..ProbeRecord::new(function.known.function, function.known.shape, Part::Entered)
+    };
+    let (offset, _) = file.elf.code_offset(site.address)?;
+    Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
+}
+
 /// One probe for each entry of `functions`, without those that only pass their block on to another one.
 fn probes_of(
     file: &Described<'_>,
@@ -348,6 +366,8 @@ fn probes_of(
             sites,
             unseen_exits: cut.unseen_exits,
             why: cut.why.as_ref().map(ToString::to_string),
+            entered: entered(file, function, cut),
+            ends_here: cut.passes_on.is_empty() && cut.unseen_exits == 0 && cut.throws == 0,
         });
     }
     if !through_pointers.is_empty() {

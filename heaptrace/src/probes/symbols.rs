@@ -1,7 +1,7 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known, Role};
-use super::cut::{self, Cut, Emulation, Image, Request};
+use super::cut::{self, Cut, Emulation, Image, NoCut, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
 use super::own_calls::merged;
@@ -56,6 +56,13 @@ pub struct FoundFunction {
     pub probing: Probing,
     /// What it passes all its work on to: its argument, if it frees; else what it is given.
     pub forwards_to: Option<Forward>,
+}
+
+impl FoundFunction {
+    /// Whether it is not probed.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.probing, Probing::Refused(_))
+    }
 }
 
 /// How a function's calls are seen.
@@ -174,6 +181,35 @@ impl FileSymbols {
         let proof =
             Arc::new(bytes.map(|bytes| Proof::of(bytes, &code_of(&functions, facts))).unwrap_or_default());
         Ok(Self { functions, kind, proof })
+    }
+}
+
+impl FileSymbols {
+    /// The same without what was believed of the function whose entry is at a file offset: probed as it is if nothing
+    /// its callees do is believed, and the second time not at all.
+    pub fn without_trust<'data, R: ReadRef<'data>>(&self, data: R, facts: &ElfFacts, entry: u64) -> Self {
+        let bytes = data.len().ok().and_then(|length| data.read_bytes_at(0, length).ok());
+        let image = bytes.and_then(|bytes| Image::new(bytes, facts));
+        let probed: Vec<u64> = self.functions.iter().map(|function| function.address).collect();
+        let mut symbols = self.clone();
+        for function in symbols.functions.iter_mut().filter(|function| function.offset == entry) {
+            let Probing::Sites { cut: old, calls } = &function.probing else { continue };
+            let request = Request {
+                entry: function.address,
+                shape: function.known.shape,
+                probed: &probed,
+                emulation: Emulation::running(),
+            };
+            let image = image.as_ref().filter(|_| old.why != Some(NoCut::Disagreed));
+            let cut = image.and_then(|image| cut::last_resort(image, &request).ok());
+            function.probing = match cut {
+                Some(cut) => Probing::Sites { cut, calls: calls.clone() },
+                None => Probing::Refused("its calls are not as its code says".to_owned()),
+            };
+        }
+        let code = code_of(&symbols.functions, facts);
+        symbols.proof = Arc::new(bytes.map(|bytes| Proof::of(bytes, &code)).unwrap_or_default());
+        symbols
     }
 }
 

@@ -16,6 +16,7 @@ mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
+mod verification;
 
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
@@ -119,6 +120,7 @@ pub struct Session {
     counting: counting::Counting,
     residencies: residency::Residencies,
     code_rounds: code_rounds::CodeRounds,
+    verification: verification::Verification,
 }
 
 impl Session {
@@ -192,6 +194,7 @@ impl Session {
             counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
+            verification: verification::Verification::default(),
         };
         session.wait_to_count();
         Ok((session, events))
@@ -205,6 +208,7 @@ impl Session {
         self.publish_listless();
         self.look_after_leaderless();
         self.look_at_code();
+        self.look_at_checks();
         self.builder.read_sites(&self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
@@ -236,7 +240,8 @@ impl Session {
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
         let links = links.chain(self.files.drain().map(|(_, (_, links))| links));
-        let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();
+        let links = links.chain(self.idle_links.drain(..));
+        let links: Vec<Links> = links.chain(self.verification.end()).collect();
         self.tracer.detach(links);
         for thread in self.detaching.drain(..) {
             // A panic there has left nothing that the report depends on.

@@ -2,12 +2,12 @@
 
 use super::{Probed, Session, TargetError, monotonic_ns};
 use crate::{
-    bpf::ProbeSite,
+    bpf::{Links, ProbeSite},
     drain::Code,
     model::Untraceable,
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan},
+        plan::{FilePlan, Plan, Probe},
         refusal::{Refusal, refusal},
     },
     process::{
@@ -140,7 +140,8 @@ impl Session {
 
     /// The same by way of `thread`, one of the process's.
     pub(super) fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
-        for plan in files.iter().filter(|_| self.probes) {
+        let probes = self.probes;
+        for plan in files.iter().filter(|_| probes) {
             let id = plan.file.id();
             if self.is_probed(pid, id) {
                 continue;
@@ -169,6 +170,7 @@ impl Session {
                 slot.insert((plan.clone(), links));
                 self.shared.add(plan.file.path.display().to_string());
             }
+            self.verify(pid, thread, plan);
         }
         Ok(())
     }
@@ -373,6 +375,13 @@ impl Session {
         if self.idle_links.len() >= AT_ONCE {
             self.discoverer.forget_unused();
             let links = std::mem::take(&mut self.idle_links);
+            self.drop_aside(links);
+        }
+    }
+
+    /// Lets go of links in the background.
+    pub(super) fn drop_aside(&mut self, links: Vec<Links>) {
+        if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));
         }
@@ -381,8 +390,12 @@ impl Session {
 
 /// A plan's probes, as they are placed.
 pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + '_ {
-    let sites = plan.probes.iter().flat_map(|probe| &probe.sites);
-    sites.map(|site| ProbeSite { offset: site.offset, record: site.record })
+    plan.probes.iter().flat_map(probe_sites_of)
+}
+
+/// Those of one function.
+pub(super) fn probe_sites_of(probe: &Probe) -> impl Iterator<Item = ProbeSite> + '_ {
+    probe.sites.iter().map(|site| ProbeSite { offset: site.offset, record: site.record })
 }
 
 /// Where the program break is, as far as can be told; 0 if it cannot.

@@ -70,6 +70,7 @@ fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
         own_code: own_code::ranges(graph.image, &own, request.probed),
         bytes: graph.bytes(),
         why,
+        entry: None,
     }
 }
 

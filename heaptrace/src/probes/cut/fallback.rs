@@ -59,6 +59,7 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>, why: NoCut) -> Result<Cut, 
         own_code: own_code::ranges(image, &own, request.probed),
         bytes: parts.iter().map(|(range, _)| (range.start, range.end - range.start)).collect(),
         why: Some(why),
+        entry: None,
     })
 }
 

@@ -112,6 +112,9 @@ pub struct Cut {
     pub bytes: Vec<(u64, u64)>,
     /// Why no better kind.
     pub why: Option<NoCut>,
+    /// An emulated instruction that every call passes first, with its arguments still where the caller put them: to
+    /// verify the sites by.
+    pub entry: Option<CutSite>,
 }
 
 impl Cut {
@@ -127,6 +130,7 @@ impl Cut {
             own_code: Vec::new(),
             bytes: vec![(code.start, code.end - code.start)],
             why: None,
+            entry: None,
         }
     }
 }
@@ -166,6 +170,8 @@ pub enum NoCut {
     NoSite,
     #[error("nothing returns")]
     NoReturn,
+    #[error("its calls were not as its code says")]
+    Disagreed,
 }
 
 /// The most probes of one function: those of the largest known have a quarter of that.
@@ -177,7 +183,23 @@ pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
         Ok(cut) => cut,
         Err(why) => fallback::cut(image, request, why)?,
     };
-    if cut.sites.len() > MAX_SITES { Err(NoCut::TooLarge) } else { Ok(cut) }
+    checked(image, request, cut)
+}
+
+/// Where the calls of a function are seen whose cut did not hold: by its arguments at the beginning and its result at each
+/// return, which nothing that it calls can change.
+pub fn last_resort(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
+    checked(image, request, fallback::cut(image, request, NoCut::Disagreed)?)
+}
+
+fn checked(image: &Image<'_>, request: &Request<'_>, mut cut: Cut) -> Result<Cut, NoCut> {
+    if cut.sites.len() > MAX_SITES {
+        return Err(NoCut::TooLarge);
+    }
+    let entry = early::entry_site(image, request.entry, request.shape, request.emulation);
+    // One instruction cannot be both: nobody says which of two programs runs first.
+    cut.entry = entry.filter(|entry| cut.sites.iter().all(|site| site.address != entry.address));
+    Ok(cut)
 }
 
 #[cfg(test)]

@@ -10,4 +10,5 @@ pub mod plan;
 pub mod proof;
 pub mod refusal;
 pub mod site;
+pub mod symbol_cache;
 pub mod symbols;

@@ -3,13 +3,14 @@
 
 use super::plan::{self, Candidate, Plan};
 use super::search_order;
+use super::symbol_cache;
 use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
+use crate::process::file_cache::FileCache;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::procfs::{self, Identity, ProcError};
 use crate::process::status::Status;
-use object::ReadCache;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,11 +48,17 @@ pub struct ProcessView {
 pub struct Discoverer {
     /// `None` for files that are no ELF files.
     cache: HashMap<FileStamp, Option<Candidate>>,
+    kept: Option<FileCache>,
 }
 
 impl Discoverer {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes what it knows of files from `kept`, and keeps it there.
+    pub fn with_cache(kept: Option<FileCache>) -> Self {
+        Self { kept, ..Self::default() }
     }
 
     /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
@@ -193,7 +200,7 @@ impl Discoverer {
         }
         let candidate = match Object::read(opened) {
             Ok(object) => {
-                let symbols = FileSymbols::read(&ReadCache::new(&**object.file()), &object.elf)
+                let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
                 Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols) })
             }

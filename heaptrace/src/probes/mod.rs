@@ -12,4 +12,5 @@ pub mod proof;
 pub mod refusal;
 pub mod search_order;
 pub mod site;
+pub mod symbol_cache;
 pub mod symbols;

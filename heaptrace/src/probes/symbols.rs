@@ -12,12 +12,13 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Whose code an allocator is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AllocatorKind {
     Glibc,
     Musl,
@@ -66,7 +67,7 @@ impl FoundFunction {
 }
 
 /// How a function's calls are seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probing {
     /// By probes at these instructions.
     Sites {
@@ -80,7 +81,7 @@ pub enum Probing {
 }
 
 /// The target of an unconditional call or jump.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forward {
     /// A function of the same file, by its ELF virtual address.
     Address(u64),
@@ -102,7 +103,7 @@ pub struct FileSymbols {
 const MAX_TABLE: u64 = 1 << 30;
 
 /// The most bytes of a file whose functions are probed.
-const MAX_FILE: u64 = 1 << 30;
+pub(super) const MAX_FILE: u64 = 1 << 30;
 
 /// The most bytes of a function that are looked at. The largest allocation function of the allocators known is
 /// a tenth of that; of a larger one the far end's branches are not seen.
@@ -178,9 +179,18 @@ impl FileSymbols {
                 ..found
             }));
         }
-        let proof =
-            Arc::new(bytes.map(|bytes| Proof::of(bytes, &code_of(&functions, facts))).unwrap_or_default());
-        Ok(Self { functions, kind, proof })
+        Ok(Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts))
+    }
+
+    /// What was found in a file whose bytes are `file`.
+    pub(super) fn of_parts(
+        functions: Vec<FoundFunction>,
+        kind: AllocatorKind,
+        file: &[u8],
+        facts: &ElfFacts,
+    ) -> Self {
+        let proof = Arc::new(Proof::of(file, &code_of(&functions, facts)));
+        Self { functions, kind, proof }
     }
 }
 

@@ -174,7 +174,7 @@ impl Session {
         let mut session = Self {
             unwinding,
             tracer,
-            discoverer: Discoverer::new(),
+            discoverer: Discoverer::with_cache(table_builder::open_cache()),
             builder: ProfileBuilder::new(std::process::id()),
             probes,
             per_process,

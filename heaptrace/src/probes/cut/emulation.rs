@@ -4,9 +4,10 @@
 
 use crate::probes::refusal::KernelVersion;
 use iced_x86::{Code, FlowControl, Instruction};
+use serde::{Deserialize, Serialize};
 
 /// What the running kernel emulates beside jumps and the one-byte nop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Emulation {
     /// `push` of a register: since Linux 4.20.
     pub push: bool,

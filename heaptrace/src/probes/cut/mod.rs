@@ -21,6 +21,7 @@ mod forward;
 mod frames;
 mod graph;
 mod image;
+mod kept;
 mod landing_pads;
 mod memory;
 mod min_cut;
@@ -39,6 +40,7 @@ pub use image::Image;
 pub use passes::passes_through;
 
 use heaptrace_common::function::Shape;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// What is asked for.
@@ -53,7 +55,7 @@ pub struct Request<'a> {
 }
 
 /// How well a function can be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// Every call in one trap.
     OneTrap,
@@ -66,19 +68,24 @@ pub enum Kind {
 }
 
 /// One probe of a cut.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CutSite {
     /// ELF virtual address.
     pub address: u64,
+    #[serde(with = "kept::role")]
     pub role: Role,
     /// See [`heaptrace_common::probe::condition`].
     pub condition: u8,
     /// Of the size or, if `factor` is something, the other factor.
+    #[serde(with = "kept::place")]
     pub size: Place,
+    #[serde(with = "kept::place")]
     pub factor: Place,
     /// Of the value that the function will return. Of an `int` the low half counts.
+    #[serde(with = "kept::place")]
     pub result: Place,
     /// Of the caller's rbp.
+    #[serde(with = "kept::place")]
     pub caller_bp: Place,
     /// Bytes by which the stack pointer is lower than at the entry.
     pub pushed: u32,
@@ -93,7 +100,7 @@ pub struct CutSite {
 }
 
 /// Where a function's calls are seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     pub kind: Kind,
     pub sites: Vec<CutSite>,
@@ -136,7 +143,7 @@ impl Cut {
 }
 
 /// Why a function has no cut, or no better one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum NoCut {
     #[error("the file has no code at {0:#x}")]
     NoCode(u64),
@@ -175,7 +182,7 @@ pub enum NoCut {
 }
 
 /// The most probes of one function: those of the largest known have a quarter of that.
-const MAX_SITES: usize = 64;
+pub(super) const MAX_SITES: usize = 64;
 
 /// Finds where the function's calls can be seen.
 pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {

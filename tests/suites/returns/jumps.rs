@@ -31,9 +31,10 @@ pub fn tests() -> Vec<Test> {
         ] {
             tests.push(end_to_end(format!("{}: {name}", start.name()), move || jumps(start, what)));
         }
-        tests.push(end_to_end(format!("{}: realloc of no size ends in a jump to free", start.name()), move || {
-            Subject::new(Program::C("resized").compile()?, &[], ENDS).exact(start, Find::Caller)
-        }));
+        tests.push(end_to_end(
+            format!("{}: realloc of no size ends in a jump to free", start.name()),
+            move || Subject::new(Program::C("resized").compile()?, &[], ENDS).exact(start, Find::Caller),
+        ));
     }
     tests
 }

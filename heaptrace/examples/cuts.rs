@@ -57,7 +57,7 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn show_cut(cut: &Cut) {
-    let Cut { kind, sites, unseen_exits, throws, passes_on, own_code, bytes, why } = cut;
+    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code, bytes, why } = cut;
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     println!("  {kind:?}{why}");
     sites.iter().for_each(show_site);
@@ -66,9 +66,10 @@ fn show_cut(cut: &Cut) {
         own_code.iter().map(|range| format!("{:x}-{:x}", range.start, range.end)).collect();
     let on: Vec<String> = passes_on.iter().map(|entry| format!("{entry:x}")).collect();
     println!(
-        "    {code} bytes; own code {}; passes on to [{}]; {unseen_exits} unseen exits, {throws} throws",
+        "    {code} bytes; own code {}; passes on to [{}]{}; {unseen_exits} unseen exits",
         own.join(" "),
-        on.join(" ")
+        on.join(" "),
+        if *keeps_passed { " with kept arguments" } else { "" }
     );
 }
 

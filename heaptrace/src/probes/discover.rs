@@ -98,7 +98,7 @@ impl Discoverer {
     }
 
     /// Plans the probes of a program that has not been started: `exe`, and the libraries that it will load, in
-    /// resolution order (see [`crate::process::ldso::libraries`]). Errors where `exe` cannot be read, or is no
+    /// resolution order (see [`crate::process::ldso::program`]). Errors where `exe` cannot be read, or is no
     /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
         let mut candidates = match self.candidate(Opened::at(exe)?) {

@@ -32,7 +32,7 @@ pub struct Probe {
     pub why: Option<String>,
     /// What the sites are verified by, see [`heaptrace_common::check`].
     pub entered: Option<Site>,
-    /// Each call that returns ends at one of the sites.
+    /// Each call ends at one of the sites: none in another function, or by an exception.
     pub ends_here: bool,
 }
 
@@ -367,7 +367,7 @@ fn probes_of(
             unseen_exits: cut.unseen_exits,
             why: cut.why.as_ref().map(ToString::to_string),
             entered: entered(file, function, cut),
-            ends_here: cut.passes_on.is_empty() && cut.unseen_exits == 0 && cut.throws == 0,
+            ends_here: cut.passes_on.is_empty() && cut.unseen_exits == 0 && known.role != Role::Operator,
         });
     }
     if !through_pointers.is_empty() {

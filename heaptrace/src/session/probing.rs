@@ -110,10 +110,9 @@ impl Session {
         let command = argv.first().cloned().unwrap_or_default();
         let fail =
             |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
-        let exe = ldso::resolve_command(&command, std::env::var_os("PATH").as_deref())
-            .map_err(|error| fail(error.to_string()))?;
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let libraries = ldso::libraries(&exe, &environment).map_err(|error| fail(error.to_string()))?;
+        let ldso::Program { exe, libraries } =
+            ldso::program(argv, &environment).map_err(|error| fail(error.to_string()))?;
         let plan =
             self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
@@ -226,8 +225,7 @@ impl Session {
         if plan.files.is_empty() || !self.probes {
             return;
         }
-        let new = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
-        let new: Vec<String> = new.map(|plan| plan.file.path.display().to_string()).collect();
+        let new = self.unprobed(pid, &plan.files);
         // What a debugger's breakpoints keep from being seen is told; the rest goes on.
         if let Err(error) = self.check_breakpoints(&view, &plan) {
             self.note(error.to_string());
@@ -243,12 +241,7 @@ impl Session {
                 self.untraceable.remove(&pid);
                 if !new.is_empty() && armed {
                     self.builder.add_gap(record, since_ns..now_ns);
-                    let (comm, files) = (&view.comm, new.join(" and "));
-                    let gap_ms = now_ns.saturating_sub(since_ns) as f64 / 1e6;
-                    self.note(format!(
-                        "{comm}:{pid}: calls of the first {gap_ms:.3} ms of {files} were not seen: it was \
-                         mapped while tracing"
-                    ));
+                    self.note_late(pid, &view.comm, &new, now_ns.saturating_sub(since_ns));
                 }
             }
             Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
@@ -256,6 +249,20 @@ impl Session {
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
             Err(_) => self.never_looked_at(pid, record),
         }
+    }
+
+    /// Probes of `files` came so late after they were mapped.
+    pub(super) fn note_late(&mut self, pid: u32, comm: &str, files: &[String], late_ns: u64) {
+        let (files, late_ms) = (files.join(" and "), late_ns as f64 / 1e6);
+        self.note(format!(
+            "{comm}:{pid}: calls of the first {late_ms:.3} ms of {files} were not seen: it was mapped while tracing"
+        ));
+    }
+
+    /// The files of `plans` in which process `pid` has no probes.
+    pub(super) fn unprobed(&self, pid: u32, plans: &[FilePlan]) -> Vec<String> {
+        let unprobed = plans.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
+        unprobed.map(|plan| plan.file.path.display().to_string()).collect()
     }
 
     /// A process ended before anybody could look at what it had mapped last: allocators among that, which nobody could

@@ -64,7 +64,6 @@ fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
         kind,
         sites,
         unseen_exits: to(End::Unknown).count() as u32,
-        throws: graph.throws,
         passes_on: passes_on.collect(),
         keeps_passed,
         own_code: own_code::ranges(graph.image, &own, request.probed),

@@ -16,6 +16,9 @@ pub struct Emulation {
 }
 
 impl Emulation {
+    /// What every kernel that is traced on emulates.
+    pub const SURE: Self = Self { push: true, long_nops: false };
+
     /// The running kernel's.
     pub fn running() -> Self {
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));

@@ -35,6 +35,7 @@ mod tables;
 
 pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
+pub(in crate::probes) use emulation::{Treatment, treatment};
 pub use heaptrace_common::probe::{Place, Role};
 pub use image::Image;
 pub use passes::passes_through;
@@ -106,8 +107,6 @@ pub struct Cut {
     pub sites: Vec<CutSite>,
     /// Jumps through pointers that may end calls unseen.
     pub unseen_exits: u32,
-    /// Calls that throw an exception out of the function: after a `Begin` no result comes.
-    pub throws: u32,
     /// Entries of probed functions in which calls go on, and are seen.
     pub passes_on: Vec<u64>,
     /// Arguments are kept on all ways into those.
@@ -131,7 +130,6 @@ impl Cut {
             kind: Kind::OneTrap,
             sites: vec![site],
             unseen_exits: 0,
-            throws: 0,
             passes_on: Vec::new(),
             keeps_passed: false,
             own_code: Vec::new(),

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use heaptrace_common::{
     counter::Counter,
     function::Shape,
+    live,
     record::{PendingCall, pending_key, process_state},
 };
 
@@ -23,8 +24,9 @@ const BEING_MADE: u64 = 1;
 
 #[inline(always)]
 fn place(key: u64, way: u32) -> u32 {
-    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    (mixed as u32).wrapping_add(way) & setting!(pending_mask)
+    // The uppermost bits: those below know little of the process, and forks' stacks are at the same addresses.
+    let first = live::line(key, setting!(pending_mask).wrapping_add(1));
+    first.wrapping_add(way) & setting!(pending_mask)
 }
 
 /// The call at `entry_sp`, if one is kept.
@@ -88,7 +90,7 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     unsafe {
         let owner = (*slot).process;
         if owner == process {
-            let at = heaptrace_common::live::unpacked(key).1;
+            let at = live::unpacked(key).1;
             let there = bpf_probe_read_user(at as *const u64);
             return there.is_ok_and(|there| there != (*slot).return_address);
         }

@@ -57,10 +57,13 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn show_cut(cut: &Cut) {
-    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code, bytes, why } = cut;
+    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code, bytes, why, entry } = cut;
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     println!("  {kind:?}{why}");
     sites.iter().for_each(show_site);
+    if let Some(entry) = entry {
+        println!("    verified from {:x} {}", entry.address, entry.text);
+    }
     let code: u64 = bytes.iter().map(|(_, length)| length).sum();
     let own: Vec<String> =
         own_code.iter().map(|range| format!("{:x}-{:x}", range.start, range.end)).collect();

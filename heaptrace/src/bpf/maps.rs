@@ -95,11 +95,12 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`, which have `sizes`, and the ring of events with them.
+    /// Takes the maps out of `ebpf`, which have `sizes`, and the ring of events with them. `base_ns` as in the settings.
     pub fn take(
         ebpf: &mut Ebpf,
         sizes: &MapSizes,
         statistics: u32,
+        base_ns: u64,
     ) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let MapSizes { sites, frames, processes, .. } = *sizes;
         let live_lines = live::lines_for(sizes.live);
@@ -132,6 +133,7 @@ impl Maps {
                 &data(take("LIVE")?, "LIVE")?,
                 data(take("LIVE_SPILL")?, "LIVE_SPILL")?,
                 live_lines,
+                base_ns,
             )
             .map_err(shared)?,
             probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,

@@ -111,7 +111,7 @@ impl Prepared {
         eprintln!(
             "heaptrace: tracing {} ({} MB of kernel memory for tables){}",
             describe(&target, &session),
-            memory_bytes >> 20,
+            memory_bytes / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         );
         if let Some(price) = session.price_for_others() {

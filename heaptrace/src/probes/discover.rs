@@ -11,6 +11,7 @@ use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::procfs::{self, Identity, ProcError};
 use crate::process::status::Status;
+use object::ReadCache;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 
 /// Raise `version` when the analysis changes, or the table of functions: what was found before is then not believed.
-const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 1, parameter: 0 };
+const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 2, parameter: 0 };
 
 const SUFFIX: &str = ".cuts";
 
@@ -151,7 +151,7 @@ fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<File
 /// Whether all that is said of a function lies in the file's code.
 fn is_possible(function: &FoundFunction, entries: &HashSet<u64>, facts: &ElfFacts) -> bool {
     let Probing::Sites { cut, calls } = &function.probing else { return true };
-    let Cut { sites, passes_on, own_code, bytes, .. } = cut;
+    let Cut { sites, passes_on, own_code, bytes, entry, .. } = cut;
     let is_code = |range: &Range<u64>| {
         let room = facts.code_offset(range.start).map_or(0, |(_, room)| room);
         range.start < range.end && range.end - range.start <= room
@@ -161,6 +161,7 @@ fn is_possible(function: &FoundFunction, entries: &HashSet<u64>, facts: &ElfFact
     sites.len() <= MAX_SITES
         && sites
             .iter()
+            .chain(entry)
             .all(|site| site.condition <= 16 && proven.iter().any(|part| part.contains(&site.address)))
         && proven.iter().chain(own_code).chain(calls.iter().map(|(range, _)| range)).all(is_code)
         && passes_on.iter().chain(calls.iter().flat_map(|(_, to)| to)).all(|entry| entries.contains(entry))

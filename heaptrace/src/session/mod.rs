@@ -18,6 +18,7 @@ mod table_builder;
 mod tables;
 mod verification;
 
+pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
@@ -331,12 +332,4 @@ impl Session {
             self.notes.push(note);
         }
     }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
-pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid pointer to a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -61,7 +61,7 @@ fn function(text: &mut String, found: &Found, names: &[&FoundFunction]) -> fmt::
 }
 
 fn cut(text: &mut String, cut: &Cut, shape: Shape) -> fmt::Result {
-    let Cut { kind, sites, unseen_exits, throws, passes_on, own_code: _, bytes, why } = cut;
+    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code: _, bytes, why, entry } = cut;
     let kind = match kind {
         _ if shape == Shape::Free0 => "free",
         Kind::OneTrap => "one trap",
@@ -76,10 +76,14 @@ fn cut(text: &mut String, cut: &Cut, shape: Shape) -> fmt::Result {
     }
     if !passes_on.is_empty() {
         let targets: Vec<String> = passes_on.iter().map(|target| format!("{target:x}")).collect();
-        writeln!(text, "  passes on to {}", targets.join(" "))?;
+        let kept = if *keeps_passed { ", arguments kept" } else { "" };
+        writeln!(text, "  passes on to {}{kept}", targets.join(" "))?;
     }
-    if (*unseen_exits, *throws) != (0, 0) {
-        writeln!(text, "  {unseen_exits} unseen exits, {throws} throws")?;
+    if *unseen_exits != 0 {
+        writeln!(text, "  {unseen_exits} unseen exits")?;
+    }
+    if let Some(entry) = entry {
+        writeln!(text, "  verified from {:x} {}", entry.address, entry.text)?;
     }
     sites.iter().try_for_each(|site| self::site(text, site))
 }
@@ -100,7 +104,7 @@ fn site(text: &mut String, site: &CutSite) -> fmt::Result {
         text: instruction,
     } = site;
     let role = match role {
-        Role::Begin => "begin",
+        Role::Begin | Role::Entered => "begin",
         Role::Whole => "whole",
         Role::Result => "result",
         Role::Free => "free",

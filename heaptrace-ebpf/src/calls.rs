@@ -21,7 +21,7 @@ use crate::{
     pending, process,
     registers::{Registers, UNREADABLE},
     site::{self, Caller},
-    statistics,
+    statistics, unwind,
 };
 
 /// A probe of a traced process was hit.
@@ -113,7 +113,7 @@ impl Hit<'_> {
 
     #[inline(always)]
     fn return_address(&self) -> u64 {
-        unsafe { bpf_probe_read_user(self.entry_sp as *const u64) }.unwrap_or(0)
+        unwind::return_address(self.entry_sp)
     }
 
     /// Whether the allocator itself made the call that returns to `address`.

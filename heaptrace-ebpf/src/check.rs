@@ -14,7 +14,8 @@ use crate::{
     atomic,
     maps::{CHECKED, CHECKS, PROBES, count, keep_to_own_stack},
     process,
-    registers::{Registers, UNREADABLE},
+    registers::Registers,
+    unwind,
 };
 
 /// Places where a call may be kept.
@@ -46,15 +47,10 @@ pub fn hit(ctx: &impl EbpfContext) {
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
     let key = check::key(process, entry_sp, cookie.gate);
     if probe.role == Role::Entered as u8 {
-        enter(check, key, size(probe, registers), return_address(entry_sp));
+        enter(check, key, size(probe, registers), unwind::return_address(entry_sp));
     } else if probe.role != Role::Begin as u8 {
-        compare(check, key, probe, registers, return_address(entry_sp));
+        compare(check, key, probe, registers, unwind::return_address(entry_sp));
     }
-}
-
-#[inline(always)]
-fn return_address(entry_sp: u64) -> u64 {
-    unsafe { bpf_probe_read_user(entry_sp as *const u64) }.unwrap_or(UNREADABLE)
 }
 
 #[inline(always)]

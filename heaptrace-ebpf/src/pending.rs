@@ -1,7 +1,6 @@
 //! Calls whose result is still to come, by process and stack pointer: a thread may leave a call by longjmp or an
 //! exception, and another thread may go on with it.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
 use heaptrace_common::{
     counter::Counter,
     function::Shape,
@@ -12,7 +11,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{PENDING, count, setting},
-    process,
+    process, unwind,
 };
 
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
@@ -91,8 +90,8 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
         let owner = (*slot).process;
         if owner == process {
             let at = live::unpacked(key).1;
-            let there = bpf_probe_read_user(at as *const u64);
-            return there.is_ok_and(|there| there != (*slot).return_address);
+            let there = unwind::return_address(at);
+            return there != 0 && there != (*slot).return_address;
         }
         process::record(owner).is_some_and(|record| {
             core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING

@@ -16,6 +16,8 @@ const BELOW: u64 = 64;
 /// limit is 64, `MAX_URETPROBE_DEPTH`).
 const RETURN_INSTANCES: u32 = 64;
 
+const PAGE: u64 = 4096;
+
 /// What of the stack was read last.
 #[repr(C)]
 pub struct Window {
@@ -74,7 +76,7 @@ impl Memory for UserMemory {
                 return Some(self.word(BELOW));
             }
             // The stack's end, or a page that is not resident: what is left of this page.
-            let mut left = 4096 - (address & 4095);
+            let mut left = PAGE - (address & (PAGE - 1));
             if left > WINDOW as u64 {
                 left = WINDOW as u64;
             }
@@ -100,6 +102,24 @@ impl Memory for UserMemory {
             0 => None,
             address => Some(address),
         }
+    }
+}
+
+/// Where the call returns to whose return address lies at `slot`, whatever return probes of other tracers have put in its
+/// place; 0 if it cannot be read. What they put there is the beginning of a page (`uprobe_get_trampoline_vaddr`,
+/// kernel/events/uprobes.c), where few calls return to: the search is spared otherwise.
+#[inline(always)]
+pub fn return_address(slot: u64) -> u64 {
+    let mut address = 0u64;
+    if unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, slot as *const _) } != 0 {
+        return 0;
+    }
+    if address & (PAGE - 1) != 0 {
+        return address;
+    }
+    match uw_replaced_return(slot) {
+        0 => address,
+        replaced => replaced,
     }
 }
 

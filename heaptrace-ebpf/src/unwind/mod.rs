@@ -19,6 +19,7 @@ use crate::{
     mask::mask,
     stack::{SEED, Scratch, mix},
 };
+pub use memory::return_address;
 use memory::{UserMemory, Window};
 use tables::{InForce, MapTables};
 

@@ -14,7 +14,7 @@ pub(super) struct AllocatorCode {
     /// Code that calls allocation functions on behalf of one that was called, and which.
     calls: Vec<(Range<u64>, Vec<u64>)>,
     /// Functions that another one may jump to at its end.
-    joined: HashSet<u64>,
+    pub joined: HashSet<u64>,
     /// Functions whose calls are seen: probed, or handing on what a probed one gives.
     reached: HashSet<u64>,
 }

@@ -229,10 +229,40 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
         .collect();
     let chosen_symbols: HashSet<&str> =
         chosen.iter().flatten().filter(|function| function.exported).map(|f| f.symbol.as_str()).collect();
+    let jumped_to = jumped_to(files, &chosen);
     for (index, (file, functions)) in files.iter().zip(&chosen).enumerate() {
-        choice.probes.push(probes_of(file, index == 0, functions, &chosen_symbols, &mut choice.refusals));
+        choice.probes.push(probes_of(
+            file,
+            index == 0,
+            functions,
+            &Others { chosen: &chosen_symbols, jumped_to: &jumped_to },
+            &mut choice.refusals,
+        ));
     }
     choice
+}
+
+/// What the functions that were chosen in other files have to do with those of one.
+struct Others<'a> {
+    /// The symbols of all.
+    chosen: &'a HashSet<&'a str>,
+    jumped_to: &'a HashSet<&'a str>,
+}
+
+/// The symbols that a chosen function jumps to at its end, of its own file's function, and another file's is called in its
+/// place: glibc's reallocarray beside a preloaded realloc.
+fn jumped_to<'a>(files: &[Described<'a>], chosen: &[Vec<&'a FoundFunction>]) -> HashSet<&'a str> {
+    let mut symbols = HashSet::new();
+    for (file, functions) in files.iter().zip(chosen) {
+        let cuts = functions.iter().filter_map(|function| match &function.probing {
+            Probing::Sites { cut, .. } => Some(cut),
+            Probing::Refused(_) => None,
+        });
+        let entries: HashSet<u64> = cuts.flat_map(|cut| cut.passes_on.iter().copied()).collect();
+        let targets = file.symbols.functions.iter().filter(|f| f.exported && entries.contains(&f.address));
+        symbols.extend(targets.map(|target| target.symbol.as_str()));
+    }
+    symbols
 }
 
 fn go_refusal(file: &Described<'_>, is_executable: bool) -> Option<String> {
@@ -299,7 +329,7 @@ fn probes_of(
     file: &Described<'_>,
     is_executable: bool,
     functions: &[&FoundFunction],
-    chosen_symbols: &HashSet<&str>,
+    others: &Others<'_>,
     refusals: &mut Vec<String>,
 ) -> Vec<Probe> {
     let addresses: HashSet<u64> = functions.iter().map(|function| function.address).collect();
@@ -309,7 +339,7 @@ fn probes_of(
         let hits_another = match &function.forwards_to {
             Some(Forward::Address(target)) => *target != function.address && addresses.contains(target),
             Some(Forward::Symbol(symbol)) => {
-                *symbol != function.symbol && chosen_symbols.contains(symbol.as_str())
+                *symbol != function.symbol && others.chosen.contains(symbol.as_str())
             }
             None => false,
         };
@@ -322,7 +352,9 @@ fn probes_of(
             *named = function;
         }
     }
-    let code = AllocatorCode::of(&by_entry, &handing_on);
+    let mut code = AllocatorCode::of(&by_entry, &handing_on);
+    let jumped_to = functions.iter().filter(|f| f.exported && others.jumped_to.contains(f.symbol.as_str()));
+    code.joined.extend(jumped_to.map(|function| function.address));
     let mut through_pointers = Vec::new();
     let mut probes = Vec::with_capacity(by_entry.len());
     for function in by_entry.values() {

@@ -184,6 +184,41 @@ fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
 }
 
 #[test]
+fn what_a_probed_function_calls_may_go_on_in_another_one_by_a_jump() {
+    // push rbx; pop rbx; jmp malloc, which lies right before it
+    let helper: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
+    // push rbx; call helper, which lies right before it; pop rbx; ret
+    let calloc: &[u8] = &[0x53, 0xe8, 0xf3, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+    let exported = vec![("malloc", PUSH), ("helper", helper), ("calloc", calloc), ("free", PUSH)];
+    let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
+    let calls = of("calloc").entry as i64;
+    for site in &of("malloc").sites {
+        let own = site.record.own[..site.record.own_count as usize].iter();
+        let starts: Vec<i64> = own.map(|own| i64::from(own.start) + site.offset as i64).collect();
+        assert!(starts.contains(&calls), "{starts:x?} {calls:x}");
+    }
+}
+
+#[test]
+fn a_jump_that_another_file_is_reached_by_joins_its_function_to_the_first_one() {
+    // push rbx; pop rbx; jmp realloc, which lies right before it
+    let array: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
+    let libc = vec![("realloc", PUSH), ("reallocarray", array), ("malloc", PUSH), ("free", PUSH)];
+    let preloaded = |names: &[&'static str]| exporting("/lib/preloaded.so", names);
+    let joined = |names: &[&'static str]| {
+        let libc = mapped("/lib/libc.so", TestElf { exported: libc.clone(), ..TestElf::default() });
+        let files = [exporting("/bin/x", &["main"]), preloaded(names), libc];
+        let probes = chosen(&files).probes.swap_remove(1);
+        let realloc = probes.into_iter().find(|probe| probe.symbol == "realloc").expect("probed");
+        realloc.sites.iter().all(|site| site.record.joined == 1)
+    };
+    assert!(joined(&["malloc", "free", "realloc"]));
+    // Its own is called.
+    assert!(!joined(&["malloc", "free", "realloc", "reallocarray"]));
+}
+
+#[test]
 fn calls_that_end_in_an_unprobed_function_are_said_to_be_unseen() {
     // Behind malloc: push rbx; pop rbx; jmp malloc. Its malloc lost to another file's.
     let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];

@@ -13,6 +13,7 @@ use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -268,13 +269,15 @@ struct File<'data, 'facts, R> {
     sections: &'data [SectionHeader64<Endianness>],
     entries: Option<Entries<'data>>,
     emulation: Emulation,
+    /// What [`Self::goes_on_in`] found, by the function where it began: many functions call the same ones.
+    going_on: RefCell<HashMap<u64, Vec<u64>>>,
 }
 
 impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
     fn new(data: R, facts: &ElfFacts, emulation: Emulation) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
-        Ok(File { data, facts, endian, sections, entries: None, emulation })
+        Ok(File { data, facts, endian, sections, entries: None, emulation, going_on: RefCell::default() })
     }
 
     /// Symbols and names of the tables of type `kind`.
@@ -378,7 +381,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
-                    let calls = vec![(range.clone(), self.called_in(image, &range, addresses))];
+                    let calls = vec![(range.clone(), self.reached_from(image, &range, addresses))];
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
                     Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site, range) }, calls }
                 }
@@ -389,7 +392,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         match cut::analyse(image, &Request { entry: address, shape, probed: &probed, emulation }) {
             Ok(cut) => {
                 let own = cut.own_code.iter();
-                let calls = own.map(|range| (range.clone(), self.called_in(image, range, addresses)));
+                let calls = own.map(|range| (range.clone(), self.reached_from(image, range, addresses)));
                 // What other functions run through, too: of its frees only those count that end a live block.
                 let parts = cut.bytes.iter().map(|(start, length)| *start..start.saturating_add(*length));
                 let shared = parts.filter(|part| {
@@ -444,6 +447,26 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         let targets = self.near_targets(range, false).map(|target| image.callee(target));
         let targets = targets.filter(|target| addresses.contains(target));
         targets.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The same, and those in which a function that it calls goes on by a jump: they, too, return to this code. glibc's
+    /// posix_memalign calls what goes on in malloc where that aligns well enough.
+    fn reached_from(&self, image: &Image<'data>, range: &Range<u64>, addresses: &HashSet<u64>) -> Vec<u64> {
+        let targets = self.near_targets(range, false).map(|target| image.callee(target));
+        let targets: std::collections::BTreeSet<u64> = targets.collect();
+        let (probed, others): (Vec<u64>, Vec<u64>) =
+            targets.into_iter().partition(|target| addresses.contains(target));
+        let others = others.into_iter().filter(|target| !range.contains(target));
+        let further = others.flat_map(|target| {
+            if let Some(known) = self.going_on.borrow().get(&target) {
+                return known.clone();
+            }
+            let found = self.goes_on_in(image, image.function_at(target), addresses);
+            self.going_on.borrow_mut().insert(target, found.clone());
+            found
+        });
+        let reached: std::collections::BTreeSet<u64> = probed.into_iter().chain(further).collect();
+        reached.into_iter().collect()
     }
 
     /// What a freeing function hands its block on to, on every path.

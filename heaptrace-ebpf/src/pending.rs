@@ -91,11 +91,11 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     }
 }
 
-/// Gives a call's place back.
+/// Gives the place of the call at `entry_sp` back; whether it was still that call's.
 ///
 /// # Safety
 /// `slot` came from `find` or `claim`.
 #[inline(always)]
-pub unsafe fn release(slot: *mut PendingCall) {
-    unsafe { core::ptr::write_volatile(&raw mut (*slot).key, 0) };
+pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) -> bool {
+    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) }
 }

@@ -349,6 +349,8 @@ fn probes_of(
 struct AllocatorCode {
     /// Code that calls allocation functions on behalf of one that was called, and which.
     calls: Vec<(Range<u64>, Vec<u64>)>,
+    /// Those of it that may run in a call whose beginning is not seen.
+    unbegun: HashSet<Range<u64>>,
     /// Functions that another one may jump to at its end.
     joined: HashSet<u64>,
     probed: HashSet<u64>,
@@ -357,13 +359,21 @@ struct AllocatorCode {
 impl AllocatorCode {
     fn of(functions: &BTreeMap<u64, &FoundFunction>) -> Self {
         let probed = functions.values().map(|function| function.address).collect();
-        let mut code = Self { calls: Vec::new(), joined: HashSet::new(), probed };
+        let mut code = Self { calls: Vec::new(), unbegun: HashSet::new(), joined: HashSet::new(), probed };
+        let begins = |address: &u64| {
+            let of_address = functions.values().find(|function| function.address == *address);
+            of_address.is_some_and(|f| matches!(&f.probing, Probing::Sites { cut, .. } if cut.begins_first))
+        };
         let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
         for function in functions.values() {
             if let Probing::Sites { cut, calls } = &function.probing {
                 code.joined.extend(&cut.passes_on);
                 passes_on.insert(function.address, &cut.passes_on);
                 for call in calls.iter().filter(|(_, targets)| !targets.is_empty()) {
+                    let between = cut.between.iter().find(|(range, _)| *range == call.0);
+                    if !between.map_or_else(|| begins(&function.address), |(_, by)| by.iter().all(begins)) {
+                        code.unbegun.insert(call.0.clone());
+                    }
                     if !code.calls.contains(call) {
                         code.calls.push(call.clone());
                     }
@@ -390,6 +400,12 @@ impl AllocatorCode {
         merged(calling.map(|(range, _)| range.clone()).collect(), 0)
     }
 
+    /// Whether the function at `address` is called by such code only while a call is under way whose beginning is seen.
+    fn is_within_begun(&self, address: u64) -> bool {
+        let mut calling = self.calls.iter().filter(|(_, targets)| targets.contains(&address));
+        calling.all(|(range, _)| !self.unbegun.contains(range))
+    }
+
     /// A cut's sites, all or none.
     fn sites(
         &self,
@@ -410,6 +426,7 @@ impl AllocatorCode {
                 joined: self.joined.contains(&function.address).into(),
                 passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
                 direct_is_own: direct_is_own.into(),
+                within_begun: self.is_within_begun(function.address).into(),
                 pushed: site.pushed,
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
                 ..ProbeRecord::new(function.known.function, function.known.shape, site.role)

@@ -104,8 +104,12 @@ pub struct Cut {
     /// Entries of probed functions in which calls go on, and are seen.
     pub passes_on: Vec<u64>,
     /// Code of the function, and of functions between it and another probed one, from whose calls a hit is no call of
-    /// the program's. In order, merged.
+    /// the program's. In order.
     pub own_code: Vec<Range<u64>>,
+    /// Those of `own_code` between probed functions, and the probed ones that reach each.
+    pub between: Vec<(Range<u64>, Vec<u64>)>,
+    /// Whether each call passes a `Begin` before it calls anything that belongs to `own_code`, or a probed function.
+    pub begins_first: bool,
     /// (start, length) of all code that the proof rests on, in order, merged.
     pub bytes: Vec<(u64, u64)>,
     /// Why no better kind.
@@ -122,6 +126,8 @@ impl Cut {
             throws: 0,
             passes_on: Vec::new(),
             own_code: Vec::new(),
+            between: Vec::new(),
+            begins_first: false,
             bytes: vec![(code.start, code.end - code.start)],
             why: None,
         }

@@ -426,7 +426,8 @@ impl AllocatorCode {
                 joined: self.joined.contains(&function.address).into(),
                 passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
                 direct_is_own: direct_is_own.into(),
-                within_begun: self.is_within_begun(function.address).into(),
+                within_begun: (function.known.shape.allocates() && self.is_within_begun(function.address))
+                    .into(),
                 pushed: site.pushed,
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
                 ..ProbeRecord::new(function.known.function, function.known.shape, site.role)

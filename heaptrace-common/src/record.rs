@@ -192,6 +192,8 @@ pub struct ProcessRecord {
     /// For `watch`: growth calls that began, and that ended.
     pub growth_entered: u64,
     pub growth_left: u64,
+    /// At least the calls whose beginnings are kept in `PENDING`; calls that are left without a return stay in it.
+    pub calls_under_way: u64,
     pub comm: [u8; 16],
 }
 
@@ -235,7 +237,7 @@ const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
     assert!(size_of::<StackCell>() == 16);
-    assert!(size_of::<ProcessRecord>() == 32 + 22 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 32);
 };

@@ -16,7 +16,7 @@ use heaptrace_common::{
 };
 
 use crate::{
-    account, live,
+    account, atomic, live,
     maps::{GATES, PROBES, count, keep_to_own_stack, setting},
     pending, process,
     registers::{Registers, UNREADABLE},
@@ -184,7 +184,7 @@ impl Hit<'_> {
                 return;
             }
             // Word that nobody took, or a call that was left.
-            unsafe { pending::release(kept, self.process, self.entry_sp) };
+            self.release(kept);
         }
         let Some(slot) = pending::claim(self.process, self.entry_sp, false) else { return };
         let call = unsafe { &mut *slot };
@@ -208,9 +208,26 @@ impl Hit<'_> {
                 && (*call).return_address == self.return_address()
         };
         if same {
-            unsafe { pending::release(call, self.process, self.entry_sp) };
+            self.release(call);
         }
         same
+    }
+
+    /// Gives the place of a call, or of word, back.
+    #[inline(always)]
+    fn release(&self, call: *mut PendingCall) {
+        unsafe {
+            let is_word = (*call).shape == Shape::Free0 as u8;
+            if pending::release(call, self.process, self.entry_sp) && !is_word {
+                atomic::sub(&raw mut (*self.record).calls_under_way, 1);
+            }
+        }
+    }
+
+    /// Whether the process has calls whose results are still to come.
+    #[inline(always)]
+    fn is_any_under_way(&self) -> bool {
+        unsafe { core::ptr::read_volatile(&raw const (*self.record).calls_under_way) != 0 }
     }
 
     /// Whether a function that jumped to this one has freed the block at `address` just now.
@@ -223,7 +240,7 @@ impl Hit<'_> {
                 && (*call).return_address == self.return_address()
         };
         if same {
-            unsafe { pending::release(call, self.process, self.entry_sp) };
+            self.release(call);
         }
         same
     }
@@ -284,8 +301,10 @@ impl Hit<'_> {
             if left.shape != Shape::Free0 as u8 {
                 count(Counter::MissedReturn);
             }
-            unsafe { pending::release(left, self.process, self.entry_sp) };
+            self.release(left);
         }
+        // First, and also of what finds no place: without any, no hit is looked for among calls under way.
+        unsafe { atomic::add(&raw mut (*self.record).calls_under_way, 1) };
         let Some(slot) = pending::claim(self.process, self.entry_sp, true) else { return };
         let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
@@ -311,7 +330,9 @@ impl Hit<'_> {
     fn finish(&self, whole: bool) -> Finished {
         let probe = self.probe;
         let mut begun: *mut PendingCall = core::ptr::null_mut();
-        if !whole || probe.joined != 0 || probe.own_count != 0 {
+        let may_be_within = (probe.joined != 0 || probe.own_count != 0)
+            && (probe.within_begun == 0 || self.is_any_under_way());
+        if !whole || may_be_within {
             let return_address = self.return_address();
             if self.is_own(return_address) {
                 if whole {
@@ -328,7 +349,7 @@ impl Hit<'_> {
                 if whole && unsafe { (*call).function } == probe.function {
                     // Seen whole it has no beginning of its own: an earlier call was left there.
                     count(Counter::MissedReturn);
-                    unsafe { pending::release(call, self.process, self.entry_sp) };
+                    self.release(call);
                 } else {
                     begun = call;
                 }
@@ -364,7 +385,7 @@ impl Hit<'_> {
         } else {
             self.judge(function, size, result)
         };
-        unsafe { pending::release(call, self.process, self.entry_sp) };
+        self.release(call);
         finished
     }
 
@@ -402,7 +423,7 @@ impl Hit<'_> {
     #[inline(always)]
     fn judge(&self, function: u8, size: u64, address: u64) -> Finished {
         if address == 0 {
-            unsafe { crate::atomic::add(&raw mut (*self.record).failed_count, 1) };
+            unsafe { atomic::add(&raw mut (*self.record).failed_count, 1) };
             statistics::failed(self.process, function);
             return Finished::NOTHING;
         }

@@ -109,11 +109,11 @@ pub unsafe fn publish(slot: *mut PendingCall, process: u32, entry_sp: u64) {
     unsafe { atomic::replace(&raw mut (*slot).key, BEING_MADE, pending_key(process, entry_sp)) };
 }
 
-/// Gives a call's place back, unless it was taken for another call meanwhile.
+/// Gives the place of the call at `entry_sp` back; whether it was still that call's.
 ///
 /// # Safety
-/// `slot` came from `find`, for a call at `entry_sp`.
+/// `slot` came from `find`, for that call.
 #[inline(always)]
-pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) {
-    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) };
+pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) -> bool {
+    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) }
 }

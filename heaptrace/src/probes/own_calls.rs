@@ -13,6 +13,8 @@ use std::ops::Range;
 pub(super) struct AllocatorCode {
     /// Code that calls allocation functions on behalf of one that was called, and which.
     calls: Vec<(Range<u64>, Vec<u64>)>,
+    /// Those of it that may run in a call whose beginning is not seen.
+    unbegun: HashSet<Range<u64>>,
     /// Functions that another one may jump to at its end.
     pub joined: HashSet<u64>,
     /// Functions whose calls are seen: probed, or handing on what a probed one gives.
@@ -23,13 +25,21 @@ impl AllocatorCode {
     /// Of the probed `functions` by entry, and of those that only hand on what these give.
     pub fn of(functions: &BTreeMap<u64, &FoundFunction>, handing_on: &[&FoundFunction]) -> Self {
         let reached = functions.values().chain(handing_on).map(|function| function.address).collect();
-        let mut code = Self { calls: Vec::new(), joined: HashSet::new(), reached };
+        let mut code = Self { calls: Vec::new(), unbegun: HashSet::new(), joined: HashSet::new(), reached };
+        let begins = |address: &u64| {
+            let of_address = functions.values().find(|function| function.address == *address);
+            of_address.is_some_and(|f| matches!(&f.probing, Probing::Sites { cut, .. } if cut.begins_first))
+        };
         let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
         for function in functions.values() {
             if let Probing::Sites { cut, calls } = &function.probing {
                 code.joined.extend(&cut.passes_on);
                 passes_on.insert(function.address, &cut.passes_on);
                 for call in calls.iter().filter(|(_, targets)| !targets.is_empty()) {
+                    let between = cut.between.iter().find(|(range, _)| *range == call.0);
+                    if !between.map_or_else(|| begins(&function.address), |(_, by)| by.iter().all(begins)) {
+                        code.unbegun.insert(call.0.clone());
+                    }
                     if !code.calls.contains(call) {
                         code.calls.push(call.clone());
                     }
@@ -56,6 +66,12 @@ impl AllocatorCode {
         merged(calling.map(|(range, _)| range.clone()).collect(), 0)
     }
 
+    /// Whether the function at `address` is called by such code only while a call is under way whose beginning is seen.
+    fn is_within_begun(&self, address: u64) -> bool {
+        let mut calling = self.calls.iter().filter(|(_, targets)| targets.contains(&address));
+        calling.all(|(range, _)| !self.unbegun.contains(range))
+    }
+
     /// A cut's sites, all or none.
     pub fn sites(
         &self,
@@ -74,6 +90,8 @@ impl AllocatorCode {
                 caller_bp: site.caller_bp.to_bits(),
                 shared: site.shared.into(),
                 joined: self.joined.contains(&function.address).into(),
+                within_begun: (function.known.shape.allocates() && self.is_within_begun(function.address))
+                    .into(),
                 passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
                 direct_is_own: direct_is_own.into(),
                 pushed: site.pushed,

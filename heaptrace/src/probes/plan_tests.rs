@@ -174,6 +174,23 @@ fn calls_by_a_probed_function_are_told_apart() {
 }
 
 #[test]
+fn own_calls_come_within_calls_that_have_begun_only_if_every_caller_keeps_its_arguments_first() {
+    let within_begun = |caller: &'static str| {
+        // push rbx; call malloc, which lies right before it; pop rbx; ret
+        let code: &[u8] = &[0x53, 0xe8, 0xf7, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+        let exported = vec![("malloc", PUSH), (caller, code), ("free", PUSH)];
+        let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+        let keeps = |probe: &Probe| probe.sites.iter().any(|site| site.record.role == Part::Begin as u8);
+        let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
+        assert!(of("malloc").sites.iter().all(|site| site.record.own_count == 1));
+        let flags: HashSet<u8> = of("malloc").sites.iter().map(|site| site.record.within_begun).collect();
+        (keeps(of(caller)), flags)
+    };
+    assert_eq!(within_begun("realloc"), (true, HashSet::from([1])));
+    assert_eq!(within_begun("free_sized"), (false, HashSet::from([0])));
+}
+
+#[test]
 fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
     // push rbx; pop rbx; jmp malloc
     let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];

@@ -61,7 +61,19 @@ fn function(text: &mut String, found: &Found, names: &[&FoundFunction]) -> fmt::
 }
 
 fn cut(text: &mut String, cut: &Cut, shape: Shape) -> fmt::Result {
-    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code: _, bytes, why, entry } = cut;
+    let Cut {
+        kind,
+        sites,
+        unseen_exits,
+        passes_on,
+        keeps_passed,
+        own_code: _,
+        bytes,
+        why,
+        entry,
+        between: _,
+        begins_first: _,
+    } = cut;
     let kind = match kind {
         _ if shape == Shape::Free0 => "free",
         Kind::OneTrap => "one trap",

@@ -12,6 +12,7 @@ use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 use iced_x86::{ConditionCode, FlowControl};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// How often the search starts again without an edge that makes a jump two sites.
 const MAX_ATTEMPTS: usize = 16;
@@ -60,17 +61,46 @@ fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
         Some(End::PassesOn(entry)) => Some(entry),
         _ => None,
     });
+    let own_code = own_code::find(graph.image, &own, request.entry, request.probed);
     Cut {
         kind,
+        begins_first: begins_first(graph, &sites, &own_code.ranges, request.probed),
         sites,
         unseen_exits: to(End::Unknown).count() as u32,
         passes_on: passes_on.collect(),
         keeps_passed,
-        own_code: own_code::ranges(graph.image, &own, request.probed),
+        own_code: own_code.ranges,
+        between: own_code.between,
         bytes: graph.bytes(),
         why,
         entry: None,
     }
+}
+
+/// Whether each call passes a site that keeps its arguments before it calls own code or a probed function.
+fn begins_first(graph: &Graph<'_, '_>, sites: &[CutSite], own: &[Range<u64>], probed: &[u64]) -> bool {
+    let begins = |at: u64| {
+        let begin = |site: &&CutSite| site.role == Role::Begin && site.condition == condition::ALWAYS;
+        sites.iter().filter(begin).any(|site| site.address == at)
+    };
+    let is_own = |to: u64| probed.contains(&to) || own.iter().any(|range| range.contains(&to));
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![0]);
+    while let Some(index) = waiting.pop() {
+        let node = &graph.nodes[index];
+        if node.end.is_some() || begins(node.instruction.ip()) || !seen.insert(index) {
+            continue;
+        }
+        let calls_own = match node.instruction.flow_control() {
+            FlowControl::Call => is_own(graph.image.callee(node.instruction.near_branch_target())),
+            FlowControl::IndirectCall => true,
+            _ => false,
+        };
+        if calls_own {
+            return false;
+        }
+        waiting.extend(node.successors.iter().map(|edge| edge.to));
+    }
+    true
 }
 
 struct Search<'a> {

@@ -47,15 +47,19 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>, why: NoCut) -> Result<Cut, 
         sites.push(begin);
     }
     sites.sort_by_key(|site| (site.role, site.address));
+    let begins_first = sites.iter().any(|site| site.role == Role::Begin);
     let own: Vec<Range<u64>> =
         parts.iter().filter(|(_, shared)| !shared).map(|(range, _)| range.clone()).collect();
+    let own_code = own_code::find(image, &own, request.entry, request.probed);
     Ok(Cut {
         kind: Kind::Stepped,
         keeps_passed: !sites.is_empty(),
         sites,
         unseen_exits: unseen,
         passes_on: passes_on.into_iter().collect(),
-        own_code: own_code::ranges(image, &own, request.probed),
+        own_code: own_code.ranges,
+        between: own_code.between,
+        begins_first,
         bytes: parts.iter().map(|(range, _)| (range.start, range.end - range.start)).collect(),
         why: Some(why),
         entry: None,

@@ -112,8 +112,12 @@ pub struct Cut {
     /// Arguments are kept on all ways into those.
     pub keeps_passed: bool,
     /// Code of the function, and of functions between it and another probed one, from whose calls a hit is no call of
-    /// the program's. In order, merged.
+    /// the program's. In order.
     pub own_code: Vec<Range<u64>>,
+    /// Those of `own_code` between probed functions, and the probed ones that reach each.
+    pub between: Vec<(Range<u64>, Vec<u64>)>,
+    /// Whether each call passes a `Begin` before it calls anything that belongs to `own_code`, or a probed function.
+    pub begins_first: bool,
     /// (start, length) of all code that the proof rests on, in order, merged.
     pub bytes: Vec<(u64, u64)>,
     /// Why no better kind.
@@ -133,6 +137,8 @@ impl Cut {
             passes_on: Vec::new(),
             keeps_passed: false,
             own_code: Vec::new(),
+            between: Vec::new(),
+            begins_first: false,
             bytes: vec![(code.start, code.end - code.start)],
             why: None,
             entry: None,

@@ -117,10 +117,13 @@ pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
     }
 }
 
-/// The line of a key among `lines`.
+/// The line of a key among `lines`. Blocks lie at regular distances, which one multiplication alone would bring together:
+/// of a million blocks 4,112 bytes apart a sixth found no place.
 #[inline(always)]
 pub const fn line(key: u64, lines: u32) -> u32 {
-    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^= mixed >> 32;
+    mixed = mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     (((mixed >> 32) * lines as u64) >> 32) as u32
 }
 
@@ -192,23 +195,26 @@ mod tests {
     /// What the constants promise: as many blocks as asked for find room, of allocators that place them in every way.
     #[test]
     fn as_many_blocks_as_asked_for_find_room() {
-        let blocks = 100_000u32;
-        let (lines, spill) = (lines_for(blocks), spill_for(blocks));
-        for step in [8, 16, 32, 48, 64, 112, 128, 4096, 4112] {
-            let mut used: Vec<u8> = std::vec![0; lines as usize];
-            let mut spilled = 0;
-            for n in 0..u64::from(blocks) {
-                let line = line(key(n as u32 & 3, 0x5555_5555_0000 + n * step), lines) as usize;
-                if usize::from(used[line]) < WAYS {
-                    used[line] += 1;
-                } else {
-                    spilled += 1;
+        for (blocks, processes) in [(100_000u32, 1), (100_000, 4), (1 << 20, 1), (1 << 20, 4), (1 << 20, 16)]
+        {
+            let (lines, spill) = (lines_for(blocks), spill_for(blocks));
+            for step in [8, 16, 32, 48, 64, 112, 128, 144, 4096, 4112] {
+                let mut used: Vec<u8> = std::vec![0; lines as usize];
+                let mut spilled = 0;
+                for n in 0..u64::from(blocks) {
+                    let key = key(n as u32 % processes, 0x5555_5555_0000 + n * step);
+                    let line = line(key, lines) as usize;
+                    if usize::from(used[line]) < WAYS {
+                        used[line] += 1;
+                    } else {
+                        spilled += 1;
+                    }
                 }
+                assert!(
+                    spilled <= spill,
+                    "{spilled} of {spill} places beside the table: {blocks} blocks {step} bytes apart"
+                );
             }
-            assert!(
-                spilled <= spill,
-                "{spilled} of {spill} places beside the table, blocks {step} bytes apart"
-            );
         }
     }
 }

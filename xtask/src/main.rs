@@ -48,6 +48,9 @@ enum Command {
         /// Leave the end-to-end tests out, for a machine that may not load BPF programs
         #[arg(long)]
         no_bpf: bool,
+        /// Slow ones, too
+        #[arg(long)]
+        all: bool,
     },
     /// Run the benchmarks
     Bench,
@@ -93,9 +96,9 @@ fn run(command: Command) -> Result<ExitCode> {
             setup::run(&repo, Scope::Build)?;
             return build::exec(&build::run(&repo, true)?, &args);
         }
-        Command::Test { no_bpf } => {
+        Command::Test { no_bpf, all } => {
             setup::run(&repo, Scope::Everything)?;
-            return test::run(&repo, no_bpf);
+            return test::run(&repo, no_bpf, all);
         }
         Command::Bench => {
             setup::run(&repo, Scope::Everything)?;

@@ -14,8 +14,10 @@ use std::{
     time::Instant,
 };
 
-const BLOCKS: u64 = 1_000_000;
 const STACKS: usize = 20_000;
+
+/// Blocks beside those that are asked for: the target's own buffers.
+const FEW: u64 = 10;
 
 #[derive(Default)]
 struct Series {
@@ -26,27 +28,30 @@ struct Series {
     file_mb: Vec<f64>,
 }
 
-pub fn run(folder: &Path) -> Result<()> {
+/// With `blocks` live ones.
+pub fn run(blocks: u32, folder: &Path) -> Result<()> {
+    let sizes = MapSizes::default();
+    let sizes = MapSizes { live: sizes.live.max(blocks + FEW as u32), ..sizes };
     let program = compile("blocks", Frames::Pointers, folder)?;
     let mut series = Series::default();
     // One takes several seconds, and they differ little.
     for _ in 0..rounds()?.min(3) {
-        round(&program, folder, &mut series)?;
+        round(&program, &sizes, blocks, folder, &mut series)?;
     }
-    println!("\n| {BLOCKS} live blocks, {STACKS} stacks | record, from stop to exit | report, text |");
+    println!("\n| {blocks} live blocks, {STACKS} stacks | record, from stop to exit | report, text |");
     println!("|---|---|---|");
     println!("| milliseconds | {} | {} |", spread(&series.record_ms), spread(&series.report_ms));
     println!("| peak memory, MB | {} | {} |", spread(&series.record_mb), spread(&series.report_mb));
     println!("\nThe file has {} MB.", spread(&series.file_mb));
-    println!("The kernel's tables take {} MB.", MapSizes::default().memory_bytes() / 1_000_000);
+    println!("The kernel's tables take {} MB.", sizes.memory_bytes() / 1_000_000);
     Ok(())
 }
 
-fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
+fn round(program: &Path, sizes: &MapSizes, blocks: u32, folder: &Path, series: &mut Series) -> Result<()> {
     let file = folder.join("scale.data");
     let mut target = Target::start(program)?;
-    let recorder = Recorder::start(own(), target.pid(), &[], &file)?;
-    let answer = target.ask(&format!("{BLOCKS} {STACKS}"))?;
+    let recorder = Recorder::start(own(), target.pid(), &["--max-live", &sizes.live.to_string()], &file)?;
+    let answer = target.ask(&format!("{blocks} {STACKS}"))?;
     ensure!(answer == "done", "the target said {answer}");
     let before = Instant::now();
     series.record_mb.push(recorder.stop()?);
@@ -64,8 +69,8 @@ fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
 
     let profile = heaptrace::file::read(&file)?.profile;
     let live: u64 = profile.sites.iter().map(|site| site.totals.live_count()).sum();
-    // The target's own buffers are a few blocks more.
-    ensure!((BLOCKS..BLOCKS + 10).contains(&live), "{live} blocks are live");
+    let blocks = u64::from(blocks);
+    ensure!((blocks..blocks + FEW).contains(&live), "{live} blocks are live");
     let stacks = profile.sites.iter().filter(|site| site.totals.live_count() > 1).count();
     ensure!((STACKS..STACKS + 10).contains(&stacks), "{stacks} sites");
     Ok(())

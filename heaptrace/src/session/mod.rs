@@ -302,6 +302,11 @@ impl Session {
         (live, events, lost)
     }
 
+    /// Blocks that the end has to read, as last drained.
+    pub fn outstanding_blocks(&self) -> u64 {
+        self.builder.outstanding_blocks()
+    }
+
     /// PIDs of the processes that are being traced.
     pub fn traced(&self) -> usize {
         self.builder.running().count()

@@ -19,7 +19,7 @@ const END_TO_END: &str = "heaptrace-tests";
 /// They start programs and measure them, so few at a time.
 const THREADS: &str = "--test-threads=2";
 
-pub fn run(repo: &Repo, no_bpf: bool) -> Result<ExitCode> {
+pub fn run(repo: &Repo, no_bpf: bool, all: bool) -> Result<ExitCode> {
     let mut checks = Checks::default();
     lints(repo, &mut checks)?;
     // Before the golden tests, which look into them.
@@ -27,7 +27,7 @@ pub fn run(repo: &Repo, no_bpf: bool) -> Result<ExitCode> {
         checks.not_run(&format!("tests on libraries of {suite}"), Some(&reason));
     }
     host_tests(repo, &mut checks)?;
-    end_to_end(repo, no_bpf, &mut checks)?;
+    end_to_end(repo, no_bpf, all, &mut checks)?;
     Ok(checks.report())
 }
 
@@ -51,7 +51,7 @@ fn host_tests(repo: &Repo, checks: &mut Checks) -> Result<()> {
     checks.run("unit tests of the end-to-end harness", &mut cargo)
 }
 
-fn end_to_end(repo: &Repo, no_bpf: bool, checks: &mut Checks) -> Result<()> {
+fn end_to_end(repo: &Repo, no_bpf: bool, all: bool, checks: &mut Checks) -> Result<()> {
     let targets: Vec<_> =
         repo.targets("test")?.into_iter().filter(|target| target.package == END_TO_END).collect();
     if targets.is_empty() {
@@ -72,6 +72,9 @@ fn end_to_end(repo: &Repo, no_bpf: bool, checks: &mut Checks) -> Result<()> {
         let mut cargo = repo.cargo();
         cargo.args(["test", "--package", END_TO_END, "--test", &target.name, "--", THREADS]);
         cargo.env("HEAPTRACE_BIN", repo.target().join("release/heaptrace"));
+        if all {
+            cargo.env("HEAPTRACE_TEST_ALL", "1");
+        }
         checks.run(&target.name, &mut cargo)?;
     }
     Ok(())

@@ -57,7 +57,19 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn show_cut(cut: &Cut) {
-    let Cut { kind, sites, unseen_exits, passes_on, keeps_passed, own_code, bytes, why, entry } = cut;
+    let Cut {
+        kind,
+        sites,
+        unseen_exits,
+        passes_on,
+        keeps_passed,
+        own_code,
+        bytes,
+        why,
+        entry,
+        between,
+        begins_first,
+    } = cut;
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     println!("  {kind:?}{why}");
     sites.iter().for_each(show_site);
@@ -67,6 +79,13 @@ fn show_cut(cut: &Cut) {
     let code: u64 = bytes.iter().map(|(_, length)| length).sum();
     let own: Vec<String> =
         own_code.iter().map(|range| format!("{:x}-{:x}", range.start, range.end)).collect();
+    for (range, roots) in between {
+        let roots: Vec<String> = roots.iter().map(|root| format!("{root:x}")).collect();
+        println!("    between: {:x}-{:x}, reached from {}", range.start, range.end, roots.join(" "));
+    }
+    if *begins_first {
+        println!("    its own calls come after its beginning");
+    }
     let on: Vec<String> = passes_on.iter().map(|entry| format!("{entry:x}")).collect();
     println!(
         "    {code} bytes; own code {}; passes on to [{}]{}; {unseen_exits} unseen exits",

@@ -151,7 +151,7 @@ fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<File
 /// Whether all that is said of a function lies in the file's code.
 fn is_possible(function: &FoundFunction, entries: &HashSet<u64>, facts: &ElfFacts) -> bool {
     let Probing::Sites { cut, calls } = &function.probing else { return true };
-    let Cut { sites, passes_on, own_code, bytes, entry, .. } = cut;
+    let Cut { sites, passes_on, own_code, bytes, entry, .. } = &**cut;
     let is_code = |range: &Range<u64>| {
         let room = facts.code_offset(range.start).map_or(0, |(_, room)| room);
         range.start < range.end && range.end - range.start <= room

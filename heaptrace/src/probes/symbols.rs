@@ -72,7 +72,7 @@ impl FoundFunction {
 pub enum Probing {
     /// By probes at these instructions.
     Sites {
-        cut: Cut,
+        cut: Box<Cut>,
         /// The parts of its own code, and of what only such functions call, that call allocation functions: of each the
         /// code and the addresses of the functions.
         calls: Vec<(Range<u64>, Vec<u64>)>,
@@ -214,7 +214,7 @@ impl FileSymbols {
             let image = image.as_ref().filter(|_| old.why != Some(NoCut::Disagreed));
             let cut = image.and_then(|image| cut::last_resort(image, &request).ok());
             function.probing = match cut {
-                Some(cut) => Probing::Sites { cut, calls: calls.clone() },
+                Some(cut) => Probing::Sites { cut: Box::new(cut), calls: calls.clone() },
                 None => Probing::Refused("its calls are not as its code says".to_owned()),
             };
         }
@@ -383,7 +383,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
                     let range = image.function_at(address);
                     let calls = vec![(range.clone(), self.reached_from(image, &range, addresses))];
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
-                    Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site, range) }, calls }
+                    let cut = Box::new(Cut { passes_on, ..Cut::of_free(site, range) });
+                    Probing::Sites { cut, calls }
                 }
                 Err(why) => Probing::Refused(why.to_string()),
             };
@@ -403,7 +404,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
                     (part, targets)
                 });
                 let calls = calls.chain(frees).filter(|(_, targets)| !targets.is_empty()).collect();
-                Probing::Sites { cut, calls }
+                Probing::Sites { cut: Box::new(cut), calls }
             }
             Err(why) => Probing::Refused(why.to_string()),
         }

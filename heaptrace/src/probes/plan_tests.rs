@@ -176,8 +176,8 @@ fn calls_by_a_probed_function_are_told_apart() {
 #[test]
 fn own_calls_come_within_calls_that_have_begun_only_if_every_caller_keeps_its_arguments_first() {
     let within_begun = |caller: &'static str| {
-        // push rbx; call malloc, which lies right before it; pop rbx; ret
-        let code: &[u8] = &[0x53, 0xe8, 0xf7, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+        // push rbx; xor edi, edi; call malloc, which lies right before it; pop rbx; ret
+        let code: &[u8] = &[0x53, 0x31, 0xff, 0xe8, 0xf5, 0xff, 0xff, 0xff, 0x5b, 0xc3];
         let exported = vec![("malloc", PUSH), (caller, code), ("free", PUSH)];
         let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
         let keeps = |probe: &Probe| probe.sites.iter().any(|site| site.record.role == Part::Begin as u8);

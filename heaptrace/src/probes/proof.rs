@@ -27,9 +27,12 @@ const MOST: u64 = 64 << 10;
 impl Proof {
     /// Of the file offsets `ranges` of a file whose bytes are `file`. What lies outside of it is left out.
     pub fn of(file: &[u8], ranges: &[Range<u64>]) -> Self {
+        // What a damaged file says of its code can be of any length.
+        let length = file.len() as u64;
         let parts = ranges.iter().flat_map(|range| {
-            let starts = (range.start..range.end).step_by(MOST as usize);
-            starts.map(|start| start..range.end.min(start.saturating_add(MOST)))
+            let end = range.end.min(length);
+            let starts = (range.start..end).step_by(MOST as usize);
+            starts.map(move |start| start..end.min(start.saturating_add(MOST)))
         });
         let parts = parts.filter_map(|part| {
             let bytes = file.get(usize::try_from(part.start).ok()?..usize::try_from(part.end).ok()?)?;

@@ -112,5 +112,11 @@ fn long_code_is_looked_at_in_parts_up_to_its_end() {
     let lengths = |proof: Proof| proof.parts.iter().map(|part| part.length).collect::<Vec<_>>();
     let most = MOST as usize;
     let ranges = [1000..180_000, 10..20, 199_999..200_001];
-    assert_eq!(lengths(Proof::of(&file, &ranges)), [most, most, 179_000 - 2 * most, 10]);
+    assert_eq!(lengths(Proof::of(&file, &ranges)), [most, most, 179_000 - 2 * most, 10, 1]);
+}
+
+#[test]
+fn code_that_is_said_to_be_longer_than_its_file_ends_with_it() {
+    let proof = Proof::of(&[0x90; 100], &[10..1 << 60, 1 << 40..u64::MAX]);
+    assert_eq!(proof.parts.iter().map(|part| (part.offset, part.length)).collect::<Vec<_>>(), [(10, 90)]);
 }

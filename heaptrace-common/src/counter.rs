@@ -8,29 +8,32 @@ pub enum Counter {
     LiveMapFull = 0,
     /// A new stack or site found no room; its blocks count for the process under an unknown stack.
     SiteTableFull = 1,
-    /// No pending slot for a call's thread; the call is in no total.
+    /// No place where a call could wait for its result; the call is in no total.
     PendingFull = 2,
     /// A rare event (fork, exec, exit, mapping) found the ring buffer full.
     RingFull = 3,
     /// No room for another process; its calls are in no total.
     ProcessTableFull = 4,
-    /// A call whose return was never seen (longjmp, exception, killed thread, kernel's nmissed).
+    /// A call whose result was never seen: left by longjmp or an exception, its thread ended, or by an exit without a
+    /// probe.
     MissedReturn = 5,
-    /// A return with no pending call, e.g. one that was under way when tracing began.
+    /// A result of a call whose beginning was not seen, e.g. one that was under way when tracing began.
     UnpairedReturn = 6,
     /// A call that an allocation function made itself: no allocation or free of the program's.
     Nested = 7,
     /// No scratch buffer to walk a stack in; the block counts under an unknown stack.
     ScratchBusy = 8,
-    /// posix_memalign's result could not be read; the block is in no total.
+    /// A call's size or result lies in memory that could not be read; the block is in no total.
     ResultUnreadable = 9,
     /// A stack of growth or of a fault found no room; what came of it is in the process's totals alone.
     GrowthSiteFull = 10,
+    /// A call that was not as its function's code says, see [`crate::check`]: what was counted of it may be wrong.
+    Disagreed = 11,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// Every counter, in the order of its number.
     pub const ALL: [Self; Self::COUNT] = [
@@ -45,5 +48,6 @@ impl Counter {
         Self::ScratchBusy,
         Self::ResultUnreadable,
         Self::GrowthSiteFull,
+        Self::Disagreed,
     ];
 }

@@ -4,6 +4,7 @@
 //! no `bool`, `usize` or `Option`. Nothing here knows aya or the kernel's helpers.
 #![no_std]
 
+pub mod check;
 pub mod counter;
 pub mod event;
 pub mod function;

@@ -16,6 +16,8 @@ pub enum Role {
     Result = 2,
     /// A block is given back.
     Free = 3,
+    /// The call began: for verification alone, see [`crate::check`].
+    Entered = 4,
 }
 
 /// Where a value is at a probe's instruction, before it runs.
@@ -170,7 +172,10 @@ pub struct ProbeRecord {
     pub from_entry: i32,
     /// Elements of `own` that are used.
     pub own_count: u32,
-    pub _pad2: u32,
+    /// 1: while the code in `own` runs, a call is under way whose `Begin` was seen. Without such a call no hit is the
+    /// allocator's own.
+    pub within_begun: u8,
+    pub _pad2: [u8; 3],
     pub own: [OwnCode; OWN_CODE],
 }
 
@@ -193,7 +198,8 @@ impl ProbeRecord {
             pushed: 0,
             from_entry: 0,
             own_count: 0,
-            _pad2: 0,
+            within_begun: 0,
+            _pad2: [0; 3],
             own: [OwnCode { start: 0, end: 0 }; OWN_CODE],
         }
     }

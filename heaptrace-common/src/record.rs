@@ -38,7 +38,7 @@ pub const fn size_class(size: u64) -> u32 {
     bits + rest as u32
 }
 
-/// `SITE_INDEX`'s key: what makes a site.
+/// What makes a site.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SiteKey {
@@ -67,24 +67,46 @@ pub struct SiteRecord {
     pub end: u8,
     /// `Function`.
     pub function: u8,
-    /// 1 once the fields above are valid. A slot that lost the race for its key stays 0.
+    /// 1 once it is in the index, or if it is an overflow site. A slot that lost the race for its key stays 0.
     pub ready: u8,
-    /// The lower half of the stack's hash.
+    /// The lower half of the stack's hash; the upper one is in the site's cell.
     pub hash_low: u32,
     pub alloc_bytes: u64,
     pub alloc_count: u64,
     pub free_bytes: u64,
     pub free_count: u64,
-    /// Allocations by size class.
-    pub sizes: [u64; SIZE_CLASSES],
+    /// Allocations by size class, modulo 2^32: a quarter of the table's memory less than if they were wider. Whoever reads
+    /// them at least once in so many calls of one site knows them all, and `alloc_count` tells if that was too late.
+    pub sizes: [u32; SIZE_CLASSES],
 }
 
-/// `STACK_INDEX`'s value: where a stack's frames are.
+/// An element of `STACK_INDEX`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StackPlace {
-    pub frames_at: u32,
-    pub _pad: u32,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackCell {
+    /// Of the frames and of why the walk ended; 0 for a cell that is free.
+    pub hash: u64,
+    /// Index of the innermost frame in `FRAMES` plus one; 0 while the stack is being written.
+    pub place: u64,
+}
+
+/// The indexes of sites and stacks: cells that are looked at one after the other from where the key belongs, until one is
+/// the key's or free. None is ever given back.
+pub mod index {
+    /// Cells that are looked at. With at most half of the cells used, 30 in a row are not to be expected.
+    pub const PROBES: u32 = 64;
+
+    /// Cells for so many entries.
+    pub const fn cells_for(entries: u32) -> u32 {
+        let cells = (entries as u64 * 2).next_power_of_two();
+        if cells > 1 << 31 { 1 << 31 } else { cells as u32 }
+    }
+
+    /// A site's cell: the upper half of its stack's hash, and `site`, its number plus one.
+    #[inline(always)]
+    pub const fn cell(stack_hash: u64, site: u32) -> u64 {
+        stack_hash >> 32 << 32 | site as u64
+    }
 }
 
 /// How a process record stands.
@@ -170,6 +192,8 @@ pub struct ProcessRecord {
     /// For `watch`: growth calls that began, and that ended.
     pub growth_entered: u64,
     pub growth_left: u64,
+    /// At least the calls whose beginnings are kept in `PENDING`; calls that are left without a return stay in it.
+    pub calls_under_way: u64,
     pub comm: [u8; 16],
 }
 
@@ -211,16 +235,33 @@ pub struct Cursors {
 
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
-    assert!(size_of::<SiteRecord>() == 48 + 8 * SIZE_CLASSES);
-    assert!(size_of::<StackPlace>() == 8);
-    assert!(size_of::<ProcessRecord>() == 32 + 22 * 8 + 16);
+    assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
+    assert!(size_of::<StackCell>() == 16);
+    assert!(size_of::<ProcessRecord>() == 32 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 32);
 };
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+
+    #[test]
+    fn an_index_holds_as_many_as_it_is_for() {
+        let mut random = 1u64;
+        for entries in [3, 1000, 65_536] {
+            let cells = index::cells_for(entries);
+            let mut used = std::vec![false; cells as usize];
+            for _ in 0..entries {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let from = (random >> 32) as u32;
+                let free = (0..index::PROBES).find(|n| !used[(from.wrapping_add(*n) & (cells - 1)) as usize]);
+                used[(from.wrapping_add(free.expect("room")) & (cells - 1)) as usize] = true;
+            }
+        }
+    }
 
     #[test]
     fn size_class_is_the_bit_length_up_to_the_last_class() {

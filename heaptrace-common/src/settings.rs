@@ -109,7 +109,10 @@ pub struct Settings {
     pub signal_flags: u32,
     /// Lines of the live table.
     pub live_lines: u32,
-    pub _pad: u32,
+    /// Cells of the indexes of sites and stacks minus one; their number is a power of two.
+    pub index_mask: u32,
+    /// `CLOCK_MONOTONIC` before anything was counted: see `live::time`.
+    pub base_ns: u64,
 }
 
 impl Settings {
@@ -120,4 +123,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 44 * 4 + 4 * 8);
+const _: () = assert!(size_of::<Settings>() == 44 * 4 + 5 * 8);

@@ -25,6 +25,13 @@ pub const MAX_RULES: usize = 1 << 14;
 /// Executable mappings of one process; what lies beyond is walked by frame pointers, and counted.
 pub const MAX_MAPPINGS: usize = 512;
 
+/// Mappings in a part of `UNWIND_MAPPINGS`: a list has one, two or four parts, as few as hold it. Most processes have fewer
+/// than 128 executable mappings.
+pub const LIST_PART: usize = MAX_MAPPINGS / LIST_PARTS;
+
+/// Parts of the longest list.
+pub const LIST_PARTS: usize = 4;
+
 /// `UnwindMapping::pages_at` of a mapping without a table (JIT code, no `.eh_frame`): frame pointers.
 pub const NO_TABLE: u32 = u32::MAX;
 
@@ -259,8 +266,42 @@ impl UnwindMapping {
         Self { start: i64::MAX as u64, end: i64::MAX as u64, bias: 0, first_page: 0, pages_at: NO_TABLE };
 }
 
-/// What is in force for a process: number of its list of mappings plus one << 32 | seen << 16 | generation. Replaced
-/// by one store; 0 if there is none.
+/// Where a list of mappings is: its first part << 2 | how often its parts are doubled. The first is a multiple of their
+/// number, so that no list lies across an element of `UNWIND_MAPPINGS`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct List(pub u32);
+
+impl List {
+    /// The list of `parts` parts, 1, 2 or 4, from `first`.
+    pub const fn new(first: u32, parts: u32) -> Self {
+        Self(first << 2 | parts.trailing_zeros())
+    }
+
+    pub const fn first(self) -> u32 {
+        self.0 >> 2
+    }
+
+    pub const fn parts(self) -> u32 {
+        1 << (self.0 & 3)
+    }
+
+    /// The element of `UNWIND_MAPPINGS` that holds it.
+    #[inline(always)]
+    pub const fn element(self) -> u32 {
+        self.first() / LIST_PARTS as u32
+    }
+
+    /// Where in that element the mapping is that a search over [`MAX_MAPPINGS`] meets at `index`: each one of a shorter list
+    /// stands for two or four.
+    #[inline(always)]
+    pub const fn place(self, index: u32) -> u32 {
+        (self.first() % LIST_PARTS as u32) * LIST_PART as u32 + (index >> (2 - (self.0 & 3)))
+    }
+}
+
+/// What is in force for a process: its list of mappings plus one << 32 | seen << 16 | generation. Replaced by one store;
+/// 0 if there is none.
 ///
 /// The generation (1 to 65,535) is of no other list that is in force, and voids what the cache holds of the one
 /// before. `seen` are the low bits of the head of the process's `NewMappings` up to which the list has them all.
@@ -269,8 +310,8 @@ impl UnwindMapping {
 pub struct Published(pub u64);
 
 impl Published {
-    pub const fn new(list: u32, generation: u16, seen: u16) -> Self {
-        Self((list as u64 + 1) << 32 | (seen as u64) << 16 | generation as u64)
+    pub const fn new(list: List, generation: u16, seen: u16) -> Self {
+        Self((list.0 as u64 + 1) << 32 | (seen as u64) << 16 | generation as u64)
     }
 
     /// The same, with all new mappings up to `head` in it.
@@ -286,10 +327,13 @@ impl Published {
         if count > MAX_NEW as u64 { MAX_NEW as u64 } else { count }
     }
 
-    /// The list's number.
+    /// The list.
     #[inline(always)]
-    pub const fn list(self) -> Option<u32> {
-        ((self.0 >> 32) as u32).checked_sub(1)
+    pub const fn list(self) -> Option<List> {
+        match ((self.0 >> 32) as u32).checked_sub(1) {
+            Some(list) => Some(List(list)),
+            None => None,
+        }
     }
 
     #[inline(always)]

@@ -55,7 +55,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
             let class = mask::<{ SIZE_CLASSES as u64 - 1 }>(u64::from(size_class(size)));
-            atomic::add((&raw mut (*site).sizes).cast::<u64>().add(class), 1);
+            atomic::increment((&raw mut (*site).sizes).cast::<u32>().add(class));
         }
     }
 }

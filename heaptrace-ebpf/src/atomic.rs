@@ -12,6 +12,15 @@ pub unsafe fn add(at: *mut u64, value: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { SeqCst }>(at, value) }
 }
 
+/// Adds one, modulo 2^32.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn increment(at: *mut u32) {
+    unsafe { atomic_xadd::<u32, u32, { SeqCst }>(at, 1) };
+}
+
 /// Subtracts and returns the value before.
 #[inline(always)]
 pub unsafe fn sub(at: *mut u64, value: u64) -> u64 {

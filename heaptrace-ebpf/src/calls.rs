@@ -16,10 +16,10 @@ use heaptrace_common::{
 };
 
 use crate::{
-    account, judged, live,
+    account, atomic, judged, live,
     maps::{GATES, PROBES, count, keep_to_own_stack, setting},
     pending, process,
-    registers::Registers,
+    registers::{Registers, UNREADABLE},
     site::{self, Caller},
     statistics, unwind,
 };
@@ -145,7 +145,10 @@ impl Hit<'_> {
         let mut function = self.probe.function;
         match live::take(self.process, address) {
             Some(block) => {
-                if block.held != 0 && self.is_own(self.return_address()) {
+                if block.held != 0
+                    && (self.probe.joined != 0 && self.ends_realloc(address)
+                        || self.is_own(self.return_address()))
+                {
                     // realloc frees the old block by way of free.
                     count(Counter::Nested);
                     function = Function::Realloc as u8;
@@ -159,6 +162,10 @@ impl Hit<'_> {
             None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
+                if self.probe.joined != 0 && self.ends_realloc(address) {
+                    count(Counter::Nested);
+                    function = Function::Realloc as u8;
+                }
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
                 judged::unknown(function, address);
@@ -172,21 +179,58 @@ impl Hit<'_> {
     /// For the function that this one may jump to at its end.
     #[inline(always)]
     fn leave_word(&self, address: u64) {
-        let kept = pending::find(self.process, self.entry_sp);
-        let Some(call) = kept.or_else(|| pending::claim(self.process, self.entry_sp, false)) else { return };
-        let call = unsafe { &mut *call };
-        if kept.is_some() && call.shape != Shape::Free0 as u8 && call.return_address == self.return_address()
-        {
-            // A call that goes on in this one, as `realloc(p, 0)` in free.
-            return;
+        let return_address = self.return_address();
+        if let Some(kept) = pending::find(self.process, self.entry_sp) {
+            let is_word = unsafe { (*kept).shape } == Shape::Free0 as u8;
+            if !is_word && unsafe { (*kept).return_address } == return_address {
+                // A call that goes on in this one.
+                return;
+            }
+            // Word that nobody took, or a call that was left.
+            self.release(kept);
         }
+        let Some(slot) = pending::claim(self.process, self.entry_sp, false) else { return };
+        let call = unsafe { &mut *slot };
         call.function = self.probe.function;
         call.shape = self.probe.shape;
         call.process = self.process;
-        call.return_address = self.return_address();
+        call.return_address = return_address;
         call.size = 0;
         call.has_old = 0;
         call.pointer = address;
+        unsafe { pending::publish(slot, self.process, self.entry_sp) };
+    }
+
+    /// Whether a realloc jumped here at its end, as `realloc(p, 0)` does, to free the block at `address`.
+    #[inline(always)]
+    fn ends_realloc(&self, address: u64) -> bool {
+        let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
+        let same = unsafe {
+            resizes((*call).shape)
+                && (*call).pointer == address
+                && (*call).return_address == self.return_address()
+        };
+        if same {
+            self.release(call);
+        }
+        same
+    }
+
+    /// Gives the place of a call, or of word, back.
+    #[inline(always)]
+    fn release(&self, call: *mut PendingCall) {
+        unsafe {
+            let is_word = (*call).shape == Shape::Free0 as u8;
+            if pending::release(call, self.process, self.entry_sp) && !is_word {
+                atomic::sub(&raw mut (*self.record).calls_under_way, 1);
+            }
+        }
+    }
+
+    /// Whether the process has calls whose results are still to come.
+    #[inline(always)]
+    fn is_any_under_way(&self) -> bool {
+        unsafe { core::ptr::read_volatile(&raw const (*self.record).calls_under_way) != 0 }
     }
 
     /// Whether a function that jumped to this one has freed the block at `address` just now.
@@ -199,7 +243,7 @@ impl Hit<'_> {
                 && (*call).return_address == self.return_address()
         };
         if same {
-            unsafe { pending::release(call) };
+            self.release(call);
         }
         same
     }
@@ -226,7 +270,14 @@ impl Hit<'_> {
     fn size(&self) -> u64 {
         let mut size = self.registers.value(self.probe.size);
         if self.probe.factor != 0 {
-            size = product(size, self.registers.value(self.probe.factor));
+            let factor = self.registers.value(self.probe.factor);
+            if size == UNREADABLE || factor == UNREADABLE {
+                return UNREADABLE;
+            }
+            size = product(size, factor);
+        }
+        if size == UNREADABLE {
+            return UNREADABLE;
         }
         if self.probe.shape == Shape::Pages0 as u8 { round_to_pages(size) } else { size }
     }
@@ -253,10 +304,12 @@ impl Hit<'_> {
             if left.shape != Shape::Free0 as u8 {
                 count(Counter::MissedReturn);
             }
-            unsafe { pending::release(left) };
+            self.release(left);
         }
-        let Some(call) = pending::claim(self.process, self.entry_sp, true) else { return };
-        let call = unsafe { &mut *call };
+        // First, and also of what finds no place: without any, no hit is looked for among calls under way.
+        unsafe { atomic::add(&raw mut (*self.record).calls_under_way, 1) };
+        let Some(slot) = pending::claim(self.process, self.entry_sp, true) else { return };
+        let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
         call.function = self.probe.function;
         call.shape = shape;
@@ -273,13 +326,16 @@ impl Hit<'_> {
         if resizes(shape) && call.pointer != 0 && live::hold(self.process, call.pointer) {
             call.has_old = 1;
         }
+        unsafe { pending::publish(slot, self.process, self.entry_sp) };
     }
 
     #[inline(always)]
     fn finish(&self, whole: bool) -> Finished {
         let probe = self.probe;
         let mut begun: *mut PendingCall = core::ptr::null_mut();
-        if !whole || probe.joined != 0 || probe.own_count != 0 {
+        let may_be_within = (probe.joined != 0 || probe.own_count != 0)
+            && (probe.within_begun == 0 || self.is_any_under_way());
+        if !whole || may_be_within {
             let return_address = self.return_address();
             if self.is_own(return_address) {
                 if whole {
@@ -296,7 +352,7 @@ impl Hit<'_> {
                 if whole && unsafe { (*call).function } == probe.function {
                     // Seen whole it has no beginning of its own: an earlier call was left there.
                     count(Counter::MissedReturn);
-                    unsafe { pending::release(call) };
+                    self.release(call);
                 } else {
                     begun = call;
                 }
@@ -332,13 +388,13 @@ impl Hit<'_> {
         } else {
             self.judge(function, size, result)
         };
-        unsafe { pending::release(call) };
+        self.release(call);
         finished
     }
 
     #[inline(always)]
     fn finish_out_pointer(&self, call: &PendingCall, result: u64) -> Finished {
-        let mut address = 0;
+        let mut address = if result == UNREADABLE { UNREADABLE } else { 0 };
         if result as u32 == 0 {
             match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
                 Ok(given) => address = given,
@@ -372,9 +428,13 @@ impl Hit<'_> {
     #[inline(always)]
     fn judge(&self, function: u8, size: u64, address: u64) -> Finished {
         if address == 0 {
-            unsafe { crate::atomic::add(&raw mut (*self.record).failed_count, 1) };
+            unsafe { atomic::add(&raw mut (*self.record).failed_count, 1) };
             statistics::failed(self.process, function);
             judged::failed(function);
+            return Finished::NOTHING;
+        }
+        if address == UNREADABLE || size == UNREADABLE {
+            count(Counter::ResultUnreadable);
             return Finished::NOTHING;
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {

@@ -4,11 +4,11 @@
 //! and taken by whoever gives it back; of two that give one block back at one time, only one takes it.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use heaptrace_common::live::{self, LiveBlock, LiveKey, LiveLine, Value, WAYS};
+use heaptrace_common::live::{self, LiveBlock, LiveKey, LiveLine, WAYS};
 
 use crate::{
     atomic,
-    maps::{LIVE, LIVE_SPILL, setting},
+    maps::{LIVE, LIVE_SPILL, LIVE_TIMES, setting},
 };
 
 /// What became of a block that was to be entered. No enum: LLVM carries its payload along where there is none, and the
@@ -42,9 +42,10 @@ impl Entered {
 
 const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, held: 0 };
 
+/// The line of a key; `None` for a block that has no key.
 #[inline(always)]
 fn line_of(key: u64) -> Option<*mut LiveLine> {
-    LIVE.get_ptr_mut(live::line(key, setting!(live_lines)))
+    if key == 0 { None } else { LIVE.get_ptr_mut(live::line(key, setting!(live_lines))) }
 }
 
 #[inline(always)]
@@ -53,41 +54,84 @@ unsafe fn key_at(line: *mut LiveLine, way: usize) -> *mut u64 {
 }
 
 #[inline(always)]
-unsafe fn value_at(line: *mut LiveLine, way: usize) -> *mut Value {
-    unsafe { (&raw mut (*line).values).cast::<Value>().add(way) }
+unsafe fn value_at(line: *mut LiveLine, way: usize) -> *mut u64 {
+    unsafe { (&raw mut (*line).values).cast::<u64>().add(way) }
+}
+
+#[inline(always)]
+unsafe fn time_at(line: *mut LiveLine, way: usize) -> *mut u32 {
+    unsafe { (&raw mut (*line).times).cast::<u32>().add(way) }
+}
+
+/// The time of the entry at `way`, which is of `key`, in nanoseconds.
+#[inline(always)]
+unsafe fn time_ns(line: *mut LiveLine, way: usize, key: u64) -> u64 {
+    if setting!(statistics) != 0
+        && let Some(times) = LIVE_TIMES.get_ptr(live::line(key, setting!(live_lines)))
+    {
+        return unsafe { core::ptr::read_volatile(times.cast::<u64>().add(way)) };
+    }
+    live::time_ns(unsafe { core::ptr::read_volatile(time_at(line, way)) }, setting!(base_ns))
+}
+
+#[inline(always)]
+unsafe fn set_time(line: *mut LiveLine, way: usize, key: u64, time_ns: u64) {
+    let time = live::time(time_ns, setting!(base_ns));
+    unsafe { core::ptr::write_volatile(time_at(line, way), time) };
+    if setting!(statistics) != 0
+        && let Some(times) = LIVE_TIMES.get_ptr_mut(live::line(key, setting!(live_lines)))
+    {
+        unsafe { core::ptr::write_volatile(times.cast::<u64>().add(way), time_ns) };
+    }
+}
+
+/// Where the block of `key` is in its line. [`WAYS`] if it is not there, or another thread takes it now, whose place
+/// is not to be used again.
+#[inline(always)]
+unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
+    let mut way = 0;
+    while way < WAYS {
+        unsafe {
+            if core::ptr::read_volatile(key_at(line, way)) == key
+                && core::ptr::read_volatile(value_at(line, way)) != 0
+            {
+                return way;
+            }
+        }
+        way += 1;
+    }
+    WAYS
+}
+
+/// Whether blocks of the line may be in the map beside the table.
+#[inline(always)]
+unsafe fn has_spilled(line: *mut LiveLine) -> bool {
+    unsafe { core::ptr::read_volatile(&raw const (*line).spilled) != 0 }
 }
 
 /// Enters a block.
 #[inline(always)]
 pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
     let key = live::key(process, address);
-    let Some(line) = (if key == 0 { None } else { line_of(key) }) else {
-        return spill(process, address, &block);
-    };
+    let Some(line) = line_of(key) else { return spill(process, address, &block) };
     let packed = live::value(block.size, block.site);
     unsafe {
-        let mut way = 0;
-        while way < WAYS {
-            if core::ptr::read_volatile(key_at(line, way)) == key {
-                let value = value_at(line, way);
-                let was = core::ptr::read_volatile(&raw const (*value).packed);
-                let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
-                // Where it is 0, another thread takes the block that was there, and its place is not to be used again.
-                if was != 0 && packed != 0 && atomic::replace(&raw mut (*value).packed, was, packed) {
-                    core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
-                    return Entered::again(live::block(was, time_ns));
-                }
-                if was != 0
-                    && packed == 0
-                    && let Some(old) = take_at(line, way, key)
-                {
-                    // Too large for an entry.
+        let way = find(line, key);
+        if way < WAYS {
+            if packed == 0 {
+                if let Some(old) = take_at(line, way, key, false) {
                     return enter_too_large(line, process, address, &block, old);
                 }
+            } else {
+                let was = core::ptr::read_volatile(value_at(line, way));
+                let time_ns = time_ns(line, way, key);
+                if was != 0 && atomic::replace(value_at(line, way), was, packed) {
+                    set_time(line, way, key, block.time_ns);
+                    return Entered::again(live::block(was, time_ns));
+                }
             }
-            way += 1;
         }
-        if core::ptr::read_volatile(&raw const (*line).spilled) != 0
+        if has_spilled(line)
             && let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied()
         {
             let _ = LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_ANY));
@@ -98,9 +142,8 @@ pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
             while way < WAYS {
                 let at = key_at(line, way);
                 if core::ptr::read_volatile(at) == 0 && atomic::replace(at, 0, key) {
-                    let value = value_at(line, way);
-                    core::ptr::write_volatile(&raw mut (*value).time_ns, block.time_ns);
-                    core::ptr::write_volatile(&raw mut (*value).packed, packed);
+                    set_time(line, way, key, block.time_ns);
+                    core::ptr::write_volatile(value_at(line, way), packed);
                     return Entered::NEW;
                 }
                 way += 1;
@@ -158,37 +201,44 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
 /// Takes a block out. `None` if it is not there, or another thread takes it now.
 #[inline(always)]
 pub fn take(process: u32, address: u64) -> Option<LiveBlock> {
+    take_if(process, address, false)
+}
+
+/// Takes a block out that is held; one that is not is another's by now.
+#[inline(always)]
+pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
+    take_if(process, address, true)
+}
+
+#[inline(always)]
+fn take_if(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
     let key = live::key(process, address);
-    let Some(line) = (if key == 0 { None } else { line_of(key) }) else {
-        return take_spilled(process, address);
-    };
+    let Some(line) = line_of(key) else { return take_spilled(process, address, only_held) };
     unsafe {
-        let mut way = 0;
-        while way < WAYS {
-            if core::ptr::read_volatile(key_at(line, way)) == key
-                && let Some(block) = take_at(line, way, key)
-            {
-                return Some(block);
-            }
-            way += 1;
+        let way = find(line, key);
+        if way < WAYS {
+            return take_at(line, way, key, only_held);
         }
-        if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+        if !has_spilled(line) {
             return None;
         }
-        let block = take_spilled(process, address)?;
+        let block = take_spilled(process, address, only_held)?;
         atomic::sub(&raw mut (*line).spilled, 1);
         Some(block)
     }
 }
 
 #[inline(always)]
-unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64) -> Option<LiveBlock> {
+unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64, only_held: bool) -> Option<LiveBlock> {
     unsafe {
-        let value = value_at(line, way);
-        let packed = core::ptr::read_volatile(&raw const (*value).packed);
-        let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
+        let packed = core::ptr::read_volatile(value_at(line, way));
+        let time_ns = time_ns(line, way, key);
+        // Not what another thread enters meanwhile, which got the address since.
+        if packed == 0 || only_held && packed & live::HELD == 0 {
+            return None;
+        }
         // Of two threads that free the same block, only one takes it. While the value is 0, nobody else uses the place.
-        if packed == 0 || !atomic::replace(&raw mut (*value).packed, packed, 0) {
+        if !atomic::replace(value_at(line, way), packed, 0) {
             return None;
         }
         atomic::replace(key_at(line, way), key, 0);
@@ -197,9 +247,12 @@ unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64) -> Option<LiveBlock
 }
 
 #[inline(always)]
-fn take_spilled(process: u32, address: u64) -> Option<LiveBlock> {
+fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
     let key = spill_key(process, address);
     let block = unsafe { LIVE_SPILL.get(key) }.copied()?;
+    if only_held && block.held == 0 {
+        return None;
+    }
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
     Some(block)
@@ -220,24 +273,17 @@ pub fn let_go(process: u32, address: u64) {
 #[inline(always)]
 fn mark(process: u32, address: u64, held: bool) -> bool {
     let key = live::key(process, address);
-    if key != 0
-        && let Some(line) = line_of(key)
-    {
+    if let Some(line) = line_of(key) {
         unsafe {
-            let mut way = 0;
-            while way < WAYS {
-                if core::ptr::read_volatile(key_at(line, way)) == key {
-                    let at = &raw mut (*value_at(line, way)).packed;
-                    let packed = core::ptr::read_volatile(at);
-                    let marked = if held { packed | live::HELD } else { packed & !live::HELD };
-                    if packed != 0 {
-                        // It fails if another thread frees the block now, whose program is at fault.
-                        return atomic::replace(at, packed, marked);
-                    }
-                }
-                way += 1;
+            let way = find(line, key);
+            if way < WAYS {
+                let at = value_at(line, way);
+                let packed = core::ptr::read_volatile(at);
+                let marked = if held { packed | live::HELD } else { packed & !live::HELD };
+                // It fails if another thread frees the block now, whose program is at fault.
+                return packed != 0 && atomic::replace(at, packed, marked);
             }
-            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+            if !has_spilled(line) {
                 return false;
             }
         }
@@ -247,56 +293,17 @@ fn mark(process: u32, address: u64, held: bool) -> bool {
     true
 }
 
-/// Takes a block out that is held; one that is not is another's by now.
-#[inline(always)]
-pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
-    let key = live::key(process, address);
-    if key != 0
-        && let Some(line) = line_of(key)
-    {
-        unsafe {
-            let mut way = 0;
-            while way < WAYS {
-                if core::ptr::read_volatile(key_at(line, way)) == key {
-                    let value = value_at(line, way);
-                    let packed = core::ptr::read_volatile(&raw const (*value).packed);
-                    let time_ns = core::ptr::read_volatile(&raw const (*value).time_ns);
-                    // Not what another thread enters meanwhile, which got the address since.
-                    if packed & live::HELD != 0 && atomic::replace(&raw mut (*value).packed, packed, 0) {
-                        atomic::replace(key_at(line, way), key, 0);
-                        return Some(live::block(packed, time_ns));
-                    }
-                }
-                way += 1;
-            }
-            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
-                return None;
-            }
-        }
-    }
-    let held = unsafe { LIVE_SPILL.get(spill_key(process, address)) }.is_some_and(|block| block.held != 0);
-    if held { take(process, address) } else { None }
-}
-
 /// When a live block was allocated; `u64::MAX` if there is none.
 #[inline(always)]
 pub fn time_of(process: u32, address: u64) -> u64 {
     let key = live::key(process, address);
-    if key != 0
-        && let Some(line) = line_of(key)
-    {
+    if let Some(line) = line_of(key) {
         unsafe {
-            let mut way = 0;
-            while way < WAYS {
-                let value = value_at(line, way);
-                if core::ptr::read_volatile(key_at(line, way)) == key
-                    && core::ptr::read_volatile(&raw const (*value).packed) != 0
-                {
-                    return core::ptr::read_volatile(&raw const (*value).time_ns);
-                }
-                way += 1;
+            let way = find(line, key);
+            if way < WAYS {
+                return time_ns(line, way, key);
             }
-            if core::ptr::read_volatile(&raw const (*line).spilled) == 0 {
+            if !has_spilled(line) {
                 return u64::MAX;
             }
         }

@@ -7,6 +7,7 @@
 mod account;
 mod atomic;
 mod calls;
+mod check;
 mod clock;
 mod code;
 mod faults;
@@ -35,6 +36,13 @@ use aya_ebpf::{
 fn call_hit(ctx: ProbeContext) -> u32 {
     calls::hit(&ctx);
     // Before 6.13 anything else takes the breakpoint away (`handler_chain`, kernel/events/uprobes.c).
+    0
+}
+
+/// A function's entry, or one of its sites, while it is under verification.
+#[uprobe]
+fn check_hit(ctx: ProbeContext) -> u32 {
+    check::hit(&ctx);
     0
 }
 

@@ -7,11 +7,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptrace_common::{
+    check::{CHECKED_CALLS, CHECKS as CHECK_COUNT, Check, CheckedCall},
     counter::Counter,
     event::Event,
-    live::{LiveBlock, LiveKey, LiveLine},
+    live::{ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
-    record::{Cursors, PendingCall, ProcessRecord, SiteKey, SiteRecord, StackPlace},
+    record::{Cursors, PendingCall, ProcessRecord, SiteRecord, StackCell},
     settings::Settings,
     statistics::StatisticsRecord,
     unwind::{
@@ -26,6 +27,10 @@ use crate::stack::Scratch;
 #[map]
 pub static LIVE: Array<LiveLine> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
 
+/// By its lines, where lifetimes are counted.
+#[map]
+pub static LIVE_TIMES: Array<ExactTimes> = Array::with_max_entries(1, 0);
+
 /// Those that find no place there.
 #[map]
 pub static LIVE_SPILL: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(1 << 10, 0);
@@ -38,13 +43,9 @@ pub static PROBES: Array<ProbeRecord> = Array::with_max_entries(1 << 13, BPF_F_M
 #[map]
 pub static GATES: Array<u64> = Array::with_max_entries(1 << 12, BPF_F_MMAPABLE);
 
-/// (stack, process, function) -> index into `SITES`.
+/// (stack, process, function) -> index into `SITES`: cells of `record::index`, which the sites' own fields complete.
 #[map]
-pub static SITE_INDEX: HashMap<SiteKey, u32> = HashMap::with_max_entries(1 << 16, 0);
-
-/// (upper half of the stack's hash << 32 | site), direct-mapped by the lower half: spares the hot path a hash lookup.
-#[map]
-pub static SITE_CACHE: Array<u64> = Array::with_max_entries(1 << 16, 0);
+pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, 0);
 
 /// The sites' counters. An array, so that a free finds its site by index, and userspace reads it by mmap.
 #[map]
@@ -52,7 +53,7 @@ pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMA
 
 /// Stack hash -> its frames; shared by the processes of one address layout (fork) and by functions.
 #[map]
-pub static STACK_INDEX: HashMap<u64, StackPlace> = HashMap::with_max_entries(1 << 16, 0);
+pub static STACK_INDEX: Array<StackCell> = Array::with_max_entries(1 << 17, 0);
 
 /// Frames of all stacks, one after the other, each stack written once.
 #[map]
@@ -87,6 +88,14 @@ pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_
 /// insert and delete.
 #[map]
 pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
+
+/// Functions under verification.
+#[map]
+pub static CHECKS: Array<Check> = Array::with_max_entries(CHECK_COUNT, BPF_F_MMAPABLE);
+
+/// Their calls between entry and site.
+#[map]
+pub static CHECKED: Array<CheckedCall> = Array::with_max_entries(CHECKED_CALLS, 0);
 
 /// How much of the append-only tables is used.
 #[map]

@@ -4,6 +4,7 @@
 use heaptrace_common::{
     counter::Counter,
     function::Shape,
+    live,
     record::{PendingCall, pending_key, process_state},
 };
 
@@ -16,10 +17,15 @@ use crate::{
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
 const WAYS: u32 = 4;
 
+/// The key of a place that is claimed and not filled yet: nobody may judge by its fields. No call has it, as its part for
+/// the process is 0.
+const BEING_MADE: u64 = 1;
+
 #[inline(always)]
 fn place(key: u64, way: u32) -> u32 {
-    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    (mixed as u32).wrapping_add(way) & setting!(pending_mask)
+    // The uppermost bits: those below know little of the process, and forks' stacks are at the same addresses.
+    let first = live::line(key, setting!(pending_mask).wrapping_add(1));
+    first.wrapping_add(way) & setting!(pending_mask)
 }
 
 /// The call at `entry_sp`, if one is kept.
@@ -37,8 +43,8 @@ pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
     None
 }
 
-/// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. The
-/// caller fills it at once: until then it may be any call's.
+/// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. Nobody
+/// finds or takes it until the caller, who fills it at once, says with [`publish`] that it has.
 #[inline(always)]
 pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCall> {
     let key = pending_key(process, entry_sp);
@@ -46,7 +52,7 @@ pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCa
     while way < WAYS {
         let slot = PENDING.get_ptr_mut(place(key, way))?;
         if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0
-            && unsafe { atomic::replace(&raw mut (*slot).key, 0, key) }
+            && unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) }
         {
             return Some(slot);
         }
@@ -58,7 +64,10 @@ pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCa
         unsafe {
             let held = core::ptr::read_volatile(&raw const (*slot).key);
             let is_word = (*slot).shape == Shape::Free0 as u8;
-            if (is_word || is_over(process, slot, held)) && atomic::replace(&raw mut (*slot).key, held, key) {
+            if held != BEING_MADE
+                && (is_word || is_over(process, slot, held))
+                && atomic::replace(&raw mut (*slot).key, held, BEING_MADE)
+            {
                 if !is_word {
                     count(Counter::MissedReturn);
                 }
@@ -80,7 +89,7 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     unsafe {
         let owner = (*slot).process;
         if owner == process {
-            let at = heaptrace_common::live::unpacked(key).1;
+            let at = live::unpacked(key).1;
             let there = unwind::return_address(at);
             return there != 0 && there != (*slot).return_address;
         }
@@ -90,11 +99,21 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
     }
 }
 
-/// Gives a call's place back.
+/// A claimed place is filled.
 ///
 /// # Safety
-/// `slot` came from `find` or `claim`.
+/// `slot` came from `claim`, for a call at `entry_sp`.
 #[inline(always)]
-pub unsafe fn release(slot: *mut PendingCall) {
-    unsafe { core::ptr::write_volatile(&raw mut (*slot).key, 0) };
+pub unsafe fn publish(slot: *mut PendingCall, process: u32, entry_sp: u64) {
+    // Behind all fields: an atomic operation, which nothing is moved over.
+    unsafe { atomic::replace(&raw mut (*slot).key, BEING_MADE, pending_key(process, entry_sp)) };
+}
+
+/// Gives the place of the call at `entry_sp` back; whether it was still that call's.
+///
+/// # Safety
+/// `slot` came from `find`, for that call.
+#[inline(always)]
+pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) -> bool {
+    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) }
 }

@@ -3,6 +3,10 @@
 use aya_ebpf::{EbpfContext, bindings::pt_regs, helpers::bpf_probe_read_user};
 use heaptrace_common::{probe::Place, unwind::step::LOST};
 
+/// In the place of a value that lies in memory and cannot be read: no address of a program's, and a size that no
+/// allocator can give. No `Option`: see [`Registers::value`].
+pub const UNREADABLE: u64 = u64::MAX - 14;
+
 /// The user registers at a probe hit.
 #[derive(Clone, Copy)]
 pub struct Registers(*const pt_regs);
@@ -72,13 +76,14 @@ impl Registers {
         }
     }
 
-    /// What is at a `Place`, as the table has it; 0 if it is nowhere or cannot be read. No `Option` and no decoded `Place`:
+    /// What is at a `Place`, as the table has it; 0 if it is nowhere, [`UNREADABLE`] if it
+    /// cannot be read. No `Option` and no decoded `Place`:
     /// LLVM carries their contents along where there are none, and the verifier sees that they were never written.
     #[inline(always)]
     pub fn value(self, place: u16) -> u64 {
         if place >= Place::FIRST_SLOT {
             let at = self.stack(place);
-            return unsafe { bpf_probe_read_user(at as *const u64) }.unwrap_or(0);
+            return unsafe { bpf_probe_read_user(at as *const u64) }.unwrap_or(UNREADABLE);
         }
         if place >= Place::FIRST_REGISTER { self.numbered(place as u8 & 15) } else { 0 }
     }

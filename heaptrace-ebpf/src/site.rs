@@ -1,17 +1,20 @@
 //! Finding or making the site of an allocation.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use heaptrace_common::{
     counter::Counter,
     function::Function,
-    record::{SiteKey, SiteRecord, StackPlace, overflow_site},
+    record::{
+        SiteKey, SiteRecord,
+        index::{PROBES, cell},
+        overflow_site,
+    },
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
 };
 
 use crate::{
     atomic,
-    maps::{CURSORS, FRAMES, SITE_CACHE, SITE_INDEX, SITES, STACK_INDEX, count, setting},
+    maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
     process,
     stack::{self, Scratch},
 };
@@ -82,40 +85,71 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch)) -> Opti
 /// A function of its own, so that what it keeps on the stack is not below the walk.
 #[inline(never)]
 fn find_or_make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
-    let site = match unsafe { SITE_INDEX.get(key) } {
-        Some(site) => *site,
-        None => make(key, scratch)?,
-    };
-    if let Some(cell) = cached(key) {
-        unsafe { core::ptr::write_volatile(cell, key.stack_hash >> 32 << 32 | u64::from(site)) };
+    let mut site = in_index(key, 0);
+    if site == 0 {
+        let made = make(key, scratch)?;
+        // Another thread may have made it first; then our slot stays unused.
+        site = in_index(key, made);
+        if site == made {
+            settle(made, scratch);
+        }
     }
-    Some(site)
+    site.checked_sub(1)
 }
 
-/// The cell that may hold the site of `key`.
+/// The number plus one of the site of `key` in the index; if there is none, `new` is it from here on, unless it is 0.
+/// 0 if there is none, or no room.
+#[inline(never)]
+fn in_index(key: &SiteKey, new: u32) -> u32 {
+    let mut n = 0;
+    while n < PROBES {
+        let Some(at) = cell_at(key, n) else { return 0 };
+        let mut found = unsafe { core::ptr::read_volatile(at) };
+        if found == 0 {
+            if new == 0 {
+                return 0;
+            }
+            if unsafe { atomic::replace(at, 0, cell(key.stack_hash, new)) } {
+                return new;
+            }
+            found = unsafe { core::ptr::read_volatile(at) };
+        }
+        if is_of(found, key) {
+            return found as u32;
+        }
+        n += 1;
+    }
+    0
+}
+
+/// The cell that holds the site of `key`, if `n` before it hold others.
 #[inline(always)]
-fn cached(key: &SiteKey) -> Option<*mut u64> {
+fn cell_at(key: &SiteKey, n: u32) -> Option<*mut u64> {
     // Children of one parent have the same stacks: the process decides, too.
-    SITE_CACHE.get_ptr_mut((key.stack_hash as u32 ^ key.process.wrapping_mul(0x9E37_79B1)) & 0xffff)
+    let first = key.stack_hash as u32 ^ key.process.wrapping_mul(0x9E37_79B1);
+    SITE_INDEX.get_ptr_mut(first.wrapping_add(n) & setting!(index_mask))
 }
 
-/// The site of `key`, if it was the last one found in its cell. Cell and record together hold all of the key.
+/// The site of `key`, if it is in the first of its cells, as most are.
 #[inline(always)]
 fn recall(key: &SiteKey) -> Option<u32> {
-    let cell = unsafe { core::ptr::read_volatile(cached(key)?) };
+    let found = unsafe { core::ptr::read_volatile(cell_at(key, 0)?) };
+    if is_of(found, key) { Some((found as u32).wrapping_sub(1)) } else { None }
+}
+
+/// Whether a cell has the site of `key`. Cell and site together hold all of the key.
+#[inline(always)]
+fn is_of(cell: u64, key: &SiteKey) -> bool {
     if cell >> 32 != key.stack_hash >> 32 {
-        return None;
+        return false;
     }
-    let index = cell as u32;
-    let site = SITES.get_ptr_mut(index)?;
-    // An empty cell says site 0, which may be of another kind, or not ready.
-    let same = unsafe {
+    // An empty cell leads nowhere.
+    let Some(site) = SITES.get_ptr_mut((cell as u32).wrapping_sub(1)) else { return false };
+    unsafe {
         (*site).hash_low == key.stack_hash as u32
             && (*site).process == key.process
             && u32::from((*site).function) == key.function
-            && core::ptr::read_volatile(&raw const (*site).ready) != 0
-    };
-    same.then_some(index)
+    }
 }
 
 /// Makes the site for blocks of `process` whose stack finds no room.
@@ -148,6 +182,7 @@ fn take_slot(limit: u32) -> Option<(u32, *mut SiteRecord)> {
     Some((index, SITES.get_ptr_mut(index)?))
 }
 
+/// The number plus one of a new site, which is in no index yet.
 #[inline(always)]
 fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
     let frames_at = keep_frames(scratch)?;
@@ -163,26 +198,30 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
         (*site).function = key.function as u8;
         (*site).hash_low = key.stack_hash as u32;
     }
-    if SITE_INDEX.insert(key, index, BPF_NOEXIST as u64).is_err() {
-        // Another thread made it first (our slot stays unused), or the index is full.
-        return unsafe { SITE_INDEX.get(key) }.copied();
+    Some(index.wrapping_add(1))
+}
+
+/// A new site, of which this is the number plus one, is in the index.
+#[inline(always)]
+fn settle(site: u32, scratch: *const Scratch) {
+    let Some(site) = SITES.get_ptr_mut(site.wrapping_sub(1)) else { return };
+    unsafe {
+        core::ptr::write_volatile(&raw mut (*site).ready, 1);
+        if (*scratch).end == StackEnd::Interrupted as u32 {
+            // Its exact rows are wanted; once they are there, there are no more such stacks.
+            process::tell_interrupted((*site).process, (*scratch).unwinder.address());
+        }
     }
-    unsafe { core::ptr::write_volatile(&raw mut (*site).ready, 1) };
-    if unsafe { (*scratch).end } == StackEnd::Interrupted as u32 {
-        // Its exact rows are wanted; once they are there, there are no more such stacks.
-        process::tell_interrupted(key.process, unsafe { (*scratch).unwinder.address() });
-    }
-    Some(index)
 }
 
 /// Stores the frames, unless a stack with this hash is there already. `None` if there is no room.
 #[inline(always)]
 fn keep_frames(scratch: *const Scratch) -> Option<u32> {
-    let hash = unsafe { (*scratch).hash };
-    if let Some(place) = unsafe { STACK_INDEX.get(hash) } {
-        return Some(place.frames_at);
+    let (hash, frames) = unsafe { ((*scratch).hash, (*scratch).frames) };
+    let found = stack_in_index(hash, 0);
+    if found != 0 {
+        return Some((found as u32).wrapping_sub(1));
     }
-    let frames = unsafe { (*scratch).frames };
     let cursors = CURSORS.get_ptr_mut(0)?;
     if unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) } >= u64::from(setting!(max_frames)) {
         return None;
@@ -197,8 +236,34 @@ fn keep_frames(scratch: *const Scratch) -> Option<u32> {
         unsafe { *slot = *(*scratch).addresses.as_ptr().add(n as usize) };
         n += 1;
     }
-    let place = StackPlace { frames_at, _pad: 0 };
-    // A failure only costs a second copy of the frames.
-    let _ = STACK_INDEX.insert(hash, place, BPF_NOEXIST as u64);
+    // Without a cell, or if another thread was first, there is a second copy of the frames.
+    stack_in_index(hash, u64::from(frames_at) + 1);
     Some(frames_at)
+}
+
+/// The place plus one of the frames of a stack in the index; if there are none, they are at `new` from here on, unless
+/// it is 0. 0 if there are none, or no room.
+#[inline(never)]
+fn stack_in_index(hash: u64, new: u64) -> u64 {
+    let mut n = 0;
+    while n < PROBES {
+        let Some(cell) = STACK_INDEX.get_ptr_mut((hash as u32).wrapping_add(n) & setting!(index_mask)) else {
+            return 0;
+        };
+        unsafe {
+            let there = core::ptr::read_volatile(&raw const (*cell).hash);
+            if there == hash {
+                return core::ptr::read_volatile(&raw const (*cell).place);
+            }
+            if there == 0 {
+                if new != 0 && atomic::replace(&raw mut (*cell).hash, 0, hash) {
+                    core::ptr::write_volatile(&raw mut (*cell).place, new);
+                }
+                // Where another thread took it, the stack is indexed when it is met the next time.
+                return 0;
+            }
+        }
+        n += 1;
+    }
+    0
 }

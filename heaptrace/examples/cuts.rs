@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn show(path: &str) -> Result<(), Box<dyn Error>> {
     let data = std::fs::read(path)?;
     let facts = ElfFacts::parse(data.as_slice())?;
-    let symbols = FileSymbols::read(data.as_slice(), &facts)?;
+    let emulation = Emulation { push: true, long_nops: false };
+    let symbols = FileSymbols::read_for(data.as_slice(), &facts, emulation)?;
     let image = Image::new(&data, &facts).ok_or("no sections")?;
     let mut functions = BTreeMap::new();
     for function in &symbols.functions {
@@ -34,7 +35,6 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
         .filter(|(function, _)| allocates(function.known.shape))
         .map(|(function, _)| function.address)
         .collect();
-    let emulation = Emulation { push: true, long_nops: false };
     println!("{path}: {}, {} functions", symbols.kind.name(), functions.len());
     for (function, names) in functions.values() {
         let (entry, shape) = (function.address, function.known.shape);
@@ -57,18 +57,41 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn show_cut(cut: &Cut) {
-    let Cut { kind, sites, unseen_exits, throws, passes_on, own_code, bytes, why } = cut;
+    let Cut {
+        kind,
+        sites,
+        unseen_exits,
+        passes_on,
+        keeps_passed,
+        own_code,
+        bytes,
+        why,
+        entry,
+        between,
+        begins_first,
+    } = cut;
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     println!("  {kind:?}{why}");
     sites.iter().for_each(show_site);
+    if let Some(entry) = entry {
+        println!("    verified from {:x} {}", entry.address, entry.text);
+    }
     let code: u64 = bytes.iter().map(|(_, length)| length).sum();
     let own: Vec<String> =
         own_code.iter().map(|range| format!("{:x}-{:x}", range.start, range.end)).collect();
+    for (range, roots) in between {
+        let roots: Vec<String> = roots.iter().map(|root| format!("{root:x}")).collect();
+        println!("    between: {:x}-{:x}, reached from {}", range.start, range.end, roots.join(" "));
+    }
+    if *begins_first {
+        println!("    its own calls come after its beginning");
+    }
     let on: Vec<String> = passes_on.iter().map(|entry| format!("{entry:x}")).collect();
     println!(
-        "    {code} bytes; own code {}; passes on to [{}]; {unseen_exits} unseen exits, {throws} throws",
+        "    {code} bytes; own code {}; passes on to [{}]{}; {unseen_exits} unseen exits",
         own.join(" "),
-        on.join(" ")
+        on.join(" "),
+        if *keeps_passed { " with kept arguments" } else { "" }
     );
 }
 

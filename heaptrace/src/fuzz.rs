@@ -7,6 +7,7 @@ use crate::{
     probes::{
         cut::{self, Emulation, Image, Request},
         plan::{self, Described},
+        search_order,
         symbols::FileSymbols,
     },
     process::{elf::ElfFacts, ldso, maps, stat, status},
@@ -78,7 +79,7 @@ pub fn elf(bytes: &[u8]) {
     let Ok(symbols) = FileSymbols::read(bytes, &facts) else { return };
     let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
     plan::choose(&[file]);
-    plan::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
+    search_order::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
 }
 
 /// The same file's functions, whatever they are, as if they allocated or freed.

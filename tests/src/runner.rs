@@ -13,6 +13,7 @@ pub struct Test {
     name: String,
     needs_bpf: bool,
     guest: bool,
+    slow: bool,
     /// What is missing on this machine.
     missing: Option<String>,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
@@ -20,7 +21,7 @@ pub struct Test {
 
 /// A test that traces something.
 pub fn end_to_end(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: true, guest: false, missing: None, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: true, guest: false, slow: false, missing: None, run: Box::new(run) }
 }
 
 /// A test that concerns every process of the machine, or the machine's kernel: `cargo xtask vmtest` runs it.
@@ -30,7 +31,7 @@ pub fn in_guest(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send
 
 /// A test that needs no privilege.
 pub fn unprivileged(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test { name: name.into(), needs_bpf: false, guest: false, missing: None, run: Box::new(run) }
+    Test { name: name.into(), needs_bpf: false, guest: false, slow: false, missing: None, run: Box::new(run) }
 }
 
 impl Test {
@@ -40,11 +41,10 @@ impl Test {
         Self { missing, ..self }
     }
 
-    /// One that takes minutes: `./x test --all` runs it.
+    /// One that takes minutes or gigabytes: `./x test --all` runs it.
     #[must_use]
     pub fn slow(self) -> Self {
-        let all = env::var_os("HEAPTRACE_TEST_ALL").is_some();
-        self.needing((!all).then(|| "only with ./x test --all".to_owned()))
+        Self { slow: true, ..self }
     }
 }
 
@@ -55,9 +55,11 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let reason = bpf::unavailable();
     let blocked = tests.iter().filter(|test| test.needs_bpf && reason.is_some()).count();
     let host = env::var_os("HEAPTRACE_TEST_GUEST").is_none().then(|| "only in a guest".to_owned());
+    let spare = env::var_os("HEAPTRACE_TEST_ALL").is_none().then(|| "only with ./x test --all".to_owned());
     let why_not = |test: &Test| {
         let privilege = reason.clone().filter(|_| test.needs_bpf);
-        host.clone().filter(|_| test.guest).or(privilege).or_else(|| test.missing.clone())
+        let slow = spare.clone().filter(|_| test.slow);
+        host.clone().filter(|_| test.guest).or(privilege).or(slow).or_else(|| test.missing.clone())
     };
     let trials = tests.into_iter().map(|test| (why_not(&test), test)).map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

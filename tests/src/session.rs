@@ -5,7 +5,7 @@ use crate::{
     ledger::Ledger,
     programs::Program,
     report::Report,
-    running::{Running, wait_for_file},
+    running::{PATIENCE, Running, wait_for_file},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
@@ -13,6 +13,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -48,6 +49,8 @@ pub struct Session {
     exact_by_default: bool,
     /// Further environment of the program.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// How long it may take.
+    at_most: Duration,
 }
 
 /// What came of it.
@@ -67,7 +70,15 @@ impl Session {
             options: Vec::new(),
             exact_by_default: false,
             environment: Vec::new(),
+            at_most: PATIENCE,
         }
+    }
+
+    /// For a program that takes longer than others may.
+    #[must_use]
+    pub fn at_most(mut self, at_most: Duration) -> Self {
+        self.at_most = at_most;
+        self
     }
 
     /// With further options of `heaptrace record`.
@@ -141,7 +152,9 @@ impl Session {
             .envs(own_libraries(folder))
             .env("LEDGER_OUT", ledger_file(folder));
         no_core_dump(&mut command);
-        heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)
+        let mut recorder = Running::spawn(command, "heaptrace", folder)?;
+        recorder.wait_at_most(self.at_most)?;
+        heaptrace::finish(&mut recorder)
     }
 
     fn record_attached(&self, program: &Path, folder: &Path) -> Result<(u32, ExitStatus)> {

@@ -9,7 +9,7 @@ use heaptrace_tests::{
     runner::{self, Test, end_to_end},
     session::{Session, Start},
 };
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         tests.push(plugin(start));
         tests.push(jemalloc(start));
     }
+    tests.push(end_to_end("command: 10,000,000 live blocks", ten_million).slow());
     tests.push(end_to_end("attach: in the middle of a busy run", busy));
     for (option, reason) in [
         ("--max-sites=3", "stack_map_full"),
@@ -119,6 +120,14 @@ fn million(start: Start) -> Test {
     let session =
         Session::new(Program::C("many"), &["blocks", "1000000"]).options(&["--max-live", "1200000"]);
     exact("1,000,000 live blocks", start, session, Find::Caller)
+}
+
+/// With room for as many blocks, and a few of the program's own.
+fn ten_million() -> Result<()> {
+    let session = Session::new(Program::CWith("many", &["-DLEDGER_BITS=24"]), &["blocks", "10000000"])
+        .options(&["--max-live", "10001000"])
+        .at_most(Duration::from_secs(600));
+    compare::exactly(&session.record(Start::Command)?, Find::Caller)
 }
 
 fn many_stacks(start: Start) -> Test {

@@ -11,6 +11,8 @@ use heaptrace_tests::{
 };
 use std::{
     fs::{self, File},
+    io::{Read as _, Write as _},
+    os::fd::AsRawFd as _,
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         end_to_end("the time limit ends the recording", time_limit),
         end_to_end("Ctrl-C ends the recording and keeps it", interrupted),
         end_to_end("a second Ctrl-C leaves at once", interrupted_twice),
+        end_to_end("Ctrl-C while it says that Ctrl-C ends it", interrupted_at_once),
         end_to_end("the command's own exit code can be passed on", propagated_exit),
         end_to_end("a truncated record file is read as far as it goes", truncated),
         end_to_end("a corrupt record file is never believed", corrupt),
@@ -240,6 +243,52 @@ fn interrupted() -> Result<()> {
     let report = idle.report()?;
     ensure!(report.coverage.finished, "the recording is not finished");
     idle.end()
+}
+
+/// Nobody reads what it says, so it is held there.
+fn interrupted_at_once() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut command = Command::new(Program::C("idle").compile()?);
+    command.env("LEDGER_OUT", session::ledger_file(folder)).env("IDLE_END", folder.join("end"));
+    let mut waiting = Waiting::start(command, folder)?;
+    let (mut reader, mut writer) = std::io::pipe()?;
+    let filler = fill(&mut writer)?;
+    let mut command = heaptrace::command(&["record", "-p", &waiting.target.pid().to_string(), "-o"])?;
+    let mut recorder = command.arg(heaptrace::record_file(folder)).stderr(writer).spawn()?;
+    drop(command);
+    let pid = recorder.id();
+    // write(2, ...
+    let says = || Ok(fs::read_to_string(format!("/proc/{pid}/syscall"))?.starts_with("1 0x2 "));
+    wait_until(PATIENCE, says).context("it says nothing")?;
+    // SAFETY: a child of ours that was not waited for.
+    ensure!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGINT) } == 0, "it is gone");
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said)?;
+    let said = String::from_utf8_lossy(&said[filler..]).into_owned();
+    let status = recorder.wait()?;
+    ensure!(status.success() && said.contains("stopped"), "ended with {status}, and said {said}");
+    ensure!(heaptrace::report(folder)?.coverage.finished, "the recording is not finished");
+    File::create(folder.join("end"))?;
+    waiting.go()?;
+    waiting.target.wait().map(|_| ())
+}
+
+/// Fills a pipe; gives the bytes that are in it.
+fn fill(writer: &mut std::io::PipeWriter) -> Result<usize> {
+    let fd = writer.as_raw_fd();
+    // SAFETY: changes a flag of a descriptor that is open.
+    let nonblocking =
+        |on: bool| unsafe { libc::fcntl(fd, libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) };
+    ensure!(nonblocking(true) == 0, "fcntl failed");
+    let mut filled = 0;
+    for size in [4096, 1] {
+        while let Ok(count) = writer.write(&[b' '; 4096][..size]) {
+            filled += count;
+        }
+    }
+    ensure!(nonblocking(false) == 0, "fcntl failed");
+    Ok(filled)
 }
 
 fn interrupted_twice() -> Result<()> {

@@ -12,6 +12,7 @@ use heaptrace_tests::{
 };
 use std::{
     collections::BTreeSet,
+    fs,
     process::{Command, ExitCode},
 };
 use tempfile::TempDir;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         end_to_end("processes that exec, beyond a table of 40", execs_against_a_small_table),
         end_to_end("events beyond a small ring", events_against_a_small_ring),
         end_to_end("10,000 short processes are exact", short_processes),
+        end_to_end("tables take less than 120 MB, as the kernel counts them, and as is said", memory),
     ])
 }
 
@@ -238,4 +240,56 @@ fn short_processes() -> Result<()> {
     let ids: BTreeSet<u32> = brief(&report).map(|process| process.pid).collect();
     println!("{} PIDs for {CHILDREN} processes", ids.len());
     Ok(())
+}
+
+/// By default, with all that is traced by default.
+fn memory() -> Result<()> {
+    const AIM: u64 = 120_000_000;
+    let folder = TempDir::new()?;
+    let mut command = Command::new(Program::C("brief").compile()?);
+    command.args(["1", "fork"]).env("LEDGER_OUT", session::ledger_file(folder.path()));
+    let mut waiting = Waiting::start(command, folder.path())?;
+    let mut recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder.path())?;
+    let kernels = map_bytes(recorder.pid())?;
+    let said = recorder.stderr();
+    waiting.go()?;
+    waiting.target.wait()?;
+    heaptrace::finish(&mut recorder)?;
+    let said = said.split_once(" MB of kernel memory").and_then(|(said, _)| said.rsplit('(').next());
+    let said: u64 = said.context("no size is said")?.parse()?;
+    ensure!(kernels < AIM, "{kernels} bytes by the kernel's count");
+    let difference = kernels.abs_diff(said * 1_000_000);
+    ensure!(difference < 2_000_000, "{said} MB are said, the kernel counts {kernels} bytes");
+    Ok(())
+}
+
+/// What a process's BPF maps take: of those that it mapped, the mappings, of others that it holds, the kernel's count.
+fn map_bytes(pid: u32) -> Result<u64> {
+    /// include/uapi/linux/bpf.h
+    const BPF_MAP_TYPE_RINGBUF: &str = "27";
+    let mut sum = 0;
+    let mut ring = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+        };
+        let Some(kind) = field("map_type") else { continue };
+        sum += field("memlock").context("no memlock")?.parse::<u64>()?;
+        if kind == BPF_MAP_TYPE_RINGBUF {
+            ring = field("max_entries").context("no max_entries")?.parse()?;
+        }
+    }
+    for line in
+        fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().filter(|line| line.ends_with("bpf-map"))
+    {
+        let (start, rest) = line.split_once('-').context("no range")?;
+        let end = rest.split_whitespace().next().context("no end")?;
+        let length = u64::from_str_radix(end, 16)? - u64::from_str_radix(start, 16)?;
+        // The ring is mapped in two parts, its data twice.
+        if length != 4096 && length != 2 * ring + 4096 {
+            sum += length;
+        }
+    }
+    Ok(sum)
 }

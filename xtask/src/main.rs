@@ -48,8 +48,8 @@ enum Command {
         /// Leave the end-to-end tests out, for a machine that may not load BPF programs
         #[arg(long)]
         no_bpf: bool,
-        /// Also the tests that take minutes each
-        #[arg(long, conflicts_with = "no_bpf")]
+        /// Also the tests that take minutes or gigabytes
+        #[arg(long)]
         all: bool,
     },
     /// Run the benchmarks

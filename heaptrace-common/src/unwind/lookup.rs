@@ -26,7 +26,8 @@ pub trait Tables {
     /// Element of the cache.
     fn cached(&self, slot: u64) -> u64;
     fn cache(&mut self, slot: u64, entry: u64);
-    /// Start of the mapping numbered `index`, below `MAX_MAPPINGS`. `None` if the process has no mappings.
+    /// Start of the mapping at `index`, below `MAX_MAPPINGS`; several in a row may be one. `None` if the process has no
+    /// mappings.
     fn start(&self, index: u32) -> Option<u64>;
     fn mapping(&self, index: u32) -> Option<UnwindMapping>;
     /// An element of `PAGES`.

@@ -79,9 +79,13 @@ impl MapTables {
         Self { scratch, in_force, published: if exact { in_force.exact } else { in_force.calls }, exact }
     }
 
+    /// The mapping of the list that a search meets at `index`.
     #[inline(always)]
-    fn mappings(&self) -> Option<*const UnwindMapping> {
-        Some(UNWIND_MAPPINGS.get_ptr(self.published.list()?)?.cast())
+    fn listed(&self, index: u32) -> Option<*const UnwindMapping> {
+        let list = self.published.list()?;
+        let mappings = UNWIND_MAPPINGS.get_ptr(list.element())?.cast::<UnwindMapping>();
+        let place = mask::<{ MAX_MAPPINGS as u64 - 1 }>(u64::from(list.place(index)));
+        Some(unsafe { mappings.add(place) })
     }
 }
 
@@ -136,14 +140,12 @@ impl Tables for MapTables {
 
     #[inline(always)]
     fn start(&self, index: u32) -> Option<u64> {
-        let index = mask::<{ MAX_MAPPINGS as u64 - 1 }>(u64::from(index));
-        Some(unsafe { (*self.mappings()?.add(index)).start })
+        Some(unsafe { (*self.listed(index)?).start })
     }
 
     #[inline(always)]
     fn mapping(&self, index: u32) -> Option<UnwindMapping> {
-        let index = mask::<{ MAX_MAPPINGS as u64 - 1 }>(u64::from(index));
-        Some(unsafe { *self.mappings()?.add(index) })
+        Some(unsafe { *self.listed(index)? })
     }
 
     #[inline(always)]

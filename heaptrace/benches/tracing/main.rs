@@ -1,14 +1,18 @@
-//! What tracing costs: `cargo bench --bench tracing [-- cost depth watch attach scale]`, as root. Prints tables in Markdown;
-//! results are kept in `docs/performance.md`.
+//! What tracing costs: `cargo bench --bench tracing [-- cost live depth watch attach scale large]`, as root. Prints tables in
+//! Markdown; results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
-//! is the number of rounds that medians are taken of.
+//! is the number of rounds that medians are taken of. `HEAPTRACE_BENCH_OTHER` is the path of another heaptrace, for
+//! `against`, which measures the two in turns.
 
+mod against;
 mod attach;
 mod cost;
 mod depth;
 mod figures;
+mod live;
 mod memleak;
+mod recorder;
 mod scale;
 mod stack_id;
 mod statistics;
@@ -27,17 +31,29 @@ fn main() -> Result<()> {
     let mut wanted: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.is_empty() {
-        wanted = vec!["scale", "attach", "cost", "depth", "watch"];
+        wanted = vec!["scale", "attach", "cost", "live", "depth", "watch"];
+        wanted.extend(against::other().map(|_| "against"));
     }
     let folder = tempfile::tempdir()?;
     for what in wanted {
         match what {
+            "against" => match against::other() {
+                Some(other) => against::run(&other, folder.path())?,
+                None => bail!("against what? HEAPTRACE_BENCH_OTHER is to be the path of another heaptrace"),
+            },
             "cost" => cost::run(folder.path())?,
+            "live" => live::run(folder.path())?,
             "depth" => depth::run(folder.path())?,
             "attach" => attach::run(folder.path())?,
             "watch" => watch::run(folder.path())?,
-            "scale" => scale::run(folder.path())?,
-            other => bail!("no benchmark {other}; there are cost, depth, watch, attach and scale"),
+            "scale" => scale::run(1_000_000, folder.path())?,
+            // Takes a minute, and half a gigabyte in the kernel.
+            "large" => scale::run(10_000_000, folder.path())?,
+            other => {
+                bail!(
+                    "no benchmark {other}; there are cost, live, against, depth, watch, attach, scale and large"
+                )
+            }
         }
     }
     Ok(())

@@ -2,20 +2,22 @@
 
 use crate::{
     figures::{rounds, spread},
+    recorder::{Recorder, own, wait},
     target::{Frames, Target, compile},
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use heaptrace::bpf::MapSizes;
 use std::{
     fs::{self, File},
-    io::{self, BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
-const BLOCKS: u64 = 1_000_000;
 const STACKS: usize = 20_000;
+
+/// Blocks beside those that are asked for: the target's own buffers.
+const FEW: u64 = 10;
 
 #[derive(Default)]
 struct Series {
@@ -26,49 +28,38 @@ struct Series {
     file_mb: Vec<f64>,
 }
 
-pub fn run(folder: &Path) -> Result<()> {
+/// With `blocks` live ones.
+pub fn run(blocks: u32, folder: &Path) -> Result<()> {
+    let sizes = MapSizes::default();
+    let sizes = MapSizes { live: sizes.live.max(blocks + FEW as u32), ..sizes };
     let program = compile("blocks", Frames::Pointers, folder)?;
     let mut series = Series::default();
     // One takes several seconds, and they differ little.
     for _ in 0..rounds()?.min(3) {
-        round(&program, folder, &mut series)?;
+        round(&program, &sizes, blocks, folder, &mut series)?;
     }
-    println!("\n| {BLOCKS} live blocks, {STACKS} stacks | record, from stop to exit | report, text |");
+    println!("\n| {blocks} live blocks, {STACKS} stacks | record, from stop to exit | report, text |");
     println!("|---|---|---|");
     println!("| milliseconds | {} | {} |", spread(&series.record_ms), spread(&series.report_ms));
     println!("| peak memory, MB | {} | {} |", spread(&series.record_mb), spread(&series.report_mb));
     println!("\nThe file has {} MB.", spread(&series.file_mb));
-    println!("The kernel's tables take {} MB.", MapSizes::default().memory_bytes() / 1_000_000);
+    println!("The kernel's tables take {} MB.", sizes.memory_bytes() / 1_000_000);
     Ok(())
 }
 
-fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
+fn round(program: &Path, sizes: &MapSizes, blocks: u32, folder: &Path, series: &mut Series) -> Result<()> {
     let file = folder.join("scale.data");
     let mut target = Target::start(program)?;
-    let mut recorder = Command::new(env!("CARGO_BIN_EXE_heaptrace"))
-        .args(["record", "-p", &target.pid().to_string(), "-o"])
-        .arg(&file)
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut said = BufReader::new(recorder.stderr.take().context("no standard error")?);
-    let mut line = String::new();
-    while !line.starts_with("heaptrace: tracing") {
-        line.clear();
-        if said.read_line(&mut line)? == 0 {
-            bail!("heaptrace ended: {}", recorder.wait()?);
-        }
-    }
-    let answer = target.ask(&format!("{BLOCKS} {STACKS}"))?;
+    let recorder = Recorder::start(own(), target.pid(), &["--max-live", &sizes.live.to_string()], &file)?;
+    let answer = target.ask(&format!("{blocks} {STACKS}"))?;
     ensure!(answer == "done", "the target said {answer}");
     let before = Instant::now();
-    // SAFETY: not waited for yet, so the id is still the child's.
-    unsafe { libc::kill(recorder.id() as libc::pid_t, libc::SIGINT) };
-    series.record_mb.push(wait(recorder)?);
+    series.record_mb.push(recorder.stop()?);
     series.record_ms.push(before.elapsed().as_secs_f64() * 1e3);
     series.file_mb.push(fs::metadata(&file)?.len() as f64 / 1e6);
 
     let before = Instant::now();
-    let report = Command::new(env!("CARGO_BIN_EXE_heaptrace"))
+    let report = Command::new(own())
         .arg("report")
         .arg(&file)
         .stdout(File::create(folder.join("scale.txt"))?)
@@ -78,25 +69,9 @@ fn round(program: &Path, folder: &Path, series: &mut Series) -> Result<()> {
 
     let profile = heaptrace::file::read(&file)?.profile;
     let live: u64 = profile.sites.iter().map(|site| site.totals.live_count()).sum();
-    // The target's own buffers are a few blocks more.
-    ensure!((BLOCKS..BLOCKS + 10).contains(&live), "{live} blocks are live");
+    let blocks = u64::from(blocks);
+    ensure!((blocks..blocks + FEW).contains(&live), "{live} blocks are live");
     let stacks = profile.sites.iter().filter(|site| site.totals.live_count() > 1).count();
     ensure!((STACKS..STACKS + 10).contains(&stacks), "{stacks} sites");
     Ok(())
-}
-
-/// Waits for a child to end well; gives its peak memory in MB.
-fn wait(mut child: Child) -> Result<f64> {
-    // SAFETY: all-zero is a value of this plain C type.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let mut status = 0;
-    // SAFETY: valid pointers to locals; the child is ours and not waited for.
-    let waited = unsafe { libc::wait4(child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
-    if waited < 0 {
-        return Err(io::Error::last_os_error()).context("failed to wait");
-    }
-    ensure!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
-    // Reaped above; this only closes what is left of it.
-    let _ = child.try_wait();
-    Ok(usage.ru_maxrss as f64 * 1024.0 / 1e6)
 }

@@ -28,6 +28,9 @@ pub struct PlacedSite {
 /// The program that probes run.
 pub(super) const HIT: &str = "call_hit";
 
+/// The program that verifies them.
+pub(super) const CHECK: &str = "check_hit";
+
 /// How probes are placed.
 pub enum Attacher {
     /// One link for all functions of a file (kernel 6.6, with a filter by process: 6.10 or a backport).
@@ -92,6 +95,11 @@ fn attach_perf(
 }
 
 impl Links {
+    /// One link's.
+    pub(super) fn of_multi(link: OwnedFd) -> Self {
+        Self { multi: vec![link], perf: Vec::new(), gate: None }
+    }
+
     /// Each link by itself.
     pub(super) fn split(self) -> Vec<Box<dyn Send>> {
         let Self { multi, perf, gate } = self;

@@ -17,11 +17,13 @@ pub struct LiveTable {
     lines: SharedArray<LiveLine>,
     /// Blocks that find no place there.
     spill: MapData,
+    /// What the lines' times are counted from.
+    base_ns: u64,
 }
 
 impl LiveTable {
-    pub(super) fn new(lines: &MapData, spill: MapData, count: u32) -> io::Result<Self> {
-        Ok(Self { lines: SharedArray::new(lines, count)?, spill })
+    pub(super) fn new(lines: &MapData, spill: MapData, count: u32, base_ns: u64) -> io::Result<Self> {
+        Ok(Self { lines: SharedArray::new(lines, count)?, spill, base_ns })
     }
 
     /// Hands every live block to `each`. Blocks that come and go meanwhile may or may not be seen.
@@ -29,7 +31,7 @@ impl LiveTable {
         for index in 0..self.lines.entries {
             let Some(line) = self.lines.pointer(index) else { break };
             for way in 0..WAYS {
-                if let Some((key, block)) = entry(line, way) {
+                if let Some((key, block)) = entry(line, way, self.base_ns) {
                     let (process, address) = live::unpacked(key);
                     each(LiveKey { address, process, _pad: 0 }, block);
                 }
@@ -65,17 +67,17 @@ impl LiveTable {
 }
 
 /// An entry's key and block, if there is one.
-fn entry(line: *mut LiveLine, way: usize) -> Option<(u64, LiveBlock)> {
+fn entry(line: *mut LiveLine, way: usize, base_ns: u64) -> Option<(u64, LiveBlock)> {
     let key = keys(line, way).load(Ordering::Acquire);
     if key == 0 {
         return None;
     }
     let packed = values(line, way).load(Ordering::Acquire);
     // SAFETY: within the line.
-    let time_ns = unsafe { (&raw const (*line).values[way].time_ns).read_volatile() };
+    let time = unsafe { (&raw const (*line).times[way]).read_volatile() };
     // Being made or taken, or another block's by now.
     let stands = packed != 0 && keys(line, way).load(Ordering::Acquire) == key;
-    stands.then(|| (key, live::block(packed, time_ns)))
+    stands.then(|| (key, live::block(packed, live::time_ns(time, base_ns))))
 }
 
 fn keys<'a>(line: *mut LiveLine, way: usize) -> &'a AtomicU64 {
@@ -85,5 +87,5 @@ fn keys<'a>(line: *mut LiveLine, way: usize) -> &'a AtomicU64 {
 
 fn values<'a>(line: *mut LiveLine, way: usize) -> &'a AtomicU64 {
     // SAFETY: as for `keys`.
-    unsafe { AtomicU64::from_ptr(&raw mut (*line).values[way].packed) }
+    unsafe { AtomicU64::from_ptr(&raw mut (*line).values[way]) }
 }

@@ -15,8 +15,10 @@ use super::{
 use crate::process::{privileges::Privileges, procfs};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::{
+    check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     live,
     probe::{Cookie, ProbeRecord},
+    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index},
     statistics::StatisticsRecord,
 };
 use std::{
@@ -120,7 +122,7 @@ pub struct MapSizes {
     pub frames: u32,
     /// Process images, ended ones included.
     pub processes: u32,
-    /// Threads alive at one time; rounded up to a power of two.
+    /// Calls of two traps under way at one time, of which a thread has one as a rule; rounded up to a power of two.
     pub threads: u32,
     /// Rare events that wait to be read; rounded up to what a ring of a power of two bytes holds.
     pub events: u32,
@@ -136,7 +138,7 @@ impl Default for MapSizes {
             sites: 1 << 16,
             frames: 1 << 21,
             processes: 1 << 14,
-            threads: 1 << 16,
+            threads: 1 << 14,
             events: RING_BYTES / EVENT_BYTES,
             statistics: false,
             unwind: UnwindSizes::default(),
@@ -159,6 +161,11 @@ impl MapSizes {
         if self.statistics { processes } else { 1 }
     }
 
+    /// The entries of `LIVE_TIMES`.
+    fn live_times(&self) -> u32 {
+        if self.statistics { live::lines_for(self.live) } else { 1 }
+    }
+
     /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
     pub fn memory_bytes(&self) -> u64 {
         // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
@@ -167,19 +174,22 @@ impl MapSizes {
         };
         let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
         array(live::lines_for(self.live), size_of::<live::LiveLine>())
+            + array(self.live_times(), size_of::<live::ExactTimes>())
             + hash(live::spill_for(self.live), 40)
             + array(PROBE_ROWS, size_of::<ProbeRecord>())
             + array(GATES, 8)
-            + hash(self.sites, 24)
-            + hash(self.sites, 16)
+            + array(CHECKS, size_of::<Check>())
+            + array(CHECKED_CALLS, size_of::<CheckedCall>())
+            + array(index::cells_for(self.sites), 8 + size_of::<StackCell>())
             + array(
                 self.sites.saturating_add(self.processes),
-                size_of::<heaptrace_common::record::SiteRecord>(),
+                size_of::<SiteRecord>(),
             )
             + array(self.frames, 8)
-            + array(self.processes, size_of::<heaptrace_common::record::ProcessRecord>())
-            + array(self.threads.next_power_of_two(), size_of::<heaptrace_common::record::PendingCall>())
-            + 2 * (1 << 19)
+            + array(self.processes, size_of::<ProcessRecord>())
+            + array(self.threads.next_power_of_two(), size_of::<PendingCall>())
+            // PROCESS_CACHE.
+            + array(1 << 16, 8)
             + u64::from(self.ring_bytes())
             // PROCESS_INDEX, SYSCALLS and CODE_FILES.
             + hash(1 << 15, 8)
@@ -237,6 +247,8 @@ pub struct Tracer {
     /// Where processes' unwind tables are published, and the tables' memory, for a store to take.
     pub unwind: UnwindMaps,
     pub unwind_arrays: Option<UnwindArrays>,
+    /// What verifies probe sites, where the kernel has multi links.
+    pub(super) checker: Option<MultiProgram>,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
@@ -257,17 +269,19 @@ impl Tracer {
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let statistics = sizes.statistics_records(sizes.processes);
-        let settings = settings(options, &sizes, &types);
+        let base_ns = procfs::monotonic_ns();
+        let settings = settings(options, &sizes, &types, base_ns);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let other = OTHER.get();
         let object = other.map_or(OBJECT, |build| build.object);
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("LIVE", live::lines_for(sizes.live))
+            .map_max_entries("LIVE_TIMES", sizes.live_times())
             .map_max_entries("LIVE_SPILL", live::spill_for(sizes.live))
             .map_max_entries("SITES", sizes.sites.saturating_add(sizes.processes))
-            .map_max_entries("SITE_INDEX", sizes.sites)
-            .map_max_entries("STACK_INDEX", sizes.sites)
+            .map_max_entries("SITE_INDEX", index::cells_for(sizes.sites))
+            .map_max_entries("STACK_INDEX", index::cells_for(sizes.sites))
             .map_max_entries("FRAMES", sizes.frames)
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("STATISTICS", statistics)
@@ -276,7 +290,7 @@ impl Tracer {
             .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
             .map_max_entries("UNWIND_ROWS", unwind.row_shards)
             .map_max_entries("UNWIND_PAGES", unwind.page_shards)
-            .map_max_entries("UNWIND_MAPPINGS", unwind.lists)
+            .map_max_entries("UNWIND_MAPPINGS", unwind.list_elements())
             .map_max_entries("UNWIND_PROCESSES", sizes.processes)
             .map_max_entries("UNWIND_EXACT", sizes.processes)
             .load(object)
@@ -301,16 +315,17 @@ impl Tracer {
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
-        let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics)?;
-        let attacher = match multi {
-            Some(program) => {
+        let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics, base_ns)?;
+        let (attacher, checker) = match multi {
+            Some([program, checker]) => {
                 let attacher = Attacher::Multi(program);
                 features.multi_filter = features.check_multi_filter(&attacher, &mut ebpf, &mut maps);
-                attacher
+                (attacher, Some(checker))
             }
-            None => Attacher::PerfEvents,
+            None => (Attacher::PerfEvents, None),
         };
-        let attacher = if features.multi_filter { attacher } else { Attacher::PerfEvents };
+        let (attacher, checker) =
+            if features.multi_filter { (attacher, checker) } else { (Attacher::PerfEvents, None) };
         // After the check, which is no growth of a target's.
         if options.growth && !options.trial {
             let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
@@ -329,7 +344,7 @@ impl Tracer {
             (build.take)(map);
         }
         let events = EventRing(events);
-        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, features }, events))
+        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, checker, features }, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file. `late`: calls

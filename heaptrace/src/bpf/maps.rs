@@ -2,6 +2,7 @@
 
 use super::{
     LoadError, MapSizes,
+    checks::Checks,
     gates::{GATES, Gates},
     live_table::LiveTable,
 };
@@ -10,6 +11,7 @@ use aya::{
     maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use heaptrace_common::{
+    check::CHECKS,
     counter::Counter,
     live,
     probe::ProbeRecord,
@@ -86,17 +88,19 @@ pub struct Maps {
     live: LiveTable,
     probes: SharedArray<ProbeRecord>,
     pub(super) gates: Gates,
+    pub(super) checks: Checks,
     /// By what the row says: processes of one program have the same.
     probe_rows: std::collections::HashMap<ProbeRecord, u32>,
     counters: PerCpuArray<MapData, u64>,
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`, which have `sizes`, and the ring of events with them.
+    /// Takes the maps out of `ebpf`, which have `sizes`, and the ring of events with them. `base_ns` as in the settings.
     pub fn take(
         ebpf: &mut Ebpf,
         sizes: &MapSizes,
         statistics: u32,
+        base_ns: u64,
     ) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let MapSizes { sites, frames, processes, .. } = *sizes;
         let live_lines = live::lines_for(sizes.live);
@@ -129,10 +133,12 @@ impl Maps {
                 &data(take("LIVE")?, "LIVE")?,
                 data(take("LIVE_SPILL")?, "LIVE_SPILL")?,
                 live_lines,
+                base_ns,
             )
             .map_err(shared)?,
             probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
             gates: Gates::new(SharedArray::new(&data(take("GATES")?, "GATES")?, GATES).map_err(shared)?),
+            checks: Checks::new(SharedArray::new(&data(take("CHECKS")?, "CHECKS")?, CHECKS).map_err(shared)?),
             probe_rows: std::collections::HashMap::new(),
             counters: take("COUNTERS")?
                 .try_into()

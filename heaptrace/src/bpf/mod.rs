@@ -3,6 +3,7 @@
 
 mod attach;
 mod btf;
+mod checks;
 mod empty;
 mod events;
 mod features;
@@ -21,6 +22,7 @@ mod unwind_maps;
 pub use attach::{Attacher, Links, PlacedSite, ProbeSite};
 pub use aya::maps::MapError;
 pub use btf::Btf;
+pub use checks::FunctionCheck;
 pub use empty::EmptyProbes;
 pub use events::{EventRing, Told};
 pub use features::{Features, own_code};

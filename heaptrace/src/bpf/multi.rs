@@ -5,7 +5,7 @@
 
 use super::{
     LoadError,
-    attach::{HIT, PlacedSite},
+    attach::{CHECK, HIT, PlacedSite},
     syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
 use aya::{
@@ -84,19 +84,20 @@ struct LinkAttr {
     _pad: u32,
 }
 
-/// The program that probes run, loaded for multi links.
+/// A program that probes run, loaded for multi links.
 pub struct MultiProgram(OwnedFd);
 
 impl MultiProgram {
-    /// Loads it from the object that `ebpf` was loaded from, onto its maps.
+    /// Loads that which counts, and that which verifies, from the object that `ebpf` was loaded from, onto its maps.
     ///
     /// `Ok(None)` if the kernel does not know multi links.
-    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, LoadError> {
+    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<[Self; 2]>, LoadError> {
         if empty_for_links(BPF_TRACE_UPROBE_MULTI).is_err() {
             return Ok(None);
         }
         let relocated = Relocated::new(object, ebpf)?;
-        Ok(Some(Self(relocated.load(HIT, BPF_TRACE_UPROBE_MULTI)?)))
+        let load = |name| relocated.load(name, BPF_TRACE_UPROBE_MULTI).map(Self);
+        Ok(Some([load(HIT)?, load(CHECK)?]))
     }
 
     /// A program that does nothing: what a hit costs before anything is accounted.

@@ -7,6 +7,7 @@ use super::{
 use crate::process::procfs;
 use heaptrace_common::{
     live,
+    record::index,
     settings::{Settings, scope, stack_mode},
 };
 
@@ -22,7 +23,8 @@ impl StackMode {
 }
 
 /// The settings for `options`, with `sizes` as the maps have them.
-pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes) -> Settings {
+/// `base_ns` is now.
+pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes, base_ns: u64) -> Settings {
     Settings {
         scope: match options.members {
             _ if options.all => scope::ALL,
@@ -61,7 +63,8 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes)
         cred_euid: types.cred_euid,
         live_lines: live::lines_for(sizes.live),
         signal_flags: types.signal_flags,
-        _pad: 0,
+        index_mask: index::cells_for(sizes.sites) - 1,
+        base_ns,
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

@@ -11,12 +11,14 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapData},
 };
 use heaptrace_common::unwind::{
-    CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping, NewMappings, PAGE_BITS, Published,
-    SHARD, UnwindMapping, lookup::CACHE,
+    CodeFile, CodeFileKey, LIST_PART, LIST_PARTS, List, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping,
+    NewMappings, PAGE_BITS, Published, SHARD, UnwindMapping, lookup::CACHE,
 };
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    io, slice,
+    collections::{HashMap, HashSet},
+    io,
+    ops::Range,
+    slice,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -30,15 +32,15 @@ pub struct UnwindSizes {
     pub row_shards: u32,
     /// Shards of pages, 256 KiB each; one describes 64 MiB of code.
     pub page_shards: u32,
-    /// Lists of mappings, 16 KiB each: one for a process that has tables, one more for its exact rows, and a few for
-    /// what is being replaced.
+    /// Lists of up to 128 mappings, 4 KiB each: one for a process that has tables, one more for its exact rows, and a few
+    /// for what is being replaced. More mappings take two or four.
     pub lists: u32,
 }
 
 impl Default for UnwindSizes {
-    /// 44 MiB: 4 million rows (libLLVM has 161,000), 2 GiB of code, 1,200 processes.
+    /// 27 MiB: 4 million rows (libLLVM has 161,000), 1 GiB of code, which has some 2 million, and 1,200 processes.
     fn default() -> Self {
-        Self { row_shards: 64, page_shards: 32, lists: 1280 }
+        Self { row_shards: 64, page_shards: 16, lists: 1280 }
     }
 }
 
@@ -61,10 +63,15 @@ impl UnwindSizes {
     /// The least that maps can have.
     pub const NONE: Self = Self { row_shards: 1, page_shards: 1, lists: 1 };
 
+    /// Elements of `UNWIND_MAPPINGS`.
+    pub(super) fn list_elements(&self) -> u32 {
+        self.lists.div_ceil(LIST_PARTS as u32)
+    }
+
     /// Kernel memory, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.row_shards + self.page_shards) * (SHARD * 4) as u64
-            + u64::from(self.lists) * (MAX_MAPPINGS * size_of::<UnwindMapping>()) as u64
+            + u64::from(self.list_elements()) * (MAX_MAPPINGS * size_of::<UnwindMapping>()) as u64
             + (MAX_RULES * 8 + CACHE * 8 + NEW_SLOTS * size_of::<NewMappings>()) as u64
     }
 }
@@ -135,7 +142,7 @@ fn store(array: &SharedArray<u64>, record: u32, published: Published) {
 
 impl InForce {
     /// The lists in force, forked children's among them.
-    fn lists(&self) -> impl Iterator<Item = u32> + '_ {
+    fn lists(&self) -> impl Iterator<Item = List> + '_ {
         let all = (0..self.array.entries).filter_map(|record| self.array.get(record));
         all.filter_map(|published| Published(published).list())
     }
@@ -151,10 +158,10 @@ pub struct UnwindMaps {
     /// Of each slot of `new`: everything before this head is known to userspace.
     heads: Vec<u64>,
     files: BpfHashMap<MapData, Key, Value>,
-    /// Lists in nobody's use, the one that was freed first in front.
-    free: VecDeque<u32>,
+    /// By part: in nobody's use.
+    free: Vec<bool>,
     /// Lists that were replaced or forgotten; forked children may still have them.
-    retired: VecDeque<u32>,
+    retired: Vec<List>,
     generation: u16,
     losses: UnwindLosses,
 }
@@ -167,14 +174,14 @@ impl UnwindMaps {
         };
         Ok(Self {
             cache: take(ebpf, "UNWIND_CACHE", 1)?,
-            mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.lists)?,
+            mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.list_elements())?,
             calls: in_force(ebpf, "UNWIND_PROCESSES")?,
             exact: in_force(ebpf, "UNWIND_EXACT")?,
             new: take(ebpf, "UNWIND_NEW", NEW_SLOTS as u32)?,
             heads: vec![0; NEW_SLOTS],
             files: take_files(ebpf)?,
-            free: (0..sizes.lists).collect(),
-            retired: VecDeque::new(),
+            free: vec![true; sizes.lists as usize],
+            retired: Vec::new(),
             generation: 0,
             losses: UnwindLosses::default(),
         })
@@ -247,18 +254,20 @@ impl UnwindMaps {
 
     /// Writes a list that no process has yet.
     fn list(&mut self, mappings: &[UnwindMapping]) -> Result<Published, PublishError> {
-        let Some(list) = self.take_list() else {
-            return Err(PublishError::NoList);
-        };
         // The search takes addresses as signed numbers; what lies above is the kernel's vsyscall page.
         let user: Vec<UnwindMapping> =
             mappings.iter().copied().filter(|mapping| mapping.end <= UnwindMapping::UNUSED.start).collect();
         self.losses.mappings += user.len().saturating_sub(MAX_MAPPINGS) as u64;
-        let Some(at) = self.mappings.pointer(list) else { return Err(PublishError::NoList) };
-        for n in 0..MAX_MAPPINGS {
-            let mapping = user.get(n).copied().unwrap_or(UnwindMapping::UNUSED);
-            // SAFETY: within the list, which no process has.
-            unsafe { at.cast::<UnwindMapping>().add(n).write_volatile(mapping) };
+        let list = self.take_list(user.len()).ok_or(PublishError::NoList)?;
+        let at = self.mappings.pointer(list.element()).ok_or(PublishError::NoList)?;
+        let mut user = user.into_iter();
+        for place in places(list) {
+            // SAFETY: within the element, and the list, which no process has.
+            unsafe {
+                at.cast::<UnwindMapping>()
+                    .add(place)
+                    .write_volatile(user.next().unwrap_or(UnwindMapping::UNUSED))
+            };
         }
         Ok(Published::new(list, self.next_generation(), 0))
     }
@@ -293,8 +302,9 @@ impl UnwindMaps {
     pub fn pages_in_use(&self) -> HashSet<u32> {
         let slots = (0..NEW_SLOTS as u32).filter_map(|slot| self.new.get(slot));
         let new = slots.flat_map(|slot| slot.entries).map(|NewMapping { mapping, .. }| mapping.pages_at);
-        let lists: HashSet<u32> = self.calls.lists().chain(self.exact.lists()).collect();
-        let listed = lists.into_iter().filter_map(|list| self.mappings.get(list)).flatten();
+        let lists: HashSet<List> = self.calls.lists().chain(self.exact.lists()).collect();
+        let listed = lists.into_iter().filter_map(|list| Some((self.mappings.get(list.element())?, list)));
+        let listed = listed.flat_map(|(mappings, list)| places(list).map(move |place| mappings[place]));
         new.chain(listed.map(|mapping| mapping.pages_at)).collect()
     }
 
@@ -303,13 +313,27 @@ impl UnwindMaps {
         self.losses
     }
 
-    fn take_list(&mut self) -> Option<u32> {
-        if self.free.is_empty() {
-            let used: HashSet<u32> = self.calls.lists().chain(self.exact.lists()).collect();
+    /// A list with room for so many mappings, or for as many as there can be.
+    fn take_list(&mut self, mappings: usize) -> Option<List> {
+        let parts = mappings.div_ceil(LIST_PART).next_power_of_two().min(LIST_PARTS);
+        self.take_parts(parts).or_else(|| {
+            let used: HashSet<List> = self.calls.lists().chain(self.exact.lists()).collect();
             let (kept, freed) = self.retired.drain(..).partition(|list| used.contains(list));
-            (self.retired, self.free) = (kept, freed);
-        }
-        self.free.pop_front()
+            self.retired = kept;
+            let freed: Vec<List> = freed;
+            for list in freed {
+                self.free[parts_of(list)].fill(true);
+            }
+            self.take_parts(parts)
+        })
+    }
+
+    fn take_parts(&mut self, parts: usize) -> Option<List> {
+        let runs = self.free.chunks_exact(parts);
+        let first = runs.enumerate().find(|(_, run)| run.iter().all(|free| *free))?.0 * parts;
+        let list = List::new(first as u32, parts as u32);
+        self.free[parts_of(list)].fill(false);
+        Some(list)
     }
 
     /// One that no process has, whose entries the cache no longer holds.
@@ -330,6 +354,16 @@ impl UnwindMaps {
             }
         }
     }
+}
+
+fn parts_of(list: List) -> Range<usize> {
+    list.first() as usize..(list.first() + list.parts()) as usize
+}
+
+/// Where a list's mappings are in its element.
+fn places(list: List) -> Range<usize> {
+    let start = list.place(0) as usize;
+    start..start + list.parts() as usize * LIST_PART
 }
 
 #[repr(transparent)]

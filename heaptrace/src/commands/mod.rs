@@ -1,6 +1,7 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
 pub mod doctor;
+mod following;
 pub mod inspect;
 pub mod leaks;
 mod names;

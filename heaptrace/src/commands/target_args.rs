@@ -112,7 +112,8 @@ pub struct StackArgs {
     /// Code with unwind tables, in MiB (rounded up to 64).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().code_mib(), value_parser = value_parser!(u32).range(1..=1 << 15))]
     pub max_unwind_code: u32,
-    /// Lists of code mappings with unwind tables: one a process, and another if it has exact rows.
+    /// Lists of up to 128 code mappings with unwind tables: one a process, and another if it has exact rows. With more
+    /// mappings, up to 512, a process takes two or four.
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
     pub max_unwind_lists: u32,
 }
@@ -205,7 +206,7 @@ pub(super) fn session_options(
             live: max_live,
             sites: max_sites,
             // Without stacks there are no frames.
-            frames: stacks.map_or(1, |stacks| stacks.max_frames),
+            frames: stacks.filter(|_| mode != StackMode::None).map_or(1, |stacks| stacks.max_frames),
             processes: max_processes,
             threads: max_threads,
             events: max_events,
@@ -233,7 +234,7 @@ pub(super) fn stack_options(stacks: Option<&StackArgs>) -> (StackMode, UnwindSiz
         Some(StackArg::Fp) => StackMode::FramePointers,
         Some(StackArg::None) | None => StackMode::None,
     };
-    let sizes = stacks.map_or(UnwindSizes::NONE, |stacks| {
+    let sizes = stacks.filter(|_| mode.uses_tables()).map_or(UnwindSizes::NONE, |stacks| {
         UnwindSizes::new(stacks.max_unwind_rows, stacks.max_unwind_code, stacks.max_unwind_lists)
     });
     (mode, sizes)

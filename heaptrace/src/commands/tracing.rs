@@ -1,6 +1,7 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
+use super::following::{Following, Signals};
 use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
 use crate::{
     bpf::{EventRing, Told},
@@ -16,19 +17,6 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::unix::AsyncFd,
-    signal::unix::{SignalKind, signal},
-    time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
-};
-
-/// How often the maps are read.
-const DRAIN_EVERY: Duration = Duration::from_secs(1);
-
-/// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
-/// part of a second to read, and the targets want the processor, too.
-const REST: u32 = 10;
-
 /// What a command does while its session runs.
 pub(super) trait Work {
     /// How often to look into the ring unbidden; `None` if the kernel side wakes us for all it tells.
@@ -113,6 +101,8 @@ impl Prepared {
     pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
         let Self { session, events, target, child, started_ns: _, memory_bytes } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Before anybody is told that it ends it.
+        let signals = runtime.block_on(async { Signals::catch() })?;
         let began = Instant::now();
         let command = match child {
             Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
@@ -121,7 +111,7 @@ impl Prepared {
         eprintln!(
             "heaptrace: tracing {} ({} MB of kernel memory for tables){}",
             describe(&target, &session),
-            memory_bytes >> 20,
+            memory_bytes / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         );
         if let Some(price) = session.price_for_others() {
@@ -130,7 +120,7 @@ impl Prepared {
         let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
         Ok(Running {
             session,
-            events: Some(events),
+            unfollowed: Some((events, signals)),
             command,
             duration,
             began,
@@ -145,7 +135,7 @@ impl Prepared {
 pub(super) struct Running {
     pub session: Session,
     /// Until followed.
-    events: Option<EventRing>,
+    unfollowed: Option<(EventRing, Signals)>,
     /// The command's PID.
     command: Option<u32>,
     duration: Option<Duration>,
@@ -161,11 +151,11 @@ pub(super) struct Running {
 impl Running {
     /// Keeps up with the targets, once, and has `work` done; `every` is the interval of its prints.
     pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
-        let events = self.events.take().context("a session can be followed once only")?;
+        let (events, signals) = self.unfollowed.take().context("a session can be followed once only")?;
         let hurry = Hurry::begin();
         let why = self.runtime.block_on(
             Following { session: &mut self.session, duration: self.duration, endless: self.endless }
-                .run(events, every, work),
+                .run(events, signals, every, work),
         )?;
         self.followed = self.began.elapsed();
         hurry.end();
@@ -218,115 +208,6 @@ pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCod
     match command {
         Some(end) if propagate => ExitCode::from(end.code()),
         _ => ExitCode::SUCCESS,
-    }
-}
-
-struct Following<'a> {
-    session: &'a mut Session,
-    duration: Option<Duration>,
-    endless: bool,
-}
-
-impl Following<'_> {
-    async fn run<W: Work>(
-        self,
-        events: EventRing,
-        every: Option<Duration>,
-        work: &mut W,
-    ) -> anyhow::Result<Ended> {
-        let Self { session, duration, endless } = self;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut tick = interval(DRAIN_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut prints = every.map(|every| {
-            let mut prints = interval_at(tokio::time::Instant::now() + every, every);
-            prints.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            prints
-        });
-        // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
-        let mut ring = unsafe { AsyncFd::register(events) }?;
-        let mut looks = W::LOOK_EVERY.map(interval);
-        let tables = session.tables_ready().unwrap_or_default();
-        let started = Instant::now();
-        let deadline =
-            tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
-        let why = loop {
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => break Ended::Asked,
-                _ = terminate.recv() => break Ended::Asked,
-                () = sleep_until(deadline) => break Ended::TimeUp,
-                guard = ring.readable_mut() => {
-                    let mut guard = guard?;
-                    let events = guard.get_inner_mut().read();
-                    guard.clear_ready();
-                    if let Some(why) = take(session, &events, endless, work)? {
-                        break why;
-                    }
-                }
-                () = next(&mut looks) => {
-                    let events = ring.get_mut().read();
-                    if let Some(why) = take(session, &events, endless, work)? {
-                        break why;
-                    }
-                }
-                () = tables.notified() => session.take_tables(),
-                () = next(&mut prints) => {
-                    let before = Instant::now();
-                    session.drain();
-                    if work.print(session, started.elapsed())?.is_break() {
-                        break Ended::NoReader;
-                    }
-                    if let (Some(prints), Some(every)) = (&mut prints, every) {
-                        let took = before.elapsed();
-                        prints.reset_after(every.max(took * REST).saturating_sub(took));
-                    }
-                }
-                _ = tick.tick() => {
-                    session.drain();
-                    work.tick(session, started.elapsed())?;
-                    // The exit events of all targets may have been lost.
-                    if !endless && session.traced() == 0 {
-                        break Ended::TargetsExited;
-                    }
-                }
-            }
-        };
-        if why != Ended::NoReader {
-            // What happened until now and was not read: the records of processes that have ended are ahead of it.
-            let rest = ring.get_mut().read();
-            session.handle_events(rest.iter().map(|told| *told.event()));
-            if work.told(session, &rest)?.is_break() {
-                return Ok(Ended::NoReader);
-            }
-        }
-        Ok(why)
-    }
-}
-
-/// Deals with what came through the ring; the reason to end, if that is one.
-fn take(
-    session: &mut Session,
-    events: &[Told],
-    endless: bool,
-    work: &mut impl Work,
-) -> anyhow::Result<Option<Ended>> {
-    if events.is_empty() {
-        return Ok(None);
-    }
-    session.handle_events(events.iter().map(|told| *told.event()));
-    if work.told(session, events)?.is_break() {
-        return Ok(Some(Ended::NoReader));
-    }
-    Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
-}
-
-/// The next tick, or never.
-async fn next(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
-        None => std::future::pending().await,
     }
 }
 

@@ -244,6 +244,7 @@ impl ProfileBuilder {
                 scratch_busy: counters.get(Counter::ScratchBusy),
                 result_unreadable: counters.get(Counter::ResultUnreadable),
                 growth_map_full: counters.get(Counter::GrowthSiteFull),
+                disagreed: counters.get(Counter::Disagreed),
             },
             unknown_frees: shown.map(|record| record.unknown_frees).sum(),
             missed_returns: counters.get(Counter::MissedReturn),

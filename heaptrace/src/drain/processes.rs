@@ -167,6 +167,7 @@ impl ProcessTable {
                 munmap_bytes,
                 growth_entered: _,
                 growth_left: _,
+                calls_under_way: _,
                 comm: _,
             } = *record;
             process.exited = state == process_state::EXITED;

@@ -218,11 +218,12 @@ pub struct Lost {
     pub scratch_busy: u64,
     pub result_unreadable: u64,
     pub growth_map_full: u64,
+    pub disagreed: u64,
 }
 
 impl Lost {
     /// Name and count of each, in a stable order.
-    pub fn entries(&self) -> [(&'static str, u64); 8] {
+    pub fn entries(&self) -> [(&'static str, u64); 9] {
         let Self {
             live_map_full,
             stack_map_full,
@@ -232,6 +233,7 @@ impl Lost {
             scratch_busy,
             result_unreadable,
             growth_map_full,
+            disagreed,
         } = *self;
         [
             ("live_map_full", live_map_full),
@@ -242,6 +244,7 @@ impl Lost {
             ("scratch_busy", scratch_busy),
             ("result_unreadable", result_unreadable),
             ("growth_map_full", growth_map_full),
+            ("disagreed", disagreed),
         ]
     }
 }

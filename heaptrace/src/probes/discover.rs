@@ -2,8 +2,11 @@
 //! it.
 
 use super::plan::{self, Candidate, Plan};
+use super::search_order;
+use super::symbol_cache;
 use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
+use crate::process::file_cache::FileCache;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::procfs::{self, Identity, ProcError};
@@ -46,11 +49,17 @@ pub struct ProcessView {
 pub struct Discoverer {
     /// `None` for files that are no ELF files.
     cache: HashMap<FileStamp, Option<Candidate>>,
+    kept: Option<FileCache>,
 }
 
 impl Discoverer {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes what it knows of files from `kept`, and keeps it there.
+    pub fn with_cache(kept: Option<FileCache>) -> Self {
+        Self { kept, ..Self::default() }
     }
 
     /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
@@ -90,7 +99,7 @@ impl Discoverer {
     }
 
     /// Plans the probes of a program that has not been started: `exe`, and the libraries that it will load, in
-    /// resolution order (see [`crate::process::ldso::libraries`]). Errors where `exe` cannot be read, or is no
+    /// resolution order (see [`crate::process::ldso::program`]). Errors where `exe` cannot be read, or is no
     /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
         let mut candidates = match self.candidate(Opened::at(exe)?) {
@@ -132,6 +141,15 @@ impl Discoverer {
     /// The allocation functions of a file that was looked into.
     pub fn symbols(&self, object: &Object) -> Option<Arc<FileSymbols>> {
         self.cache.get(&object.stamp)?.as_ref().map(|candidate| Arc::clone(&candidate.symbols))
+    }
+
+    /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not
+    /// at all if it was already; `entry` is its file offset. Gives its file's allocation functions as they are now.
+    pub fn distrust(&mut self, object: &Object, entry: u64) -> Option<Arc<FileSymbols>> {
+        let candidate = self.cache.get_mut(&object.stamp)?.as_mut()?;
+        let file = ReadCache::new(&**object.file());
+        candidate.symbols = Arc::new(candidate.symbols.without_trust(&file, &object.elf, entry));
+        Some(Arc::clone(&candidate.symbols))
     }
 
     /// Forgets files that nothing else holds any more, and closes them.
@@ -183,7 +201,7 @@ impl Discoverer {
         }
         let candidate = match Object::read(opened) {
             Ok(object) => {
-                let symbols = FileSymbols::read(&ReadCache::new(&**object.file()), &object.elf)
+                let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
                 Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols) })
             }
@@ -234,22 +252,22 @@ struct Located {
 fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
     let files: Vec<_> =
         located.iter().map(|l| (l.candidate.object.path.as_path(), &l.candidate.object.elf)).collect();
-    let program = plan::program(&files);
+    let program = search_order::program(&files);
     let said = preloaded(pid, program != 0);
     let mut names = split_preload(&said);
     let addresses: Vec<u64> = located.iter().map(|l| l.address).collect();
     let seen = seems_preloaded(&files, program, &addresses);
     names.extend(seen.into_iter().map(|index| files[index].0));
-    plan::resolution_order(&files, program, &names)
+    search_order::resolution_order(&files, program, &names)
 }
 
 /// Files that were mapped before all needed libraries though nothing needs them: preloaded, by a process that
 /// has written its title over its environment since. The kernel maps downwards, so the first lies highest.
 fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u64]) -> Vec<usize> {
-    let reachable = plan::needed_from(files, program);
+    let reachable = search_order::needed_from(files, program);
     let is_loader = |index: &usize| {
         files.get(program).is_some_and(|exe| exe.1.interpreter.as_deref() == Some(files[*index].0))
-            || plan::is_loader(files[*index].1)
+            || search_order::is_loader(files[*index].1)
     };
     let libraries = reachable.iter().skip(1).filter(|index| !is_loader(index));
     let Some(highest) = libraries.map(|index| addresses[*index]).max() else { return Vec::new() };

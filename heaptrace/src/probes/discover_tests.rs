@@ -58,8 +58,7 @@ fn free_of_glibc_2_36_gets_an_emulated_site_past_its_null_check() {
 #[test]
 fn a_program_is_planned_before_it_runs_as_it_is_while_it_runs() {
     let env: Vec<_> = std::env::vars_os().collect();
-    let exe = ldso::resolve_command(OsStr::new("cat"), std::env::var_os("PATH").as_deref()).expect("found");
-    let libraries = ldso::libraries(&exe, &env).expect("listed");
+    let ldso::Program { exe, libraries } = ldso::program(&["cat".into()], &env).expect("found");
     let mut discoverer = Discoverer::new();
     let before = discoverer.plan_for_paths(&exe, &libraries).expect("planned");
     let mut child = Command::new(&exe).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");

@@ -2,12 +2,14 @@
 
 use super::allocators::{self, Role};
 use super::cut::{Cut, Kind};
+use super::own_calls::{AllocatorCode, merged};
+use super::proof::Proof;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
 use heaptrace_common::function::{Function, Shape};
-use heaptrace_common::probe::{OWN_CODE, OwnCode, ProbeRecord, Role as Part};
+use heaptrace_common::probe::{OWN_CODE, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,10 @@ pub struct Probe {
     pub unseen_exits: u32,
     /// Why there is nothing cheaper.
     pub why: Option<String>,
+    /// What the sites are verified by, see [`heaptrace_common::check`].
+    pub entered: Option<Site>,
+    /// Each call ends at one of the sites: none in another function, or by an exception.
+    pub ends_here: bool,
 }
 
 impl Probe {
@@ -110,6 +116,8 @@ pub struct FilePlan {
     pub probes: Vec<Probe>,
     /// File offsets of the code that the choice of the probes rests on, in order, with what little lies between.
     pub code: Vec<Range<u64>>,
+    /// Of all code that sites in the file rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// The probes of a process, and what was left out.
@@ -159,6 +167,7 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
                     path: object.path.to_string_lossy().into_owned(),
                 },
                 code: code_of(&probes, symbols, &object.elf),
+                proof: Arc::clone(&symbols.proof),
                 probes,
             })
             .collect(),
@@ -169,10 +178,12 @@ pub fn plan(candidates: &[Candidate]) -> Plan {
     }
 }
 
-/// The code of a file's probed functions.
+/// The code of a file's probed functions, and all sites.
 fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range<u64>> {
     /// Read along rather than apart.
     const BETWEEN: u64 = 4096;
+    /// The most bytes of one.
+    const INSTRUCTION: u64 = 15;
     let probed = symbols.functions.iter().filter(|f| probes.iter().any(|probe| probe.entry == f.offset));
     let parts = probed.flat_map(|function| match &function.probing {
         Probing::Sites { cut, .. } => cut.bytes.as_slice(),
@@ -182,22 +193,10 @@ fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range
         let (offset, room) = elf.code_offset(*start)?;
         Some(offset..offset + length.min(&room))
     });
-    merged(ranges.collect(), BETWEEN)
-}
-
-/// In order, those joined that lie no more than `between` bytes apart.
-fn merged(mut ranges: Vec<Range<u64>>, between: u64) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(between) => {
-                last.end = last.end.max(range.end);
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
+    // Sites of functions that others go on in are in no part of those.
+    let sites =
+        probes.iter().flat_map(|probe| &probe.sites).map(|site| site.offset..site.offset + INSTRUCTION);
+    merged(ranges.chain(sites).collect(), BETWEEN)
 }
 
 /// The probes of each file, and what was left out.
@@ -311,6 +310,20 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
         .collect()
 }
 
+/// Where a function's calls are seen to begin, to verify its sites by.
+fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<Site> {
+    let site = cut.entry.as_ref()?;
+    let record = ProbeRecord {
+        condition: site.condition,
+        size: site.size.to_bits(),
+        factor: site.factor.to_bits(),
+        pushed: site.pushed,
+        ..ProbeRecord::new(function.known.function, function.known.shape, Part::Entered)
+    };
+    let (offset, _) = file.elf.code_offset(site.address)?;
+    Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
+}
+
 /// One probe for each entry of `functions`, without those that only pass their block on to another one.
 fn probes_of(
     file: &Described<'_>,
@@ -321,6 +334,7 @@ fn probes_of(
 ) -> Vec<Probe> {
     let addresses: HashSet<u64> = functions.iter().map(|function| function.address).collect();
     let mut by_entry: BTreeMap<u64, &FoundFunction> = BTreeMap::new();
+    let mut handing_on = Vec::new();
     for function in functions {
         let hits_another = match &function.forwards_to {
             Some(Forward::Address(target)) => *target != function.address && addresses.contains(target),
@@ -330,6 +344,7 @@ fn probes_of(
             None => false,
         };
         if hits_another {
+            handing_on.push(*function);
             continue;
         }
         let named = by_entry.entry(function.offset).or_insert(function);
@@ -337,9 +352,10 @@ fn probes_of(
             *named = function;
         }
     }
-    let mut code = AllocatorCode::of(&by_entry);
+    let mut code = AllocatorCode::of(&by_entry, &handing_on);
     let jumped_to = functions.iter().filter(|f| f.exported && others.jumped_to.contains(f.symbol.as_str()));
     code.joined.extend(jumped_to.map(|function| function.address));
+    let mut through_pointers = Vec::new();
     let mut probes = Vec::with_capacity(by_entry.len());
     for function in by_entry.values() {
         let FoundFunction { symbol, known, offset, .. } = function;
@@ -355,7 +371,17 @@ fn probes_of(
             refusals.push(format!("{symbol} in {}: its code lies too far apart", file.path.display()));
             continue;
         };
-        sites.extend(code.sites_of_unprobed(file, function, cut));
+        let handed_on = code.handed_on(file, function, cut);
+        sites.extend(handed_on.sites);
+        for target in handed_on.unseen {
+            refusals.push(format!(
+                "{symbol} in {}: calls of it that end in {target} are not seen",
+                file.path.display()
+            ));
+        }
+        if cut.unseen_exits > 0 {
+            through_pointers.push(symbol.as_str());
+        }
         if code.own_of(function.address).len() > OWN_CODE {
             refusals.push(format!(
                 "{symbol} in {}: calls that the allocator makes itself may be counted, from more places than can be \
@@ -372,167 +398,18 @@ fn probes_of(
             sites,
             unseen_exits: cut.unseen_exits,
             why: cut.why.as_ref().map(ToString::to_string),
+            entered: entered(file, function, cut),
+            ends_here: cut.passes_on.is_empty() && cut.unseen_exits == 0 && known.role != Role::Operator,
         });
+    }
+    if !through_pointers.is_empty() {
+        refusals.push(format!(
+            "{} in {}: calls that end in a jump through a pointer, as a hook's, are not seen",
+            through_pointers.join(", "),
+            file.path.display()
+        ));
     }
     probes
-}
-
-/// Which of a file's probed functions call or jump to which.
-struct AllocatorCode {
-    /// Code that calls allocation functions on behalf of one that was called, and which.
-    calls: Vec<(Range<u64>, Vec<u64>)>,
-    /// Functions that another one may jump to at its end.
-    joined: HashSet<u64>,
-    probed: HashSet<u64>,
-}
-
-impl AllocatorCode {
-    fn of(functions: &BTreeMap<u64, &FoundFunction>) -> Self {
-        let probed = functions.values().map(|function| function.address).collect();
-        let mut code = Self { calls: Vec::new(), joined: HashSet::new(), probed };
-        let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
-        for function in functions.values() {
-            if let Probing::Sites { cut, calls } = &function.probing {
-                code.joined.extend(&cut.passes_on);
-                passes_on.insert(function.address, &cut.passes_on);
-                for call in calls.iter().filter(|(_, targets)| !targets.is_empty()) {
-                    if !code.calls.contains(call) {
-                        code.calls.push(call.clone());
-                    }
-                }
-            }
-        }
-        // Who calls a function that ends in a jump calls where that leads, too.
-        for (_, targets) in &mut code.calls {
-            let mut next = 0;
-            while let Some(target) = targets.get(next) {
-                let further = passes_on.get(target).copied().unwrap_or_default();
-                let new: Vec<u64> = further.iter().filter(|to| !targets.contains(to)).copied().collect();
-                targets.extend(new);
-                next += 1;
-            }
-        }
-        code.calls.sort_by_key(|(range, _)| range.start);
-        code
-    }
-
-    /// The code whose calls of the function at `address` are the allocator's own, in order, merged.
-    fn own_of(&self, address: u64) -> Vec<Range<u64>> {
-        let calling = self.calls.iter().filter(|(_, targets)| targets.contains(&address));
-        merged(calling.map(|(range, _)| range.clone()).collect(), 0)
-    }
-
-    /// A cut's sites, all or none.
-    fn sites(
-        &self,
-        file: &Described<'_>,
-        function: &FoundFunction,
-        cut: &Cut,
-        direct_is_own: bool,
-    ) -> Option<Vec<Site>> {
-        let own = self.own_of(function.address);
-        let sites = cut.sites.iter().map(|site| {
-            let mut record = ProbeRecord {
-                condition: site.condition,
-                size: site.size.to_bits(),
-                factor: site.factor.to_bits(),
-                result: site.result.to_bits(),
-                caller_bp: site.caller_bp.to_bits(),
-                shared: site.shared.into(),
-                joined: self.joined.contains(&function.address).into(),
-                passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
-                direct_is_own: direct_is_own.into(),
-                pushed: site.pushed,
-                from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
-                ..ProbeRecord::new(function.known.function, function.known.shape, site.role)
-            };
-            for (slot, range) in record.own.iter_mut().zip(&own) {
-                let distance = |to: u64| i32::try_from(to.wrapping_sub(site.address) as i64).ok();
-                *slot = OwnCode { start: distance(range.start)?, end: distance(range.end)? };
-                record.own_count += 1;
-            }
-            let (offset, _) = file.elf.code_offset(site.address)?;
-            Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
-        });
-        sites.collect()
-    }
-
-    /// Where a function goes on in another one that is not probed for its own sake, as another file's is called: that
-    /// one's results, for the calls whose beginnings are kept.
-    fn sites_of_unprobed(&self, file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Vec<Site> {
-        let unprobed = cut.passes_on.iter().filter(|entry| !self.probed.contains(entry));
-        let targets = unprobed.filter_map(|entry| {
-            let target = file.symbols.functions.iter().find(|target| target.address == *entry)?;
-            match &target.probing {
-                Probing::Sites { cut, .. } if target.known.shape.allocates() => {
-                    self.sites(file, target, cut, false)
-                }
-                _ => None,
-            }
-        });
-        let results = targets.flatten().filter(|site| site.record.role != Part::Begin as u8);
-        let results = results.map(|site| Site {
-            record: ProbeRecord { role: Part::Result as u8, shared: 1, ..site.record },
-            ..site
-        });
-        if function.known.shape.allocates() { results.collect() } else { Vec::new() }
-    }
-}
-
-/// The order in which the dynamic linker searches `files` for a symbol: the executable, what was preloaded, then
-/// the needed libraries breadth first, then what was loaded later, in the given order. `preloaded` holds file
-/// names or paths, as LD_PRELOAD does. Returns indexes into `files`.
-pub fn resolution_order(files: &[(&Path, &ElfFacts)], executable: usize, preloaded: &[&Path]) -> Vec<usize> {
-    let preloaded = preloaded.iter().filter_map(|name| by_name(files, name));
-    let mut order = breadth_first(files, std::iter::once(executable).chain(preloaded));
-    let rest: Vec<usize> = (0..files.len()).filter(|index| !order.contains(index)).collect();
-    order.extend(rest);
-    order
-}
-
-/// Which of `files`, the kernel's executable first, is the program. It is another one where the dynamic linker was
-/// started with the program as its argument (ld.so(8)).
-pub fn program(files: &[(&Path, &ElfFacts)]) -> usize {
-    let by_hand = files.first().is_some_and(|(_, elf)| is_loader(elf) && elf.interpreter.is_none());
-    // libc names an interpreter, too, but itself as well.
-    let is_program = |(_, elf): &(&Path, &ElfFacts)| elf.interpreter.is_some() && elf.soname.is_none();
-    files.iter().position(is_program).filter(|_| by_hand).unwrap_or(0)
-}
-
-/// Whether a file is the dynamic linker, by the name that it gives itself.
-pub fn is_loader(elf: &ElfFacts) -> bool {
-    elf.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-"))
-}
-
-/// `executable` and what it needs, breadth first.
-pub fn needed_from(files: &[(&Path, &ElfFacts)], executable: usize) -> Vec<usize> {
-    breadth_first(files, std::iter::once(executable))
-}
-
-fn breadth_first(files: &[(&Path, &ElfFacts)], first: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut order = Vec::with_capacity(files.len());
-    let enqueue = |order: &mut Vec<usize>, index: usize| {
-        if index < files.len() && !order.contains(&index) {
-            order.push(index);
-        }
-    };
-    first.for_each(|index| enqueue(&mut order, index));
-    let mut next = 0;
-    while let Some(&index) = order.get(next) {
-        next += 1;
-        for name in &files[index].1.needed {
-            by_name(files, Path::new(name)).into_iter().for_each(|index| enqueue(&mut order, index));
-        }
-    }
-    order
-}
-
-fn by_name(files: &[(&Path, &ElfFacts)], name: &Path) -> Option<usize> {
-    files.iter().position(|(path, elf)| {
-        let file_name = path.file_name().map(Path::new);
-        let soname = elf.soname.as_deref().map(Path::new);
-        *path == name || soname == Some(name) || file_name == name.file_name().map(Path::new)
-    })
 }
 
 #[cfg(test)]

@@ -174,6 +174,23 @@ fn calls_by_a_probed_function_are_told_apart() {
 }
 
 #[test]
+fn own_calls_come_within_calls_that_have_begun_only_if_every_caller_keeps_its_arguments_first() {
+    let within_begun = |caller: &'static str| {
+        // push rbx; xor edi, edi; call malloc, which lies right before it; pop rbx; ret
+        let code: &[u8] = &[0x53, 0x31, 0xff, 0xe8, 0xf5, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+        let exported = vec![("malloc", PUSH), (caller, code), ("free", PUSH)];
+        let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+        let keeps = |probe: &Probe| probe.sites.iter().any(|site| site.record.role == Part::Begin as u8);
+        let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
+        assert!(of("malloc").sites.iter().all(|site| site.record.own_count == 1));
+        let flags: HashSet<u8> = of("malloc").sites.iter().map(|site| site.record.within_begun).collect();
+        (keeps(of(caller)), flags)
+    };
+    assert_eq!(within_begun("realloc"), (true, HashSet::from([1])));
+    assert_eq!(within_begun("free_sized"), (false, HashSet::from([0])));
+}
+
+#[test]
 fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
     // push rbx; pop rbx; jmp malloc
     let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
@@ -218,50 +235,30 @@ fn a_jump_that_another_file_is_reached_by_joins_its_function_to_the_first_one() 
     assert!(!joined(&["malloc", "free", "realloc", "reallocarray"]));
 }
 
-fn needing(path: &'static str, soname: Option<&'static str>, needed: &[&'static str]) -> Mapped {
-    mapped(path, TestElf { soname, needed: needed.to_vec(), ..TestElf::default() })
+#[test]
+fn calls_that_end_in_an_unprobed_function_are_said_to_be_unseen() {
+    // Behind malloc: push rbx; pop rbx; jmp malloc. Its malloc lost to another file's.
+    let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];
+    let exported = vec![("malloc", PUSH), ("calloc", calloc)];
+    let files = [
+        exporting("/lib/preloaded.so", &["malloc", "free"]),
+        mapped("/lib/libc.so", TestElf { exported, ..TestElf::default() }),
+    ];
+    let Choice { probes, refusals } = chosen(&files);
+    assert_eq!(probes[1].len(), 1);
+    assert_eq!(refusals, ["calloc in /lib/libc.so: calls of it that end in malloc are not seen"]);
 }
 
 #[test]
-fn resolution_is_breadth_first_behind_what_was_preloaded() {
-    let files = [
-        needing("/lib/plugin.so", None, &[]),
-        needing("/lib/libc.so.6", Some("libc.so.6"), &["ld-linux-x86-64.so.2"]),
-        needing("/lib64/ld-linux-x86-64.so.2", Some("ld-linux-x86-64.so.2"), &[]),
-        needing("/lib/libdeep.so", None, &["libc.so.6"]),
-        needing("/lib/liba.so.1.2", Some("liba.so.1"), &["libdeep.so", "libc.so.6"]),
-        needing("/opt/pre.so", None, &["libc.so.6"]),
-        needing("/bin/x", None, &["liba.so.1", "libb.so"]),
-        needing("/lib/libb.so", None, &["libc.so.6"]),
+fn exits_through_pointers_are_said_to_be_unseen() {
+    // mov rax, [rip+0]; test rax, rax; jne +2; push rbx; pop rbx; ret; jmp rax
+    let hooked: &[u8] = &[
+        0x48, 0x8b, 0x05, 0, 0, 0, 0, 0x48, 0x85, 0xc0, 0x75, 0x05, 0x31, 0xc0, 0x53, 0x5b, 0xc3, 0xff, 0xe0,
     ];
-    let listed: Vec<_> = files.iter().map(|file| (file.path.as_path(), &file.elf)).collect();
-    let order = |preloaded: &[&str]| {
-        let preloaded: Vec<_> = preloaded.iter().map(Path::new).collect();
-        resolution_order(&listed, 6, &preloaded)
-    };
-    assert_eq!(order(&["/opt/pre.so"]), [6, 5, 4, 7, 1, 3, 2, 0]);
-    assert_eq!(order(&["missing.so"]), [6, 4, 7, 3, 1, 2, 0, 5]);
-    assert_eq!(resolution_order(&[], 0, &[]), [] as [usize; 0]);
-}
-
-#[test]
-fn a_program_that_its_loader_was_told_to_run_is_searched_first() {
-    const LOADER: &str = "ld-linux-x86-64.so.2";
-    let loaded = |path: &str, soname, needed: &[&'static str]| {
-        let elf =
-            TestElf { soname, needed: needed.to_vec(), interpreter: Some("/lib64/ld"), ..TestElf::default() };
-        mapped(path, elf)
-    };
-    // Before glibc 2.32 the loader exports a malloc, too.
-    let loader = TestElf { soname: Some(LOADER), exported: ALLOCATOR.to_vec(), ..TestElf::default() };
-    let files = [
-        mapped("/old/ld-2.31.so", loader),
-        loaded("/old/libc-2.31.so", Some("libc.so.6"), &[LOADER]),
-        loaded("/bin/x", None, &["libc.so.6"]),
-    ];
-    let listed: Vec<_> = files.iter().map(|file| (file.path.as_path(), &file.elf)).collect();
-    assert_eq!(program(&listed), 2);
-    assert_eq!(resolution_order(&listed, 2, &[]), [2, 1, 0]);
-    // Started as usual, or by itself.
-    assert_eq!((program(&[listed[2], listed[1], listed[0]]), program(&listed[..2]), program(&[])), (0, 0, 0));
+    let elf = TestElf { exported: vec![("malloc", hooked), ("free", PUSH)], ..TestElf::default() };
+    let Choice { probes, refusals } = chosen(&[mapped("/lib/libc.so", elf)]);
+    assert_eq!(probes[0].len(), 2);
+    let said =
+        "malloc in /lib/libc.so: calls that end in a jump through a pointer, as a hook's, are not seen";
+    assert_eq!(refusals, [said]);
 }

@@ -67,6 +67,18 @@ pub enum Refusal {
         path.display()
     )]
     CodeChanged { path: PathBuf, offset: u64 },
+    #[error(
+        "it has no breakpoint in its code of {} at offset {offset:#x}, where {symbol} is probed: the kernel places none \
+         in code that is writable, and code that is mapped anew loses them; calls would be missing",
+        path.display()
+    )]
+    NoBreakpoint { path: PathBuf, symbol: String, offset: u64 },
+    #[error(
+        "{} was written to while it was traced: its code from offset {offset:#x} on is not what the probes were chosen \
+         by; begin again",
+        path.display()
+    )]
+    FileChanged { path: PathBuf, offset: u64 },
     #[error("{} is {what}", path.display())]
     WrongMachine { path: PathBuf, what: String },
     #[error(

@@ -1,14 +1,15 @@
 //! Where in a function to put its probe, decided from the function's bytes alone.
 //!
 //! A uprobe on an instruction that the kernel emulates costs one trap; on any other it costs a second one, for
-//! the single step (arch/x86/kernel/uprobes.c: `branch_setup_xol_ops`, `push_setup_xol_ops`). So the first
+//! the single step. So the first
 //! emulated instruction is taken that every relevant path runs through exactly once, with the arguments still
 //! in their registers and the caller's frame still to be found.
 
+use super::cut::{Emulation, Treatment, treatment};
 use heaptrace_common::function::Shape;
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
 };
 use std::fmt;
 
@@ -72,14 +73,6 @@ impl Site {
     pub const NOWHERE: Self = Self { offset: 0, pushed: 0, emulated: false, why: Why::NotAnEntry };
 }
 
-/// What the kernel does with a probe on an instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Treatment {
-    Emulated,
-    SingleStepped,
-    Refused,
-}
-
 /// Registers that must hold the caller's values at the site, so that the caller's frame can be unwound from it.
 const CALLEE_SAVED: [Register; 6] =
     [Register::RBP, Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
@@ -96,7 +89,9 @@ pub fn choose(code: &[u8], shape: Shape) -> Site {
         if instruction.ip() >= limit || instruction.is_invalid() {
             break;
         }
-        found.note(&walk, instruction, treatment(code, instruction));
+        let start = instruction.ip() as usize;
+        let bytes = code.get(start..start + instruction.len()).unwrap_or_default();
+        found.note(&walk, instruction, treatment(bytes, instruction, Emulation::SURE));
         if !walk.step(previous, instruction) {
             break;
         }
@@ -255,47 +250,6 @@ pub(super) fn tests_rdi(instruction: &Instruction) -> bool {
         Mnemonic::Cmp => is_immediate(instruction) && instruction.immediate(1) == 0,
         _ => false,
     }
-}
-
-/// What the kernel does with a probe on `instruction`. Multi-byte nops, emulated from Linux 6.16 only, count as
-/// single-stepped, and everything that is not certainly emulated does too.
-fn treatment(code: &[u8], instruction: &Instruction) -> Treatment {
-    let start = instruction.ip() as usize;
-    let Some(bytes) = code.get(start..start + instruction.len()) else { return Treatment::Refused };
-    let opcode_at = bytes.iter().position(|byte| !is_legacy_prefix(*byte)).unwrap_or(bytes.len());
-    let (prefixes, rest) = bytes.split_at(opcode_at);
-    // is_prefix_bad(): segment overrides but fs and gs, and lock.
-    if prefixes.iter().any(|prefix| matches!(prefix, 0x26 | 0x2e | 0x36 | 0x3e | 0xf0)) {
-        return Treatment::Refused;
-    }
-    let branch = if prefixes.contains(&0x66) {
-        Treatment::Refused
-    } else if prefixes.iter().all(|prefix| *prefix == 0xf2) {
-        Treatment::Emulated
-    } else {
-        Treatment::SingleStepped
-    };
-    match *rest {
-        [0x50..=0x57] | [0x41, 0x50..=0x57] if prefixes.is_empty() => Treatment::Emulated,
-        // `nop`; with prefixes it may be `pause` or `xchg r8, rax`.
-        [0x90] if prefixes.is_empty() => Treatment::Emulated,
-        [0x90] if prefixes.contains(&0x66) => Treatment::Refused,
-        [0xe8 | 0xe9, _, _, _, _] | [0xeb | 0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => branch,
-        _ if is_refused(instruction) => Treatment::Refused,
-        _ => Treatment::SingleStepped,
-    }
-}
-
-fn is_legacy_prefix(byte: u8) -> bool {
-    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3)
-}
-
-/// Instructions that `good_insns_64` and `good_2byte_insns` leave out, as far as an allocator could begin with
-/// them: privileged ones, traps and system calls.
-fn is_refused(instruction: &Instruction) -> bool {
-    instruction.is_privileged()
-        || matches!(instruction.flow_control(), FlowControl::Interrupt | FlowControl::Exception)
-        || matches!(instruction.code(), Code::Syscall | Code::Sysenter | Code::INVALID)
 }
 
 #[cfg(test)]

@@ -1,21 +1,25 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known, Role};
-use super::cut::{self, Cut, Emulation, Image, Request};
+use super::cut::{self, Cut, Emulation, Image, NoCut, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
+use super::own_calls::merged;
+use super::proof::Proof;
 use crate::process::elf::{self, ElfError, ElfFacts, Header};
 use heaptrace_common::function::Shape;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use object::elf::{SectionHeader64, Sym64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, ReadRef, elf as raw};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Whose code an allocator is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AllocatorKind {
     Glibc,
     Musl,
@@ -56,12 +60,19 @@ pub struct FoundFunction {
     pub forwards_to: Option<Forward>,
 }
 
+impl FoundFunction {
+    /// Whether it is not probed.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.probing, Probing::Refused(_))
+    }
+}
+
 /// How a function's calls are seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probing {
     /// By probes at these instructions.
     Sites {
-        cut: Cut,
+        cut: Box<Cut>,
         /// The parts of its own code, and of what only such functions call, that call allocation functions: of each the
         /// code and the addresses of the functions.
         calls: Vec<(Range<u64>, Vec<u64>)>,
@@ -71,7 +82,7 @@ pub enum Probing {
 }
 
 /// The target of an unconditional call or jump.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forward {
     /// A function of the same file, by its ELF virtual address.
     Address(u64),
@@ -84,6 +95,8 @@ pub enum Forward {
 pub struct FileSymbols {
     pub functions: Vec<FoundFunction>,
     pub kind: AllocatorKind,
+    /// Of the code that all sites rest on.
+    pub proof: Arc<Proof>,
 }
 
 /// Symbol tables larger than this are left out: 16 times that of a browser with all its symbols, and still to
@@ -91,7 +104,7 @@ pub struct FileSymbols {
 const MAX_TABLE: u64 = 1 << 30;
 
 /// The most bytes of a file whose functions are probed.
-const MAX_FILE: u64 = 1 << 30;
+pub(super) const MAX_FILE: u64 = 1 << 30;
 
 /// The most bytes of a function that are looked at. The largest allocation function of the allocators known is
 /// a tenth of that; of a larger one the far end's branches are not seen.
@@ -106,9 +119,18 @@ struct RawSymbol<'data> {
 }
 
 impl FileSymbols {
-    /// Finds the allocation functions of a file, whose facts are `facts`.
+    /// Finds the allocation functions of a file, whose facts are `facts`, and where in each its probes would go here.
     pub fn read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
-        let mut file = File::new(data, facts)?;
+        Self::read_for(data, facts, Emulation::running())
+    }
+
+    /// The same on a kernel that does as `emulation` says.
+    pub fn read_for<'data, R: ReadRef<'data>>(
+        data: R,
+        facts: &ElfFacts,
+        emulation: Emulation,
+    ) -> Result<Self, ElfError> {
+        let mut file = File::new(data, facts, emulation)?;
         let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
         let mut kind = AllocatorKind::Unknown;
         let mut exported_addresses = HashSet::new();
@@ -158,8 +180,61 @@ impl FileSymbols {
                 ..found
             }));
         }
-        Ok(Self { functions, kind })
+        Ok(Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts))
     }
+
+    /// What was found in a file whose bytes are `file`.
+    pub(super) fn of_parts(
+        functions: Vec<FoundFunction>,
+        kind: AllocatorKind,
+        file: &[u8],
+        facts: &ElfFacts,
+    ) -> Self {
+        let proof = Arc::new(Proof::of(file, &code_of(&functions, facts)));
+        Self { functions, kind, proof }
+    }
+}
+
+impl FileSymbols {
+    /// The same without what was believed of the function whose entry is at a file offset: probed as it is if nothing
+    /// its callees do is believed, and the second time not at all.
+    pub fn without_trust<'data, R: ReadRef<'data>>(&self, data: R, facts: &ElfFacts, entry: u64) -> Self {
+        let bytes = data.len().ok().and_then(|length| data.read_bytes_at(0, length).ok());
+        let image = bytes.and_then(|bytes| Image::new(bytes, facts));
+        let probed: Vec<u64> = self.functions.iter().map(|function| function.address).collect();
+        let mut symbols = self.clone();
+        for function in symbols.functions.iter_mut().filter(|function| function.offset == entry) {
+            let Probing::Sites { cut: old, calls } = &function.probing else { continue };
+            let request = Request {
+                entry: function.address,
+                shape: function.known.shape,
+                probed: &probed,
+                emulation: Emulation::running(),
+            };
+            let image = image.as_ref().filter(|_| old.why != Some(NoCut::Disagreed));
+            let cut = image.and_then(|image| cut::last_resort(image, &request).ok());
+            function.probing = match cut {
+                Some(cut) => Probing::Sites { cut: Box::new(cut), calls: calls.clone() },
+                None => Probing::Refused("its calls are not as its code says".to_owned()),
+            };
+        }
+        let code = code_of(&symbols.functions, facts);
+        symbols.proof = Arc::new(bytes.map(|bytes| Proof::of(bytes, &code)).unwrap_or_default());
+        symbols
+    }
+}
+
+/// File offsets of the code that the sites of `functions` rest on, in order, merged.
+fn code_of(functions: &[FoundFunction], facts: &ElfFacts) -> Vec<Range<u64>> {
+    let parts = functions.iter().flat_map(|function| match &function.probing {
+        Probing::Sites { cut, .. } => cut.bytes.as_slice(),
+        Probing::Refused(_) => &[],
+    });
+    let ranges = parts.filter_map(|(start, length)| {
+        let (offset, room) = facts.code_offset(*start)?;
+        Some(offset..offset + length.min(&room))
+    });
+    merged(ranges.collect(), 0)
 }
 
 /// Symbols by which an allocator is told. glibc's and musl's last: a static program has a C library and an
@@ -193,15 +268,16 @@ struct File<'data, 'facts, R> {
     endian: Endianness,
     sections: &'data [SectionHeader64<Endianness>],
     entries: Option<Entries<'data>>,
+    emulation: Emulation,
     /// What [`Self::goes_on_in`] found, by the function where it began: many functions call the same ones.
     going_on: RefCell<HashMap<u64, Vec<u64>>>,
 }
 
 impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
-    fn new(data: R, facts: &ElfFacts) -> Result<File<'data, '_, R>, ElfError> {
+    fn new(data: R, facts: &ElfFacts, emulation: Emulation) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
-        Ok(File { data, facts, endian, sections, entries: None, going_on: RefCell::default() })
+        Ok(File { data, facts, endian, sections, entries: None, emulation, going_on: RefCell::default() })
     }
 
     /// Symbols and names of the tables of type `kind`.
@@ -283,7 +359,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         addresses: &HashSet<u64>,
     ) -> Option<u64> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
-        let request = Request { entry: address, shape, probed: &probed, emulation: Emulation::running() };
+        let request = Request { entry: address, shape, probed: &probed, emulation: self.emulation };
         shape.allocates().then(|| cut::passes_through(image, &request)).flatten()
     }
 
@@ -300,14 +376,15 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let why = "its symbol leads into the middle of a function, where a probe could do harm";
             return Probing::Refused(why.to_owned());
         }
-        let emulation = Emulation::running();
+        let emulation = self.emulation;
         if shape == Shape::Free0 {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
                     let calls = vec![(range.clone(), self.reached_from(image, &range, addresses))];
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
-                    Probing::Sites { cut: Cut { passes_on, ..Cut::of_free(site, range) }, calls }
+                    let cut = Box::new(Cut { passes_on, ..Cut::of_free(site, range) });
+                    Probing::Sites { cut, calls }
                 }
                 Err(why) => Probing::Refused(why.to_string()),
             };
@@ -327,7 +404,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
                     (part, targets)
                 });
                 let calls = calls.chain(frees).filter(|(_, targets)| !targets.is_empty()).collect();
-                Probing::Sites { cut, calls }
+                Probing::Sites { cut: Box::new(cut), calls }
             }
             Err(why) => Probing::Refused(why.to_string()),
         }

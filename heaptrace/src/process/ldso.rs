@@ -87,42 +87,104 @@ pub(crate) fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
     (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
 }
 
-/// The shared objects that the loader will map for `exe` in the environment `env` (LD_PRELOAD and
-/// LD_LIBRARY_PATH matter), in resolution order, without `exe` itself; none for a static program. Asks the
+/// What a command runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The program; not the loader, where that is started with the program as its argument (ld.so(8)).
+    pub exe: PathBuf,
+    /// The shared objects that the loader will map, in resolution order, without `exe` itself; none for a static program.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// What the command `argv` will run in the environment `env` (PATH, LD_PRELOAD and LD_LIBRARY_PATH matter). Asks the
 /// program's own loader, which maps the libraries and runs none of their code but indirect functions' resolvers.
-pub fn libraries(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf>, CommandError> {
-    let ElfFacts { kind, interpreter, .. } = Object::read(Opened::at(exe)?)?.elf;
-    let Some(linker) = interpreter else {
-        return match kind {
-            Kind::StaticExecutable => Ok(Vec::new()),
-            Kind::DynamicExecutable | Kind::Library => Err(CommandError::Unloadable {
-                exe: exe.to_owned(),
-                message: "it needs libraries, but names no loader".to_owned(),
-            }),
-        };
+pub fn program(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<Program, CommandError> {
+    let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+    let exe = resolve_command(argv.first().map_or(OsStr::new(""), OsString::as_os_str), path)?;
+    let ElfFacts { kind, interpreter, soname, .. } = Object::read(Opened::at(&exe)?)?.elf;
+    match (interpreter, kind) {
+        (Some(linker), _) => libraries(exe, linker, Started::ByKernel, env),
+        (None, Kind::StaticExecutable) => Ok(Program { exe, libraries: Vec::new() }),
+        (None, Kind::DynamicExecutable | Kind::Library) => {
+            let names = [soname.as_deref().map(OsStr::new), exe.file_name()];
+            let is_loader = names.into_iter().flatten().any(|name| name.as_bytes().starts_with(b"ld-"));
+            match by_hand(argv.get(1..).unwrap_or_default()).filter(|_| is_loader) {
+                Some((options, program)) => {
+                    libraries(find(program, None)?, exe, Started::ByHand(options), env)
+                }
+                None => Err(CommandError::Unloadable {
+                    exe,
+                    message: "it needs libraries, but names no loader".to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+/// A loader's arguments parted into its options and the program that it is to run, if there is one. It looks for names
+/// without a slash where it looks for libraries, and that is left to it.
+fn by_hand(arguments: &[OsString]) -> Option<(&[OsString], &OsStr)> {
+    const WITH_VALUE: [&str; 7] = [
+        "--library-path",
+        "--glibc-hwcaps-prepend",
+        "--glibc-hwcaps-mask",
+        "--inhibit-rpath",
+        "--audit",
+        "--preload",
+        "--argv0",
+    ];
+    let mut at = 0;
+    while let Some(argument) = arguments.get(at) {
+        if !argument.as_bytes().starts_with(b"--") {
+            return argument.as_bytes().contains(&b'/').then(|| (&arguments[..at], argument.as_os_str()));
+        }
+        at += if WITH_VALUE.iter().any(|option| argument == option) { 2 } else { 1 };
+    }
+    None
+}
+
+/// Who starts a program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Started<'a> {
+    ByKernel,
+    /// Its loader, which was given these options. It has no rights but ours, whatever the program's file says.
+    ByHand(&'a [OsString]),
+}
+
+/// What `linker` maps for `exe`.
+fn libraries(
+    exe: PathBuf,
+    linker: PathBuf,
+    started: Started<'_>,
+    env: &[(OsString, OsString)],
+) -> Result<Program, CommandError> {
+    let options = match started {
+        Started::ByKernel => &[],
+        Started::ByHand(options) => options,
     };
     let absolute =
-        std::path::absolute(exe).map_err(|source| CommandError::Read { path: exe.to_owned(), source })?;
-    let secure = runs_in_secure_mode(exe);
+        std::path::absolute(&exe).map_err(|source| CommandError::Read { path: exe.clone(), source })?;
+    let secure = started == Started::ByKernel && runs_in_secure_mode(&exe);
     let heeded = env.iter().filter(|(name, _)| !secure || !name.as_bytes().starts_with(b"LD_"));
     let output = Command::new(&linker)
         .arg("--list")
+        .args(options)
         .arg(&absolute)
         .env_clear()
         .envs(heeded.map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| CommandError::Linker { linker: linker.clone(), exe: exe.to_owned(), source })?;
+        .map_err(|source| CommandError::Linker { linker: linker.clone(), exe: exe.clone(), source })?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(CommandError::Unloadable { exe: exe.to_owned(), message });
+        return Err(CommandError::Unloadable { exe, message });
     }
     let mut libraries = parse_list(&output.stdout);
     // musl's loader is its C library; it does not list itself by a path of its own.
     if !libraries.iter().any(|library| same_file(library, &linker)) {
         libraries.push(linker);
     }
-    Ok(libraries)
+    Ok(Program { exe, libraries })
 }
 
 /// Whether `exe` gets other rights than ours, so that its loader ignores LD_PRELOAD and LD_LIBRARY_PATH

@@ -68,19 +68,23 @@ fn lists_of_both_loaders_are_read() {
     assert_eq!(parse_list(b"\tstatically linked\n"), [] as [PathBuf; 0]);
 }
 
+fn listed(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf>, CommandError> {
+    program(&[exe.into()], env).map(|program| program.libraries)
+}
+
 #[test]
 fn a_static_program_loads_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let elf = TestElf { fixed_address: true, ..TestElf::default() }.build();
     let path = script(directory.path(), "static", &elf);
-    assert_eq!(libraries(&path, &[]).expect("a list"), [] as [PathBuf; 0]);
+    assert_eq!(listed(&path, &[]).expect("a list"), [] as [PathBuf; 0]);
 }
 
 #[test]
 fn the_libraries_of_this_program_are_what_it_maps() {
     let exe = std::env::current_exe().expect("exe");
     let env: Vec<_> = std::env::vars_os().collect();
-    let listed = libraries(&exe, &env).expect("a list");
+    let listed = listed(&exe, &env).expect("a list");
     let canonical: Vec<_> = listed.iter().map(|path| path.canonicalize().expect("exists")).collect();
     let mapped = crate::process::procfs::read_maps(std::process::id()).expect("maps");
     let mut files: Vec<_> = mapped
@@ -98,7 +102,7 @@ fn the_libraries_of_this_program_are_what_it_maps() {
 #[test]
 fn preloaded_libraries_come_first() {
     let exe = Path::new("/bin/true");
-    let without = libraries(exe, &[]).expect("a list");
+    let without = listed(exe, &[]).expect("a list");
     let preload = without.last().cloned().expect("a loader");
     assert_ne!(without.first(), Some(&preload));
     let Some(other) =
@@ -108,7 +112,7 @@ fn preloaded_libraries_come_first() {
         return;
     };
     let env = [(OsString::from("LD_PRELOAD"), OsString::from(other))];
-    assert_eq!(libraries(exe, &env).expect("a list").first(), Some(&PathBuf::from(other)));
+    assert_eq!(listed(exe, &env).expect("a list").first(), Some(&PathBuf::from(other)));
 }
 
 #[test]
@@ -116,9 +120,36 @@ fn a_program_whose_library_is_missing_cannot_be_loaded() {
     let directory = tempfile::tempdir().expect("a directory");
     let elf = TestElf { needed: vec!["libc.so.6"], ..TestElf::default() }.build();
     let path = script(directory.path(), "homeless", &elf);
-    let refused = libraries(&path, &[]).expect_err("refused");
+    let refused = listed(&path, &[]).expect_err("refused");
     assert!(
         refused.to_string().ends_with("cannot be loaded: it needs libraries, but names no loader"),
         "{refused}"
     );
+}
+
+#[test]
+fn the_program_that_a_loader_is_told_to_run_stands_behind_its_options() {
+    let parted = |line: &str| {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        by_hand(&arguments).map(|(options, program)| (options.len(), program.to_owned()))
+    };
+    assert_eq!(parted("/bin/true -x"), Some((0, "/bin/true".into())));
+    let line = "--library-path /a:/b --inhibit-cache --argv0 x ./y --preload z";
+    assert_eq!(parted(line), Some((5, "./y".into())));
+    assert_eq!(
+        (parted("--help"), parted("true"), parted("--preload /lib/x.so"), parted("")),
+        (None, None, None, None)
+    );
+}
+
+#[test]
+fn a_program_has_the_same_libraries_if_its_loader_is_started_by_hand() {
+    let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let cat = program(&["/bin/cat".into()], &env).expect("a program");
+    let linker =
+        Object::read(Opened::at(Path::new("/bin/cat")).expect("opened")).expect("ELF").elf.interpreter;
+    let linker = linker.expect("a loader").into_os_string();
+    let by_hand = program(&[linker.clone(), "--inhibit-cache".into(), "/bin/cat".into()], &env);
+    assert_eq!(by_hand.expect("a program"), cat);
+    assert!(matches!(program(&[linker], &env), Err(CommandError::Unloadable { .. })));
 }

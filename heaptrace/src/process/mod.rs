@@ -1,6 +1,7 @@
 //! What /proc and the files behind a process say about it. Parsing is pure; `procfs` reads.
 
 pub mod elf;
+pub mod file_cache;
 pub mod ldso;
 pub mod mapped;
 pub mod maps;

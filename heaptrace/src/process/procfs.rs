@@ -187,6 +187,14 @@ fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid pointer to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,8 +92,9 @@ fn meaning(name: &str) -> &'static str {
         "ring_full" => "events of processes and mappings",
         "process_table_full" => "calls of further processes, in no total",
         "scratch_busy" => "blocks under an unknown stack",
-        "result_unreadable" => "posix_memalign blocks, in no total",
+        "result_unreadable" => "calls whose size or result could not be read, in no total",
         "growth_map_full" => "growth and faults without a stack",
+        "disagreed" => "calls that were not as their function's code says; the notes tell of which function",
         _ => "see the documentation",
     }
 }

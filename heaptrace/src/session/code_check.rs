@@ -1,55 +1,134 @@
-//! Whether the code that a process runs is its file's. Sites are chosen by the file; where somebody has changed the code
-//! in memory (live patches, instrumentation, text relocations), one could lie in the middle of another instruction, and
-//! the kernel would put the file's byte back when the probe goes.
+//! Whether the code that a process runs is its file's, with our probes in it. Sites are chosen by the file; where somebody
+//! has changed the code in memory (live patches, instrumentation, text relocations), one could lie in the middle of
+//! another instruction, and the kernel would put the file's byte back when the probe goes. And the kernel places nothing,
+//! and says nothing, in code that is writable (`valid_vma`, kernel/events/uprobes.c, 6.18).
 
-use super::{Session, TargetError};
-use crate::{
-    probes::{discover::ProcessView, plan::FilePlan, plan::Plan, refusal::Refusal},
-    process::procfs,
+use super::{
+    Session, TargetError,
+    mapped_code::{MappedCode, Stretch},
 };
-use std::{fs::File, os::unix::fs::FileExt as _};
+use crate::{
+    probes::{
+        discover::ProcessView,
+        plan::{FilePlan, Plan, Probe},
+        refusal::Refusal,
+    },
+    process::maps::Mapping,
+};
 
-/// `int3`: another tracer's probe or a debugger's breakpoint, which only hides a byte.
+/// `int3`: a probe, another tracer's or a debugger's breakpoint, which only hides a byte.
 const BREAKPOINT: u8 = 0xcc;
 
-/// `nopl 0x0(%rax,%rax,1)`, which a probe on it becomes a call of, from Linux 6.18.
+/// `call rel32`: what Linux from 6.18 makes of a probe on a long nop.
+const CALL: u8 = 0xe8;
+
+/// `nopl 0x0(%rax,%rax,1)`.
 const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// What code is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// The file's bytes.
+    File,
+    /// The same, and a breakpoint at each site.
+    Probes,
+}
 
 impl Session {
     /// Refuses a process whose allocator's code is not what its file has, in files that we have not probed yet.
     pub(super) fn check_code(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        let pid = view.identity.pid;
-        // Unreadable: then nothing can be said.
-        let Ok(memory) = File::open(procfs::path(pid, "mem")) else { return Ok(()) };
+        let unprobed = plan.files.iter().filter(|plan| !self.is_probed(view.identity.pid, plan.file.id()));
+        refuse_fault(view, &unprobed.collect::<Vec<_>>(), Expected::File)
+    }
+
+    /// Refuses a process that lacks any of the probes that were placed in it.
+    pub(super) fn check_placed(view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+        refuse_fault(view, &plan.files.iter().collect::<Vec<_>>(), Expected::Probes)
+    }
+
+    /// Refuses a process that is being debugged and has a breakpoint at a site that we have not probed yet: the kernel
+    /// takes it for a probe that is there already (`verify_opcode`, kernel/events/uprobes.c, 6.18) and places nothing, so
+    /// calls would be missing in silence. Other tracers' probes look the same, and are no matter where no debugger is.
+    pub(super) fn check_breakpoints(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+        let (pid, tracer) = (view.identity.pid, view.status.tracer_pid);
+        if tracer == 0 {
+            return Ok(());
+        }
+        // Unreadable: then nothing can be said, and probes are placed as for any other process.
+        let Some(code) = MappedCode::open(pid, &view.mappings) else { return Ok(()) };
         let unprobed = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
-        let changed = unprobed.filter_map(|plan| Some((plan, first_change(view, plan, &memory)?)));
-        let Some((plan, offset)) = changed.into_iter().next() else { return Ok(()) };
-        let reason = Refusal::CodeChanged { path: plan.file.path.clone(), offset };
+        let symbols: Vec<String> = unprobed.flat_map(|plan| occupied(&code, plan)).collect();
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        let reason = Refusal::Breakpoints { symbols, tracer };
         Err(TargetError::Refused { pid, comm: view.comm.clone(), reason })
+    }
+
+    /// What is not as expected in the code of a process that was probed.
+    pub(super) fn fault_in_probed(&self, pid: u32) -> Option<Refusal> {
+        let code = MappedCode::now(pid)?;
+        let own = self.probed.get(&pid).into_iter().flat_map(|probed| &probed.plans);
+        let shared = self.files.values().map(|(plan, _)| plan);
+        own.chain(shared).find_map(|plan| fault_in(&code, plan, Expected::Probes))
     }
 }
 
-/// The file offset of the first instruction byte of a probed function that the process has changed.
-fn first_change(view: &ProcessView, plan: &FilePlan, memory: &File) -> Option<u64> {
-    let of_file = || view.mappings.iter().filter(|m| m.permissions.execute && plan.file.is_behind(m));
-    plan.code.iter().find_map(|range| {
-        let length = usize::try_from(range.end - range.start).ok()?;
-        let address = of_file().find_map(|mapping| {
-            let into = range.start.checked_sub(mapping.offset)?;
-            (into + length as u64 <= mapping.end - mapping.start).then_some(mapping.start + into)
-        })?;
-        let mut mapped = vec![0; length];
-        memory.read_exact_at(&mut mapped, address).ok()?;
-        let file = plan.file.read_at(range.start, length).ok()?;
-        changed_at(&file, &mapped).map(|at| range.start + at as u64)
+fn refuse_fault(view: &ProcessView, plans: &[&FilePlan], expected: Expected) -> Result<(), TargetError> {
+    let pid = view.identity.pid;
+    match fault(pid, &view.mappings, plans, expected) {
+        Some(reason) => Err(TargetError::Refused { pid, comm: view.comm.clone(), reason }),
+        None => Ok(()),
+    }
+}
+
+/// What is not as expected in a process's code of the files of `plans`. Nothing can be said of what cannot be read.
+fn fault(pid: u32, mappings: &[Mapping], plans: &[&FilePlan], expected: Expected) -> Option<Refusal> {
+    let find = |code: &MappedCode<'_>| plans.iter().find_map(|plan| fault_in(code, plan, expected));
+    find(&MappedCode::open(pid, mappings)?)?;
+    // Not what another image has there, which the process has replaced its own with since.
+    find(&MappedCode::now(pid)?)
+}
+
+fn fault_in(code: &MappedCode<'_>, plan: &FilePlan, expected: Expected) -> Option<Refusal> {
+    let path = || plan.file.path.clone();
+    plan.code.iter().flat_map(|range| code.stretches(&plan.file, range.clone())).find_map(|stretch| {
+        if let Some(at) = changed_at(&stretch.in_file, &stretch.in_memory) {
+            return Some(Refusal::CodeChanged { path: path(), offset: stretch.offset + at as u64 });
+        }
+        let mut sites =
+            plan.probes.iter().flat_map(|probe| probe.sites.iter().map(move |s| (probe, s.offset)));
+        let is_missing =
+            |(_, offset): &(&Probe, u64)| byte_at(&stretch, *offset).is_some_and(|byte| !is_probe(byte));
+        let (probe, offset) = sites.find(is_missing).filter(|_| expected == Expected::Probes)?;
+        Some(Refusal::NoBreakpoint { path: path(), symbol: probe.symbol.clone(), offset })
     })
+}
+
+fn is_probe(byte: u8) -> bool {
+    matches!(byte, BREAKPOINT | CALL)
+}
+
+fn byte_at(stretch: &Stretch, offset: u64) -> Option<u8> {
+    stretch.in_memory.get(usize::try_from(offset.checked_sub(stretch.offset)?).ok()?).copied()
+}
+
+/// The functions of a file at whose probe sites the process has a breakpoint that the file does not have.
+fn occupied(code: &MappedCode<'_>, plan: &FilePlan) -> Vec<String> {
+    let is_occupied = |offset: u64| {
+        let mut stretches = code.stretches(&plan.file, offset..offset + 1);
+        stretches.any(|byte| byte.in_memory == [BREAKPOINT] && byte.in_file != [BREAKPOINT])
+    };
+    let is_occupied = |probe: &&Probe| probe.sites.iter().any(|site| is_occupied(site.offset));
+    let probes = plan.probes.iter().filter(is_occupied);
+    probes.map(|probe| probe.symbol.clone()).collect()
 }
 
 /// Where the code differs, if not by breakpoints and what the kernel makes of probes.
 fn changed_at(file: &[u8], mapped: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < file.len().min(mapped.len()) {
-        if file[at..].starts_with(&NOP5) && matches!(mapped[at], 0xe8 | 0xcc) {
+        if file[at..].starts_with(&NOP5) && is_probe(mapped[at]) {
             at += NOP5.len();
             continue;
         }

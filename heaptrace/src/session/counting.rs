@@ -37,6 +37,11 @@ impl Counting {
         self.from_ns != 0
     }
 
+    /// Whether nothing counts any more.
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     pub fn counted(&self, probes: bool) -> Counted {
         Counted { from_ns: self.from_ns, until_ns: self.now_ns(), probes }
     }

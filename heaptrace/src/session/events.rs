@@ -1,6 +1,6 @@
 //! Keeping up with the targets: forks, execs, exits and new executable mappings.
 
-use super::Session;
+use super::{Session, TargetError, monotonic_ns};
 use crate::process::procfs;
 use heaptrace_common::{
     event::{Event, kind},
@@ -42,7 +42,7 @@ impl Session {
                 }
                 kind::LEADER_EXIT => self.leader_exited(event.tgid, event.time_ns),
                 kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
-                kind::EXEC_ELSEWHERE if self.probes => self.look_for_allocators(event.tgid),
+                kind::EXEC_ELSEWHERE if self.probes => self.look_for_allocators(event.tgid, event.time_ns),
                 _ => {}
             }
         }
@@ -60,11 +60,18 @@ impl Session {
         }
     }
 
-    /// System-wide: a process that is no target yet may have brought an allocator that nobody had before.
-    fn look_for_allocators(&mut self, pid: u32) {
-        if let Ok((_, plan)) = self.discoverer.discover(pid) {
-            // Gone by now, or refused: it will be looked at again when it allocates.
-            let _ = self.place(pid, &plan.files);
+    /// System-wide: a process that is no target yet may have brought an allocator that nobody had before, at its exec at
+    /// `since_ns`.
+    fn look_for_allocators(&mut self, pid: u32, since_ns: u64) {
+        let Ok((view, plan)) = self.discoverer.discover(pid) else { return };
+        let new = self.unprobed(pid, &plan.files);
+        match self.place(pid, &plan.files) {
+            Ok(()) if !new.is_empty() => {
+                self.note_late(pid, &view.comm, &new, monotonic_ns().saturating_sub(since_ns));
+            }
+            Err(error @ TargetError::Refused { .. }) => self.note(error.to_string()),
+            // Gone by now: else it will be looked at again when it allocates.
+            _ => {}
         }
     }
 

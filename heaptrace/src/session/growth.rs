@@ -63,6 +63,7 @@ impl Session {
                 .chain(self.left_out())
                 .chain(self.price_paid())
                 .chain(unwinding)
+                .chain(self.builder.unclassed_note())
                 .collect(),
             ..self.builder.coverage(&counters)
         })

@@ -1,21 +1,24 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
-mod breakpoints;
 mod code;
 mod code_check;
+mod code_rounds;
 mod counting;
 mod events;
 mod growth;
 mod known_files;
 mod leaderless;
+mod mapped_code;
 mod probing;
 mod removing;
 mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
+mod verification;
 
+pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
@@ -102,7 +105,7 @@ pub struct Session {
     probed: HashMap<u32, Probed>,
     leaderless: leaderless::Leaderless,
     /// Files probed for all processes.
-    files: HashMap<FileId, Links>,
+    files: HashMap<FileId, (FilePlan, Links)>,
     /// What others pay for that is to be told.
     shared: counting::Shared,
     /// Of processes that ended.
@@ -117,6 +120,8 @@ pub struct Session {
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
     residencies: residency::Residencies,
+    code_rounds: code_rounds::CodeRounds,
+    verification: verification::Verification,
 }
 
 impl Session {
@@ -170,7 +175,7 @@ impl Session {
         let mut session = Self {
             unwinding,
             tracer,
-            discoverer: Discoverer::new(),
+            discoverer: Discoverer::with_cache(table_builder::open_cache()),
             builder: ProfileBuilder::new(std::process::id()),
             probes,
             per_process,
@@ -189,6 +194,8 @@ impl Session {
             size_filter,
             counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
+            code_rounds: code_rounds::CodeRounds::default(),
+            verification: verification::Verification::default(),
         };
         session.wait_to_count();
         Ok((session, events))
@@ -201,6 +208,8 @@ impl Session {
         self.adopt_new_records();
         self.publish_listless();
         self.look_after_leaderless();
+        self.look_at_code();
+        self.look_at_checks();
         self.builder.read_sites(&self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
@@ -231,8 +240,9 @@ impl Session {
         self.end_counting();
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
-        let links = links.chain(self.files.drain().map(|(_, links)| links));
-        let links: Vec<Links> = links.chain(self.idle_links.drain(..)).collect();
+        let links = links.chain(self.files.drain().map(|(_, (_, links))| links));
+        let links = links.chain(self.idle_links.drain(..));
+        let links: Vec<Links> = links.chain(self.verification.end()).collect();
         self.tracer.detach(links);
         for thread in self.detaching.drain(..) {
             // A panic there has left nothing that the report depends on.
@@ -292,6 +302,11 @@ impl Session {
         (live, events, lost)
     }
 
+    /// Blocks that the end has to read, as last drained.
+    pub fn outstanding_blocks(&self) -> u64 {
+        self.builder.outstanding_blocks()
+    }
+
     /// PIDs of the processes that are being traced.
     pub fn traced(&self) -> usize {
         self.builder.running().count()
@@ -322,12 +337,4 @@ impl Session {
             self.notes.push(note);
         }
     }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
-pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid pointer to a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

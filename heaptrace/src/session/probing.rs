@@ -2,12 +2,12 @@
 
 use super::{Probed, Session, TargetError, monotonic_ns};
 use crate::{
-    bpf::ProbeSite,
+    bpf::{Links, ProbeSite},
     drain::Code,
     model::Untraceable,
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan},
+        plan::{FilePlan, Plan, Probe},
         refusal::{Refusal, refusal},
     },
     process::{
@@ -53,6 +53,12 @@ impl Session {
             self.wait_for_tables();
         }
         self.place(pid, &plan.files)?;
+        if self.probes
+            && let Err(error) = Self::check_placed(&view, &plan)
+        {
+            self.take_away(pid);
+            return Err(error);
+        }
         self.tracer.maps.arm(record, monotonic_ns());
         Ok(())
     }
@@ -104,10 +110,9 @@ impl Session {
         let command = argv.first().cloned().unwrap_or_default();
         let fail =
             |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
-        let exe = ldso::resolve_command(&command, std::env::var_os("PATH").as_deref())
-            .map_err(|error| fail(error.to_string()))?;
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let libraries = ldso::libraries(&exe, &environment).map_err(|error| fail(error.to_string()))?;
+        let ldso::Program { exe, libraries } =
+            ldso::program(argv, &environment).map_err(|error| fail(error.to_string()))?;
         let plan =
             self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
@@ -134,10 +139,17 @@ impl Session {
 
     /// The same by way of `thread`, one of the process's.
     pub(super) fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
-        for plan in files.iter().filter(|_| self.probes) {
+        let probes = self.probes;
+        for plan in files.iter().filter(|_| probes) {
             let id = plan.file.id();
             if self.is_probed(pid, id) {
                 continue;
+            }
+            // Through the descriptor that they go through, and last: a file can be written to at any time.
+            if let Some(offset) = plan.proof.first_change(&plan.file) {
+                let comm = procfs::read_stat(pid).map(|stat| stat.comm).unwrap_or_default();
+                let reason = Refusal::FileChanged { path: plan.file.path.clone(), offset };
+                return Err(TargetError::Refused { pid, comm, reason });
             }
             let sites: Vec<ProbeSite> = probe_sites(plan).collect();
             let late = self.counts_already(pid);
@@ -154,9 +166,10 @@ impl Session {
                 probed.plans.push(plan.clone());
                 probed.links.push(links);
             } else if let Entry::Vacant(slot) = self.files.entry(id) {
-                slot.insert(links);
+                slot.insert((plan.clone(), links));
                 self.shared.add(plan.file.path.display().to_string());
             }
+            self.verify(pid, thread, plan);
         }
         Ok(())
     }
@@ -184,9 +197,11 @@ impl Session {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
-        // It fails if the child has exited already; its gap is then its life.
-        if self.place(child, &plans).is_err() {
-            return;
+        match self.place(child, &plans) {
+            Ok(()) => {}
+            Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
+            // It has exited already; its gap is then its life.
+            Err(_) => return,
         }
         self.tracer.maps.arm(record, monotonic_ns());
         // Most have replaced their image by now, and nothing of it need be known: probes go by file. What allocators it
@@ -210,8 +225,7 @@ impl Session {
         if plan.files.is_empty() || !self.probes {
             return;
         }
-        let new = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
-        let new: Vec<String> = new.map(|plan| plan.file.path.display().to_string()).collect();
+        let new = self.unprobed(pid, &plan.files);
         // What a debugger's breakpoints keep from being seen is told; the rest goes on.
         if let Err(error) = self.check_breakpoints(&view, &plan) {
             self.note(error.to_string());
@@ -219,30 +233,36 @@ impl Session {
         // Then its gap is said of the process.
         let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
         let checked = self.check(&view, &plan).and_then(|()| self.check_code(&view, &plan));
-        match checked.and_then(|()| self.place(pid, &plan.files)) {
+        let placed = checked.and_then(|()| self.place(pid, &plan.files));
+        match placed.and_then(|()| Self::check_placed(&view, &plan)) {
             Ok(()) => {
                 let now_ns = monotonic_ns();
                 self.tracer.maps.arm(record, now_ns);
                 self.untraceable.remove(&pid);
                 if !new.is_empty() && armed {
                     self.builder.add_gap(record, since_ns..now_ns);
-                    let (comm, files) = (&view.comm, new.join(" and "));
-                    let gap_ms = now_ns.saturating_sub(since_ns) as f64 / 1e6;
-                    self.note(format!(
-                        "{comm}:{pid}: calls of the first {gap_ms:.3} ms of {files} were not seen: it was \
-                         mapped while tracing"
-                    ));
+                    self.note_late(pid, &view.comm, &new, now_ns.saturating_sub(since_ns));
                 }
             }
-            Err(TargetError::Refused { pid, comm, reason }) => {
-                self.leave_out(pid, comm, reason);
-                // At once: they could harm it.
-                drop(self.probed.remove(&pid));
-            }
+            Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
             // It may have ended meanwhile.
             Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
             Err(_) => self.never_looked_at(pid, record),
         }
+    }
+
+    /// Probes of `files` came so late after they were mapped.
+    pub(super) fn note_late(&mut self, pid: u32, comm: &str, files: &[String], late_ns: u64) {
+        let (files, late_ms) = (files.join(" and "), late_ns as f64 / 1e6);
+        self.note(format!(
+            "{comm}:{pid}: calls of the first {late_ms:.3} ms of {files} were not seen: it was mapped while tracing"
+        ));
+    }
+
+    /// The files of `plans` in which process `pid` has no probes.
+    pub(super) fn unprobed(&self, pid: u32, plans: &[FilePlan]) -> Vec<String> {
+        let unprobed = plans.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
+        unprobed.map(|plan| plan.file.path.display().to_string()).collect()
     }
 
     /// A process ended before anybody could look at what it had mapped last: allocators among that, which nobody could
@@ -268,6 +288,21 @@ impl Session {
             "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
              were not seen"
         ));
+    }
+
+    /// A process turned out to be one that must not be traced.
+    pub(super) fn let_go_of_refused(&mut self, error: TargetError) {
+        if let TargetError::Refused { pid, comm, reason } = error {
+            self.leave_out(pid, comm, reason);
+            self.take_away(pid);
+        }
+    }
+
+    /// Takes the probes of a process away that must not stay: at once, as they could harm it. Those of all processes
+    /// stay, and hits in this one are not counted.
+    fn take_away(&mut self, pid: u32) {
+        self.leaderless.remove(&pid);
+        drop(self.probed.remove(&pid));
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
@@ -347,6 +382,13 @@ impl Session {
         if self.idle_links.len() >= AT_ONCE {
             self.discoverer.forget_unused();
             let links = std::mem::take(&mut self.idle_links);
+            self.drop_aside(links);
+        }
+    }
+
+    /// Lets go of links in the background.
+    pub(super) fn drop_aside(&mut self, links: Vec<Links>) {
+        if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));
         }
@@ -355,8 +397,12 @@ impl Session {
 
 /// A plan's probes, as they are placed.
 pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + '_ {
-    let sites = plan.probes.iter().flat_map(|probe| &probe.sites);
-    sites.map(|site| ProbeSite { offset: site.offset, record: site.record })
+    plan.probes.iter().flat_map(probe_sites_of)
+}
+
+/// Those of one function.
+pub(super) fn probe_sites_of(probe: &Probe) -> impl Iterator<Item = ProbeSite> + '_ {
+    probe.sites.iter().map(|site| ProbeSite { offset: site.offset, record: site.record })
 }
 
 /// Where the program break is, as far as can be told; 0 if it cannot.

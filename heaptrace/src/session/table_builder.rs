@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-/// The most that tables on disk take together.
+/// The most that is kept on disk.
 const CACHE_BYTES: u64 = 256 << 20;
 
 /// A table that is asked for; without an object it is the vDSO's.
@@ -32,7 +32,7 @@ const PRELOADED: usize = 512;
 
 /// Builds what is requested, or else preloads, until nobody takes what is sent.
 pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) {
-    let cache = cache_directory().and_then(|directory| Cache::open(&directory, CACHE_BYTES).ok());
+    let cache = open_cache();
     let cache = cache.as_ref();
     let mut preload = cache.map_or_else(Vec::new, |cache| cache.paths(RowKind::Calls, PRELOADED)).into_iter();
     let mut preloading = true;
@@ -73,6 +73,11 @@ fn preloaded(path: &Path, cache: Option<&Cache>) -> Option<Built> {
     let table = cache?.load(&object, RowKind::Calls)?;
     let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
     Some(Built::Table((key, Some(object)), Ok(Box::new(table))))
+}
+
+/// What is kept of files from one session to the next.
+pub fn open_cache() -> Option<Cache> {
+    cache_directory().and_then(|directory| Cache::open(&directory, CACHE_BYTES).ok())
 }
 
 fn cache_directory() -> Option<PathBuf> {

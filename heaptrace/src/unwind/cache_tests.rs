@@ -1,11 +1,14 @@
 use super::*;
+use crate::process::file_cache::{HEADER, STALE, TEMPORARY};
 use crate::process::object::Opened;
 use crate::process::test_elf::TestElf;
 use crate::unwind::ehframe::RawRow;
 use crate::unwind::locate::Code;
 use heaptrace_common::unwind::{CfaKind, FpKind};
 use proptest::prelude::*;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const ROOM: u64 = 1 << 20;
@@ -212,7 +215,7 @@ fn a_well_made_file_with_parts_that_do_not_fit_is_no_table() {
         |entry| entry.pages[0].first_row = 1 << 30,
         |entry| entry.rules.clear(),
         |entry| entry.rows.truncate(3),
-        |entry| entry.identity.changed.1 += 1,
+        |entry| entry.identity.file.changed.1 += 1,
     ];
     assert!(decode(&whole, &identity()).is_some());
     for (index, spoil) in spoil.into_iter().enumerate() {
@@ -231,7 +234,9 @@ proptest! {
     fn a_damaged_file_is_no_table(at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let identity = || Identity {
             rows: RowKind::Calls,
-            build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
+            file: FileIdentity {
+                build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
+            },
         };
         let mut bytes = encode(identity(), Path::new("/a/file"), &table(50)).unwrap();
         prop_assert_eq!(decode(&bytes, &identity()), Some(table(50)));
@@ -248,7 +253,9 @@ proptest! {
     ) {
         let identity = || Identity {
             rows: RowKind::Calls,
-            build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
+            file: FileIdentity {
+                build_id: vec![1; 20], dev: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7),
+            },
         };
         let mut bytes = encode(identity(), Path::new("/a/file"), &table(50)).unwrap();
         for (at, byte) in damage {

@@ -2,6 +2,7 @@
 // and lets another fiber run, as one that waits for memory does. Every call begins in one thread and ends in the next.
 // usage: fibers ucontext|switch THREADS
 #define _GNU_SOURCE
+#include "arena.h"
 #include "ledger.h"
 #include <errno.h>
 #include <malloc.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 
 enum { FIBERS = 12, EACH = 50, STACK = 128 << 10, MOST_THREADS = 8 };
-#define APART __attribute__((noinline, noclone, noipa))
 
 struct fiber {
     ucontext_t context;
@@ -85,27 +85,14 @@ static APART void leave(void) {
         __atomic_add_fetch(&migrations, 1, __ATOMIC_RELAXED);
 }
 
-// The allocator: a header with the size, 48 bytes before a block, whatever its alignment; nothing is used again.
-enum { HEADER = 48 };
-static char arena[64 << 20] __attribute__((aligned(4096)));
-static size_t used;
-
-static APART void *take(size_t alignment, size_t n) {
-    size_t room = n + HEADER + alignment;
-    size_t at = __atomic_fetch_add(&used, (room + 15) & ~(size_t)15, __ATOMIC_RELAXED);
-    if (at + room > sizeof arena)
-        _exit(70);
-    uintptr_t block = ((uintptr_t)arena + at + HEADER + alignment - 1) & ~(uintptr_t)(alignment - 1);
-    memcpy((void *)(block - HEADER), &n, sizeof n);
-    return (void *)block;
-}
+// The allocator.
 static APART void wait_for_memory(void) {
     if (self() && self()->now)
         leave();
 }
 
 APART void *malloc(size_t n) {
-    void *p = take(16, n);
+    void *p = arena_take(16, n);
     wait_for_memory();
     KEEP(p);
     return p;
@@ -124,24 +111,21 @@ APART void *calloc(size_t a, size_t b) {
 APART void *realloc(void *old, size_t n) {
     void *p = malloc(n);
     KEEP(p);
-    if (old) {
-        size_t before;
-        memcpy(&before, (char *)old - HEADER, sizeof before);
-        memcpy(p, old, before < n ? before : n);
+    arena_copy(p, old, n);
+    if (old)
         free(old);
-    }
     KEEP(p);
     return p;
 }
 APART void *memalign(size_t alignment, size_t n) {
     wait_for_memory();
-    void *p = take(alignment, n);
+    void *p = arena_take(alignment, n);
     wait_for_memory();
     KEEP(p);
     return p;
 }
 APART int posix_memalign(void **p, size_t alignment, size_t n) {
-    void *block = take(alignment, n);
+    void *block = arena_take(alignment, n);
     wait_for_memory();
     KEEP(block);
     *p = block;

@@ -2,6 +2,7 @@
 // gives up when memory is out; or a signal comes in the middle of a call.
 // usage: jumps malloc|calloc|realloc|posix_memalign|free|handler|mixed
 #define _GNU_SOURCE
+#include "arena.h"
 #include "ledger.h"
 #include <setjmp.h>
 #include <signal.h>
@@ -10,12 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LEFT = 5000, BLOCKS = 10000, HEADER = 16 };
-#define APART __attribute__((noinline, noclone, noipa))
+enum { LEFT = 5000, BLOCKS = 10000 };
 
 static sigjmp_buf out;
-static char arena[128 << 20] __attribute__((aligned(16)));
-static size_t used;
 // A request of this very size raises a signal, half done; a larger one leaves.
 static volatile size_t signals_at = SIZE_MAX, most = (1 << 30) + 1;
 static volatile int in_free;
@@ -30,13 +28,7 @@ static APART char *take(size_t n) {
         leave();
     if (n == signals_at)
         raise(SIGUSR1);
-    size_t room = (n + HEADER + 15) & ~(size_t)15;
-    if (room > sizeof arena - used)
-        _exit(70);
-    char *p = arena + used;
-    used += room;
-    memcpy(p, &n, sizeof n);
-    return p + HEADER;
+    return arena_take(16, n);
 }
 APART void *malloc(size_t n) {
     void *p = take(n);
@@ -57,11 +49,7 @@ APART void *calloc(size_t a, size_t b) {
 APART void *realloc(void *old, size_t n) {
     void *p = malloc(n);
     KEEP(p);
-    if (old) {
-        size_t before;
-        memcpy(&before, (char *)old - HEADER, sizeof before);
-        memcpy(p, old, before < n ? before : n);
-    }
+    arena_copy(p, old, n);
     KEEP(p);
     return p;
 }

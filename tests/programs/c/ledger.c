@@ -11,7 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SITES = 128, SLOTS = 1 << 21, NAME = 64, CLASSES = 65 };
+// For 1.2 million blocks at one time, which fill 57 %; more where a program is compiled for more.
+#ifndef LEDGER_BITS
+#define LEDGER_BITS 21
+#endif
+
+enum { SITES = 128, SLOTS = 1 << LEDGER_BITS, NAME = 64, CLASSES = 65 };
 
 struct site {
     char name[NAME];
@@ -22,7 +27,7 @@ struct site {
 
 static struct site sites[SITES];
 static int site_count;
-// Open addressing with linear probing; 1.2 million blocks fill it to 57 %.
+// Open addressing with linear probing.
 static struct ledger_block slots[SLOTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // Blocks of generation 0 are from before the tracer came, if it came late (`attached`).
@@ -37,7 +42,7 @@ static void die(const char *why) {
 }
 
 static size_t home(const void *p) {
-    return (size_t)(((uint64_t)(uintptr_t)p * 0x9e3779b97f4a7c15u) >> (64 - 21));
+    return (size_t)(((uint64_t)(uintptr_t)p * 0x9e3779b97f4a7c15u) >> (64 - LEDGER_BITS));
 }
 
 static size_t find(const void *p) {

@@ -2,6 +2,7 @@
 // is the program's own, and waits inside.
 // usage: underway attach|detach malloc|realloc; waits for the harness before that call returns
 #define _GNU_SOURCE
+#include "arena.h"
 #include "ledger.h"
 #include <pthread.h>
 #include <stdint.h>
@@ -9,11 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 16, SLOW = 3001, OLD = 2001 };
-#define APART __attribute__((noinline, noclone, noipa))
+enum { SLOW = 3001, OLD = 2001 };
 
-static char arena[64 << 20] __attribute__((aligned(16)));
-static size_t used;
 static int inside, may_return;
 
 static APART void pause_until(const int *flag) {
@@ -21,15 +19,12 @@ static APART void pause_until(const int *flag) {
         nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 static APART char *take(size_t n) {
-    size_t at = __atomic_fetch_add(&used, (n + HEADER + 15) & ~(size_t)15, __ATOMIC_RELAXED);
-    if (at + n + HEADER > sizeof arena)
-        _exit(70);
+    char *p = arena_take(16, n);
     if (n == SLOW) {
         __atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
         pause_until(&may_return);
     }
-    memcpy(arena + at, &n, sizeof n);
-    return arena + at + HEADER;
+    return p;
 }
 APART void *malloc(size_t n) {
     void *p = take(n);
@@ -45,11 +40,7 @@ APART void *calloc(size_t a, size_t b) {
 APART void *realloc(void *old, size_t n) {
     char *p = take(n);
     KEEP(p);
-    if (old) {
-        size_t before;
-        memcpy(&before, (char *)old - HEADER, sizeof before);
-        memcpy(p, old, before < n ? before : n);
-    }
+    arena_copy(p, old, n);
     KEEP(p);
     return p;
 }

@@ -1,6 +1,7 @@
 // An allocator that looks at who called it, as heap profilers and crash handlers do: no frame may be unknown, and the
 // caller must be the one that it is. With LIBUNWIND by that, else by glibc's backtrace.
 #define _GNU_SOURCE
+#include "arena.h"
 #include "ledger.h"
 #include <dlfcn.h>
 #include <execinfo.h>
@@ -14,11 +15,8 @@
 #define backtrace unw_backtrace
 #endif
 
-enum { FRAMES = 64, HEADER = 16 };
-#define APART __attribute__((noinline, noclone, noipa))
+enum { FRAMES = 64 };
 
-static char arena[64 << 20] __attribute__((aligned(16)));
-static size_t used;
 static int looking;
 static long calls, frames, unknown, strange_callers;
 
@@ -43,13 +41,7 @@ static APART void look(void *caller) {
 
 APART void *malloc(size_t n) {
     look(__builtin_return_address(0));
-    size_t room = (n + HEADER + 15) & ~(size_t)15;
-    if (room > sizeof arena - used)
-        _exit(70);
-    char *p = arena + used;
-    used += room;
-    memcpy(p, &n, sizeof n);
-    p += HEADER;
+    void *p = arena_take(16, n);
     KEEP(p);
     return p;
 }
@@ -67,11 +59,7 @@ APART void *realloc(void *old, size_t n) {
     look(__builtin_return_address(0));
     void *p = malloc(n);
     KEEP(p);
-    if (old) {
-        size_t before;
-        memcpy(&before, (char *)old - HEADER, sizeof before);
-        memcpy(p, old, before < n ? before : n);
-    }
+    arena_copy(p, old, n);
     KEEP(p);
     return p;
 }

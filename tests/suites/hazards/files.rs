@@ -6,12 +6,16 @@ use heaptrace_tests::{
     heaptrace,
     programs::{self, Program},
     runner::{Test, end_to_end},
-    running::wait_for_file,
+    running::{Running, wait_for_file},
     session::Waiting,
 };
+use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use std::{
-    fs,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -29,6 +33,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(end_to_end(format!("attach: {name}"), move || before(change)));
         tests.push(end_to_end(format!("attach: {name} while tracing"), move || meanwhile(change)));
     }
+    tests.push(end_to_end("attach: a C library that is written to before a fork", written_to));
     tests
 }
 
@@ -71,6 +76,52 @@ fn replace(path: &Path) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, "an upgrade\n".repeat(100_000))?;
     Ok(fs::rename(new, path)?)
+}
+
+/// A child is probed by what its parent's file was found to be. Written to in place, with its old time and build ID, it
+/// is another one.
+fn written_to() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let private = Private::new(folder)?;
+    let go = folder.join("go");
+    let script = format!("until [ -e {go} ]; do :; done; (: ; :); exit 23", go = go.display());
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]).env("LD_LIBRARY_PATH", folder.join("lib"));
+    let mut shell = Running::spawn(command, "sh", folder)?;
+    let maps = format!("/proc/{}/maps", shell.pid());
+    let begun = Instant::now();
+    while !fs::read_to_string(&maps)?.contains(private.libc.to_str().context("not UTF-8")?) {
+        ensure!(begun.elapsed() < Duration::from_secs(10), "it runs with another C library");
+    }
+    let mut recorder = heaptrace::attach(&[shell.pid()], &[], folder)?;
+    // Of a function that nobody calls.
+    write_to_function(&private.libc, "pvalloc")?;
+    fs::write(&go, "")?;
+    let status = shell.wait()?;
+    ensure!(status.code() == Some(23), "the shell ended with {status}");
+    heaptrace::finish(&mut recorder)?;
+    let file = heaptrace::record_file(folder);
+    let output = heaptrace::output(&["report", file.to_str().context("not UTF-8")?])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.contains("was written to while it was traced"), "the child is not refused\n{said}");
+    Ok(())
+}
+
+/// Changes the first byte of an exported function in place, and puts the file's time back.
+fn write_to_function(library: &Path, name: &str) -> Result<()> {
+    let bytes = fs::read(library)?;
+    let elf = object::File::parse(bytes.as_slice())?;
+    let function = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(name));
+    let address = function.with_context(|| format!("no {name}"))?.address();
+    let mut segments = elf.segments().map(|segment| (segment.address(), segment.file_range()));
+    let holds = |(start, (_, size)): &(u64, (u64, u64))| (*start..start + size).contains(&address);
+    let (start, (offset, _)) = segments.find(holds).context("no segment holds it")?;
+    let at = offset + (address - start);
+    let file = File::options().write(true).open(library)?;
+    let modified = file.metadata()?.modified()?;
+    file.write_all_at(&[bytes[usize::try_from(at)?] ^ 1], at)?;
+    Ok(file.set_modified(modified)?)
 }
 
 fn before(change: Change) -> Result<()> {

@@ -5,6 +5,7 @@ mod damaged;
 mod files;
 mod flags;
 mod languages;
+mod patched;
 mod seccomp;
 mod target;
 mod tracers;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         files::tests(),
         tracers::tests(),
         damaged::tests(),
+        patched::tests(),
         flags::tests(),
     ]
     .into_iter()

@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         end_to_end("attach: a setuid program", setuid_attached),
         end_to_end("command: a setuid program", || setuid_started(false)),
         end_to_end("command: a setuid program that ignores LD_LIBRARY_PATH", || setuid_started(true)),
+        end_to_end("command: a loader that is told which program to run", loader_by_hand),
         end_to_end("heaptrace in a PID namespace of its own", in_own_namespace),
     ]
 }
@@ -176,4 +177,13 @@ fn in_own_namespace() -> Result<()> {
     target::ensure_refused(&output, &["PID namespace", "--pid=host"])?;
     ensure!(!session::ledger_file(folder).exists(), "it was refused, and ran");
     Ok(())
+}
+
+fn loader_by_hand() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let program = Program::C("plain").compile()?;
+    let line = [Path::new("/lib64/ld-linux-x86-64.so.2"), Path::new("--inhibit-cache"), &program];
+    let (_, outcome) = target::record_command(heaptrace::command(&["record"])?, &line, folder)?;
+    compare::exactly(&outcome, Find::Caller)
 }

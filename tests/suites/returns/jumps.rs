@@ -1,4 +1,5 @@
-//! Calls that are left by longjmp: those after them are exact, from whatever depth they come.
+//! Calls that are left by longjmp: those after them are exact, from whatever depth they come. And calls that end in
+//! another function of the family.
 
 use crate::{exceptions::left_at_most, same::Subject};
 use anyhow::Result;
@@ -10,7 +11,7 @@ use heaptrace_tests::{
 };
 use tempfile::TempDir;
 
-/// What the program `jumps` ends with.
+/// What the programs `jumps` and `resized` end with.
 const ENDS: i32 = 18;
 
 /// As many as the program leaves at most.
@@ -30,6 +31,10 @@ pub fn tests() -> Vec<Test> {
         ] {
             tests.push(end_to_end(format!("{}: {name}", start.name()), move || jumps(start, what)));
         }
+        tests.push(end_to_end(
+            format!("{}: realloc of no size ends in a jump to free", start.name()),
+            move || Subject::new(Program::C("resized").compile()?, &[], ENDS).exact(start, Find::Caller),
+        ));
     }
     tests
 }

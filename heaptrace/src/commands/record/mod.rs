@@ -15,6 +15,7 @@ use crate::{
     session::{Session, SessionOptions},
 };
 use anyhow::Context as _;
+use indicatif::HumanCount;
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -22,6 +23,9 @@ use std::{
 
 /// How often what is new is written: what a killed recorder loses at most.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
+
+/// Reading so many live blocks takes a second and more, in which nothing else is shown.
+const MANY_BLOCKS: u64 = 2_000_000;
 
 /// What a failure to write means.
 const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
@@ -45,6 +49,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
     let mut writer = recording.writer;
+    let blocks = running.session.outstanding_blocks();
+    if blocks > MANY_BLOCKS {
+        eprintln!("heaptrace: {why}; reading {} live blocks", HumanCount(blocks));
+    }
     if !no_rss {
         // While the numbers of the blocks are still of this moment.
         running.session.measure_all();

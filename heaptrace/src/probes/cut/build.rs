@@ -18,8 +18,6 @@ const MAX_NODES: usize = 4000;
 pub struct Built<'a, 'data> {
     pub nodes: Vec<Node>,
     pub parts: Parts<'a, 'data>,
-    /// Calls that throw out of the function.
-    pub throws: u32,
     /// Code by which calls were proven not to return.
     pub used: Vec<(u64, u64)>,
 }
@@ -45,8 +43,6 @@ pub struct Builder<'a, 'data> {
     index: HashMap<u64, usize>,
     ends: BTreeMap<End, usize>,
     waiting: Vec<usize>,
-    /// Calls that do not return, and whether they throw out of the function.
-    throwing: HashMap<usize, bool>,
 }
 
 impl<'a, 'data> Builder<'a, 'data> {
@@ -68,15 +64,13 @@ impl<'a, 'data> Builder<'a, 'data> {
             index: HashMap::new(),
             ends: BTreeMap::new(),
             waiting: Vec::new(),
-            throwing: HashMap::new(),
         };
         builder.node(entry, 0, None)?;
         while let Some(node) = builder.waiting.pop() {
             builder.follow(node)?;
         }
-        let Self { nodes, parts, noreturn, throwing, .. } = builder;
-        let throws = throwing.values().filter(|throws| **throws).count() as u32;
-        Ok(Built { nodes, parts, throws, used: noreturn.used.into_iter().collect() })
+        let Self { nodes, parts, noreturn, .. } = builder;
+        Ok(Built { nodes, parts, used: noreturn.used.into_iter().collect() })
     }
 
     /// The node at `address`, which is reached with the constant.
@@ -254,17 +248,9 @@ impl<'a, 'data> Builder<'a, 'data> {
         if returns {
             successors.push(self.next(instruction, part, None)?);
         }
-        match pad {
-            Some(pad) => {
-                let part = self.parts.enter(part, pad)?;
-                successors.push(Edge { to: self.node(pad, part, None)?, way: Way::Unwind });
-            }
-            None => {
-                let name = (instruction.op0_kind() == OpKind::NearBranch64)
-                    .then(|| self.image.name(instruction.near_branch_target()))
-                    .flatten();
-                self.throwing.insert(node, !returns && name.is_some_and(noreturn::is_thrower));
-            }
+        if let Some(pad) = pad {
+            let part = self.parts.enter(part, pad)?;
+            successors.push(Edge { to: self.node(pad, part, None)?, way: Way::Unwind });
         }
         Ok(successors)
     }

@@ -12,6 +12,7 @@ use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 use iced_x86::{ConditionCode, FlowControl};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// How often the search starts again without an edge that makes a jump two sites.
 const MAX_ATTEMPTS: usize = 16;
@@ -48,7 +49,7 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
 
 /// Everything about a cut but its sites.
 fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
-    let Found { sites, kind, why, .. } = found;
+    let Found { sites, kind, why, keeps_passed, .. } = found;
     let own: Vec<_> =
         graph.parts.all.iter().filter(|part| part.group == 0).map(|part| part.range.clone()).collect();
     let to = |end| {
@@ -60,16 +61,46 @@ fn describe(graph: &Graph<'_, '_>, request: &Request<'_>, found: Found) -> Cut {
         Some(End::PassesOn(entry)) => Some(entry),
         _ => None,
     });
+    let own_code = own_code::find(graph.image, &own, request.entry, request.probed);
     Cut {
         kind,
+        begins_first: begins_first(graph, &sites, &own_code.ranges, request.probed),
         sites,
         unseen_exits: to(End::Unknown).count() as u32,
-        throws: graph.throws,
         passes_on: passes_on.collect(),
-        own_code: own_code::ranges(graph.image, &own, request.probed),
+        keeps_passed,
+        own_code: own_code.ranges,
+        between: own_code.between,
         bytes: graph.bytes(),
         why,
+        entry: None,
     }
+}
+
+/// Whether each call passes a site that keeps its arguments before it calls own code or a probed function.
+fn begins_first(graph: &Graph<'_, '_>, sites: &[CutSite], own: &[Range<u64>], probed: &[u64]) -> bool {
+    let begins = |at: u64| {
+        let begin = |site: &&CutSite| site.role == Role::Begin && site.condition == condition::ALWAYS;
+        sites.iter().filter(begin).any(|site| site.address == at)
+    };
+    let is_own = |to: u64| probed.contains(&to) || own.iter().any(|range| range.contains(&to));
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![0]);
+    while let Some(index) = waiting.pop() {
+        let node = &graph.nodes[index];
+        if node.end.is_some() || begins(node.instruction.ip()) || !seen.insert(index) {
+            continue;
+        }
+        let calls_own = match node.instruction.flow_control() {
+            FlowControl::Call => is_own(graph.image.callee(node.instruction.near_branch_target())),
+            FlowControl::IndirectCall => true,
+            _ => false,
+        };
+        if calls_own {
+            return false;
+        }
+        waiting.extend(node.successors.iter().map(|edge| edge.to));
+    }
+    true
 }
 
 struct Search<'a> {
@@ -94,6 +125,8 @@ struct Found {
     why: Option<NoCut>,
     /// Edges where failures are seen that need no stash, but come behind one.
     drawn: Vec<EdgeId>,
+    /// Arguments are kept wherever a call goes on in another function.
+    keeps_passed: bool,
 }
 
 impl Search<'_> {
@@ -108,6 +141,7 @@ impl Search<'_> {
                     kind: Kind::OneTrap,
                     why: None,
                     drawn: Vec::new(),
+                    keeps_passed: false,
                 });
             }
             return Err(NoCut::NoReturn);
@@ -254,7 +288,9 @@ impl Search<'_> {
             (None, _, _) => Kind::Stash,
         };
         sites.sort_by_key(|site| (site.role, site.address));
-        Ok(Found { cost: cost + stash_cost, sites, kind, why: late.or(apart), drawn })
+        let is_passed = |index: &usize| matches!(self.graph.nodes[*index].end, Some(End::PassesOn(_)));
+        let keeps_passed = (0..self.graph.nodes.len()).filter(is_passed).all(|index| behind.0[2 * index]);
+        Ok(Found { cost: cost + stash_cost, sites, kind, why: late.or(apart), drawn, keeps_passed })
     }
 
     /// What lies behind the sites that keep arguments: every result that needs them, and nothing leads back out but

@@ -32,6 +32,12 @@ pub fn begin_site(
     one_site(image, entry, shape, emulation)
 }
 
+/// An emulated instruction that each call passes once before anything else, if there is one.
+pub fn entry_site(image: &Image<'_>, entry: u64, shape: Shape, emulation: Emulation) -> Option<CutSite> {
+    let site = cheapest(image, entry, shape, emulation).ok().filter(|site| site.emulated)?;
+    Some(CutSite { role: Role::Begin, ..site })
+}
+
 fn one_site(image: &Image<'_>, entry: u64, shape: Shape, emulation: Emulation) -> Result<CutSite, NoCut> {
     cheapest(image, entry, shape, emulation).or_else(|why| prologue(image, entry, shape).ok_or(why))
 }

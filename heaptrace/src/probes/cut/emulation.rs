@@ -4,9 +4,10 @@
 
 use crate::probes::refusal::KernelVersion;
 use iced_x86::{Code, FlowControl, Instruction};
+use serde::{Deserialize, Serialize};
 
 /// What the running kernel emulates beside jumps and the one-byte nop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Emulation {
     /// `push` of a register: since Linux 4.20.
     pub push: bool,
@@ -15,6 +16,9 @@ pub struct Emulation {
 }
 
 impl Emulation {
+    /// What every kernel that is traced on emulates.
+    pub const SURE: Self = Self { push: true, long_nops: false };
+
     /// The running kernel's.
     pub fn running() -> Self {
         let kernel = KernelVersion::running().unwrap_or(KernelVersion::new(0, 0, 0));

@@ -57,6 +57,34 @@ fn a_hook_ends_calls_unseen_and_a_jump_table_hides_them() {
 }
 
 #[test]
+fn the_last_resort_tells_a_jump_table_from_an_exit_through_a_pointer() {
+    let unseen = |before: &[u8], jump: &[u8]| {
+        let program = program(|it| {
+            // test rdi, rdi; je end
+            it.raw(&[0x48, 0x85, 0xff]).jcc(4, "end").raw(before).label("jump").raw(jump);
+            it.label("end").raw(&RET);
+        });
+        let cut = cut(&program, Shape::Size0);
+        assert_eq!((cut.kind, cut.why), (Kind::Stepped, Some(NoCut::Computed(program.at("jump")))));
+        cut.unseen_exits
+    };
+    const JUMP: &[u8] = &[0xff, 0xe0];
+    // mov rax, [rip+0]; of a function without a frame, so no epilogue comes before the jump
+    assert_eq!(unseen(&[0x48, 0x8b, 0x05, 0, 0, 0, 0], JUMP), 1);
+    // mov rax, [rdi+8]
+    assert_eq!(unseen(&[0x48, 0x8b, 0x47, 0x08], JUMP), 1);
+    // jmp [rdi+8]
+    assert_eq!(unseen(&[], &[0xff, 0x67, 0x08]), 1);
+    // lea rdx, [rip+0]; movsxd rax, [rdx+rdi*4]; add rax, rdx; notrack jmp rax
+    let relative = [0x48, 0x8d, 0x15, 0, 0, 0, 0, 0x48, 0x63, 0x04, 0xba, 0x48, 0x01, 0xd0];
+    assert_eq!(unseen(&relative, &[0x3e, 0xff, 0xe0]), 0);
+    // mov rax, [rdx+rdi*8]; jmp rax
+    assert_eq!(unseen(&[0x48, 0x8b, 0x04, 0xfa], JUMP), 0);
+    // jmp [rdi*8+0x100000]
+    assert_eq!(unseen(&[], &[0xff, 0x24, 0xfd, 0, 0, 0x10, 0]), 0);
+}
+
+#[test]
 fn what_is_freed_is_kept_before_the_first_store_or_call() {
     let freeing = |before: &[u8]| {
         let program = program(|it| {

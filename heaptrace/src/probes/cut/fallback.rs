@@ -1,12 +1,13 @@
 //! What is left where no cut can be proven: the arguments at the beginning, the result at every return, single-stepped.
 //! A function's instructions are then found by a sweep, which is only believed if every jump of the function agrees.
 
+use super::forward::writes;
 use super::image::Image;
 use super::references::Source;
 use super::state::RBP;
 use super::{Cut, CutSite, Kind, NoCut, Place, Request, Role, candidates, early, exits, own_code};
 use heaptrace_common::probe::condition;
-use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
@@ -46,17 +47,46 @@ pub fn cut(image: &Image<'_>, request: &Request<'_>, why: NoCut) -> Result<Cut, 
         sites.push(begin);
     }
     sites.sort_by_key(|site| (site.role, site.address));
+    let begins_first = sites.iter().any(|site| site.role == Role::Begin);
     let own: Vec<Range<u64>> =
         parts.iter().filter(|(_, shared)| !shared).map(|(range, _)| range.clone()).collect();
+    let own_code = own_code::find(image, &own, request.entry, request.probed);
     Ok(Cut {
         kind: Kind::Stepped,
+        keeps_passed: !sites.is_empty(),
         sites,
         unseen_exits: unseen,
-        throws: 0,
         passes_on: passes_on.into_iter().collect(),
-        own_code: own_code::ranges(image, &own, request.probed),
+        own_code: own_code.ranges,
+        between: own_code.between,
+        begins_first,
         bytes: parts.iter().map(|(range, _)| (range.start, range.end - range.start)).collect(),
         why: Some(why),
+        entry: None,
+    })
+}
+
+/// Whether a computed jump, with what comes before it, goes by a table of the function's own code: `jmp [table+rax*8]`,
+/// or by a register that was loaded so, or that a table's element was added to. Another one ends the call elsewhere: in a
+/// hook, or in what was found for this processor when the program began.
+fn is_by_table(jump: &Instruction, before: &[Instruction]) -> bool {
+    /// How far before the jump its register is looked for.
+    const MAX_DISTANCE: usize = 8;
+    let indexed = |instruction: &Instruction| instruction.memory_index() != Register::None;
+    if jump.op0_kind() != OpKind::Register {
+        return indexed(jump);
+    }
+    let register = jump.op0_register();
+    let mut info = InstructionInfoFactory::new();
+    let is_set = |instruction: &&Instruction| {
+        let used = info.info(instruction).used_registers();
+        used.iter().any(|used| writes(used.access()) && used.register().full_register() == register)
+    };
+    let set = before.iter().rev().take(MAX_DISTANCE).find(is_set);
+    set.is_some_and(|set| match set.mnemonic() {
+        Mnemonic::Add => set.op1_kind() == OpKind::Register || indexed(set),
+        Mnemonic::Mov => set.op1_kind() == OpKind::Memory && indexed(set),
+        _ => false,
     })
 }
 
@@ -89,10 +119,8 @@ impl Sweep<'_, '_> {
         let shared = shared || !self.parts.is_empty() && !self.is_exclusive(&range);
         let instructions = self.instructions(&range)?;
         self.parts.push((range.clone(), shared));
-        let mut before: Option<&Instruction> = None;
-        for instruction in &instructions {
-            self.instruction(instruction, before, &range, shared)?;
-            before = Some(instruction);
+        for (index, instruction) in instructions.iter().enumerate() {
+            self.instruction(instruction, &instructions[..index], &range, shared)?;
         }
         Some(())
     }
@@ -133,7 +161,7 @@ impl Sweep<'_, '_> {
     fn instruction(
         &mut self,
         instruction: &Instruction,
-        before: Option<&Instruction>,
+        before: &[Instruction],
         range: &Range<u64>,
         shared: bool,
     ) -> Option<()> {
@@ -149,15 +177,7 @@ impl Sweep<'_, '_> {
                 let name = self.image.slot_name(instruction.ip_rel_memory_address());
                 self.named(instruction, name, shared);
             }
-            FlowControl::IndirectBranch => {
-                // Behind an epilogue it is a call's end, else a jump table.
-                let leaves = before.is_some_and(|before| {
-                    matches!(before.mnemonic(), Mnemonic::Pop | Mnemonic::Leave)
-                        || before.mnemonic() == Mnemonic::Add
-                            && before.op0_register() == iced_x86::Register::RSP
-                });
-                self.unseen += u32::from(leaves);
-            }
+            FlowControl::IndirectBranch => self.unseen += u32::from(!is_by_table(instruction, before)),
             _ => {}
         }
         Some(())

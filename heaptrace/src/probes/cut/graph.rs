@@ -56,8 +56,6 @@ pub struct Graph<'a, 'data> {
     /// Of each node, from where and by which of that one's edges.
     pub predecessors: Vec<Vec<(usize, usize)>>,
     pub parts: Parts<'a, 'data>,
-    /// Calls that throw out of the function.
-    pub throws: u32,
     /// Code by which calls were proven not to return.
     used: Vec<(u64, u64)>,
 }
@@ -76,8 +74,8 @@ impl<'a, 'data> Graph<'a, 'data> {
     }
 
     fn of(image: &'a Image<'data>, entry: u64, probed: &'a [u64], beginning: bool) -> Result<Self, NoCut> {
-        let Built { nodes, parts, used, throws } = Builder::run(image, entry, probed, beginning)?;
-        let mut graph = Self { image, nodes, predecessors: Vec::new(), parts, throws, used };
+        let Built { nodes, parts, used } = Builder::run(image, entry, probed, beginning)?;
+        let mut graph = Self { image, nodes, predecessors: Vec::new(), parts, used };
         graph.connect();
         Ok(graph)
     }

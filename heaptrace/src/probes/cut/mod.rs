@@ -21,6 +21,7 @@ mod forward;
 mod frames;
 mod graph;
 mod image;
+mod kept;
 mod landing_pads;
 mod memory;
 mod min_cut;
@@ -34,11 +35,13 @@ mod tables;
 
 pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
+pub(in crate::probes) use emulation::{Treatment, treatment};
 pub use heaptrace_common::probe::{Place, Role};
 pub use image::Image;
 pub use passes::passes_through;
 
 use heaptrace_common::function::Shape;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// What is asked for.
@@ -53,7 +56,7 @@ pub struct Request<'a> {
 }
 
 /// How well a function can be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// Every call in one trap.
     OneTrap,
@@ -66,19 +69,24 @@ pub enum Kind {
 }
 
 /// One probe of a cut.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CutSite {
     /// ELF virtual address.
     pub address: u64,
+    #[serde(with = "kept::role")]
     pub role: Role,
     /// See [`heaptrace_common::probe::condition`].
     pub condition: u8,
     /// Of the size or, if `factor` is something, the other factor.
+    #[serde(with = "kept::place")]
     pub size: Place,
+    #[serde(with = "kept::place")]
     pub factor: Place,
     /// Of the value that the function will return. Of an `int` the low half counts.
+    #[serde(with = "kept::place")]
     pub result: Place,
     /// Of the caller's rbp.
+    #[serde(with = "kept::place")]
     pub caller_bp: Place,
     /// Bytes by which the stack pointer is lower than at the entry.
     pub pushed: u32,
@@ -93,23 +101,30 @@ pub struct CutSite {
 }
 
 /// Where a function's calls are seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     pub kind: Kind,
     pub sites: Vec<CutSite>,
-    /// Jumps through pointers that end calls unseen.
+    /// Jumps through pointers that may end calls unseen.
     pub unseen_exits: u32,
-    /// Calls that throw an exception out of the function: after a `Begin` no result comes.
-    pub throws: u32,
     /// Entries of probed functions in which calls go on, and are seen.
     pub passes_on: Vec<u64>,
+    /// Arguments are kept on all ways into those.
+    pub keeps_passed: bool,
     /// Code of the function, and of functions between it and another probed one, from whose calls a hit is no call of
-    /// the program's. In order, merged.
+    /// the program's. In order.
     pub own_code: Vec<Range<u64>>,
+    /// Those of `own_code` between probed functions, and the probed ones that reach each.
+    pub between: Vec<(Range<u64>, Vec<u64>)>,
+    /// Whether each call passes a `Begin` before it calls anything that belongs to `own_code`, or a probed function.
+    pub begins_first: bool,
     /// (start, length) of all code that the proof rests on, in order, merged.
     pub bytes: Vec<(u64, u64)>,
     /// Why no better kind.
     pub why: Option<NoCut>,
+    /// An emulated instruction that every call passes first, with its arguments still where the caller put them: to
+    /// verify the sites by.
+    pub entry: Option<CutSite>,
 }
 
 impl Cut {
@@ -119,17 +134,20 @@ impl Cut {
             kind: Kind::OneTrap,
             sites: vec![site],
             unseen_exits: 0,
-            throws: 0,
             passes_on: Vec::new(),
+            keeps_passed: false,
             own_code: Vec::new(),
+            between: Vec::new(),
+            begins_first: false,
             bytes: vec![(code.start, code.end - code.start)],
             why: None,
+            entry: None,
         }
     }
 }
 
 /// Why a function has no cut, or no better one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum NoCut {
     #[error("the file has no code at {0:#x}")]
     NoCode(u64),
@@ -163,10 +181,12 @@ pub enum NoCut {
     NoSite,
     #[error("nothing returns")]
     NoReturn,
+    #[error("its calls were not as its code says")]
+    Disagreed,
 }
 
 /// The most probes of one function: those of the largest known have a quarter of that.
-const MAX_SITES: usize = 64;
+pub(super) const MAX_SITES: usize = 64;
 
 /// Finds where the function's calls can be seen.
 pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
@@ -174,7 +194,23 @@ pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
         Ok(cut) => cut,
         Err(why) => fallback::cut(image, request, why)?,
     };
-    if cut.sites.len() > MAX_SITES { Err(NoCut::TooLarge) } else { Ok(cut) }
+    checked(image, request, cut)
+}
+
+/// Where the calls of a function are seen whose cut did not hold: by its arguments at the beginning and its result at each
+/// return, which nothing that it calls can change.
+pub fn last_resort(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {
+    checked(image, request, fallback::cut(image, request, NoCut::Disagreed)?)
+}
+
+fn checked(image: &Image<'_>, request: &Request<'_>, mut cut: Cut) -> Result<Cut, NoCut> {
+    if cut.sites.len() > MAX_SITES {
+        return Err(NoCut::TooLarge);
+    }
+    let entry = early::entry_site(image, request.entry, request.shape, request.emulation);
+    // One instruction cannot be both: nobody says which of two programs runs first.
+    cut.entry = entry.filter(|entry| cut.sites.iter().all(|site| site.address != entry.address));
+    Ok(cut)
 }
 
 #[cfg(test)]

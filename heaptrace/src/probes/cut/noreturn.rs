@@ -70,7 +70,7 @@ pub fn is_named(name: &str) -> bool {
 }
 
 /// Whether it leaves by an exception: `std::__throw_bad_alloc()` and its like.
-pub fn is_thrower(name: &str) -> bool {
+fn is_thrower(name: &str) -> bool {
     let rest = name.strip_prefix("_ZSt").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
     THROWING.contains(&name) || rest.is_some_and(|rest| rest.starts_with("__throw_"))
 }

@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use super::references::{References, Source};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// How many functions lie between two probed ones at most.
@@ -13,19 +13,56 @@ const MAX_FUNCTIONS: usize = 1024;
 
 type Span = (u64, u64);
 
-/// The ranges in `own`, and functions that only probed functions reach and that reach a probed one themselves.
-pub fn ranges(image: &Image<'_>, own: &[Range<u64>], probed: &[u64]) -> Vec<Range<u64>> {
-    let mut all: Vec<Range<u64>> = own.to_vec();
+/// Code from whose calls a hit is no call of the program's.
+pub struct OwnCode {
+    /// In order.
+    pub ranges: Vec<Range<u64>>,
+    /// Those that are not the function's own, and the probed functions that reach each.
+    pub between: Vec<(Range<u64>, Vec<u64>)>,
+}
+
+/// The ranges in `own`, which are those of the function at `entry`, and functions that only probed functions reach and
+/// that reach a probed one themselves.
+pub fn find(image: &Image<'_>, own: &[Range<u64>], entry: u64, probed: &[u64]) -> OwnCode {
+    let mut between = Vec::new();
     if let Some(references) = image.references() {
-        let roots: BTreeSet<Span> = probed
-            .iter()
-            .filter_map(|entry| image.function(*entry))
-            .map(|span| (span.start, span.end))
-            .chain(own.iter().map(|range| (range.start, range.end)))
-            .collect();
-        all.extend(between(image, references, &roots).into_iter().map(|(start, end)| start..end));
+        let mut roots: BTreeMap<Span, BTreeSet<u64>> = BTreeMap::new();
+        for probed in probed {
+            let span = image.function(*probed).map(|span| (span.start, span.end));
+            span.into_iter().for_each(|span| _ = roots.entry(span).or_default().insert(*probed));
+        }
+        for range in own {
+            roots.entry((range.start, range.end)).or_default().insert(entry);
+        }
+        let found = self::between(image, references, &roots.keys().copied().collect());
+        between.extend(found.iter().map(|span| {
+            let reached_by = reached_by(image, references, &roots, *span);
+            (span.0..span.1, reached_by.into_iter().collect())
+        }));
     }
-    merged(all)
+    let mut ranges: Vec<Range<u64>> =
+        own.iter().chain(between.iter().map(|(range, _)| range)).cloned().collect();
+    ranges.sort_unstable_by_key(|range| (range.start, range.end));
+    ranges.dedup();
+    OwnCode { ranges, between }
+}
+
+/// The probed functions that reach a function between them.
+fn reached_by(
+    image: &Image<'_>,
+    references: &References,
+    roots: &BTreeMap<Span, BTreeSet<u64>>,
+    span: Span,
+) -> BTreeSet<u64> {
+    let (mut entries, mut seen, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![span]);
+    while let Some(span) = waiting.pop() {
+        if let Some(of_root) = roots.get(&span) {
+            entries.extend(of_root);
+        } else if seen.insert(span) {
+            waiting.extend(callers(image, references, span).into_iter().flatten());
+        }
+    }
+    entries
 }
 
 fn callers(image: &Image<'_>, references: &References, span: Span) -> Option<BTreeSet<Span>> {
@@ -113,17 +150,4 @@ fn add_cold_parts(
         }
         found.extend(new);
     }
-}
-
-/// In order, those that touch joined.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| (range.start, range.end));
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }

@@ -1,0 +1,163 @@
+//! Verification of probe sites in place. What is compared: `heaptrace_common::check`.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
+};
+use heaptrace_common::{
+    check::{self, CHECKED_CALLS, Check, CheckedCall, kind},
+    counter::Counter,
+    probe::{Cookie, Place, ProbeRecord, Role, condition},
+};
+
+use crate::{
+    atomic,
+    maps::{CHECKED, CHECKS, PROBES, count, keep_to_own_stack},
+    process,
+    registers::Registers,
+    unwind,
+};
+
+/// Places where a call may be kept.
+const WAYS: u32 = 4;
+
+/// An entry or a site was passed; the cookie's gate is the number of the function's check.
+#[inline(always)]
+pub fn hit(ctx: &impl EbpfContext) {
+    let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    let (tgid, _) = process::current();
+    let Some(process) = process::find(tgid) else { return };
+    let Some(record) = process::record(process) else {
+        // Never: a place where it costs nothing.
+        keep_to_own_stack(ctx);
+        return;
+    };
+    if !process::counts(record) {
+        return;
+    }
+    let Some(check) = CHECKS.get_ptr_mut(cookie.gate) else { return };
+    if unsafe { core::ptr::read_volatile(&raw const (*check).open) } == 0 {
+        return;
+    }
+    let Some(probe) = PROBES.get(cookie.row) else { return };
+    let registers = Registers::of(ctx);
+    if !condition::holds(probe.condition, registers.flags()) {
+        return;
+    }
+    let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
+    let key = check::key(process, entry_sp, cookie.gate);
+    if probe.role == Role::Entered as u8 {
+        enter(check, key, size(probe, registers), unwind::return_address(entry_sp));
+    } else if probe.role != Role::Begin as u8 {
+        compare(check, key, probe, registers, unwind::return_address(entry_sp));
+    }
+}
+
+#[inline(always)]
+fn size(probe: &ProbeRecord, registers: Registers) -> u64 {
+    let size = registers.value(probe.size);
+    if probe.factor == 0 { size } else { size.wrapping_mul(registers.value(probe.factor)) }
+}
+
+#[inline(always)]
+fn place(key: u64, way: u32) -> Option<*mut CheckedCall> {
+    let mixed = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+    CHECKED.get_ptr_mut(mixed.wrapping_add(way) & (CHECKED_CALLS - 1))
+}
+
+#[inline(always)]
+fn kept(key: u64) -> Option<*mut CheckedCall> {
+    let mut way = 0;
+    while way < WAYS {
+        let call = place(key, way)?;
+        if unsafe { core::ptr::read_volatile(&raw const (*call).key) } == key {
+            return Some(call);
+        }
+        way += 1;
+    }
+    None
+}
+
+#[inline(always)]
+fn enter(check: *mut Check, key: u64, size: u64, return_address: u64) {
+    unsafe {
+        atomic::add(&raw mut (*check).calls, 1);
+        let mut to = core::ptr::null_mut();
+        if let Some(left) = kept(key) {
+            atomic::add(&raw mut (*check).left, 1);
+            to = left;
+        }
+        let mut way = 0;
+        while way < WAYS && to.is_null() {
+            let Some(call) = place(key, way) else { return };
+            if core::ptr::read_volatile(&raw const (*call).key) == 0
+                && atomic::replace(&raw mut (*call).key, 0, key)
+            {
+                to = call;
+            }
+            way += 1;
+        }
+        if to.is_null() {
+            // Full, of calls that were left perhaps: the oldest is not known, so one gives way.
+            let Some(call) = place(key, 0) else { return };
+            atomic::swap(&raw mut (*call).key, key);
+            atomic::add(&raw mut (*check).not_kept, 1);
+            to = call;
+        }
+        core::ptr::write_volatile(&raw mut (*to).return_address, return_address);
+        core::ptr::write_volatile(&raw mut (*to).size, size);
+    }
+}
+
+#[inline(always)]
+fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Registers, return_address: u64) {
+    let Some(call) = kept(key) else {
+        // Where several functions run through a site, this was another's.
+        if probe.shared == 0 {
+            unsafe { atomic::add(&raw mut (*check).unannounced, 1) };
+        }
+        return;
+    };
+    unsafe {
+        let entered = core::ptr::read_volatile(&raw const (*call).size);
+        let same_return = core::ptr::read_volatile(&raw const (*call).return_address) == return_address;
+        core::ptr::write_volatile(&raw mut (*call).key, 0);
+        atomic::add(&raw mut (*check).seen, 1);
+        let result = registers.value(probe.result);
+        let mut agrees = same_return;
+        if !same_return {
+            atomic::add(&raw mut (*check).other_return, 1);
+        }
+        if probe.role == Role::Whole as u8
+            && probe.size != 0
+            && probe.result != Place::ZERO
+            && size(probe, registers) != entered
+        {
+            atomic::add(&raw mut (*check).other_size, 1);
+            agrees = false;
+        }
+        if result != 0 && !is_result(core::ptr::read_volatile(&raw const (*check).kind), result, entered) {
+            atomic::add(&raw mut (*check).no_result, 1);
+            agrees = false;
+        }
+        if !agrees {
+            count(Counter::Disagreed);
+        }
+    }
+}
+
+/// Whether an allocator can have given this for a block of `size` bytes.
+#[inline(always)]
+fn is_result(of: u64, result: u64, size: u64) -> bool {
+    if of & kind::NUMBER != 0 {
+        return true;
+    }
+    if result & 7 != 0 {
+        return false;
+    }
+    if of & kind::GLIBC == 0 {
+        return true;
+    }
+    let word = unsafe { bpf_probe_read_user(result.wrapping_sub(8) as *const u64) }.unwrap_or(u64::MAX);
+    check::is_chunk(word, size)
+}

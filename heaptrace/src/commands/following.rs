@@ -1,0 +1,149 @@
+//! Following a session: kept up with its targets, its maps read, and its command's work done, until there is a reason to
+//! end.
+
+use super::tracing::{Ended, Work};
+use crate::{
+    bpf::{EventRing, Told},
+    session::Session,
+};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
+};
+
+/// How often the maps are read.
+const DRAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
+/// part of a second to read, and the targets want the processor, too.
+const REST: u32 = 10;
+
+/// The signals that end it. Those that come before anybody follows are kept.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Within a runtime.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+}
+
+/// What is followed.
+pub(super) struct Following<'a> {
+    pub session: &'a mut Session,
+    pub duration: Option<Duration>,
+    /// New targets can come when all have exited.
+    pub endless: bool,
+}
+
+impl Following<'_> {
+    /// Until there is a reason to end.
+    pub async fn run<W: Work>(
+        self,
+        events: EventRing,
+        signals: Signals,
+        every: Option<Duration>,
+        work: &mut W,
+    ) -> anyhow::Result<Ended> {
+        let Self { session, duration, endless } = self;
+        let Signals { mut interrupt, mut terminate } = signals;
+        let mut tick = interval(DRAIN_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut prints = every.map(|every| {
+            let mut prints = interval_at(tokio::time::Instant::now() + every, every);
+            prints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            prints
+        });
+        // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
+        let mut ring = unsafe { AsyncFd::register(events) }?;
+        let mut looks = W::LOOK_EVERY.map(interval);
+        let tables = session.tables_ready().unwrap_or_default();
+        let started = Instant::now();
+        let deadline =
+            tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        let why = loop {
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => break Ended::Asked,
+                _ = terminate.recv() => break Ended::Asked,
+                () = sleep_until(deadline) => break Ended::TimeUp,
+                guard = ring.readable_mut() => {
+                    let mut guard = guard?;
+                    let events = guard.get_inner_mut().read();
+                    guard.clear_ready();
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
+                    }
+                }
+                () = next(&mut looks) => {
+                    let events = ring.get_mut().read();
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
+                    }
+                }
+                () = tables.notified() => session.take_tables(),
+                () = next(&mut prints) => {
+                    let before = Instant::now();
+                    session.drain();
+                    if work.print(session, started.elapsed())?.is_break() {
+                        break Ended::NoReader;
+                    }
+                    if let (Some(prints), Some(every)) = (&mut prints, every) {
+                        let took = before.elapsed();
+                        prints.reset_after(every.max(took * REST).saturating_sub(took));
+                    }
+                }
+                _ = tick.tick() => {
+                    session.drain();
+                    work.tick(session, started.elapsed())?;
+                    // The exit events of all targets may have been lost.
+                    if !endless && session.traced() == 0 {
+                        break Ended::TargetsExited;
+                    }
+                }
+            }
+        };
+        if why != Ended::NoReader {
+            // What happened until now and was not read: the records of processes that have ended are ahead of it.
+            let rest = ring.get_mut().read();
+            session.handle_events(rest.iter().map(|told| *told.event()));
+            if work.told(session, &rest)?.is_break() {
+                return Ok(Ended::NoReader);
+            }
+        }
+        Ok(why)
+    }
+}
+
+/// Deals with what came through the ring; the reason to end, if that is one.
+fn take(
+    session: &mut Session,
+    events: &[Told],
+    endless: bool,
+    work: &mut impl Work,
+) -> anyhow::Result<Option<Ended>> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    session.handle_events(events.iter().map(|told| *told.event()));
+    if work.told(session, events)?.is_break() {
+        return Ok(Some(Ended::NoReader));
+    }
+    Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
+}
+
+/// The next tick, or never.
+async fn next(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,284 @@
+//! Verification of probe sites in place: for a function's first calls its entry is probed, too, and its sites are held to
+//! what the entry saw (`heaptrace_common::check`). A function whose calls are not as its code says is probed in the next
+//! safer way, or not at all, and the report says so.
+
+use super::{Session, TargetError, monotonic_ns, probing::probe_sites_of};
+use crate::{
+    bpf::{FunctionCheck, Links, ProbeSite},
+    probes::plan::{FilePlan, Probe},
+    process::{object::FileId, object::Object, procfs},
+};
+use heaptrace_common::{
+    check::{Check, kind},
+    function::Shape,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// Calls after which a function is believed.
+const ENOUGH: u64 = 20_000;
+
+/// Processes of one file whose calls are looked at: the code is the same in all.
+const PROCESSES: usize = 4;
+
+/// Threads of processes that are not named, where calls of all are looked at.
+const ELSEWHERE: u64 = 64;
+
+/// Of calls that were left without a site, so many, and one in so many, are no exceptions any more.
+const MANY_LEFT: u64 = 64;
+const ONE_IN: u64 = 16;
+
+/// Blocks of a session whose frees were missed since a function was believed, from which on it is looked at again.
+const MANY_MISSED: u64 = 256;
+
+/// One function under verification.
+struct Verified {
+    file: Arc<Object>,
+    /// File offset of its entry.
+    entry: u64,
+    symbol: String,
+    ends_here: bool,
+    /// Of the processes whose calls are looked at.
+    threads: u64,
+    /// Calls that could have been under way whenever it began.
+    under_way: u64,
+    check: FunctionCheck,
+    links: Vec<Links>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Verification {
+    running: Vec<Verified>,
+    /// Files, and entries in them, that are believed.
+    believed: HashSet<(FileId, u64)>,
+    /// How many processes' calls of a file are looked at.
+    processes: HashMap<FileId, usize>,
+    /// Frees that were missed when functions were last begun to be looked at.
+    missed: u64,
+}
+
+impl Verification {
+    /// Ends it; gives the links to let go of.
+    pub fn end(&mut self) -> Vec<Links> {
+        self.running.drain(..).flat_map(|verified| verified.links).collect()
+    }
+}
+
+/// What speaks against a function, if anything does.
+fn doubt(seen: &Check, ends_here: bool, under_way: u64) -> Option<String> {
+    let of = |count: u64, what: &str| Some(format!("{count} of {} calls {what}", seen.calls));
+    if seen.other_size > 0 {
+        return of(seen.other_size, "had another size at the probe than at the entry");
+    }
+    if seen.other_return > 0 {
+        return of(seen.other_return, "had another return address at the probe than at the entry");
+    }
+    if seen.no_result > 0 {
+        return of(seen.no_result, "had a result that no allocator gives");
+    }
+    if seen.unannounced > under_way + seen.not_kept {
+        return Some(format!("{} calls passed a probe without the entry, or twice", seen.unannounced));
+    }
+    if ends_here && seen.left > MANY_LEFT.max(seen.calls / ONE_IN) {
+        return of(seen.left, "passed no probe");
+    }
+    None
+}
+
+impl Session {
+    /// Has the functions of a file that was probed just now verified in a process.
+    pub(super) fn verify(&mut self, pid: u32, thread: u32, plan: &FilePlan) {
+        let id = plan.file.id();
+        let looked = self.verification.processes.entry(id).or_default();
+        if *looked >= PROCESSES {
+            return;
+        }
+        *looked += 1;
+        let threads = procfs::threads(pid).map_or(1, |threads| threads.len() as u64);
+        let scope = self.per_process.then_some(thread);
+        for probe in &plan.probes {
+            let Some(entered) = &probe.entered else { continue };
+            if self.verification.believed.contains(&(id, probe.entry)) {
+                continue;
+            }
+            let known = |verified: &Verified| verified.file.id() == id && verified.entry == probe.entry;
+            let at =
+                self.verification.running.iter().position(known).or_else(|| self.begin_check(plan, probe));
+            let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
+            let entered = ProbeSite { offset: entered.offset, record: entered.record };
+            let sites: Vec<ProbeSite> = std::iter::once(entered).chain(probe_sites_of(probe)).collect();
+            // While it is closed: sites are placed one after the other.
+            verified.check.open(false);
+            // Without, nothing is verified by this process; the numbers are the same.
+            if let Ok(links) = self.tracer.watch_for(&verified.check, &plan.file.attach_path(), &sites, scope)
+            {
+                verified.links.push(links);
+                verified.threads += threads;
+            }
+            verified.under_way += verified.threads;
+            verified.check.open(true);
+        }
+    }
+
+    fn begin_check(&mut self, plan: &FilePlan, probe: &Probe) -> Option<usize> {
+        let kind = match (probe.shape, plan.allocator.kind.as_str()) {
+            (Shape::OutPointer, _) => kind::NUMBER,
+            (_, "glibc") => kind::GLIBC,
+            _ => 0,
+        };
+        self.verification.running.push(Verified {
+            file: Arc::clone(&plan.file),
+            entry: probe.entry,
+            symbol: probe.symbol.clone(),
+            ends_here: probe.ends_here,
+            threads: if self.per_process { 1 } else { ELSEWHERE },
+            under_way: 0,
+            check: self.tracer.new_check(kind)?,
+            links: Vec::new(),
+        });
+        Some(self.verification.running.len() - 1)
+    }
+
+    /// Once a second.
+    pub(super) fn look_at_checks(&mut self) {
+        if self.counting.is_over() {
+            return;
+        }
+        let mut doubted = Vec::new();
+        let mut idle = Vec::new();
+        let running = std::mem::take(&mut self.verification.running);
+        for verified in running {
+            let seen = verified.check.seen();
+            let doubt = doubt(&seen, verified.ends_here, verified.under_way);
+            if doubt.is_none() && seen.calls < ENOUGH {
+                self.verification.running.push(verified);
+                continue;
+            }
+            verified.check.open(false);
+            self.verification.believed.insert((verified.file.id(), verified.entry));
+            idle.extend(verified.links);
+            doubted.extend(doubt.map(|why| (verified.file, verified.entry, verified.symbol, why)));
+        }
+        self.drop_aside(idle);
+        for (file, entry, symbol, why) in doubted {
+            self.distrust(&file, entry, &symbol, &why);
+        }
+        self.doubt_again();
+    }
+
+    /// Where frees go missing although all seemed well, all is looked at again.
+    fn doubt_again(&mut self) {
+        let running = self.builder.running().filter_map(|(record, _)| self.builder.record(record));
+        let missed: u64 = running.map(|record| record.missed_frees).sum();
+        if missed < self.verification.missed.saturating_add(MANY_MISSED) {
+            return;
+        }
+        self.verification.missed = missed;
+        self.verification.believed.clear();
+        self.verification.processes.clear();
+        for (pid, plan) in self.placed_plans() {
+            self.verify(pid, pid, &plan);
+        }
+    }
+
+    /// What is probed in which process, or in one of those that have a file mapped.
+    fn placed_plans(&self) -> Vec<(u32, FilePlan)> {
+        let own =
+            self.probed.iter().flat_map(|(pid, probed)| probed.plans.iter().map(|plan| (*pid, plan.clone())));
+        let any = self.builder.running().next().map_or(0, |(_, pid)| pid);
+        own.chain(self.files.values().map(|(plan, _)| (any, plan.clone()))).collect()
+    }
+
+    /// A function's calls were not as its code says: it is probed otherwise from here on, in all processes.
+    fn distrust(&mut self, file: &Arc<Object>, entry: u64, symbol: &str, why: &str) {
+        let since_ns = monotonic_ns();
+        let Some(symbols) = self.discoverer.distrust(file, entry) else { return };
+        let refused =
+            symbols.functions.iter().any(|function| function.offset == entry && function.is_refused());
+        let from_now = match refused {
+            true => "it is not probed any more, so its later blocks are in no total",
+            false => "it is probed at its entry and its returns from then on, which is dearer",
+        };
+        let after = self.counting.elapsed().as_secs_f64();
+        self.note(format!(
+            "{symbol} in {}: after {after:.1} s, {why}: what was counted of it before is not to be trusted; {from_now}",
+            file.path.display()
+        ));
+        self.verification.believed.remove(&(file.id(), entry));
+        self.verification.processes.remove(&file.id());
+        let processes: Vec<(u32, u32)> = self.builder.running().collect();
+        let concerned: Vec<(u32, u32)> = processes
+            .into_iter()
+            .filter(|(_, pid)| self.is_probed(*pid, file.id()))
+            .filter(|(record, _)| {
+                !self.per_process || self.tracer.maps.process(*record).is_some_and(|r| r.armed != 0)
+            })
+            .collect();
+        concerned.iter().for_each(|(record, _)| self.tracer.maps.disarm(*record));
+        let mut links = Vec::new();
+        if self.per_process {
+            let probed = concerned.iter().filter_map(|(_, pid)| self.probed.remove(pid));
+            links.extend(probed.flat_map(|probed| probed.links));
+        } else {
+            links.extend(self.files.remove(&file.id()).map(|(_, links)| links));
+        }
+        self.tracer.release(links);
+        for (record, pid) in concerned {
+            let placed = match self.discoverer.discover(pid) {
+                Ok((_, plan)) => self.place(pid, &plan.files),
+                // It ended meanwhile.
+                Err(_) => continue,
+            };
+            match placed {
+                Ok(()) => {
+                    self.tracer.maps.arm(record, monotonic_ns());
+                    self.builder.add_gap(record, since_ns..monotonic_ns());
+                }
+                Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
+                Err(error) => self.note(error.to_string()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: Check = Check {
+        open: 1,
+        kind: 0,
+        calls: 1000,
+        seen: 998,
+        other_size: 0,
+        other_return: 0,
+        no_result: 0,
+        unannounced: 2,
+        left: 2,
+        not_kept: 0,
+    };
+
+    #[test]
+    fn calls_under_way_and_exceptions_are_no_doubt() {
+        assert_eq!(doubt(&SOUND, true, 2), None);
+        assert_eq!(doubt(&Check { unannounced: 7, not_kept: 5, ..SOUND }, true, 2), None);
+        // Other functions take its calls over.
+        assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2), None);
+    }
+
+    #[test]
+    fn one_wrong_size_is_enough() {
+        for wrong in [
+            Check { other_size: 1, ..SOUND },
+            Check { other_return: 1, ..SOUND },
+            Check { no_result: 1, ..SOUND },
+            Check { unannounced: 3, ..SOUND },
+            Check { left: 65, ..SOUND },
+        ] {
+            assert!(doubt(&wrong, true, 2).is_some(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+pub mod build;
+mod sound;
+mod text;

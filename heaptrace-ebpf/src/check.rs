@@ -121,6 +121,10 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
     unsafe {
         let entered = core::ptr::read_volatile(&raw const (*call).size);
         let same_return = core::ptr::read_volatile(&raw const (*call).return_address) == return_address;
+        if !same_return && probe.shared != 0 {
+            // Another function's, where a call of this one was left.
+            return;
+        }
         core::ptr::write_volatile(&raw mut (*call).key, 0);
         atomic::add(&raw mut (*check).seen, 1);
         let result = registers.value(probe.result);

@@ -107,6 +107,7 @@ pub struct Probe {
     pub kind: String,
     pub traps: [u32; 2],
     pub sites: Vec<Site>,
+    pub verified_from: Option<Site>,
     pub returns: bool,
 }
 

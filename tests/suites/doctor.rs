@@ -137,12 +137,13 @@ fn idle(program: Program, environment: &[(&str, &str)], folder: &Path) -> Result
 
 fn places_of(process: &Process) -> BTreeSet<(String, u64)> {
     let of = |probe: &Probe| -> Vec<_> {
-        probe.sites.iter().map(|site| (probe.path.clone(), site.offset)).collect()
+        let sites = probe.sites.iter().chain(&probe.verified_from);
+        sites.map(|site| (probe.path.clone(), site.offset)).collect()
     };
     process.probes.iter().flat_map(of).collect()
 }
 
-/// What doctor shows is what `record` probes, and doctor itself changes nothing.
+/// What doctor shows is what `record` probes at first, and doctor itself changes nothing.
 fn ensure_places(pid: u32, process: &Process, folder: &Path) -> Result<()> {
     ensure!(code::changed_places(pid)?.is_empty(), "doctor changed the process");
     let mut recorder = heaptrace::attach(&[pid], &[], folder)?;

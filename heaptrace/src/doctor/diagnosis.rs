@@ -218,6 +218,8 @@ pub struct Probe {
     /// The least and the most that a call takes; a single-stepped instruction takes two.
     pub traps: [u32; 2],
     pub sites: Vec<Site>,
+    /// Probed, too, during the first calls, to verify the sites.
+    pub verified_from: Option<Site>,
     /// Exits whose calls are not seen.
     pub unseen_exits: u32,
     /// What the kind means and, if there is a cheaper one, why it is not that.
@@ -231,7 +233,7 @@ pub struct Site {
     pub offset: u64,
     /// Bytes from the function's entry.
     pub from_entry: i64,
-    /// What is read there of a call: `arguments`, `result`, `whole call` or `free`.
+    /// What is read there of a call: `arguments`, `result`, `whole call`, `free` or `entry`.
     pub reads: &'static str,
     /// Whether the kernel emulates the instruction.
     pub emulated: bool,

@@ -15,13 +15,19 @@ pub use diagnosis::{Cost, Diagnosis, Probe, Process};
 pub use process::examine as examine_process;
 
 use crate::{model::Host, process::procfs};
+use diagnosis::Attach;
 use std::io::{self, Write};
 
 /// Examines this machine, and process `pid` if one is named.
 pub fn examine(pid: Option<u32>) -> Diagnosis {
     let machine = machine::examine();
     let cost = cost::measure(machine.attach);
-    let process = pid.map(process::examine);
+    let mut process = pid.map(process::examine);
+    if machine.attach != Some(Attach::UprobeMulti) {
+        // Only programs on multi links verify.
+        let probes = process.iter_mut().flat_map(|process| &mut process.probes);
+        probes.for_each(|probe| probe.verified_from = None);
+    }
     let reason = machine.refusal.or_else(|| process.as_ref()?.reason.clone());
     Diagnosis {
         schema: diagnosis::SCHEMA,

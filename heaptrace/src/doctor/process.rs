@@ -228,6 +228,7 @@ fn probes(plan: &FilePlan) -> impl Iterator<Item = Probe> {
             kind: kind.name(),
             traps: probe.traps(),
             sites,
+            verified_from: probe.entered.as_ref().map(site),
             unseen_exits: probe.unseen_exits,
             why: match &probe.why {
                 Some(why) => format!("{}; {why}", kind.meaning()),
@@ -246,6 +247,7 @@ fn site(site: &plan::Site) -> Site {
             _ if role == Role::Begin as u8 => "arguments",
             _ if role == Role::Result as u8 => "result",
             _ if role == Role::Free as u8 => "free",
+            _ if role == Role::Entered as u8 => "entry",
             _ => "whole call",
         },
         emulated: site.emulated,

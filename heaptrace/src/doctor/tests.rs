@@ -44,6 +44,7 @@ fn process() -> Process {
             Site { from_entry: 0x188, reads: "arguments", ..site.clone() },
             Site { from_entry: 0x19c, reads: "result", emulated: false, ..site.clone() },
         ],
+        verified_from: Some(Site { offset: 0x1012, from_entry: 0x12, reads: "entry", ..site.clone() }),
         unseen_exits: 1,
         why: "one trap on most paths; a computed jump at 0x1200".into(),
     };
@@ -57,6 +58,7 @@ fn process() -> Process {
         kind: "free",
         traps: [1, 1],
         sites: vec![Site { offset: 0x2009, from_entry: 9, reads: "free", code: "push %rbp".into(), ..site }],
+        verified_from: None,
         unseen_exits: 0,
         why: "where the block is given up".into(),
         ..probe.clone()

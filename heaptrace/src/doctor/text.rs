@@ -192,8 +192,14 @@ fn function(probe: &Probe, width: usize, out: Out<'_>) -> io::Result<()> {
         [least, most] => format!("{least}-{most}"),
     };
     writeln!(out, "    {:<width$} {traps:>5}  {}", printable(&probe.symbol), printable(&probe.why))?;
-    for Site { offset: _, from_entry, reads, emulated, code } in &probe.sites {
-        let stepped = if *emulated { "" } else { "; single-stepped" };
+    for Site { offset: _, from_entry, reads, emulated, code } in
+        probe.sites.iter().chain(&probe.verified_from)
+    {
+        let stepped = match (*emulated, *reads) {
+            (_, "entry") => ", of the first calls, to verify the sites",
+            (true, _) => "",
+            (false, _) => "; single-stepped",
+        };
         writeln!(out, "    {:<width$}        {from_entry:+#x}: {} ({reads}{stepped})", "", printable(code))?;
     }
     if probe.unseen_exits > 0 {

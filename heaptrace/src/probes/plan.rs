@@ -318,6 +318,7 @@ fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<
         size: site.size.to_bits(),
         factor: site.factor.to_bits(),
         pushed: site.pushed,
+        from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,
         ..ProbeRecord::new(function.known.function, function.known.shape, Part::Entered)
     };
     let (offset, _) = file.elf.code_offset(site.address)?;

@@ -11,6 +11,7 @@ use crate::{
 use heaptrace_common::{
     check::{Check, kind},
     function::Shape,
+    record::ProcessRecord,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -26,9 +27,11 @@ const PROCESSES: usize = 4;
 /// Threads of processes that are not named, where calls of all are looked at.
 const ELSEWHERE: u64 = 64;
 
-/// Of calls that were left without a site, so many, and one in so many, are no exceptions any more.
+/// Of calls that were left without a site, so many, and one in so many, speak against a function, if so many frees of
+/// blocks that nothing was known of came with each. Exceptions and longjmp leave calls, too, but no blocks.
 const MANY_LEFT: u64 = 64;
 const ONE_IN: u64 = 16;
+const FREES_IN_LEFT: u64 = 4;
 
 /// Blocks of a session whose frees were missed since a function was believed, from which on it is looked at again.
 const MANY_MISSED: u64 = 256;
@@ -44,6 +47,8 @@ struct Verified {
     threads: u64,
     /// Calls that could have been under way whenever it began.
     under_way: u64,
+    /// Frees of unknown blocks up to then, of all processes.
+    unknown_frees: u64,
     check: FunctionCheck,
     links: Vec<Links>,
 }
@@ -68,7 +73,7 @@ impl Verification {
 }
 
 /// What speaks against a function, if anything does.
-fn doubt(seen: &Check, ends_here: bool, under_way: u64) -> Option<String> {
+fn doubt(seen: &Check, ends_here: bool, under_way: u64, unknown_frees: u64) -> Option<String> {
     let of = |count: u64, what: &str| Some(format!("{count} of {} calls {what}", seen.calls));
     if seen.other_size > 0 {
         return of(seen.other_size, "had another size at the probe than at the entry");
@@ -82,8 +87,9 @@ fn doubt(seen: &Check, ends_here: bool, under_way: u64) -> Option<String> {
     if seen.unannounced > under_way + seen.not_kept {
         return Some(format!("{} calls passed a probe without the entry, or twice", seen.unannounced));
     }
-    if ends_here && seen.left > MANY_LEFT.max(seen.calls / ONE_IN) {
-        return of(seen.left, "passed no probe");
+    let many_left = seen.left > MANY_LEFT.max(seen.calls / ONE_IN);
+    if ends_here && many_left && unknown_frees >= seen.left / FREES_IN_LEFT {
+        return of(seen.left, "passed no probe, and frees came of blocks that nothing was known of");
     }
     None
 }
@@ -136,6 +142,7 @@ impl Session {
             ends_here: probe.ends_here,
             threads: if self.per_process { 1 } else { ELSEWHERE },
             under_way: 0,
+            unknown_frees: self.frees(|record| record.unknown_frees),
             check: self.tracer.new_check(kind)?,
             links: Vec::new(),
         });
@@ -149,10 +156,12 @@ impl Session {
         }
         let mut doubted = Vec::new();
         let mut idle = Vec::new();
+        let unknown_frees = self.frees(|record| record.unknown_frees);
         let running = std::mem::take(&mut self.verification.running);
         for verified in running {
             let seen = verified.check.seen();
-            let doubt = doubt(&seen, verified.ends_here, verified.under_way);
+            let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
+            let doubt = doubt(&seen, verified.ends_here, verified.under_way, unknown_frees);
             if doubt.is_none() && seen.calls < ENOUGH {
                 self.verification.running.push(verified);
                 continue;
@@ -171,8 +180,7 @@ impl Session {
 
     /// Where frees go missing although all seemed well, all is looked at again.
     fn doubt_again(&mut self) {
-        let running = self.builder.running().filter_map(|(record, _)| self.builder.record(record));
-        let missed: u64 = running.map(|record| record.missed_frees).sum();
+        let missed = self.frees(|record| record.missed_frees);
         if missed < self.verification.missed.saturating_add(MANY_MISSED) {
             return;
         }
@@ -182,6 +190,11 @@ impl Session {
         for (pid, plan) in self.placed_plans() {
             self.verify(pid, pid, &plan);
         }
+    }
+
+    /// Of the processes that run.
+    fn frees(&self, count: impl Fn(&ProcessRecord) -> u64) -> u64 {
+        self.builder.running().filter_map(|(record, _)| self.builder.record(record)).map(count).sum()
     }
 
     /// What is probed in which process, or in one of those that have a file mapped.
@@ -263,10 +276,10 @@ mod tests {
 
     #[test]
     fn calls_under_way_and_exceptions_are_no_doubt() {
-        assert_eq!(doubt(&SOUND, true, 2), None);
-        assert_eq!(doubt(&Check { unannounced: 7, not_kept: 5, ..SOUND }, true, 2), None);
+        assert_eq!(doubt(&SOUND, true, 2, 0), None);
+        assert_eq!(doubt(&Check { unannounced: 7, not_kept: 5, ..SOUND }, true, 2, 0), None);
         // Other functions take its calls over.
-        assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2), None);
+        assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2, 900), None);
     }
 
     #[test]
@@ -276,9 +289,15 @@ mod tests {
             Check { other_return: 1, ..SOUND },
             Check { no_result: 1, ..SOUND },
             Check { unannounced: 3, ..SOUND },
-            Check { left: 65, ..SOUND },
         ] {
-            assert!(doubt(&wrong, true, 2).is_some(), "{wrong:?}");
+            assert!(doubt(&wrong, true, 2, 0).is_some(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn calls_that_are_left_speak_against_a_function_only_with_blocks_that_came_of_them() {
+        let left = Check { left: 80, ..SOUND };
+        assert_eq!(doubt(&left, true, 2, 19), None);
+        assert!(doubt(&left, true, 2, 20).is_some());
     }
 }

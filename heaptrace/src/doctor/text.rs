@@ -200,7 +200,14 @@ fn function(probe: &Probe, width: usize, out: Out<'_>) -> io::Result<()> {
             (true, _) => "",
             (false, _) => "; single-stepped",
         };
-        writeln!(out, "    {:<width$}        {from_entry:+#x}: {} ({reads}{stepped})", "", printable(code))?;
+        let sign = if *from_entry < 0 { '-' } else { '+' };
+        let distance = from_entry.unsigned_abs();
+        writeln!(
+            out,
+            "    {:<width$}        {sign}{distance:#x}: {} ({reads}{stepped})",
+            "",
+            printable(code)
+        )?;
     }
     if probe.unseen_exits > 0 {
         writeln!(

@@ -10,6 +10,7 @@ mod releases;
 mod same;
 mod sanitizers;
 mod underway;
+mod verification;
 
 use heaptrace_tests::runner::{self, Test};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         underway::tests(),
         judge::tests(),
         releases::tests(),
+        verification::tests(),
     ]
     .into_iter()
     .flatten()

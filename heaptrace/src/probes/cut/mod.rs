@@ -151,6 +151,8 @@ impl Cut {
 pub enum NoCut {
     #[error("the file has no code at {0:#x}")]
     NoCode(u64),
+    #[error("nothing says what function the code at {0:#x} belongs to: it has no unwind information")]
+    NoFunction(u64),
     #[error("no function begins at {0:#x}")]
     NoEntry(u64),
     #[error("the file has more code than is searched for branches into the function")]

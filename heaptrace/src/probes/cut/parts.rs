@@ -33,7 +33,7 @@ impl<'a, 'data> Parts<'a, 'data> {
     /// With the function that begins at `entry`.
     pub fn new(image: &'a Image<'data>, entry: u64) -> Result<Self, NoCut> {
         let mut parts = Self { image, references: image.references(), all: Vec::new(), entries: vec![entry] };
-        let span = *image.function(entry).ok_or(NoCut::NoCode(entry))?;
+        let span = *image.function(entry).ok_or(NoCut::NoFunction(entry))?;
         if span.start != entry {
             return Err(NoCut::NoEntry(entry));
         }
@@ -60,7 +60,7 @@ impl<'a, 'data> Parts<'a, 'data> {
         let known = match self.index_of(target) {
             Some(known) => known,
             None => {
-                let span = *self.image.function(target).ok_or(NoCut::NoCode(target))?;
+                let span = *self.image.function(target).ok_or(NoCut::NoFunction(target))?;
                 let group = if self.is_exclusive(&span, group) {
                     group
                 } else {

@@ -1,0 +1,122 @@
+//! Functions whose code says one thing and whose callees do another: their sites are not believed for long, the report
+//! says so, and what comes later is exact. One that does as it says is left alone once that was seen.
+
+use anyhow::{Context as _, Result, ensure};
+use heaptrace_tests::{
+    code,
+    compare::{self, Find},
+    heaptrace,
+    ledger::Ledger,
+    programs::Program,
+    report::Report,
+    runner::{Test, end_to_end},
+    running::{Running, wait_while_running},
+    session::{Waiting, ledger_file},
+};
+use std::{collections::BTreeSet, fs::File, path::Path, process::Command, thread, time::Duration};
+use tempfile::TempDir;
+
+/// What the program `unlawful` ends with.
+const ENDS: i32 = 25;
+
+/// From when the last probe is placed until its process counts again; a few microseconds without other load.
+const ARMED: Duration = Duration::from_secs(1);
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for (how, doubt) in [
+        ("clobbers", "had another size at the probe than at the entry"),
+        ("skips", "passed no probe, and frees came of blocks that nothing was known of"),
+        ("repeats", "calls passed a probe without the entry, or twice"),
+    ] {
+        tests.push(end_to_end(
+            format!("attach: malloc is probed otherwise once a callee of its {how}"),
+            move || unlawful(how, doubt),
+        ));
+    }
+    tests.push(end_to_end("attach: malloc is believed after its first calls", lawful));
+    tests
+}
+
+struct Traced {
+    target: Running,
+    recorder: Running,
+    /// Places in the program that probes are at.
+    places: BTreeSet<u64>,
+}
+
+/// The program while its first blocks come and go.
+fn traced(how: &str, folder: &Path) -> Result<Traced> {
+    let mut command = Command::new(Program::C("unlawful").compile()?);
+    command.arg(how).env("LEDGER_OUT", ledger_file(folder)).env("UNLAWFUL_NEXT", folder.join("next"));
+    let waiting = Waiting::start(command, folder)?;
+    let recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder)?;
+    let places = places(waiting.target.pid())?;
+    ensure!(!places.is_empty(), "the program's own functions are not probed");
+    waiting.go()?;
+    Ok(Traced { target: waiting.target, recorder, places })
+}
+
+fn places(pid: u32) -> Result<BTreeSet<u64>> {
+    let changed = code::changed_places(pid)?;
+    Ok(changed.into_iter().filter(|(path, _)| path.contains("unlawful")).map(|(_, offset)| offset).collect())
+}
+
+impl Traced {
+    /// Until the places are others.
+    fn wait_until_probed(&mut self, what: &str, is_so: impl Fn(&BTreeSet<u64>) -> bool) -> Result<()> {
+        let pid = self.target.pid();
+        wait_while_running(&mut self.recorder, what, || places(pid).is_ok_and(|places| is_so(&places)))
+    }
+
+    /// Goes on with the later blocks; gives the report.
+    fn finish(mut self, folder: &Path) -> Result<(u32, Report)> {
+        File::create(folder.join("next")).context("failed to make a file")?;
+        let status = self.target.wait()?;
+        ensure!(status.code() == Some(ENDS), "{}", self.target.describe(&format!("ended with {status}")));
+        heaptrace::finish(&mut self.recorder)?;
+        Ok((self.target.pid(), heaptrace::report(folder)?))
+    }
+}
+
+fn unlawful(how: &str, doubt: &str) -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut traced = traced(how, folder)?;
+    let before = traced.places.clone();
+    traced.wait_until_probed("probe malloc at its returns", |places| !places.is_subset(&before))?;
+    thread::sleep(ARMED);
+    let (pid, report) = traced.finish(folder)?;
+    let coverage = &report.coverage;
+    let said = |note: &String| note.contains("malloc in ") && note.contains(doubt);
+    ensure!(coverage.notes.iter().any(said), "nothing says \"{doubt}\": {:#?}", coverage.notes);
+    let disagreed = coverage.lost.get("disagreed").copied().unwrap_or(0);
+    ensure!((disagreed > 0) == (how == "clobbers"), "{:?}", coverage.lost);
+    ensure!(coverage.attached_fraction < 1.0, "the time without probes is not told");
+    let ledger = Ledger::read(&ledger_file(folder))?;
+    let expected = *ledger.process(pid)?.sites.get("site_after").context("no later blocks")?;
+    let sites = report.sites_of(pid);
+    let sites = sites.filter(|site| compare::site_function(site, Find::Caller) == Some("site_after"));
+    let found = compare::total(sites);
+    ensure!(found == expected, "later blocks\n    ledger {expected}\n    report {found}");
+    Ok(())
+}
+
+fn lawful() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut traced = traced("lawful", folder)?;
+    let before = traced.places.clone();
+    traced.wait_until_probed("let go of the entry", |places| places.len() < before.len())?;
+    let (pid, report) = traced.finish(folder)?;
+    compare::nothing_lost(&report)?;
+    ensure!(report.coverage.notes.is_empty(), "{:?}", report.coverage.notes);
+    let ledger = Ledger::read(&ledger_file(folder))?;
+    for (name, expected) in &ledger.process(pid)?.sites {
+        let sites =
+            report.sites_of(pid).filter(|site| compare::site_function(site, Find::Caller) == Some(name));
+        let found = compare::total(sites);
+        ensure!(found == *expected, "{name}\n    ledger {expected}\n    report {found}");
+    }
+    Ok(())
+}

@@ -18,7 +18,8 @@ mod programs;
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
-    judged::{self, Judge, Libraries},
+    judged::{self, Judge, Libraries, Table},
+    report::Report,
     runner::{self, Test, end_to_end},
     running::{PATIENCE, Running},
 };
@@ -110,20 +111,39 @@ fn judge(make: Make, rounds: u32) -> Result<()> {
         // Hundreds of processes, each with stacks of its own, take minutes to be told of.
         return Ok(());
     }
-    // The report says what the BPF programs added up.
-    let report = heaptrace::report(folder)?;
-    for (function, row) in &tallies {
-        let sites = report.sites.iter().filter(|site| site.function == *function);
-        let figures =
-            sites.fold([0, 0], |[count, bytes], site| [count + site.alloc_count, bytes + site.alloc_bytes]);
-        ensure!(
-            figures == row.allocated[..2],
-            "the report has {figures:?} blocks and bytes of {function}, not {:?}",
-            row.allocated
-        );
+    ensure_reported(&heaptrace::report(folder)?, &tallies)
+}
+
+/// The report says what the BPF programs added up.
+fn ensure_reported(report: &Report, tallies: &Table) -> Result<()> {
+    /// Subjects that begin one program after another can have more sites than there is room for. What finds none is in
+    /// the totals, without its function and stack.
+    const NO_ROOM: [&str; 2] = ["stack_map_full", "growth_map_full"];
+    let lost: Vec<_> = report.coverage.lost.iter().filter(|(_, count)| **count > 0).collect();
+    ensure!(
+        lost.iter().all(|(reason, _)| NO_ROOM.contains(&reason.as_str()))
+            && report.coverage.missed_returns == 0,
+        "{:?}",
+        report.coverage
+    );
+    let add = |[count, bytes]: [u64; 2], [more, more_bytes]: [u64; 2]| [count + more, bytes + more_bytes];
+    let reported = |function: Option<&str>| {
+        let sites = report.sites.iter().filter(|site| function.is_none_or(|name| site.function == name));
+        sites.map(|site| [site.alloc_count, site.alloc_bytes]).fold([0, 0], add)
+    };
+    if lost.is_empty() {
+        for (function, row) in tallies {
+            let figures = reported(Some(function.as_str()));
+            ensure!(
+                figures == row.allocated[..2],
+                "the report has {figures:?} blocks and bytes of {function}, not {:?}",
+                row.allocated
+            );
+        }
     }
-    let lost: u64 = report.coverage.lost.values().sum();
-    ensure!(lost == 0 && report.coverage.missed_returns == 0, "{:?}", report.coverage);
+    let figures = reported(None);
+    let expected = tallies.values().map(|row| [row.allocated[0], row.allocated[1]]).fold([0, 0], add);
+    ensure!(figures == expected, "the report has {figures:?} blocks and bytes, not {expected:?}");
     Ok(())
 }
 

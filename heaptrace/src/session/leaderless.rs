@@ -80,6 +80,9 @@ impl Session {
     }
 
     fn hold(&mut self, pid: u32) {
+        // Entries are not held, and a call that passes a site alone would speak against its function.
+        let verifying = self.verification.forget(pid);
+        self.drop_aside(verifying);
         let Some(probed) = self.probed.get(&pid) else { return };
         let mut threads = Self::others(pid);
         threads.truncate(THREADS);

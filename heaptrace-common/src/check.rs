@@ -14,8 +14,8 @@ pub const CHECKED_CALLS: u32 = 4096;
 pub struct Check {
     /// 1 while hits count.
     pub open: u64,
-    /// See [`kind`].
-    pub kind: u64,
+    /// 1 if before each block lies its size, as in glibc (malloc/malloc.c, `struct malloc_chunk`).
+    pub glibc: u64,
     /// Calls that passed the entry.
     pub calls: u64,
     /// Of them those that came to a site.
@@ -32,14 +32,6 @@ pub struct Check {
     pub left: u64,
     /// Calls that found no place: their sites seem unannounced.
     pub not_kept: u64,
-}
-
-/// What is known of a function's results.
-pub mod kind {
-    /// The result is no address.
-    pub const NUMBER: u64 = 1;
-    /// Before each block lies its size, as in glibc (malloc/malloc.c, `struct malloc_chunk`).
-    pub const GLIBC: u64 = 2;
 }
 
 /// A call between entry and site.

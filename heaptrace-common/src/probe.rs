@@ -162,7 +162,7 @@ pub struct ProbeRecord {
     pub shared: u8,
     /// 1: another probed function may end in a jump to this one, which then completes the other's call.
     pub joined: u8,
-    /// 1: nobody but the allocator itself calls the entry by a direct call, see `is_direct_call` of the BPF side.
+    /// 1: nobody but the allocator itself calls the entry by a direct call, see `is_direct_own` of the BPF side.
     pub direct_is_own: u8,
     /// 1: the function, which frees, may end in a jump to another probed one, which then frees the same block.
     pub passes_on: u8,

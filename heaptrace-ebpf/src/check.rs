@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
 };
 use heaptrace_common::{
-    check::{self, CHECKED_CALLS, Check, CheckedCall, kind},
+    check::{self, CHECKED_CALLS, Check, CheckedCall},
     counter::Counter,
     probe::{Cookie, Place, ProbeRecord, Role, condition},
 };
@@ -14,7 +14,7 @@ use crate::{
     atomic,
     maps::{CHECKED, CHECKS, PROBES, count, keep_to_own_stack},
     process,
-    registers::Registers,
+    registers::{Registers, UNREADABLE},
     unwind,
 };
 
@@ -120,12 +120,17 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
     };
     unsafe {
         let entered = core::ptr::read_volatile(&raw const (*call).size);
-        let same_return = core::ptr::read_volatile(&raw const (*call).return_address) == return_address;
+        let entered_return = core::ptr::read_volatile(&raw const (*call).return_address);
+        // What could not be read says nothing.
+        let same_return = entered_return == return_address || entered_return == 0 || return_address == 0;
         if !same_return && probe.shared != 0 {
             // Another function's, where a call of this one was left.
             return;
         }
-        core::ptr::write_volatile(&raw mut (*call).key, 0);
+        if !atomic::replace(&raw mut (*call).key, key, 0) {
+            // It gave way to another call meanwhile, and what was read may be that one's.
+            return;
+        }
         atomic::add(&raw mut (*check).seen, 1);
         let result = registers.value(probe.result);
         let mut agrees = same_return;
@@ -135,12 +140,15 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
         if probe.role == Role::Whole as u8
             && probe.size != 0
             && probe.result != Place::ZERO
-            && size(probe, registers) != entered
+            && differ(size(probe, registers), entered)
         {
             atomic::add(&raw mut (*check).other_size, 1);
             agrees = false;
         }
-        if result != 0 && !is_result(core::ptr::read_volatile(&raw const (*check).kind), result, entered) {
+        if result != 0
+            && result != UNREADABLE
+            && !is_result(core::ptr::read_volatile(&raw const (*check).glibc), result, entered)
+        {
             atomic::add(&raw mut (*check).no_result, 1);
             agrees = false;
         }
@@ -150,17 +158,19 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
     }
 }
 
+#[inline(always)]
+fn differ(size: u64, entered: u64) -> bool {
+    size != entered && size != UNREADABLE && entered != UNREADABLE
+}
+
 /// Whether an allocator can have given this for a block of `size` bytes.
 #[inline(always)]
-fn is_result(of: u64, result: u64, size: u64) -> bool {
-    if of & kind::NUMBER != 0 {
+fn is_result(glibc: u64, result: u64, size: u64) -> bool {
+    if glibc == 0 {
         return true;
     }
-    if result & 7 != 0 {
+    if result & 15 != 0 {
         return false;
-    }
-    if of & kind::GLIBC == 0 {
-        return true;
     }
     let word = unsafe { bpf_probe_read_user(result.wrapping_sub(8) as *const u64) }.unwrap_or(u64::MAX);
     check::is_chunk(word, size)

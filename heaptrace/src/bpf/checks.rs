@@ -34,10 +34,10 @@ impl Checks {
         Self { seen: Arc::new(seen), free: Arc::new(Mutex::new(free)) }
     }
 
-    fn take(&self, kind: u64) -> Option<FunctionCheck> {
+    fn take(&self, glibc: bool) -> Option<FunctionCheck> {
         // A panic elsewhere leaves a list of numbers all the same.
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        self.seen.set(number, Check { kind, ..Check::default() });
+        self.seen.set(number, Check { glibc: glibc.into(), ..Check::default() });
         Some(FunctionCheck { number, seen: Arc::clone(&self.seen), free: Arc::clone(&self.free) })
     }
 }
@@ -65,10 +65,10 @@ impl Drop for FunctionCheck {
 }
 
 impl Tracer {
-    /// A check that nothing was seen by yet; `kind` is one of `check::kind`. `None` where the kernel has no multi links, or
+    /// A check that nothing was seen by yet, of a function whose results are blocks of glibc's if `glibc`. `None` where the kernel has no multi links, or
     /// too many functions are under verification.
-    pub fn new_check(&self, kind: u64) -> Option<FunctionCheck> {
-        self.checker.as_ref().and_then(|_| self.maps.checks.take(kind))
+    pub fn new_check(&self, glibc: bool) -> Option<FunctionCheck> {
+        self.checker.as_ref().and_then(|_| self.maps.checks.take(glibc))
     }
 
     /// Has a function's entry and sites watched in one process, or wherever the file at `path` is mapped.

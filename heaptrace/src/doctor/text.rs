@@ -196,7 +196,7 @@ fn function(probe: &Probe, width: usize, out: Out<'_>) -> io::Result<()> {
         probe.sites.iter().chain(&probe.verified_from)
     {
         let stepped = match (*emulated, *reads) {
-            (_, "entry") => ", of the first calls, to verify the sites",
+            (_, "entry") => "; probed during the first calls only, to check the sites",
             (true, _) => "",
             (false, _) => "; single-stepped",
         };

@@ -31,6 +31,7 @@ impl AllocatorCode {
             of_address.is_some_and(|f| matches!(&f.probing, Probing::Sites { cut, .. } if cut.begins_first))
         };
         let mut passes_on: HashMap<u64, &[u64]> = HashMap::new();
+        let mut calling: HashMap<u64, Vec<Range<u64>>> = HashMap::new();
         for function in functions.values() {
             if let Probing::Sites { cut, calls } = &function.probing {
                 code.joined.extend(&cut.passes_on);
@@ -40,6 +41,7 @@ impl AllocatorCode {
                     if !between.map_or_else(|| begins(&function.address), |(_, by)| by.iter().all(begins)) {
                         code.unbegun.insert(call.0.clone());
                     }
+                    calling.entry(function.address).or_default().push(call.0.clone());
                     if !code.calls.contains(call) {
                         code.calls.push(call.clone());
                     }
@@ -55,6 +57,15 @@ impl AllocatorCode {
                 targets.extend(new);
                 next += 1;
             }
+        }
+        // A call within one whose beginning is not seen begins nothing either, wherever it is made.
+        let mut new: Vec<Range<u64>> = code.unbegun.iter().cloned().collect();
+        while let Some(range) = new.pop() {
+            let of_range = code.calls.iter().filter(|(calling, _)| *calling == range);
+            let targets = of_range.flat_map(|(_, targets)| targets);
+            let further: Vec<_> =
+                targets.filter_map(|target| calling.get(target)).flatten().cloned().collect();
+            new.extend(further.into_iter().filter(|range| code.unbegun.insert(range.clone())));
         }
         code.calls.sort_by_key(|(range, _)| range.start);
         code

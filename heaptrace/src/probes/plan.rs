@@ -312,7 +312,8 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
 
 /// Where a function's calls are seen to begin, to verify its sites by.
 fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<Site> {
-    let site = cut.entry.as_ref()?;
+    // Without sites there is nothing to compare.
+    let site = cut.entry.as_ref().filter(|_| !cut.sites.is_empty())?;
     let record = ProbeRecord {
         condition: site.condition,
         size: site.size.to_bits(),

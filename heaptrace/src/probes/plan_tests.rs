@@ -191,6 +191,41 @@ fn own_calls_come_within_calls_that_have_begun_only_if_every_caller_keeps_its_ar
 }
 
 #[test]
+fn a_call_within_one_whose_beginning_is_not_seen_begins_nothing() {
+    // push rbx; call malloc, which lies right before it; pop rbx; ret
+    let realloc: &[u8] = &[0x53, 0xe8, 0xf7, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+    // push rbx; xor edi, edi; call realloc, the one before it; pop rbx; ret
+    let calling: &[u8] = &[0x53, 0x31, 0xff, 0xe8, 0xf0, 0xff, 0xff, 0xff, 0x5b, 0xc3];
+    let exported = vec![("malloc", PUSH), ("realloc", realloc), ("free_sized", calling), ("free", PUSH)];
+    let probes = chosen(&[mapped("/bin/x", TestElf { exported, ..TestElf::default() })]).probes.remove(0);
+    let of = |symbol: &str| probes.iter().find(|probe| probe.symbol == symbol).expect("probed");
+    for symbol in ["malloc", "realloc"] {
+        let sites = &of(symbol).sites;
+        assert!(
+            sites.iter().all(|site| site.record.own_count == 1 && site.record.within_begun == 0),
+            "{sites:?}"
+        );
+    }
+}
+
+#[test]
+fn malloc_of_this_machines_glibc_is_called_within_calls_that_have_begun() {
+    let maps = std::fs::read("/proc/self/maps").expect("maps");
+    let mappings = crate::process::maps::parse(&maps);
+    let mut files = mappings.iter().filter_map(|mapping| mapping.file());
+    let path = files.find(|path| path.ends_with("libc.so.6")).expect("libc");
+    let file = std::fs::read(path).expect("libc");
+    let elf = ElfFacts::parse(file.as_slice()).expect("an ELF file");
+    let symbols = FileSymbols::read(file.as_slice(), &elf).expect("symbols");
+    let probes = chosen(&[Mapped { path: path.into(), elf, symbols }]).probes.remove(0);
+    let malloc = probes.iter().find(|probe| probe.symbol == "malloc").expect("probed");
+    assert!(
+        malloc.sites.iter().all(|site| site.record.own_count > 0 && site.record.within_begun == 1),
+        "{malloc:?}"
+    );
+}
+
+#[test]
 fn a_jump_into_another_function_makes_that_ones_results_the_first_ones_too() {
     // push rbx; pop rbx; jmp malloc
     let calloc: &[u8] = &[0x53, 0x5b, 0xe9, 0xf6, 0xff, 0xff, 0xff];

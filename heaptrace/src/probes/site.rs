@@ -43,14 +43,12 @@ pub enum Why {
     EntryRefused,
     /// The kernel refuses every instruction that would do; a probe cannot be attached.
     Unprobeable,
-    /// The symbol leads into the middle of a function: the table that it is from is wrong.
-    NotAnEntry,
 }
 
 impl Why {
     /// Whether a probe can be attached at all.
     pub fn is_refusal(self) -> bool {
-        matches!(self, Self::Unprobeable | Self::NotAnEntry)
+        matches!(self, Self::Unprobeable)
     }
 }
 
@@ -63,14 +61,8 @@ impl fmt::Display for Why {
             Self::NothingEmulated => "entry, single-stepped: no emulated instruction could stand in for it",
             Self::EntryRefused => "the kernel refuses to probe the entry; single-stepped",
             Self::Unprobeable => "the kernel refuses to probe this code",
-            Self::NotAnEntry => "its symbol leads into the middle of a function, where a probe could do harm",
         })
     }
-}
-
-impl Site {
-    /// For a symbol that is no function's entry.
-    pub const NOWHERE: Self = Self { offset: 0, pushed: 0, emulated: false, why: Why::NotAnEntry };
 }
 
 /// Registers that must hold the caller's values at the site, so that the caller's frame can be unwound from it.

@@ -1,7 +1,7 @@
 //! The allocation functions that one file holds: where they are, and where in each its probe would go.
 
 use super::allocators::{self, Known, Role};
-use super::cut::{self, Cut, Emulation, Image, NoCut, Request};
+use super::cut::{self, Cut, Emulation, Image, Request};
 use super::entries::Entries;
 use super::forward::{self, Target};
 use super::own_calls::merged;
@@ -197,22 +197,21 @@ impl FileSymbols {
 
 impl FileSymbols {
     /// The same without what was believed of the function whose entry is at a file offset: probed as it is if nothing
-    /// its callees do is believed, and the second time not at all.
+    /// its callees do is believed, or not at all where that cannot be done.
     pub fn without_trust<'data, R: ReadRef<'data>>(&self, data: R, facts: &ElfFacts, entry: u64) -> Self {
         let bytes = data.len().ok().and_then(|length| data.read_bytes_at(0, length).ok());
         let image = bytes.and_then(|bytes| Image::new(bytes, facts));
         let probed: Vec<u64> = self.functions.iter().map(|function| function.address).collect();
         let mut symbols = self.clone();
         for function in symbols.functions.iter_mut().filter(|function| function.offset == entry) {
-            let Probing::Sites { cut: old, calls } = &function.probing else { continue };
+            let Probing::Sites { calls, .. } = &function.probing else { continue };
             let request = Request {
                 entry: function.address,
                 shape: function.known.shape,
                 probed: &probed,
                 emulation: Emulation::running(),
             };
-            let image = image.as_ref().filter(|_| old.why != Some(NoCut::Disagreed));
-            let cut = image.and_then(|image| cut::last_resort(image, &request).ok());
+            let cut = image.as_ref().and_then(|image| cut::last_resort(image, &request).ok());
             function.probing = match cut {
                 Some(cut) => Probing::Sites { cut: Box::new(cut), calls: calls.clone() },
                 None => Probing::Refused("its calls are not as its code says".to_owned()),

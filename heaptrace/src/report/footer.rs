@@ -94,7 +94,7 @@ fn meaning(name: &str) -> &'static str {
         "scratch_busy" => "blocks under an unknown stack",
         "result_unreadable" => "calls whose size or result could not be read, in no total",
         "growth_map_full" => "growth and faults without a stack",
-        "disagreed" => "calls that were not as their function's code says; the notes tell of which function",
+        "disagreed" => "calls that did not match the analysis of their function; see the notes",
         _ => "see the documentation",
     }
 }

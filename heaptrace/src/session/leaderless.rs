@@ -104,6 +104,10 @@ impl Session {
             ));
         }
         self.leaderless.by_pid.insert(pid, Kept::Held { threads, _probes: probes });
+        // Entries are not held, and a call that passes a site alone would speak against its function. Last: links that go
+        // take the breakpoints that nobody holds with them.
+        let verifying = self.verification.forget(pid);
+        self.drop_aside(verifying);
     }
 
     /// `ended` ended at `since_ns` or later.

@@ -1,6 +1,6 @@
 //! Placing probes: for a PID, for a command before it runs, for the whole machine.
 
-use super::{Probed, Session, TargetError, monotonic_ns};
+use super::{Session, TargetError, monotonic_ns};
 use crate::{
     bpf::{Links, ProbeSite},
     drain::Code,
@@ -139,6 +139,12 @@ impl Session {
 
     /// The same by way of `thread`, one of the process's.
     pub(super) fn place_by(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
+        self.place_sites(pid, thread, files)?;
+        files.iter().for_each(|plan| self.verify(pid, thread, plan));
+        Ok(())
+    }
+
+    fn place_sites(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
         let probes = self.probes;
         for plan in files.iter().filter(|_| probes) {
             let id = plan.file.id();
@@ -169,7 +175,6 @@ impl Session {
                 slot.insert((plan.clone(), links));
                 self.shared.add(plan.file.path.display().to_string());
             }
-            self.verify(pid, thread, plan);
         }
         Ok(())
     }
@@ -197,7 +202,7 @@ impl Session {
             return;
         }
         let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
-        match self.place(child, &plans) {
+        match self.place_sites(child, child, &plans) {
             Ok(()) => {}
             Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
             // It has exited already; its gap is then its life.
@@ -209,6 +214,8 @@ impl Session {
         if let Some(now) = self.tracer.maps.index_of(child).filter(|now| *now != record) {
             self.tracer.maps.arm(now, monotonic_ns());
         }
+        // Last: its first calls are to be counted.
+        plans.iter().for_each(|plan| self.verify(child, child, plan));
     }
 
     /// Looks at a traced process again: new mappings, and allocators that were not there before `since_ns`.
@@ -301,8 +308,15 @@ impl Session {
     /// Takes the probes of a process away that must not stay: at once, as they could harm it. Those of all processes
     /// stay, and hits in this one are not counted.
     fn take_away(&mut self, pid: u32) {
+        drop(self.unprobe(pid));
+    }
+
+    /// Forgets the probes of a process; gives their links, and those of what verifies them.
+    pub(super) fn unprobe(&mut self, pid: u32) -> Vec<Links> {
         self.leaderless.remove(&pid);
-        drop(self.probed.remove(&pid));
+        let links = self.probed.remove(&pid).map(|probed| probed.links).unwrap_or_default();
+        // Entries before sites: a site that is passed without its entry would speak against its function.
+        self.verification.forget(pid).into_iter().chain(links).collect()
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
@@ -376,8 +390,7 @@ impl Session {
     /// kernel/events/uprobes.c), and those of an ended process cost nothing but a look at each hit elsewhere.
     pub(super) fn let_go(&mut self, pid: u32) {
         const AT_ONCE: usize = 128;
-        self.leaderless.remove(&pid);
-        let Some(Probed { links, .. }) = self.probed.remove(&pid) else { return };
+        let links = self.unprobe(pid);
         self.idle_links.extend(links);
         if self.idle_links.len() >= AT_ONCE {
             self.discoverer.forget_unused();
@@ -387,7 +400,7 @@ impl Session {
     }
 
     /// Lets go of links in the background.
-    pub(super) fn drop_aside(&mut self, links: Vec<Links>) {
+    pub(super) fn drop_aside<T: Send + 'static>(&mut self, links: Vec<T>) {
         if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));

@@ -1,6 +1,6 @@
 //! Letting go of processes that run on.
 
-use super::{Probed, Session, monotonic_ns};
+use super::{Session, monotonic_ns};
 use crate::bpf::MapError;
 use heaptrace_common::record::process_state;
 
@@ -29,12 +29,10 @@ impl Session {
                 self.tracer.maps.leave_out(record, monotonic_ns());
                 self.tracer.maps.clear_index(pid)?;
                 self.forget_code(record);
-                self.leaderless.remove(&pid);
                 removed.push(pid);
             }
         }
-        let links = removed.iter().filter_map(|pid| self.probed.remove(pid));
-        let links: Vec<_> = links.flat_map(|Probed { links, .. }| links).collect();
+        let links = removed.iter().flat_map(|pid| self.unprobe(*pid)).collect();
         // At once, and not before it is done: nothing is to be said to be away that is there.
         self.tracer.release(links);
         self.builder.read_processes(&self.tracer.maps);

@@ -8,11 +8,7 @@ use crate::{
     probes::plan::{FilePlan, Probe},
     process::{object::FileId, object::Object, procfs},
 };
-use heaptrace_common::{
-    check::{Check, kind},
-    function::Shape,
-    record::ProcessRecord,
-};
+use heaptrace_common::{check::Check, function::Shape, record::ProcessRecord};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -36,6 +32,15 @@ const FREES_IN_LEFT: u64 = 4;
 /// Blocks of a session whose frees were missed since a function was believed, from which on it is looked at again.
 const MANY_MISSED: u64 = 256;
 
+/// What looks at one process's calls of a function, or at all processes'.
+struct Watch {
+    /// `None` for all.
+    pid: Option<u32>,
+    links: Links,
+    /// Its number is another function's only once these links are gone.
+    _check: Arc<FunctionCheck>,
+}
+
 /// One function under verification.
 struct Verified {
     file: Arc<Object>,
@@ -49,8 +54,8 @@ struct Verified {
     under_way: u64,
     /// Frees of unknown blocks up to then, of all processes.
     unknown_frees: u64,
-    check: FunctionCheck,
-    links: Vec<Links>,
+    check: Arc<FunctionCheck>,
+    watches: Vec<Watch>,
 }
 
 /// See the module.
@@ -59,8 +64,10 @@ pub struct Verification {
     running: Vec<Verified>,
     /// Files, and entries in them, that are believed.
     believed: HashSet<(FileId, u64)>,
-    /// How many processes' calls of a file are looked at.
-    processes: HashMap<FileId, usize>,
+    /// Whose calls of a file are looked at, or were until they were believed.
+    processes: HashMap<FileId, HashSet<Option<u32>>>,
+    /// Calls that gave way to others, in functions that are not looked at any more.
+    displaced: u64,
     /// Frees that were missed when functions were last begun to be looked at.
     missed: u64,
 }
@@ -68,12 +75,23 @@ pub struct Verification {
 impl Verification {
     /// Ends it; gives the links to let go of.
     pub fn end(&mut self) -> Vec<Links> {
-        self.running.drain(..).flat_map(|verified| verified.links).collect()
+        let watches = self.running.drain(..).flat_map(|verified| verified.watches);
+        watches.map(|watch| watch.links).collect()
+    }
+
+    /// Looks at a process no more, as its probes go; gives the links to let go of.
+    pub fn forget(&mut self, pid: u32) -> Vec<Links> {
+        let owner = Some(pid);
+        self.processes.values_mut().for_each(|processes| _ = processes.remove(&owner));
+        let gone = self.running.iter_mut().flat_map(|verified| {
+            verified.watches.extract_if(.., |watch| watch.pid == owner).map(|watch| watch.links)
+        });
+        gone.collect()
     }
 }
 
-/// What speaks against a function, if anything does.
-fn doubt(seen: &Check, ends_here: bool, under_way: u64, unknown_frees: u64) -> Option<String> {
+/// What speaks against a function, if anything does. So many calls of any function may seem to be unannounced.
+fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -> Option<String> {
     let of = |count: u64, what: &str| Some(format!("{count} of {} calls {what}", seen.calls));
     if seen.other_size > 0 {
         return of(seen.other_size, "had another size at the probe than at the entry");
@@ -84,8 +102,11 @@ fn doubt(seen: &Check, ends_here: bool, under_way: u64, unknown_frees: u64) -> O
     if seen.no_result > 0 {
         return of(seen.no_result, "had a result that no allocator gives");
     }
-    if seen.unannounced > under_way + seen.not_kept {
-        return Some(format!("{} calls passed a probe without the entry, or twice", seen.unannounced));
+    if seen.unannounced > may_seem {
+        return Some(format!(
+            "{} calls reached a probe twice, or without passing the function's entry",
+            seen.unannounced
+        ));
     }
     let many_left = seen.left > MANY_LEFT.max(seen.calls / ONE_IN);
     if ends_here && many_left && unknown_frees >= seen.left / FREES_IN_LEFT {
@@ -98,11 +119,12 @@ impl Session {
     /// Has the functions of a file that was probed just now verified in a process.
     pub(super) fn verify(&mut self, pid: u32, thread: u32, plan: &FilePlan) {
         let id = plan.file.id();
-        let looked = self.verification.processes.entry(id).or_default();
-        if *looked >= PROCESSES {
+        let owner = self.per_process.then_some(pid);
+        let looked_at = self.verification.processes.entry(id).or_default();
+        if looked_at.len() >= PROCESSES && !looked_at.contains(&owner) {
             return;
         }
-        *looked += 1;
+        looked_at.insert(owner);
         let threads = procfs::threads(pid).map_or(1, |threads| threads.len() as u64);
         let scope = self.per_process.then_some(thread);
         for probe in &plan.probes {
@@ -114,6 +136,10 @@ impl Session {
             let at =
                 self.verification.running.iter().position(known).or_else(|| self.begin_check(plan, probe));
             let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
+            // Twice, each call would seem to be two.
+            if verified.watches.iter().any(|watch| watch.pid == owner) {
+                continue;
+            }
             let entered = ProbeSite { offset: entered.offset, record: entered.record };
             let sites: Vec<ProbeSite> = std::iter::once(entered).chain(probe_sites_of(probe)).collect();
             // While it is closed: sites are placed one after the other.
@@ -121,7 +147,7 @@ impl Session {
             // Without, nothing is verified by this process; the numbers are the same.
             if let Ok(links) = self.tracer.watch_for(&verified.check, &plan.file.attach_path(), &sites, scope)
             {
-                verified.links.push(links);
+                verified.watches.push(Watch { pid: owner, links, _check: Arc::clone(&verified.check) });
                 verified.threads += threads;
             }
             verified.under_way += verified.threads;
@@ -130,11 +156,11 @@ impl Session {
     }
 
     fn begin_check(&mut self, plan: &FilePlan, probe: &Probe) -> Option<usize> {
-        let kind = match (probe.shape, plan.allocator.kind.as_str()) {
-            (Shape::OutPointer, _) => kind::NUMBER,
-            (_, "glibc") => kind::GLIBC,
-            _ => 0,
-        };
+        // Not a static program, which can have an allocator of its own beside glibc's start. posix_memalign's result is no
+        // block.
+        let glibc = plan.allocator.kind == "glibc"
+            && plan.file.elf.soname.as_deref() == Some("libc.so.6")
+            && probe.shape != Shape::OutPointer;
         self.verification.running.push(Verified {
             file: Arc::clone(&plan.file),
             entry: probe.entry,
@@ -143,8 +169,8 @@ impl Session {
             threads: if self.per_process { 1 } else { ELSEWHERE },
             under_way: 0,
             unknown_frees: self.frees(|record| record.unknown_frees),
-            check: self.tracer.new_check(kind)?,
-            links: Vec::new(),
+            check: Arc::new(self.tracer.new_check(glibc)?),
+            watches: Vec::new(),
         });
         Some(self.verification.running.len() - 1)
     }
@@ -158,17 +184,20 @@ impl Session {
         let mut idle = Vec::new();
         let unknown_frees = self.frees(|record| record.unknown_frees);
         let running = std::mem::take(&mut self.verification.running);
+        let displaced: u64 = running.iter().map(|verified| verified.check.seen().not_kept).sum();
+        let displaced = displaced + self.verification.displaced;
         for verified in running {
             let seen = verified.check.seen();
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
-            let doubt = doubt(&seen, verified.ends_here, verified.under_way, unknown_frees);
+            let doubt = doubt(&seen, verified.ends_here, verified.under_way + displaced, unknown_frees);
             if doubt.is_none() && seen.calls < ENOUGH {
                 self.verification.running.push(verified);
                 continue;
             }
             verified.check.open(false);
             self.verification.believed.insert((verified.file.id(), verified.entry));
-            idle.extend(verified.links);
+            self.verification.displaced += seen.not_kept;
+            idle.extend(verified.watches);
             doubted.extend(doubt.map(|why| (verified.file, verified.entry, verified.symbol, why)));
         }
         self.drop_aside(idle);
@@ -213,7 +242,9 @@ impl Session {
             symbols.functions.iter().any(|function| function.offset == entry && function.is_refused());
         let from_now = match refused {
             true => "it is not probed any more, so its later blocks are in no total",
-            false => "it is probed at its entry and its returns from then on, which is dearer",
+            false => {
+                "from then on it is probed at its entry and returns, which costs several times more for each call"
+            }
         };
         let after = self.counting.elapsed().as_secs_f64();
         self.note(format!(
@@ -221,7 +252,6 @@ impl Session {
             file.path.display()
         ));
         self.verification.believed.remove(&(file.id(), entry));
-        self.verification.processes.remove(&file.id());
         let processes: Vec<(u32, u32)> = self.builder.running().collect();
         let concerned: Vec<(u32, u32)> = processes
             .into_iter()
@@ -231,27 +261,37 @@ impl Session {
             })
             .collect();
         concerned.iter().for_each(|(record, _)| self.tracer.maps.disarm(*record));
-        let mut links = Vec::new();
-        if self.per_process {
-            let probed = concerned.iter().filter_map(|(_, pid)| self.probed.remove(pid));
-            links.extend(probed.flat_map(|probed| probed.links));
-        } else {
-            links.extend(self.files.remove(&file.id()).map(|(_, links)| links));
-        }
+        let links = match self.per_process {
+            true => concerned.iter().flat_map(|(_, pid)| self.unprobe(*pid)).collect(),
+            false => self.files.remove(&file.id()).map(|(_, links)| links).into_iter().collect(),
+        };
         self.tracer.release(links);
         for (record, pid) in concerned {
-            let placed = match self.discoverer.discover(pid) {
-                Ok((_, plan)) => self.place(pid, &plan.files),
-                // It ended meanwhile.
-                Err(_) => continue,
-            };
-            match placed {
-                Ok(()) => {
-                    self.tracer.maps.arm(record, monotonic_ns());
-                    self.builder.add_gap(record, since_ns..monotonic_ns());
+            // One process's look at the file is enough where its probes are for all.
+            let placed = match self.is_probed(pid, file.id()) {
+                true => Ok(()),
+                false => {
+                    let found = self.discoverer.discover(pid);
+                    let found = found.map_err(|source| TargetError::Discover { pid, source });
+                    found.and_then(|(_, plan)| self.place(pid, &plan.files))
                 }
+            };
+            if self.is_probed(pid, file.id()) {
+                self.tracer.maps.arm(record, monotonic_ns());
+                self.builder.add_gap(record, since_ns..monotonic_ns());
+                continue;
+            }
+            match placed {
                 Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
-                Err(error) => self.note(error.to_string()),
+                // It ended meanwhile.
+                Err(_) if procfs::threads(pid).map_or(true, |threads| threads.is_empty()) => {}
+                Err(error) => {
+                    self.builder.add_gap(record, since_ns..u64::MAX);
+                    self.note(format!(
+                        "process {pid} is not counted any more: it could not be probed again: {error}"
+                    ));
+                }
+                Ok(()) => self.builder.add_gap(record, since_ns..u64::MAX),
             }
         }
     }
@@ -263,7 +303,7 @@ mod tests {
 
     const SOUND: Check = Check {
         open: 1,
-        kind: 0,
+        glibc: 0,
         calls: 1000,
         seen: 998,
         other_size: 0,
@@ -277,7 +317,7 @@ mod tests {
     #[test]
     fn calls_under_way_and_exceptions_are_no_doubt() {
         assert_eq!(doubt(&SOUND, true, 2, 0), None);
-        assert_eq!(doubt(&Check { unannounced: 7, not_kept: 5, ..SOUND }, true, 2, 0), None);
+        assert_eq!(doubt(&Check { unannounced: 7, ..SOUND }, true, 7, 0), None);
         // Other functions take its calls over.
         assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2, 900), None);
     }

@@ -31,6 +31,11 @@ __asm__(".pushsection .text\n"
         "1: mov %rbp, %rax\n add $8, %rsp\n .cfi_adjust_cfa_offset -8\n pop %rbp\n .cfi_adjust_cfa_offset -8\n"
         " pop %rbx\n .cfi_adjust_cfa_offset -8\n ret\n .cfi_endproc\n"
         " .size malloc, . - malloc\n"
+        ".globl valloc\n .type valloc, @function\n .balign 16\n"
+        "valloc: .cfi_startproc\n push %rbx\n .cfi_adjust_cfa_offset 8\n mov %rdi, %rbx\n call take\n"
+        " test %rax, %rax\n je 1f\n"
+        "1: pop %rbx\n .cfi_adjust_cfa_offset -8\n ret\n .cfi_endproc\n"
+        " .size valloc, . - valloc\n"
         ".type bend, @function\n .balign 16\n"
         "bend: .cfi_startproc\n mov %rdi, %rax\n mov bending(%rip), %ecx\n"
         " cmp $1, %ecx\n je 1f\n cmp $2, %ecx\n je 2f\n ret\n"
@@ -51,8 +56,10 @@ APART void free(void *p) {
 
 APART void *calloc(size_t count, size_t n) {
     size_t bytes;
+    if (__builtin_mul_overflow(count, n, &bytes))
+        return NULL;
     // The arena is zero, and no part of it comes twice.
-    return __builtin_mul_overflow(count, n, &bytes) ? NULL : take(bytes);
+    return take(bytes);
 }
 
 APART void *realloc(void *old, size_t n) {
@@ -78,6 +85,14 @@ SITE void *site_after(size_t n) {
     return p;
 }
 
+// Of a function whose callee does as it has to.
+SITE void *site_valloc(size_t n) {
+    void *p = valloc(n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+
 static int bending_of(const char *name) {
     static const char *const names[] = {"lawful", "clobbers", "skips", "repeats"};
     for (int i = 0; i < 4; i++)
@@ -94,11 +109,14 @@ int main(int argc, char **argv) {
     const char *next = getenv("UNLAWFUL_NEXT");
     for (size_t i = 0; next && access(next, F_OK) != 0; i++) {
         release(site_before(100));
+        if (i % 8 == 0)
+            release(site_valloc(40));
         if (bending != LAWFUL || i >= BELIEVED)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     for (size_t i = 0; i < AFTER; i++) {
         void *p = site_after(200 + i);
+        release(site_valloc(50));
         if (i % 2)
             release(p);
     }

@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Test> {
     for (how, doubt) in [
         ("clobbers", "had another size at the probe than at the entry"),
         ("skips", "passed no probe, and frees came of blocks that nothing was known of"),
-        ("repeats", "calls passed a probe without the entry, or twice"),
+        ("repeats", "calls reached a probe twice, or without passing the function's entry"),
     ] {
         tests.push(end_to_end(
             format!("attach: malloc is probed otherwise once a callee of its {how}"),
@@ -90,6 +90,8 @@ fn unlawful(how: &str, doubt: &str) -> Result<()> {
     let coverage = &report.coverage;
     let said = |note: &String| note.contains("malloc in ") && note.contains(doubt);
     ensure!(coverage.notes.iter().any(said), "nothing says \"{doubt}\": {:#?}", coverage.notes);
+    let others = coverage.notes.iter().filter(|note| note.contains("not to be trusted") && !said(note));
+    ensure!(others.count() == 0, "other functions are distrusted, too: {:#?}", coverage.notes);
     let disagreed = coverage.lost.get("disagreed").copied().unwrap_or(0);
     ensure!((disagreed > 0) == (how == "clobbers"), "{:?}", coverage.lost);
     ensure!(coverage.attached_fraction < 1.0, "the time without probes is not told");

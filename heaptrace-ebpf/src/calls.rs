@@ -17,7 +17,7 @@ use heaptrace_common::{
 
 use crate::{
     account, atomic, judged, live,
-    maps::{GATES, PROBES, count, keep_to_own_stack, setting},
+    maps::{GATES, PROBES, count, setting},
     pending, process,
     registers::{Registers, UNREADABLE},
     site::{self, Caller},
@@ -28,16 +28,7 @@ use crate::{
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-    let (tgid, _) = process::current();
-    let Some(process) = process::find(tgid) else { return };
-    let Some(record) = process::record(process) else {
-        // Never: a place where it costs nothing.
-        keep_to_own_stack(ctx);
-        return;
-    };
-    if !process::counts(record) {
-        return;
-    }
+    let Some((process, record)) = process::counted(ctx) else { return };
     if cookie.gate != 0
         && GATES.get(cookie.gate).is_none_or(|gate| unsafe { core::ptr::read_volatile(gate) } == 0)
     {
@@ -204,9 +195,16 @@ impl Hit<'_> {
     /// Whether a realloc jumped here at its end, as `realloc(p, 0)` does, to free the block at `address`.
     #[inline(always)]
     fn ends_realloc(&self, address: u64) -> bool {
+        self.ends(address, resizes)
+    }
+
+    /// Whether a call of a shape that `is_meant`, kept where this one's return address lies, had to do with the block at
+    /// `address`; its place is given back.
+    #[inline(always)]
+    fn ends(&self, address: u64, is_meant: impl FnOnce(u8) -> bool) -> bool {
         let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
         let same = unsafe {
-            resizes((*call).shape)
+            is_meant((*call).shape)
                 && (*call).pointer == address
                 && (*call).return_address == self.return_address()
         };
@@ -236,16 +234,7 @@ impl Hit<'_> {
     /// Whether a function that jumped to this one has freed the block at `address` just now.
     #[inline(always)]
     fn takes_word(&self, address: u64) -> bool {
-        let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
-        let same = unsafe {
-            (*call).shape == Shape::Free0 as u8
-                && (*call).pointer == address
-                && (*call).return_address == self.return_address()
-        };
-        if same {
-            self.release(call);
-        }
-        same
+        self.ends(address, |shape| shape == Shape::Free0 as u8)
     }
 
     /// Whether the function was called by `call rel32` to its very entry, which is not how calls through a PLT look,
@@ -268,14 +257,7 @@ impl Hit<'_> {
     /// The size asked for, as the shape has it.
     #[inline(always)]
     fn size(&self) -> u64 {
-        let mut size = self.registers.value(self.probe.size);
-        if self.probe.factor != 0 {
-            let factor = self.registers.value(self.probe.factor);
-            if size == UNREADABLE || factor == UNREADABLE {
-                return UNREADABLE;
-            }
-            size = product(size, factor);
-        }
+        let size = self.registers.size(self.probe);
         if size == UNREADABLE {
             return UNREADABLE;
         }
@@ -454,21 +436,4 @@ fn resizes(shape: u8) -> bool {
 fn round_to_pages(size: u64) -> u64 {
     let page = u64::from(setting!(page_size));
     size.wrapping_add(page - 1) & !(page - 1)
-}
-
-/// a * b; the largest size on overflow, where the call fails.
-#[inline(always)]
-fn product(a: u64, b: u64) -> u64 {
-    if (a | b) >> 32 == 0 {
-        return a.wrapping_mul(b);
-    }
-    // By halves: LLVM makes a 128-bit product, which BPF lacks, of a check by division.
-    let (large, small) = if a > b { (a, b) } else { (b, a) };
-    let high = (large >> 32).wrapping_mul(small);
-    if small >> 32 != 0 || high >> 32 != 0 {
-        return u64::MAX;
-    }
-    let low = (large & 0xffff_ffff).wrapping_mul(small);
-    let sum = (high << 32).wrapping_add(low);
-    if sum < low { u64::MAX } else { sum }
 }

@@ -12,7 +12,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
-    maps::{CHECKED, CHECKS, PROBES, count, keep_to_own_stack},
+    maps::{CHECKED, CHECKS, PROBES, count},
     process,
     registers::{Registers, UNREADABLE},
     unwind,
@@ -25,16 +25,7 @@ const WAYS: u32 = 4;
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-    let (tgid, _) = process::current();
-    let Some(process) = process::find(tgid) else { return };
-    let Some(record) = process::record(process) else {
-        // Never: a place where it costs nothing.
-        keep_to_own_stack(ctx);
-        return;
-    };
-    if !process::counts(record) {
-        return;
-    }
+    let Some((process, _)) = process::counted(ctx) else { return };
     let Some(check) = CHECKS.get_ptr_mut(cookie.gate) else { return };
     if unsafe { core::ptr::read_volatile(&raw const (*check).open) } == 0 {
         return;
@@ -47,16 +38,10 @@ pub fn hit(ctx: &impl EbpfContext) {
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
     let key = check::key(process, entry_sp, cookie.gate);
     if probe.role == Role::Entered as u8 {
-        enter(check, key, size(probe, registers), unwind::return_address(entry_sp));
+        enter(check, key, registers.size(probe), unwind::return_address(entry_sp));
     } else if probe.role != Role::Begin as u8 {
         compare(check, key, probe, registers, unwind::return_address(entry_sp));
     }
-}
-
-#[inline(always)]
-fn size(probe: &ProbeRecord, registers: Registers) -> u64 {
-    let size = registers.value(probe.size);
-    if probe.factor == 0 { size } else { size.wrapping_mul(registers.value(probe.factor)) }
 }
 
 #[inline(always)]
@@ -140,7 +125,7 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
         if probe.role == Role::Whole as u8
             && probe.size != 0
             && probe.result != Place::ZERO
-            && differ(size(probe, registers), entered)
+            && differ(registers.size(probe), entered)
         {
             atomic::add(&raw mut (*check).other_size, 1);
             agrees = false;

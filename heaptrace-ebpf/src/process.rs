@@ -1,7 +1,8 @@
 //! Which process a hit belongs to, and the life of process records.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
 };
 use heaptrace_common::{
     counter::Counter,
@@ -13,7 +14,8 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     maps::{
-        CURSORS, PHASE, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, SHARING, UNWIND_EXACT, count, send, setting,
+        CURSORS, PHASE, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, SHARING, UNWIND_EXACT, count,
+        keep_to_own_stack, send, setting,
     },
     membership, site,
     unwind::new,
@@ -44,8 +46,20 @@ fn phase_now() -> u64 {
 
 /// Whether the calls of a process count now.
 #[inline(always)]
-pub fn counts(record: *const ProcessRecord) -> bool {
+fn counts(record: *const ProcessRecord) -> bool {
     phase_now() == phase::COUNTING && unsafe { core::ptr::read_volatile(&raw const (*record).armed) } != 0
+}
+
+/// The current process and its record, if its calls count now.
+#[inline(always)]
+pub fn counted(ctx: &impl EbpfContext) -> Option<(u32, *mut ProcessRecord)> {
+    let process = find(current().0)?;
+    let Some(record) = record(process) else {
+        // Never: a place where it costs nothing.
+        keep_to_own_stack(ctx);
+        return None;
+    };
+    counts(record).then_some((process, record))
 }
 
 #[inline(always)]

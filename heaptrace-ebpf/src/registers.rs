@@ -1,7 +1,10 @@
 //! x86_64 user registers in a probe's `pt_regs` (arch/x86/include/uapi/asm/ptrace.h), System V arguments.
 
 use aya_ebpf::{EbpfContext, bindings::pt_regs, helpers::bpf_probe_read_user};
-use heaptrace_common::{probe::Place, unwind::step::LOST};
+use heaptrace_common::{
+    probe::{Place, ProbeRecord},
+    unwind::step::LOST,
+};
 
 /// In the place of a value that lies in memory and cannot be read: no address of a program's, and a size that no
 /// allocator can give. No `Option`: see [`Registers::value`].
@@ -30,6 +33,17 @@ impl Registers {
     #[inline(always)]
     pub fn sp(self) -> u64 {
         unsafe { (*self.0).rsp }
+    }
+
+    /// What a call asks for: one value, or the product of two; the largest size if that is larger than any.
+    #[inline(always)]
+    pub fn size(self, probe: &ProbeRecord) -> u64 {
+        let size = self.value(probe.size);
+        if probe.factor == 0 {
+            return size;
+        }
+        let factor = self.value(probe.factor);
+        if size == UNREADABLE || factor == UNREADABLE { UNREADABLE } else { product(size, factor) }
     }
 
     #[inline(always)]
@@ -104,4 +118,21 @@ impl Registers {
             (0, LOST)
         }
     }
+}
+
+/// a * b; the largest size on overflow, where the call fails.
+#[inline(always)]
+fn product(a: u64, b: u64) -> u64 {
+    if (a | b) >> 32 == 0 {
+        return a.wrapping_mul(b);
+    }
+    // By halves: LLVM makes a 128-bit product, which BPF lacks, of a check by division.
+    let (large, small) = if a > b { (a, b) } else { (b, a) };
+    let high = (large >> 32).wrapping_mul(small);
+    if small >> 32 != 0 || high >> 32 != 0 {
+        return u64::MAX;
+    }
+    let low = (large & 0xffff_ffff).wrapping_mul(small);
+    let sum = (high << 32).wrapping_add(low);
+    if sum < low { u64::MAX } else { sum }
 }

@@ -5,7 +5,7 @@ use crate::{
     report::{Process, Report, Site},
     session::Outcome,
 };
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 
 /// Which frames of a stack may name the site.
@@ -69,6 +69,20 @@ pub fn nothing_lost(report: &Report) -> Result<()> {
     let mut problems = Problems::default();
     losses(report, Slack { attached_late: true, unledgered_site: None }, &mut problems);
     problems.finish()
+}
+
+/// Fails if what process `pid` did at any of its ledger's sites is not in the report as it is in the ledger. For reports of
+/// a part of its life, which [`exactly`] is not for.
+pub fn every_site(report: &Report, pid: u32, ledger: &ProcessLedger, find: Find) -> Result<()> {
+    ledger.sites.keys().try_for_each(|name| one_site(report, pid, ledger, name, find))
+}
+
+/// The same for the site `name`.
+pub fn one_site(report: &Report, pid: u32, ledger: &ProcessLedger, name: &str, find: Find) -> Result<()> {
+    let expected = *ledger.sites.get(name).with_context(|| format!("{name} is not in the ledger"))?;
+    let found = total(report.sites_of(pid).filter(|site| site_function(site, find) == Some(name)));
+    ensure!(found == expected, "process {pid}, {name}\n    ledger {expected}\n    report {found}");
+    Ok(())
 }
 
 #[derive(Default)]

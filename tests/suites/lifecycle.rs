@@ -202,12 +202,8 @@ fn two_at_once() -> Result<()> {
     let report = heaptrace::report(record.path())?;
     compare::nothing_lost(&report)?;
     for (pid, folder) in pids.into_iter().zip(&folders) {
-        let expected = Ledger::read(&session::ledger_file(folder.path()))?.process(pid)?.sites["site_idle"];
-        let sites = report
-            .sites_of(pid)
-            .filter(|site| compare::site_function(site, Find::Caller) == Some("site_idle"));
-        let found = compare::total(sites);
-        ensure!(found == expected, "process {pid}\n    ledger {expected}\n    report {found}");
+        let ledger = Ledger::read(&session::ledger_file(folder.path()))?;
+        compare::one_site(&report, pid, ledger.process(pid)?, "site_idle", Find::Caller)?;
     }
     Ok(())
 }
@@ -223,14 +219,10 @@ fn two_tracers() -> Result<()> {
     end_idle(waiting, folder.path())?;
     heaptrace::finish(&mut first)?;
     heaptrace::finish(&mut second)?;
-    let expected = Ledger::read(&session::ledger_file(folder.path()))?.process(pid)?.sites["site_idle"];
+    let ledger = Ledger::read(&session::ledger_file(folder.path()))?;
     for record in &records {
         let report = heaptrace::report(record.path())?;
-        let sites = report
-            .sites_of(pid)
-            .filter(|site| compare::site_function(site, Find::Caller) == Some("site_idle"));
-        let found = compare::total(sites);
-        ensure!(found == expected, "site_idle\n    ledger {expected}\n    report {found}");
+        compare::one_site(&report, pid, ledger.process(pid)?, "site_idle", Find::Caller)?;
     }
     Ok(())
 }

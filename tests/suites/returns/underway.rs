@@ -102,13 +102,7 @@ fn ensure_half(folder: &Path, pid: u32) -> Result<()> {
     compare::nothing_lost(&report)?;
     slow_calls(&report, pid)?;
     let ledger = Ledger::read(&ledger_file(folder))?;
-    for (name, expected) in &ledger.process(pid)?.sites {
-        let sites =
-            report.sites_of(pid).filter(|site| compare::site_function(site, Find::Caller) == Some(name));
-        let found = compare::total(sites);
-        ensure!(found == *expected, "{name}\n    ledger {expected}\n    report {found}");
-    }
-    Ok(())
+    compare::every_site(&report, pid, ledger.process(pid)?, Find::Caller)
 }
 
 fn at_detach(function: &str) -> Result<()> {

@@ -96,12 +96,7 @@ fn unlawful(how: &str, doubt: &str) -> Result<()> {
     ensure!((disagreed > 0) == (how == "clobbers"), "{:?}", coverage.lost);
     ensure!(coverage.attached_fraction < 1.0, "the time without probes is not told");
     let ledger = Ledger::read(&ledger_file(folder))?;
-    let expected = *ledger.process(pid)?.sites.get("site_after").context("no later blocks")?;
-    let sites = report.sites_of(pid);
-    let sites = sites.filter(|site| compare::site_function(site, Find::Caller) == Some("site_after"));
-    let found = compare::total(sites);
-    ensure!(found == expected, "later blocks\n    ledger {expected}\n    report {found}");
-    Ok(())
+    compare::one_site(&report, pid, ledger.process(pid)?, "site_after", Find::Caller)
 }
 
 fn lawful() -> Result<()> {
@@ -114,11 +109,5 @@ fn lawful() -> Result<()> {
     compare::nothing_lost(&report)?;
     ensure!(report.coverage.notes.is_empty(), "{:?}", report.coverage.notes);
     let ledger = Ledger::read(&ledger_file(folder))?;
-    for (name, expected) in &ledger.process(pid)?.sites {
-        let sites =
-            report.sites_of(pid).filter(|site| compare::site_function(site, Find::Caller) == Some(name));
-        let found = compare::total(sites);
-        ensure!(found == *expected, "{name}\n    ledger {expected}\n    report {found}");
-    }
-    Ok(())
+    compare::every_site(&report, pid, ledger.process(pid)?, Find::Caller)
 }

@@ -185,18 +185,10 @@ fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range
     /// The most bytes of one.
     const INSTRUCTION: u64 = 15;
     let probed = symbols.functions.iter().filter(|f| probes.iter().any(|probe| probe.entry == f.offset));
-    let parts = probed.flat_map(|function| match &function.probing {
-        Probing::Sites { cut, .. } => cut.bytes.as_slice(),
-        Probing::Refused(_) => &[],
-    });
-    let ranges = parts.filter_map(|(start, length)| {
-        let (offset, room) = elf.code_offset(*start)?;
-        Some(offset..offset + length.min(&room))
-    });
     // Sites of functions that others go on in are in no part of those.
     let sites =
         probes.iter().flat_map(|probe| &probe.sites).map(|site| site.offset..site.offset + INSTRUCTION);
-    merged(ranges.chain(sites).collect(), BETWEEN)
+    merged(super::symbols::code_of(probed, elf).chain(sites).collect(), BETWEEN)
 }
 
 /// The probes of each file, and what was left out.

@@ -190,7 +190,7 @@ impl FileSymbols {
         file: &[u8],
         facts: &ElfFacts,
     ) -> Self {
-        let proof = Arc::new(Proof::of(file, &code_of(&functions, facts)));
+        let proof = Arc::new(Proof::of(file, &merged(code_of(&functions, facts).collect(), 0)));
         Self { functions, kind, proof }
     }
 }
@@ -217,23 +217,25 @@ impl FileSymbols {
                 None => Probing::Refused("its calls are not as its code says".to_owned()),
             };
         }
-        let code = code_of(&symbols.functions, facts);
+        let code = merged(code_of(&symbols.functions, facts).collect(), 0);
         symbols.proof = Arc::new(bytes.map(|bytes| Proof::of(bytes, &code)).unwrap_or_default());
         symbols
     }
 }
 
-/// File offsets of the code that the sites of `functions` rest on, in order, merged.
-fn code_of(functions: &[FoundFunction], facts: &ElfFacts) -> Vec<Range<u64>> {
-    let parts = functions.iter().flat_map(|function| match &function.probing {
+/// File offsets of the code that the sites of `functions` rest on.
+pub(super) fn code_of<'a>(
+    functions: impl IntoIterator<Item = &'a FoundFunction>,
+    facts: &ElfFacts,
+) -> impl Iterator<Item = Range<u64>> {
+    let parts = functions.into_iter().flat_map(|function| match &function.probing {
         Probing::Sites { cut, .. } => cut.bytes.as_slice(),
         Probing::Refused(_) => &[],
     });
-    let ranges = parts.filter_map(|(start, length)| {
+    parts.filter_map(|(start, length)| {
         let (offset, room) = facts.code_offset(*start)?;
         Some(offset..offset + length.min(&room))
-    });
-    merged(ranges.collect(), 0)
+    })
 }
 
 /// Symbols by which an allocator is told. glibc's and musl's last: a static program has a C library and an

@@ -184,10 +184,11 @@ impl Session {
         let mut idle = Vec::new();
         let unknown_frees = self.frees(|record| record.unknown_frees);
         let running = std::mem::take(&mut self.verification.running);
-        let displaced: u64 = running.iter().map(|verified| verified.check.seen().not_kept).sum();
+        let running: Vec<(Check, Verified)> =
+            running.into_iter().map(|verified| (verified.check.seen(), verified)).collect();
+        let displaced: u64 = running.iter().map(|(seen, _)| seen.not_kept).sum();
         let displaced = displaced + self.verification.displaced;
-        for verified in running {
-            let seen = verified.check.seen();
+        for (seen, verified) in running {
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
             let doubt = doubt(&seen, verified.ends_here, verified.under_way + displaced, unknown_frees);
             if doubt.is_none() && seen.calls < ENOUGH {
@@ -270,18 +271,14 @@ impl Session {
             // One process's look at the file is enough where its probes are for all.
             let placed = match self.is_probed(pid, file.id()) {
                 true => Ok(()),
-                false => {
-                    let found = self.discoverer.discover(pid);
-                    let found = found.map_err(|source| TargetError::Discover { pid, source });
-                    found.and_then(|(_, plan)| self.place(pid, &plan.files))
-                }
+                false => self.place_anew(pid),
             };
-            if self.is_probed(pid, file.id()) {
-                self.tracer.maps.arm(record, monotonic_ns());
-                self.builder.add_gap(record, since_ns..monotonic_ns());
-                continue;
-            }
             match placed {
+                Ok(()) => {
+                    let now_ns = monotonic_ns();
+                    self.tracer.maps.arm(record, now_ns);
+                    self.builder.add_gap(record, since_ns..now_ns);
+                }
                 Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
                 // It ended meanwhile.
                 Err(_) if procfs::threads(pid).map_or(true, |threads| threads.is_empty()) => {}
@@ -291,9 +288,13 @@ impl Session {
                         "process {pid} is not counted any more: it could not be probed again: {error}"
                     ));
                 }
-                Ok(()) => self.builder.add_gap(record, since_ns..u64::MAX),
             }
         }
+    }
+
+    fn place_anew(&mut self, pid: u32) -> Result<(), TargetError> {
+        let found = self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source });
+        found.and_then(|(_, plan)| self.place(pid, &plan.files))
     }
 }
 

@@ -202,7 +202,7 @@ pub struct Choice {
 /// Chooses the probes in `files`, which are in resolution order.
 pub fn choose(files: &[Described<'_>]) -> Choice {
     let mut winners: HashMap<&str, usize> = HashMap::new();
-    for (index, file) in files.iter().enumerate() {
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !is_linker(file)) {
         for function in file.symbols.functions.iter().filter(|function| function.exported) {
             winners.entry(&function.symbol).or_insert(index);
         }
@@ -268,13 +268,18 @@ fn go_refusal(file: &Described<'_>, is_executable: bool) -> Option<String> {
     holds_any.then(|| format!("{path} holds Go code: allocation functions in it are not traced"))
 }
 
+/// Whether the file is glibc's dynamic linker, whose own malloc serves itself before libc is there. Up to 2.31 it is exported,
+/// and in a new image that has mapped no library yet nothing comes before it.
+fn is_linker(file: &Described<'_>) -> bool {
+    file.elf.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-linux"))
+}
+
 /// The functions of a file that can be called: exported ones if `wins` says so, others by the file itself.
 fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a FoundFunction> {
     let functions = &file.symbols.functions;
     let has_base = functions.iter().any(|f| f.known.role == Role::Base && f.known.shape.allocates());
     let hidden: Vec<_> = functions.iter().filter(|f| !f.exported).collect();
-    // The dynamic linker's own malloc serves itself, before libc is there.
-    let is_linker = file.elf.soname.as_deref().is_some_and(|soname| soname.starts_with("ld-linux"));
+    let is_linker = is_linker(file);
     // A private function that happens to be called `free` is no allocator; one with its malloc is.
     let complete = |family: &str| {
         let mut of_family =

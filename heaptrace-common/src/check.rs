@@ -49,8 +49,11 @@ pub struct CheckedCall {
 pub const fn key(process: u32, entry_sp: u64, number: u32) -> u64 {
     let key =
         crate::live::packed(process, entry_sp) ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    if key == 0 { 1 } else { key }
+    if key == 0 || key == BEING_MADE { 1 } else { key }
 }
+
+/// The key of a place that is claimed and not filled yet.
+pub const BEING_MADE: u64 = u64::MAX;
 
 /// Whether a block of `size` bytes at an address can have this word before it: at least the block's own 8 bytes more than
 /// were asked for, without the three low bits, which say other things.

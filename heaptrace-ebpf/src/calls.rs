@@ -343,6 +343,10 @@ impl Hit<'_> {
         let result = self.registers.value(probe.result);
         if begun.is_null() {
             if !whole && probe.shared != 0 {
+                // Another function's, as most that come by here; or one whose return address could not be read.
+                if self.return_address() == 0 && pending::find(self.process, self.entry_sp).is_some() {
+                    count(Counter::UnpairedReturn);
+                }
                 return Finished::NOTHING;
             }
             if probe.result == Place::ZERO && whole {

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
 };
 use heaptrace_common::{
-    check::{self, CHECKED_CALLS, Check, CheckedCall},
+    check::{self, BEING_MADE, CHECKED_CALLS, Check, CheckedCall},
     counter::Counter,
     probe::{Cookie, Place, ProbeRecord, Role, condition},
 };
@@ -68,7 +68,9 @@ fn enter(check: *mut Check, key: u64, size: u64, return_address: u64) {
     unsafe {
         atomic::add(&raw mut (*check).calls, 1);
         let mut to = core::ptr::null_mut();
-        if let Some(left) = kept(key) {
+        if let Some(left) = kept(key)
+            && atomic::replace(&raw mut (*left).key, key, BEING_MADE)
+        {
             atomic::add(&raw mut (*check).left, 1);
             to = left;
         }
@@ -76,21 +78,26 @@ fn enter(check: *mut Check, key: u64, size: u64, return_address: u64) {
         while way < WAYS && to.is_null() {
             let Some(call) = place(key, way) else { return };
             if core::ptr::read_volatile(&raw const (*call).key) == 0
-                && atomic::replace(&raw mut (*call).key, 0, key)
+                && atomic::replace(&raw mut (*call).key, 0, BEING_MADE)
             {
                 to = call;
             }
             way += 1;
         }
         if to.is_null() {
-            // Full, of calls that were left perhaps: the oldest is not known, so one gives way.
+            // Full, of calls that were left perhaps: the oldest is not known, so one gives way, or this one.
             let Some(call) = place(key, 0) else { return };
-            atomic::swap(&raw mut (*call).key, key);
             atomic::add(&raw mut (*check).not_kept, 1);
+            let other = core::ptr::read_volatile(&raw const (*call).key);
+            if other == BEING_MADE || !atomic::replace(&raw mut (*call).key, other, BEING_MADE) {
+                return;
+            }
             to = call;
         }
         core::ptr::write_volatile(&raw mut (*to).return_address, return_address);
         core::ptr::write_volatile(&raw mut (*to).size, size);
+        // Behind both: an atomic operation, which nothing is moved over.
+        atomic::replace(&raw mut (*to).key, BEING_MADE, key);
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
 const WAYS: u32 = 4;
 
+const PAGE: u64 = 4096;
+
 /// The key of a place that is claimed and not filled yet: nobody may judge by its fields. No call has it, as its part for
 /// the process is 0.
 const BEING_MADE: u64 = 1;
@@ -91,7 +93,10 @@ unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
         if owner == process {
             let at = live::unpacked(key).1;
             let there = unwind::return_address(at);
-            return there != 0 && there != (*slot).return_address;
+            // The beginning of a page is where another tracer's return probe leads, and whose call that was only its own
+            // thread knows.
+            let is_known = there & (PAGE - 1) != 0;
+            return is_known && there != (*slot).return_address;
         }
         process::record(owner).is_some_and(|record| {
             core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING

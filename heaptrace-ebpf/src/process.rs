@@ -21,6 +21,9 @@ use crate::{
     unwind::new,
 };
 
+/// include/uapi/linux/bpf.h
+const BPF_NOEXIST: u64 = 1;
+
 /// include/uapi/linux/sched.h
 const CLONE_VM: u64 = 0x100;
 const CLONE_THREAD: u64 = 0x10000;
@@ -72,14 +75,14 @@ fn remember(tgid: u32, index: u32) {
 /// What is known of `tgid`, `process_index::NONE` included.
 #[inline(always)]
 fn look_up(tgid: u32) -> u32 {
-    if let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) {
-        let value = unsafe { core::ptr::read_volatile(cell) };
-        if (value >> 32) as u32 == tgid {
-            return value as u32;
-        }
+    let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) else { return process_index::NONE };
+    let value = unsafe { core::ptr::read_volatile(cell) };
+    if (value >> 32) as u32 == tgid {
+        return value as u32;
     }
     let index = unsafe { PROCESS_INDEX.get(tgid) }.copied().unwrap_or(process_index::NONE);
-    remember(tgid, index);
+    // Only over what was there before: userspace may have registered the process meanwhile.
+    unsafe { atomic::replace(cell, value, u64::from(tgid) << 32 | u64::from(index)) };
     index
 }
 
@@ -99,7 +102,19 @@ pub fn find(tgid: u32) -> Option<u32> {
 #[inline(never)]
 fn register(tgid: u32) -> Option<u32> {
     let index = make(tgid, NO_PROCESS, 0, 0, setting!(probes_for_all))?;
-    let _ = PROCESS_INDEX.insert(tgid, index, 0);
+    if PROCESS_INDEX.insert(tgid, index, BPF_NOEXIST).is_err()
+        && let Some(first) = unsafe { PROCESS_INDEX.get(tgid) }.copied()
+    {
+        // Another thread of it was first; ours becomes an image of the same process that did nothing.
+        if let Some(made) = record(index) {
+            unsafe {
+                (*made).parent = first;
+                (*made).after_exec = 1;
+            }
+        }
+        end(index, process_state::REPLACED);
+        return (first < process_index::NONE).then_some(first);
+    }
     remember(tgid, index);
     Some(index)
 }

@@ -35,6 +35,12 @@ fn main() -> ExitCode {
         tests.push(end_to_end(format!("attach: the gap of {mode} and exec is told"), move || gap(mode)));
     }
     tests.push(end_to_end("command: what a vfork's child does is its parent's", || exact("shared", "")));
+    for (start, name) in [(Start::Command, "command"), (Start::Attach, "attach")] {
+        tests
+            .push(end_to_end(format!("{name}: a child with another allocator than its parent"), move || {
+                another_allocator(start)
+            }));
+    }
     tests.push(end_to_end("command: --no-exact-children spares the others", spared));
     tests.push(end_to_end("command: tar and its compressor are exact, again and again", tar));
     tests.push(end_to_end("let go of at work, again and again, no free is missed", let_go_of_threads));
@@ -76,6 +82,30 @@ fn exact(program: &'static str, mode: &'static str) -> Result<()> {
     ensure!(said.contains("takes a trap at each of its calls"), "no word of what others pay\n{said}");
     // What is shared, or gone by exec, is not inherited.
     ensure!(text.contains("inherited") == (mode == "fork" && program == "process"), "{text}");
+    Ok(())
+}
+
+/// In the parent, of the C library only what its own allocator lacks is called; in the child, which maps the same file, all.
+fn another_allocator(start: Start) -> Result<()> {
+    let program = Program::CLinked("process", &[], &["-ltcmalloc_minimal"]);
+    let child = Program::C("process").compile()?;
+    let arguments = ["run", child.to_str().context("UTF-8")?];
+    let folder = TempDir::new()?;
+    let session = Session::new(program, &arguments);
+    if start == Start::Attach {
+        let report = session.record_in(start, folder.path())?.report;
+        ensure!(report.coverage.untraceable.is_empty(), "{:?}", report.coverage);
+        return Ok(());
+    }
+    let outcome = session.exact_by_default().record_in(start, folder.path())?;
+    // Nobody could know before its exec: it is whole, or the report says that it is not.
+    let child = self::child(&outcome.report)?;
+    if child.attached_fraction >= 1.0 {
+        return compare::exactly(&outcome, Find::Caller);
+    }
+    let text = text(folder.path())?;
+    ensure!(!text.contains("no losses") && text.contains("were not seen"), "{text}");
+    ensure!(outcome.report.coverage.untraceable.is_empty(), "{:?}", outcome.report.coverage);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ use std::{
 
 /// Probes that are in place until this is dropped.
 pub struct EmptyProbes {
+    /// Whose time `/proc/self/fdinfo` has.
+    _program: OwnedFd,
     _links: Vec<OwnedFd>,
     _events: Vec<Counter>,
 }
@@ -29,8 +31,9 @@ impl EmptyProbes {
         if multi {
             let site = |offset: &u64| PlacedSite { offset: *offset, cookie: Cookie::default() };
             let sites: Vec<PlacedSite> = offsets.iter().map(site).collect();
-            let link = MultiProgram::empty()?.attach(path, &sites, Some(pid))?;
-            return Ok(Self { _links: vec![link], _events: Vec::new() });
+            let program = MultiProgram::empty()?;
+            let link = program.attach(path, &sites, Some(pid))?;
+            return Ok(Self { _program: program.into(), _links: vec![link], _events: Vec::new() });
         }
         let program = empty_program()?;
         let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
@@ -48,6 +51,6 @@ impl EmptyProbes {
             event.enable()?;
             events.push(event);
         }
-        Ok(Self { _links: Vec::new(), _events: events })
+        Ok(Self { _program: program, _links: Vec::new(), _events: events })
     }
 }

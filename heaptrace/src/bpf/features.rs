@@ -1,19 +1,6 @@
 //! What the running kernel can do, found by trying, not by its version.
 
-use super::{
-    attach::{Attacher, PlacedSite},
-    maps::Maps,
-    multi::try_program,
-    tracepoints::Placed,
-};
-use crate::process::procfs;
-use aya::Ebpf;
-use heaptrace_common::{
-    function::{Function, Shape},
-    probe::{Cookie, ProbeRecord, Role},
-    record::{ProcessRecord, process_state},
-};
-use std::{hint::black_box, path::Path, process, thread};
+use super::{multi::try_program, tracepoints::Placed};
 
 /// The findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,34 +42,6 @@ impl Features {
         }
         notes
     }
-
-    /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit
-    /// was seen: until 6.10 the filter compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
-    pub fn check_multi_filter(&self, attacher: &Attacher, ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
-        let Some((path, offset)) = own_function() else { return false };
-        let record = ProcessRecord {
-            tgid: process::id(),
-            state: process_state::RUNNING,
-            armed: 1,
-            parent: heaptrace_common::record::NO_PROCESS,
-            ..ProcessRecord::default()
-        };
-        let Ok(Some(index)) = maps.register(record) else { return false };
-        let free = ProbeRecord::new(Function::Free, Shape::Free0, Role::Free);
-        let Some(row) = maps.probe_row(&free) else { return false };
-        let site = PlacedSite { offset, cookie: Cookie { row, gate: 0 } };
-        let seen = match attacher.attach(ebpf, Path::new(&path), &[site], Some(process::id())) {
-            Ok(links) => {
-                let called = thread::spawn(|| probed_function(1)).join();
-                drop(links);
-                called.is_ok() && maps.process(index).is_some_and(|record| record.unknown_frees == 1)
-            }
-            Err(_) => false,
-        };
-        // The record stays behind; the drain leaves out our own process.
-        let excluded = maps.set_index(process::id(), heaptrace_common::record::process_index::OWN);
-        seen && excluded.is_ok()
-    }
 }
 
 /// Whether a probe's program can ask for its cookie (Linux 5.15), without which it does not know what it is in.
@@ -96,22 +55,4 @@ pub(super) fn cookies() -> std::io::Result<std::os::fd::OwnedFd> {
     // call bpf_get_attach_cookie, number 174 of include/uapi/linux/bpf.h, with r1 as it comes: the context;
     // r0 = 0; exit
     try_program(&[174 << 32 | 0x85, 0xb7, 0x95], 0)
-}
-
-/// Stands for `free` in the check; its argument is no block's address.
-#[inline(never)]
-extern "C" fn probed_function(address: usize) -> usize {
-    black_box(address)
-}
-
-/// File and offset of [`probed_function`].
-fn own_function() -> Option<(String, u64)> {
-    own_code(probed_function as *const () as u64)
-}
-
-/// File and offset of code of our own.
-pub fn own_code(address: u64) -> Option<(String, u64)> {
-    let mappings = procfs::read_maps(process::id()).ok()?;
-    let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))?;
-    Some(("/proc/self/exe".to_owned(), address - mapping.start + mapping.offset))
 }

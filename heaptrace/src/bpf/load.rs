@@ -7,8 +7,9 @@ use super::{
     gates::{GATES, Gate},
     kernel_types::KernelTypes,
     maps::{Maps, PROBE_ROWS},
-    multi::MultiProgram,
+    multi::{self, MultiProgram, Relocated},
     settings::settings,
+    thread_filter,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
@@ -18,13 +19,17 @@ use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     live,
     probe::{Cookie, ProbeRecord},
-    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index},
+    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index, process_index},
     statistics::StatisticsRecord,
+    unwind::memo::{MEMOS, Memo},
 };
 use std::{
     io,
+    panic::resume_unwind,
     path::Path,
+    process,
     sync::{Arc, OnceLock},
+    thread,
 };
 
 /// The BPF object, built by `build.rs`.
@@ -197,6 +202,7 @@ impl MapSizes {
             + hash(1 << 12, 96)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
+            + array(MEMOS, size_of::<Memo>())
             + self.unwind.memory_bytes()
     }
 }
@@ -264,8 +270,7 @@ impl Tracer {
             return Err(LoadError::TooOld { release: procfs::kernel_release() });
         }
         let types = KernelTypes::read()?;
-        // One record more, for the check of the filter.
-        let sizes = MapSizes { processes: options.sizes.processes.saturating_add(1), ..options.sizes };
+        let sizes = options.sizes;
         let unwind = if options.stacks.uses_tables() { sizes.unwind } else { UnwindSizes::NONE };
         let threads = sizes.threads.next_power_of_two();
         let statistics = sizes.statistics_records(sizes.processes);
@@ -295,38 +300,32 @@ impl Tracer {
             .map_max_entries("UNWIND_EXACT", sizes.processes)
             .load(object)
             .map_err(load_error)?;
-        // Before the maps are taken out of `ebpf`: the programs are relocated against them.
-        let multi = if options.probes { MultiProgram::load(object, &ebpf)? } else { None };
+        let multi_links = options.probes && multi::has_links();
+        let multi_filter = multi_links && thread_filter::covers_threads();
         let mut features =
-            Features { probes: options.probes, multi_links: multi.is_some(), ..Features::default() };
-        if options.probes {
-            let program: &mut UProbe = tracepoints::program(&mut ebpf, HIT)?;
-            program.load().map_err(|source| setup_error(HIT, source))?;
-        }
-        let mut tracepoints = tracepoints::attach_lifecycle(&mut ebpf)?;
-        if options.growth {
-            tracepoints::load_growth(&mut ebpf, options.watch.is_some())?;
-        }
-        if options.faults {
-            tracepoints::load_faults(&mut ebpf)?;
-        }
+            Features { probes: options.probes, multi_links, multi_filter, ..Features::default() };
+        // Before the maps are taken out of `ebpf`. The verifier takes its time: two threads' is half.
+        let multi = if multi_filter { Some(Relocated::new(object, &ebpf)?) } else { None };
+        let (multi, mut tracepoints) = thread::scope(|scope| {
+            let multi = multi.map(|relocated| scope.spawn(move || relocated.load()));
+            let others = load_others(&mut ebpf, options, multi.is_none());
+            // A panic there is ours.
+            let multi = multi.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            Ok::<_, LoadError>((multi.transpose()?, others?))
+        })?;
         let unwind_arrays = match options.stacks.uses_tables() {
             true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics, base_ns)?;
+        // Before anything is attached that sees all processes.
+        let own = maps.set_index(process::id(), process_index::OWN);
+        own.map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
         let (attacher, checker) = match multi {
-            Some([program, checker]) => {
-                let attacher = Attacher::Multi(program);
-                features.multi_filter = features.check_multi_filter(&attacher, &mut ebpf, &mut maps);
-                (attacher, Some(checker))
-            }
+            Some([program, checker]) => (Attacher::Multi(program), Some(checker)),
             None => (Attacher::PerfEvents, None),
         };
-        let (attacher, checker) =
-            if features.multi_filter { (attacher, checker) } else { (Attacher::PerfEvents, None) };
-        // After the check, which is no growth of a target's.
         if options.growth && !options.trial {
             let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
             features.growth = growth;
@@ -337,7 +336,6 @@ impl Tracer {
             features.faults = faults;
             tracepoints.extend(attached);
         }
-        // After the check, whose hit is no target's.
         if let Some(build) = other
             && let Some(map) = ebpf.take_map(build.map)
         {
@@ -391,6 +389,25 @@ impl Tracer {
         let tracepoints = std::mem::take(&mut self.tracepoints);
         drop_at_once(links.into_iter().flat_map(Links::split).chain(tracepoints).collect());
     }
+}
+
+/// Loads all programs but those for multi links, and attaches those that see processes come and go.
+fn load_others(
+    ebpf: &mut Ebpf,
+    options: &Options,
+    perf_events: bool,
+) -> Result<Vec<tracepoints::Attached>, LoadError> {
+    if options.probes && perf_events {
+        let program: &mut UProbe = tracepoints::program(ebpf, HIT)?;
+        program.load().map_err(|source| setup_error(HIT, source))?;
+    }
+    if options.growth {
+        tracepoints::load_growth(ebpf, options.watch.is_some())?;
+    }
+    if options.faults {
+        tracepoints::load_faults(ebpf)?;
+    }
+    tracepoints::attach_lifecycle(ebpf)
 }
 
 pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> LoadError {

@@ -16,6 +16,7 @@ mod multi;
 pub mod probing;
 mod settings;
 mod syscall;
+mod thread_filter;
 mod tracepoints;
 mod unwind_maps;
 
@@ -25,10 +26,11 @@ pub use btf::Btf;
 pub use checks::FunctionCheck;
 pub use empty::EmptyProbes;
 pub use events::{EventRing, Told};
-pub use features::{Features, own_code};
+pub use features::Features;
 
 pub use load::{LoadError, MapSizes, Members, Options, OtherBuild, StackMode, Tracer, load_instead};
 pub use maps::{Counters, Maps};
 pub use multi::MultiProgram;
+pub use thread_filter::own_code;
 pub use tracepoints::Placed;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

@@ -88,16 +88,12 @@ struct LinkAttr {
 pub struct MultiProgram(OwnedFd);
 
 impl MultiProgram {
-    /// Loads that which counts, and that which verifies, from the object that `ebpf` was loaded from, onto its maps.
+    /// Instructions of a uprobe program.
     ///
-    /// `Ok(None)` if the kernel does not know multi links.
-    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Option<[Self; 2]>, LoadError> {
-        if empty_for_links(BPF_TRACE_UPROBE_MULTI).is_err() {
-            return Ok(None);
-        }
-        let relocated = Relocated::new(object, ebpf)?;
-        let load = |name| relocated.load(name, BPF_TRACE_UPROBE_MULTI).map(Self);
-        Ok(Some([load(HIT)?, load(CHECK)?]))
+    /// # Errors
+    /// As bpf(2).
+    pub(super) fn from_instructions(instructions: &[u64]) -> io::Result<Self> {
+        try_program(instructions, BPF_TRACE_UPROBE_MULTI).map(Self)
     }
 
     /// A program that does nothing: what a hit costs before anything is accounted.
@@ -114,9 +110,21 @@ impl MultiProgram {
     }
 }
 
-/// The object, relocated against `ebpf`'s maps, for programs of one attach type: a program array takes no other
-/// beside it (`__bpf_prog_map_compatible`, kernel/bpf/core.c; seen on 6.18), so it has arrays of its own.
-struct Relocated {
+impl From<MultiProgram> for OwnedFd {
+    fn from(program: MultiProgram) -> Self {
+        program.0
+    }
+}
+
+/// Whether the kernel makes such links.
+pub fn has_links() -> bool {
+    empty_for_links(BPF_TRACE_UPROBE_MULTI).is_ok()
+}
+
+/// The object, relocated against `ebpf`'s maps, which are to stay until the programs are loaded. It is for programs of one
+/// attach type: a program array takes no other beside it (`__bpf_prog_map_compatible`, kernel/bpf/core.c; seen on 6.18), so
+/// it has arrays of its own.
+pub struct Relocated {
     object: aya_obj::Object,
     btf: OwnedFd,
     /// Kept until the programs hold them.
@@ -124,7 +132,7 @@ struct Relocated {
 }
 
 impl Relocated {
-    fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, LoadError> {
+    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, LoadError> {
         let broken = |what: String| LoadError::Object { what };
         let mut object = aya_obj::Object::parse(object).map_err(|error| broken(error.to_string()))?;
         let features = aya::features();
@@ -157,8 +165,11 @@ impl Relocated {
         Ok(Self { object, btf, _arrays: arrays })
     }
 
-    fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, LoadError> {
-        load_program(&self.object, name, attach_type, &self.btf)
+    /// The program that counts, and the one that verifies.
+    pub fn load(&self) -> Result<[MultiProgram; 2], LoadError> {
+        let load =
+            |name| load_program(&self.object, name, BPF_TRACE_UPROBE_MULTI, &self.btf).map(MultiProgram);
+        Ok([load(HIT)?, load(CHECK)?])
     }
 }
 

@@ -31,8 +31,8 @@ pub struct SymbolInputs<'a> {
 }
 
 /// The profile so far. Fed from the maps by [`Self::drain`]; [`Self::chunk`] gives what is new.
+#[derive(Default)]
 pub struct ProfileBuilder {
-    own_pid: u32,
     pub(super) modules: Interner<Module>,
     /// By `ModuleId`: the opened file, for symbols.
     pub(super) sources: Vec<Option<Arc<Object>>>,
@@ -48,23 +48,6 @@ pub struct ProfileBuilder {
 }
 
 impl ProfileBuilder {
-    /// An empty one. Records of `own_pid` are left out.
-    pub fn new(own_pid: u32) -> Self {
-        Self {
-            own_pid,
-            modules: Interner::new(),
-            sources: Vec::new(),
-            locations: Interner::new(),
-            frames: Interner::new(),
-            stacks: Interner::new(),
-            images: HashMap::new(),
-            known: HashSet::new(),
-            table: ProcessTable::default(),
-            kept: KeptSites::default(),
-            ages: Ages::default(),
-        }
-    }
-
     /// Reads the process records.
     pub fn read_processes(&mut self, maps: &Maps) {
         for index in 0..maps.process_count() {
@@ -80,7 +63,7 @@ impl ProfileBuilder {
                 // Being filled in; the next time.
                 break;
             } else {
-                self.table.push(record, record.tgid == self.own_pid);
+                self.table.push(record);
                 if is_fork(&record) {
                     self.inherit_image(index, record.parent);
                 }

@@ -9,11 +9,13 @@ pub struct Interner<T> {
     given: usize,
 }
 
-impl<T: Clone + Eq + Hash> Interner<T> {
-    pub fn new() -> Self {
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
         Self { ids: HashMap::new(), items: Vec::new(), given: 0 }
     }
+}
 
+impl<T: Clone + Eq + Hash> Interner<T> {
     pub fn intern(&mut self, item: T) -> u32 {
         if let Some(id) = self.ids.get(&item) {
             return *id;

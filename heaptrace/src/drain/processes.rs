@@ -24,8 +24,8 @@ pub struct Counted {
 pub struct ProcessTable {
     /// By `ProcessId`. Totals and counters are filled in when a chunk is made.
     pub processes: Vec<Process>,
-    /// By record; `None` for records that are not shown (our own process).
-    by_record: Vec<Option<ProcessId>>,
+    /// By record.
+    by_record: Vec<ProcessId>,
     /// By record: as last read.
     pub records: Vec<ProcessRecord>,
     /// By PID, in order.
@@ -39,24 +39,20 @@ pub struct ProcessTable {
 }
 
 impl ProcessTable {
-    /// Takes record number `records.len()`; records come in order. `hidden` ones keep their number only.
-    pub fn push(&mut self, record: ProcessRecord, hidden: bool) {
+    /// Takes record number `records.len()`; records come in order.
+    pub fn push(&mut self, record: ProcessRecord) {
         let before = (record.after_exec != 0).then(|| self.id(record.parent)).flatten();
-        let id = if hidden {
-            None
-        } else {
-            Some(before.unwrap_or_else(|| {
-                let id = ProcessId(self.processes.len() as u32);
-                let parent = self.records.get(record.parent as usize).filter(|_| record.parent != NO_PROCESS);
-                self.processes.push(Process {
-                    pid: record.tgid,
-                    parent_pid: parent.map(|parent| parent.tgid),
-                    ..Process::default()
-                });
-                id
-            }))
-        };
-        if let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) {
+        let id = before.unwrap_or_else(|| {
+            let id = ProcessId(self.processes.len() as u32);
+            let parent = self.records.get(record.parent as usize).filter(|_| record.parent != NO_PROCESS);
+            self.processes.push(Process {
+                pid: record.tgid,
+                parent_pid: parent.map(|parent| parent.tgid),
+                ..Process::default()
+            });
+            id
+        });
+        if let Some(process) = self.processes.get_mut(id.index()) {
             process.comm = comm(&record.comm);
         }
         let index = self.records.len() as u32;
@@ -108,7 +104,7 @@ impl ProcessTable {
 
     /// The process of a record.
     pub fn id(&self, record: u32) -> Option<ProcessId> {
-        self.by_record.get(record as usize).copied().flatten()
+        self.by_record.get(record as usize).copied()
     }
 
     /// The process of a record, to be written to.
@@ -135,7 +131,7 @@ impl ProcessTable {
             };
         }
         for (record, id) in self.records.iter().zip(&self.by_record) {
-            let Some(process) = id.and_then(|id| self.processes.get_mut(id.index())) else { continue };
+            let Some(process) = self.processes.get_mut(id.index()) else { continue };
             // A new field must be dealt with here.
             let ProcessRecord {
                 state,
@@ -200,7 +196,7 @@ impl ProcessTable {
         let mut lives: Vec<Option<Range<u64>>> = vec![None; self.processes.len()];
         let mut gaps: Vec<Vec<Range<u64>>> = vec![Vec::new(); self.processes.len()];
         for (index, (record, id)) in (0_u32..).zip(self.records.iter().zip(&self.by_record)) {
-            let Some(id) = id.map(ProcessId::index) else { continue };
+            let id = id.index();
             let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
             let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
             // One that was found is a target since its calls count, whatever its image is by then.
@@ -249,13 +245,12 @@ mod tests {
     #[test]
     fn the_images_of_a_process_are_one_process_and_a_reused_pid_is_another() {
         let mut table = ProcessTable::default();
-        table.push(record(10, NO_PROCESS, 0), false);
-        table.push(record(11, 0, 0), false);
-        table.push(record(11, 1, 1), false);
-        table.push(record(11, NO_PROCESS, 0), false);
-        table.push(record(99, NO_PROCESS, 0), true);
-        let ids: Vec<_> = (0..5).map(|index| table.id(index).map(|id| id.0)).collect();
-        assert_eq!(ids, [Some(0), Some(1), Some(1), Some(2), None]);
+        table.push(record(10, NO_PROCESS, 0));
+        table.push(record(11, 0, 0));
+        table.push(record(11, 1, 1));
+        table.push(record(11, NO_PROCESS, 0));
+        let ids: Vec<_> = (0..4).map(|index| table.id(index).map(|id| id.0)).collect();
+        assert_eq!(ids, [Some(0), Some(1), Some(1), Some(2)]);
         assert_eq!(table.processes[1].parent_pid, Some(10));
     }
 
@@ -263,17 +258,17 @@ mod tests {
     fn a_code_change_during_an_exec_belongs_to_the_image_that_comes_of_it() {
         let mut table = ProcessTable::default();
         let at = |started_ns, record| ProcessRecord { started_ns, ..record };
-        table.push(at(100, record(7, NO_PROCESS, 0)), false);
+        table.push(at(100, record(7, NO_PROCESS, 0)));
         assert_eq!(table.record_at(7, 150, None), Some(0));
         assert_eq!(table.record_at(7, 90, None), None);
         // The exec began at 200; its mappings come at 210, its record at 220.
         assert_eq!(table.record_at(7, 210, Some(200)), None);
-        table.push(at(220, record(7, 0, 1)), false);
+        table.push(at(220, record(7, 0, 1)));
         assert_eq!(table.record_at(7, 210, Some(200)), Some(1));
         assert_eq!(table.record_at(7, 230, Some(200)), Some(1));
         assert_eq!(table.record_at(7, 150, None), Some(0));
         // Another process of this PID, which has not execed.
-        table.push(at(300, record(7, NO_PROCESS, 0)), false);
+        table.push(at(300, record(7, NO_PROCESS, 0)));
         assert_eq!(table.record_at(7, 310, Some(200)), Some(2));
     }
 
@@ -281,9 +276,9 @@ mod tests {
     fn a_fork_has_what_was_mapped_before_it_and_an_exec_has_not() {
         let mut table = ProcessTable::default();
         let at = |started_ns, record| ProcessRecord { started_ns, ..record };
-        table.push(at(100, record(7, NO_PROCESS, 0)), false);
-        table.push(at(200, record(8, 0, 0)), false);
-        table.push(at(300, record(7, 0, 1)), false);
+        table.push(at(100, record(7, NO_PROCESS, 0)));
+        table.push(at(200, record(8, 0, 0)));
+        table.push(at(300, record(7, 0, 1)));
         assert_eq!(table.heirs_since(0, 150), [1]);
         assert!(table.heirs_since(0, 250).is_empty());
     }
@@ -291,16 +286,16 @@ mod tests {
     #[test]
     fn a_family_has_all_images_and_all_that_came_of_them() {
         let mut table = ProcessTable::default();
-        table.push(record(5, NO_PROCESS, 0), false);
-        table.push(record(7, NO_PROCESS, 0), false);
+        table.push(record(5, NO_PROCESS, 0));
+        table.push(record(7, NO_PROCESS, 0));
         // A child, its exec, and its own child.
-        table.push(record(8, 1, 0), false);
-        table.push(record(8, 2, 1), false);
-        table.push(record(9, 3, 0), false);
+        table.push(record(8, 1, 0));
+        table.push(record(8, 2, 1));
+        table.push(record(9, 3, 0));
         // The process's own exec, and a child of that.
-        table.push(record(7, 1, 1), false);
-        table.push(record(10, 5, 0), false);
-        table.push(record(6, 0, 0), false);
+        table.push(record(7, 1, 1));
+        table.push(record(10, 5, 0));
+        table.push(record(6, 0, 0));
         assert_eq!(table.family(5), HashSet::from([1, 2, 3, 4, 5, 6]));
         assert_eq!(table.family(2), HashSet::from([2, 3, 4]));
         assert_eq!(table.family(7), HashSet::from([7]));
@@ -309,8 +304,8 @@ mod tests {
     #[test]
     fn counters_of_all_images_add_up_but_the_peak_is_the_largest() {
         let mut table = ProcessTable::default();
-        table.push(ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) }, false);
-        table.push(ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) }, false);
+        table.push(ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) });
+        table.push(ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) });
         for _ in 0..2 {
             table.sum(&[Totals { alloc_bytes: 5, ..Totals::default() }], COUNTED);
         }
@@ -334,13 +329,13 @@ mod tests {
             armed_ns,
             ..record
         };
-        table.push(at(100, 0, 150, record(7, NO_PROCESS, 0)), false);
+        table.push(at(100, 0, 150, record(7, NO_PROCESS, 0)));
         table.found.insert(0);
         // Forked, and away by exec before its probes came.
-        table.push(at(300, 310, 0, record(8, 0, 0)), false);
-        table.push(at(312, 900, 360, record(8, 1, 1)), false);
+        table.push(at(300, 310, 0, record(8, 0, 0)));
+        table.push(at(312, 900, 360, record(8, 1, 1)));
         // Ended before anybody came.
-        table.push(at(400, 450, 0, record(9, 0, 0)), false);
+        table.push(at(400, 450, 0, record(9, 0, 0)));
         let expected = [(850, 850, None), (600, 540, Some(60)), (50, 0, Some(50))];
         assert_eq!(attended(&mut table, COUNTED), expected);
         let all = [(850, 850, None), (600, 600, None), (50, 50, None)];
@@ -350,7 +345,7 @@ mod tests {
     #[test]
     fn a_file_that_is_probed_late_is_missing_meanwhile() {
         let mut table = ProcessTable::default();
-        table.push(ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) }, false);
+        table.push(ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) });
         table.gaps.insert(0, vec![500..600, 550..560]);
         assert_eq!(attended(&mut table, COUNTED), [(800, 700, None)]);
         // Probes for all came after it had begun: what was before is not its beginning.
@@ -360,17 +355,17 @@ mod tests {
     #[test]
     fn an_exec_lets_go_of_what_was_inherited() {
         let mut table = ProcessTable::default();
-        table.push(record(7, NO_PROCESS, 0), false);
+        table.push(record(7, NO_PROCESS, 0));
         let forked = ProcessRecord {
             inherited_bytes: 70,
             inherited_count: 2,
             inherited_free_count: 1,
             ..record(8, 0, 0)
         };
-        table.push(forked, false);
+        table.push(forked);
         attended(&mut table, COUNTED);
         assert_eq!(table.processes[1].inherited_count, 2);
-        table.push(record(8, 1, 1), false);
+        table.push(record(8, 1, 1));
         attended(&mut table, COUNTED);
         let process = &table.processes[1];
         assert_eq!(

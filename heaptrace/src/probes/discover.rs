@@ -143,6 +143,20 @@ impl Discoverer {
         self.cache.get(&object.stamp)?.as_ref().map(|candidate| Arc::clone(&candidate.symbols))
     }
 
+    /// Plans the probes of a process that had `objects` mapped, in resolution order, as far as they were looked into.
+    pub fn plan_of<'a>(&self, objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Plan {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for object in objects {
+            let known = self.cache.get(&object.stamp).and_then(Option::as_ref);
+            if let Some(known) = known.filter(|known| {
+                candidates.iter().all(|candidate| candidate.object.stamp != known.object.stamp)
+            }) {
+                candidates.push(known.clone());
+            }
+        }
+        plan::plan(&candidates)
+    }
+
     /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not
     /// at all if it was already; `entry` is its file offset. Gives its file's allocation functions as they are now.
     pub fn distrust(&mut self, object: &Object, entry: u64) -> Option<Arc<FileSymbols>> {

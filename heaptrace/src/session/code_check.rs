@@ -6,6 +6,7 @@
 use super::{
     Session, TargetError,
     mapped_code::{MappedCode, Stretch},
+    placed::PlacedProbes,
 };
 use crate::{
     probes::{
@@ -35,10 +36,11 @@ enum Expected {
 }
 
 impl Session {
-    /// Refuses a process whose allocator's code is not what its file has, in files that we have not probed yet.
+    /// Refuses a process whose allocator's code is not what its file has, in files of which we have not probed all yet.
     pub(super) fn check_code(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        let unprobed = plan.files.iter().filter(|plan| !self.is_probed(view.identity.pid, plan.file.id()));
-        refuse_fault(view, &unprobed.collect::<Vec<_>>(), Expected::File)
+        let missing = plan.files.iter().filter_map(|plan| self.missing(view.identity.pid, plan));
+        let missing: Vec<FilePlan> = missing.collect();
+        refuse_fault(view, &missing.iter().collect::<Vec<_>>(), Expected::File)
     }
 
     /// Refuses a process that lacks any of the probes that were placed in it.
@@ -56,8 +58,8 @@ impl Session {
         }
         // Unreadable: then nothing can be said, and probes are placed as for any other process.
         let Some(code) = MappedCode::open(pid, &view.mappings) else { return Ok(()) };
-        let unprobed = plan.files.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
-        let symbols: Vec<String> = unprobed.flat_map(|plan| occupied(&code, plan)).collect();
+        let missing = plan.files.iter().filter_map(|plan| self.missing(pid, plan));
+        let symbols: Vec<String> = missing.flat_map(|plan| occupied(&code, &plan)).collect();
         if symbols.is_empty() {
             return Ok(());
         }
@@ -68,9 +70,8 @@ impl Session {
     /// What is not as expected in the code of a process that was probed.
     pub(super) fn fault_in_probed(&self, pid: u32) -> Option<Refusal> {
         let code = MappedCode::now(pid)?;
-        let own = self.probed.get(&pid).into_iter().flat_map(|probed| &probed.plans);
-        let shared = self.files.values().map(|(plan, _)| plan);
-        own.chain(shared).find_map(|plan| fault_in(&code, plan, Expected::Probes))
+        let own = self.probed.get(&pid).into_iter().flat_map(PlacedProbes::plans);
+        own.chain(self.everywhere.plans()).find_map(|plan| fault_in(&code, plan, Expected::Probes))
     }
 }
 

@@ -85,7 +85,7 @@ impl Session {
         threads.truncate(THREADS);
         let mut probes = Vec::new();
         let mut failure = None;
-        for plan in &probed.plans {
+        for plan in probed.plans() {
             // Only the breakpoint is wanted, at whose hit our own programs run.
             let offsets: Vec<u64> = probe_sites(plan).map(|site| site.offset).collect();
             for thread in &threads {
@@ -112,7 +112,7 @@ impl Session {
 
     /// `ended` ended at `since_ns` or later.
     fn place_by_another(&mut self, pid: u32, since_ns: u64, ended: &str) {
-        let plans = self.probed.get(&pid).map(|probed| probed.plans.clone()).unwrap_or_default();
+        let plans = self.plans_in(pid);
         let record = self.tracer.maps.index_of(pid);
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.let_go(pid);

@@ -10,6 +10,7 @@ mod growth;
 mod known_files;
 mod leaderless;
 mod mapped_code;
+mod placed;
 mod probing;
 mod removing;
 mod residency;
@@ -23,9 +24,10 @@ use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
-    probes::{discover::Discoverer, plan::FilePlan, refusal::Refusal},
-    process::{mapped::MappingWatch, object::FileId},
+    probes::{discover::Discoverer, refusal::Refusal},
+    process::mapped::MappingWatch,
 };
+use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
 
 use std::{
@@ -79,15 +81,6 @@ pub enum TargetError {
     Command { command: String, reason: String },
 }
 
-/// The probes of one process.
-#[derive(Default)]
-struct Probed {
-    files: HashSet<FileId>,
-    /// What to place in a child right at its fork.
-    plans: Vec<FilePlan>,
-    links: Vec<Links>,
-}
-
 /// See the module.
 pub struct Session {
     tracer: Tracer,
@@ -101,11 +94,11 @@ pub struct Session {
     per_process: bool,
     /// Nobody named the processes one by one.
     unnamed: bool,
-    /// By PID.
-    probed: HashMap<u32, Probed>,
+    /// By PID; a fork's child is given the same at once.
+    probed: HashMap<u32, PlacedProbes>,
     leaderless: leaderless::Leaderless,
-    /// Files probed for all processes.
-    files: HashMap<FileId, (FilePlan, Links)>,
+    /// For all processes.
+    everywhere: PlacedProbes,
     /// What others pay for that is to be told.
     shared: counting::Shared,
     /// Of processes that ended.
@@ -176,13 +169,13 @@ impl Session {
             unwinding,
             tracer,
             discoverer: Discoverer::with_cache(table_builder::open_cache()),
-            builder: ProfileBuilder::new(std::process::id()),
+            builder: ProfileBuilder::default(),
             probes,
             per_process,
             unnamed: all || members.is_some(),
             probed: HashMap::new(),
             leaderless: leaderless::Leaderless::default(),
-            files: HashMap::new(),
+            everywhere: PlacedProbes::default(),
             shared: counting::Shared::new(exact_children && !all && !per_process),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
@@ -239,8 +232,8 @@ impl Session {
         let before = Instant::now();
         self.end_counting();
         self.leaderless.clear();
-        let links = self.probed.drain().flat_map(|(_, probed)| probed.links);
-        let links = links.chain(self.files.drain().map(|(_, (_, links))| links));
+        let links = self.probed.drain().flat_map(|(_, mut placed)| placed.take_links());
+        let links = links.chain(self.everywhere.take_links());
         let links = links.chain(self.idle_links.drain(..));
         let links: Vec<Links> = links.chain(self.verification.end()).collect();
         self.tracer.detach(links);

@@ -1,6 +1,6 @@
 //! Placing probes: for a PID, for a command before it runs, for the whole machine.
 
-use super::{Session, TargetError, monotonic_ns};
+use super::{Session, TargetError, monotonic_ns, placed::PlacedProbes};
 use crate::{
     bpf::{Links, ProbeSite},
     drain::Code,
@@ -19,12 +19,7 @@ use crate::{
     target::HeldChild,
 };
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
-use std::{
-    collections::{BTreeSet, hash_map::Entry},
-    ffi::OsString,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, sync::Arc};
 
 impl Session {
     /// Traces a running process.
@@ -77,7 +72,6 @@ impl Session {
 
     fn add_each(&mut self, pids: &[u32], whole: bool) -> Result<(), TargetError> {
         let own = std::process::id();
-        let _ = self.tracer.maps.set_index(own, process_index::OWN);
         for pid in pids.iter().copied().filter(|pid| *pid != own) {
             match self.trace(pid, whole) {
                 Ok(()) => {}
@@ -147,17 +141,14 @@ impl Session {
     fn place_sites(&mut self, pid: u32, thread: u32, files: &[FilePlan]) -> Result<(), TargetError> {
         let probes = self.probes;
         for plan in files.iter().filter(|_| probes) {
-            let id = plan.file.id();
-            if self.is_probed(pid, id) {
-                continue;
-            }
+            let Some(plan) = self.missing(pid, plan) else { continue };
             // Through the descriptor that they go through, and last: a file can be written to at any time.
             if let Some(offset) = plan.proof.first_change(&plan.file) {
                 let comm = procfs::read_stat(pid).map(|stat| stat.comm).unwrap_or_default();
                 let reason = Refusal::FileChanged { path: plan.file.path.clone(), offset };
                 return Err(TargetError::Refused { pid, comm, reason });
             }
-            let sites: Vec<ProbeSite> = probe_sites(plan).collect();
+            let sites: Vec<ProbeSite> = probe_sites(&plan).collect();
             let late = self.counts_already(pid);
             let links = self
                 .tracer
@@ -167,13 +158,10 @@ impl Session {
                     source,
                 })?;
             if self.per_process {
-                let probed = self.probed.entry(pid).or_default();
-                probed.files.insert(id);
-                probed.plans.push(plan.clone());
-                probed.links.push(links);
-            } else if let Entry::Vacant(slot) = self.files.entry(id) {
-                slot.insert((plan.clone(), links));
+                self.probed.entry(pid).or_default().add(plan, links);
+            } else {
                 self.shared.add(plan.file.path.display().to_string());
+                self.everywhere.add(plan, links);
             }
         }
         Ok(())
@@ -188,12 +176,23 @@ impl Session {
         record.is_some_and(|record| record.armed != 0)
     }
 
+    /// What is probed in process `pid`.
+    fn placed_in(&self, pid: u32) -> Option<&PlacedProbes> {
+        if self.per_process { self.probed.get(&pid) } else { Some(&self.everywhere) }
+    }
+
+    /// Whether any function of `file` is probed in process `pid`.
     pub(super) fn is_probed(&self, pid: u32, file: FileId) -> bool {
-        if self.per_process {
-            self.probed.get(&pid).is_some_and(|probed| probed.files.contains(&file))
-        } else {
-            self.files.contains_key(&file)
-        }
+        self.placed_in(pid).is_some_and(|placed| placed.has(file))
+    }
+
+    /// The part of `plan` that is not probed in process `pid`.
+    pub(super) fn missing(&self, pid: u32, plan: &FilePlan) -> Option<FilePlan> {
+        self.placed_in(pid).map_or_else(|| Some(plan.clone()), |placed| placed.missing(plan))
+    }
+
+    pub(super) fn plans_in(&self, pid: u32) -> Vec<FilePlan> {
+        self.probed.get(&pid).map(|placed| placed.plans().cloned().collect()).unwrap_or_default()
     }
 
     /// Probes in a forked child what is probed in its parent.
@@ -201,7 +200,7 @@ impl Session {
         if !self.per_process || !self.probes {
             return;
         }
-        let plans = self.probed.get(&parent).map(|probed| probed.plans.clone()).unwrap_or_default();
+        let plans = self.plans_in(parent);
         match self.place_sites(child, child, &plans) {
             Ok(()) => {}
             Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
@@ -266,26 +265,30 @@ impl Session {
         ));
     }
 
-    /// The files of `plans` in which process `pid` has no probes.
+    /// The files of `plans` in which process `pid` lacks probes.
     pub(super) fn unprobed(&self, pid: u32, plans: &[FilePlan]) -> Vec<String> {
-        let unprobed = plans.iter().filter(|plan| !self.is_probed(pid, plan.file.id()));
+        let unprobed = plans.iter().filter(|plan| self.missing(pid, plan).is_some());
         unprobed.map(|plan| plan.file.path.display().to_string()).collect()
     }
 
     /// A process ended before anybody could look at what it had mapped last: allocators among that, which nobody could
     /// foresee, were not probed.
     pub(super) fn never_looked_at(&mut self, pid: u32, record: u32) {
-        if !self.per_process || !self.probed.contains_key(&pid) {
+        if !self.probes || self.per_process && !self.probed.contains_key(&pid) {
             return;
         }
-        let allocates = |object: &Arc<Object>| {
-            self.discoverer.symbols(object).is_some_and(|symbols| !symbols.functions.is_empty())
-        };
         let code = self.builder.code(record);
-        let objects = code.iter().filter_map(Code::object);
-        let unprobed = objects.filter(|object| !self.is_probed(pid, object.id()) && allocates(object));
-        let mut files: BTreeSet<String> = unprobed.map(|object| object.path.display().to_string()).collect();
-        files.extend(self.builder.unopened_code(record).map(str::to_owned));
+        let mut objects: Vec<&Arc<Object>> = code.iter().filter_map(Code::object).collect();
+        // By address: the program lies lowest, and libraries the lower the later they were mapped, which is their order of
+        // resolution.
+        if let Some(libraries) = objects.get_mut(1..) {
+            libraries.reverse();
+        }
+        let plan = self.discoverer.plan_of(objects);
+        let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
+        if self.per_process {
+            files.extend(self.builder.unopened_code(record).map(str::to_owned));
+        }
         if files.is_empty() {
             return;
         }
@@ -295,6 +298,12 @@ impl Session {
             "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
              were not seen"
         ));
+        // Where probes are placed by process, it has one until it is looked at.
+        if !self.per_process
+            && let Some(started_ns) = self.builder.record(record).map(|record| record.started_ns)
+        {
+            self.builder.add_gap(record, started_ns..u64::MAX);
+        }
     }
 
     /// A process turned out to be one that must not be traced.
@@ -314,7 +323,7 @@ impl Session {
     /// Forgets the probes of a process; gives their links, and those of what verifies them.
     pub(super) fn unprobe(&mut self, pid: u32) -> Vec<Links> {
         self.leaderless.remove(&pid);
-        let links = self.probed.remove(&pid).map(|probed| probed.links).unwrap_or_default();
+        let links = self.probed.remove(&pid).map(|mut placed| placed.take_links()).unwrap_or_default();
         // Entries before sites: a site that is passed without its entry would speak against its function.
         self.verification.forget(pid).into_iter().chain(links).collect()
     }

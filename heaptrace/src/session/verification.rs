@@ -230,9 +230,9 @@ impl Session {
     /// What is probed in which process, or in one of those that have a file mapped.
     fn placed_plans(&self) -> Vec<(u32, FilePlan)> {
         let own =
-            self.probed.iter().flat_map(|(pid, probed)| probed.plans.iter().map(|plan| (*pid, plan.clone())));
+            self.probed.iter().flat_map(|(pid, placed)| placed.plans().map(|plan| (*pid, plan.clone())));
         let any = self.builder.running().next().map_or(0, |(_, pid)| pid);
-        own.chain(self.files.values().map(|(plan, _)| (any, plan.clone()))).collect()
+        own.chain(self.everywhere.plans().map(|plan| (any, plan.clone()))).collect()
     }
 
     /// A function's calls were not as its code says: it is probed otherwise from here on, in all processes.
@@ -264,7 +264,7 @@ impl Session {
         concerned.iter().for_each(|(record, _)| self.tracer.maps.disarm(*record));
         let links = match self.per_process {
             true => concerned.iter().flat_map(|(_, pid)| self.unprobe(*pid)).collect(),
-            false => self.files.remove(&file.id()).map(|(_, links)| links).into_iter().collect(),
+            false => self.everywhere.remove(file.id()),
         };
         self.tracer.release(links);
         for (record, pid) in concerned {

@@ -1,5 +1,5 @@
 // Processes that make processes.
-// usage: process fork|follow|fork-exec|vfork-exec|spawn|exec|leaf
+// usage: process fork|follow|fork-exec|vfork-exec|spawn|exec|leaf, or process run PROGRAM
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <spawn.h>
@@ -98,9 +98,10 @@ int main(int argc, char **argv) {
             execv("/proc/self/exe", arguments);
             _exit(96);
         }
-    } else if (!strcmp(mode, "spawn")) {
+    } else if (!strcmp(mode, "spawn") || (!strcmp(mode, "run") && argc > 2)) {
         char *const arguments[] = {argv[0], "leaf", NULL};
-        if (posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ))
+        const char *program = argc > 2 ? argv[2] : "/proc/self/exe";
+        if (posix_spawn(&child, program, NULL, NULL, arguments, environ))
             return 4;
     } else {
         return 2;

@@ -1,0 +1,58 @@
+//! What is probed: in one process, or wherever a file is mapped.
+
+use crate::{
+    bpf::Links,
+    probes::plan::{FilePlan, Probe},
+    process::object::FileId,
+};
+use std::collections::HashMap;
+
+/// Probes that are in place, by file.
+#[derive(Default)]
+pub struct PlacedProbes {
+    files: HashMap<FileId, (FilePlan, Vec<Links>)>,
+}
+
+impl PlacedProbes {
+    pub fn has(&self, file: FileId) -> bool {
+        self.files.contains_key(&file)
+    }
+
+    /// The part of `plan` that is not in place. Which functions of a file are called depends on the process: beside a
+    /// preloaded allocator only those of the C library that it lacks.
+    pub fn missing(&self, plan: &FilePlan) -> Option<FilePlan> {
+        let Some((placed, _)) = self.files.get(&plan.file.id()) else { return Some(plan.clone()) };
+        let is_placed = |probe: &&Probe| placed.probes.iter().any(|known| known.entry == probe.entry);
+        let probes: Vec<Probe> = plan.probes.iter().filter(|probe| !is_placed(probe)).cloned().collect();
+        (!probes.is_empty()).then(|| FilePlan { probes, ..plan.clone() })
+    }
+
+    /// `plan`, of which nothing was in place before.
+    pub fn add(&mut self, plan: FilePlan, links: Links) {
+        let id = plan.file.id();
+        match self.files.get_mut(&id) {
+            Some((placed, all)) => {
+                placed.probes.extend(plan.probes);
+                placed.probes.sort_by_key(|probe| probe.entry);
+                placed.code.extend(plan.code);
+                placed.code.sort_by_key(|range| range.start);
+                all.push(links);
+            }
+            None => _ = self.files.insert(id, (plan, vec![links])),
+        }
+    }
+
+    pub fn plans(&self) -> impl Iterator<Item = &FilePlan> {
+        self.files.values().map(|(plan, _)| plan)
+    }
+
+    /// Forgets the probes of a file.
+    pub fn remove(&mut self, file: FileId) -> Vec<Links> {
+        self.files.remove(&file).map(|(_, links)| links).unwrap_or_default()
+    }
+
+    /// Forgets all.
+    pub fn take_links(&mut self) -> Vec<Links> {
+        self.files.drain().flat_map(|(_, (_, links))| links).collect()
+    }
+}

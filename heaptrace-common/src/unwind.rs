@@ -4,6 +4,7 @@
 //! as address minus one, so only rows that can hold a `call` or `syscall` are kept (4.5 to 9 times fewer).
 
 pub mod lookup;
+pub mod memo;
 pub mod step;
 
 #[cfg(test)]

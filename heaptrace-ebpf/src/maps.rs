@@ -18,6 +18,7 @@ use heaptrace_common::{
     unwind::{
         CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMappings, SHARD, UnwindMapping,
         lookup::CACHE,
+        memo::{MEMOS, Memo},
     },
 };
 
@@ -124,6 +125,10 @@ pub static UNWIND_RULES: Array<[u64; MAX_RULES]> = Array::with_max_entries(1, BP
 /// pc and generation -> rule, for all processes: a hit spares the searches.
 #[map]
 pub static UNWIND_CACHE: Array<[u64; CACHE]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Walks that are remembered.
+#[map]
+pub static UNWIND_MEMOS: Array<Memo> = Array::with_max_entries(MEMOS, 0);
 
 /// Lists of mappings, each of one process at one time.
 #[map]

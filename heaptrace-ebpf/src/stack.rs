@@ -85,12 +85,13 @@ pub struct Caller {
     pub bp_at: u64,
 }
 
-/// Walks from the caller of a function that is under way.
+/// Walks from the caller of a function that is under way. Gives the site, plus one, of a stack that was walked before; then
+/// `scratch` does not have it.
 ///
 /// # Safety
 /// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, caller: Caller) {
+pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, function: u8, caller: Caller) -> u64 {
     let Caller { entry_sp, bp, bp_at } = caller;
     let frame = if setting!(stack_mode) == stack_mode::NONE {
         Ok(Frame::new(0, entry_sp, bp))
@@ -99,9 +100,36 @@ pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, caller: Caller) {
     };
     unsafe {
         match frame {
-            Ok(frame) => walk_from(scratch, process, frame),
+            Ok(frame) => {
+                if uses_tables() {
+                    let known = unwind::recall(scratch, process, function, frame);
+                    if known != 0 {
+                        return known;
+                    }
+                }
+                walk_from(scratch, process, frame);
+            }
             Err(end) => nothing(scratch, end),
         }
+    }
+    0
+}
+
+/// Whether stacks are walked by tables, which walks that are remembered spare.
+#[inline(always)]
+fn uses_tables() -> bool {
+    let mode = setting!(stack_mode);
+    mode == stack_mode::AUTO || mode == stack_mode::DWARF
+}
+
+/// Remembers that the walk that `scratch` has is of `site`.
+///
+/// # Safety
+/// As for [`walk_caller`].
+#[inline(always)]
+pub unsafe fn remember(scratch: *mut Scratch, process: u32, function: u8, site: u32) {
+    if uses_tables() {
+        unsafe { unwind::uw_remember(scratch, process, u32::from(function), site) };
     }
 }
 
@@ -109,6 +137,7 @@ pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, caller: Caller) {
 #[inline(always)]
 unsafe fn nothing(scratch: *mut Scratch, end: StackEnd) {
     unsafe {
+        unwind::forget_reads(scratch);
         (*scratch).frames = 0;
         (*scratch).end = end as u32;
         (*scratch).hash = 0;
@@ -152,7 +181,7 @@ pub unsafe fn user_registers() -> (u64, u64, u64) {
 #[inline(always)]
 unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
     let mode = setting!(stack_mode);
-    if mode == stack_mode::AUTO || mode == stack_mode::DWARF {
+    if uses_tables() {
         unsafe { unwind::walk(scratch, process, frame) };
     } else if mode == stack_mode::FRAME_POINTERS {
         unsafe {

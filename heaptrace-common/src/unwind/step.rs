@@ -45,23 +45,27 @@ pub trait Memory {
 pub struct Registers {
     pub pc: u64,
     pub sp: u64,
-    bp: u64,
+    pub bp: u64,
     /// Where rbp was saved, until someone needs it: most rules do not. 0: `bp` is it.
-    bp_at: u64,
+    pub bp_at: u64,
     /// 1: see above; only exact rows tell the rule.
     interrupted: u64,
+    /// 1: rbp is still that of the walk's first frame.
+    bp_is_first: u64,
+    /// 1: the walk needed rbp of its first frame.
+    pub needed_bp: u64,
 }
 
 impl Registers {
     #[inline(always)]
     pub const fn new(pc: u64, sp: u64, bp: u64) -> Self {
-        Self { pc, sp, bp, bp_at: 0, interrupted: 0 }
+        Self { pc, sp, bp, bp_at: 0, interrupted: 0, bp_is_first: 1, needed_bp: 0 }
     }
 
     /// Those of a thread that a signal or a fault stopped before the instruction at `pc`.
     #[inline(always)]
     pub const fn at_instruction(pc: u64, sp: u64, bp: u64) -> Self {
-        Self { pc: pc.wrapping_add(1), sp, bp, bp_at: 0, interrupted: 1 }
+        Self { pc: pc.wrapping_add(1), interrupted: 1, ..Self::new(pc, sp, bp) }
     }
 
     /// The caller's of a function that is under way: its return address lies at `entry_sp`. rbp is `bp`, or, if `bp_at` is
@@ -72,7 +76,7 @@ impl Registers {
     #[inline(always)]
     pub fn of_caller(entry_sp: u64, bp: u64, bp_at: u64, memory: &mut impl Memory) -> Result<Self, StackEnd> {
         let pc = return_address(entry_sp, memory)?;
-        Ok(Self { pc, sp: entry_sp.wrapping_add(8), bp, bp_at, interrupted: 0 })
+        Ok(Self { bp_at, ..Self::new(pc, entry_sp.wrapping_add(8), bp) })
     }
 
     /// Whether the next step needs tables of exact rows: others hold only what is in force at calls.
@@ -88,7 +92,14 @@ impl Registers {
     }
 
     #[inline(always)]
+    fn saved_bp(&mut self, at: u64) {
+        self.bp_at = at;
+        self.bp_is_first = 0;
+    }
+
+    #[inline(always)]
     fn bp(&mut self, memory: &mut impl Memory) -> Result<u64, StackEnd> {
+        self.needed_bp |= self.bp_is_first;
         if self.bp_at == LOST {
             return Err(StackEnd::UnsupportedRule);
         }
@@ -173,11 +184,11 @@ fn apply(registers: &mut Registers, rule: Rule, memory: &mut impl Memory) -> Res
     }
     let address = return_address(cfa - 8, memory)?;
     if fp == FpKind::CfaOffset as u64 {
-        registers.bp_at = saved_at(cfa.wrapping_add(rule.fp_offset() as u64));
+        registers.saved_bp(saved_at(cfa.wrapping_add(rule.fp_offset() as u64)));
     } else if fp == FpKind::RbpOffset as u64 {
-        registers.bp_at = saved_at(registers.bp.wrapping_add(rule.fp_offset() as u64));
+        registers.saved_bp(saved_at(registers.bp.wrapping_add(rule.fp_offset() as u64)));
     } else if fp == FpKind::Lost as u64 {
-        registers.bp_at = LOST;
+        registers.saved_bp(LOST);
     }
     registers.sp = cfa;
     registers.pc = address;
@@ -241,7 +252,7 @@ fn by_frame_pointer(
     }
     match return_address(frame + 8, memory) {
         Ok(address) => {
-            registers.bp_at = frame;
+            registers.saved_bp(frame);
             registers.sp = frame + 16;
             registers.pc = address;
             Ok(())

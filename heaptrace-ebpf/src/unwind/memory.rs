@@ -2,7 +2,7 @@
 //! dear, and the addresses that return probes have replaced.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
-use heaptrace_common::unwind::step::Memory;
+use heaptrace_common::unwind::{memo::MEMO_WORDS, step::Memory};
 
 use crate::{maps::setting, mask::mask};
 
@@ -25,6 +25,10 @@ pub struct Window {
     /// Where a read of 8 bytes can begin, counted from `base`.
     readable: u64,
     bytes: [u64; WINDOW / 8],
+    /// Words that were read, their addresses before their contents; more than there is room for if what was read does not
+    /// tell all.
+    count: u64,
+    read: [[u64; 2]; MEMO_WORDS],
 }
 
 impl Window {
@@ -34,6 +38,25 @@ impl Window {
     pub unsafe fn clear(window: *mut Self) {
         // Not the base, too: of both LLVM makes a call of memset.
         unsafe { (*window).readable = 0 };
+    }
+
+    /// # Safety
+    /// `window` points to a window.
+    #[inline(always)]
+    pub unsafe fn forget_reads(window: *mut Self) {
+        unsafe { (*window).count = 0 };
+    }
+
+    /// See the field.
+    #[inline(always)]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Address and content of a word that was read; `n` is masked.
+    #[inline(always)]
+    pub fn word_read(&self, n: usize) -> [u64; 2] {
+        unsafe { *self.read.as_ptr().add(n) }
     }
 }
 
@@ -62,16 +85,19 @@ impl UserMemory {
     }
 }
 
-impl Memory for UserMemory {
+impl UserMemory {
+    /// Makes the window hold the word at `address`, if it can be read; whether `place` is given where it lies then.
     #[inline(always)]
-    fn read(&mut self, address: u64) -> Option<u64> {
+    unsafe fn reach(&mut self, address: u64, place: &mut u64) -> bool {
         unsafe {
             let offset = address.wrapping_sub((*self.0).base);
             if offset < (*self.0).readable && offset & 7 == 0 {
-                return Some(self.word(offset));
+                *place = offset;
+                return true;
             }
             if self.fill(address.wrapping_sub(BELOW), WINDOW as u64) {
-                return Some(self.word(BELOW));
+                *place = BELOW;
+                return true;
             }
             // The stack's end, or a page that is not resident: what is left of this page.
             let mut left = PAGE - (address & (PAGE - 1));
@@ -79,15 +105,61 @@ impl Memory for UserMemory {
                 left = WINDOW as u64;
             }
             if left >= 8 && self.fill(address, left) {
-                return Some(self.word(0));
+                *place = 0;
+                return true;
             }
             (*self.0).readable = 0;
-            None
+            false
+        }
+    }
+
+    /// Whether `content` lies at `address`.
+    #[inline(always)]
+    pub fn is(&mut self, address: u64, content: u64) -> bool {
+        let mut place = 0;
+        unsafe { self.reach(address, &mut place) && self.word(place) == content }
+    }
+
+    /// The walk depends on more than the words that it has read.
+    #[inline(always)]
+    fn cannot_be_remembered(&mut self) {
+        unsafe { (*self.0).count = MEMO_WORDS as u64 + 1 };
+    }
+
+    #[inline(always)]
+    unsafe fn note(&mut self, address: u64, content: u64) {
+        unsafe {
+            let count = (*self.0).count;
+            if count < MEMO_WORDS as u64 {
+                let place = mask::<{ MEMO_WORDS as u64 - 1 }>(count);
+                *(&raw mut (*self.0).read).cast::<[u64; 2]>().add(place) = [address, content];
+            }
+            // Beyond, it stays one that is too many.
+            if count <= MEMO_WORDS as u64 {
+                (*self.0).count = count + 1;
+            }
+        }
+    }
+}
+
+impl Memory for UserMemory {
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> Option<u64> {
+        let mut place = 0;
+        unsafe {
+            if !self.reach(address, &mut place) {
+                self.cannot_be_remembered();
+                return None;
+            }
+            let content = self.word(place);
+            self.note(address, content);
+            Some(content)
         }
     }
 
     #[inline(always)]
     fn read_code(&mut self, address: u64) -> u16 {
+        self.cannot_be_remembered();
         let mut code = 0u16;
         // A failure leaves 0.
         unsafe { bpf_probe_read_user((&raw mut code).cast(), 2, address as *const _) };
@@ -96,6 +168,7 @@ impl Memory for UserMemory {
 
     #[inline(always)]
     fn replaced_return(&mut self, slot: u64) -> Option<u64> {
+        self.cannot_be_remembered();
         match uw_replaced_return(slot) {
             0 => None,
             address => Some(address),

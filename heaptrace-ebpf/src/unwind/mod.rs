@@ -1,6 +1,7 @@
 //! Walking a stack by unwind tables. The step itself is `heaptrace_common::unwind::step`; here are the loop that
 //! the verifier takes, and the frames' way into the scratch buffer.
 
+mod memo;
 mod memory;
 pub mod new;
 mod tables;
@@ -19,17 +20,17 @@ use crate::{
     mask::mask,
     stack::{SEED, Scratch, mix},
 };
+pub use memo::uw_remember;
 pub use memory::return_address;
 use memory::{UserMemory, Window};
 use tables::{InForce, MapTables};
-
-/// Frames of one call of [`uw_step`].
-const FRAMES_A_CALL: u32 = 4;
 
 /// A walk's state beside its frames.
 #[repr(C)]
 pub struct Unwinder {
     registers: Frame,
+    /// Those that the walk began with.
+    first: Frame,
     /// The mapping found last.
     current: UnwindMapping,
     in_force: InForce,
@@ -54,6 +55,27 @@ pub unsafe fn cleared_memory(scratch: *mut Scratch) -> UserMemory {
         let window = &raw mut (*scratch).unwinder.window;
         Window::clear(window);
         UserMemory(window)
+    }
+}
+
+/// What `scratch` has is no walk that could be remembered.
+///
+/// # Safety
+/// `scratch` is claimed.
+#[inline(always)]
+pub unsafe fn forget_reads(scratch: *mut Scratch) {
+    unsafe { Window::forget_reads(&raw mut (*scratch).unwinder.window) };
+}
+
+/// The site, plus one, of the stack that begins with `frame`, if it was walked before; else 0.
+///
+/// # Safety
+/// `scratch` is claimed.
+#[inline(always)]
+pub unsafe fn recall(scratch: *mut Scratch, process: u32, function: u8, frame: Frame) -> u64 {
+    unsafe {
+        (*scratch).unwinder.registers = frame;
+        memo::uw_recall(scratch, process, u32::from(function))
     }
 }
 
@@ -85,24 +107,26 @@ unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
     unsafe {
         let unwinder = &raw mut (*scratch).unwinder;
         (*unwinder).registers = frame;
+        (*unwinder).first = frame;
+        forget_reads(scratch);
         (*unwinder).current = UnwindMapping::UNUSED;
         (*unwinder).in_force = InForce::of(process);
         (*scratch).addresses[0] = frame.pc;
         (*scratch).frames = 1;
         (*scratch).end = StackEnd::Depth as u32;
         (*scratch).hash = mix(SEED, frame.pc);
-        let mut calls: u32 = 0;
-        while calls < (MAX_FRAMES as u32).div_ceil(FRAMES_A_CALL) {
+        let mut frames: u32 = 0;
+        while frames < MAX_FRAMES as u32 {
             if uw_step(scratch) != 0 {
                 break;
             }
-            calls += 1;
+            frames += 1;
         }
     }
 }
 
-/// Up to four frames; other than 0 at the end of the walk. A global function: the verifier checks it once, by
-/// itself, instead of once for each round of the loop that calls it.
+/// One frame; other than 0 at the end of the walk. A global function: the verifier checks it once, by itself, instead of once
+/// for each round of the loop that calls it.
 ///
 /// # Safety
 /// `scratch` is null or claimed; the null test is the verifier's wish.
@@ -112,14 +136,7 @@ pub unsafe extern "C" fn uw_step(scratch: *mut Scratch) -> u64 {
     if scratch.is_null() {
         return 1;
     }
-    let mut frames = 0;
-    while frames < FRAMES_A_CALL {
-        if unsafe { one(scratch) } {
-            return 1;
-        }
-        frames += 1;
-    }
-    0
+    u64::from(unsafe { one(scratch) })
 }
 
 /// One frame; whether it was the last.

@@ -42,6 +42,23 @@ impl InForce {
 }
 
 impl InForce {
+    /// The list of tables for calls, whatever it was given since; and the one of exact rows.
+    #[inline(always)]
+    pub fn calls_list(&self) -> u64 {
+        self.calls.0 & !SEEN
+    }
+
+    #[inline(always)]
+    pub fn exact_list(&self) -> u64 {
+        self.exact.0 & !SEEN
+    }
+
+    /// Whether there are mappings that the lists do not have.
+    #[inline(always)]
+    pub fn has_unseen(&self) -> bool {
+        self.unseen != 0
+    }
+
     /// Whether userspace has put other lists in force since. It writes those of before, and what they refer to, only
     /// after that.
     #[inline(always)]

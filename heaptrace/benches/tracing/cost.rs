@@ -15,7 +15,7 @@ use heaptrace::{
 };
 use heaptrace_common::function::Function;
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
-use std::path::Path;
+use std::{path::Path, thread, time::Duration};
 
 /// Pairs of one measurement: about half a second each.
 const UNTRACED: u32 = 20_000_000;
@@ -88,7 +88,7 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
         (StackMode::FramePointers, &mut series.frame_pointers),
         (StackMode::None, &mut series.no_stacks),
     ] {
-        let mut session = session(stacks, target)?;
+        let mut session = session(stacks, target, &VERIFIED.to_string())?;
         let cost = target.pairs(TRACED)?;
         session.detach();
         costs.push(cost);
@@ -113,7 +113,13 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
     Ok(())
 }
 
-pub fn session(stacks: StackMode, target: &Target) -> Result<Session> {
+/// Calls after which malloc is no more verified, which costs a trap more.
+pub const VERIFIED: u32 = 25_000;
+
+/// A session that traces the target. `calls` is what to ask of it for [`VERIFIED`] calls.
+pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Session> {
+    const LET_GO: Duration = Duration::from_millis(500);
+
     let options = SessionOptions {
         all: false,
         follow: true,
@@ -129,6 +135,9 @@ pub fn session(stacks: StackMode, target: &Target) -> Result<Session> {
     };
     let (mut session, _events) = Session::new(&options)?;
     session.add_pid(target.pid())?;
+    target.ask(calls)?;
+    session.drain();
+    thread::sleep(LET_GO);
     Ok(session)
 }
 
@@ -143,7 +152,7 @@ fn in_programs(target: &mut Target) -> Result<(f64, f64)> {
         let _empty = Empty::attach(target)?;
         measure(target)?
     };
-    let mut session = session(StackMode::Auto, target)?;
+    let mut session = session(StackMode::Auto, target, &VERIFIED.to_string())?;
     let exact = measure(target)?;
     session.detach();
     Ok((empty, exact))

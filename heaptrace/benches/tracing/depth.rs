@@ -1,7 +1,7 @@
 //! What walking a stack costs, by its depth, beside the kernel's own walk.
 
 use crate::{
-    cost::{Empty, session},
+    cost::{Empty, VERIFIED, session},
     figures::{rounds, spread},
     stack_id::{Does, StackIdProbe},
     target::{Frames, Target, compile},
@@ -53,7 +53,7 @@ fn round(target: &mut Target, depth: usize, series: &mut Series) -> Result<()> {
         target.ask(&format!("{depth} {PAIRS}"))?.parse().context("the target gave no number")
     };
     let mut under_heaptrace = |stacks| -> Result<f64> {
-        let mut session = session(stacks, target)?;
+        let mut session = session(stacks, target, &format!("{depth} {VERIFIED}"))?;
         let cost = pairs(target)?;
         session.detach();
         session.drain();

@@ -2,7 +2,7 @@
 //! the live table's lines at hand.
 
 use crate::{
-    cost::{Empty, session},
+    cost::{Empty, VERIFIED, session},
     figures::{rounds, spread},
     target::{Frames, Target, compile},
 };
@@ -64,7 +64,7 @@ fn round(target: &mut Target, series: &mut Series) -> Result<()> {
         series.empty.push(target.pairs(TRACED)?);
     }
     for (stacks, costs) in [(StackMode::Auto, &mut series.exact), (StackMode::None, &mut series.no_stacks)] {
-        let mut session = session(stacks, target)?;
+        let mut session = session(stacks, target, &VERIFIED.to_string())?;
         let cost = replacements(target, TRACED)?;
         session.detach();
         costs.push(cost);

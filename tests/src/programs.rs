@@ -187,7 +187,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "idle", "inlibc", "many",
-        "mappings", "process", "resting", "steps",
+        "mappings", "process", "resting", "steps", "twins",
     ];
     let others = [
         COmitFramePointer("family"),

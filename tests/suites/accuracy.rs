@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         case("blocks freed by another thread", c("cross"), &["5000"], Find::Caller);
         case("longjmp and signal handlers", c("control"), &[], Find::Caller);
         case("blocks allocated inside libc", c("inlibc"), &[], Find::Caller);
+        case("callers that only their callers tell apart", c("twins"), &[], Find::AnyFrame);
+        let bare = Program::COmitFramePointer("twins");
+        case("the same without frame pointers", bare, &[], Find::AnyFrame);
         case("C++ new, containers, exceptions", Program::Cpp("objects"), &[], Find::AnyFrame);
         case("Rust collections", Program::Rust("collections"), &[], Find::AnyFrame);
         tests.push(million(start));

@@ -34,6 +34,7 @@ fn totals(alloc: (u64, u64), free: (u64, u64), released: (u64, u64)) -> Totals {
         free_count: free.1,
         released_bytes: released.0,
         released_count: released.1,
+        ..Totals::default()
     }
 }
 

@@ -16,6 +16,7 @@ mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
+mod unmapped;
 mod verification;
 
 pub use crate::process::procfs::monotonic_ns;
@@ -224,6 +225,7 @@ impl Session {
     pub fn drain_last(&mut self) {
         self.drain();
         self.builder.read_whole(&self.tracer.maps, None);
+        self.judge_blocks();
     }
 
     /// What is new since the last chunk; call [`Session::drain`] first.
@@ -278,7 +280,11 @@ impl Session {
     }
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
-    pub fn old_blocks(&self, older_than: Duration) -> io::Result<OldBlocks> {
+    pub fn old_blocks(&mut self, older_than: Duration) -> io::Result<OldBlocks> {
+        if !self.counting.is_over() {
+            self.look_for_unmapped();
+            self.judge_blocks();
+        }
         let older_than_ns = u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX);
         self.builder.old_blocks(&self.tracer.maps, older_than_ns, self.counting.now_ns())
     }

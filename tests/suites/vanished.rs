@@ -35,12 +35,8 @@ fn main() -> ExitCode {
     }));
     tests.push(end_to_end("mimalloc: what is unmapped with its heap is gone, and nothing else", destroyed));
     tests.push(end_to_end("leaks shows only what is there, while the program runs and after", shown));
-    tests.push(end_to_end("an exec releases what was gone and what was not", || {
-        let program = Program::C("process");
-        let session = heaptrace_tests::session::Session::new(program, &["exec"]);
-        let outcome = session.record(heaptrace_tests::session::Start::Command)?;
-        compare::exactly(&outcome, Find::Caller)
-    }));
+    tests.push(end_to_end("an image that is replaced loses nothing before", execs));
+    tests.push(end_to_end("a program that ends by itself was looked at before", ended).slow());
     runner::run(tests)
 }
 
@@ -206,5 +202,51 @@ fn shown() -> Result<()> {
     let print = prints.last().context("no print")?;
     // It cannot be looked at any more, but it was.
     ensure!(print["last"] == true && is_right(print), "{print}");
+    Ok(())
+}
+
+/// Looked at all the time, while four programs exec. Between the moment when the old image's memory is gone and that when the
+/// exec is told, its blocks lie in no mapping.
+fn execs() -> Result<()> {
+    const EXECS: usize = 15;
+    let program = Program::C("vanishing");
+    let times = EXECS.to_string();
+    let mut programs =
+        (0..4).map(|_| Vanishing::start(program, &["execs", &times])).collect::<Result<Vec<_>>>()?;
+    let pids: Vec<u32> = programs.iter().map(|program| program.waiting.target.pid()).collect();
+    let folder = TempDir::new()?;
+    let options = ["--older-than", "0s", "--interval", "1ms"];
+    let live = Live::attach("leaks", &pids, &options, folder.path())?;
+    for program in &programs {
+        program.waiting.go()?;
+    }
+    for program in &mut programs {
+        wait_for_file(&program.folder.path().join("VANISHED"), &mut program.waiting.target)?;
+        program.end()?;
+    }
+    let prints = live.finish(0)?;
+    ensure!(prints.len() > EXECS, "{} prints", prints.len());
+    for print in &prints {
+        ensure!(number(print, "gone.count")? == 0, "{print}");
+    }
+    let last = prints.last().context("no print")?;
+    ensure!(number(last, "old.count")? == 4 * 12, "{last}");
+    Ok(())
+}
+
+fn ended() -> Result<()> {
+    let mut program = Vanishing::start(Program::C("vanishing"), &["munmap"])?;
+    let pid = program.waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &[], program.folder())?;
+    let ledger = program.go()?;
+    // A look rests fifty times as long as it took.
+    std::thread::sleep(std::time::Duration::from_secs(15));
+    program.end()?;
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(program.folder())?;
+    let process = report.process(pid).context("the process is not in the report")?;
+    ensure!(process.exited, "{process:?}");
+    let lost = ledger.sites["site_lost"];
+    ensure!((process.gone_bytes, process.gone_count) == (lost.live_bytes, lost.live_count), "{process:?}");
     Ok(())
 }

@@ -28,6 +28,7 @@ impl ProfileBuilder {
             let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
             let age_ns = until.saturating_sub(block.time_ns);
             if self.gone.has(&key, &block) {
+                blocks.gone.add(Amount { bytes: block.size, count: 1 });
                 return;
             }
             // Allocated since the sites were read: the next time.
@@ -56,6 +57,7 @@ impl ProfileBuilder {
         }
         // Not outstanding, though nobody freed them.
         for (site, gone) in self.gone.removed() {
+            blocks.gone.add(gone);
             let record = maps.site(site).and_then(|site| self.record(site.process));
             if record.is_some_and(|record| record.state == process_state::EXITED) {
                 of_exited.add(gone);

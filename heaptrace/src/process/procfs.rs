@@ -68,13 +68,17 @@ pub fn read_maps(pid: u32) -> Result<Vec<maps::Mapping>, ProcError> {
 /// what is read, however long that takes (Documentation/filesystems/proc.rst), unless the memory as a whole goes away: then
 /// there is nothing to be read from the same descriptor afterwards (`m_start`, fs/proc/task_mmu.c). `None` if it did.
 pub fn read_whole_maps(pid: u32) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
-    if let Some(mappings) = read_lasting(pid, &path(pid, "maps"))? {
-        return Ok(Some(mappings));
+    // A first thread that has exited has no memory any more (none to open, on newer kernels), and others may go on with it.
+    let of_thread = |thread| path(pid, &format!("task/{thread}/maps"));
+    let first = read_lasting(pid, &path(pid, "maps"));
+    let mut rest = Vec::new();
+    if matches!(&first, Ok(None)) || first.as_ref().is_err_and(ProcError::is_gone) {
+        rest = threads(pid)?;
     }
-    // A first thread that has exited has no memory any more; others may go on with it.
-    let others = threads(pid)?.into_iter().filter(|thread| *thread != pid);
-    for file in others.map(|thread| path(pid, &format!("task/{thread}/maps"))) {
-        match read_lasting(pid, &file) {
+    let others = rest.into_iter().filter(|thread| *thread != pid);
+    let all = std::iter::once(first).chain(others.map(|thread| read_lasting(pid, &of_thread(thread))));
+    for read in all {
+        match read {
             Ok(None) => {}
             Err(error) if error.is_gone() => {}
             read => return read,
@@ -90,7 +94,10 @@ fn read_lasting(pid: u32, file: &Path) -> Result<Option<Vec<maps::Mapping>>, Pro
         let mut contents = Vec::new();
         maps.read_to_end(&mut contents)?;
         let lasts = maps.read_at(&mut [0; 64], 0)? > 0;
-        Ok(lasts.then(|| maps::parse(&contents)).filter(|mappings| !mappings.is_empty()))
+        let mappings = maps::parse(&contents);
+        // The parser leaves out what it does not understand.
+        let understood = contents.iter().filter(|byte| **byte == b'\n').count() == mappings.len();
+        Ok((lasts && understood && !mappings.is_empty()).then_some(mappings))
     };
     read().map_err(|source| ProcError::new(pid, file.to_owned(), source))
 }

@@ -26,6 +26,7 @@ use crate::{
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{discover::Discoverer, plan::FilePlan, refusal::Refusal},
     process::{mapped::MappingWatch, object::FileId},
+    residency::Rounds,
 };
 pub use symbol_job::SymbolJob;
 
@@ -122,6 +123,8 @@ pub struct Session {
     counting: counting::Counting,
     residencies: residency::Residencies,
     code_rounds: code_rounds::CodeRounds,
+    /// Of looks for unmapped blocks.
+    looks: Rounds,
     verification: verification::Verification,
 }
 
@@ -196,6 +199,7 @@ impl Session {
             counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
+            looks: Rounds::default(),
             verification: verification::Verification::default(),
         };
         session.wait_to_count();

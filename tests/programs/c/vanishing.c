@@ -1,9 +1,10 @@
 // Loses blocks without freeing them. What sites named `site_lost...` allocate is gone in the end, all else is still there.
-// usage: vanishing munmap|mremap|brk|ordinary
+// usage: vanishing munmap|mremap|brk|ordinary, or vanishing execs N: replaces its image so often
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <malloc.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -40,17 +41,23 @@ static void unmap(void *p) {
         _exit(72);
 }
 
+// Room for all that is moved, made before any is: it would lie where others were.
+static char *room;
+
 static void move_away(void *p) {
     size_t length;
     char *start = mapping_of(p, &length);
-    void *to = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (to == MAP_FAILED || mremap(start, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+    if (mremap(start, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, room) != room)
         _exit(73);
+    room += length;
 }
 
 // Every second one goes.
 static void lose(void (*away)(void *)) {
     void *lost[BLOCKS];
+    room = mmap(NULL, 2 * BLOCKS * 300007, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        _exit(79);
     for (size_t i = 0; i < BLOCKS; i++) {
         site_kept(200003 + 2 * i);
         lost[i] = site_lost(300007 + 2 * i);
@@ -117,8 +124,23 @@ static void work(void) {
     }
 }
 
+// Each image has blocks that are old enough to be judged, and of them none is unmapped before all are.
+static void exec_again(char **argv) {
+    for (size_t i = 0; i < BLOCKS; i++)
+        site_kept(200003 + 2 * i);
+    usleep(130000);
+    static char left[16];
+    snprintf(left, sizeof left, "%d", atoi(argv[2]) - 1);
+    if (atoi(argv[2]) == 0)
+        return;
+    ledger_write_before_exec();
+    unsetenv("LEDGER_GO");
+    execv(argv[0], (char *[]){argv[0], argv[1], left, NULL});
+    _exit(80);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2)
+    if (argc < 2)
         return 64;
     ledger_start();
     if (!strcmp(argv[1], "munmap"))
@@ -127,6 +149,8 @@ int main(int argc, char **argv) {
         lose(move_away);
     else if (!strcmp(argv[1], "brk"))
         lose_top();
+    else if (!strcmp(argv[1], "execs") && argc == 3)
+        exec_again(argv);
     else
         work();
     ledger_write();

@@ -238,8 +238,7 @@ fn of_process(process: &Process) -> Vec<String> {
         let (blocks, bytes) =
             (counted(process.totals.gone_count, "block", "blocks"), human(process.totals.gone_bytes));
         lines.push(format!(
-            "{name}: {blocks} ({bytes}) ended without a free that was seen, as their memory was unmapped or a newer \
-             block lies over them; they are neither freed nor outstanding"
+            "{name}: {blocks} ({bytes}) ended without a free that was seen: unmapped, or under a newer block"
         ));
     }
     if process.failed_count > 0 {

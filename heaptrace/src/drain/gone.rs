@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn mappings_without_a_files_code_where_it_is_known_to_be_are_of_another_image() {
+        let maps = |text: &str| crate::process::maps::parse(text.as_bytes());
+        let code = "7000-9000 r-xp 00002000 fe:01 9 /lib/x.so\n";
+        let mut builder = ProfileBuilder::new(1);
+        builder.set_image(0, &maps(&format!("1000-2000 r-xp 0 00:00 0 [vdso]\n{code}")), &[]);
+        let is_of_image = |record, text: &str| builder.is_of_image(record, &maps(text));
+        assert!(is_of_image(0, &format!("3000-4000 rw-p 0 00:00 0 [heap]\n{code}")));
+        // As right after an exec, before the program's first instruction.
+        assert!(!is_of_image(0, "1000-2000 r-xp 0 00:00 0 [vdso]\n8000-9000 rw-p 0 00:00 0 [stack]\n"));
+        for other in ["7000-8000 r-xp 00002000", "7000-9000 r-xp 00003000", "7000-9000 rw-p 00002000"] {
+            assert!(!is_of_image(0, &format!("{other} fe:01 9 /lib/x.so\n")), "{other}");
+        }
+        assert!(!is_of_image(1, code));
+    }
+
+    #[test]
     fn what_is_removed_stays_over_and_is_counted_once() {
         let (one, two) = (block(0x1000, 17), block(0x2000, 19));
         let mut gone = gone(&[one, two]);

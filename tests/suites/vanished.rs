@@ -24,6 +24,10 @@ fn main() -> ExitCode {
             exactly(&Vanishing::start(vanishing, &[how])?.recorded()?)
         }));
     }
+    tests.push(end_to_end(
+        "munmap when the first thread is gone: the others' mappings are looked at",
+        move || exactly(&Vanishing::start(vanishing, &["leaderless"])?.recorded()?),
+    ));
     tests.push(end_to_end("a program that frees what it has done with loses nothing", move || {
         let seen = Vanishing::start(vanishing, &["ordinary"])?.recorded()?;
         exactly(&seen)?;

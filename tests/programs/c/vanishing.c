@@ -1,12 +1,14 @@
 // Loses blocks without freeing them. What sites named `site_lost...` allocate is gone in the end, all else is still there.
-// usage: vanishing munmap|mremap|brk|ordinary, or vanishing execs N: replaces its image so often
+// usage: vanishing munmap|mremap|brk|ordinary|leaderless, or vanishing execs N: replaces its image so often
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <malloc.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { BLOCKS = 12, SMALL = 700, PAGE = 4096 };
@@ -139,9 +141,39 @@ static void exec_again(char **argv) {
     _exit(80);
 }
 
+static _Noreturn void end(void) {
+    ledger_write();
+    // Longer than a block must be there to be judged.
+    usleep(300000);
+    ledger_touch("VANISHED");
+    ledger_wait_file("VANISHING_END");
+    _exit(0);
+}
+
+// Goes on when the first thread is gone, which has no memory to be looked at then.
+static void *second(void *started) {
+    pthread_barrier_wait(started);
+    usleep(100000);
+    lose(unmap);
+    end();
+}
+
+static void leave_it_to_another(void) {
+    static pthread_barrier_t started;
+    pthread_t thread;
+    if (pthread_barrier_init(&started, NULL, 2) || pthread_create(&thread, NULL, second, &started))
+        _exit(81);
+    ledger_start();
+    pthread_barrier_wait(&started);
+    // Not by pthread_exit, which would open a library.
+    syscall(SYS_exit, 0);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 64;
+    if (!strcmp(argv[1], "leaderless"))
+        leave_it_to_another();
     ledger_start();
     if (!strcmp(argv[1], "munmap"))
         lose(unmap);
@@ -153,10 +185,5 @@ int main(int argc, char **argv) {
         exec_again(argv);
     else
         work();
-    ledger_write();
-    // Longer than a block must be there to be judged.
-    usleep(300000);
-    ledger_touch("VANISHED");
-    ledger_wait_file("VANISHING_END");
-    _exit(0);
+    end();
 }

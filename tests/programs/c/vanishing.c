@@ -65,10 +65,14 @@ static void lose(void (*away)(void *)) {
         lost[i] = site_lost(300007 + 2 * i);
         site_kept_small(31 + 2 * i);
     }
-    // Of some the first pages only, of some those behind them: what is left of a block is still there.
+    // Of some the first pages only, of some those behind them: what is left of a block is still there. All at once, as the
+    // next one would get the pages and lie over the beginning of the one before.
+    void *parts[BLOCKS];
+    for (size_t i = 0; i < BLOCKS; i++)
+        parts[i] = site_kept_part(250001 + 2 * i);
     for (size_t i = 0; i < BLOCKS; i++) {
         size_t length;
-        char *part = mapping_of(site_kept_part(250001 + 2 * i), &length);
+        char *part = mapping_of(parts[i], &length);
         size_t pages = length / PAGE;
         if (munmap(part + (i % 2 ? 0 : PAGE * (pages - 3)), PAGE * (i % 2 ? pages - 2 : 3)))
             _exit(74);
@@ -153,7 +157,8 @@ static _Noreturn void end(void) {
 // Goes on when the first thread is gone, which has no memory to be looked at then.
 static void *second(void *started) {
     pthread_barrier_wait(started);
-    usleep(100000);
+    // Until the tracer has seen to the probes: other tracers that come or go before take them away.
+    sleep(2);
     lose(unmap);
     end();
 }

@@ -51,6 +51,9 @@ pub type ExactTimes = [u64; WAYS];
 /// slowly.
 const TIME_SHIFT: u32 = 21;
 
+/// A block may be younger than its time says by less than this.
+pub const TIME_UNIT_NS: u64 = 1 << TIME_SHIFT;
+
 /// Bits of an address without its lowest three. 48 are all that a program has without five-level page tables.
 const ADDRESS_BITS: u32 = 45;
 

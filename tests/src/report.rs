@@ -74,6 +74,8 @@ pub struct Process {
     pub inherited_count: u64,
     pub attach_gap_s: Option<f64>,
     pub attached_fraction: f64,
+    pub gone_bytes: u64,
+    pub gone_count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,6 +88,8 @@ pub struct Site {
     pub alloc_count: u64,
     pub free_bytes: u64,
     pub free_count: u64,
+    pub gone_bytes: u64,
+    pub gone_count: u64,
     /// Blocks by size: least, most, how many.
     pub sizes: Vec<(u64, u64, u64)>,
     pub stack_end: String,

@@ -172,6 +172,7 @@ impl Running {
 
     /// Takes the probes away; nothing changes any more.
     pub fn detach(&mut self) {
+        self.session.look_for_unmapped();
         let seconds = self.session.detach();
         if seconds > 2.0 {
             eprintln!("heaptrace: took {seconds:.1} s to remove the probes");

@@ -3,7 +3,10 @@
 
 use super::ProfileBuilder;
 use crate::bpf::Maps;
-use heaptrace_common::{live::LiveKey, record::process_state};
+use heaptrace_common::{
+    live::{LiveBlock, LiveKey},
+    record::process_state,
+};
 use std::{collections::HashMap, io};
 
 /// Oldest allocation times of blocks that were removed from the live map, by site number in the map.
@@ -18,11 +21,15 @@ pub struct Ages {
 const SWEEP_AT: u64 = 4;
 
 impl ProfileBuilder {
-    /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`).
+    /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`). After
+    /// [`Self::judge_blocks`].
     pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
         let mut oldest: HashMap<u32, (u64, u64)> = HashMap::new();
         let end_of = |process: u32| self.record(process).map_or(0, |record| record.ended_ns);
         maps.live().for_each(|key, block| {
+            if self.gone.has(&key, &block) {
+                return;
+            }
             let (time, _) = oldest.entry(block.site).or_insert((block.time_ns, end_of(key.process)));
             *time = (*time).min(block.time_ns);
         })?;
@@ -46,16 +53,24 @@ impl ProfileBuilder {
         if blocks < u64::from(capacity) / SWEEP_AT {
             return Ok(());
         }
-        let mut gone: Vec<LiveKey> = Vec::new();
+        self.judge_blocks(maps)?;
+        let ended = |process: u32| self.record(process).is_some_and(|r| r.state != process_state::RUNNING);
+        let mut removed: Vec<LiveKey> = Vec::new();
+        let mut gone: Vec<(LiveKey, LiveBlock)> = Vec::new();
         let mut oldest: HashMap<u32, u64> = HashMap::new();
         maps.live().for_each(|key, block| {
             if ended(key.process) {
-                gone.push(key);
+                removed.push(key);
+                if self.gone.has(&key, &block) {
+                    gone.push((key, block));
+                    return;
+                }
                 let time = oldest.entry(block.site).or_insert(block.time_ns);
                 *time = (*time).min(block.time_ns);
             }
         })?;
-        maps.live().remove(&gone)?;
+        maps.live().remove(&removed)?;
+        gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
         // Up to the first that still runs: those will not have to be counted again.
         while self.record(self.ages.swept).is_some_and(|record| record.state != process_state::RUNNING) {
             self.ages.swept += 1;

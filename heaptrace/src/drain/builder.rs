@@ -2,6 +2,7 @@
 
 use super::{
     ages::Ages,
+    gone::Gone,
     images::{CodeMapping, Image, is_code, module_path},
     interner::Interner,
     processes::{Counted, ProcessTable, is_fork},
@@ -45,6 +46,7 @@ pub struct ProfileBuilder {
     pub(super) table: ProcessTable,
     pub(super) kept: KeptSites,
     pub(super) ages: Ages,
+    pub(super) gone: Gone,
 }
 
 impl ProfileBuilder {

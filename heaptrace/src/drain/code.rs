@@ -35,6 +35,11 @@ impl ProfileBuilder {
         })
     }
 
+    /// Whether code is of a file that others can see, too.
+    pub(super) fn is_of_file(&self, code: &CodeMapping) -> bool {
+        code.module.is_some_and(|module| self.modules.items[module.index()].path != VDSO)
+    }
+
     /// The code of a record's image as it is mapped now, by address, for its unwind tables.
     pub fn code(&self, record: u32) -> Vec<Code> {
         let Some(image) = self.images.get(&record) else { return Vec::new() };

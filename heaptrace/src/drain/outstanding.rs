@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io};
 
 impl ProfileBuilder {
     /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its
-    /// process. After [`Self::read_sites`].
+    /// process. After [`Self::read_sites`] and [`Self::judge_blocks`].
     pub fn old_blocks(&self, maps: &Maps, older_than_ns: u64, now_ns: u64) -> io::Result<OldBlocks> {
         let mut blocks = OldBlocks::default();
         let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
@@ -27,6 +27,10 @@ impl ProfileBuilder {
             }
             let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
             let age_ns = until.saturating_sub(block.time_ns);
+            if self.gone.has(&key, &block) {
+                blocks.gone.add(Amount { bytes: block.size, count: 1 });
+                return;
+            }
             // Allocated since the sites were read: the next time.
             let Some(site) = self.site_of(block.site) else { return };
             if age_ns < older_than_ns {
@@ -50,6 +54,14 @@ impl ProfileBuilder {
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));
         for record in records.filter(|record| record.state == process_state::EXITED) {
             at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
+        }
+        // Not outstanding, though nobody freed them.
+        for (site, gone) in self.gone.removed() {
+            blocks.gone.add(gone);
+            let record = maps.site(site).and_then(|site| self.record(site.process));
+            if record.is_some_and(|record| record.state == process_state::EXITED) {
+                of_exited.add(gone);
+            }
         }
         blocks.removed = Amount {
             bytes: at_exit.bytes.saturating_sub(of_exited.bytes),

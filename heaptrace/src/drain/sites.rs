@@ -76,7 +76,7 @@ impl ProfileBuilder {
                 }
             };
             match kept {
-                Kept::Site(id) => self.update_site(id, &record),
+                Kept::Site(id) => self.update_site(index, id, &record),
                 Kept::Growth(at) => {
                     let totals = &mut self.kept.growth[at].totals;
                     (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
@@ -118,14 +118,23 @@ impl ProfileBuilder {
         Kept::Site(SiteId(self.kept.sites.len() as u32 - 1))
     }
 
-    fn update_site(&mut self, id: SiteId, record: &SiteRecord) {
+    /// What is known to be gone of a site's blocks has changed.
+    pub(super) fn set_gone(&mut self, site: u32, maps: &Maps) {
+        if let (Some(id), Some(record)) = (self.site_of(site), maps.site(site)) {
+            self.update_site(site, id, &record);
+        }
+    }
+
+    fn update_site(&mut self, index: u32, id: SiteId, record: &SiteRecord) {
         let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
         let (free_bytes, free_count) = (record.free_bytes, record.free_count);
-        let mut totals =
-            Totals { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes: 0, released_count: 0 };
+        let mut totals = Totals { alloc_bytes, alloc_count, free_bytes, free_count, ..Totals::default() };
         let image = self.table.records.get(record.process as usize);
         if image.is_some_and(|image| image.state == process_state::REPLACED) {
             (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
+        } else {
+            let gone = self.gone.of_site(index);
+            (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
         }
         let site = &mut self.kept.sites[id.index()];
         if site.totals != totals {

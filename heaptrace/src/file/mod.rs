@@ -22,10 +22,10 @@ pub use write::{FileWriter, WriteError};
 const MAGIC: [u8; 8] = *b"HEAPTRC\0";
 
 /// Raised whenever a block's content changes, postcard does not skip what it does not know, or a kind is added.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The oldest version that is read: those before say less of a process, which postcard does not make up.
-const OLDEST: u32 = 4;
+const OLDEST: u32 = 5;
 
 /// The most bytes of one block's content. A chunk of a million frames has some 10 MB; what is larger is damage
 /// or malice, and would only be read at the cost of memory.

@@ -10,6 +10,8 @@ pub struct OldBlocks {
     pub younger: Amount,
     /// Outstanding when their processes exited, and removed from the live map since: it had to make room.
     pub removed: Amount,
+    /// Neither outstanding nor freed: see [`super::Totals::gone_bytes`].
+    pub gone: Amount,
 }
 
 /// Bytes in so many blocks.

@@ -103,28 +103,44 @@ pub struct Totals {
     /// Blocks that an exec took away with the process image.
     pub released_bytes: u64,
     pub released_count: u64,
+    /// Blocks that are over although no free was seen: their memory was unmapped, or a newer block lies over them.
+    pub gone_bytes: u64,
+    pub gone_count: u64,
 }
 
 impl Totals {
-    /// Outstanding bytes: allocated, neither freed nor released by exec.
+    /// Outstanding bytes: allocated, neither freed nor released by exec, nor gone.
     pub fn live_bytes(&self) -> u64 {
-        self.alloc_bytes.saturating_sub(self.free_bytes).saturating_sub(self.released_bytes)
+        let over = [self.free_bytes, self.released_bytes, self.gone_bytes];
+        over.into_iter().fold(self.alloc_bytes, u64::saturating_sub)
     }
 
     /// Outstanding blocks.
     pub fn live_count(&self) -> u64 {
-        self.alloc_count.saturating_sub(self.free_count).saturating_sub(self.released_count)
+        let over = [self.free_count, self.released_count, self.gone_count];
+        over.into_iter().fold(self.alloc_count, u64::saturating_sub)
     }
 
     /// Adds `other`; a sum that no counter can hold stays at the largest.
     pub fn add(&mut self, other: &Self) {
-        let Self { alloc_bytes, alloc_count, free_bytes, free_count, released_bytes, released_count } = other;
+        let Self {
+            alloc_bytes,
+            alloc_count,
+            free_bytes,
+            free_count,
+            released_bytes,
+            released_count,
+            gone_bytes,
+            gone_count,
+        } = other;
         self.alloc_bytes = self.alloc_bytes.saturating_add(*alloc_bytes);
         self.alloc_count = self.alloc_count.saturating_add(*alloc_count);
         self.free_bytes = self.free_bytes.saturating_add(*free_bytes);
         self.free_count = self.free_count.saturating_add(*free_count);
         self.released_bytes = self.released_bytes.saturating_add(*released_bytes);
         self.released_count = self.released_count.saturating_add(*released_count);
+        self.gone_bytes = self.gone_bytes.saturating_add(*gone_bytes);
+        self.gone_count = self.gone_count.saturating_add(*gone_count);
     }
 }
 

@@ -64,6 +64,44 @@ pub fn read_maps(pid: u32) -> Result<Vec<maps::Mapping>, ProcError> {
     Ok(maps::parse(&read(pid, "maps")?))
 }
 
+/// The same, whole: what is missing was not mapped at some moment meanwhile. An address that is mapped all the time is in
+/// what is read, however long that takes (Documentation/filesystems/proc.rst), unless the memory as a whole goes away: then
+/// there is nothing to be read from the same descriptor afterwards (`m_start`, fs/proc/task_mmu.c). `None` if it did.
+pub fn read_whole_maps(pid: u32) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
+    // A first thread that has exited has no memory any more (none to open, on newer kernels), and others may go on with it.
+    let of_thread = |thread| path(pid, &format!("task/{thread}/maps"));
+    let first = read_lasting(pid, &path(pid, "maps"));
+    let mut rest = Vec::new();
+    if matches!(&first, Ok(None)) || first.as_ref().is_err_and(ProcError::is_gone) {
+        rest = threads(pid)?;
+    }
+    let others = rest.into_iter().filter(|thread| *thread != pid);
+    let all = std::iter::once(first).chain(others.map(|thread| read_lasting(pid, &of_thread(thread))));
+    for read in all {
+        match read {
+            Ok(None) => {}
+            Err(error) if error.is_gone() => {}
+            read => return read,
+        }
+    }
+    Ok(None)
+}
+
+fn read_lasting(pid: u32, file: &Path) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
+    use std::{io::Read as _, os::unix::fs::FileExt as _};
+    let read = || {
+        let mut maps = std::fs::File::open(file)?;
+        let mut contents = Vec::new();
+        maps.read_to_end(&mut contents)?;
+        let lasts = maps.read_at(&mut [0; 64], 0)? > 0;
+        let mappings = maps::parse(&contents);
+        // The parser leaves out what it does not understand.
+        let understood = contents.iter().filter(|byte| **byte == b'\n').count() == mappings.len();
+        Ok((lasts && understood && !mappings.is_empty()).then_some(mappings))
+    };
+    read().map_err(|source| ProcError::new(pid, file.to_owned(), source))
+}
+
 /// /proc/PID/stat of a process.
 pub fn read_stat(pid: u32) -> Result<stat::Stat, ProcError> {
     stat::parse(&read(pid, "stat")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "stat") })
@@ -219,6 +257,24 @@ mod tests {
         assert!(read_maps(pid).expect_err("gone").is_gone());
         assert!(identity(pid).expect_err("gone").is_gone());
         assert!(threads(pid).expect_err("gone").is_gone());
+    }
+
+    #[test]
+    fn whole_mappings_are_those_that_are_there_and_none_of_what_has_ended() {
+        let mappings = read_whole_maps(std::process::id()).expect("maps").expect("our memory is there");
+        let here = (&raw const mappings) as u64;
+        assert!(mappings.iter().any(|mapping| (mapping.start..mapping.end).contains(&here)));
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let mut status = 0;
+        // SAFETY: waits for our child and leaves it as it is.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above; `info` is ours.
+        status +=
+            unsafe { libc::waitid(libc::P_PID, child.id(), &raw mut info, libc::WEXITED | libc::WNOWAIT) };
+        assert_eq!(status, 0);
+        assert_eq!(read_whole_maps(child.id()).expect("a zombie can be looked at"), None);
+        child.wait().expect("wait");
+        assert!(read_whole_maps(child.id()).expect_err("gone").is_gone());
     }
 
     #[test]

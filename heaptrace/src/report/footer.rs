@@ -234,6 +234,13 @@ fn of_process(process: &Process) -> Vec<String> {
             (counted(process.totals.released_count, "block", "blocks"), human(process.totals.released_bytes));
         lines.push(format!("{name}: {blocks} ({bytes}) released by exec"));
     }
+    if process.totals.gone_count > 0 {
+        let (blocks, bytes) =
+            (counted(process.totals.gone_count, "block", "blocks"), human(process.totals.gone_bytes));
+        lines.push(format!(
+            "{name}: {blocks} ({bytes}) ended without a free that was seen: unmapped, or under a newer block"
+        ));
+    }
     if process.failed_count > 0 {
         lines.push(format!(
             "{name}: {} (no memory was returned)",

@@ -131,6 +131,8 @@ struct Process<'a> {
     /// `null` if it was never measured.
     rss: Option<rss::Section>,
     attached_fraction: f64,
+    gone_bytes: u64,
+    gone_count: u64,
 }
 
 #[derive(Serialize)]
@@ -156,6 +158,8 @@ struct SiteEntry<'a> {
     released_count: u64,
     /// Blocks by size: `[least, most, count]`, classes without blocks left out.
     sizes: Vec<(u64, u64, u64)>,
+    gone_bytes: u64,
+    gone_count: u64,
 }
 
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
@@ -318,6 +322,8 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         filtered_count: *filtered_count,
         rss,
         attached_fraction: process.attached_fraction(),
+        gone_bytes: totals.gone_bytes,
+        gone_count: totals.gone_count,
     }
 }
 
@@ -338,6 +344,8 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
         released_bytes: totals.released_bytes,
         released_count: totals.released_count,
         sizes: size_classes(sizes),
+        gone_bytes: totals.gone_bytes,
+        gone_count: totals.gone_count,
     }
 }
 

@@ -41,7 +41,7 @@ use std::io::{self, Write};
 /// Which bytes a report is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum View {
-    /// Outstanding: allocated, and neither freed nor released by exec.
+    /// Outstanding: allocated, and neither freed nor released by exec, nor gone without a free.
     #[default]
     Live,
     /// Everything that was allocated, and how much of it was freed.

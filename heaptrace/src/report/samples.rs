@@ -34,6 +34,7 @@ fn totals(alloc: (u64, u64), free: (u64, u64), released: (u64, u64)) -> Totals {
         free_count: free.1,
         released_bytes: released.0,
         released_count: released.1,
+        ..Totals::default()
     }
 }
 
@@ -117,8 +118,10 @@ pub(crate) fn full() -> Profile {
         site(1, 6, OperatorNew, totals((5_557, 3), (0, 0), (5_557, 3)), None, 11),
         site(1, 7, Malloc, totals((13, 1), (0, 0), (0, 0)), Some(1_000), 4),
         site(1, 8, Malloc, totals((0, 2), (0, 0), (0, 0)), Some(1_000), 0),
-        site(0, 8, Malloc, totals((4_099, 4), (4_099, 4), (0, 0)), None, 11),
+        site(0, 8, Malloc, totals((4_099, 4), (3_002, 3), (0, 0)), None, 11),
     ];
+    let unmapped = &mut profile.sites[9].totals;
+    (unmapped.gone_bytes, unmapped.gone_count) = (1_097, 1);
     profile.growth = vec![
         site(0, 1, Function::Brk, totals((1_081_344, 8), (0, 0), (0, 0)), None, 0),
         site(1, 5, Function::Mmap, totals((135_168, 1), (0, 0), (0, 0)), None, 0),

@@ -126,7 +126,7 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
     } else if allocated > 0 {
         let blocks = counted(allocated, "block", "blocks");
         lines.push(format!(
-            "Nothing is live: {blocks} allocated, all freed or released (--view alloc shows them)."
+            "Nothing is live: {blocks} allocated, all freed, released or gone (--view alloc shows them)."
         ));
     } else if profile.processes.is_empty() {
         lines.push("Nothing to show: no process was traced.".into());

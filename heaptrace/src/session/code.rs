@@ -26,6 +26,14 @@ struct PidCode {
     last_ns: u64,
 }
 
+impl PendingCode {
+    /// Whether an exec of `pid` began at `since_ns` or later, as far as was told and not long ago.
+    pub(super) fn has_begun_exec(&self, pid: u32, since_ns: u64) -> bool {
+        let began = self.by_pid.get(&pid).and_then(|code| code.exec_began);
+        began.is_some_and(|began_ns| began_ns >= since_ns)
+    }
+}
+
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.
     pub(super) fn take_code_changes(&mut self) {

@@ -17,6 +17,7 @@ mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
+mod unmapped;
 mod verification;
 
 pub use crate::process::procfs::monotonic_ns;
@@ -26,6 +27,7 @@ use crate::{
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
     probes::{discover::Discoverer, refusal::Refusal},
     process::mapped::MappingWatch,
+    residency::Rounds,
 };
 use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
@@ -114,6 +116,8 @@ pub struct Session {
     counting: counting::Counting,
     residencies: residency::Residencies,
     code_rounds: code_rounds::CodeRounds,
+    /// Of looks for unmapped blocks.
+    looks: Rounds,
     verification: verification::Verification,
 }
 
@@ -188,6 +192,7 @@ impl Session {
             counting: counting::Counting::new(),
             residencies: residency::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
+            looks: Rounds::default(),
             verification: verification::Verification::default(),
         };
         session.wait_to_count();
@@ -217,6 +222,7 @@ impl Session {
     pub fn drain_last(&mut self) {
         self.drain();
         self.builder.read_whole(&self.tracer.maps, None);
+        self.judge_blocks();
     }
 
     /// What is new since the last chunk; call [`Session::drain`] first.
@@ -271,7 +277,11 @@ impl Session {
     }
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
-    pub fn old_blocks(&self, older_than: Duration) -> io::Result<OldBlocks> {
+    pub fn old_blocks(&mut self, older_than: Duration) -> io::Result<OldBlocks> {
+        if !self.counting.is_over() {
+            self.look_for_unmapped();
+            self.judge_blocks();
+        }
         let older_than_ns = u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX);
         self.builder.old_blocks(&self.tracer.maps, older_than_ns, self.counting.now_ns())
     }

@@ -85,7 +85,7 @@ impl Printing {
         elapsed: Duration,
         last: bool,
     ) -> anyhow::Result<ControlFlow<()>> {
-        let OldBlocks { mut sites, younger, removed } = session.old_blocks(self.older_than)?;
+        let OldBlocks { mut sites, younger, removed, gone } = session.old_blocks(self.older_than)?;
         self.profile.fold(session.chunk()?)?;
         self.profile.duration_ns = elapsed.as_nanos() as u64;
         self.profile.coverage.finished = true;
@@ -115,6 +115,7 @@ impl Printing {
             younger,
             exited,
             removed,
+            gone,
         };
         self.out.write(|out| render_leaks(self.format, &leaks, out))
     }

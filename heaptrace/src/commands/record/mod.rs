@@ -95,6 +95,7 @@ impl Work for Recording {
         if self.measure {
             session.measure_some();
         }
+        session.look_for_unmapped_some();
         if self.last_write.elapsed() >= WRITE_EVERY {
             self.last_write = Instant::now();
             self.writer.append(&session.chunk()?).context(CUT_SHORT)?;

@@ -26,6 +26,7 @@ struct Print<'a> {
     removed: Blocks,
     rows: Vec<Row<'a>>,
     coverage: Coverage<'a>,
+    gone: Blocks,
 }
 
 #[derive(Serialize)]
@@ -59,8 +60,19 @@ struct Row<'a> {
 }
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, younger, exited, removed } =
-        *leaks;
+    let Leaks {
+        profile,
+        number,
+        last,
+        time_ns,
+        older_than_ns,
+        shown,
+        hidden,
+        younger,
+        exited,
+        removed,
+        gone,
+    } = *leaks;
     let blocks = |Amount { bytes, count }| Blocks { bytes, count };
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
     let of = |(bytes, count, stacks)| Sum { bytes, count, stacks };
@@ -79,6 +91,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         removed: blocks(removed),
         rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
         coverage: coverage(profile),
+        gone: blocks(gone),
     };
     serde_json::to_writer(&mut *out, &print).map_err(io::Error::from)?;
     writeln!(out)

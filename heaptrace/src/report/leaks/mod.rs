@@ -40,6 +40,8 @@ pub struct Leaks<'a> {
     pub exited: Amount,
     /// See `OldBlocks`.
     pub removed: Amount,
+    /// See `OldBlocks`.
+    pub gone: Amount,
 }
 
 /// Writes one print.

@@ -40,6 +40,7 @@ fn first(profile: &Profile) -> Leaks<'_> {
         younger: Amount::default(),
         exited: Amount::default(),
         removed: Amount::default(),
+        gone: Amount::default(),
     }
 }
 
@@ -74,6 +75,7 @@ fn later<'a>(profile: &'a Profile, shown: &'a [Trend]) -> Leaks<'a> {
         younger: Amount { bytes: 12_345, count: 67 },
         exited: Amount { bytes: 99, count: 2 },
         removed: Amount { bytes: 11, count: 1 },
+        gone: Amount { bytes: 29, count: 2 },
         ..first(profile)
     }
 }

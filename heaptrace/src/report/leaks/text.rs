@@ -50,6 +50,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     for (amount, why, hint) in [
         (leaks.younger, format!("younger than {age}"), " (--older-than)"),
         (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)"),
+        (leaks.gone, "ended without a free: unmapped, or under a newer block".to_owned(), ""),
         (leaks.removed, "of exited processes, removed to make room for others".to_owned(), ""),
     ] {
         if amount.count > 0 {

@@ -82,6 +82,8 @@ struct Counts {
     sizes: Vec<(u64, u64, u64)>,
     /// Freed blocks by lifetime in seconds: `[from, below, count]`, the last class without an end.
     lifetimes: Vec<(f64, Option<f64>, u64)>,
+    gone_bytes: u64,
+    gone_count: u64,
 }
 
 #[derive(Serialize)]
@@ -180,5 +182,7 @@ fn counts(scope: &Scope, duration_s: f64) -> Counts {
                 (seconds(from), below.map(seconds), *count)
             })
             .collect(),
+        gone_bytes: totals.gone_bytes,
+        gone_count: totals.gone_count,
     }
 }

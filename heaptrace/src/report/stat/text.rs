@@ -129,6 +129,7 @@ fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut 
     for (name, bytes, count) in [
         ("inherited at fork", process.inherited_bytes, process.inherited_count),
         ("released by exec", totals.released_bytes, totals.released_count),
+        ("ended without a free", totals.gone_bytes, totals.gone_count),
         ("filtered by size", process.filtered_bytes, process.filtered_count),
         ("found no room", process.lost_bytes, process.lost_count),
     ] {

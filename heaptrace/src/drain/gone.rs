@@ -1,0 +1,232 @@
+//! Blocks of the live map that are over although no free was seen, as far as that is known. What makes one so:
+//! [`super::liveness`].
+//!
+//! That memory is not mapped is seen in two looks, with the map between them: what is in the map and in no mapping of the
+//! first may only have been allocated since, so it is looked for again. What is in neither, and is in the map still when
+//! that is read later, was there while its memory was not. Nothing is removed from the map for that: its free may yet come,
+//! and the kernel's side counts it.
+
+use super::{
+    ProfileBuilder,
+    liveness::{Mapped, is_old_enough, overlaid},
+};
+use crate::{bpf::Maps, model::Amount, process::maps::Mapping};
+use heaptrace_common::{
+    function::Function,
+    live::{LiveBlock, LiveKey},
+    record::process_state,
+};
+use std::{collections::HashMap, io};
+
+/// See the module.
+#[derive(Default)]
+pub struct Gone {
+    /// Seen without memory; those of them that are still in the map.
+    unmapped: HashMap<LiveKey, LiveBlock>,
+    /// As last judged: those, and what newer blocks lie over.
+    over: HashMap<LiveKey, LiveBlock>,
+    /// By site number in the map: as last judged, and of blocks that have been removed from the live map since.
+    by_site: HashMap<u32, Amount>,
+    removed: HashMap<u32, Amount>,
+}
+
+/// Blocks that lie in no mapping of a first look.
+pub struct Suspects {
+    by_record: HashMap<u32, Vec<(LiveKey, LiveBlock)>>,
+}
+
+impl Suspects {
+    /// The records to look at again.
+    pub fn records(&self) -> impl Iterator<Item = u32> + '_ {
+        self.by_record.keys().copied()
+    }
+}
+
+impl Gone {
+    /// Whether this very block is over. One that has its address later has another time.
+    pub fn has(&self, key: &LiveKey, block: &LiveBlock) -> bool {
+        self.over.get(key).is_some_and(|over| is_same(over, block))
+    }
+
+    /// What is over of the blocks that a site of the map had.
+    pub fn of_site(&self, site: u32) -> Amount {
+        let mut sum = self.by_site.get(&site).copied().unwrap_or_default();
+        sum.add(self.removed.get(&site).copied().unwrap_or_default());
+        sum
+    }
+
+    /// The same of blocks that were removed, by site.
+    pub fn removed(&self) -> impl Iterator<Item = (u32, Amount)> + '_ {
+        self.removed.iter().map(|(site, amount)| (*site, *amount))
+    }
+
+    /// A block is removed from the live map: it stays over if it is.
+    pub fn remove(&mut self, key: &LiveKey, block: &LiveBlock) {
+        if !self.has(key, block) {
+            return;
+        }
+        self.over.remove(key);
+        self.unmapped.remove(key);
+        let amount = Amount { bytes: block.size, count: 1 };
+        self.removed.entry(block.site).or_default().add(amount);
+        if let Some(of_site) = self.by_site.get_mut(&block.site) {
+            of_site.bytes = of_site.bytes.saturating_sub(amount.bytes);
+            of_site.count = of_site.count.saturating_sub(amount.count);
+        }
+    }
+}
+
+fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
+    let LiveBlock { size, time_ns, site, held: _ } = *other;
+    (one.size, one.time_ns, one.site) == (size, time_ns, site)
+}
+
+impl ProfileBuilder {
+    /// Live blocks that lie in no mapping of their record's process, as `mapped` has it since `now_ns`
+    /// (`CLOCK_MONOTONIC`).
+    pub fn suspects(
+        &self,
+        maps: &Maps,
+        mapped: &HashMap<u32, Vec<Mapping>>,
+        now_ns: u64,
+    ) -> io::Result<Suspects> {
+        let mapped: HashMap<u32, Mapped> =
+            mapped.iter().map(|(record, mappings)| (*record, Mapped::new(mappings))).collect();
+        let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
+        maps.live().for_each(|key, block| {
+            let Some(mapped) = mapped.get(&key.process) else { return };
+            if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) {
+                by_record.entry(key.process).or_default().push((key, block));
+            }
+        })?;
+        Ok(Suspects { by_record })
+    }
+
+    /// Keeps those in mind that lie in no mapping of the second look either.
+    pub fn convict(&mut self, suspects: &Suspects, mapped: &HashMap<u32, Vec<Mapping>>) {
+        for (record, mappings) in mapped {
+            let mapped = Mapped::new(mappings);
+            let of_record = suspects.by_record.get(record).into_iter().flatten();
+            let gone = of_record.filter(|(key, block)| mapped.lacks(key.address, block.size));
+            self.gone.unmapped.extend(gone.copied());
+        }
+    }
+
+    /// Whether `mappings`, read of the process of `record`, are of its image: code of a file lies in them as it is known
+    /// to. An exec makes new ones before the record of the old image ends.
+    pub fn is_of_image(&self, record: u32, mappings: &[Mapping]) -> bool {
+        let known = self.images.get(&record).map_or(&[][..], |image| image.mappings());
+        let mut files = known.iter().filter(|code| self.is_of_file(code));
+        files.any(|code| {
+            mappings.iter().any(|mapping| {
+                mapping.permissions.execute
+                    && mapping.file().is_some()
+                    && (mapping.start, mapping.end, mapping.offset) == (code.start, code.end, code.offset)
+            })
+        })
+    }
+
+    /// Reads the live map and finds which of its blocks are over, and of which sites they are. After
+    /// [`Self::read_sites`].
+    pub fn judge_blocks(&mut self, maps: &Maps) -> io::Result<()> {
+        let mut blocks: Vec<(LiveKey, LiveBlock)> = Vec::new();
+        maps.live().for_each(|key, block| {
+            // An exec released all of them.
+            if self.record(key.process).is_some_and(|record| record.state != process_state::REPLACED) {
+                blocks.push((key, block));
+            }
+        })?;
+        blocks.sort_unstable_by_key(|(key, _)| (key.process, key.address));
+        // What was resized in its place, by a call of another allocator, still has the parts that it had.
+        let resizes = |function| {
+            matches!(
+                function,
+                Function::Realloc | Function::ReallocArray | Function::Rallocx | Function::Unknown
+            )
+        };
+        let mut by_site: HashMap<u32, bool> = HashMap::new();
+        let overlaid = overlaid(&blocks, |block| {
+            *by_site.entry(block.site).or_insert_with(|| {
+                let function = maps.site(block.site).and_then(|site| Function::from_number(site.function));
+                function.is_some_and(|function| !resizes(function))
+            })
+        });
+        let mut over: HashMap<LiveKey, LiveBlock> = overlaid.into_iter().map(|at| blocks[at]).collect();
+        if !self.gone.unmapped.is_empty() {
+            let unmapped = &self.gone.unmapped;
+            let still = |(key, block): &&(LiveKey, LiveBlock)| {
+                block.held == 0 && unmapped.get(key).is_some_and(|gone| is_same(gone, block))
+            };
+            let still: HashMap<_, _> = blocks.iter().filter(still).copied().collect();
+            over.extend(&still);
+            self.gone.unmapped = still;
+        }
+        let mut by_site: HashMap<u32, Amount> = HashMap::new();
+        for block in over.values() {
+            by_site.entry(block.site).or_default().add(Amount { bytes: block.size, count: 1 });
+        }
+        self.gone.over = over;
+        let before = std::mem::replace(&mut self.gone.by_site, by_site);
+        let sites: Vec<u32> = before.into_keys().chain(self.gone.by_site.keys().copied()).collect();
+        for site in sites {
+            self.set_gone(site, maps);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(address: u64, size: u64) -> (LiveKey, LiveBlock) {
+        (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, held: 0 })
+    }
+
+    fn gone(blocks: &[(LiveKey, LiveBlock)]) -> Gone {
+        let mut by_site = Amount::default();
+        blocks.iter().for_each(|(_, block)| by_site.add(Amount { bytes: block.size, count: 1 }));
+        Gone { over: blocks.iter().copied().collect(), by_site: [(3, by_site)].into(), ..Gone::default() }
+    }
+
+    #[test]
+    fn a_later_block_with_the_same_address_is_another_one() {
+        let (key, over) = block(0x1000, 17);
+        let gone = gone(&[(key, over)]);
+        assert!(gone.has(&key, &over));
+        for other in
+            [LiveBlock { time_ns: 8, ..over }, LiveBlock { size: 18, ..over }, LiveBlock { site: 4, ..over }]
+        {
+            assert!(!gone.has(&key, &other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn mappings_without_a_files_code_where_it_is_known_to_be_are_of_another_image() {
+        let maps = |text: &str| crate::process::maps::parse(text.as_bytes());
+        let code = "7000-9000 r-xp 00002000 fe:01 9 /lib/x.so\n";
+        let mut builder = ProfileBuilder::new(1);
+        builder.set_image(0, &maps(&format!("1000-2000 r-xp 0 00:00 0 [vdso]\n{code}")), &[]);
+        let is_of_image = |record, text: &str| builder.is_of_image(record, &maps(text));
+        assert!(is_of_image(0, &format!("3000-4000 rw-p 0 00:00 0 [heap]\n{code}")));
+        // As right after an exec, before the program's first instruction.
+        assert!(!is_of_image(0, "1000-2000 r-xp 0 00:00 0 [vdso]\n8000-9000 rw-p 0 00:00 0 [stack]\n"));
+        for other in ["7000-8000 r-xp 00002000", "7000-9000 r-xp 00003000", "7000-9000 rw-p 00002000"] {
+            assert!(!is_of_image(0, &format!("{other} fe:01 9 /lib/x.so\n")), "{other}");
+        }
+        assert!(!is_of_image(1, code));
+    }
+
+    #[test]
+    fn what_is_removed_stays_over_and_is_counted_once() {
+        let (one, two) = (block(0x1000, 17), block(0x2000, 19));
+        let mut gone = gone(&[one, two]);
+        gone.remove(&one.0, &one.1);
+        gone.remove(&one.0, &one.1);
+        let (key, alive) = block(0x3000, 23);
+        gone.remove(&key, &alive);
+        assert_eq!(gone.of_site(3), Amount { bytes: 36, count: 2 });
+        assert_eq!(gone.removed().collect::<Vec<_>>(), [(3, Amount { bytes: 17, count: 1 })]);
+        assert_eq!(gone.of_site(4), Amount::default());
+    }
+}

@@ -205,7 +205,7 @@ mod tests {
     fn mappings_without_a_files_code_where_it_is_known_to_be_are_of_another_image() {
         let maps = |text: &str| crate::process::maps::parse(text.as_bytes());
         let code = "7000-9000 r-xp 00002000 fe:01 9 /lib/x.so\n";
-        let mut builder = ProfileBuilder::new(1);
+        let mut builder = ProfileBuilder::default();
         builder.set_image(0, &maps(&format!("1000-2000 r-xp 0 00:00 0 [vdso]\n{code}")), &[]);
         let is_of_image = |record, text: &str| builder.is_of_image(record, &maps(text));
         assert!(is_of_image(0, &format!("3000-4000 rw-p 0 00:00 0 [heap]\n{code}")));

@@ -92,7 +92,8 @@ impl Hit<'_> {
         if role == Role::Begin as u8 {
             return begin(self);
         }
-        let mut finished = Finished::NOTHING;
+        // Not all zeros, which would be written by a call of memset.
+        let mut finished = Finished { size: 1, ..Finished::NOTHING };
         finish(self, &mut finished);
         if finished.address != 0 {
             let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
@@ -343,10 +344,7 @@ impl Hit<'_> {
         let result = self.registers.value(probe.result);
         if begun.is_null() {
             if !whole && probe.shared != 0 {
-                // Another function's, as most that come by here; or one whose return address could not be read.
-                if self.return_address() == 0 && pending::find(self.process, self.entry_sp).is_some() {
-                    count(Counter::UnpairedReturn);
-                }
+                // Another function's, as most that come by here.
                 return Finished::NOTHING;
             }
             if probe.result == Place::ZERO && whole {

@@ -29,7 +29,9 @@ fn coarse_ns() -> u64 {
         }
         let now = bpf_ktime_get_ns();
         // The time first: whoever sees the tick sees no older time, but one of a CPU that was as late.
-        core::ptr::write_volatile(&raw mut (*last).ns, now);
+        if now > core::ptr::read_volatile(&raw const (*last).ns) {
+            core::ptr::write_volatile(&raw mut (*last).ns, now);
+        }
         core::ptr::write_volatile(&raw mut (*last).tick, tick);
         now
     }

@@ -110,7 +110,7 @@ pub static CLOCK: Array<crate::clock::Reading> = Array::with_max_entries(1, 0);
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
-/// Rows of unwind tables, by shards. Userspace fills all `UNWIND_*` but the cache by mmap.
+/// Rows of unwind tables, by shards. Userspace fills all `UNWIND_*` but the cache and the memos by mmap.
 #[map]
 pub static UNWIND_ROWS: Array<[u32; SHARD]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

@@ -106,7 +106,9 @@ fn register(tgid: u32) -> Option<u32> {
         && let Some(first) = unsafe { PROCESS_INDEX.get(tgid) }.copied()
     {
         // Another thread of it was first; ours becomes an image of the same process that did nothing.
-        if let Some(made) = record(index) {
+        if first < index
+            && let Some(made) = record(index)
+        {
             unsafe {
                 (*made).parent = first;
                 (*made).after_exec = 1;
@@ -168,7 +170,8 @@ pub fn forked(task: u64, clone_flags: u64) {
     let (tgid, _) = current();
     let parent = look_up(tgid);
     if parent >= process_index::NONE || setting!(follow) == 0 {
-        // The child's PID may have been another's before.
+        // The child's PID may have been another's before, of whose end the kernel did not tell.
+        let _ = PROCESS_INDEX.remove(child);
         remember(child, process_index::NONE);
         return;
     }

@@ -78,7 +78,7 @@ pub fn elf(bytes: &[u8]) {
     let Ok(facts) = ElfFacts::parse(bytes) else { return };
     let Ok(symbols) = FileSymbols::read(bytes, &facts) else { return };
     let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
-    plan::choose(&[file]);
+    plan::choose(&[file], plan::Places::OneProcess);
     search_order::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
 }
 

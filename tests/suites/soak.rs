@@ -1,19 +1,24 @@
 //! Threads that allocate without pause and children that come and go, for as long as `HEAPTRACE_SOAK` says (in seconds,
 //! else for a few): heaptrace's own memory stays flat, and its totals are exact at the end.
 
+#[path = "returns/same.rs"]
+#[expect(dead_code, reason = "the suite `returns` uses the rest")]
+mod same;
+
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    compare, heaptrace,
+    compare::{self, Find},
+    heaptrace,
     programs::Program,
     report::Site,
     runner::{self, end_to_end},
-    session::Waiting,
+    session::{Start, Waiting},
 };
+use same::Subject;
 use std::{
     env,
     fs::{self, File},
     process::{Command, ExitCode},
-    thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -43,9 +48,15 @@ fn soak() -> Result<()> {
     waiting.go()?;
     let began = Instant::now();
     let mut resident = Vec::new();
+    let mut beside = 0;
+    let mut others = others()?.into_iter().cycle();
     while began.elapsed() < Duration::from_secs(seconds) {
         resident.push(resident_bytes(recorder.pid())?);
-        thread::sleep(Duration::from_millis(500));
+        let (other, find) = others.next().context("no programs")?;
+        for start in Start::BOTH {
+            other.exact(start, find)?;
+        }
+        beside += 1;
     }
     File::create(&end)?;
     let status = waiting.target.wait()?;
@@ -74,7 +85,22 @@ fn soak() -> Result<()> {
     let forked = report.processes.len() as u64 - 1;
     ensure!(forked >= children / 2, "{forked} of {children} children were seen");
     println!("{} allocations and {} frees, each exact; {forked} children", expected[0], expected[2]);
+    println!("beside it {beside} programs, started and attached to, each as it is untraced and exact");
     Ok(())
+}
+
+/// Programs with fibers, exceptions and longjmp out of allocation functions, each run untraced and traced beside the old load:
+/// probes come and go on the same files of other processes meanwhile.
+fn others() -> Result<Vec<(Subject, Find)>> {
+    let of = |program: Program, arguments: &[&str], ends| -> Result<Subject> {
+        Ok(Subject::new(program.compile()?, arguments, ends))
+    };
+    Ok(vec![
+        (of(Program::C("fibers"), &["switch", "2"], 19)?, Find::Caller),
+        (of(Program::C("control"), &[], 0)?, Find::Caller),
+        (of(Program::Cpp("objects"), &[], 0)?, Find::AnyFrame),
+        (of(Program::C("fibers"), &["ucontext", "4"], 19)?, Find::Caller),
+    ])
 }
 
 fn resident_bytes(pid: u32) -> Result<u64> {

@@ -1,6 +1,7 @@
 //! Another heaptrace, of another version as a rule, measured in turns with this one: `HEAPTRACE_BENCH_OTHER` is its path.
 
 use crate::{
+    cost::{LET_GO, VERIFIED},
     figures::{ratio, rounds, spread},
     live,
     recorder::{Recorder, own},
@@ -10,6 +11,7 @@ use anyhow::{Result, ensure};
 use std::{
     env,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Pairs of one measurement.
@@ -37,6 +39,13 @@ impl Case {
     fn measure(&self, heaptrace: &Path, target: &mut Target, folder: &Path) -> Result<f64> {
         let file = folder.join("against.data");
         let recorder = Recorder::start(heaptrace, target.pid(), self.options, &file)?;
+        // Past the calls in which malloc is verified.
+        if self.live {
+            live::replacements(target, VERIFIED)?
+        } else {
+            target.pairs(VERIFIED)?
+        };
+        thread::sleep(LET_GO);
         let cost = if self.live { live::replacements(target, live::TRACED)? } else { target.pairs(PAIRS)? };
         recorder.stop()?;
         Ok(cost)

@@ -116,10 +116,11 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
 /// Calls after which malloc is no more verified, which costs a trap more.
 pub const VERIFIED: u32 = 25_000;
 
+/// Within which its entry is no more probed.
+pub const LET_GO: Duration = Duration::from_millis(500);
+
 /// A session that traces the target. `calls` is what to ask of it for [`VERIFIED`] calls.
 pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Session> {
-    const LET_GO: Duration = Duration::from_millis(500);
-
     let options = SessionOptions {
         all: false,
         follow: true,

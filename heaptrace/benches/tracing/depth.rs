@@ -69,7 +69,7 @@ fn round(target: &mut Target, depth: usize, series: &mut Series) -> Result<()> {
         .iter()
         .find_map(|file| Some((file, file.probes.iter().find(|probe| probe.function == Function::Malloc)?)))
         .context("no malloc to probe")?;
-    let offset = probe.sites.first().context("malloc has no probe")?.offset;
+    let offset = probe.entered.as_ref().map_or(probe.entry, |entered| entered.offset);
     let _empty = Empty::attach(target)?;
     let mut beside = |does| -> Result<f64> {
         let _probe = StackIdProbe::place(does, &file.file.attach_path(), offset, target.pid())?;

@@ -319,7 +319,7 @@ impl Tracer {
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
         let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics, base_ns)?;
-        // Before anything is attached that sees all processes.
+        // Before anything that registers a process by itself.
         let own = maps.set_index(process::id(), process_index::OWN);
         own.map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
         let (attacher, checker) = match multi {

@@ -1,5 +1,5 @@
-//! Whether a multi link's filter by process covers all of its threads: until 6.10, and stable kernels that were mended, it
-//! compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
+//! Whether a multi link's filter by process covers all of its threads: before 6.10, but for stable
+//! kernels that were mended, it compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
 
 use super::{
     attach::PlacedSite,

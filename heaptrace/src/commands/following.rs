@@ -19,6 +19,9 @@ use tokio::{
 /// How often the maps are read.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is looked for functions whose sites have been verified enough.
+const VERIFIED_EVERY: Duration = Duration::from_millis(100);
+
 /// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
 /// part of a second to read, and the targets want the processor, too.
 const REST: u32 = 10;
@@ -65,6 +68,7 @@ impl Following<'_> {
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
         let mut looks = W::LOOK_EVERY.map(interval);
+        let mut verified = Some(interval(VERIFIED_EVERY));
         let tables = session.tables_ready().unwrap_or_default();
         let started = Instant::now();
         let deadline =
@@ -90,6 +94,7 @@ impl Following<'_> {
                     }
                 }
                 () = tables.notified() => session.take_tables(),
+                () = next(&mut verified) => session.let_go_of_verified(),
                 () = next(&mut prints) => {
                     let before = Instant::now();
                     session.drain();

@@ -5,16 +5,19 @@ use super::ProfileBuilder;
 use crate::bpf::Maps;
 use heaptrace_common::{
     live::{LiveBlock, LiveKey},
-    record::process_state,
+    record::{ProcessRecord, process_state},
 };
-use std::{collections::HashMap, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 /// Oldest allocation times of blocks that were removed from the live map, by site number in the map.
 #[derive(Default)]
 pub struct Ages {
     removed: HashMap<u32, u64>,
-    /// Records whose blocks were removed.
-    swept: u32,
+    /// Records that ended and whose blocks were removed.
+    swept: HashSet<u32>,
 }
 
 /// Removing is worth a pass over the whole map once this share of it is of ended processes.
@@ -46,15 +49,17 @@ impl ProfileBuilder {
 
     /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.
     pub fn sweep(&mut self, maps: &Maps, capacity: u32) -> io::Result<()> {
-        let ended = |process: u32| self.record(process).is_some_and(|r| r.state != process_state::RUNNING);
-        let dead = (self.ages.swept..maps.process_count()).filter(|process| ended(*process));
-        let blocks: u64 =
-            dead.filter_map(|process| self.record(process)).map(|record| record.live_count).sum();
+        let has_ended = |record: &ProcessRecord| record.state != process_state::RUNNING;
+        let dead: HashMap<u32, u64> = (0..maps.process_count())
+            .filter(|process| !self.ages.swept.contains(process))
+            .filter_map(|process| Some((process, self.record(process).filter(|r| has_ended(r))?.live_count)))
+            .collect();
+        let blocks: u64 = dead.values().sum();
         if blocks < u64::from(capacity) / SWEEP_AT {
             return Ok(());
         }
-        self.judge_blocks(maps)?;
-        let ended = |process: u32| self.record(process).is_some_and(|r| r.state != process_state::RUNNING);
+        self.judge_blocks_of(maps, has_ended)?;
+        let ended = |process: u32| self.record(process).is_some_and(has_ended);
         let mut removed: Vec<LiveKey> = Vec::new();
         let mut gone: Vec<(LiveKey, LiveBlock)> = Vec::new();
         let mut oldest: HashMap<u32, u64> = HashMap::new();
@@ -71,10 +76,7 @@ impl ProfileBuilder {
         })?;
         maps.live().remove(&removed)?;
         gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
-        // Up to the first that still runs: those will not have to be counted again.
-        while self.record(self.ages.swept).is_some_and(|record| record.state != process_state::RUNNING) {
-            self.ages.swept += 1;
-        }
+        self.ages.swept.extend(dead.into_keys());
         for (site, time) in oldest {
             let kept = self.ages.removed.entry(site).or_insert(time);
             *kept = (*kept).min(time);

@@ -13,8 +13,8 @@ use super::{
 use crate::{bpf::Maps, model::Amount, process::maps::Mapping};
 use heaptrace_common::{
     function::Function,
-    live::{LiveBlock, LiveKey},
-    record::process_state,
+    live::{self, LiveBlock, LiveKey},
+    record::{ProcessRecord, process_state},
 };
 use std::{collections::HashMap, io};
 
@@ -82,7 +82,7 @@ fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
 }
 
 impl ProfileBuilder {
-    /// Live blocks that lie in no mapping of their record's process, as `mapped` has it since `now_ns`
+    /// Further live blocks that lie in no mapping of their record's process, as `mapped` has it since `now_ns`
     /// (`CLOCK_MONOTONIC`).
     pub fn suspects(
         &self,
@@ -95,7 +95,8 @@ impl ProfileBuilder {
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
         maps.live().for_each(|key, block| {
             let Some(mapped) = mapped.get(&key.process) else { return };
-            if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) {
+            let is_known = || self.gone.unmapped.get(&key).is_some_and(|gone| is_same(gone, &block));
+            if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) && !is_known() {
                 by_record.entry(key.process).or_default().push((key, block));
             }
         })?;
@@ -129,14 +130,28 @@ impl ProfileBuilder {
     /// Reads the live map and finds which of its blocks are over, and of which sites they are. After
     /// [`Self::read_sites`].
     pub fn judge_blocks(&mut self, maps: &Maps) -> io::Result<()> {
-        let mut blocks: Vec<(LiveKey, LiveBlock)> = Vec::new();
+        self.judge_blocks_of(maps, |_| true)
+    }
+
+    /// The same of some records only.
+    pub fn judge_blocks_of(&mut self, maps: &Maps, of: impl Fn(&ProcessRecord) -> bool) -> io::Result<()> {
+        // An exec released all of a replaced record's.
+        let is_of = |process: u32| {
+            let record = self.record(process);
+            record.is_some_and(|record| record.state != process_state::REPLACED && of(record))
+        };
+        let mut blocks: Vec<Packed> = Vec::new();
+        let mut unmapped: HashMap<LiveKey, LiveBlock> = HashMap::new();
         maps.live().for_each(|key, block| {
-            // An exec released all of them.
-            if self.record(key.process).is_some_and(|record| record.state != process_state::REPLACED) {
-                blocks.push((key, block));
+            if !is_of(key.process) {
+                return;
+            }
+            blocks.extend(Packed::new(&key, &block));
+            if block.held == 0 && self.gone.unmapped.get(&key).is_some_and(|gone| is_same(gone, &block)) {
+                unmapped.insert(key, block);
             }
         })?;
-        blocks.sort_unstable_by_key(|(key, _)| (key.process, key.address));
+        blocks.sort_unstable_by_key(|block| block.key);
         // What was resized in its place, by a call of another allocator, still has the parts that it had.
         let resizes = |function| {
             matches!(
@@ -144,27 +159,27 @@ impl ProfileBuilder {
                 Function::Realloc | Function::ReallocArray | Function::Rallocx | Function::Unknown
             )
         };
-        let mut by_site: HashMap<u32, bool> = HashMap::new();
-        let overlaid = overlaid(&blocks, |block| {
-            *by_site.entry(block.site).or_insert_with(|| {
+        let mut may_end: HashMap<u32, bool> = HashMap::new();
+        let overlaid = overlaid(blocks.iter().map(Packed::block), |block| {
+            *may_end.entry(block.site).or_insert_with(|| {
                 let function = maps.site(block.site).and_then(|site| Function::from_number(site.function));
                 function.is_some_and(|function| !resizes(function))
             })
         });
-        let mut over: HashMap<LiveKey, LiveBlock> = overlaid.into_iter().map(|at| blocks[at]).collect();
-        if !self.gone.unmapped.is_empty() {
-            let unmapped = &self.gone.unmapped;
-            let still = |(key, block): &&(LiveKey, LiveBlock)| {
-                block.held == 0 && unmapped.get(key).is_some_and(|gone| is_same(gone, block))
-            };
-            let still: HashMap<_, _> = blocks.iter().filter(still).copied().collect();
-            over.extend(&still);
-            self.gone.unmapped = still;
-        }
+        // Other records' stay as they were judged.
+        let others = |of: &HashMap<LiveKey, LiveBlock>| -> Vec<_> {
+            of.iter().filter(|(key, _)| !is_of(key.process)).map(|(key, block)| (*key, *block)).collect()
+        };
+        let (other_over, other_unmapped) = (others(&self.gone.over), others(&self.gone.unmapped));
+        let mut over: HashMap<LiveKey, LiveBlock> =
+            overlaid.into_iter().map(|at| blocks[at].block()).chain(other_over).collect();
+        over.extend(&unmapped);
+        unmapped.extend(other_unmapped);
         let mut by_site: HashMap<u32, Amount> = HashMap::new();
         for block in over.values() {
             by_site.entry(block.site).or_default().add(Amount { bytes: block.size, count: 1 });
         }
+        self.gone.unmapped = unmapped;
         self.gone.over = over;
         let before = std::mem::replace(&mut self.gone.by_site, by_site);
         let sites: Vec<u32> = before.into_keys().chain(self.gone.by_site.keys().copied()).collect();
@@ -172,6 +187,31 @@ impl ProfileBuilder {
             self.set_gone(site, maps);
         }
         Ok(())
+    }
+}
+
+/// A block as an entry of the live table has it: there may be millions.
+struct Packed {
+    key: u64,
+    value: u64,
+    time_ns: u64,
+}
+
+impl Packed {
+    /// `None` for what no entry can tell, at odd addresses or of 1 TiB and more: it lies over nothing, and nothing over it.
+    fn new(key: &LiveKey, block: &LiveBlock) -> Option<Self> {
+        let (packed, value) = (live::key(key.process, key.address), live::value(block.size, block.site));
+        let held = if block.held == 0 { 0 } else { live::HELD };
+        (packed != 0 && value != 0).then_some(Self {
+            key: packed,
+            value: value | held,
+            time_ns: block.time_ns,
+        })
+    }
+
+    fn block(&self) -> (LiveKey, LiveBlock) {
+        let (process, address) = live::unpacked(self.key);
+        (LiveKey { address, process, _pad: 0 }, live::block(self.value, self.time_ns))
     }
 }
 

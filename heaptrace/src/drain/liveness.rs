@@ -10,6 +10,10 @@ use std::{collections::VecDeque, ops::Range};
 /// most, and by as long as a virtual machine's processor that keeps the time is held up.
 const SURE_NS: u64 = 100_000_000;
 
+/// A block that seems older than another by less than this may be the newer one: a block's time is that of the last tick, and
+/// of two CPUs' readings of one tick the earlier can be stored last.
+const SURELY_OLDER_NS: u64 = 10_000_000 + TIME_UNIT_NS;
+
 /// Addresses from here on are in no program's memory as mappings tell it: tagged pointers. Linear addresses have 57 bits with
 /// five-level page tables, half of which are the kernel's (Documentation/arch/x86/x86_64/5level-paging.rst).
 const USER_END: u64 = 1 << 56;
@@ -54,20 +58,23 @@ pub fn is_old_enough(block: &LiveBlock, now_ns: u64) -> bool {
 ///
 /// What begins inside of an older block may be part of it: an allocator can take its chunks from another one's blocks, and a
 /// chunk can be larger than the block that was asked for. So it ends nothing.
-pub fn overlaid(blocks: &[(LiveKey, LiveBlock)], mut may_end: impl FnMut(&LiveBlock) -> bool) -> Vec<usize> {
+pub fn overlaid(
+    blocks: impl Iterator<Item = (LiveKey, LiveBlock)>,
+    mut may_end: impl FnMut(&LiveBlock) -> bool,
+) -> Vec<usize> {
     let mut over = Vec::new();
     let mut covering = Covering::default();
     let mut process = None;
-    for (index, (key, block)) in blocks.iter().enumerate() {
+    for (index, (key, block)) in blocks.enumerate() {
         if process != Some(key.process) {
             process = Some(key.process);
             covering.0.clear();
         }
         let newest = covering.newest_at(key.address);
-        if newest.is_some_and(|newest| block.time_ns.saturating_add(TIME_UNIT_NS) <= newest) {
+        if newest.is_some_and(|newest| block.time_ns.saturating_add(SURELY_OLDER_NS) <= newest) {
             over.push(index);
         }
-        if block.held == 0 && may_end(block) {
+        if block.held == 0 && may_end(&block) {
             covering.add(key.address.saturating_add(block.size), block.time_ns);
         }
     }
@@ -108,14 +115,14 @@ mod tests {
 
     const PAGE: u64 = 4096;
 
-    /// Time in units that blocks' times are told in.
+    /// Time in units that tell which of two blocks is older.
     fn block(process: u32, address: u64, size: u64, time: u64, site: u32) -> (LiveKey, LiveBlock) {
-        let block = LiveBlock { size, time_ns: time * TIME_UNIT_NS, site, held: 0 };
+        let block = LiveBlock { size, time_ns: time * SURELY_OLDER_NS, site, held: 0 };
         (LiveKey { address, process, _pad: 0 }, block)
     }
 
     fn ended(blocks: &[(LiveKey, LiveBlock)]) -> Vec<usize> {
-        overlaid(blocks, |_| true)
+        overlaid(blocks.iter().copied(), |_| true)
     }
 
     #[test]
@@ -180,7 +187,7 @@ mod tests {
     #[test]
     fn what_may_end_nothing_does_not() {
         let mut blocks = [block(0, 0x1000, 0x100, 5, 7), block(0, 0x1080, 0x100, 3, 0)];
-        assert_eq!(overlaid(&blocks, |block| block.site != 7), [0; 0]);
+        assert_eq!(overlaid(blocks.iter().copied(), |block| block.site != 7), [0; 0]);
         blocks[0].1.held = 1;
         assert_eq!(ended(&blocks), [0; 0]);
     }
@@ -191,7 +198,7 @@ mod tests {
             newer.process == older.process
                 && newer.address < older.address
                 && older.address < newer.address + n.size
-                && o.time_ns + TIME_UNIT_NS <= n.time_ns
+                && o.time_ns + SURELY_OLDER_NS <= n.time_ns
                 && n.site != 0
         };
         (0..blocks.len()).filter(|at| blocks.iter().any(|newer| covers(newer, &blocks[*at]))).collect()
@@ -208,7 +215,7 @@ mod tests {
                 .into_iter()
                 .map(|((process, address), (size, time, site))| block(process, address, size, time, site))
                 .collect();
-            prop_assert_eq!(overlaid(&blocks, |block| block.site != 0), slowly(&blocks));
+            prop_assert_eq!(overlaid(blocks.iter().copied(), |block| block.site != 0), slowly(&blocks));
         }
 
         /// Blocks of an allocator that works, one that keeps to the frees it sees, overlap with nothing but what they are

@@ -1,7 +1,7 @@
 //! Finds the files of a process and plans its probes. Each file is looked into once, however many processes map
 //! it.
 
-use super::plan::{self, Candidate, Plan};
+use super::plan::{self, Candidate, Places, Plan};
 use super::search_order;
 use super::symbol_cache;
 use super::symbols::FileSymbols;
@@ -50,6 +50,7 @@ pub struct Discoverer {
     /// `None` for files that are no ELF files.
     cache: HashMap<FileStamp, Option<Candidate>>,
     kept: Option<FileCache>,
+    places: Places,
 }
 
 impl Discoverer {
@@ -57,9 +58,9 @@ impl Discoverer {
         Self::default()
     }
 
-    /// Takes what it knows of files from `kept`, and keeps it there.
-    pub fn with_cache(kept: Option<FileCache>) -> Self {
-        Self { kept, ..Self::default() }
+    /// Takes what it knows of files from `kept`, and keeps it there; its plans are for `places`.
+    pub fn with_cache(kept: Option<FileCache>, places: Places) -> Self {
+        Self { kept, places, ..Self::default() }
     }
 
     /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
@@ -91,7 +92,7 @@ impl Discoverer {
         if procfs::identity(pid)? != identity {
             return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());
         }
-        let mut plan = plan::plan(&candidates);
+        let mut plan = plan::plan(&candidates, self.places);
         plan.refusals.append(&mut found.refusals);
         plan.wrong_machine = found.wrong_machine;
         view.objects = candidates.into_iter().map(|candidate| candidate.object).collect();
@@ -119,7 +120,7 @@ impl Discoverer {
                 Err(error) => refusals.push(describe(&error)),
             }
         }
-        let mut plan = plan::plan(&candidates);
+        let mut plan = plan::plan(&candidates, self.places);
         plan.refusals.append(&mut refusals);
         Ok(plan)
     }
@@ -154,7 +155,7 @@ impl Discoverer {
                 candidates.push(known.clone());
             }
         }
-        plan::plan(&candidates)
+        plan::plan(&candidates, self.places)
     }
 
     /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not

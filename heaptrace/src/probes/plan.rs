@@ -150,13 +150,22 @@ pub struct Described<'a> {
     pub symbols: &'a FileSymbols,
 }
 
+/// Where the probes of a plan are placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    #[default]
+    OneProcess,
+    /// Wherever a file is mapped, also by processes in which more of its functions are called.
+    AllProcesses,
+}
+
 /// Plans the probes of a process that maps `candidates`, in resolution order, the executable first.
-pub fn plan(candidates: &[Candidate]) -> Plan {
+pub fn plan(candidates: &[Candidate], places: Places) -> Plan {
     let described: Vec<Described<'_>> = candidates
         .iter()
         .map(|Candidate { object, symbols }| Described { path: &object.path, elf: &object.elf, symbols })
         .collect();
-    let Choice { probes, refusals } = choose(&described);
+    let Choice { probes, refusals } = choose(&described, places);
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
     Plan {
         files: files
@@ -200,7 +209,7 @@ pub struct Choice {
 }
 
 /// Chooses the probes in `files`, which are in resolution order.
-pub fn choose(files: &[Described<'_>]) -> Choice {
+pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
     let mut winners: HashMap<&str, usize> = HashMap::new();
     for (index, file) in files.iter().enumerate().filter(|(_, file)| !is_linker(file)) {
         for function in file.symbols.functions.iter().filter(|function| function.exported) {
@@ -208,7 +217,7 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
         }
     }
     let mut choice = Choice::default();
-    let chosen: Vec<Vec<&FoundFunction>> = files
+    let mut chosen: Vec<Vec<&FoundFunction>> = files
         .iter()
         .enumerate()
         .map(|(index, file)| {
@@ -219,6 +228,9 @@ pub fn choose(files: &[Described<'_>]) -> Choice {
             called_in(file, |symbol| winners.get(symbol) == Some(&index))
         })
         .collect();
+    if places == Places::AllProcesses {
+        files.iter().zip(&mut chosen).for_each(|(file, functions)| add_ends(file, functions));
+    }
     let chosen_symbols: HashSet<&str> =
         chosen.iter().flatten().filter(|function| function.exported).map(|f| f.symbol.as_str()).collect();
     let jumped_to = jumped_to(files, &chosen);
@@ -239,6 +251,20 @@ struct Others<'a> {
     /// The symbols of all.
     chosen: &'a HashSet<&'a str>,
     jumped_to: &'a HashSet<&'a str>,
+}
+
+/// Adds the functions of the same file that chosen ones go on in, so that a call of glibc's reallocarray beside a preloaded
+/// allocator is seen in realloc: in the next process realloc is called itself, and its exits are probed for one function only.
+fn add_ends<'a>(file: &Described<'a>, chosen: &mut Vec<&'a FoundFunction>) {
+    let cuts = chosen.iter().filter_map(|function| match &function.probing {
+        Probing::Sites { cut, .. } => Some(cut),
+        Probing::Refused(_) => None,
+    });
+    let ends: HashSet<u64> = cuts.flat_map(|cut| cut.passes_on.iter().copied()).collect();
+    let has = |address: u64| chosen.iter().any(|function| function.address == address);
+    let added: Vec<&FoundFunction> =
+        file.symbols.functions.iter().filter(|f| ends.contains(&f.address) && !has(f.address)).collect();
+    chosen.extend(added);
 }
 
 /// The symbols that a chosen function jumps to at its end, of its own file's function, and another file's is called in its

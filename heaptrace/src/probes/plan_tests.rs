@@ -31,7 +31,7 @@ fn hiding(path: &str, names: &[&'static str]) -> Mapped {
 fn chosen(files: &[Mapped]) -> Choice {
     let described: Vec<_> =
         files.iter().map(|Mapped { path, elf, symbols }| Described { path, elf, symbols }).collect();
-    choose(&described)
+    choose(&described, Places::OneProcess)
 }
 
 fn names(files: &[Mapped]) -> Vec<Vec<String>> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::probes::cut::Emulation;
-use crate::probes::plan::{Candidate, FilePlan, plan};
+use crate::probes::plan::{Candidate, FilePlan, Places, plan};
 use crate::probes::symbols::FileSymbols;
 use crate::process::object::Opened;
 use crate::process::test_elf::TestElf;
@@ -56,7 +56,7 @@ fn planned(path: &Path) -> FilePlan {
     let bytes = fs::read(path).expect("read");
     let symbols = FileSymbols::read_for(bytes.as_slice(), &object.elf, EMULATION).expect("symbols");
     let candidate = Candidate { object: Arc::new(object), symbols: Arc::new(symbols) };
-    plan(&[candidate]).files.remove(0)
+    plan(&[candidate], Places::OneProcess).files.remove(0)
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
-    probes::{discover::Discoverer, refusal::Refusal},
+    probes::{discover::Discoverer, plan::Places, refusal::Refusal},
     process::mapped::MappingWatch,
     residency::Rounds,
 };
@@ -139,6 +139,7 @@ impl Session {
             size_filter,
         } = *options;
         let per_process = !(all || exact_children);
+        let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,
@@ -172,7 +173,7 @@ impl Session {
         let mut session = Self {
             unwinding,
             tracer,
-            discoverer: Discoverer::with_cache(table_builder::open_cache()),
+            discoverer: Discoverer::with_cache(table_builder::open_cache(), places),
             builder: ProfileBuilder::default(),
             probes,
             per_process,

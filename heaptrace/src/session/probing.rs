@@ -293,17 +293,23 @@ impl Session {
             return;
         }
         let files = files.into_iter().collect::<Vec<_>>().join(" and ");
+        if !self.per_process {
+            // One note for all: there may be many.
+            self.note(format!(
+                "processes ended before they could be looked at: calls in {files}, where nothing was probed for them, were \
+                 not seen"
+            ));
+            // Where probes are placed by process, it has one until it is looked at.
+            if let Some(started_ns) = self.builder.record(record).map(|record| record.started_ns) {
+                self.builder.add_gap(record, started_ns..u64::MAX);
+            }
+            return;
+        }
         let comm = self.builder.process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
         self.note(format!(
             "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
              were not seen"
         ));
-        // Where probes are placed by process, it has one until it is looked at.
-        if !self.per_process
-            && let Some(started_ns) = self.builder.record(record).map(|record| record.started_ns)
-        {
-            self.builder.add_gap(record, started_ns..u64::MAX);
-        }
     }
 
     /// A process turned out to be one that must not be traced.

@@ -27,12 +27,12 @@ impl Session {
         let records = self.holders();
         let began = Instant::now();
         let looked = self.look_at(&records, || began.elapsed() < AT_MOST);
-        let left = records.len() - looked;
-        if left > 0 {
-            self.note(format!(
-                "the mappings of {left} processes were not looked at, as that took too long: their unmapped blocks count \
+        if looked < records.len() {
+            self.note(
+                "the mappings of some processes were not looked at, as that took too long: their unmapped blocks may count \
                  as live"
-            ));
+                    .to_owned(),
+            );
         }
     }
 

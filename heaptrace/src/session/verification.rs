@@ -208,6 +208,13 @@ impl Session {
         self.doubt_again();
     }
 
+    /// Lets go of functions that have been seen enough, whose calls cost a trap more until then. For several times a second.
+    pub fn let_go_of_verified(&mut self) {
+        if self.verification.running.iter().any(|verified| verified.check.seen().calls >= ENOUGH) {
+            self.look_at_checks();
+        }
+    }
+
     /// Where frees go missing although all seemed well, all is looked at again.
     fn doubt_again(&mut self) {
         let missed = self.frees(|record| record.missed_frees);
@@ -268,12 +275,8 @@ impl Session {
         };
         self.tracer.release(links);
         for (record, pid) in concerned {
-            // One process's look at the file is enough where its probes are for all.
-            let placed = match self.is_probed(pid, file.id()) {
-                true => Ok(()),
-                false => self.place_anew(pid),
-            };
-            match placed {
+            // Each may call other functions of the file; what is there already is left.
+            match self.place_anew(pid) {
                 Ok(()) => {
                     let now_ns = monotonic_ns();
                     self.tracer.maps.arm(record, now_ns);

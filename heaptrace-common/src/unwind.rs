@@ -8,6 +8,8 @@ pub mod memo;
 pub mod step;
 
 #[cfg(test)]
+mod memo_tests;
+#[cfg(test)]
 mod step_tests;
 
 /// Elements of one shard: `ROWS` and `PAGES` are arrays of shards, because the verifier bounds an index into a

@@ -128,7 +128,7 @@ pub static UNWIND_CACHE: Array<[u64; CACHE]> = Array::with_max_entries(1, BPF_F_
 
 /// Walks that are remembered.
 #[map]
-pub static UNWIND_MEMOS: Array<Memo> = Array::with_max_entries(MEMOS, 0);
+pub static UNWIND_MEMOS: Array<Memo> = Array::with_max_entries(MEMOS, BPF_F_MMAPABLE);
 
 /// Lists of mappings, each of one process at one time.
 #[map]

@@ -10,9 +10,9 @@ use super::{
 use crate::stack::StackEnd;
 use std::{collections::HashMap, vec, vec::Vec};
 
-const SP: u64 = 0x7ffc_0000_1000;
+pub const SP: u64 = 0x7ffc_0000_1000;
 const BP: u64 = SP + 0x80;
-const CODE: u64 = 0x55_5555_0000;
+pub const CODE: u64 = 0x55_5555_0000;
 /// Where the callers return to.
 const CALLER: u64 = CODE + 0x777;
 
@@ -20,11 +20,11 @@ const CALLER: u64 = CODE + 0x777;
 type Words = &'static [(u64, u64)];
 
 #[derive(Default)]
-struct Stack {
+pub struct Stack {
     words: HashMap<u64, u64>,
     code: HashMap<u64, u16>,
     replaced: HashMap<u64, u64>,
-    reads: Vec<u64>,
+    pub reads: Vec<u64>,
 }
 
 impl Memory for Stack {
@@ -43,7 +43,7 @@ impl Memory for Stack {
     }
 }
 
-struct Map {
+pub struct Map {
     generation: u16,
     mappings: Vec<UnwindMapping>,
     pages: Vec<u32>,
@@ -111,7 +111,7 @@ fn mapping(start: u64, end: u64, pages_at: u32) -> UnwindMapping {
 }
 
 /// One page at `CODE`, all of it under `rule`.
-fn all_under(rule: Rule) -> Map {
+pub fn all_under(rule: Rule) -> Map {
     Map {
         generation: 1,
         mappings: vec![mapping(CODE, CODE + 1024, 0)],
@@ -129,11 +129,11 @@ fn walk(rule: Rule, stack: &mut Stack, registers: &mut Registers) -> Result<(), 
     step(registers, &mut current, &mut all_under(rule), stack, true)
 }
 
-fn registers() -> Registers {
+pub fn registers() -> Registers {
     Registers::new(CODE + 0x11, SP, BP)
 }
 
-fn stack(words: &[(u64, u64)]) -> Stack {
+pub fn stack(words: &[(u64, u64)]) -> Stack {
     Stack { words: words.iter().copied().collect(), ..Stack::default() }
 }
 

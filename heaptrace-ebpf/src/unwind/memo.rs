@@ -2,7 +2,7 @@
 
 use heaptrace_common::unwind::memo::{MEMO_WORDS, memo_index};
 
-use super::{Frame, memory::UserMemory, tables::InForce};
+use super::{Frame, memory::UserMemory, tables};
 use crate::{atomic, maps::UNWIND_MEMOS, mask::mask, stack::Scratch};
 
 /// The site, plus one, that was found for a walk of `function`'s caller as the one at whose beginning `scratch` is; 0 if
@@ -17,28 +17,20 @@ pub unsafe extern "C" fn uw_recall(scratch: *mut Scratch, process: u32, function
         return 0;
     }
     let unwinder = unsafe { &raw mut (*scratch).unwinder };
-    let Frame { pc, sp, bp, bp_at, .. } = unsafe { (*unwinder).registers };
-    let place = memo_index(process, pc, sp);
+    let first = unsafe { (*unwinder).registers };
+    let place = memo_index(process, first.pc, first.sp);
     let Some(memo) = UNWIND_MEMOS.get_ptr(place) else { return 0 };
-    let in_force = InForce::of(process);
+    let list = tables::list_in_force(process);
+    if list == tables::INCOMPLETE {
+        return 0;
+    }
     unsafe {
         let version = core::ptr::read_volatile(&raw const (*memo).version);
-        let same = version & 1 == 0
-            && (*memo).pc == pc
-            && (*memo).sp == sp
-            && (*memo).process == process
-            && (*memo).function == function
-            && (*memo).calls == in_force.calls_list()
-            && (*memo).exact == in_force.exact_list()
-            && !in_force.has_unseen()
-            && ((*memo).needed_bp == 0 || (*memo).bp == bp && (*memo).bp_at == bp_at);
-        if !same {
+        // x86 keeps loads, and stores, in order among themselves; what LLVM moves is still between the two volatile reads.
+        if version & 1 != 0 || !(*memo).began(process, function, list, &first) {
             return 0;
         }
-        let count = (*memo).count;
-        if count == 0 {
-            return 0;
-        }
+        let count = core::ptr::read_volatile(&raw const (*memo).count);
         let mut from: u32 = 0;
         while from < MEMO_WORDS as u32 {
             if from >= count {
@@ -105,8 +97,8 @@ pub unsafe extern "C" fn uw_remember(scratch: *mut Scratch, process: u32, functi
     unsafe {
         let window = &raw const (*unwinder).window;
         let count = (*window).count();
-        let in_force = (*unwinder).in_force;
-        if count == 0 || count > MEMO_WORDS as u64 || in_force.has_unseen() {
+        let list = (*unwinder).in_force.list();
+        if count == 0 || count > MEMO_WORDS as u64 || list == tables::INCOMPLETE {
             return 0;
         }
         let Frame { pc, sp, bp, bp_at, .. } = (*unwinder).first;
@@ -121,8 +113,7 @@ pub unsafe extern "C" fn uw_remember(scratch: *mut Scratch, process: u32, functi
         (*memo).bp = bp;
         (*memo).bp_at = bp_at;
         (*memo).needed_bp = (*unwinder).registers.needed_bp;
-        (*memo).calls = in_force.calls_list();
-        (*memo).exact = in_force.exact_list();
+        (*memo).list = list;
         (*memo).process = process;
         (*memo).function = function;
         (*memo).site = site;

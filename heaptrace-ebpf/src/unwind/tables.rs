@@ -42,21 +42,10 @@ impl InForce {
 }
 
 impl InForce {
-    /// The list of tables for calls, whatever it was given since; and the one of exact rows.
+    /// The list of tables for calls; [`INCOMPLETE`] if there are mappings that it does not have.
     #[inline(always)]
-    pub fn calls_list(&self) -> u64 {
-        self.calls.0 & !SEEN
-    }
-
-    #[inline(always)]
-    pub fn exact_list(&self) -> u64 {
-        self.exact.0 & !SEEN
-    }
-
-    /// Whether there are mappings that the lists do not have.
-    #[inline(always)]
-    pub fn has_unseen(&self) -> bool {
-        self.unseen != 0
+    pub fn list(&self) -> u64 {
+        if self.unseen != 0 { INCOMPLETE } else { self.calls.0 & !SEEN }
     }
 
     /// Whether userspace has put other lists in force since. It writes those of before, and what they refer to, only
@@ -69,6 +58,17 @@ impl InForce {
         // How many new mappings a list has is no other list.
         (calls & !SEEN) | exact != 0
     }
+}
+
+/// In the place of a list's bits: no list has them all.
+pub const INCOMPLETE: u64 = u64::MAX;
+
+/// [`InForce::list`] of a process now.
+#[inline(always)]
+pub fn list_in_force(process: u32) -> u64 {
+    // Before the head, as in `InForce::of`.
+    let calls = published(&UNWIND_PROCESSES, process);
+    if calls.unseen(new::head(process)) as u32 != 0 { INCOMPLETE } else { calls.0 & !SEEN }
 }
 
 /// The bits of `Published` that change while a list stays in force.

@@ -12,7 +12,9 @@ use aya::{
 };
 use heaptrace_common::unwind::{
     CodeFile, CodeFileKey, LIST_PART, LIST_PARTS, List, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping,
-    NewMappings, PAGE_BITS, Published, SHARD, UnwindMapping, lookup::CACHE,
+    NewMappings, PAGE_BITS, Published, SHARD, UnwindMapping,
+    lookup::CACHE,
+    memo::{MEMOS, Memo},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -151,6 +153,7 @@ impl InForce {
 /// Which mappings are in force for which process. See the module.
 pub struct UnwindMaps {
     cache: SharedArray<[u64; CACHE]>,
+    memos: SharedArray<Memo>,
     mappings: SharedArray<[UnwindMapping; MAX_MAPPINGS]>,
     calls: InForce,
     exact: InForce,
@@ -174,6 +177,7 @@ impl UnwindMaps {
         };
         Ok(Self {
             cache: take(ebpf, "UNWIND_CACHE", 1)?,
+            memos: take(ebpf, "UNWIND_MEMOS", MEMOS)?,
             mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.list_elements())?,
             calls: in_force(ebpf, "UNWIND_PROCESSES")?,
             exact: in_force(ebpf, "UNWIND_EXACT")?,
@@ -336,7 +340,7 @@ impl UnwindMaps {
         Some(list)
     }
 
-    /// One that no process has, whose entries the cache no longer holds.
+    /// One that no process has, of which neither the cache nor a remembered walk is left.
     fn next_generation(&mut self) -> u16 {
         loop {
             self.generation = self.generation.wrapping_add(1);
@@ -344,6 +348,10 @@ impl UnwindMaps {
                 // SAFETY: the BPF side writes whole words, and userspace only here.
                 for entry in unsafe { self.cache.flat::<AtomicU64>() } {
                     entry.store(0, Ordering::Relaxed);
+                }
+                for memo in (0..MEMOS).filter_map(|index| self.memos.pointer(index)) {
+                    // SAFETY: within the mapping; the BPF side reads and writes the whole word.
+                    unsafe { (&raw mut (*memo).count).write_volatile(0) };
                 }
                 continue;
             }

@@ -77,8 +77,8 @@ impl Prepared {
             _ => None,
         };
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
-        let started_ns = now_ns();
         add_targets(&mut session, &target, child.as_ref())?;
+        let started_ns = now_ns();
         let memory_bytes = options.sizes.memory_bytes();
         Ok(Self { session, events, target, child, started_ns, memory_bytes })
     }

@@ -208,9 +208,13 @@ impl ProcessTable {
             };
             // An exec takes no time of which nothing is known.
             let since = lives[id].as_ref().map_or(record.started_ns, |life| life.end.min(record.started_ns));
-            // What ran before the probes for all were in place was found, too.
-            lives[id] = Some(from.max(from_ns)..end);
+            // What ran before the probes for all were in place was found, too; what ended before was not traced at all.
+            let is_counted = end > from_ns || from_ns <= from;
+            lives[id] = Some(if is_counted { from.max(from_ns)..end } else { from..end });
             if probes {
+                if !is_counted {
+                    gaps[id].push(from..end);
+                }
                 if record.armed_ns != record.started_ns {
                     gaps[id].push(since..counts_from);
                 }

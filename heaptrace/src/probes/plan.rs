@@ -210,13 +210,30 @@ pub struct Choice {
 
 /// Chooses the probes in `files`, which are in resolution order.
 pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
+    // Of functions that cannot be probed, those that only pass a call on to the next file's are many: they give way to it.
     let mut winners: HashMap<&str, usize> = HashMap::new();
-    for (index, file) in files.iter().enumerate().filter(|(_, file)| !is_linker(file)) {
-        for function in file.symbols.functions.iter().filter(|function| function.exported) {
-            winners.entry(&function.symbol).or_insert(index);
+    for can_be_probed in [true, false] {
+        for (index, file) in files.iter().enumerate().filter(|(_, file)| !is_linker(file)) {
+            let exported = file.symbols.functions.iter().filter(|function| function.exported);
+            for function in exported.filter(|function| function.is_refused() != can_be_probed) {
+                winners.entry(&function.symbol).or_insert(index);
+            }
         }
     }
     let mut choice = Choice::default();
+    for (index, file) in files.iter().enumerate() {
+        for function in file.symbols.functions.iter().filter(|function| function.exported) {
+            let winner = winners.get(function.symbol.as_str()).filter(|winner| **winner > index);
+            if let (Some(winner), Probing::Refused(why)) = (winner, &function.probing) {
+                choice.refusals.push(format!(
+                    "{} in {}: {why}; of its calls only those are seen that it passes on to {}",
+                    function.symbol,
+                    file.path.display(),
+                    files[*winner].path.display()
+                ));
+            }
+        }
+    }
     let mut chosen: Vec<Vec<&FoundFunction>> = files
         .iter()
         .enumerate()

@@ -2,8 +2,11 @@
 //! not be looked at.
 
 use super::{maps, stat, statm, status};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 /// A failure to learn something of a process.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +91,6 @@ pub fn read_whole_maps(pid: u32) -> Result<Option<Vec<maps::Mapping>>, ProcError
 }
 
 fn read_lasting(pid: u32, file: &Path) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
-    use std::{io::Read as _, os::unix::fs::FileExt as _};
     let read = || {
         let mut maps = std::fs::File::open(file)?;
         let mut contents = Vec::new();
@@ -265,11 +267,10 @@ mod tests {
         let here = (&raw const mappings) as u64;
         assert!(mappings.iter().any(|mapping| (mapping.start..mapping.end).contains(&here)));
         let mut child = std::process::Command::new("true").spawn().expect("true");
-        let mut status = 0;
-        // SAFETY: waits for our child and leaves it as it is.
+        // SAFETY: all-zero is a value of this plain C type.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: as above; `info` is ours.
-        status +=
+        // SAFETY: `info` is ours; waits for our child, and leaves it to be waited for.
+        let status =
             unsafe { libc::waitid(libc::P_PID, child.id(), &raw mut info, libc::WEXITED | libc::WNOWAIT) };
         assert_eq!(status, 0);
         assert_eq!(read_whole_maps(child.id()).expect("a zombie can be looked at"), None);

@@ -11,7 +11,9 @@ use std::{
 
 /// From when to when calls count.
 pub struct Counting {
+    /// When the session was made, or later, when the first calls began to count.
     started: Instant,
+    has_begun: bool,
     /// `CLOCK_MONOTONIC`; 0 where processes begin one by one.
     from_ns: u64,
     over: Option<(Instant, u64)>,
@@ -19,10 +21,10 @@ pub struct Counting {
 
 impl Counting {
     pub fn new() -> Self {
-        Self { started: Instant::now(), from_ns: 0, over: None }
+        Self { started: Instant::now(), has_begun: false, from_ns: 0, over: None }
     }
 
-    /// Since the session was made, until now or the end of counting.
+    /// Since calls count, until now or the end of counting.
     pub fn elapsed(&self) -> Duration {
         self.over.map_or_else(|| self.started.elapsed(), |(at, _)| at.duration_since(self.started))
     }
@@ -87,6 +89,10 @@ impl Session {
 
     /// The targets' probes are in place.
     pub(super) fn begin_counting(&mut self) {
+        if !self.counting.has_begun {
+            self.counting.has_begun = true;
+            self.counting.started = Instant::now();
+        }
         if !self.per_process && self.counting.from_ns == 0 {
             self.tracer.maps.set_phase(phase::COUNTING);
             self.counting.from_ns = monotonic_ns();

@@ -34,7 +34,9 @@ impl Session {
                     look_at.entry(event.tgid).or_insert((event.process, event.time_ns)).0 = event.process;
                 }
                 kind::EXIT => {
-                    if look_at.remove(&event.tgid).is_some() {
+                    let was_to_be = look_at.remove(&event.tgid).is_some();
+                    let was_looked_at = self.looked_at.remove(&event.process);
+                    if was_to_be || !self.per_process && !was_looked_at {
                         self.never_looked_at(event.tgid, event.process);
                     }
                     self.let_go(event.tgid);

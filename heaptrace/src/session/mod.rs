@@ -106,6 +106,8 @@ pub struct Session {
     /// Of processes that ended.
     idle_links: Vec<Links>,
     untraceable: BTreeMap<u32, Untraceable>,
+    /// Records in which all was in place that their processes call, when last looked at.
+    looked_at: HashSet<u32>,
     notes: Vec<String>,
     detaching: Vec<thread::JoinHandle<()>>,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
@@ -184,6 +186,7 @@ impl Session {
             shared: counting::Shared::new(exact_children && !all && !per_process),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),
+            looked_at: HashSet::new(),
             notes,
             detaching: Vec::new(),
             watch,

@@ -245,6 +245,7 @@ impl Session {
                 let now_ns = monotonic_ns();
                 self.tracer.maps.arm(record, now_ns);
                 self.untraceable.remove(&pid);
+                self.looked_at.insert(record);
                 if !new.is_empty() && armed {
                     self.builder.add_gap(record, since_ns..now_ns);
                     self.note_late(pid, &view.comm, &new, now_ns.saturating_sub(since_ns));
@@ -294,6 +295,8 @@ impl Session {
         }
         let files = files.into_iter().collect::<Vec<_>>().join(" and ");
         if !self.per_process {
+            // For the next that are like it. What cannot be placed is told as it was.
+            let _ = self.place_sites(pid, pid, &plan.files);
             // One note for all: there may be many.
             self.note(format!(
                 "processes ended before they could be looked at: calls in {files}, where nothing was probed for them, were \

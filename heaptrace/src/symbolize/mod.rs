@@ -3,6 +3,7 @@
 //! Names come from `.symtab`, `.dynsym` and DWARF, of the file itself or of its separate debug file (found by
 //! build ID and by `.gnu_debuglink`). `.gnu_debugdata` is not read: that would need liblzma.
 
+mod demangle;
 mod guard;
 mod locate;
 mod perf_map;
@@ -113,7 +114,11 @@ fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) ->
 
 /// `None` where the file could not be read.
 fn ask(elf: &Elf, input: Input<&[u64]>, debug_dirs: Option<&[PathBuf]>) -> Option<Vec<Vec<Symbol>>> {
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(debug_dirs).build();
+    let symbolizer = Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .set_debug_dirs(debug_dirs)
+        .build();
     guard::guarded(|| {
         let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input).ok()?;
         Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
@@ -130,7 +135,7 @@ fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {
 
 fn symbol(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Symbol {
     Symbol {
-        name: name.into(),
+        name: demangle::demangled(name).into(),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|code| code.line),
         inlined,

@@ -11,6 +11,7 @@ mod same;
 mod sanitizers;
 mod underway;
 mod verification;
+mod wrappers;
 
 use heaptrace_tests::runner::{self, Test};
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         judge::tests(),
         releases::tests(),
         verification::tests(),
+        wrappers::tests(),
     ]
     .into_iter()
     .flatten()

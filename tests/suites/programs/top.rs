@@ -114,6 +114,10 @@ fn arm(top: &mut Terminal, pid: u32, name: &str) -> Result<()> {
     ensure!(changed_bytes(pid)? > 0, "it is said to be traced, and no code was changed");
     // All again.
     top.press("\x1b")?;
-    top.wait_for("all again", |screen| !screen.contains(" found by pid="))?;
+    // By the rows: what is found stands where the message is now. A key right behind would be taken for Alt and that key.
+    top.wait_for("all again", |screen| {
+        let rows = screen.lines().skip_while(|line| !line.contains("PID USER")).skip(1);
+        rows.take_while(|row| !row.trim().is_empty()).count() > 1
+    })?;
     Ok(())
 }

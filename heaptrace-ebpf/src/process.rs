@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
 };
 use heaptrace_common::{
@@ -20,9 +21,6 @@ use crate::{
     membership, site,
     unwind::new,
 };
-
-/// include/uapi/linux/bpf.h
-const BPF_NOEXIST: u64 = 1;
 
 /// include/uapi/linux/sched.h
 const CLONE_VM: u64 = 0x100;
@@ -102,7 +100,7 @@ pub fn find(tgid: u32) -> Option<u32> {
 #[inline(never)]
 fn register(tgid: u32) -> Option<u32> {
     let index = make(tgid, NO_PROCESS, 0, 0, setting!(probes_for_all))?;
-    if PROCESS_INDEX.insert(tgid, index, BPF_NOEXIST).is_err()
+    if PROCESS_INDEX.insert(tgid, index, u64::from(BPF_NOEXIST)).is_err()
         && let Some(first) = unsafe { PROCESS_INDEX.get(tgid) }.copied()
     {
         // Another thread of it was first; ours becomes an image of the same process that did nothing.

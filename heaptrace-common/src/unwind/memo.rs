@@ -23,7 +23,8 @@ pub struct Memo {
     pub bp: u64,
     pub bp_at: u64,
     pub needed_bp: u64,
-    /// The list of tables that was in force, without the bits that change while a list stays. Walks that need exact rows are not remembered.
+    /// The list of tables that was in force, without the bits that change while a list stays. Walks that need exact rows are
+    /// not remembered.
     pub list: u64,
     /// Process record.
     pub process: u32,

@@ -45,7 +45,7 @@ impl InForce {
     /// The list of tables for calls; [`INCOMPLETE`] if there are mappings that it does not have.
     #[inline(always)]
     pub fn list(&self) -> u64 {
-        if self.unseen != 0 { INCOMPLETE } else { self.calls.0 & !SEEN }
+        list_bits(self.calls, self.unseen)
     }
 
     /// Whether userspace has put other lists in force since. It writes those of before, and what they refer to, only
@@ -68,7 +68,12 @@ pub const INCOMPLETE: u64 = u64::MAX;
 pub fn list_in_force(process: u32) -> u64 {
     // Before the head, as in `InForce::of`.
     let calls = published(&UNWIND_PROCESSES, process);
-    if calls.unseen(new::head(process)) as u32 != 0 { INCOMPLETE } else { calls.0 & !SEEN }
+    list_bits(calls, calls.unseen(new::head(process)) as u32)
+}
+
+#[inline(always)]
+fn list_bits(calls: Published, unseen: u32) -> u64 {
+    if unseen != 0 { INCOMPLETE } else { calls.0 & !SEEN }
 }
 
 /// The bits of `Published` that change while a list stays in force.

@@ -4,7 +4,7 @@ use super::{
     features,
     kernel_types::KernelTypes,
     multi::{BPF_TRACE_UPROBE_MULTI, empty_for_links, empty_program, try_program},
-    syscall::{BPF_LINK_CREATE, BPF_MAP_CREATE, bpf_fd},
+    syscall::{BPF_LINK_CREATE, BPF_MAP_CREATE, MapAttr, bpf_fd},
 };
 use crate::process::procfs;
 use std::{
@@ -36,17 +36,8 @@ pub fn ring_buffer() -> Answer {
     /// include/uapi/linux/bpf.h, `BPF_MAP_TYPE_RINGBUF`
     const RINGBUF: u32 = 27;
 
-    /// The start of `union bpf_attr`'s part for `BPF_MAP_CREATE`.
-    #[repr(C)]
-    struct MapAttr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-    }
-
     let mut attr =
-        MapAttr { map_type: RINGBUF, key_size: 0, value_size: 0, max_entries: procfs::page_size() as u32 };
+        MapAttr { map_type: RINGBUF, max_entries: procfs::page_size() as u32, ..MapAttr::default() };
     // SAFETY: the attributes are numbers only.
     Answer::of(unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) })
 }

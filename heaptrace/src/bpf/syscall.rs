@@ -32,6 +32,17 @@ pub unsafe fn bpf_fd<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     unsafe { bpf(cmd, attr).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
 }
 
+/// The start of `union bpf_attr`'s part for `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+pub struct MapAttr {
+    pub map_type: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub map_flags: u32,
+}
+
 /// `union bpf_attr`, part `batch`.
 #[repr(C)]
 #[derive(Default)]

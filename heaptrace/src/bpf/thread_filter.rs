@@ -4,7 +4,7 @@
 use super::{
     attach::PlacedSite,
     multi::MultiProgram,
-    syscall::{BPF_MAP_CREATE, bpf_fd},
+    syscall::{BPF_MAP_CREATE, MapAttr, bpf_fd},
 };
 use crate::process::procfs;
 use heaptrace_common::probe::Cookie;
@@ -20,17 +20,6 @@ use std::{
 /// include/uapi/linux/bpf.h
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
-
-/// The start of `union bpf_attr`'s part for `BPF_MAP_CREATE`.
-#[repr(C)]
-#[derive(Default)]
-struct MapAttr {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-}
 
 /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit was seen.
 pub fn covers_threads() -> bool {

@@ -270,14 +270,19 @@ struct Others<'a> {
     jumped_to: &'a HashSet<&'a str>,
 }
 
-/// Adds the functions of the same file that chosen ones go on in, so that a call of glibc's reallocarray beside a preloaded
-/// allocator is seen in realloc: in the next process realloc is called itself, and its exits are probed for one function only.
-fn add_ends<'a>(file: &Described<'a>, chosen: &mut Vec<&'a FoundFunction>) {
-    let cuts = chosen.iter().filter_map(|function| match &function.probing {
+/// The entries of functions in which calls of these end.
+fn ends_of(functions: &[&FoundFunction]) -> HashSet<u64> {
+    let cuts = functions.iter().filter_map(|function| match &function.probing {
         Probing::Sites { cut, .. } => Some(cut),
         Probing::Refused(_) => None,
     });
-    let ends: HashSet<u64> = cuts.flat_map(|cut| cut.passes_on.iter().copied()).collect();
+    cuts.flat_map(|cut| cut.passes_on.iter().copied()).collect()
+}
+
+/// Adds the functions of the same file that chosen ones go on in, so that a call of glibc's reallocarray beside a preloaded
+/// allocator is seen in realloc: in the next process realloc is called itself, and its exits are probed for one function only.
+fn add_ends<'a>(file: &Described<'a>, chosen: &mut Vec<&'a FoundFunction>) {
+    let ends = ends_of(chosen);
     let has = |address: u64| chosen.iter().any(|function| function.address == address);
     let added: Vec<&FoundFunction> =
         file.symbols.functions.iter().filter(|f| ends.contains(&f.address) && !has(f.address)).collect();
@@ -289,12 +294,8 @@ fn add_ends<'a>(file: &Described<'a>, chosen: &mut Vec<&'a FoundFunction>) {
 fn jumped_to<'a>(files: &[Described<'a>], chosen: &[Vec<&'a FoundFunction>]) -> HashSet<&'a str> {
     let mut symbols = HashSet::new();
     for (file, functions) in files.iter().zip(chosen) {
-        let cuts = functions.iter().filter_map(|function| match &function.probing {
-            Probing::Sites { cut, .. } => Some(cut),
-            Probing::Refused(_) => None,
-        });
-        let entries: HashSet<u64> = cuts.flat_map(|cut| cut.passes_on.iter().copied()).collect();
-        let targets = file.symbols.functions.iter().filter(|f| f.exported && entries.contains(&f.address));
+        let ends = ends_of(functions);
+        let targets = file.symbols.functions.iter().filter(|f| f.exported && ends.contains(&f.address));
         symbols.extend(targets.map(|target| target.symbol.as_str()));
     }
     symbols

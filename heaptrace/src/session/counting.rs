@@ -13,7 +13,7 @@ use std::{
 pub struct Counting {
     /// When the session was made, or later, when the first calls began to count.
     started: Instant,
-    has_begun: bool,
+    any_counts: bool,
     /// `CLOCK_MONOTONIC`; 0 where processes begin one by one.
     from_ns: u64,
     over: Option<(Instant, u64)>,
@@ -21,7 +21,7 @@ pub struct Counting {
 
 impl Counting {
     pub fn new() -> Self {
-        Self { started: Instant::now(), has_begun: false, from_ns: 0, over: None }
+        Self { started: Instant::now(), any_counts: false, from_ns: 0, over: None }
     }
 
     /// Since calls count, until now or the end of counting.
@@ -89,8 +89,8 @@ impl Session {
 
     /// The targets' probes are in place.
     pub(super) fn begin_counting(&mut self) {
-        if !self.counting.has_begun {
-            self.counting.has_begun = true;
+        if !self.counting.any_counts {
+            self.counting.any_counts = true;
             self.counting.started = Instant::now();
         }
         if !self.per_process && self.counting.from_ns == 0 {

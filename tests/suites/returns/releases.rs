@@ -23,7 +23,7 @@ const ALLOCATORS: [&[&str]; 3] =
     [&["libjemalloc.so.2"], &["libtcmalloc_minimal.so.4"], &["libmimalloc.so.3", "libmimalloc.so.2"]];
 
 /// What the program `plain` ends with.
-const PLAIN_ENDS: i32 = 23;
+pub const PLAIN_ENDS: i32 = 23;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

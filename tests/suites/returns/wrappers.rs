@@ -1,16 +1,13 @@
 //! Preloaded functions that only pass their calls on, by a jump at their end: they cannot be probed, and what they pass on is
 //! seen in the C library.
 
-use crate::same::Subject;
+use crate::{releases::PLAIN_ENDS, same::Subject};
 use heaptrace_tests::{
     compare::Find,
     programs::Program,
     runner::{Test, end_to_end},
     session::Start,
 };
-
-/// What the program `plain` ends with.
-const PLAIN_ENDS: i32 = 23;
 
 pub fn tests() -> Vec<Test> {
     let kinds: [(&str, &[&str]); 3] = [

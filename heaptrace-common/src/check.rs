@@ -12,7 +12,7 @@ pub const CHECKED_CALLS: u32 = 4096;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Check {
-    /// 1 while hits count.
+    /// Which opening this is, of all checks' openings, while hits count; 0 while they do not.
     pub open: u64,
     /// 1 if before each block lies its size, as in glibc (malloc/malloc.c, `struct malloc_chunk`).
     pub glibc: u64,
@@ -44,11 +44,11 @@ pub struct CheckedCall {
     pub size: u64,
 }
 
-/// What tells a call of the function that has check `number` from all others under way.
+/// What tells a call from all others under way: of its check's opening number `opening` of all. A call that was kept
+/// before the check was closed would else be taken for a later one at the same place on the stack.
 #[inline(always)]
-pub const fn key(process: u32, entry_sp: u64, number: u32) -> u64 {
-    let key =
-        crate::live::packed(process, entry_sp) ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+pub const fn key(process: u32, entry_sp: u64, opening: u64) -> u64 {
+    let key = crate::live::packed(process, entry_sp) ^ opening.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     if key == 0 || key == BEING_MADE { 1 } else { key }
 }
 
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_of_different_functions_and_places_have_different_keys() {
-        let keys = [key(0, 0x7ff0, 0), key(0, 0x7ff8, 0), key(1, 0x7ff0, 0), key(0, 0x7ff0, 1)];
+    fn calls_of_different_openings_and_places_have_different_keys() {
+        let keys = [key(0, 0x7ff0, 1), key(0, 0x7ff8, 1), key(1, 0x7ff0, 1), key(0, 0x7ff0, 2)];
         for (n, one) in keys.iter().enumerate() {
             assert!(*one != 0 && !keys[n + 1..].contains(one));
         }

@@ -27,7 +27,8 @@ pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let Some((process, _)) = process::counted(ctx) else { return };
     let Some(check) = CHECKS.get_ptr_mut(cookie.gate) else { return };
-    if unsafe { core::ptr::read_volatile(&raw const (*check).open) } == 0 {
+    let opening = unsafe { core::ptr::read_volatile(&raw const (*check).open) };
+    if opening == 0 {
         return;
     }
     let Some(probe) = PROBES.get(cookie.row) else { return };
@@ -36,7 +37,7 @@ pub fn hit(ctx: &impl EbpfContext) {
         return;
     }
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
-    let key = check::key(process, entry_sp, cookie.gate);
+    let key = check::key(process, entry_sp, opening);
     if probe.role == Role::Entered as u8 {
         enter(check, key, registers.size(probe), unwind::return_address(entry_sp));
     } else if probe.role != Role::Begin as u8 {

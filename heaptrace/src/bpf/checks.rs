@@ -12,47 +12,60 @@ use heaptrace_common::{
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-/// The checks that are free, and what each has seen.
-pub(super) struct Checks {
-    seen: Arc<SharedArray<Check>>,
-    free: Arc<Mutex<Vec<u32>>>,
+/// All checks.
+pub(super) struct Checks(Arc<Shared>);
+
+struct Shared {
+    seen: SharedArray<Check>,
+    free: Mutex<Vec<u32>>,
+    /// Openings so far, of all checks.
+    openings: AtomicU64,
 }
 
 /// One function's, until this is dropped.
 pub struct FunctionCheck {
     number: u32,
-    seen: Arc<SharedArray<Check>>,
-    free: Arc<Mutex<Vec<u32>>>,
+    shared: Arc<Shared>,
 }
 
 impl Checks {
     pub fn new(seen: SharedArray<Check>) -> Self {
         let free = (0..seen.entries.min(CHECKS)).rev().collect();
-        Self { seen: Arc::new(seen), free: Arc::new(Mutex::new(free)) }
+        Self(Arc::new(Shared { seen, free: Mutex::new(free), openings: AtomicU64::new(0) }))
     }
 
     fn take(&self, glibc: bool) -> Option<FunctionCheck> {
-        // A panic elsewhere leaves a list of numbers all the same.
-        let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        self.seen.set(number, Check { glibc: glibc.into(), ..Check::default() });
-        Some(FunctionCheck { number, seen: Arc::clone(&self.seen), free: Arc::clone(&self.free) })
+        let number = self.0.free().pop()?;
+        self.0.seen.set(number, Check { glibc: glibc.into(), ..Check::default() });
+        Some(FunctionCheck { number, shared: Arc::clone(&self.0) })
+    }
+}
+
+impl Shared {
+    /// A panic elsewhere leaves a list of numbers all the same.
+    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl FunctionCheck {
     /// What was seen so far.
     pub fn seen(&self) -> Check {
-        self.seen.get(self.number).unwrap_or_default()
+        self.shared.seen.get(self.number).unwrap_or_default()
     }
 
     /// From here on hits count, or do not.
     pub fn open(&self, open: bool) {
-        if let Some(check) = self.seen.pointer(self.number) {
+        let opening = if open { self.shared.openings.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        if let Some(check) = self.shared.seen.pointer(self.number) {
             // SAFETY: within the mapping; the BPF side only reads this field.
-            unsafe { (&raw mut (*check).open).write_volatile(open.into()) };
+            unsafe { (&raw mut (*check).open).write_volatile(opening) };
         }
     }
 }
@@ -60,7 +73,7 @@ impl FunctionCheck {
 impl Drop for FunctionCheck {
     fn drop(&mut self) {
         self.open(false);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        self.shared.free().push(self.number);
     }
 }
 

@@ -20,7 +20,7 @@ const ENOUGH: u64 = 20_000;
 /// Processes of one file whose calls are looked at: the code is the same in all.
 const PROCESSES: usize = 4;
 
-/// Threads of processes that are not named, where calls of all are looked at.
+/// Where calls of all processes are looked at, threads of those that are not known yet.
 const ELSEWHERE: u64 = 64;
 
 /// Of calls that were left without a site, so many, and one in so many, speak against a function, if so many frees of
@@ -48,9 +48,7 @@ struct Verified {
     entry: u64,
     symbol: String,
     ends_here: bool,
-    /// Of the processes whose calls are looked at.
-    threads: u64,
-    /// Calls that could have been under way whenever it began.
+    /// Calls that could have been under way whenever it began: one a thread.
     under_way: u64,
     /// Frees of unknown blocks up to then, of all processes.
     unknown_frees: u64,
@@ -88,6 +86,18 @@ impl Verification {
         });
         gone.collect()
     }
+
+    fn position(&self, file: FileId, probe: &Probe) -> Option<usize> {
+        self.running.iter().position(|verified| verified.file.id() == file && verified.entry == probe.entry)
+    }
+
+    /// Whether a function is to be looked at in a process, or in all, and is not yet: twice, each call would seem to be two.
+    fn is_wanted(&self, file: FileId, probe: &Probe, owner: Option<u32>) -> bool {
+        let watched = |at: usize| self.running[at].watches.iter().any(|watch| watch.pid == owner);
+        probe.entered.is_some()
+            && !self.believed.contains(&(file, probe.entry))
+            && !self.position(file, probe).is_some_and(watched)
+    }
 }
 
 /// What speaks against a function, if anything does. So many calls of any function may seem to be unannounced.
@@ -115,6 +125,17 @@ fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -> Op
     None
 }
 
+impl Verified {
+    /// Of the processes whose calls are looked at; `elsewhere` if those are all.
+    fn threads(&self, elsewhere: u64) -> u64 {
+        self.watches.iter().map(|watch| watch.pid.map_or(elsewhere, thread_count)).sum()
+    }
+}
+
+fn thread_count(pid: u32) -> u64 {
+    procfs::threads(pid).map_or(1, |threads| threads.len() as u64)
+}
+
 impl Session {
     /// Has the functions of a file that was probed just now verified in a process.
     pub(super) fn verify(&mut self, pid: u32, thread: u32, plan: &FilePlan) {
@@ -125,21 +146,19 @@ impl Session {
             return;
         }
         looked_at.insert(owner);
-        let threads = procfs::threads(pid).map_or(1, |threads| threads.len() as u64);
+        if !plan.probes.iter().any(|probe| self.verification.is_wanted(id, probe, owner)) {
+            return;
+        }
+        // Of all processes it takes a while, and one count does for all functions.
+        let elsewhere = self.threads_elsewhere();
         let scope = self.per_process.then_some(thread);
         for probe in &plan.probes {
             let Some(entered) = &probe.entered else { continue };
-            if self.verification.believed.contains(&(id, probe.entry)) {
+            if !self.verification.is_wanted(id, probe, owner) {
                 continue;
             }
-            let known = |verified: &Verified| verified.file.id() == id && verified.entry == probe.entry;
-            let at =
-                self.verification.running.iter().position(known).or_else(|| self.begin_check(plan, probe));
+            let at = self.verification.position(id, probe).or_else(|| self.begin_check(plan, probe));
             let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
-            // Twice, each call would seem to be two.
-            if verified.watches.iter().any(|watch| watch.pid == owner) {
-                continue;
-            }
             let entered = ProbeSite { offset: entered.offset, record: entered.record };
             let sites: Vec<ProbeSite> = std::iter::once(entered).chain(probe_sites_of(probe)).collect();
             // While it is closed: sites are placed one after the other.
@@ -148,10 +167,17 @@ impl Session {
             if let Ok(links) = self.tracer.watch_for(&verified.check, &plan.file.attach_path(), &sites, scope)
             {
                 verified.watches.push(Watch { pid: owner, links, _check: Arc::clone(&verified.check) });
-                verified.threads += threads;
             }
-            verified.under_way += verified.threads;
             verified.check.open(true);
+            verified.under_way += verified.threads(elsewhere);
+        }
+    }
+
+    /// Where calls of all processes are looked at.
+    fn threads_elsewhere(&self) -> u64 {
+        match self.per_process {
+            true => 0,
+            false => ELSEWHERE + self.builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>(),
         }
     }
 
@@ -166,7 +192,6 @@ impl Session {
             entry: probe.entry,
             symbol: probe.symbol.clone(),
             ends_here: probe.ends_here,
-            threads: if self.per_process { 1 } else { ELSEWHERE },
             under_way: 0,
             unknown_frees: self.frees(|record| record.unknown_frees),
             check: Arc::new(self.tracer.new_check(glibc)?),
@@ -190,7 +215,12 @@ impl Session {
         let displaced = displaced + self.verification.displaced;
         for (seen, verified) in running {
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
-            let doubt = doubt(&seen, verified.ends_here, verified.under_way + displaced, unknown_frees);
+            let mut may_seem = verified.under_way + displaced;
+            if seen.unannounced > may_seem {
+                // Those under way when a process began to count; its threads may have been fewer before.
+                may_seem += verified.threads(self.threads_elsewhere());
+            }
+            let doubt = doubt(&seen, verified.ends_here, may_seem, unknown_frees);
             if doubt.is_none() && seen.calls < ENOUGH {
                 self.verification.running.push(verified);
                 continue;

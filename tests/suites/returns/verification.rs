@@ -16,8 +16,9 @@ use heaptrace_tests::{
 use std::{collections::BTreeSet, fs::File, path::Path, process::Command, thread, time::Duration};
 use tempfile::TempDir;
 
-/// What the program `unlawful` ends with.
+/// What the programs `unlawful` and `slow` end with.
 const ENDS: i32 = 25;
+const SLOW_ENDS: i32 = 26;
 
 /// From when the last probe is placed until its process counts again; a few microseconds without other load.
 const ARMED: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ pub fn tests() -> Vec<Test> {
         ));
     }
     tests.push(end_to_end("attach: malloc is believed after its first calls", lawful));
+    tests.push(end_to_end("attach: calls under way when a child is looked at, too, are no others", slow));
     tests
 }
 
@@ -106,6 +108,26 @@ fn lawful() -> Result<()> {
     let before = traced.places.clone();
     traced.wait_until_probed("let go of the entry", |places| places.len() < before.len())?;
     let (pid, report) = traced.finish(folder)?;
+    compare::nothing_lost(&report)?;
+    ensure!(report.coverage.notes.is_empty(), "{:?}", report.coverage.notes);
+    let ledger = Ledger::read(&ledger_file(folder))?;
+    compare::every_site(&report, pid, ledger.process(pid)?, Find::Caller)
+}
+
+/// Each child's probes close the checks and open them again.
+fn slow() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut command = Command::new(Program::C("slow").compile()?);
+    command.env("LEDGER_OUT", ledger_file(folder));
+    let mut waiting = Waiting::start(command, folder)?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
+    waiting.go()?;
+    let status = waiting.target.wait()?;
+    ensure!(status.code() == Some(SLOW_ENDS), "{}", waiting.target.describe(&format!("ended with {status}")));
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(folder)?;
     compare::nothing_lost(&report)?;
     ensure!(report.coverage.notes.is_empty(), "{:?}", report.coverage.notes);
     let ledger = Ledger::read(&ledger_file(folder))?;

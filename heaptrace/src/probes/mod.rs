@@ -6,6 +6,7 @@ pub mod cut;
 pub mod discover;
 mod entries;
 pub mod forward;
+pub mod merged_sites;
 mod own_calls;
 pub mod plan;
 pub mod proof;

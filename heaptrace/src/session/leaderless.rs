@@ -87,7 +87,7 @@ impl Session {
         let mut failure = None;
         for plan in probed.plans() {
             // Only the breakpoint is wanted, at whose hit our own programs run.
-            let offsets: Vec<u64> = probe_sites(plan).map(|site| site.offset).collect();
+            let offsets: Vec<u64> = probe_sites(plan).iter().map(|site| site.offset).collect();
             for thread in &threads {
                 match EmptyProbes::place(false, &plan.file.attach_path(), &offsets, *thread) {
                     Ok(placed) => probes.push(placed),

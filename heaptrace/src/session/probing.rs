@@ -7,6 +7,7 @@ use crate::{
     model::Untraceable,
     probes::{
         discover::ProcessView,
+        merged_sites::merged_sites,
         plan::{FilePlan, Plan, Probe},
         refusal::{Refusal, refusal},
     },
@@ -148,7 +149,7 @@ impl Session {
                 let reason = Refusal::FileChanged { path: plan.file.path.clone(), offset };
                 return Err(TargetError::Refused { pid, comm, reason });
             }
-            let sites: Vec<ProbeSite> = probe_sites(&plan).collect();
+            let sites = probe_sites(&plan);
             let late = self.counts_already(pid);
             let links = self
                 .tracer
@@ -427,11 +428,12 @@ impl Session {
 }
 
 /// A plan's probes, as they are placed.
-pub(super) fn probe_sites(plan: &FilePlan) -> impl Iterator<Item = ProbeSite> + '_ {
-    plan.probes.iter().flat_map(probe_sites_of)
+pub(super) fn probe_sites(plan: &FilePlan) -> Vec<ProbeSite> {
+    let merged = merged_sites(&plan.probes).into_iter();
+    merged.map(|(offset, record)| ProbeSite { offset, record }).collect()
 }
 
-/// Those of one function.
+/// Those of one function, for itself.
 pub(super) fn probe_sites_of(probe: &Probe) -> impl Iterator<Item = ProbeSite> + '_ {
     probe.sites.iter().map(|site| ProbeSite { offset: site.offset, record: site.record })
 }

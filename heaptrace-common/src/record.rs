@@ -223,6 +223,10 @@ pub const fn pending_key(process: u32, entry_sp: u64) -> u64 {
     crate::live::packed(process, entry_sp)
 }
 
+/// The key of a place that is claimed and not filled yet: nobody may judge by its fields. No call has it, as its part for
+/// the process is 0.
+pub const BEING_MADE: u64 = 1;
+
 /// `CURSORS`' only element: how much of each append-only table is used. May run past the table's size.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

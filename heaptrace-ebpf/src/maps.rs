@@ -88,7 +88,7 @@ pub static STATISTICS: Array<StatisticsRecord> = Array::with_max_entries(1, BPF_
 /// Calls whose result is still to come. An array with four places a call: in-place writes cost a tenth of a hash map's
 /// insert and delete.
 #[map]
-pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, 0);
+pub static PENDING: Array<PendingCall> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
 
 /// Functions under verification.
 #[map]

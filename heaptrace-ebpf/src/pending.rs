@@ -5,7 +5,7 @@ use heaptrace_common::{
     counter::Counter,
     function::Shape,
     live,
-    record::{PendingCall, pending_key, process_state},
+    record::{BEING_MADE, PendingCall, pending_key, process_state},
 };
 
 use crate::{
@@ -18,10 +18,6 @@ use crate::{
 const WAYS: u32 = 4;
 
 const PAGE: u64 = 4096;
-
-/// The key of a place that is claimed and not filled yet: nobody may judge by its fields. No call has it, as its part for
-/// the process is 0.
-const BEING_MADE: u64 = 1;
 
 #[inline(always)]
 fn place(key: u64, way: u32) -> u32 {

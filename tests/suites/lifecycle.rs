@@ -9,11 +9,12 @@ use heaptrace_tests::{
     ledger::Ledger,
     programs::Program,
     runner::{self, Test, end_to_end},
-    running::wait_for_file,
+    running::{Running, wait_for_file},
     session::{self, Session, Start, Waiting},
 };
 use std::{
     fs::File,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 use tempfile::TempDir;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     }
     tests.push(end_to_end("attach: the target outlives the tracer unharmed", detach));
     tests.push(end_to_end("attach: the first thread is gone, and another tracer comes and goes", leaderless));
+    tests.push(end_to_end("attach: the first thread is gone, and a library is opened", leaderless_opens));
     tests.push(end_to_end("attach: a killed tracer leaves no probes", killed_tracer));
     tests.push(end_to_end("attach: two processes at once", two_at_once));
     tests.push(end_to_end("attach: two tracers on one process", two_tracers));
@@ -140,34 +142,68 @@ fn detach() -> Result<()> {
     end_idle(waiting, folder)
 }
 
+/// A process that has lost its first thread.
+struct Leaderless {
+    waiting: Waiting,
+    recorder: Running,
+    go_on: PathBuf,
+}
+
+impl Leaderless {
+    fn start(folder: &Path, library: Option<&Path>) -> Result<Self> {
+        let go_on = folder.join("go on");
+        let mut command = Command::new(Program::C("ending").compile()?);
+        command.arg("leader").env("LEDGER_OUT", session::ledger_file(folder)).env("ENDING_GO", &go_on);
+        command.envs(library.map(|library| ("ENDING_LIBRARY", library)));
+        let mut waiting = Waiting::start(command, folder)?;
+        let pid = waiting.target.pid();
+        let recorder = heaptrace::attach(&[pid], &[], folder)?;
+        waiting.go()?;
+        let is_zombie = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        };
+        heaptrace_tests::running::wait_while_running(
+            &mut waiting.target,
+            "lose its first thread",
+            is_zombie,
+        )?;
+        Ok(Self { waiting, recorder, go_on })
+    }
+
+    fn finish(mut self, folder: &Path) -> Result<session::Outcome> {
+        File::create(self.go_on)?;
+        let status = self.waiting.target.wait()?;
+        heaptrace::finish(&mut self.recorder)?;
+        Ok(session::Outcome {
+            report: heaptrace::report(folder)?,
+            ledger: Ledger::read(&session::ledger_file(folder))?,
+            target: Some((self.waiting.target.pid(), status)),
+        })
+    }
+}
+
+/// What is looked at then is placed, and verified, by way of a thread that is gone.
+fn leaderless_opens() -> Result<()> {
+    let folder = TempDir::new()?;
+    let library = Program::CLibrary("plugin").compile()?;
+    let outcome = Leaderless::start(folder.path(), Some(&library))?.finish(folder.path())?;
+    compare::nothing_lost(&outcome.report)?;
+    let distrusted =
+        outcome.report.coverage.notes.iter().filter(|note| note.contains("not to be trusted")).count();
+    ensure!(distrusted == 0, "{:#?}", outcome.report.coverage.notes);
+    let (pid, _) = outcome.target.context("no target")?;
+    compare::every_site(&outcome.report, pid, outcome.ledger.process(pid)?, Find::Caller)
+}
+
 /// Whoever changes a probe of the same functions has the kernel ask all others whether they want their process still.
 fn leaderless() -> Result<()> {
     let folder = TempDir::new()?;
-    let folder = folder.path();
-    let go_on = folder.join("go on");
-    let mut command = Command::new(Program::C("ending").compile()?);
-    command.arg("leader").env("LEDGER_OUT", session::ledger_file(folder)).env("ENDING_GO", &go_on);
-    let mut waiting = Waiting::start(command, folder)?;
-    let pid = waiting.target.pid();
-    let mut recorder = heaptrace::attach(&[pid], &[], folder)?;
-    waiting.go()?;
-    let is_zombie = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
-    };
-    heaptrace_tests::running::wait_while_running(&mut waiting.target, "lose its first thread", is_zombie)?;
+    let process = Leaderless::start(folder.path(), None)?;
     for _ in 0..3 {
         Session::new(Program::C("family"), &["1", "5"]).record(Start::Attach)?;
     }
-    File::create(go_on)?;
-    let status = waiting.target.wait()?;
-    heaptrace::finish(&mut recorder)?;
-    let outcome = session::Outcome {
-        report: heaptrace::report(folder)?,
-        ledger: Ledger::read(&session::ledger_file(folder))?,
-        target: Some((pid, status)),
-    };
-    compare::exactly(&outcome, Find::Caller)
+    compare::exactly(&process.finish(folder.path())?, Find::Caller)
 }
 
 fn killed_tracer() -> Result<()> {

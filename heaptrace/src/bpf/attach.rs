@@ -1,6 +1,6 @@
 //! Placing probes and taking them away, whichever way the kernel offers.
 
-use super::{gates::Gate, multi::MultiProgram};
+use super::{checks::FunctionCheck, gates::Gate, multi::MultiProgram};
 use aya::{
     Ebpf,
     programs::{
@@ -46,6 +46,8 @@ pub struct Links {
     perf: Vec<UProbeLink>,
     /// Behind which they are.
     pub(super) gate: Option<Arc<Gate>>,
+    /// What they verify; its number is another function's only once they are gone.
+    check: Option<Arc<FunctionCheck>>,
 }
 
 impl Attacher {
@@ -60,7 +62,8 @@ impl Attacher {
         let mut perf = Vec::new();
         match self {
             Self::Multi(program) => {
-                return Ok(Links { multi: vec![program.attach(path, sites, pid)?], perf, gate: None });
+                let multi = vec![program.attach(path, sites, pid)?];
+                return Ok(Links { multi, perf, gate: None, check: None });
             }
             Self::PerfEvents => {
                 for site in sites {
@@ -68,7 +71,7 @@ impl Attacher {
                 }
             }
         }
-        Ok(Links { multi: Vec::new(), perf, gate: None })
+        Ok(Links { multi: Vec::new(), perf, gate: None, check: None })
     }
 }
 
@@ -95,15 +98,16 @@ fn attach_perf(
 }
 
 impl Links {
-    /// One link's.
-    pub(super) fn of_multi(link: OwnedFd) -> Self {
-        Self { multi: vec![link], perf: Vec::new(), gate: None }
+    /// One link's, which verifies.
+    pub(super) fn of_check(link: OwnedFd, check: &Arc<FunctionCheck>) -> Self {
+        Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
     }
 
     /// Each link by itself.
     pub(super) fn split(self) -> Vec<Box<dyn Send>> {
-        let Self { multi, perf, gate } = self;
-        let multi = multi.into_iter().map(|fd| Box::new((fd, gate.clone())) as Box<dyn Send>);
+        let Self { multi, perf, gate, check } = self;
+        // Fields go in their order: the link first.
+        let multi = multi.into_iter().map(|fd| Box::new((fd, gate.clone(), check.clone())) as Box<dyn Send>);
         multi.chain(perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>)).collect()
     }
 }

@@ -78,8 +78,8 @@ impl Drop for FunctionCheck {
 }
 
 impl Tracer {
-    /// A check that nothing was seen by yet, of a function whose results are blocks of glibc's if `glibc`. `None` where the kernel has no multi links, or
-    /// too many functions are under verification.
+    /// A check that nothing was seen by yet, of a function whose results are blocks of glibc's if `glibc`. `None` where the
+    /// kernel has no multi links, or too many functions are under verification.
     pub fn new_check(&self, glibc: bool) -> Option<FunctionCheck> {
         self.checker.as_ref().and_then(|_| self.maps.checks.take(glibc))
     }
@@ -87,7 +87,7 @@ impl Tracer {
     /// Has a function's entry and sites watched in one process, or wherever the file at `path` is mapped.
     pub fn watch_for(
         &mut self,
-        check: &FunctionCheck,
+        check: &Arc<FunctionCheck>,
         path: &Path,
         sites: &[ProbeSite],
         pid: Option<u32>,
@@ -99,6 +99,6 @@ impl Tracer {
         });
         let placed: Option<Vec<PlacedSite>> = rows.collect();
         let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;
-        Ok(Links::of_multi(checker.attach(path, &placed, pid)?))
+        Ok(Links::of_check(checker.attach(path, &placed, pid)?, check))
     }
 }

@@ -15,7 +15,9 @@ use heaptrace_common::{
     counter::Counter,
     live,
     probe::ProbeRecord,
-    record::{Cursors, ProcessRecord, SiteRecord, overflow_site, phase, process_state},
+    record::{
+        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteRecord, overflow_site, phase, process_state,
+    },
     statistics::StatisticsRecord,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -89,6 +91,7 @@ pub struct Maps {
     probes: SharedArray<ProbeRecord>,
     pub(super) gates: Gates,
     pub(super) checks: Checks,
+    pending: SharedArray<PendingCall>,
     /// By what the row says: processes of one program have the same.
     probe_rows: std::collections::HashMap<ProbeRecord, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -139,6 +142,8 @@ impl Maps {
             probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
             gates: Gates::new(SharedArray::new(&data(take("GATES")?, "GATES")?, GATES).map_err(shared)?),
             checks: Checks::new(SharedArray::new(&data(take("CHECKS")?, "CHECKS")?, CHECKS).map_err(shared)?),
+            pending: SharedArray::new(&data(take("PENDING")?, "PENDING")?, sizes.threads.next_power_of_two())
+                .map_err(shared)?,
             probe_rows: std::collections::HashMap::new(),
             counters: take("COUNTERS")?
                 .try_into()
@@ -249,6 +254,25 @@ impl Maps {
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: as in `arm`.
             unsafe { (&raw mut (*record).armed).write_volatile(0) };
+        }
+    }
+
+    /// Forgets the calls of `records` whose results are still to come. While these are disarmed, and once no program runs
+    /// that began before: calls that begin meanwhile are not seen, and one of them may lie where a kept one did.
+    pub fn forget_calls(&self, records: &[u32]) {
+        for at in (0..self.pending.entries).filter_map(|index| self.pending.pointer(index)) {
+            // SAFETY: within the mapping; the BPF side changes keys by exchange only, and fields of claimed places only.
+            unsafe {
+                let key = AtomicU64::from_ptr(&raw mut (*at).key);
+                let held = key.load(Ordering::Acquire);
+                if held > BEING_MADE && records.contains(&(&raw const (*at).process).read_volatile()) {
+                    let _ = key.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Relaxed);
+                }
+            }
+        }
+        for at in records.iter().filter_map(|record| self.processes.pointer(*record)) {
+            // SAFETY: within the mapping, aligned; the BPF side adds to it and subtracts.
+            unsafe { AtomicU64::from_ptr(&raw mut (*at).calls_under_way) }.store(0, Ordering::Release);
         }
     }
 

@@ -50,14 +50,15 @@ impl ProfileBuilder {
     /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.
     pub fn sweep(&mut self, maps: &Maps, capacity: u32) -> io::Result<()> {
         let has_ended = |record: &ProcessRecord| record.state != process_state::RUNNING;
-        let dead: HashMap<u32, u64> = (0..maps.process_count())
-            .filter(|process| !self.ages.swept.contains(process))
-            .filter_map(|process| Some((process, self.record(process).filter(|r| has_ended(r))?.live_count)))
-            .collect();
-        let blocks: u64 = dead.values().sum();
+        let dead = || {
+            let left = (0..maps.process_count()).filter(|process| !self.ages.swept.contains(process));
+            left.filter_map(|process| Some((process, self.record(process).filter(|r| has_ended(r))?)))
+        };
+        let blocks: u64 = dead().map(|(_, record)| record.live_count).sum();
         if blocks < u64::from(capacity) / SWEEP_AT {
             return Ok(());
         }
+        let dead: Vec<u32> = dead().map(|(process, _)| process).collect();
         self.judge_blocks_of(maps, has_ended)?;
         let ended = |process: u32| self.record(process).is_some_and(has_ended);
         let mut removed: Vec<LiveKey> = Vec::new();
@@ -76,7 +77,7 @@ impl ProfileBuilder {
         })?;
         maps.live().remove(&removed)?;
         gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
-        self.ages.swept.extend(dead.into_keys());
+        self.ages.swept.extend(dead);
         for (site, time) in oldest {
             let kept = self.ages.removed.entry(site).or_insert(time);
             *kept = (*kept).min(time);

@@ -1,6 +1,7 @@
 //! What is placed of a file's sites. Several functions may come to their results by the same code; one probe there does
-//! for all, as which call it ends is told by the call that began. What the kernel does to take probes away grows with
-//! the cube of those at one place (kernel/events/uprobes.c, `register_for_each_vma` and `filter_chain`).
+//! for all, as which call it ends is told by the call that began, whichever function's. What the kernel does to take
+//! probes away grows with the cube of those at one place (kernel/events/uprobes.c, `register_for_each_vma` and
+//! `filter_chain`).
 
 use super::plan::Probe;
 use heaptrace_common::probe::{OWN_CODE, OwnCode, ProbeRecord, Role};

@@ -31,9 +31,23 @@ pub struct Leaderless {
 }
 
 impl Leaderless {
+    /// Where its probes can be placed by way of, for a process whose first thread is gone; `None` for others.
+    pub fn thread_of(&self, pid: u32) -> Option<u32> {
+        match self.by_pid.get(&pid)? {
+            Kept::Held { threads, .. } => threads.first().copied(),
+            Kept::PlacedBy(thread) => Some(*thread),
+        }
+    }
+
     /// Lets go of what is held for a process.
     pub fn remove(&mut self, pid: &u32) {
         self.by_pid.remove(pid);
+    }
+
+    /// A process without a first thread, whose probes are to be placed anew by way of others.
+    pub fn expect(&mut self, pid: u32) {
+        let threads = Session::others(pid);
+        self.by_pid.insert(pid, Kept::Held { threads, _probes: Vec::new() });
     }
 
     /// Lets go of all.
@@ -79,6 +93,13 @@ impl Session {
         threads
     }
 
+    /// More was probed in a process whose breakpoints may be held: those of all are from here on.
+    pub(super) fn hold_if_held(&mut self, pid: u32) {
+        if matches!(self.leaderless.by_pid.get(&pid), Some(Kept::Held { .. })) {
+            self.hold(pid);
+        }
+    }
+
     fn hold(&mut self, pid: u32) {
         let Some(probed) = self.probed.get(&pid) else { return };
         let mut threads = Self::others(pid);
@@ -116,6 +137,7 @@ impl Session {
         let record = self.tracer.maps.index_of(pid);
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.let_go(pid);
+        record.iter().for_each(|record| self.tracer.maps.forget_calls(&[*record]));
         let placed = Self::others(pid).into_iter().find(|thread| self.place_by(pid, *thread, &plans).is_ok());
         if let Some(thread) = placed {
             record.iter().for_each(|record| self.tracer.maps.arm(*record, monotonic_ns()));

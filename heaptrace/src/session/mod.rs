@@ -241,6 +241,8 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         self.end_counting();
+        self.builder.read_processes(&self.tracer.maps);
+        self.look_at_checks_last();
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, mut placed)| placed.take_links());
         let links = links.chain(self.everywhere.take_links());

@@ -129,7 +129,10 @@ impl Session {
 
     /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
     pub(super) fn place(&mut self, pid: u32, files: &[FilePlan]) -> Result<(), TargetError> {
-        self.place_by(pid, pid, files)
+        let Some(thread) = self.leaderless.thread_of(pid) else { return self.place_by(pid, pid, files) };
+        self.place_by(pid, thread, files)?;
+        self.hold_if_held(pid);
+        Ok(())
     }
 
     /// The same by way of `thread`, one of the process's.
@@ -202,6 +205,10 @@ impl Session {
             return;
         }
         let plans = self.plans_in(parent);
+        // Its parent lost its probes; until it is looked at itself, it has a gap.
+        if plans.is_empty() {
+            return;
+        }
         match self.place_sites(child, child, &plans) {
             Ok(()) => {}
             Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
@@ -412,6 +419,7 @@ impl Session {
         let links = self.unprobe(pid);
         self.idle_links.extend(links);
         if self.idle_links.len() >= AT_ONCE {
+            self.verification.forget_unwatched();
             self.discoverer.forget_unused();
             let links = std::mem::take(&mut self.idle_links);
             self.drop_aside(links);

@@ -5,13 +5,19 @@
 use super::{Session, TargetError, monotonic_ns, probing::probe_sites_of};
 use crate::{
     bpf::{FunctionCheck, Links, ProbeSite},
+    drain::ProfileBuilder,
     probes::plan::{FilePlan, Probe},
-    process::{object::FileId, object::Object, procfs},
+    process::{
+        object::{FileStamp, Object},
+        procfs,
+    },
 };
 use heaptrace_common::{check::Check, function::Shape, record::ProcessRecord};
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::Arc,
+    time::Duration,
 };
 
 /// Calls after which a function is believed.
@@ -37,8 +43,15 @@ struct Watch {
     /// `None` for all.
     pid: Option<u32>,
     links: Links,
-    /// Its number is another function's only once these links are gone.
-    _check: Arc<FunctionCheck>,
+}
+
+/// Since when hits count.
+#[derive(Clone, Copy, Default)]
+struct Opening {
+    /// Calls that had been unannounced until then.
+    unannounced: u64,
+    /// That could have had a call under way then.
+    threads: u64,
 }
 
 /// One function under verification.
@@ -48,8 +61,9 @@ struct Verified {
     entry: u64,
     symbol: String,
     ends_here: bool,
-    /// Calls that could have been under way whenever it began: one a thread.
-    under_way: u64,
+    /// Unannounced calls of openings before this one that could have been under way when it was opened.
+    excused: u64,
+    opening: Opening,
     /// Frees of unknown blocks up to then, of all processes.
     unknown_frees: u64,
     check: Arc<FunctionCheck>,
@@ -61,9 +75,9 @@ struct Verified {
 pub struct Verification {
     running: Vec<Verified>,
     /// Files, and entries in them, that are believed.
-    believed: HashSet<(FileId, u64)>,
+    believed: HashSet<(FileStamp, u64)>,
     /// Whose calls of a file are looked at, or were until they were believed.
-    processes: HashMap<FileId, HashSet<Option<u32>>>,
+    processes: HashMap<FileStamp, HashSet<Option<u32>>>,
     /// Calls that gave way to others, in functions that are not looked at any more.
     displaced: u64,
     /// Frees that were missed when functions were last begun to be looked at.
@@ -87,16 +101,50 @@ impl Verification {
         gone.collect()
     }
 
-    fn position(&self, file: FileId, probe: &Probe) -> Option<usize> {
-        self.running.iter().position(|verified| verified.file.id() == file && verified.entry == probe.entry)
+    /// Forgets functions that no process's calls are looked at of.
+    pub fn forget_unwatched(&mut self) {
+        let gone = self.running.extract_if(.., |verified| verified.watches.is_empty());
+        self.displaced += gone.map(|verified| verified.check.seen().not_kept).sum::<u64>();
+    }
+
+    /// No hits count until [`Session::open_checks`].
+    fn close_all(&mut self) {
+        self.running.iter_mut().for_each(Verified::close);
+    }
+
+    fn position(&self, file: FileStamp, probe: &Probe) -> Option<usize> {
+        self.running.iter().position(|verified| verified.file.stamp == file && verified.entry == probe.entry)
     }
 
     /// Whether a function is to be looked at in a process, or in all, and is not yet: twice, each call would seem to be two.
-    fn is_wanted(&self, file: FileId, probe: &Probe, owner: Option<u32>) -> bool {
+    fn is_wanted(&self, file: FileStamp, probe: &Probe, owner: Option<u32>) -> bool {
         let watched = |at: usize| self.running[at].watches.iter().any(|watch| watch.pid == owner);
         probe.entered.is_some()
             && !self.believed.contains(&(file, probe.entry))
             && !self.position(file, probe).is_some_and(watched)
+    }
+}
+
+/// A function that something speaks against.
+struct Doubt {
+    file: Arc<Object>,
+    entry: u64,
+    symbol: String,
+    /// Since tracing began.
+    after: Duration,
+    why: String,
+}
+
+impl Doubt {
+    fn is_of(&self, verified: &Verified) -> bool {
+        self.file.stamp == verified.file.stamp && self.entry == verified.entry
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, symbol, after, why, .. } = self;
+        write!(f, "{symbol} in {}: after {:.1} s, {why}", file.path.display(), after.as_secs_f64())
     }
 }
 
@@ -126,9 +174,43 @@ fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -> Op
 }
 
 impl Verified {
-    /// Of the processes whose calls are looked at; `elsewhere` if those are all.
-    fn threads(&self, elsewhere: u64) -> u64 {
-        self.watches.iter().map(|watch| watch.pid.map_or(elsewhere, thread_count)).sum()
+    fn close(&mut self) {
+        self.excused = self.may_seem(self.check.seen().unannounced);
+        self.check.open(false);
+        self.opening = Opening::default();
+    }
+
+    fn open(&mut self, threads: &mut Threads<'_>) {
+        self.check.open(true);
+        self.opening = Opening { unannounced: self.check.seen().unannounced, threads: self.threads(threads) };
+    }
+
+    /// How many of its `unannounced` calls may only seem so, as they were under way when it was opened.
+    fn may_seem(&self, unannounced: u64) -> u64 {
+        let since = unannounced.saturating_sub(self.opening.unannounced);
+        self.excused + since.min(self.opening.threads)
+    }
+
+    /// Of the processes whose calls are looked at.
+    fn threads(&self, threads: &mut Threads<'_>) -> u64 {
+        self.watches.iter().map(|watch| watch.pid.map_or_else(|| threads.of_all(), thread_count)).sum()
+    }
+}
+
+/// Counts threads: those of all processes once, as it takes a while.
+struct Threads<'a> {
+    builder: &'a ProfileBuilder,
+    all: Option<u64>,
+}
+
+impl<'a> Threads<'a> {
+    fn new(builder: &'a ProfileBuilder) -> Self {
+        Self { builder, all: None }
+    }
+
+    fn of_all(&mut self) -> u64 {
+        let count = || ELSEWHERE + self.builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>();
+        *self.all.get_or_insert_with(count)
     }
 }
 
@@ -139,46 +221,43 @@ fn thread_count(pid: u32) -> u64 {
 impl Session {
     /// Has the functions of a file that was probed just now verified in a process.
     pub(super) fn verify(&mut self, pid: u32, thread: u32, plan: &FilePlan) {
-        let id = plan.file.id();
+        // Its breakpoints are held, but for those that are for verification alone.
+        if self.leaderless.thread_of(pid).is_some() {
+            return;
+        }
+        let id = plan.file.stamp;
         let owner = self.per_process.then_some(pid);
         let looked_at = self.verification.processes.entry(id).or_default();
         if looked_at.len() >= PROCESSES && !looked_at.contains(&owner) {
             return;
         }
         looked_at.insert(owner);
-        if !plan.probes.iter().any(|probe| self.verification.is_wanted(id, probe, owner)) {
-            return;
-        }
-        // Of all processes it takes a while, and one count does for all functions.
-        let elsewhere = self.threads_elsewhere();
         let scope = self.per_process.then_some(thread);
-        for probe in &plan.probes {
+        let wanted: Vec<&Probe> =
+            plan.probes.iter().filter(|probe| self.verification.is_wanted(id, probe, owner)).collect();
+        let mut all_threads = None;
+        for probe in wanted {
             let Some(entered) = &probe.entered else { continue };
-            if !self.verification.is_wanted(id, probe, owner) {
-                continue;
-            }
             let at = self.verification.position(id, probe).or_else(|| self.begin_check(plan, probe));
             let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
             let entered = ProbeSite { offset: entered.offset, record: entered.record };
             let sites: Vec<ProbeSite> = std::iter::once(entered).chain(probe_sites_of(probe)).collect();
             // While it is closed: sites are placed one after the other.
-            verified.check.open(false);
+            verified.close();
             // Without, nothing is verified by this process; the numbers are the same.
             if let Ok(links) = self.tracer.watch_for(&verified.check, &plan.file.attach_path(), &sites, scope)
             {
-                verified.watches.push(Watch { pid: owner, links, _check: Arc::clone(&verified.check) });
+                verified.watches.push(Watch { pid: owner, links });
             }
-            verified.check.open(true);
-            verified.under_way += verified.threads(elsewhere);
+            let mut threads = Threads { builder: &self.builder, all: all_threads };
+            verified.open(&mut threads);
+            all_threads = threads.all;
         }
     }
 
-    /// Where calls of all processes are looked at.
-    fn threads_elsewhere(&self) -> u64 {
-        match self.per_process {
-            true => 0,
-            false => ELSEWHERE + self.builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>(),
-        }
+    fn open_checks(&mut self) {
+        let mut threads = Threads::new(&self.builder);
+        self.verification.running.iter_mut().for_each(|verified| verified.open(&mut threads));
     }
 
     fn begin_check(&mut self, plan: &FilePlan, probe: &Probe) -> Option<usize> {
@@ -187,14 +266,19 @@ impl Session {
         let glibc = plan.allocator.kind == "glibc"
             && plan.file.elf.soname.as_deref() == Some("libc.so.6")
             && probe.shape != Shape::OutPointer;
+        let check = self.tracer.new_check(glibc).or_else(|| {
+            self.verification.forget_unwatched();
+            self.tracer.new_check(glibc)
+        })?;
         self.verification.running.push(Verified {
             file: Arc::clone(&plan.file),
             entry: probe.entry,
             symbol: probe.symbol.clone(),
             ends_here: probe.ends_here,
-            under_way: 0,
+            excused: 0,
+            opening: Opening::default(),
             unknown_frees: self.frees(|record| record.unknown_frees),
-            check: Arc::new(self.tracer.new_check(glibc)?),
+            check: Arc::new(check),
             watches: Vec::new(),
         });
         Some(self.verification.running.len() - 1)
@@ -205,37 +289,58 @@ impl Session {
         if self.counting.is_over() {
             return;
         }
-        let mut doubted = Vec::new();
+        let doubted = self.doubted();
+        let is_over = |verified: &Verified| {
+            verified.check.seen().calls >= ENOUGH || doubted.iter().any(|doubt| doubt.is_of(verified))
+        };
+        let over: Vec<Verified> =
+            self.verification.running.extract_if(.., |verified| is_over(verified)).collect();
         let mut idle = Vec::new();
-        let unknown_frees = self.frees(|record| record.unknown_frees);
-        let running = std::mem::take(&mut self.verification.running);
-        let running: Vec<(Check, Verified)> =
-            running.into_iter().map(|verified| (verified.check.seen(), verified)).collect();
-        let displaced: u64 = running.iter().map(|(seen, _)| seen.not_kept).sum();
-        let displaced = displaced + self.verification.displaced;
-        for (seen, verified) in running {
-            let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
-            let mut may_seem = verified.under_way + displaced;
-            if seen.unannounced > may_seem {
-                // Those under way when a process began to count; its threads may have been fewer before.
-                may_seem += verified.threads(self.threads_elsewhere());
-            }
-            let doubt = doubt(&seen, verified.ends_here, may_seem, unknown_frees);
-            if doubt.is_none() && seen.calls < ENOUGH {
-                self.verification.running.push(verified);
-                continue;
-            }
+        for verified in over {
             verified.check.open(false);
-            self.verification.believed.insert((verified.file.id(), verified.entry));
-            self.verification.displaced += seen.not_kept;
+            self.verification.believed.insert((verified.file.stamp, verified.entry));
+            self.verification.displaced += verified.check.seen().not_kept;
             idle.extend(verified.watches);
-            doubted.extend(doubt.map(|why| (verified.file, verified.entry, verified.symbol, why)));
         }
         self.drop_aside(idle);
-        for (file, entry, symbol, why) in doubted {
-            self.distrust(&file, entry, &symbol, &why);
+        for doubt in doubted {
+            self.distrust(&doubt);
         }
         self.doubt_again();
+    }
+
+    /// At the end, once nothing counts any more: nothing can be done but to say so.
+    pub(super) fn look_at_checks_last(&mut self) {
+        for doubt in self.doubted() {
+            self.note(format!("{doubt}: what was counted of it is not to be trusted"));
+        }
+    }
+
+    /// The functions that something speaks against.
+    fn doubted(&mut self) -> Vec<Doubt> {
+        let unknown_frees = self.frees(|record| record.unknown_frees);
+        let after = self.counting.elapsed();
+        let seen: Vec<Check> =
+            self.verification.running.iter().map(|verified| verified.check.seen()).collect();
+        let displaced = self.verification.displaced + seen.iter().map(|seen| seen.not_kept).sum::<u64>();
+        let mut threads = Threads::new(&self.builder);
+        let mut doubted = Vec::new();
+        for (verified, seen) in self.verification.running.iter_mut().zip(&seen) {
+            if seen.unannounced > verified.may_seem(seen.unannounced) + displaced {
+                // A process begins to count later than its functions are looked at, and may have more threads by then.
+                verified.opening.threads = verified.opening.threads.max(verified.threads(&mut threads));
+            }
+            let may_seem = verified.may_seem(seen.unannounced) + displaced;
+            let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
+            doubted.extend(doubt(seen, verified.ends_here, may_seem, unknown_frees).map(|why| Doubt {
+                file: Arc::clone(&verified.file),
+                entry: verified.entry,
+                symbol: verified.symbol.clone(),
+                after,
+                why,
+            }));
+        }
+        doubted
     }
 
     /// Lets go of functions that have been seen enough, whose calls cost a trap more until then. For several times a second.
@@ -273,23 +378,22 @@ impl Session {
     }
 
     /// A function's calls were not as its code says: it is probed otherwise from here on, in all processes.
-    fn distrust(&mut self, file: &Arc<Object>, entry: u64, symbol: &str, why: &str) {
+    fn distrust(&mut self, doubt: &Doubt) {
+        let Doubt { file, entry, .. } = doubt;
         let since_ns = monotonic_ns();
-        let Some(symbols) = self.discoverer.distrust(file, entry) else { return };
+        let Some(symbols) = self.discoverer.distrust(file, *entry) else { return };
         let refused =
-            symbols.functions.iter().any(|function| function.offset == entry && function.is_refused());
+            symbols.functions.iter().any(|function| function.offset == *entry && function.is_refused());
         let from_now = match refused {
             true => "it is not probed any more, so its later blocks are in no total",
             false => {
                 "from then on it is probed at its entry and returns, which costs several times more for each call"
             }
         };
-        let after = self.counting.elapsed().as_secs_f64();
-        self.note(format!(
-            "{symbol} in {}: after {after:.1} s, {why}: what was counted of it before is not to be trusted; {from_now}",
-            file.path.display()
-        ));
-        self.verification.believed.remove(&(file.id(), entry));
+        self.note(format!("{doubt}: what was counted of it before is not to be trusted; {from_now}"));
+        self.verification.believed.remove(&(file.stamp, *entry));
+        // As they are now: an image that was replaced meanwhile would go on with the arm of the one before.
+        self.builder.read_processes(&self.tracer.maps);
         let processes: Vec<(u32, u32)> = self.builder.running().collect();
         let concerned: Vec<(u32, u32)> = processes
             .into_iter()
@@ -298,12 +402,15 @@ impl Session {
                 !self.per_process || self.tracer.maps.process(*record).is_some_and(|r| r.armed != 0)
             })
             .collect();
-        concerned.iter().for_each(|(record, _)| self.tracer.maps.disarm(*record));
+        let records: Vec<u32> = concerned.iter().map(|(record, _)| *record).collect();
+        self.verification.close_all();
+        records.iter().for_each(|record| self.tracer.maps.disarm(*record));
         let links = match self.per_process {
-            true => concerned.iter().flat_map(|(_, pid)| self.unprobe(*pid)).collect(),
+            true => concerned.iter().flat_map(|(_, pid)| self.unprobe_again(*pid)).collect(),
             false => self.everywhere.remove(file.id()),
         };
         self.tracer.release(links);
+        self.tracer.maps.forget_calls(&records);
         for (record, pid) in concerned {
             // Each may call other functions of the file; what is there already is left.
             match self.place_anew(pid) {
@@ -323,6 +430,34 @@ impl Session {
                 }
             }
         }
+        self.open_checks();
+        if !self.per_process {
+            self.tell_of_children_of(&records, since_ns);
+        }
+    }
+
+    /// Where probes are for all, children count from their beginning: those that began while they were not in place have
+    /// a gap as `records` have, which are told of already.
+    fn tell_of_children_of(&mut self, records: &[u32], since_ns: u64) {
+        let now_ns = monotonic_ns();
+        self.builder.read_processes(&self.tracer.maps);
+        let running: Vec<u32> = self.builder.running().map(|(record, _)| record).collect();
+        for record in running.into_iter().filter(|record| !records.contains(record)) {
+            let started_ns = self.builder.record(record).map_or(0, |record| record.started_ns);
+            if (since_ns..now_ns).contains(&started_ns) {
+                self.builder.add_gap(record, started_ns..now_ns);
+            }
+        }
+    }
+
+    /// Takes the probes of a process away, which will be placed again.
+    fn unprobe_again(&mut self, pid: u32) -> Vec<Links> {
+        let is_leaderless = self.leaderless.thread_of(pid).is_some();
+        let links = self.unprobe(pid);
+        if is_leaderless {
+            self.leaderless.expect(pid);
+        }
+        links
     }
 
     fn place_anew(&mut self, pid: u32) -> Result<(), TargetError> {

@@ -2,6 +2,7 @@
 // usage: ending return|exit|_exit|abort|kill|leader
 #define _GNU_SOURCE
 #include "ledger.h"
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -39,6 +40,23 @@ static int leader_is_zombie(void) {
     return state && state[2] == 'Z';
 }
 
+SITE void *site_zeroed(size_t n) {
+    void *p = calloc(1, n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
+
+// Opens a library, and allocates for as long as a tracer needs to have looked at what that changed.
+static void open_library(const char *library) {
+    if (!dlopen(library, RTLD_NOW))
+        _exit(96);
+    for (size_t i = 0; i < 2500; i++) {
+        release(site_zeroed(51 + 2 * i));
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+}
+
 static void *outlive_leader(void *unused) {
     (void)unused;
     for (int i = 0; !leader_is_zombie(); i++) {
@@ -51,6 +69,8 @@ static void *outlive_leader(void *unused) {
     if (pause)
         sleep((unsigned)atoi(pause));
     ledger_wait_file("ENDING_GO");
+    if (getenv("ENDING_LIBRARY"))
+        open_library(getenv("ENDING_LIBRARY"));
     for (size_t i = 0; i < 500; i++) {
         void *p = site_worker(4001 + 2 * i);
         if (i % 2)

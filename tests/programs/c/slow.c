@@ -1,5 +1,7 @@
-// Threads that are in malloc nearly all of the time, each time for another size, while children come: the allocator is
-// the program's own, and naps inside.
+// Threads that are in malloc nearly all of the time, each time for another size, while children come, or while a callee
+// of valloc leaves another value in a register that it has to leave as it was: the allocator is the program's own, and
+// naps inside.
+// usage: slow children|clobbers
 #define _GNU_SOURCE
 #include "arena.h"
 #include "ledger.h"
@@ -8,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ENDS = 26, THREADS = 16, CHILDREN = 3 };
+enum { ENDS = 26, THREADS = 16, CHILDREN = 3, CLOBBERED = 150 };
 
 static int over;
 
@@ -18,9 +20,10 @@ static APART void nap(long ms) {
 APART void *malloc(size_t n) {
     void *p = arena_take(16, n);
     nap(2);
+    // A jump where size and block are both known.
+    if (n > 100)
+        *(char *)p = 1;
     KEEP(p);
-    KEEP(n);
-    memcpy((char *)p - HEADER, &n, sizeof n);
     return p;
 }
 APART void *calloc(size_t count, size_t n) {
@@ -37,6 +40,22 @@ APART void free(void *p) {
     KEEP(p);
 }
 
+APART void *take(size_t n) {
+    return arena_take(16, n);
+}
+// The size stays in rbx, or should.
+__asm__(".pushsection .text\n"
+        ".globl valloc\n .type valloc, @function\n .balign 16\n"
+        "valloc: .cfi_startproc\n push %rbx\n .cfi_adjust_cfa_offset 8\n mov %rdi, %rbx\n call clobber\n"
+        " test %rax, %rax\n je 1f\n"
+        "1: pop %rbx\n .cfi_adjust_cfa_offset -8\n ret\n .cfi_endproc\n"
+        " .size valloc, . - valloc\n"
+        ".type clobber, @function\n .balign 16\n"
+        "clobber: .cfi_startproc\n sub $8, %rsp\n .cfi_adjust_cfa_offset 8\n call take\n mov $1, %ebx\n"
+        " add $8, %rsp\n .cfi_adjust_cfa_offset -8\n ret\n .cfi_endproc\n"
+        " .size clobber, . - clobber\n"
+        ".popsection\n");
+
 SITE static void *site_slow(size_t n) {
     void *p = malloc(n);
     KEEP(p);
@@ -50,12 +69,7 @@ static void *run(void *unused) {
     return unused;
 }
 
-int main(void) {
-    pthread_t threads[THREADS];
-    ledger_start();
-    for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, run, NULL))
-            return 3;
+static int children(void) {
     int failed = 0;
     for (int i = 0; i < CHILDREN; i++) {
         nap(300);
@@ -66,6 +80,24 @@ int main(void) {
         }
         int status;
         failed += pid < 0 || waitpid(pid, &status, 0) != pid || status != 0;
+    }
+    return failed;
+}
+
+int main(int argc, char **argv) {
+    pthread_t threads[THREADS];
+    if (argc != 2)
+        return 2;
+    ledger_start();
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, run, NULL))
+            return 3;
+    int failed = 0;
+    if (!strcmp(argv[1], "children"))
+        failed = children();
+    for (int i = 0; i < CLOBBERED && !strcmp(argv[1], "clobbers"); i++) {
+        free(valloc(40));
+        nap(20);
     }
     __atomic_store_n(&over, 1, __ATOMIC_RELEASE);
     for (int i = 0; i < THREADS; i++)

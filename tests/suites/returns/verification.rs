@@ -11,7 +11,7 @@ use heaptrace_tests::{
     report::Report,
     runner::{Test, end_to_end},
     running::{Running, wait_while_running},
-    session::{Waiting, ledger_file},
+    session::{Session, Start, Waiting, ledger_file},
 };
 use std::{collections::BTreeSet, fs::File, path::Path, process::Command, thread, time::Duration};
 use tempfile::TempDir;
@@ -36,6 +36,14 @@ pub fn tests() -> Vec<Test> {
         ));
     }
     tests.push(end_to_end("attach: malloc is believed after its first calls", lawful));
+    tests.push(end_to_end(
+        "attach: a malloc that passes its probe twice is told of though all is over at once",
+        brief,
+    ));
+    tests.push(end_to_end(
+        "command: calls under way when another function is probed anew are no others",
+        slow_beside,
+    ));
     tests.push(end_to_end("attach: calls under way when a child is looked at, too, are no others", slow));
     tests
 }
@@ -114,12 +122,35 @@ fn lawful() -> Result<()> {
     compare::every_site(&report, pid, ledger.process(pid)?, Find::Caller)
 }
 
+/// The process has ended before anybody looked.
+fn brief() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    File::create(folder.join("next"))?;
+    let (_, report) = traced("repeats", folder)?.finish(folder)?;
+    let doubt = "calls reached a probe twice, or without passing the function's entry";
+    let said = |note: &String| note.contains("malloc in ") && note.contains(doubt);
+    ensure!(report.coverage.notes.iter().any(said), "nothing says \"{doubt}\": {:#?}", report.coverage.notes);
+    Ok(())
+}
+
+/// Where probes are for all processes, those of all functions do not count meanwhile.
+fn slow_beside() -> Result<()> {
+    let folder = TempDir::new()?;
+    let session = Session::new(Program::C("slow"), &["clobbers"]).options(&["--exact-children"]);
+    let report = session.record_in(Start::Command, folder.path())?.report;
+    let distrusted: Vec<&String> =
+        report.coverage.notes.iter().filter(|note| note.contains("not to be trusted")).collect();
+    ensure!(distrusted.len() == 1 && distrusted[0].contains("valloc in "), "{:#?}", report.coverage.notes);
+    Ok(())
+}
+
 /// Each child's probes close the checks and open them again.
 fn slow() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
     let mut command = Command::new(Program::C("slow").compile()?);
-    command.env("LEDGER_OUT", ledger_file(folder));
+    command.arg("children").env("LEDGER_OUT", ledger_file(folder));
     let mut waiting = Waiting::start(command, folder)?;
     let pid = waiting.target.pid();
     let mut recorder = heaptrace::attach(&[pid], &[], folder)?;

@@ -101,6 +101,7 @@ impl Session {
     }
 
     fn hold(&mut self, pid: u32) {
+        let verifying = self.verification.abandon(pid);
         let Some(probed) = self.probed.get(&pid) else { return };
         let mut threads = Self::others(pid);
         threads.truncate(THREADS);
@@ -125,10 +126,9 @@ impl Session {
             ));
         }
         self.leaderless.by_pid.insert(pid, Kept::Held { threads, _probes: probes });
-        // Entries are not held, and a call that passes a site alone would speak against its function. Last: links that go
-        // take the breakpoints that nobody holds with them.
-        let verifying = self.verification.forget(pid);
+        // Entries are not held. Last: links that go take the breakpoints that nobody holds with them.
         self.drop_aside(verifying);
+        self.verify_all();
     }
 
     /// `ended` ended at `since_ns` or later.

@@ -101,6 +101,19 @@ impl Verification {
         gone.collect()
     }
 
+    /// Ends the verification of what is looked at in a process, in all, from this moment on; gives the links to let go of.
+    /// Those that go one after the other would make calls seem unannounced.
+    pub fn abandon(&mut self, pid: u32) -> Vec<Links> {
+        let is_of = |verified: &Verified| verified.watches.iter().any(|watch| watch.pid == Some(pid));
+        let abandoned = self.running.extract_if(.., |verified| is_of(verified));
+        let watches = abandoned.flat_map(|verified| {
+            verified.check.open(false);
+            self.displaced += verified.check.seen().not_kept;
+            verified.watches
+        });
+        watches.map(|watch| watch.links).collect()
+    }
+
     /// Forgets functions that no process's calls are looked at of.
     pub fn forget_unwatched(&mut self) {
         let gone = self.running.extract_if(.., |verified| verified.watches.is_empty());
@@ -174,6 +187,11 @@ fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -> Op
 }
 
 impl Verified {
+    /// Whether the kernel may have taken breakpoints of a process with its first thread, an entry's before a site's.
+    fn is_leaderless(&self) -> bool {
+        self.watches.iter().filter_map(|watch| watch.pid).any(|pid| !procfs::is_running(pid, pid))
+    }
+
     fn close(&mut self) {
         self.excused = self.may_seem(self.check.seen().unannounced);
         self.check.open(false);
@@ -330,7 +348,11 @@ impl Session {
                 // A process begins to count later than its functions are looked at, and may have more threads by then.
                 verified.opening.threads = verified.opening.threads.max(verified.threads(&mut threads));
             }
-            let may_seem = verified.may_seem(seen.unannounced) + displaced;
+            let mut may_seem = verified.may_seem(seen.unannounced) + displaced;
+            // After what was seen: so long it had its first thread.
+            if seen.unannounced > may_seem && verified.is_leaderless() {
+                may_seem = seen.unannounced;
+            }
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
             doubted.extend(doubt(seen, verified.ends_here, may_seem, unknown_frees).map(|why| Doubt {
                 file: Arc::clone(&verified.file),
@@ -350,6 +372,13 @@ impl Session {
         }
     }
 
+    /// Verifies what is not, where it is probed.
+    pub(super) fn verify_all(&mut self) {
+        for (pid, plan) in self.placed_plans() {
+            self.verify(pid, pid, &plan);
+        }
+    }
+
     /// Where frees go missing although all seemed well, all is looked at again.
     fn doubt_again(&mut self) {
         let missed = self.frees(|record| record.missed_frees);
@@ -359,9 +388,7 @@ impl Session {
         self.verification.missed = missed;
         self.verification.believed.clear();
         self.verification.processes.clear();
-        for (pid, plan) in self.placed_plans() {
-            self.verify(pid, pid, &plan);
-        }
+        self.verify_all();
     }
 
     /// Of the processes that run.

@@ -32,6 +32,13 @@ pub struct Coverage {
     pub finished: bool,
 }
 
+impl Coverage {
+    /// The notes of functions whose calls were not as their code says.
+    pub fn distrusted(&self) -> Vec<&String> {
+        self.notes.iter().filter(|note| note.contains("not to be trusted")).collect()
+    }
+}
+
 /// Allocations by how their stack's walk ended.
 #[derive(Debug, Deserialize)]
 pub struct Stacks {

@@ -219,6 +219,14 @@ pub fn copy_libc(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has the sessions of two folders share the C library of one of them.
+pub fn share_libc(folder: &Path, with: &Path) -> Result<()> {
+    let libraries = with.join(OWN_LIBRARIES);
+    fs::create_dir_all(&libraries)?;
+    fs::hard_link(folder.join(OWN_LIBRARIES).join("libc.so.6"), libraries.join("libc.so.6"))
+        .context("failed to link a libc.so.6")
+}
+
 const OWN_LIBRARIES: &str = "lib";
 
 /// Makes the dynamic linker take the session's own C library, if it has one.

@@ -67,9 +67,9 @@ impl Session {
         Err(TargetError::Refused { pid, comm: view.comm.clone(), reason })
     }
 
-    /// What is not as expected in the code of a process that was probed.
-    pub(super) fn fault_in_probed(&self, pid: u32) -> Option<Refusal> {
-        let code = MappedCode::now(pid)?;
+    /// What is not as expected in the code of a process that was probed, seen by way of one of its threads.
+    pub(super) fn fault_in_probed(&self, pid: u32, thread: u32) -> Option<Refusal> {
+        let code = MappedCode::now(thread)?;
         let own = self.probed.get(&pid).into_iter().flat_map(PlacedProbes::plans);
         own.chain(self.everywhere.plans()).find_map(|plan| fault_in(&code, plan, Expected::Probes))
     }

@@ -42,7 +42,7 @@ impl Session {
         }
         let running: Vec<u32> = self.builder.running().map(|(_, pid)| pid).collect();
         for pid in self.code_rounds.due(&running, monotonic_ns()) {
-            if let Some(reason) = self.fault_in_probed(pid) {
+            if let Some(reason) = self.fault_in_probed(pid, pid) {
                 let comm = procfs::comm(pid).unwrap_or_default();
                 self.let_go_of_refused(TargetError::Refused { pid, comm, reason });
             }

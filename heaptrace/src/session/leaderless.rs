@@ -8,7 +8,7 @@
 //! is placed again by way of another thread.
 
 use super::{Session, monotonic_ns, probing::probe_sites};
-use crate::{bpf::EmptyProbes, process::procfs};
+use crate::{bpf::EmptyProbes, probes::refusal::Refusal, process::procfs};
 use std::collections::HashMap;
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
@@ -63,7 +63,7 @@ impl Session {
             return;
         }
         if self.tracer.features.multi_filter {
-            self.hold(pid);
+            self.hold(pid, Some(exited_ns));
         } else {
             self.place_by_another(pid, exited_ns, "its first thread");
         }
@@ -77,7 +77,7 @@ impl Session {
             let alive = procfs::threads(pid).unwrap_or_default();
             match self.leaderless.by_pid.get(&pid) {
                 Some(Kept::Held { threads, .. }) if threads.iter().any(|thread| !alive.contains(thread)) => {
-                    self.hold(pid);
+                    self.hold(pid, Some(since_ns));
                 }
                 Some(Kept::PlacedBy(thread)) if !alive.is_empty() && !alive.contains(thread) => {
                     self.place_by_another(pid, since_ns, "a further thread");
@@ -96,15 +96,17 @@ impl Session {
     /// More was probed in a process whose breakpoints may be held: those of all are from here on.
     pub(super) fn hold_if_held(&mut self, pid: u32) {
         if matches!(self.leaderless.by_pid.get(&pid), Some(Kept::Held { .. })) {
-            self.hold(pid);
+            self.hold(pid, None);
         }
     }
 
-    fn hold(&mut self, pid: u32) {
+    /// Nobody has held its breakpoints since `since_ns`, if at any time.
+    fn hold(&mut self, pid: u32, since_ns: Option<u64>) {
         let verifying = self.verification.abandon(pid);
-        let Some(probed) = self.probed.get(&pid) else { return };
         let mut threads = Self::others(pid);
         threads.truncate(THREADS);
+        let went = since_ns.filter(|_| threads.iter().any(|thread| self.lacks_breakpoints(pid, *thread)));
+        let Some(probed) = self.probed.get(&pid) else { return };
         let mut probes = Vec::new();
         let mut failure = None;
         for plan in probed.plans() {
@@ -125,10 +127,30 @@ impl Session {
                  calls may be missing from then on"
             ));
         }
+        if let Some(since_ns) = went {
+            self.tell_of_missed(pid, since_ns);
+        }
         self.leaderless.by_pid.insert(pid, Kept::Held { threads, _probes: probes });
         // Entries are not held. Last: links that go take the breakpoints that nobody holds with them.
         self.drop_aside(verifying);
         self.verify_all();
+    }
+
+    fn lacks_breakpoints(&self, pid: u32, thread: u32) -> bool {
+        matches!(self.fault_in_probed(pid, thread), Some(Refusal::NoBreakpoint { .. }))
+    }
+
+    /// Another tracer's change took the breakpoints away before they were held.
+    fn tell_of_missed(&mut self, pid: u32, since_ns: u64) {
+        let now_ns = monotonic_ns();
+        if let Some(record) = self.tracer.maps.index_of(pid) {
+            self.builder.add_gap(record, since_ns..now_ns);
+        }
+        let ms = now_ns.saturating_sub(since_ns) / 1_000_000;
+        self.note(format!(
+            "process {pid}: its first thread ended, and the kernel took its probes away with another tracer's: calls \
+             within {ms} ms may be missing"
+        ));
     }
 
     /// `ended` ended at `since_ns` or later.
@@ -137,7 +159,7 @@ impl Session {
         let record = self.tracer.maps.index_of(pid);
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.let_go(pid);
-        record.iter().for_each(|record| self.tracer.maps.forget_calls(&[*record]));
+        self.tracer.maps.forget_calls(record.as_slice());
         let placed = Self::others(pid).into_iter().find(|thread| self.place_by(pid, *thread, &plans).is_ok());
         if let Some(thread) = placed {
             record.iter().for_each(|record| self.tracer.maps.arm(*record, monotonic_ns()));

@@ -25,7 +25,7 @@ impl<'a> MappedCode<'a> {
         Some(Self { memory, mappings: Cow::Borrowed(mappings) })
     }
 
-    /// As it is now: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
+    /// As it is now, by way of a process or, where its first thread is gone, of another thread: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
     /// fs/proc/base.c).
     pub fn now(pid: u32) -> Option<MappedCode<'static>> {
         let memory = File::open(procfs::path(pid, "mem")).ok()?;

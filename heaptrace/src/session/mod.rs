@@ -19,6 +19,7 @@ mod table_builder;
 mod tables;
 mod unmapped;
 mod verification;
+mod verified;
 
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
@@ -120,7 +121,7 @@ pub struct Session {
     code_rounds: code_rounds::CodeRounds,
     /// Of looks for unmapped blocks.
     looks: Rounds,
-    verification: verification::Verification,
+    verification: verified::Verification,
 }
 
 impl Session {
@@ -197,7 +198,7 @@ impl Session {
             residencies: residency::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
-            verification: verification::Verification::default(),
+            verification: verified::Verification::default(),
         };
         session.wait_to_count();
         Ok((session, events))
@@ -241,7 +242,6 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         self.end_counting();
-        self.builder.read_processes(&self.tracer.maps);
         self.look_at_checks_last();
         self.leaderless.clear();
         let links = self.probed.drain().flat_map(|(_, mut placed)| placed.take_links());

@@ -56,6 +56,7 @@ impl Session {
             return Err(error);
         }
         self.tracer.maps.arm(record, monotonic_ns());
+        self.verification.began_to_count(pid, &self.builder);
         Ok(())
     }
 
@@ -427,7 +428,7 @@ impl Session {
     }
 
     /// Lets go of links in the background.
-    pub(super) fn drop_aside<T: Send + 'static>(&mut self, links: Vec<T>) {
+    pub(super) fn drop_aside(&mut self, links: Vec<Links>) {
         if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));

@@ -2,23 +2,18 @@
 //! what the entry saw (`heaptrace_common::check`). A function whose calls are not as its code says is probed in the next
 //! safer way, or not at all, and the report says so.
 
-use super::{Session, TargetError, monotonic_ns, probing::probe_sites_of};
+use super::{
+    Session, TargetError, monotonic_ns,
+    probing::probe_sites_of,
+    verified::{Doubt, Threads, Verified, Watch, doubt, links_of},
+};
 use crate::{
-    bpf::{FunctionCheck, Links, ProbeSite},
-    drain::ProfileBuilder,
+    bpf::{Links, ProbeSite},
     probes::plan::{FilePlan, Probe},
-    process::{
-        object::{FileStamp, Object},
-        procfs,
-    },
+    process::procfs,
 };
 use heaptrace_common::{check::Check, function::Shape, record::ProcessRecord};
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 /// Calls after which a function is believed.
 const ENOUGH: u64 = 20_000;
@@ -26,215 +21,8 @@ const ENOUGH: u64 = 20_000;
 /// Processes of one file whose calls are looked at: the code is the same in all.
 const PROCESSES: usize = 4;
 
-/// Where calls of all processes are looked at, threads of those that are not known yet.
-const ELSEWHERE: u64 = 64;
-
-/// Of calls that were left without a site, so many, and one in so many, speak against a function, if so many frees of
-/// blocks that nothing was known of came with each. Exceptions and longjmp leave calls, too, but no blocks.
-const MANY_LEFT: u64 = 64;
-const ONE_IN: u64 = 16;
-const FREES_IN_LEFT: u64 = 4;
-
 /// Blocks of a session whose frees were missed since a function was believed, from which on it is looked at again.
 const MANY_MISSED: u64 = 256;
-
-/// What looks at one process's calls of a function, or at all processes'.
-struct Watch {
-    /// `None` for all.
-    pid: Option<u32>,
-    links: Links,
-}
-
-/// Since when hits count.
-#[derive(Clone, Copy, Default)]
-struct Opening {
-    /// Calls that had been unannounced until then.
-    unannounced: u64,
-    /// That could have had a call under way then.
-    threads: u64,
-}
-
-/// One function under verification.
-struct Verified {
-    file: Arc<Object>,
-    /// File offset of its entry.
-    entry: u64,
-    symbol: String,
-    ends_here: bool,
-    /// Unannounced calls of openings before this one that could have been under way when it was opened.
-    excused: u64,
-    opening: Opening,
-    /// Frees of unknown blocks up to then, of all processes.
-    unknown_frees: u64,
-    check: Arc<FunctionCheck>,
-    watches: Vec<Watch>,
-}
-
-/// See the module.
-#[derive(Default)]
-pub struct Verification {
-    running: Vec<Verified>,
-    /// Files, and entries in them, that are believed.
-    believed: HashSet<(FileStamp, u64)>,
-    /// Whose calls of a file are looked at, or were until they were believed.
-    processes: HashMap<FileStamp, HashSet<Option<u32>>>,
-    /// Calls that gave way to others, in functions that are not looked at any more.
-    displaced: u64,
-    /// Frees that were missed when functions were last begun to be looked at.
-    missed: u64,
-}
-
-impl Verification {
-    /// Ends it; gives the links to let go of.
-    pub fn end(&mut self) -> Vec<Links> {
-        let watches = self.running.drain(..).flat_map(|verified| verified.watches);
-        watches.map(|watch| watch.links).collect()
-    }
-
-    /// Looks at a process no more, as its probes go; gives the links to let go of.
-    pub fn forget(&mut self, pid: u32) -> Vec<Links> {
-        let owner = Some(pid);
-        self.processes.values_mut().for_each(|processes| _ = processes.remove(&owner));
-        let gone = self.running.iter_mut().flat_map(|verified| {
-            verified.watches.extract_if(.., |watch| watch.pid == owner).map(|watch| watch.links)
-        });
-        gone.collect()
-    }
-
-    /// Ends the verification of what is looked at in a process, in all, from this moment on; gives the links to let go of.
-    /// Those that go one after the other would make calls seem unannounced.
-    pub fn abandon(&mut self, pid: u32) -> Vec<Links> {
-        let is_of = |verified: &Verified| verified.watches.iter().any(|watch| watch.pid == Some(pid));
-        let abandoned = self.running.extract_if(.., |verified| is_of(verified));
-        let watches = abandoned.flat_map(|verified| {
-            verified.check.open(false);
-            self.displaced += verified.check.seen().not_kept;
-            verified.watches
-        });
-        watches.map(|watch| watch.links).collect()
-    }
-
-    /// Forgets functions that no process's calls are looked at of.
-    pub fn forget_unwatched(&mut self) {
-        let gone = self.running.extract_if(.., |verified| verified.watches.is_empty());
-        self.displaced += gone.map(|verified| verified.check.seen().not_kept).sum::<u64>();
-    }
-
-    /// No hits count until [`Session::open_checks`].
-    fn close_all(&mut self) {
-        self.running.iter_mut().for_each(Verified::close);
-    }
-
-    fn position(&self, file: FileStamp, probe: &Probe) -> Option<usize> {
-        self.running.iter().position(|verified| verified.file.stamp == file && verified.entry == probe.entry)
-    }
-
-    /// Whether a function is to be looked at in a process, or in all, and is not yet: twice, each call would seem to be two.
-    fn is_wanted(&self, file: FileStamp, probe: &Probe, owner: Option<u32>) -> bool {
-        let watched = |at: usize| self.running[at].watches.iter().any(|watch| watch.pid == owner);
-        probe.entered.is_some()
-            && !self.believed.contains(&(file, probe.entry))
-            && !self.position(file, probe).is_some_and(watched)
-    }
-}
-
-/// A function that something speaks against.
-struct Doubt {
-    file: Arc<Object>,
-    entry: u64,
-    symbol: String,
-    /// Since tracing began.
-    after: Duration,
-    why: String,
-}
-
-impl Doubt {
-    fn is_of(&self, verified: &Verified) -> bool {
-        self.file.stamp == verified.file.stamp && self.entry == verified.entry
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, symbol, after, why, .. } = self;
-        write!(f, "{symbol} in {}: after {:.1} s, {why}", file.path.display(), after.as_secs_f64())
-    }
-}
-
-/// What speaks against a function, if anything does. So many calls of any function may seem to be unannounced.
-fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -> Option<String> {
-    let of = |count: u64, what: &str| Some(format!("{count} of {} calls {what}", seen.calls));
-    if seen.other_size > 0 {
-        return of(seen.other_size, "had another size at the probe than at the entry");
-    }
-    if seen.other_return > 0 {
-        return of(seen.other_return, "had another return address at the probe than at the entry");
-    }
-    if seen.no_result > 0 {
-        return of(seen.no_result, "had a result that no allocator gives");
-    }
-    if seen.unannounced > may_seem {
-        return Some(format!(
-            "{} calls reached a probe twice, or without passing the function's entry",
-            seen.unannounced
-        ));
-    }
-    let many_left = seen.left > MANY_LEFT.max(seen.calls / ONE_IN);
-    if ends_here && many_left && unknown_frees >= seen.left / FREES_IN_LEFT {
-        return of(seen.left, "passed no probe, and frees came of blocks that nothing was known of");
-    }
-    None
-}
-
-impl Verified {
-    /// Whether the kernel may have taken breakpoints of a process with its first thread, an entry's before a site's.
-    fn is_leaderless(&self) -> bool {
-        self.watches.iter().filter_map(|watch| watch.pid).any(|pid| !procfs::is_running(pid, pid))
-    }
-
-    fn close(&mut self) {
-        self.excused = self.may_seem(self.check.seen().unannounced);
-        self.check.open(false);
-        self.opening = Opening::default();
-    }
-
-    fn open(&mut self, threads: &mut Threads<'_>) {
-        self.check.open(true);
-        self.opening = Opening { unannounced: self.check.seen().unannounced, threads: self.threads(threads) };
-    }
-
-    /// How many of its `unannounced` calls may only seem so, as they were under way when it was opened.
-    fn may_seem(&self, unannounced: u64) -> u64 {
-        let since = unannounced.saturating_sub(self.opening.unannounced);
-        self.excused + since.min(self.opening.threads)
-    }
-
-    /// Of the processes whose calls are looked at.
-    fn threads(&self, threads: &mut Threads<'_>) -> u64 {
-        self.watches.iter().map(|watch| watch.pid.map_or_else(|| threads.of_all(), thread_count)).sum()
-    }
-}
-
-/// Counts threads: those of all processes once, as it takes a while.
-struct Threads<'a> {
-    builder: &'a ProfileBuilder,
-    all: Option<u64>,
-}
-
-impl<'a> Threads<'a> {
-    fn new(builder: &'a ProfileBuilder) -> Self {
-        Self { builder, all: None }
-    }
-
-    fn of_all(&mut self) -> u64 {
-        let count = || ELSEWHERE + self.builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>();
-        *self.all.get_or_insert_with(count)
-    }
-}
-
-fn thread_count(pid: u32) -> u64 {
-    procfs::threads(pid).map_or(1, |threads| threads.len() as u64)
-}
 
 impl Session {
     /// Has the functions of a file that was probed just now verified in a process.
@@ -251,11 +39,12 @@ impl Session {
         }
         looked_at.insert(owner);
         let scope = self.per_process.then_some(thread);
-        let wanted: Vec<&Probe> =
-            plan.probes.iter().filter(|probe| self.verification.is_wanted(id, probe, owner)).collect();
-        let mut all_threads = None;
-        for probe in wanted {
+        let mut threads = Threads::default();
+        for probe in &plan.probes {
             let Some(entered) = &probe.entered else { continue };
+            if !self.verification.is_wanted(id, probe, owner) {
+                continue;
+            }
             let at = self.verification.position(id, probe).or_else(|| self.begin_check(plan, probe));
             let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
             let entered = ProbeSite { offset: entered.offset, record: entered.record };
@@ -267,15 +56,13 @@ impl Session {
             {
                 verified.watches.push(Watch { pid: owner, links });
             }
-            let mut threads = Threads { builder: &self.builder, all: all_threads };
-            verified.open(&mut threads);
-            all_threads = threads.all;
+            verified.open(&mut threads, &self.builder);
         }
     }
 
     fn open_checks(&mut self) {
-        let mut threads = Threads::new(&self.builder);
-        self.verification.running.iter_mut().for_each(|verified| verified.open(&mut threads));
+        let mut threads = Threads::default();
+        self.verification.running.iter_mut().for_each(|verified| verified.open(&mut threads, &self.builder));
     }
 
     fn begin_check(&mut self, plan: &FilePlan, probe: &Probe) -> Option<usize> {
@@ -288,17 +75,8 @@ impl Session {
             self.verification.forget_unwatched();
             self.tracer.new_check(glibc)
         })?;
-        self.verification.running.push(Verified {
-            file: Arc::clone(&plan.file),
-            entry: probe.entry,
-            symbol: probe.symbol.clone(),
-            ends_here: probe.ends_here,
-            excused: 0,
-            opening: Opening::default(),
-            unknown_frees: self.frees(|record| record.unknown_frees),
-            check: Arc::new(check),
-            watches: Vec::new(),
-        });
+        let unknown_frees = self.frees(|record| record.unknown_frees);
+        self.verification.running.push(Verified::new(Arc::clone(&plan.file), probe, check, unknown_frees));
         Some(self.verification.running.len() - 1)
     }
 
@@ -308,19 +86,12 @@ impl Session {
             return;
         }
         let doubted = self.doubted();
-        let is_over = |verified: &Verified| {
+        let over = self.verification.retire(|verified| {
             verified.check.seen().calls >= ENOUGH || doubted.iter().any(|doubt| doubt.is_of(verified))
-        };
-        let over: Vec<Verified> =
-            self.verification.running.extract_if(.., |verified| is_over(verified)).collect();
-        let mut idle = Vec::new();
-        for verified in over {
-            verified.check.open(false);
-            self.verification.believed.insert((verified.file.stamp, verified.entry));
-            self.verification.displaced += verified.check.seen().not_kept;
-            idle.extend(verified.watches);
-        }
-        self.drop_aside(idle);
+        });
+        let entries = over.iter().map(|verified| (verified.file.stamp, verified.entry));
+        self.verification.believed.extend(entries);
+        self.drop_aside(links_of(over));
         for doubt in doubted {
             self.distrust(&doubt);
         }
@@ -329,6 +100,7 @@ impl Session {
 
     /// At the end, once nothing counts any more: nothing can be done but to say so.
     pub(super) fn look_at_checks_last(&mut self) {
+        self.builder.read_processes(&self.tracer.maps);
         for doubt in self.doubted() {
             self.note(format!("{doubt}: what was counted of it is not to be trusted"));
         }
@@ -341,18 +113,10 @@ impl Session {
         let seen: Vec<Check> =
             self.verification.running.iter().map(|verified| verified.check.seen()).collect();
         let displaced = self.verification.displaced + seen.iter().map(|seen| seen.not_kept).sum::<u64>();
-        let mut threads = Threads::new(&self.builder);
+        let mut threads = Threads::default();
         let mut doubted = Vec::new();
         for (verified, seen) in self.verification.running.iter_mut().zip(&seen) {
-            if seen.unannounced > verified.may_seem(seen.unannounced) + displaced {
-                // A process begins to count later than its functions are looked at, and may have more threads by then.
-                verified.opening.threads = verified.opening.threads.max(verified.threads(&mut threads));
-            }
-            let mut may_seem = verified.may_seem(seen.unannounced) + displaced;
-            // After what was seen: so long it had its first thread.
-            if seen.unannounced > may_seem && verified.is_leaderless() {
-                may_seem = seen.unannounced;
-            }
+            let may_seem = verified.may_seem_by_now(seen.unannounced, displaced, &mut threads, &self.builder);
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
             doubted.extend(doubt(seen, verified.ends_here, may_seem, unknown_frees).map(|why| Doubt {
                 file: Arc::clone(&verified.file),
@@ -490,50 +254,5 @@ impl Session {
     fn place_anew(&mut self, pid: u32) -> Result<(), TargetError> {
         let found = self.discoverer.discover(pid).map_err(|source| TargetError::Discover { pid, source });
         found.and_then(|(_, plan)| self.place(pid, &plan.files))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOUND: Check = Check {
-        open: 1,
-        glibc: 0,
-        calls: 1000,
-        seen: 998,
-        other_size: 0,
-        other_return: 0,
-        no_result: 0,
-        unannounced: 2,
-        left: 2,
-        not_kept: 0,
-    };
-
-    #[test]
-    fn calls_under_way_and_exceptions_are_no_doubt() {
-        assert_eq!(doubt(&SOUND, true, 2, 0), None);
-        assert_eq!(doubt(&Check { unannounced: 7, ..SOUND }, true, 7, 0), None);
-        // Other functions take its calls over.
-        assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2, 900), None);
-    }
-
-    #[test]
-    fn one_wrong_size_is_enough() {
-        for wrong in [
-            Check { other_size: 1, ..SOUND },
-            Check { other_return: 1, ..SOUND },
-            Check { no_result: 1, ..SOUND },
-            Check { unannounced: 3, ..SOUND },
-        ] {
-            assert!(doubt(&wrong, true, 2, 0).is_some(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn calls_that_are_left_speak_against_a_function_only_with_blocks_that_came_of_them() {
-        let left = Check { left: 80, ..SOUND };
-        assert_eq!(doubt(&left, true, 2, 19), None);
-        assert!(doubt(&left, true, 2, 20).is_some());
     }
 }

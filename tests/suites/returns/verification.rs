@@ -100,7 +100,7 @@ fn unlawful(how: &str, doubt: &str) -> Result<()> {
     let coverage = &report.coverage;
     let said = |note: &String| note.contains("malloc in ") && note.contains(doubt);
     ensure!(coverage.notes.iter().any(said), "nothing says \"{doubt}\": {:#?}", coverage.notes);
-    let others = coverage.notes.iter().filter(|note| note.contains("not to be trusted") && !said(note));
+    let others = coverage.distrusted().into_iter().filter(|note| !said(note));
     ensure!(others.count() == 0, "other functions are distrusted, too: {:#?}", coverage.notes);
     let disagreed = coverage.lost.get("disagreed").copied().unwrap_or(0);
     ensure!((disagreed > 0) == (how == "clobbers"), "{:?}", coverage.lost);
@@ -139,8 +139,7 @@ fn slow_beside() -> Result<()> {
     let folder = TempDir::new()?;
     let session = Session::new(Program::C("slow"), &["clobbers"]).options(&["--exact-children"]);
     let report = session.record_in(Start::Command, folder.path())?.report;
-    let distrusted: Vec<&String> =
-        report.coverage.notes.iter().filter(|note| note.contains("not to be trusted")).collect();
+    let distrusted = report.coverage.distrusted();
     ensure!(distrusted.len() == 1 && distrusted[0].contains("valloc in "), "{:#?}", report.coverage.notes);
     Ok(())
 }

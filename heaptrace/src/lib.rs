@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod growth;
 pub mod inspect;
 pub mod model;
+pub mod printable;
 pub mod probes;
 pub mod process;
 pub mod report;

@@ -2,9 +2,12 @@
 //!
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod bpf;
 pub mod cli;
 pub mod commands;
+pub mod created;
 pub mod doctor;
 pub mod drain;
 pub mod error;

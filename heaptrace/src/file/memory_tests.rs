@@ -122,12 +122,10 @@ fn every_report_of_the_recording_given() {
         run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0 })
             .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
-    for by in [By::Stack, By::Site, By::Module, By::Process] {
+    for by in [By::Stack, By::Site, By::Process] {
         let _ = report(Format::Text, View::Alloc, by);
     }
-    for view in [View::Sizes, View::Growth, View::Rss] {
-        let _ = report(Format::Text, view, By::Stack);
-    }
+    let _ = report(Format::Text, View::Rss, By::Stack);
     for format in [Format::Folded, Format::Svg, Format::Json] {
         let _ = report(format, View::Alloc, By::Stack);
     }
@@ -208,7 +206,7 @@ fn stacks_that_many_sites_share_are_not_held_for_each() {
 
 #[test]
 fn rows_and_names_of_their_own_are_bounded() {
-    let count = 100_000_u32;
+    let count = 40_000_u32;
     let rows = Chunk {
         locations: (0..count)
             .map(|n| Location::Unmapped { process: ProcessId(0), address: n.into() })

@@ -55,7 +55,11 @@ pub fn record(bytes: &[u8]) {
 }
 
 fn render(profile: &crate::model::Profile, format: Format, view: View, by: By) {
-    let options = Options { view, by, ..Options::default() };
+    let options = Options { view, by, memory: Some(16 << 20), ..Options::default() };
+    // As `report` does, which leaves off then.
+    if report::expansion(format, profile, &options) > 1 << 28 {
+        return;
+    }
     // An svg without any stack is an error, and writing to nowhere fails never.
     let _ = report::render(format, profile, &options, &mut io::sink());
 }

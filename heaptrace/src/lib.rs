@@ -2,9 +2,12 @@
 //!
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod bpf;
 pub mod cli;
 pub mod commands;
+pub mod created;
 pub mod doctor;
 pub mod drain;
 pub mod error;
@@ -14,6 +17,7 @@ pub mod fuzz;
 pub mod growth;
 pub mod inspect;
 pub mod model;
+pub mod printable;
 pub mod probes;
 pub mod process;
 pub mod report;

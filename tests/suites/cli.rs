@@ -41,6 +41,11 @@ fn main() -> ExitCode {
         unprivileged("a report of a missing file says so", missing_record),
         unprivileged("a report of another kind of file says so", foreign_record),
         unprivileged("without privilege it says which is missing", without_privilege),
+        unprivileged("errors give the terminal no orders", orders_in_errors),
+        unprivileged("a pipe that nobody reads is refused at once", unread_pipe),
+        unprivileged("an output replaces a link, not what it leads to", linked_output),
+        unprivileged("standard output by its name is written to", named_stdout),
+        end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),
         end_to_end("a missing output folder is found before tracing", missing_folder),
@@ -419,5 +424,100 @@ fn formats() -> Result<()> {
         ensure!(to_file.status.success(), "{format}: {}", stderr(&to_file));
         ensure!(fs::read_to_string(&out)?.contains(sign), "the {format} file has no {sign:?}");
     }
+    Ok(())
+}
+
+/// A name that clears the screen, and begins a line of its own.
+const ORDERS: &str = "\u{1b}[2J\nall fine";
+
+fn ensure_harmless(what: &str, printed: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(printed)?;
+    let order = text.chars().find(|c| c.is_control() && *c != '\n');
+    ensure!(order.is_none(), "{what} holds {order:?}: {text:?}");
+    ensure!(!text.lines().any(|line| line.starts_with("all fine")), "{what} has a line by others: {text:?}");
+    Ok(())
+}
+
+fn orders_in_errors() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join(ORDERS);
+    for arguments in [&["report", text(&path)?][..], &["report", "-o", text(&path.join("x"))?, text(&path)?]]
+    {
+        let output = heaptrace::output(arguments)?;
+        ensure!(!output.status.success());
+        ensure_harmless("the error", &output.stderr)?;
+        ensure!(stderr(&output).contains("\\x1b[2J\\x0aall fine"), "{}", stderr(&output));
+    }
+    Ok(())
+}
+
+fn orders_in_names() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = folder.path().join(ORDERS);
+    fs::copy("/bin/sleep", &program)?;
+    let mut sleeping = Command::new(&program).arg("100").spawn()?;
+    let pid = sleeping.id().to_string();
+    let told = (|| {
+        wait_until(PATIENCE, || Ok(fs::read_to_string(format!("/proc/{pid}/comm"))?.starts_with('\u{1b}')))?;
+        for arguments in [
+            &["doctor", &pid][..],
+            &["inspect", &pid],
+            &["inspect", &pid, "--format", "svg"],
+            &["record", "--comm", ORDERS, "-d", "1s", "-o", text(&folder.path().join("x.data"))?],
+            &["report", text(&folder.path().join("x.data"))?],
+            &["stat", "-p", &pid, "-d", "1s"],
+            &["leaks", "-p", &pid, "-d", "1s"],
+            &["watch", "-p", &pid, "-d", "1s"],
+            &["top", "-p", &pid, "-d", "2s", "--format", "text"],
+        ] {
+            let output = heaptrace::output(arguments)?;
+            ensure_harmless(&format!("the output of {arguments:?}"), &output.stdout)?;
+            ensure_harmless(&format!("the standard error of {arguments:?}"), &output.stderr)?;
+        }
+        Ok(())
+    })();
+    sleeping.kill()?;
+    sleeping.wait()?;
+    told
+}
+
+/// A report of a file that is none, into `output`: what is looked at first is the output.
+fn report_to(output: &Path) -> Result<Output> {
+    heaptrace::output(&["report", "-o", text(output)?, "/dev/null"])
+}
+
+fn unread_pipe() -> Result<()> {
+    let folder = TempDir::new()?;
+    let pipe = folder.path().join("pipe");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    let output = report_to(&pipe)?;
+    ensure!(output.status.code() == Some(1) && stderr(&output).contains("nobody reads this pipe"));
+    Ok(())
+}
+
+fn linked_output() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (link, anothers) = (folder.path().join("link"), folder.path().join("another's"));
+    fs::write(&anothers, "kept")?;
+    std::os::unix::fs::symlink(&anothers, &link)?;
+    // Without a recording nothing is replaced at all.
+    ensure!(!report_to(&link)?.status.success() && fs::symlink_metadata(&link)?.is_symlink());
+    let own = std::process::id().to_string();
+    let output = heaptrace::output(&["inspect", &own, "-o", text(&link)?])?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    ensure!(fs::read_to_string(&anothers)? == "kept", "it was written through the link");
+    let written = fs::symlink_metadata(&link)?;
+    ensure!(written.is_file() && written.permissions().mode() & 0o777 == 0o600, "{written:?}");
+    ensure!(fs::read_dir(folder.path())?.count() == 2, "something was left");
+    Ok(())
+}
+
+fn named_stdout() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (file, own) = (folder.path().join("file"), std::process::id().to_string());
+    let mut command = heaptrace::command(&["inspect", &own, "-o", "/dev/stdout"])?;
+    ensure!(command.stdout(File::create(&file)?).status()?.success());
+    ensure!(fs::read_to_string(&file)?.starts_with("process"), "nothing in the file");
+    ensure!(fs::symlink_metadata("/dev/stdout")?.is_symlink(), "/dev/stdout was replaced");
     Ok(())
 }

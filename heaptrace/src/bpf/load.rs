@@ -69,7 +69,7 @@ pub enum LoadError {
          does; run it on the host, or in a container that shares the host's (docker run --pid=host)"
     )]
     PidNamespace,
-    #[error("the kernel refused the BPF program {name}: {source}\n{log}")]
+    #[error("the kernel refused the BPF program {name}: {source}; its log ends in: {log}")]
     Program { name: String, source: io::Error, log: String },
     #[error("the BPF object could not be loaded: {source}")]
     Ebpf { source: Box<aya::EbpfError> },
@@ -413,7 +413,7 @@ fn load_others(
 pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> LoadError {
     match source {
         aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join("\n");
+            let log = verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join(" | ");
             LoadError::program(name, io_error, log)
         }
         source => LoadError::Setup { name: name.to_owned(), source: Box::new(source) },

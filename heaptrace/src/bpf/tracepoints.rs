@@ -1,6 +1,7 @@
 //! Tracepoints: process life by raw tracepoints (no tracefs needed), memory growth by syscall tracepoints.
 
 use super::{LoadError, load::setup_error};
+use crate::printable::say;
 use crate::process::tracefs::{ROOTS, Tracefs};
 use aya::{
     Ebpf,
@@ -148,6 +149,6 @@ fn mount_tracefs() -> Result<(), String> {
             root = ROOTS[0]
         ));
     }
-    eprintln!("heaptrace: mounted tracefs on {} (it was not mounted; the tracepoints need it)", ROOTS[0]);
+    say(format_args!("mounted tracefs on {} (it was not mounted; the tracepoints need it)", ROOTS[0]));
     if matches!(Tracefs::find(), Tracefs::Usable(_)) { Ok(()) } else { Err(none()) }
 }

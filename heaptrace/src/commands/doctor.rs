@@ -31,7 +31,7 @@ pub enum DoctorFormat {
 pub fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let DoctorArgs { pid, format } = args;
     let diagnosis = doctor::examine(pid);
-    Output::Stdout.write(|out| match format {
+    Output::stdout().print_all(|out| match format {
         DoctorFormat::Text => diagnosis.write_text(out),
         DoctorFormat::Json => diagnosis.write_json(out),
     })?;

@@ -6,7 +6,7 @@ use crate::{
     inspect::{self, InspectError, Inspection},
 };
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -34,21 +34,14 @@ pub enum InspectFormat {
 /// If the process is gone or may not be looked at, there is no heap to draw, or the report cannot be written.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let InspectArgs { pid, format, output } = args;
-    // No file is read that could be overwritten.
-    let output = Output::open(output.as_deref(), Path::new(""))?;
-    let done = (|| {
-        // The process or the permission is missing in each case: nothing of ours that failed.
-        let found = inspect::examine(pid)
-            .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;
-        write(&found, format, &output)
-    })();
-    if done.is_err() {
-        output.discard();
-    }
-    done
+    let output = Output::open(output.as_deref())?;
+    // The process or the permission is missing in each case: nothing of ours that failed.
+    let found = inspect::examine(pid)
+        .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;
+    write(&found, format, output)
 }
 
-fn write(found: &Inspection, format: InspectFormat, output: &Output) -> anyhow::Result<()> {
+fn write(found: &Inspection, format: InspectFormat, output: Output) -> anyhow::Result<()> {
     if format == InspectFormat::Svg && found.glibc.is_none() {
         let why = match found.jemalloc {
             Some(_) => "jemalloc does not say where its blocks are".to_owned(),
@@ -60,7 +53,7 @@ fn write(found: &Inspection, format: InspectFormat, output: &Output) -> anyhow::
         ))
         .into());
     }
-    output.write(|out| match format {
+    output.print_all(|out| match format {
         InspectFormat::Text => found.write_text(out),
         InspectFormat::Svg => found.write_svg(out),
         InspectFormat::Json => found.write_json(out),

@@ -15,4 +15,3 @@ mod target_args;
 pub mod top;
 mod tracing;
 pub mod watch;
-mod written;

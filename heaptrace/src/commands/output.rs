@@ -1,70 +1,99 @@
-//! Where a report goes: standard output, or a file that is known to be writable before the work begins.
+//! Where a command prints to, once or again and again while it runs: standard output or a file. That the file can be
+//! written is known before the work begins.
 
+use crate::created::{NewFile, Place, place};
 use anyhow::{Context as _, bail};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// An opened output. A file that was there before keeps its content until [`Output::write`].
-pub(super) enum Output {
-    Stdout,
-    File { path: PathBuf, file: File, created: bool },
+/// See the module. What a file's name stood for before stays until the first print, and for good if there is none.
+pub(super) struct Output {
+    out: BufWriter<Box<dyn Write>>,
+    name: String,
+    /// The file that the first print gives its name to.
+    new: Option<NewFile>,
 }
 
 impl Output {
-    /// Opens `path`, or standard output; `input` is what must not be overwritten.
-    pub fn open(path: Option<&Path>, input: &Path) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::Stdout) };
-        let created = !path.exists();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .with_context(|| format!("failed to open {} for writing", path.display()))?;
-        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        if let (Ok(ours), Ok(theirs)) = (file.metadata(), fs::metadata(input))
+    /// Opens `path`, or standard output.
+    ///
+    /// # Errors
+    /// If it could not be written to, or would take another's file: see [`crate::created`].
+    pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::stdout()) };
+        let failed = || format!("failed to open {} for writing", path.display());
+        let (out, new): (Box<dyn Write>, _) = match place(path).with_context(failed)? {
+            Place::Stream(file) => (Box::new(file), None),
+            Place::File => {
+                let new = NewFile::beside(path).with_context(failed)?;
+                (Box::new(new.file.try_clone().with_context(failed)?), Some(new))
+            }
+        };
+        Ok(Self { out: buffered(out), name: path.display().to_string(), new })
+    }
+
+    /// Opens `path`, or standard output, for what is made of the file `input`.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if it is `input` itself.
+    pub fn open_beside(path: Option<&Path>, input: &Path) -> anyhow::Result<Self> {
+        let identity = |meta: Metadata| (meta.dev(), meta.ino());
+        if let Some(path) = path
+            && let (Ok(ours), Ok(theirs)) = (fs::metadata(path), fs::metadata(input))
             && identity(ours) == identity(theirs)
         {
             bail!("failed to write the report: {} is the recording itself", path.display());
         }
-        Ok(Self::File { path: path.into(), file, created })
+        Self::open(path)
     }
 
-    /// Takes back a file that was only created to be written to, after a failure.
-    pub fn discard(self) {
-        if let Self::File { path, created: true, .. } = self {
-            // Best effort: the failure that led here is what the user must read.
-            let _ = fs::remove_file(path);
-        }
+    pub fn stdout() -> Self {
+        Self { out: buffered(Box::new(io::stdout())), name: "standard output".to_owned(), new: None }
     }
 
-    /// Has `render` write all of the output. A reader that has seen enough is no failure.
+    /// Has `render` write one print, whole, which can be read at once. Breaks if nobody reads any more, which is no
+    /// failure.
     ///
     /// # Errors
     /// What writing fails with, with the name of the output.
-    pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-        let (result, name) = match self {
-            Self::Stdout => (buffered(io::stdout().lock(), render), "standard output".to_owned()),
-            Self::File { path, file, .. } => {
-                // Pipes and devices have no length to cut.
-                let cut = match file.metadata() {
-                    Ok(meta) if meta.is_file() => file.set_len(0),
-                    _ => Ok(()),
-                };
-                (cut.and_then(|()| buffered(file, render)), path.display().to_string())
-            }
-        };
-        match result {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.with_context(|| format!("failed to write the report to {name}")),
+    pub fn print(
+        &mut self,
+        render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        if let Some(mut new) = self.new.take() {
+            new.name().with_context(|| format!("failed to write to {}", self.name))?;
+        }
+        self.write(render)
+    }
+
+    /// The same with the only print: a file gets its name when all of it is written.
+    ///
+    /// # Errors
+    /// As [`Self::print`]; what was there before is there still.
+    pub fn print_all(mut self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        // Whether anybody still reads makes no difference any more.
+        let _ = self.write(render)?;
+        match self.new.take() {
+            Some(mut new) => new.name().with_context(|| format!("failed to write to {}", self.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn write(
+        &mut self,
+        render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        match render(&mut self.out).and_then(|()| self.out.flush()) {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(error) => Err(error).with_context(|| format!("failed to write to {}", self.name)),
         }
     }
 }
 
-fn buffered(out: impl Write, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 16, out);
-    render(&mut out)?;
-    out.flush()
+fn buffered(out: Box<dyn Write>) -> BufWriter<Box<dyn Write>> {
+    BufWriter::with_capacity(1 << 16, out)
 }

@@ -1,6 +1,11 @@
 //! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
 
-use crate::{error::CannotTrace, model::Host, process::procfs};
+use crate::{
+    created::{folder_of, kind},
+    error::CannotTrace,
+    model::Host,
+    process::procfs,
+};
 use anyhow::{Context as _, bail};
 use std::{
     path::Path,
@@ -9,10 +14,7 @@ use std::{
 
 /// Fails before the work if the file could not be written after it.
 pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(output);
     if !folder.is_dir() {
         bail!(
             "failed to write {}: there is no folder {}; create it, or choose another with -o",
@@ -20,9 +22,7 @@ pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
             folder.display()
         );
     }
-    if output.is_dir() {
-        bail!("failed to write {}: it is a folder", output.display());
-    }
+    kind(output).with_context(|| format!("failed to write {}", output.display()))?;
     let folder_c = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes())?;
     // SAFETY: a NUL-terminated path.
     if unsafe { libc::access(folder_c.as_ptr(), libc::W_OK) } != 0 {

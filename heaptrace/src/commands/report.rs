@@ -4,9 +4,10 @@ use super::output::Output;
 use crate::error::Usage;
 use crate::file::{self, Recording};
 use crate::model::{Location, Profile};
+use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
 use crate::symbolize::{Sources, locate_module, locate_perf_map, symbolize};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -47,31 +48,39 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     if view == View::Rss && matches!(format, Format::Folded | Format::Svg) {
         return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
     }
-    let output = Output::open(output.as_deref(), &file)?;
-    let done = (|| {
-        let Recording { mut profile, complete: _, cut } =
-            file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
-        if let Some(cut) = cut {
-            let file::Cut { block, offset, why } = cut;
-            profile.coverage.notes.push(format!(
-                "the file was read up to block {block} at offset {offset}, which is damaged: {why}"
-            ));
-        }
-        symbolize_rest(&mut profile);
-        let options = Options { view, by, pid, min_bytes, limit: percent_limit };
-        output.write(|out| report::render(format, &profile, &options, out))?;
-        // The other formats say it in the report; this one has no place for it.
-        if format == Format::Folded {
-            for loss in report::losses(&profile) {
-                eprintln!("heaptrace: warning: {loss}");
-            }
-        }
-        Ok(())
-    })();
-    if done.is_err() {
-        output.discard();
+    let output = Output::open_beside(output.as_deref(), &file)?;
+    let Recording { mut profile, complete: _, cut, size, room } =
+        file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    if let Some(cut) = cut {
+        let file::Cut { block, offset, why } = cut;
+        profile.coverage.notes.push(format!(
+            "the file was read up to block {block} at offset {offset}, which is damaged: {why}"
+        ));
     }
-    done
+    symbolize_rest(&mut profile);
+    let options = Options { view, by, pid, min_bytes, limit: percent_limit, memory: Some(room) };
+    let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
+    if bytes > most {
+        bail!(
+            "failed to report on {}: its stacks, written out, are {bytes} bytes, more than the {most} that a \
+             file of {size} may come to; --by site, module or process leaves them out",
+            file.display()
+        );
+    }
+    output.print_all(|out| report::render(format, &profile, &options, out))?;
+    // The other formats say it in the report; this one has no place for it.
+    if format == Format::Folded {
+        for loss in report::losses(&profile) {
+            say(format_args!("warning: {loss}"));
+        }
+    }
+    Ok(())
+}
+
+/// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to
+/// 10 to 200 times their size.
+fn most_expanded(size: u64) -> u64 {
+    size.saturating_mul(1_000).saturating_add(1 << 30)
 }
 
 /// Finds symbols for the locations that have none yet, on this machine.

@@ -1,11 +1,11 @@
 //! `heaptrace stat`: counts, and prints the counters at the end, or at every interval too.
 
 use super::{
+    output::Output,
     outside::now_ns,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
     tracing::{Ended, Prepared, Work, exit_code, say_end},
-    written::Written,
 };
 use crate::{
     model::Profile,
@@ -46,7 +46,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None)?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    let out = Written::open(output.as_deref())?;
+    let out = Output::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
     let mut counting = Counting {
         profile: Profile::new(prepared.start()),
@@ -74,7 +74,7 @@ struct Counting {
     profile: Profile,
     before: Option<Glance>,
     format: PrintFormat,
-    out: Written,
+    out: Output,
     /// Where nothing else is printed meanwhile.
     progress: Option<Progress>,
 }
@@ -114,7 +114,7 @@ impl Counting {
             before: self.before.as_ref(),
             command,
         };
-        let read = self.out.write(|out| render_stat(self.format, &stat, out));
+        let read = self.out.print(|out| render_stat(self.format, &stat, out));
         self.before = Some(Glance::of(&self.profile));
         read
     }

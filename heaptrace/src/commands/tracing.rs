@@ -3,6 +3,7 @@
 
 use super::following::{Following, Signals};
 use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
+use crate::printable::say;
 use crate::{
     bpf::{EventRing, Told},
     error::CannotTrace,
@@ -108,14 +109,14 @@ impl Prepared {
             Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
             None => None,
         };
-        eprintln!(
-            "heaptrace: tracing {} ({} MB of kernel memory for tables){}",
+        say(format_args!(
+            "tracing {} ({} MB of kernel memory for tables){}",
             describe(&target, &session),
             memory_bytes / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
-        );
+        ));
         if let Some(price) = session.price_for_others() {
-            eprintln!("heaptrace: {price}");
+            say(format_args!("{price}"));
         }
         let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
         Ok(Running {
@@ -175,7 +176,7 @@ impl Running {
         self.session.look_for_unmapped();
         let seconds = self.session.detach();
         if seconds > 2.0 {
-            eprintln!("heaptrace: took {seconds:.1} s to remove the probes");
+            say(format_args!("took {seconds:.1} s to remove the probes"));
         }
     }
 
@@ -199,9 +200,9 @@ impl Running {
 /// Says how the command ended, if there was one and it has, and why tracing did.
 pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
     if let Some(end) = command {
-        eprintln!("heaptrace: {end}");
+        say(format_args!("{end}"));
     }
-    eprintln!("heaptrace: {why}");
+    say(format_args!("{why}"));
 }
 
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.

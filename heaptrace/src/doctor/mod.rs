@@ -14,6 +14,7 @@ mod text;
 pub use diagnosis::{Cost, Diagnosis, Probe, Process};
 pub use process::examine as examine_process;
 
+use crate::printable::write_json_pretty;
 use crate::{model::Host, process::procfs};
 use diagnosis::Attach;
 use std::io::{self, Write};
@@ -71,7 +72,7 @@ impl Diagnosis {
     /// # Errors
     /// What writing fails with.
     pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut *out, self).map_err(io::Error::from)?;
+        write_json_pretty(self, out)?;
         writeln!(out)
     }
 }

@@ -4,7 +4,7 @@ use super::diagnosis::{
     Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Probe, Process, Site, State, TracefsFound,
     Verdict,
 };
-use crate::report::printable;
+use crate::printable::printable;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 

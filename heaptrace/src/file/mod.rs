@@ -10,9 +10,12 @@
 //! without content. A block is written whole and at once, so a recorder that was killed leaves a file that is good up
 //! to its last whole block.
 
+mod budget;
 mod read;
 mod write;
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;
 
@@ -31,12 +34,24 @@ const OLDEST: u32 = 5;
 /// or malice, and would only be read at the cost of memory.
 const MAX_CONTENT: usize = 128 << 20;
 
-/// The most bytes that one stored byte may become, past the first [`FREE_EXPANSION`]: a small file must not
-/// fill the reader's memory. The writer stores uncompressed what compresses even better.
+/// The most bytes that one stored byte may become, past the first [`FREE_EXPANSION`] of a block. The writer stores
+/// uncompressed what compresses even better.
 const MAX_EXPANSION: usize = 256;
 
 /// See [`MAX_EXPANSION`].
 const FREE_EXPANSION: usize = 1 << 20;
+
+/// Content of all blocks together, past [`MAX_EXPANSION`] of each byte of the file: what is replaced again and again takes
+/// no memory, but time.
+const FREE_CONTENT: u64 = 256 << 20;
+
+/// The most memory that a recording takes, for each byte of its file; past [`FREE_MEMORY`]. Real ones take 2 to 10: one
+/// that takes more is made to.
+const MEMORY_PER_BYTE: u64 = 20;
+
+/// See [`MEMORY_PER_BYTE`]. With 16 MB for the reader itself, and 12 MB that its allocator leaves unused between pieces,
+/// this makes 64 MB.
+const FREE_MEMORY: u64 = 36 << 20;
 
 const HEADER: usize = 16;
 

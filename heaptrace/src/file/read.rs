@@ -1,8 +1,10 @@
 //! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
 
-use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, OLDEST, VERSION, plausible};
-use crate::model::{Chunk, ProcessId, Profile, Residency, Start};
-use serde::de::DeserializeOwned;
+use super::budget::Budget;
+use super::{
+    Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, OLDEST, VERSION, plausible,
+};
+use crate::model::{Chunk, Footprint as _, ProcessId, Profile, Residency, Start};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -16,6 +18,10 @@ pub struct Recording {
     pub complete: bool,
     /// What was left out, if the file ends in a damaged or partial block.
     pub cut: Option<Cut>,
+    /// Bytes of it that were read.
+    pub size: u64,
+    /// Bytes of memory that a recording of this size may take beyond what this one takes.
+    pub room: u64,
 }
 
 /// Where reading stopped short.
@@ -75,32 +81,24 @@ pub fn read(path: &Path) -> Result<Recording, ReadError> {
 /// # Errors
 /// As [`read`].
 pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
-    let mut blocks = Blocks { input, offset: 0, number: 0 };
+    let mut blocks = Blocks { input, offset: 0, number: 0, content: 0, budget: Budget::default() };
     blocks.magic()?;
     let mut profile = Profile::new(blocks.start()?);
     let mut chunks = 0_usize;
     let (complete, cut) = loop {
         let (block, offset) = (blocks.number, blocks.offset);
         let why = match blocks.next() {
-            Ok(Some((Kind::Chunk, content))) => {
-                match decode::<Chunk>(&content)
-                    .and_then(|chunk| profile.fold(chunk).map_err(|e| e.to_string()))
-                {
-                    Ok(()) => {
-                        chunks += 1;
-                        continue;
-                    }
-                    Err(why) => why,
+            Ok(Some((Kind::Chunk, content))) => match blocks.chunk(content, &mut profile) {
+                Ok(()) => {
+                    chunks += 1;
+                    continue;
                 }
-            }
-            Ok(Some((Kind::Memory, content))) => {
-                match decode::<Vec<(ProcessId, Residency)>>(&content)
-                    .and_then(|measured| profile.measure(measured).map_err(|e| e.to_string()))
-                {
-                    Ok(()) => continue,
-                    Err(why) => why,
-                }
-            }
+                Err(why) => why,
+            },
+            Ok(Some((Kind::Memory, content))) => match blocks.memory(content, &mut profile) {
+                Ok(()) => continue,
+                Err(why) => why,
+            },
             Ok(Some((Kind::End, _))) if chunks > 0 => break (true, None),
             Ok(Some((Kind::End, _))) => "the end, before any data".into(),
             Ok(Some((Kind::Start, _))) => "a second start".into(),
@@ -117,7 +115,9 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
         break (false, Some(Cut { block, offset, why }));
     };
     profile.coverage.finished = complete;
-    Ok(Recording { profile, complete, cut })
+    let Blocks { offset: size, budget, .. } = blocks;
+    let room = budget.limit().saturating_sub(budget.kept);
+    Ok(Recording { profile, complete, cut, size, room })
 }
 
 enum Bad {
@@ -134,6 +134,9 @@ struct Blocks<R> {
     offset: u64,
     /// Number of the next block.
     number: usize,
+    /// Bytes of content so far.
+    content: u64,
+    budget: Budget,
 }
 
 impl<R: Read> Blocks<R> {
@@ -163,8 +166,11 @@ impl<R: Read> Blocks<R> {
     fn start(&mut self) -> Result<Start, ReadError> {
         let (block, offset) = (self.number, self.offset);
         let why = match self.next() {
-            Ok(Some((Kind::Start, content))) => match decode(&content) {
-                Ok(start) => return Ok(start),
+            Ok(Some((Kind::Start, content))) => match self.budget.decode(&content) {
+                Ok(start) => {
+                    self.budget.kept = content.len() as u64;
+                    return Ok(start);
+                }
                 Err(why) => why,
             },
             Ok(Some((kind, _))) => format!("a {kind:?} where the start should be").to_lowercase(),
@@ -201,6 +207,15 @@ impl<R: Read> Blocks<R> {
         if hasher.finalize() != crc {
             return Err(Bad::Damaged("its checksum is wrong".into()));
         }
+        self.budget.read = self.offset;
+        self.content += length as u64;
+        if self.content > FREE_CONTENT.saturating_add(self.offset.saturating_mul(MAX_EXPANSION as u64)) {
+            return Err(Bad::Damaged(format!(
+                "implausible size: {} bytes in all blocks so far",
+                self.content
+            )));
+        }
+        self.budget.check("its content", (stored + length) as u64).map_err(Bad::Damaged)?;
         let content = match codec {
             Codec::Plain => bytes,
             // Fails, rather than grow, where there is more than `length`.
@@ -214,19 +229,32 @@ impl<R: Read> Blocks<R> {
         Ok(Some((kind, content)))
     }
 
+    /// Folds the content of a chunk into `profile`.
+    fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        let chunk: Chunk = self.budget.decode(&content)?;
+        drop(content);
+        let taken = chunk.beside();
+        self.budget.check("what it holds", taken)?;
+        let freed = profile.fold(chunk).map_err(|err| err.to_string())?;
+        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
+        Ok(())
+    }
+
+    /// The same with measurements.
+    fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        let measured: Vec<(ProcessId, Residency)> = self.budget.decode(&content)?;
+        let taken = measured.beside();
+        self.budget.check("what it holds", taken)?;
+        let freed = profile.measure(measured).map_err(|err| err.to_string())?;
+        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
+        Ok(())
+    }
+
     /// Up to `count` bytes: fewer only where the file ends. Memory grows with what is there, not with `count`.
     fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.input.by_ref().take(count as u64).read_to_end(&mut bytes)?;
         self.offset += bytes.len() as u64;
         Ok(bytes)
-    }
-}
-
-fn decode<T: DeserializeOwned>(content: &[u8]) -> Result<T, String> {
-    match postcard::take_from_bytes(content) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(format!("{} bytes too many", rest.len())),
-        Err(err) => Err(format!("cannot be decoded: {err}")),
     }
 }

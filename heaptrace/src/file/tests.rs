@@ -221,7 +221,7 @@ fn errors_say_what_is_wrong() {
 }
 
 /// A block of `content` with a right checksum, whatever it says.
-fn block(kind: u8, codec: u8, stored: &[u8], length: usize) -> Vec<u8> {
+pub(super) fn block(kind: u8, codec: u8, stored: &[u8], length: usize) -> Vec<u8> {
     let mut header = vec![kind, codec, 0, 0];
     header.extend((stored.len() as u32).to_le_bytes());
     header.extend((length as u32).to_le_bytes());

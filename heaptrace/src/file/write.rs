@@ -1,13 +1,14 @@
 //! Writes a record file, one whole block at a time.
 
 use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
+use crate::created::{Place, create_new, place};
 use crate::model::{Chunk, ProcessId, Residency, Start};
 use serde::Serialize;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// zstd's own default: blocks are small and written while the target runs.
@@ -44,22 +45,21 @@ impl FileWriter {
     /// # Errors
     /// [`WriteError`], with the path.
     pub fn create(path: &Path, start: &Start) -> Result<Self, WriteError> {
-        // Only a regular file is moved: /dev/stdout, a pipe and a link to either are written to.
-        let there = fs::metadata(path);
-        if there.as_ref().is_ok_and(fs::Metadata::is_file) {
-            let mut old = OsString::from(path);
-            old.push(".old");
-            let old = PathBuf::from(old);
-            fs::rename(path, &old).map_err(|source| WriteError::Rename { path: path.into(), old, source })?;
-        }
-        let mut options = OpenOptions::new();
-        options.write(true);
-        match there {
-            Ok(there) if !there.is_file() => {}
-            // Never what somebody else has put there meanwhile, which would be theirs to read.
-            _ => _ = options.create_new(true).mode(0o600),
-        }
-        let file = options.open(path).map_err(|source| WriteError::Create { path: path.into(), source })?;
+        let failed = |source| WriteError::Create { path: path.into(), source };
+        let file = match place(path).map_err(failed)? {
+            Place::Stream(file) => file,
+            Place::File => {
+                // Also a link to a file, but not one that leads nowhere: that is no earlier recording.
+                if path.is_file() {
+                    let mut old = OsString::from(path);
+                    old.push(".old");
+                    let old = PathBuf::from(old);
+                    let renamed = fs::rename(path, &old);
+                    renamed.map_err(|source| WriteError::Rename { path: path.into(), old, source })?;
+                }
+                create_new(path).map_err(failed)?
+            }
+        };
         let mut writer = Self { path: path.into(), file, written: 0 };
         let mut head = MAGIC.to_vec();
         head.extend(VERSION.to_le_bytes());
@@ -112,11 +112,9 @@ impl FileWriter {
         }
         let mut kept = OsString::from(&self.path);
         kept.push(".kept");
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let (path, mut anew) = match options.open(&self.path) {
+        let (path, mut anew) = match create_new(&self.path) {
             Ok(file) => (self.path.clone(), file),
-            Err(_) => (PathBuf::from(&kept), options.open(&kept)?),
+            Err(_) => (PathBuf::from(&kept), create_new(kept.as_ref())?),
         };
         // Opened anew, as ours is for writing only; it has no name any more but this.
         let mut content = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;

@@ -20,6 +20,7 @@ mod tests;
 mod text;
 mod used;
 
+use crate::printable::write_json_pretty;
 use crate::{
     probes::{
         discover::{DiscoverError, Discoverer},
@@ -233,7 +234,7 @@ impl Inspection {
     /// # Errors
     /// What writing fails with.
     pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut *out, self).map_err(io::Error::from)?;
+        write_json_pretty(self, out)?;
         writeln!(out)
     }
 }

@@ -7,7 +7,8 @@ use super::{
     picture::Picture,
     text,
 };
-use crate::report::{counted, human, percent, printable};
+use crate::printable::printable;
+use crate::report::{counted, human, percent};
 use quick_xml::{Writer, events::BytesText};
 use std::{
     fmt::Write as _,

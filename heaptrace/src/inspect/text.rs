@@ -8,7 +8,8 @@ use super::{
     mappings::{Amount, Kind, Memory},
     picture::Picture,
 };
-use crate::report::{counted, human, percent, printable};
+use crate::printable::printable;
+use crate::report::{counted, human, percent};
 use std::io::{self, Write};
 
 type Out<'a> = &'a mut dyn Write;

@@ -4,6 +4,7 @@
 use super::{
     Coverage, Frame, FrameId, Host, Location, LocationId, Mode, Module, Process, ProcessId, Profile,
     Residency, Site, SiteId, Stack, Symbol,
+    footprint::{Footprint as _, growth_footprint},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,12 +89,13 @@ impl Profile {
         }
     }
 
-    /// Folds `chunk` in.
+    /// Folds `chunk` in. Gives the memory that what it replaced had taken.
     ///
     /// # Errors
     /// [`BadChunk`] if an index leads nowhere or a list is longer than can be; the profile is then unchanged.
-    pub fn fold(&mut self, chunk: Chunk) -> Result<(), BadChunk> {
+    pub fn fold(&mut self, chunk: Chunk) -> Result<u64, BadChunk> {
         self.check(&chunk)?;
+        let mut freed = growth_footprint(&self.growth) + self.processes.beside() + self.coverage.beside();
         let Chunk {
             duration_ns,
             coverage,
@@ -119,28 +121,41 @@ impl Profile {
         }
         for (location, list) in symbols {
             if let Some(slot) = self.symbols.get_mut(location.index()) {
+                let known = if slot.is_empty() { 0 } else { size_of::<(LocationId, Vec<Symbol>)>() as u64 };
+                freed += known + slot.beside();
                 *slot = list;
             }
         }
         for (id, site) in sites {
             match self.sites.get_mut(id.index()) {
-                Some(slot) => *slot = site,
+                Some(slot) => {
+                    freed += size_of::<(SiteId, Site)>() as u64 + SiteId::REPORTED + slot.beside();
+                    *slot = site;
+                }
                 None => self.sites.push(site),
             }
         }
-        Ok(())
+        Ok(freed)
     }
 
-    /// Takes measurements of processes that earlier chunks told of; each replaces an earlier one.
+    /// Takes measurements of processes that earlier chunks told of; each replaces an earlier one. Gives the memory that
+    /// those had taken.
     ///
     /// # Errors
     /// [`BadChunk`] if one is of a process that is not there; the profile is then unchanged.
-    pub fn measure(&mut self, measured: Vec<(ProcessId, Residency)>) -> Result<(), BadChunk> {
+    pub fn measure(&mut self, measured: Vec<(ProcessId, Residency)>) -> Result<u64, BadChunk> {
         for (index, (process, _)) in measured.iter().enumerate() {
             reference("measurement", index, "process", process.index(), self.processes.len())?;
         }
-        self.residency.extend(measured);
-        Ok(())
+        let mut freed = 0;
+        for (process, residency) in measured {
+            let earlier = self.residency.insert(process, residency);
+            let footprint = |of: Residency| {
+                size_of::<(ProcessId, Residency)>() as u64 + Residency::REPORTED + of.beside()
+            };
+            freed += earlier.map_or(0, footprint);
+        }
+        Ok(freed)
     }
 
     fn check(&self, chunk: &Chunk) -> Result<(), BadChunk> {

@@ -2,6 +2,7 @@
 //! [`Profile`] that every report is rendered from.
 
 mod chunk;
+mod footprint;
 mod ids;
 mod outstanding;
 mod profile;
@@ -10,6 +11,7 @@ mod sizes;
 mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Start};
+pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{

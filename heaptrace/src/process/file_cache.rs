@@ -7,11 +7,15 @@
 
 use super::object::Object;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::unix::{
+    ffi::OsStrExt as _,
+    fs::{MetadataExt as _, OpenOptionsExt as _},
+};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -115,21 +119,21 @@ impl FileIdentity {
 }
 
 impl FileCache {
-    /// Opens the cache in `directory`, which is made if only it is missing. Errors where it is a symbolic link,
-    /// belongs to someone else or others may write to it. Its files have at most `max_bytes` in all.
+    /// Opens the cache in `directory`, which is made if it is missing. Its files have at most `max_bytes` in all.
+    ///
+    /// # Errors
+    /// If it belongs to someone else or others may write to it; or someone else than this user and root could have led
+    /// us there: a folder on the way is a symbolic link, theirs, or one that others may change.
     pub fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let directory = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-            .open(directory)?;
+        let refused = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        let (Some(folder), Some(name)) = (directory.parent(), directory.file_name()) else {
+            return refused("it is no folder in a folder");
+        };
+        let folder = descend(folder)?;
+        let directory = make_in(&folder, name, libc::O_RDONLY)?;
         let metadata = directory.metadata()?;
         if !is_ours(&metadata) || metadata.mode() & 0o022 != 0 {
-            let message = "the cache directory belongs to someone else or others may write to it";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            return refused("the cache directory belongs to someone else or others may write to it");
         }
         Ok(Self { directory, max_bytes, bytes: AtomicU64::new(NOT_COUNTED) })
     }
@@ -225,6 +229,54 @@ impl FileCache {
     }
 }
 
+/// Opens a folder, one after the other from the root, each of which only this user and root can replace. Those that are
+/// missing are made.
+fn descend(folder: &Path) -> io::Result<File> {
+    let refused = || {
+        let what = "somebody else could have put another folder in place of the cache's";
+        io::Error::new(io::ErrorKind::PermissionDenied, what)
+    };
+    let mut names = folder.components();
+    if names.next() != Some(Component::RootDir) {
+        return Err(refused());
+    }
+    let mut at = File::open("/")?;
+    // Some systems have /home as a link of root's.
+    let first = names.next().map(|name| Path::new("/").join(name).canonicalize()).transpose()?;
+    let first = first.unwrap_or_default();
+    for name in first.components().skip(1).chain(names) {
+        let Component::Normal(name) = name else { return Err(refused()) };
+        at = make_in(&at, name, libc::O_PATH)?;
+        let metadata = at.metadata()?;
+        // In a folder like /tmp nobody can rename what is another's.
+        let is_changed_by_others = metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0;
+        if is_changed_by_others || !(is_ours(&metadata) || metadata.uid() == 0) {
+            return Err(refused());
+        }
+    }
+    Ok(at)
+}
+
+/// Opens a folder in another, which is made if it is missing. A link is not followed.
+fn make_in(folder: &File, name: &OsStr, how: libc::c_int) -> io::Result<File> {
+    let name = CString::new(name.as_bytes())?;
+    let flags = how | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: an open descriptor, and a NUL-terminated name.
+    let open = || match unsafe { libc::openat(folder.as_raw_fd(), name.as_ptr(), flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: it was opened just now, and nobody else has it.
+        fd => Ok(unsafe { File::from_raw_fd(fd) }),
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // SAFETY: as above. Where it fails, opening does, too.
+            unsafe { libc::mkdirat(folder.as_raw_fd(), name.as_ptr(), 0o700) };
+            open()
+        }
+        opened => opened,
+    }
+}
+
 fn is_ours(metadata: &fs::Metadata) -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     metadata.uid() == unsafe { libc::geteuid() }
@@ -234,3 +286,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // create_new follows no link: what is there, whatever it is, is an error.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
+
+#[cfg(test)]
+#[path = "file_cache_tests.rs"]
+mod tests;

@@ -1,8 +1,10 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
-use super::number::{counted, human, percent, printable, seconds, thousands};
+use super::number::{counted, human, percent, seconds, thousands};
 use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
+use crate::printable::printable;
 use heaptrace_common::stack::StackEnd;
+use std::collections::HashSet;
 
 /// Mode, events, duration, and the losses: one line, for a title.
 pub fn summary(profile: &Profile) -> String {
@@ -66,12 +68,9 @@ fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2]) -> Option<String> {
     } else {
         format!("{} to {}", milliseconds(least), milliseconds(most))
     };
-    let mut names: Vec<&str> = Vec::new();
-    for (process, _) in late {
-        if !names.contains(&process.comm.as_str()) {
-            names.push(&process.comm);
-        }
-    }
+    let mut seen = HashSet::new();
+    let mut names: Vec<&str> = late.iter().map(|(process, _)| process.comm.as_str()).collect();
+    names.retain(|name| seen.insert(*name));
     let more = if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
     names.truncate(NAMES);
     let names: Vec<_> = names.into_iter().map(printable).collect();

@@ -4,6 +4,7 @@ pub(super) use super::frames::Frames;
 use super::select::{Weight, chosen, sites, weight};
 use super::{Options, rss, text};
 use crate::model::{Lost, Mode, Profile, Site, SizeFilter, SizeHistogram};
+use crate::printable::write_json;
 use heaptrace_common::stack::StackEnd;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -13,7 +14,7 @@ use std::io::{self, Write};
 pub(super) const SCHEMA: u32 = 1;
 
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &document(profile, options)).map_err(io::Error::from)?;
+    write_json(&document(profile, options), out)?;
     writeln!(out)
 }
 

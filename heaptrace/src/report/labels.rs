@@ -1,8 +1,10 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
-use super::number::{base_name, printable};
-use crate::model::{Location, ModuleId, Profile, Stack, StackId};
+use super::number::base_name;
+use crate::model::{FrameId, Location, ModuleId, Profile, Stack, StackId};
+use crate::printable::printable;
 use heaptrace_common::stack::StackEnd;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -10,23 +12,26 @@ use std::ops::Range;
 pub(super) type LabelId = u32;
 
 /// One line of a call tree.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Label {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Label<'a> {
     /// The symbol, or what is known in its place (`libfoo.so+0x1234`).
-    pub name: String,
-    /// `file:line`, without directories.
-    pub source: Option<String>,
+    pub name: Cow<'a, str>,
+    /// The source file, without directories, and the line in it.
+    pub source: Option<(Cow<'a, str>, Option<u32>)>,
     pub inlined: bool,
     pub module: Option<ModuleId>,
 }
 
-impl Label {
+impl Label<'_> {
     /// Name, source line, and whether it is inlined.
     pub fn describe(&self) -> String {
-        let mut text = self.name.clone();
-        if let Some(source) = &self.source {
+        let mut text = self.name.clone().into_owned();
+        if let Some((file, line)) = &self.source {
             text.push(' ');
-            text.push_str(source);
+            text.push_str(file);
+            if let Some(line) = line {
+                text += &format!(":{line}");
+            }
         }
         if self.inlined {
             text.push_str(" (inlined)");
@@ -35,14 +40,15 @@ impl Label {
     }
 
     fn pseudo(name: String) -> Self {
-        Self { name, source: None, inlined: false, module: None }
+        Self { name: name.into(), source: None, inlined: false, module: None }
     }
 }
 
 /// Labels of a profile's locations and stack ends.
 pub(super) struct Labels<'a> {
     profile: &'a Profile,
-    labels: Vec<Label>,
+    /// Equal ones may be here twice, but only the first is referred to.
+    labels: Vec<Label<'a>>,
     /// Each location's labels, innermost first, as a range of `expanded`.
     locations: Vec<Range<usize>>,
     expanded: Vec<LabelId>,
@@ -53,41 +59,48 @@ pub(super) struct Labels<'a> {
 
 impl<'a> Labels<'a> {
     pub fn new(profile: &'a Profile) -> Self {
-        let mut interner = Interner::default();
-        let mut expanded = Vec::with_capacity(profile.locations.len());
+        let symbols_of = |index| profile.symbols.get(index).map_or(&[][..], Vec::as_slice);
+        let count: usize = (0..profile.locations.len()).map(|index| symbols_of(index).len().max(1)).sum();
+        let mut labels = Vec::with_capacity(count + StackEnd::ALL.len() + 2);
         let mut locations = Vec::with_capacity(profile.locations.len());
         for (index, location) in profile.locations.iter().enumerate() {
-            let from = expanded.len();
+            let from = labels.len();
             let module = match *location {
                 Location::InModule { module, .. } => Some(module),
                 _ => None,
             };
-            let symbols = profile.symbols.get(index).map_or(&[][..], Vec::as_slice);
-            for symbol in symbols {
-                let source = symbol.file.as_deref().map(|file| match symbol.line {
-                    Some(line) => format!("{}:{line}", printable(base_name(file))),
-                    None => printable(base_name(file)).into_owned(),
-                });
-                let name = printable(&symbol.name).into_owned();
-                expanded.push(interner.intern(Label { name, source, inlined: symbol.inlined, module }));
+            for symbol in symbols_of(index) {
+                let source = symbol.file.as_deref().map(|file| (printable(base_name(file)), symbol.line));
+                let name = printable(&symbol.name);
+                labels.push(Label { name, source, inlined: symbol.inlined, module });
             }
-            if symbols.is_empty() {
-                let name = place(profile, location);
-                expanded.push(interner.intern(Label { name, source: None, inlined: false, module }));
+            if labels.len() == from {
+                let name = place(profile, location).into();
+                labels.push(Label { name, source: None, inlined: false, module });
             }
-            locations.push(from..expanded.len());
+            locations.push(from..labels.len());
         }
+        let expanded = first_of_equals(&labels);
+        let mut pseudo = |name: String| {
+            labels.push(Label::pseudo(name));
+            (labels.len() - 1) as LabelId
+        };
         let ends = StackEnd::ALL
             .into_iter()
             .filter(|end| *end != StackEnd::Complete)
-            .map(|end| (end, interner.intern(Label::pseudo(format!("[truncated: {}]", end.name())))))
+            .map(|end| (end, pseudo(format!("[truncated: {}]", end.name()))))
             .collect();
-        let no_stack = interner.intern(Label::pseudo("[no stack]".into()));
-        let no_site = interner.intern(Label::pseudo("[site not kept]".into()));
-        Self { profile, labels: interner.labels, locations, expanded, ends, no_stack, no_site }
+        let no_stack = pseudo("[no stack]".into());
+        let no_site = pseudo("[site not kept]".into());
+        Self { profile, labels, locations, expanded, ends, no_stack, no_site }
     }
 
-    pub fn get(&self, id: LabelId) -> &Label {
+    /// How many numbers of labels there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn get(&self, id: LabelId) -> &Label<'a> {
         &self.labels[id as usize]
     }
 
@@ -95,22 +108,80 @@ impl<'a> Labels<'a> {
     /// blocks without a stack, or without even a site, have labels of their own.
     pub fn of_stack(&self, stack: Option<StackId>, into: &mut Vec<LabelId>) {
         into.clear();
-        if let Some(Stack { frames, end }) = stack.and_then(|id| self.profile.stacks.get(id.index())) {
-            for frame in frames {
-                if let Some(frame) = self.profile.frames.get(frame.index())
-                    && let Some(range) = self.locations.get(frame.location.index())
-                {
-                    into.extend_from_slice(&self.expanded[range.clone()]);
-                }
+        into.extend(self.walk(stack));
+    }
+
+    /// The same, one after the other.
+    pub fn walk(&self, stack: Option<StackId>) -> impl Iterator<Item = LabelId> {
+        let mut at = Place::default();
+        std::iter::from_fn(move || self.next(stack, &mut at))
+    }
+
+    /// The same, outermost first.
+    pub fn walk_inwards(&self, stack: Option<StackId>) -> impl Iterator<Item = LabelId> {
+        let frames = self.frames(stack).iter().rev();
+        let inside = frames.flat_map(|frame| self.of_frame(*frame).iter().rev().copied());
+        self.end(stack).into_iter().chain(inside)
+    }
+
+    /// The label of a stack at a place, which is moved on to the next.
+    pub fn next(&self, stack: Option<StackId>, at: &mut Place) -> Option<LabelId> {
+        let frames = self.frames(stack);
+        while let Some(frame) = frames.get(at.frame as usize) {
+            if let Some(label) = self.of_frame(*frame).get(at.label as usize) {
+                at.label += 1;
+                return Some(*label);
             }
-            if !into.is_empty() || *end != StackEnd::NotWalked {
-                into.extend(self.ends.get(end));
-            }
+            *at = Place { frame: at.frame + 1, label: 0 };
         }
-        if into.is_empty() {
-            into.push(if stack.is_some() { self.no_stack } else { self.no_site });
+        if at.label > 0 {
+            return None;
+        }
+        at.label = 1;
+        self.end(stack)
+    }
+
+    fn frames(&self, stack: Option<StackId>) -> &[FrameId] {
+        stack.and_then(|id| self.profile.stacks.get(id.index())).map_or(&[], |stack| &stack.frames)
+    }
+
+    fn of_frame(&self, frame: FrameId) -> &[LabelId] {
+        let location = self.profile.frames.get(frame.index()).map(|frame| frame.location);
+        let range = location.and_then(|id| self.locations.get(id.index()));
+        range.map_or(&[], |range| &self.expanded[range.clone()])
+    }
+
+    /// What a stack ends in, beyond its frames.
+    fn end(&self, stack: Option<StackId>) -> Option<LabelId> {
+        let Some(id) = stack else { return Some(self.no_site) };
+        match self.profile.stacks.get(id.index()) {
+            Some(Stack { frames, end }) if !frames.is_empty() => self.ends.get(end).copied(),
+            Some(Stack { end, .. }) if *end != StackEnd::NotWalked => {
+                Some(self.ends.get(end).copied().unwrap_or(self.no_stack))
+            }
+            _ => Some(self.no_stack),
         }
     }
+}
+
+/// A place in a stack's labels: a frame, and a label of its location; behind all frames, whether the end was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    frame: u32,
+    label: u32,
+}
+
+/// Of each label the number of the first that equals it. By sorting: a map would hold all of them once more.
+fn first_of_equals(labels: &[Label<'_>]) -> Vec<LabelId> {
+    // Locations are numbered by u32, and one has at most some hundred labels that mostly coincide.
+    let mut order: Vec<LabelId> = (0..labels.len() as LabelId).collect();
+    let of = |id: LabelId| &labels[id as usize];
+    order.sort_unstable_by(|one, other| of(*one).cmp(of(*other)).then(one.cmp(other)));
+    let mut first = vec![0; labels.len()];
+    for equal in order.chunk_by(|one, other| of(*one) == of(*other)) {
+        equal.iter().for_each(|id| first[*id as usize] = equal[0]);
+    }
+    first
 }
 
 /// A place without a symbol: `libfoo.so+0x1234`, as precise as a symbolizer elsewhere needs it.
@@ -122,24 +193,5 @@ fn place(profile: &Profile, location: &Location) -> String {
         },
         Location::Anonymous { address, .. } => format!("[generated code] {address:#x}"),
         Location::Unmapped { address, .. } => format!("[unmapped] {address:#x}"),
-    }
-}
-
-#[derive(Default)]
-struct Interner {
-    labels: Vec<Label>,
-    ids: HashMap<Label, LabelId>,
-}
-
-impl Interner {
-    fn intern(&mut self, label: Label) -> LabelId {
-        if let Some(&id) = self.ids.get(&label) {
-            return id;
-        }
-        // Locations are numbered by u32, and one has at most some hundred labels that mostly coincide.
-        let id = self.labels.len() as LabelId;
-        self.labels.push(label.clone());
-        self.ids.insert(label, id);
-        id
     }
 }

@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a [`Profile`] and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod expansion;
 mod folded;
 mod footer;
 mod frames;
@@ -24,10 +25,11 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use expansion::expansion;
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
-pub(crate) use number::{counted, human, percent, printable};
+pub(crate) use number::{counted, human, percent};
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
@@ -102,6 +104,8 @@ pub struct Options {
     pub min_bytes: u64,
     /// Text: leave out rows and branches below this share of all bytes, in hundredths of a percent.
     pub limit: u32,
+    /// Bytes of memory that a flame graph may be made in: the smallest stacks are left out, and counted, beyond that.
+    pub memory: Option<u64>,
 }
 
 impl Options {

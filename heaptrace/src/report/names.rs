@@ -32,7 +32,7 @@ impl<'a> StackNames<'a> {
     /// wrapper of the call where nothing else is there. Never all.
     pub fn inner(&self, stack: StackId) -> usize {
         let all = self.all(stack);
-        let inner = |is_inner: &dyn Fn(&Label) -> bool| {
+        let inner = |is_inner: &dyn Fn(&Label<'_>) -> bool| {
             Some(all.iter().take_while(|label| is_inner(label)).count()).filter(|inner| *inner < all.len())
         };
         let outside = inner(&|label| is_wrapper(label) || self.is_libc(label));
@@ -43,25 +43,25 @@ impl<'a> StackNames<'a> {
     /// and is named with it.
     pub fn outside(&self, stack: StackId) -> Vec<&str> {
         let useful = self.all(stack).into_iter().skip(self.inner(stack));
-        let mut names: Vec<&str> = useful.map(|label| label.name.as_str()).collect();
+        let mut names: Vec<&str> = useful.map(|label| label.name.as_ref()).collect();
         names.dedup();
         names
     }
 
-    fn all(&self, stack: StackId) -> Vec<&Label> {
+    fn all(&self, stack: StackId) -> Vec<&Label<'a>> {
         let mut all = Vec::new();
         self.labels.of_stack(Some(stack), &mut all);
         all.into_iter().map(|id| self.labels.get(id)).collect()
     }
 
-    fn is_libc(&self, label: &Label) -> bool {
+    fn is_libc(&self, label: &Label<'_>) -> bool {
         let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
         let name = module.map_or("", |module| base_name(&module.path));
         LIBC.iter().any(|libc| name.starts_with(libc))
     }
 }
 
-fn is_wrapper(label: &Label) -> bool {
+fn is_wrapper(label: &Label<'_>) -> bool {
     let name = label.name.strip_prefix("__GI_").unwrap_or(&label.name);
     WRAPPERS.contains(&name.trim_start_matches('_'))
 }

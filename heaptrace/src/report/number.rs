@@ -1,8 +1,5 @@
 //! Numbers and names as people read them.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
 /// `1234567` as `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -62,22 +59,6 @@ pub(super) fn duration(ns: u64) -> String {
     }
 }
 
-/// `name` without what would break a line or talk to the terminal: processes choose their own names.
-pub(crate) fn printable(name: &str) -> Cow<'_, str> {
-    if !name.contains(char::is_control) {
-        return Cow::Borrowed(name);
-    }
-    let mut text = String::with_capacity(name.len() + 8);
-    for c in name.chars() {
-        if c.is_control() {
-            let _ = write!(text, "\\x{:02x}", u32::from(c));
-        } else {
-            text.push(c);
-        }
-    }
-    Cow::Owned(text)
-}
-
 /// The last component of a path; all of it for a name such as `[vdso]`.
 pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
@@ -106,12 +87,6 @@ mod tests {
                 .map(duration);
         assert_eq!(texts, ["0 s", "250 ms", "999 ns", "12 ms", "1 ms", "12.3 s", "10 s", "5 min 3 s"]);
         assert_eq!(duration(7_500_000_000_000), "2 h 5 min");
-    }
-
-    #[test]
-    fn control_characters_are_shown_not_sent() {
-        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\x1b[2J\\x0ab");
-        assert_eq!(printable("plain é"), "plain é");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The rss view: what each process's resident memory is made of, as a table for people and a section of the JSON.
 
-use super::number::{counted, human, percent, printable, thousands};
+use super::number::{counted, human, percent, thousands};
 use super::select::chosen;
 use super::table::process_name;
 use super::{Options, json};
 use crate::model::{Process, ProcessId, Profile, Residency};
+use crate::printable::printable;
 use crate::residency::{How, Part, PartKind, Reconciliation, reconcile};
 use serde::Serialize;
 use std::io::{self, Write};

@@ -2,23 +2,28 @@
 
 use super::number::{counted, thousands};
 use super::select::Selection;
-use super::{Options, View, folded, footer, text};
+use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
 use inferno::flamegraph;
 use std::io::{self, Write};
 
 pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let folded = folded::fold(profile, options);
-    let mut subtitle = footer::summary(profile);
-    if folded.hidden_stacks > 0 {
-        let stacks = counted(folded.hidden_stacks, "smaller stack", "smaller stacks");
-        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(folded.hidden_bytes));
+    let mut folded = Folded::new(profile, options);
+    if let Some(memory) = options.memory {
+        folded.cut(memory);
     }
-    if folded.lines.is_empty() {
+    let mut subtitle = footer::summary(profile);
+    if folded.hidden.stacks > 0 {
+        let stacks = counted(folded.hidden.stacks, "smaller stack", "smaller stacks");
+        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(folded.hidden.bytes));
+    }
+    if folded.is_empty() {
         return empty(profile, options, subtitle, out);
     }
-    let lines: Vec<String> =
-        folded.lines.into_iter().map(|(stack, bytes)| format!("{stack} {bytes}")).collect();
+    let mut lines = Vec::new();
+    folded.write(&mut lines)?;
+    drop(folded);
+    let lines = String::from_utf8(lines).map_err(io::Error::other)?;
     let mut graph = flamegraph::Options::default();
     graph.title = match options.view {
         View::Live | View::Rss => "heaptrace: live heap bytes".into(),
@@ -31,7 +36,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
     // A function has its colour in every graph, and the same recording gives the same file.
     graph.hash = true;
     graph.deterministic = true;
-    flamegraph::from_lines(&mut graph, lines.iter().map(String::as_str), out)
+    flamegraph::from_lines(&mut graph, lines.lines(), out)
 }
 
 /// inferno makes an error of an empty graph; here it is a graph that says why.

@@ -1,11 +1,12 @@
 //! The rows of a text report, and their columns.
 
-use super::labels::{LabelId, Labels};
-use super::number::{base_name, percent, printable, seconds, thousands};
+use super::labels::{Label, LabelId, Labels};
+use super::number::{base_name, percent, seconds, thousands};
 use super::select::{Selection, Weight};
-use super::tree::{Forest, Root, Scale};
+use super::tree::{Scale, Tree};
 use super::{By, Options, View};
 use crate::model::{ModuleId, Process, ProcessId, Profile};
+use crate::printable::printable;
 use heaptrace_common::function::Function;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ struct Key<'a> {
 struct Row<'a> {
     key: Key<'a>,
     weight: Weight,
-    tree: Option<Root>,
+    tree: Option<Tree>,
 }
 
 /// Rows that are too small to be shown.
@@ -44,8 +45,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> io::Result<Hidden> {
     let labels = Labels::new(profile);
-    let mut forest = Forest::default();
-    let mut rows = collect(selection, options, &labels, &mut forest);
+    let mut rows = collect(selection, options, &labels);
     let mut hidden = Hidden::default();
     let least = options.least(selection.total.bytes);
     rows.retain(|row| {
@@ -56,22 +56,19 @@ pub(super) fn write(
         }
         keep
     });
-    let mut rows: Vec<(Row<'_>, Vec<String>)> = rows
-        .into_iter()
-        .map(|row| {
-            let cells = cells(&row, profile, selection.total.bytes, options, &labels);
-            (row, cells)
-        })
-        .collect();
-    rows.sort_by(|(a, a_cells), (b, b_cells)| {
+    rows.sort_by(|a, b| {
         let by_weight = (b.weight.bytes, b.weight.count).cmp(&(a.weight.bytes, a.weight.count));
-        by_weight.then_with(|| a_cells.cmp(b_cells))
+        by_weight
+            .then_with(|| a.weight.oldest_ns.cmp(&b.weight.oldest_ns))
+            .then_with(|| Names::new(a.key, profile, &labels).cmp(&Names::new(b.key, profile, &labels)))
     });
+    // Made twice rather than kept: there may be as many rows as sites.
+    let cells = |row: &Row<'_>| cells(row, profile, selection.total.bytes, options, &labels);
 
     let titles = titles(options);
     let mut widths: Vec<usize> = titles.iter().map(|(title, _)| title.len()).collect();
-    for (_, cells) in &rows {
-        for (width, cell) in widths.iter_mut().zip(cells) {
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(cells(row)) {
             *width = (*width).max(cell.chars().count());
         }
     }
@@ -90,28 +87,46 @@ pub(super) fn write(
     writeln!(out, "#{}", &head[1..])?;
     let dots = line(&mut widths.iter().map(|width| ".".repeat((*width).min(MAX_DOTS))));
     writeln!(out, "#{}\n#", &dots[1..])?;
-    for (row, cells) in rows {
-        writeln!(out, "{}", line(&mut cells.into_iter()))?;
+    for row in rows {
+        writeln!(out, "{}", line(&mut cells(&row).into_iter()))?;
         if let Some(tree) = row.tree {
             let scale = Scale { total: selection.total.bytes, least };
-            forest.draw(tree, row.key.symbol.unwrap_or_default(), &labels, scale, out)?;
+            tree.draw(row.key.symbol.unwrap_or_default(), &labels, scale, out)?;
         }
     }
     Ok(hidden)
 }
 
-fn collect<'a>(
-    selection: &Selection,
-    options: &Options,
-    labels: &'a Labels<'_>,
-    forest: &mut Forest,
-) -> Vec<Row<'a>> {
+/// What rows of one weight are sorted by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Names<'a> {
+    function: Option<&'static str>,
+    process: Option<(&'a str, u32)>,
+    module: Option<&'a str>,
+    symbol: Option<&'a str>,
+    label: Option<&'a Label<'a>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(key: Key<'a>, profile: &'a Profile, labels: &'a Labels<'_>) -> Self {
+        let Key { process, module, symbol, label, function } = key;
+        let process = process.and_then(|id| profile.processes.get(id.index()));
+        let module = module.and_then(|id| profile.modules.get(id.index()));
+        Self {
+            function: function.map(Function::name),
+            process: process.map(|process| (process.comm.as_str(), process.pid)),
+            module: module.map(|module| module.path.as_str()),
+            symbol,
+            label: label.map(|id| labels.get(id)),
+        }
+    }
+}
+
+fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     let mut index: HashMap<Key<'a>, usize> = HashMap::new();
-    let mut stack = Vec::new();
     for entry in &selection.entries {
-        labels.of_stack(entry.stack, &mut stack);
-        let Some(&innermost) = stack.first() else { continue };
+        let Some(innermost) = labels.walk(entry.stack).next() else { continue };
         let label = labels.get(innermost);
         let process = Some(entry.process);
         let key = match options.by {
@@ -127,13 +142,17 @@ fn collect<'a>(
             By::Process => Key { process, ..Key::default() },
         };
         let at = *index.entry(key).or_insert_with(|| {
-            rows.push(Row { key, weight: Weight::default(), tree: None });
+            rows.push(Row {
+                key,
+                weight: Weight::default(),
+                tree: (options.by == By::Stack).then(Tree::default),
+            });
             rows.len() - 1
         });
         let row = &mut rows[at];
         row.weight.add(entry.weight);
-        if options.by == By::Stack {
-            row.tree = Some(forest.add(row.tree, &stack, entry.weight.bytes));
+        if let Some(tree) = &mut row.tree {
+            tree.add(entry.stack, entry.weight.bytes);
         }
     }
     rows

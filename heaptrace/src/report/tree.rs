@@ -1,29 +1,29 @@
-//! Call trees: one arena of nodes for all rows, and perf's way of drawing them.
+//! Call trees, and perf's way of drawing them.
 
-use super::labels::{LabelId, Labels};
+use super::labels::{LabelId, Labels, Place};
 use super::number::percent;
-use std::collections::HashMap;
+use crate::model::StackId;
 use std::io::{self, Write};
+use std::ops::Range;
 
 /// Branches below this share of their row are summed up in one line (perf leaves out as much by default).
 const MIN_SHARE: f64 = 0.005;
 
-struct Node {
-    label: LabelId,
+/// A stack of a tree.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    stack: Option<StackId>,
     bytes: u64,
-    children: Vec<u32>,
+    /// The first label below the node that it was last counted to.
+    at: Place,
 }
 
-/// Trees of labels, innermost function at the root, callers below.
+/// A tree of labels, innermost function at the root, callers below. It has no nodes but those that are being drawn: in
+/// the order of their labels, the stacks of a node are one behind the other.
 #[derive(Default)]
-pub(super) struct Forest {
-    nodes: Vec<Node>,
-    index: HashMap<(u32, LabelId), u32>,
+pub(super) struct Tree {
+    members: Vec<Member>,
 }
-
-/// A tree of a [`Forest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Root(u32);
 
 /// What bytes are held against.
 #[derive(Clone, Copy)]
@@ -34,136 +34,169 @@ pub(super) struct Scale {
     pub least: u64,
 }
 
-impl Forest {
-    /// Adds a stack to `tree`, or to a new tree; returns the tree.
-    pub fn add(&mut self, tree: Option<Root>, stack: &[LabelId], bytes: u64) -> Root {
-        // The root stands for the row, which may hold several lines of one function; its own label is not used.
-        let Root(root) = tree.unwrap_or_else(|| Root(self.push(0)));
-        let mut at = root;
-        self.grow(at, bytes);
-        for &label in stack {
-            at = match self.index.get(&(at, label)) {
-                Some(&child) => child,
-                None => {
-                    let child = self.push(label);
-                    self.index.insert((at, label), child);
-                    self.nodes[at as usize].children.push(child);
-                    child
-                }
-            };
-            self.grow(at, bytes);
-        }
-        Root(root)
+impl Tree {
+    /// Adds a stack.
+    pub fn add(&mut self, stack: Option<StackId>, bytes: u64) {
+        self.members.push(Member { stack, bytes, at: Place::default() });
     }
 
-    fn push(&mut self, label: LabelId) -> u32 {
-        // Four billion nodes of 40 bytes fit no machine this reads files on.
-        let id = self.nodes.len() as u32;
-        self.nodes.push(Node { label, bytes: 0, children: Vec::new() });
-        id
-    }
-
-    fn grow(&mut self, node: u32, bytes: u64) {
-        let node = &mut self.nodes[node as usize];
-        node.bytes = node.bytes.saturating_add(bytes);
-    }
-
-    /// Draws the tree of the row `title`.
+    /// Draws it as the tree of the row `title`.
     pub fn draw(
-        &self,
-        Root(mut root): Root,
+        mut self,
         title: &str,
         labels: &Labels<'_>,
         Scale { total, least }: Scale,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         const MARGIN: &str = "            ";
-        let least = least.max((self.nodes[root as usize].bytes as f64 * MIN_SHARE) as u64);
+        self.members.sort_by(|one, other| match one.stack == other.stack {
+            true => std::cmp::Ordering::Equal,
+            false => labels.walk(one.stack).cmp(labels.walk(other.stack)),
+        });
+        let members = 0..self.members.len();
+        // The root stands for the row, which may hold several lines of one function.
+        let mut root = Node { bytes: self.bytes(members.clone()), members };
+        let least = least.max((root.bytes as f64 * MIN_SHARE) as u64);
         writeln!(out, "{MARGIN}|")?;
-        if let [only] = self.nodes[root as usize].children[..] {
+        let mut children = self.children(&root, labels);
+        if children.len() == 1
+            && let Some((label, only)) = children.pop()
+        {
+            writeln!(out, "{MARGIN}---{}", labels.get(label).describe())?;
+            children = self.children(&only, labels);
             root = only;
-            writeln!(out, "{MARGIN}---{}", labels.get(self.nodes[only as usize].label).describe())?;
         } else {
             writeln!(out, "{MARGIN}---{title}")?;
         }
-        // Not recursive: how deep it goes is up to the file.
-        let mut todo = vec![Task::Callers { of: root, prefix: format!("{MARGIN}   ") }];
-        while let Some(task) = todo.pop() {
-            match task {
-                Task::Line(line) => writeln!(out, "{line}")?,
-                Task::Callers { of, prefix } => {
-                    let end = self.chain(of, &prefix, labels, out)?;
-                    self.fork(end, &prefix, least, labels, total, &mut todo);
+        let mut drawing = Drawing { tree: self, labels, least, todo: Vec::new() };
+        // Not recursive: how deep it goes is up to the file. Branches wait with the length of their prefix only, as
+        // they are drawn in an order in which each prefix begins with those of the branches that wait.
+        let mut prefix = format!("{MARGIN}   ");
+        drawing.callers(root, children, &prefix, out)?;
+        while let Some(Waiting { prefix: length, last, branch: Branch { bytes, what } }) = drawing.todo.pop()
+        {
+            prefix.truncate(length);
+            let lead = format!("{}{:.2}%--", if last { " --" } else { "|--" }, percent(bytes, total));
+            writeln!(out, "{prefix}|")?;
+            match what {
+                What::Note(text) => writeln!(out, "{prefix}{lead}{text}")?,
+                What::Callers(label, node) => {
+                    writeln!(out, "{prefix}{lead}{}", labels.get(label).describe())?;
+                    prefix.push(if last { ' ' } else { '|' });
+                    prefix.extend(std::iter::repeat_n(' ', lead.len() - 1));
+                    let children = drawing.tree.children(&node, labels);
+                    drawing.callers(node, children, &prefix, out)?;
                 }
             }
         }
         writeln!(out)
     }
 
-    /// Prints callers below each other while there is only one; returns where the chain ends.
-    fn chain(&self, mut at: u32, prefix: &str, labels: &Labels<'_>, out: &mut dyn Write) -> io::Result<u32> {
-        while let [child] = self.nodes[at as usize].children[..]
-            && self.nodes[child as usize].bytes == self.nodes[at as usize].bytes
-        {
-            writeln!(out, "{prefix}{}", labels.get(self.nodes[child as usize].label).describe())?;
-            at = child;
-        }
-        Ok(at)
+    fn bytes(&self, members: Range<usize>) -> u64 {
+        self.members[members].iter().fold(0, |sum: u64, member| sum.saturating_add(member.bytes))
     }
 
-    /// Queues the branches below `at`, largest first.
-    fn fork(&self, at: u32, prefix: &str, least: u64, labels: &Labels<'_>, total: u64, todo: &mut Vec<Task>) {
-        let node = &self.nodes[at as usize];
-        if node.children.is_empty() {
-            return;
+    /// The nodes below one, and their labels; moves its members on to them.
+    fn children(&mut self, node: &Node, labels: &Labels<'_>) -> Vec<(LabelId, Node)> {
+        let mut children: Vec<(LabelId, Node)> = Vec::new();
+        for index in node.members.clone() {
+            let member = &mut self.members[index];
+            let Some(label) = labels.next(member.stack, &mut member.at) else { continue };
+            match children.last_mut() {
+                Some((last, child)) if *last == label => {
+                    child.bytes = child.bytes.saturating_add(member.bytes);
+                    child.members.end = index + 1;
+                }
+                _ => children.push((label, Node { bytes: member.bytes, members: index..index + 1 })),
+            }
         }
-        let bytes = |child: &u32| self.nodes[*child as usize].bytes;
-        let mut children = node.children.clone();
-        children.sort_by(|a, b| {
-            let name = |id: &u32| labels.get(self.nodes[*id as usize].label).describe();
-            bytes(b).cmp(&bytes(a)).then_with(|| name(a).cmp(&name(b)))
-        });
-        let shown = children.partition_point(|child| bytes(child) >= least.max(1));
-        // One small branch is as short as the line that would stand for it.
-        let shown = if children.len() - shown == 1 { children.len() } else { shown };
-        let mut branches: Vec<Branch> = children[..shown]
-            .iter()
-            .map(|child| Branch { bytes: bytes(child), node: Some(*child), text: String::new() })
-            .collect();
-        let small = children[shown..].iter().map(bytes).fold(0, u64::saturating_add);
-        if shown < children.len() {
-            let text = format!("[{} smaller branches]", children.len() - shown);
-            branches.push(Branch { bytes: small, node: None, text });
-        }
-        let ends_here = children.iter().map(bytes).fold(node.bytes, u64::saturating_sub);
-        if ends_here > 0 {
-            branches.push(Branch { bytes: ends_here, node: None, text: "[no caller]".into() });
-        }
-        let count = branches.len();
-        let mut tasks = Vec::with_capacity(3 * count);
-        for (index, branch) in branches.into_iter().enumerate() {
-            let last = index + 1 == count;
-            let lead = format!("{}{:.2}%--", if last { " --" } else { "|--" }, percent(branch.bytes, total));
-            let below = format!("{prefix}{}{}", if last { ' ' } else { '|' }, " ".repeat(lead.len() - 1));
-            tasks.push(Task::Line(format!("{prefix}|")));
-            let text = match branch.node {
-                Some(child) => labels.get(self.nodes[child as usize].label).describe(),
-                None => branch.text,
-            };
-            tasks.push(Task::Line(format!("{prefix}{lead}{text}")));
-            tasks.extend(branch.node.map(|of| Task::Callers { of, prefix: below }));
-        }
-        todo.extend(tasks.into_iter().rev());
+        children
     }
+}
+
+/// The members whose stacks begin alike.
+struct Node {
+    bytes: u64,
+    members: Range<usize>,
 }
 
 struct Branch {
     bytes: u64,
-    node: Option<u32>,
-    text: String,
+    what: What,
 }
 
-enum Task {
-    Line(String),
-    Callers { of: u32, prefix: String },
+enum What {
+    Callers(LabelId, Node),
+    /// Said in place of callers.
+    Note(String),
+}
+
+/// A branch that is not drawn yet.
+struct Waiting {
+    /// Length of what its lines begin with.
+    prefix: usize,
+    /// Of those at its fork.
+    last: bool,
+    branch: Branch,
+}
+
+struct Drawing<'a, 'l> {
+    tree: Tree,
+    labels: &'a Labels<'l>,
+    least: u64,
+    todo: Vec<Waiting>,
+}
+
+impl Drawing<'_, '_> {
+    /// Prints callers below each other while there is only one, and leaves the branches where there are more to do.
+    fn callers(
+        &mut self,
+        mut node: Node,
+        mut children: Vec<(LabelId, Node)>,
+        prefix: &str,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        while let [(label, child)] = &children[..]
+            && child.bytes == node.bytes
+        {
+            writeln!(out, "{prefix}{}", self.labels.get(*label).describe())?;
+            node = Node { bytes: child.bytes, members: child.members.clone() };
+            children = self.tree.children(&node, self.labels);
+        }
+        self.fork(&node, children, prefix.len());
+        Ok(())
+    }
+
+    /// Queues the branches below `node`, largest first.
+    fn fork(&mut self, node: &Node, mut children: Vec<(LabelId, Node)>, prefix: usize) {
+        if children.is_empty() {
+            return;
+        }
+        children.sort_by(|(a_label, a), (b_label, b)| {
+            let name = |id: &LabelId| self.labels.get(*id).describe();
+            b.bytes.cmp(&a.bytes).then_with(|| name(a_label).cmp(&name(b_label)))
+        });
+        let all = children.iter().map(|(_, child)| child.bytes);
+        let ends_here = all.fold(node.bytes, u64::saturating_sub);
+        let shown = children.partition_point(|(_, child)| child.bytes >= self.least.max(1));
+        // One small branch is as short as the line that would stand for it.
+        let shown = if children.len() - shown == 1 { children.len() } else { shown };
+        let hidden = children.split_off(shown);
+        let mut branches: Vec<Branch> = children
+            .into_iter()
+            .map(|(label, child)| Branch { bytes: child.bytes, what: What::Callers(label, child) })
+            .collect();
+        if !hidden.is_empty() {
+            let small = hidden.iter().map(|(_, child)| child.bytes).fold(0, u64::saturating_add);
+            let text = format!("[{} smaller branches]", hidden.len());
+            branches.push(Branch { bytes: small, what: What::Note(text) });
+        }
+        if ends_here > 0 {
+            branches.push(Branch { bytes: ends_here, what: What::Note("[no caller]".into()) });
+        }
+        let count = branches.len();
+        let waiting = branches.into_iter().enumerate();
+        let waiting = waiting.map(|(index, branch)| Waiting { prefix, last: index + 1 == count, branch });
+        self.todo.extend(waiting.rev());
+    }
 }

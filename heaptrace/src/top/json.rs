@@ -6,6 +6,7 @@ use super::{
     row::Row,
     sample::{Header, Sample},
 };
+use crate::printable::write_json;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -157,7 +158,7 @@ pub fn render(
         processes: places.iter().map(process).collect(),
         notes: &header.notes,
     };
-    serde_json::to_writer(&mut *out, &refresh).map_err(io::Error::from)?;
+    write_json(&refresh, out)?;
     writeln!(out)
 }
 

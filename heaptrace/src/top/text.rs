@@ -8,7 +8,8 @@ use super::{
     sample::Header,
     view,
 };
-use crate::report::{counted, printable};
+use crate::printable::printable;
+use crate::report::counted;
 use std::io::{self, Write};
 
 /// Writes one refresh: the machine, a table, and what it does not cover. `places` are the rows to show; `hidden` is how

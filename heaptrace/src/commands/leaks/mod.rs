@@ -7,10 +7,10 @@ pub use args::LeaksArgs;
 
 use super::{
     names::Names,
+    output::Output,
     outside::now_ns,
     target_args::{FollowArgs, session_options},
     tracing::{Ended, Prepared, Work, exit_code, say_end},
-    written::Written,
 };
 use crate::{
     model::{Amount, OldBlocks, Profile, StackId},
@@ -29,7 +29,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    let out = Written::open(output.as_deref())?;
+    let out = Output::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
     let mut printing = Printing {
         profile: Profile::new(prepared.start()),
@@ -64,7 +64,7 @@ struct Printing {
     older_than: Duration,
     top: usize,
     format: PrintFormat,
-    out: Written,
+    out: Output,
 }
 
 impl Work for Printing {
@@ -117,6 +117,6 @@ impl Printing {
             removed,
             gone,
         };
-        self.out.write(|out| render_leaks(self.format, &leaks, out))
+        self.out.print(|out| render_leaks(self.format, &leaks, out))
     }
 }

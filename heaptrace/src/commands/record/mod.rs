@@ -10,6 +10,7 @@ use super::{
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, Work, exit_code, say_end},
 };
+use crate::printable::say;
 use crate::{
     file::FileWriter,
     session::{Session, SessionOptions},
@@ -51,7 +52,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let mut writer = recording.writer;
     let blocks = running.session.outstanding_blocks();
     if blocks > MANY_BLOCKS {
-        eprintln!("heaptrace: {why}; reading {} live blocks", HumanCount(blocks));
+        say(format_args!("{why}; reading {} live blocks", HumanCount(blocks)));
     }
     if !no_rss {
         // While the numbers of the blocks are still of this moment.
@@ -65,17 +66,17 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let written = writer.written();
     let kept = writer.finish()?;
     if let Some(kept) = &kept {
-        eprintln!(
-            "heaptrace: {} was deleted while recording; what it held is in {} now",
+        say(format_args!(
+            "{} was deleted while recording; what it held is in {} now",
             output.display(),
             kept.display()
-        );
+        ));
     }
     let output = kept.unwrap_or(output);
     let ended = running.end_of_command(why);
     say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}", output.display()));
     if events == 0 {
-        eprintln!("heaptrace: no allocation was seen; `heaptrace report` says what was looked at");
+        say(format_args!("no allocation was seen; `heaptrace report` says what was looked at"));
     }
     Ok(exit_code(ended, propagate_exit))
 }

@@ -1,15 +1,12 @@
 //! The flame graph of one process, into a new file of the current folder.
 
 use crate::{
+    created::create_new,
     model::Profile,
     report::{Format, Options, View, render},
 };
 use anyhow::Context as _;
-use std::{
-    fs::OpenOptions,
-    io::{self, BufWriter, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-};
+use std::io::{self, BufWriter, Write as _};
 
 /// Writes it and gives the name of its file, which was not there before: no link that somebody left is followed, and
 /// nothing is overwritten. Its owner alone can read it.
@@ -19,7 +16,7 @@ pub fn write(profile: &Profile, growth: bool, pid: u32) -> anyhow::Result<String
     let (name, file) = loop {
         let more = if number == 1 { String::new() } else { format!("-{number}") };
         let name = format!("heaptrace-{pid}-{time}{more}.svg");
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+        match create_new(name.as_ref()) {
             Ok(file) => break (name, file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
             Err(error) => return Err(error).with_context(|| format!("failed to create {name}")),

@@ -2,7 +2,7 @@
 
 use super::{args::TopFormat, screen::Times, sources::Sources};
 use crate::{
-    commands::{outside::now_ns, tracing::Ended, written::Written},
+    commands::{output::Output, outside::now_ns, tracing::Ended},
     top::{Arrangement, Column, Filter, Header, History, arrange, render_json, render_text, rows},
 };
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let far = Duration::from_secs(u64::from(u32::MAX));
     let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
-    let mut out = Written::open(None)?;
+    let mut out = Output::stdout();
     let mut history = History::default();
     let mut printed = None;
     loop {
@@ -65,7 +65,7 @@ pub async fn run(
         header.sources.sum(&rows);
         let how = Arrangement { sort: table.sort, reverse: false, filter: &table.filter, tree: table.tree };
         let mut places = arrange(&rows, &how);
-        let written = out.write(|out| match table.format {
+        let written = out.print(|out| match table.format {
             TopFormat::Json => render_json(now_ns(), &header, &sample, (&rows, &history, &places), out),
             TopFormat::Text | TopFormat::Auto => {
                 let all = places.len();

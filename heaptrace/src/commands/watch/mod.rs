@@ -7,11 +7,12 @@ pub use args::WatchArgs;
 
 use super::{
     names::Names,
+    output::Output,
     outside::now_ns,
     target_args::{StackArg, TargetArgs, stack_options},
     tracing::{Ended, Prepared, Work, exit_code, say_end},
-    written::Written,
 };
+use crate::printable::say;
 use crate::{
     bpf::{MapSizes, Members, StackMode, Told},
     error::CannotTrace,
@@ -41,7 +42,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
     let WatchArgs { min_bytes, format, output, duration, propagate_exit, .. } = args;
-    let out = Written::open(output.as_deref())?;
+    let out = Output::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
     if let Some(why) = prepared.session().growth_unavailable() {
         bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
@@ -141,7 +142,7 @@ struct Watching {
     min_bytes: u64,
     stacks: bool,
     format: PrintFormat,
-    out: Written,
+    out: Output,
 }
 
 impl Work for Watching {
@@ -152,7 +153,7 @@ impl Work for Watching {
         let (_, _, lost) = session.glance();
         if lost > 0 && !self.warned {
             self.warned = true;
-            eprintln!("heaptrace: warning: calls or processes are being lost; the end says which");
+            say(format_args!("warning: calls or processes are being lost; the end says which"));
         }
         Ok(())
     }
@@ -181,7 +182,7 @@ impl Work for Watching {
         self.shown += calls.len() as u64;
         let stacks = calls.iter().filter_map(|call| profile.stacks.get(call.stack?.index()));
         stacks.for_each(|stack| *self.ends.entry(stack.end).or_default() += 1);
-        self.out.write(|out| render_watch_calls(self.format, (profile, &calls), first, self.stacks, out))
+        self.out.print(|out| render_watch_calls(self.format, (profile, &calls), first, self.stacks, out))
     }
 }
 
@@ -254,7 +255,7 @@ impl Watching {
             totals: &totals,
         };
         // Whether anybody still reads makes no difference any more.
-        let _ = self.out.write(|out| render_watch_end(self.format, &end, out))?;
+        let _ = self.out.print(|out| render_watch_end(self.format, &end, out))?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
 
 use super::{Leaks, sum};
+use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
@@ -93,7 +94,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         coverage: coverage(profile),
         gone: blocks(gone),
     };
-    serde_json::to_writer(&mut *out, &print).map_err(io::Error::from)?;
+    write_json(&print, out)?;
     writeln!(out)
 }
 

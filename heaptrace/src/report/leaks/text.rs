@@ -1,12 +1,13 @@
 //! A print of `leaks` for people, who may see one for the first time.
 
 use super::{Leaks, sum};
+use crate::printable::printable;
 use crate::{
     model::{Change, Profile, Trend},
     report::{
         footer,
         labels::{Label, Labels},
-        number::{base_name, counted, duration, human, printable, thousands},
+        number::{base_name, counted, duration, human, thousands},
         table::process_name,
     },
 };
@@ -131,7 +132,7 @@ fn in_words(Change { bytes, count }: Change) -> String {
 }
 
 /// Where the source is not known, the module tells most.
-fn frame(label: &Label, profile: &Profile) -> String {
+fn frame(label: &Label<'_>, profile: &Profile) -> String {
     let module = label.module.and_then(|module| profile.modules.get(module.index()));
     match module {
         // A place without a symbol is named by its module already.

@@ -4,6 +4,7 @@ use super::{
     Stat,
     scope::{Scope, scopes},
 };
+use crate::printable::write_json;
 use crate::{
     model::Statistics,
     report::{
@@ -128,7 +129,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
             .collect(),
         coverage: coverage(profile),
     };
-    serde_json::to_writer(&mut *out, &print).map_err(io::Error::from)?;
+    write_json(&print, out)?;
     writeln!(out)
 }
 

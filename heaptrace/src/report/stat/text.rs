@@ -4,11 +4,12 @@ use super::{
     Glance, Stat,
     scope::{Calls, Scope, scopes},
 };
+use crate::printable::printable;
 use crate::{
     model::Statistics,
     report::{
         footer,
-        number::{counted, duration, human, printable, seconds, thousands},
+        number::{counted, duration, human, seconds, thousands},
         sizes::{bars, histogram},
         table::process_name,
     },

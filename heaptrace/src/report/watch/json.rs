@@ -2,6 +2,7 @@
 //! are only ever added, at the end.
 
 use super::{GrowthCall, WatchEnd};
+use crate::printable::write_json;
 use crate::{
     model::{Profile, StackId},
     report::json::{Frames, LostCounts, SCHEMA, Stacks, Untraceable, seconds},
@@ -87,7 +88,7 @@ pub(super) fn render_calls(profile: &Profile, calls: &[GrowthCall], out: &mut dy
                 .and_then(|stack| profile.stacks.get(stack.index()))
                 .map(|stack| stack.end.name()),
         };
-        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        write_json(&line, out)?;
         writeln!(out)?;
     }
     Ok(())
@@ -124,6 +125,6 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
             notes: &covered.notes,
         },
     };
-    serde_json::to_writer(&mut *out, &Last { summary }).map_err(io::Error::from)?;
+    write_json(&Last { summary }, out)?;
     writeln!(out)
 }

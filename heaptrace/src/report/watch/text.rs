@@ -1,12 +1,13 @@
 //! `watch` for people: a line has room for a terminal's width, and its stack comes last.
 
 use super::{GrowthCall, GrowthTotals, WatchEnd};
+use crate::printable::printable;
 use crate::{
     model::{Profile, StackId},
     report::{
         footer,
         names::StackNames,
-        number::{counted, human, printable, seconds, thousands},
+        number::{counted, human, seconds, thousands},
     },
 };
 use heaptrace_common::stack::StackEnd;

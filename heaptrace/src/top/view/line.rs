@@ -1,6 +1,6 @@
 //! Texts in the room that there is for them, and the styles that things have everywhere.
 
-use crate::report::printable;
+use crate::printable::printable;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,

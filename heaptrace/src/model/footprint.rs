@@ -1,0 +1,187 @@
+//! How much memory what a recording holds takes: in a profile, and in the reports that are made of it.
+
+use super::{
+    AllocatorInfo, BuildId, Chunk, Coverage, Frame, FrameId, Heap, JemallocHeap, Location, LocationId,
+    Module, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
+};
+
+/// What the allocator needs for a piece of memory beside what was asked for.
+pub(crate) const PIECE: u64 = 16;
+
+/// Bytes in memory.
+pub(crate) trait Footprint {
+    /// What reports make of each, at most, at one time.
+    const REPORTED: u64 = 0;
+
+    /// What it has beside itself.
+    fn beside(&self) -> u64;
+}
+
+macro_rules! flat {
+    ($($type:ty: $reported:literal;)*) => {
+        $(impl Footprint for $type {
+            const REPORTED: u64 = $reported;
+            fn beside(&self) -> u64 { 0 }
+        })*
+    };
+}
+
+flat! {
+    u8: 0;
+    u64: 0;
+    FrameId: 0;
+    LocationId: 0;
+    ProcessId: 0;
+    // Its site is found again, chosen, sorted, and may be a row.
+    SiteId: 320;
+    Frame: 0;
+    // It is looked up, and has a name made of its module's if no symbol is found.
+    Location: 232;
+}
+
+impl Footprint for String {
+    fn beside(&self) -> u64 {
+        if self.is_empty() { 0 } else { self.len() as u64 + PIECE }
+    }
+}
+
+impl<T: Footprint> Footprint for Vec<T> {
+    fn beside(&self) -> u64 {
+        let elements = self.iter().map(|one| size_of::<T>() as u64 + T::REPORTED + one.beside());
+        elements.fold(if self.is_empty() { 0 } else { PIECE }, u64::saturating_add)
+    }
+}
+
+impl<T: Footprint> Footprint for Option<T> {
+    fn beside(&self) -> u64 {
+        self.as_ref().map_or(0, T::beside)
+    }
+}
+
+impl<A: Footprint, B: Footprint> Footprint for (A, B) {
+    const REPORTED: u64 = A::REPORTED + B::REPORTED;
+
+    fn beside(&self) -> u64 {
+        self.0.beside() + self.1.beside()
+    }
+}
+
+impl Footprint for BuildId {
+    fn beside(&self) -> u64 {
+        self.0.beside()
+    }
+}
+
+impl Footprint for Module {
+    fn beside(&self) -> u64 {
+        let Self { path, build_id } = self;
+        path.beside() + build_id.beside()
+    }
+}
+
+impl Footprint for Symbol {
+    /// A label.
+    const REPORTED: u64 = 96;
+
+    fn beside(&self) -> u64 {
+        let Self { name, file, line: _, inlined: _ } = self;
+        name.beside() + file.beside()
+    }
+}
+
+impl Footprint for Stack {
+    fn beside(&self) -> u64 {
+        self.frames.beside()
+    }
+}
+
+impl Footprint for SizeHistogram {
+    fn beside(&self) -> u64 {
+        self.0.beside()
+    }
+}
+
+impl Footprint for Site {
+    fn beside(&self) -> u64 {
+        self.sizes.beside()
+    }
+}
+
+impl Footprint for AllocatorInfo {
+    fn beside(&self) -> u64 {
+        let Self { kind, path } = self;
+        kind.beside() + path.beside()
+    }
+}
+
+impl Footprint for Process {
+    /// Lines in the footer, a row, a histogram.
+    const REPORTED: u64 = 1024;
+
+    fn beside(&self) -> u64 {
+        // Names are in all of them.
+        4 * (self.comm.beside() + self.exe.beside()) + self.allocators.beside()
+    }
+}
+
+impl Footprint for Untraceable {
+    const REPORTED: u64 = 128;
+
+    fn beside(&self) -> u64 {
+        let Self { pid: _, comm, reason } = self;
+        2 * (comm.beside() + reason.beside())
+    }
+}
+
+impl Footprint for Coverage {
+    fn beside(&self) -> u64 {
+        self.untraceable.beside() + 2 * self.notes.beside()
+    }
+}
+
+impl Footprint for Residency {
+    /// The parts that its resident memory is divided into, with their sentences.
+    const REPORTED: u64 = 4096;
+
+    fn beside(&self) -> u64 {
+        match &self.heap {
+            Heap::Unreadable { allocator, why } => 4 * (allocator.beside() + why.beside()),
+            Heap::Glibc(_) => 0,
+            Heap::Jemalloc(JemallocHeap { version, .. }) => 4 * version.beside(),
+        }
+    }
+}
+
+impl Footprint for Chunk {
+    fn beside(&self) -> u64 {
+        let Self {
+            duration_ns: _,
+            coverage,
+            processes,
+            modules,
+            locations,
+            symbols,
+            frames,
+            stacks,
+            sites,
+            growth,
+        } = self;
+        let tables = [
+            coverage.beside(),
+            processes.beside(),
+            modules.beside(),
+            locations.beside(),
+            symbols.beside(),
+            frames.beside(),
+            stacks.beside(),
+            sites.beside(),
+            growth_footprint(growth),
+        ];
+        tables.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// Sites that have no number.
+pub(super) fn growth_footprint(growth: &Vec<Site>) -> u64 {
+    growth.beside() + growth.len() as u64 * SiteId::REPORTED
+}

@@ -1,7 +1,7 @@
 //! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
 
 use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, OLDEST, VERSION, plausible};
-use crate::model::{Chunk, ProcessId, Profile, Residency, Start};
+use crate::model::{Chunk, Names, ProcessId, Profile, Residency, Start};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -96,6 +96,14 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
             Ok(Some((Kind::Memory, content))) => {
                 match decode::<Vec<(ProcessId, Residency)>>(&content)
                     .and_then(|measured| profile.measure(measured).map_err(|e| e.to_string()))
+                {
+                    Ok(()) => continue,
+                    Err(why) => why,
+                }
+            }
+            Ok(Some((Kind::Names, content))) => {
+                match decode::<Names>(&content)
+                    .and_then(|names| profile.name(names).map_err(|e| e.to_string()))
                 {
                     Ok(()) => continue,
                     Err(why) => why,

@@ -54,6 +54,15 @@ pub struct Chunk {
     pub growth: Vec<Site>,
 }
 
+/// What was found of places' names, after all else was written: finding them may take long, or fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Set.
+    pub symbols: Vec<(LocationId, Vec<Symbol>)>,
+    /// Whose names are missing and why, one sentence each; added to the notes of [`Coverage`].
+    pub notes: Vec<String>,
+}
+
 /// A chunk that does not fit the profile it was to be folded into.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChunk {
@@ -114,6 +123,30 @@ impl Profile {
         self.locations.extend(locations);
         self.frames.extend(frames);
         self.stacks.extend(stacks);
+        self.set_symbols(symbols);
+        for (id, site) in sites {
+            match self.sites.get_mut(id.index()) {
+                Some(slot) => *slot = site,
+                None => self.sites.push(site),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes names of places that earlier chunks told of; each replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`BadChunk`] if one is of a place that is not there, or a list is longer than can be; the profile is then
+    /// unchanged.
+    pub fn name(&mut self, names: Names) -> Result<(), BadChunk> {
+        let Names { symbols, notes } = names;
+        check_symbols(&symbols, self.locations.len())?;
+        self.set_symbols(symbols);
+        self.coverage.notes.extend(notes);
+        Ok(())
+    }
+
+    fn set_symbols(&mut self, symbols: Vec<(LocationId, Vec<Symbol>)>) {
         if !symbols.is_empty() {
             self.symbols.resize_with(self.locations.len(), Vec::new);
         }
@@ -122,13 +155,6 @@ impl Profile {
                 *slot = list;
             }
         }
-        for (id, site) in sites {
-            match self.sites.get_mut(id.index()) {
-                Some(slot) => *slot = site,
-                None => self.sites.push(site),
-            }
-        }
-        Ok(())
     }
 
     /// Takes measurements of processes that earlier chunks told of; each replaces an earlier one.
@@ -163,10 +189,7 @@ impl Profile {
                 }
             }
         }
-        for (location, list) in &chunk.symbols {
-            reference("symbol", location.index(), "location", location.index(), locations)?;
-            bounded("location", location.index(), list.len(), "symbols", MAX_LOCATION_SYMBOLS)?;
-        }
+        check_symbols(&chunk.symbols, locations)?;
         for (index, frame) in (self.frames.len()..).zip(&chunk.frames) {
             reference("frame", index, "location", frame.location.index(), locations)?;
         }
@@ -188,6 +211,14 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+fn check_symbols(symbols: &[(LocationId, Vec<Symbol>)], locations: usize) -> Result<(), BadChunk> {
+    for (location, list) in symbols {
+        reference("symbol", location.index(), "location", location.index(), locations)?;
+        bounded("location", location.index(), list.len(), "symbols", MAX_LOCATION_SYMBOLS)?;
+    }
+    Ok(())
 }
 
 fn check_site(

@@ -211,7 +211,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(text(&good[..20]), "truncated before its first complete block: it ends after 20 bytes");
     let mut newer = good.clone();
     newer[8] = 9;
-    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 5");
+    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 6");
     let mut corrupt = good.clone();
     corrupt[ends[0] as usize + HEADER] ^= 1;
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
@@ -307,7 +307,7 @@ fn files_of_versions_before_are_told() {
     let error = read_from(&*bytes).expect_err("older").to_string();
     assert_eq!(
         error,
-        "made by an older heaptrace: file format 1, while this version reads 5 to 5; record again"
+        "made by an older heaptrace: file format 1, while this version reads 5 to 6; record again"
     );
 }
 

@@ -24,6 +24,7 @@ use crate::{
 
 /// include/uapi/linux/sched.h
 const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x10000;
 
 /// include/linux/sched/signal.h: the whole process is about to end.
@@ -167,6 +168,12 @@ pub fn forked(task: u64, clone_flags: u64) {
     let Some(child) = (unsafe { read_kernel::<u32>(tgid_at) }) else { return };
     let (tgid, _) = current();
     let parent = look_up(tgid);
+    // What heaptrace runs for itself is left out like itself; a command that it traces is forked without this flag.
+    if parent == process_index::OWN && clone_flags & CLONE_VFORK != 0 {
+        let _ = PROCESS_INDEX.insert(child, process_index::OWN, 0);
+        remember(child, process_index::OWN);
+        return;
+    }
     if parent >= process_index::NONE || setting!(follow) == 0 {
         // The child's PID may have been another's before, of whose end the kernel did not tell.
         let _ = PROCESS_INDEX.remove(child);

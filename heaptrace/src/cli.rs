@@ -10,7 +10,7 @@ use crate::commands::{
     top::{self, TopArgs},
     watch::{self, WatchArgs},
 };
-use crate::{error::CannotTrace, process::privileges};
+use crate::{error::CannotTrace, process::privileges, symbolize};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -41,6 +41,9 @@ pub enum Command {
     Top(TopArgs),
     /// Print brk, mmap, munmap, mremap and what madvise gives back, as they happen.
     Watch(WatchArgs),
+    /// What heaptrace starts to look for names in files: answers questions on standard input.
+    #[command(name = symbolize::SUBCOMMAND, hide = true)]
+    Symbolizer,
 }
 
 impl Command {
@@ -63,6 +66,10 @@ impl Command {
             Self::Stat(args) => stat::run(args),
             Self::Top(args) => top::run(args),
             Self::Watch(args) => watch::run(args),
+            Self::Symbolizer => {
+                symbolize::serve()?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

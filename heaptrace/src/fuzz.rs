@@ -3,7 +3,7 @@
 
 use crate::{
     file,
-    model::{Host, Location, Mode, Module, ModuleId, Start},
+    model::{Host, Mode, Start},
     probes::{
         cut::{self, Emulation, Image, Request},
         plan::{self, Described},
@@ -12,7 +12,7 @@ use crate::{
     },
     process::{elf::ElfFacts, ldso, maps, stat, status},
     report::{self, By, Format, Options, View},
-    symbolize::{Sources, symbolize},
+    symbolize::{Depth, ElfFile},
     unwind::{FileTable, RowKind},
 };
 use heaptrace_common::function::Shape;
@@ -124,16 +124,12 @@ pub fn unwind(bytes: &[u8]) {
     }
 }
 
-/// The same file's names and lines, at addresses all over it.
+/// The same file's names and lines, at addresses all over it, as the child would look for them.
 pub fn symbols(bytes: &[u8]) {
     let Ok(file) = in_memory(bytes) else { return };
-    let offsets = (0..64).map(|part| part * bytes.len() as u64 / 64).chain([0, 1, u64::MAX - 1, u64::MAX]);
-    let locations: Vec<Location> =
-        offsets.map(|offset| Location::InModule { module: ModuleId(0), offset }).collect();
-    let modules = [Module { path: String::new(), build_id: None }];
+    let offsets = (0..64).map(|part| part * bytes.len() as u64 / 64).chain([0, u64::MAX - 2, u64::MAX - 1]);
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let sources = Sources { module: &|_| Some(path.clone()), perf_map: &|_| None };
-    symbolize(&locations, &modules, &[], &sources);
+    ElfFile::new(&path, None, Depth::Full).names(&offsets.collect::<Vec<_>>());
 }
 
 /// A file without a name.

@@ -3,6 +3,7 @@
 use crate::{
     model::{Location, LocationId, Profile, StackId, Symbol},
     session::Session,
+    symbolize::Found,
 };
 use std::collections::BTreeSet;
 
@@ -11,13 +12,19 @@ use std::collections::BTreeSet;
 pub(super) struct Names {
     /// Locations that were looked up, found or not.
     asked: BTreeSet<LocationId>,
+    /// Whose names were not found and why.
+    notes: Vec<String>,
 }
 
 impl Names {
     /// Finds symbols for those places in `stacks` that were in none before, and puts them into `profile`.
     pub fn find(&mut self, session: &Session, profile: &mut Profile, stacks: impl Iterator<Item = StackId>) {
         let (ids, locations) = self.new_in(profile, stacks);
-        put(profile, ids.into_iter().zip(session.symbols_of(&locations)));
+        let Found { symbols, notes } = session.symbols_of(&locations);
+        put(profile, ids.into_iter().zip(symbols));
+        add_new(&mut self.notes, notes);
+        // Each chunk brings notes of its own, which take the place of these.
+        add_new(&mut profile.coverage.notes, self.notes.iter().cloned());
     }
 
     /// Those places in `stacks` that were in none before, to be looked up by somebody else.
@@ -32,6 +39,14 @@ impl Names {
             new.extend(frames.map(|frame| frame.location).filter(|location| self.asked.insert(*location)));
         }
         new.into_iter().filter_map(|id| Some((id, profile.locations.get(id.index())?.clone()))).unzip()
+    }
+}
+
+fn add_new(notes: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
+    for note in more {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
 }
 

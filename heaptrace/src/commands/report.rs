@@ -6,7 +6,7 @@ use crate::file::{self, Recording};
 use crate::model::{Location, Profile};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
-use crate::symbolize::{Sources, locate_module, locate_perf_map, symbolize};
+use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -90,13 +90,17 @@ fn symbolize_rest(profile: &mut Profile) {
         (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
     let locations: Vec<Location> = bare.iter().map(|&index| profile.locations[index].clone()).collect();
     let sources = Sources {
-        module: &|id| profile.modules.get(id.index()).and_then(locate_module),
-        perf_map: &|id| profile.processes.get(id.index()).and_then(locate_perf_map),
+        mapped: &|_| None,
+        unchanged_since_ns: profile.started_ns,
+        perf_map: &|id| profile.processes.get(id.index()).and_then(open_perf_map),
     };
-    let found = symbolize(&locations, &profile.modules, &profile.processes, &sources);
-    for (index, symbols) in bare.into_iter().zip(found) {
+    let Found { symbols, notes } = symbolize(&locations, &profile.modules, &profile.processes, &sources);
+    for (index, symbols) in bare.into_iter().zip(symbols) {
         profile.symbols[index] = symbols;
     }
+    // The recorder may have said the same.
+    let new = notes.into_iter().filter(|note| !profile.coverage.notes.contains(note));
+    profile.coverage.notes.extend(new.collect::<Vec<_>>());
 }
 
 /// A percentage, in hundredths.

@@ -6,9 +6,9 @@
 //! block: kind u8, codec u8, zero u16, stored length u32, length u32, crc32 u32, then the stored bytes
 //! ```
 //! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. The content of a
-//! block is postcard: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, last an `End`
-//! without content. A block is written whole and at once, so a recorder that was killed leaves a file that is good up
-//! to its last whole block.
+//! block is postcard: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, then the `Names`
+//! of places that they told of, last an `End` without content. A block is written whole and at once, so a recorder that
+//! was killed leaves a file that is good up to its last whole block.
 
 mod budget;
 mod read;
@@ -25,7 +25,7 @@ pub use write::{FileWriter, WriteError};
 const MAGIC: [u8; 8] = *b"HEAPTRC\0";
 
 /// Raised whenever a block's content changes, postcard does not skip what it does not know, or a kind is added.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The oldest version that is read: those before say less of a process, which postcard does not make up.
 const OLDEST: u32 = 5;
@@ -62,11 +62,14 @@ enum Kind {
     Chunk = 2,
     End = 3,
     Memory = 4,
+    Names = 5,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Start, Self::Chunk, Self::End, Self::Memory].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Start, Self::Chunk, Self::End, Self::Memory, Self::Names]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
     }
 }
 

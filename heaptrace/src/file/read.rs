@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::{
     Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, OLDEST, VERSION, plausible,
 };
-use crate::model::{Chunk, Footprint as _, ProcessId, Profile, Residency, Start};
+use crate::model::{Chunk, Footprint as _, Names, ProcessId, Profile, Residency, Start};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -96,6 +96,10 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
                 Err(why) => why,
             },
             Ok(Some((Kind::Memory, content))) => match blocks.memory(content, &mut profile) {
+                Ok(()) => continue,
+                Err(why) => why,
+            },
+            Ok(Some((Kind::Names, content))) => match blocks.names(content, &mut profile) {
                 Ok(()) => continue,
                 Err(why) => why,
             },
@@ -246,6 +250,17 @@ impl<R: Read> Blocks<R> {
         let taken = measured.beside();
         self.budget.check("what it holds", taken)?;
         let freed = profile.measure(measured).map_err(|err| err.to_string())?;
+        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
+        Ok(())
+    }
+
+    /// The same with names.
+    fn names(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        let names: Names = self.budget.decode(&content)?;
+        drop(content);
+        let taken = names.beside();
+        self.budget.check("what it holds", taken)?;
+        let freed = profile.name(names).map_err(|err| err.to_string())?;
         self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Record files whole, cut, damaged and hostile.
 
 use super::*;
-use crate::model::{Chunk, Location, LocationId, Process, ProcessId, Profile, Site, SiteId};
+use crate::model::{Chunk, Location, LocationId, Names, Process, ProcessId, Profile, Site, SiteId, Symbol};
 use crate::report::samples::{chunk, full, start};
 use proptest::prelude::*;
 use std::fs;
@@ -211,7 +211,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(text(&good[..20]), "truncated before its first complete block: it ends after 20 bytes");
     let mut newer = good.clone();
     newer[8] = 9;
-    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 5");
+    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 6");
     let mut corrupt = good.clone();
     corrupt[ends[0] as usize + HEADER] ^= 1;
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
@@ -307,7 +307,7 @@ fn files_of_versions_before_are_told() {
     let error = read_from(&*bytes).expect_err("older").to_string();
     assert_eq!(
         error,
-        "made by an older heaptrace: file format 1, while this version reads 5 to 5; record again"
+        "made by an older heaptrace: file format 1, while this version reads 5 to 6; record again"
     );
 }
 
@@ -374,4 +374,39 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn names_come_after_the_data_in_as_many_blocks_as_they_need() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    let mut writer = FileWriter::create(&path, &start()).expect("create");
+    let data = Chunk { symbols: vec![], ..chunk(&full()) };
+    writer.append(&data).expect("append");
+    let before = read(&path).expect("all but names").profile;
+    assert_eq!(before.sites, full().sites);
+    // Each fills a block.
+    let symbol =
+        |letter: &str| Symbol { name: letter.repeat(20 << 20), file: None, line: None, inlined: false };
+    let symbols =
+        vec![(LocationId(0), vec![symbol("a")]), (LocationId(2), vec![symbol("b")]), (LocationId(3), vec![])];
+    writer.append_names(Names { symbols, notes: vec!["why".into()] }).expect("names");
+    writer.append_names(Names::default()).expect("none");
+    writer.finish().expect("finish");
+    let after = read(&path).expect("read");
+    assert!(after.complete);
+    let lengths =
+        |at: usize| after.profile.symbols[at].iter().map(|symbol| symbol.name.len()).collect::<Vec<_>>();
+    assert_eq!((lengths(0), lengths(1), lengths(2)), (vec![20 << 20], vec![], vec![20 << 20]));
+    let notes = [&before.coverage.notes[..], &["why".to_owned()]].concat();
+    assert_eq!(after.profile.coverage.notes, notes);
+}
+
+#[test]
+fn names_of_places_that_are_not_there_are_refused() {
+    let mut profile = full();
+    let before = profile.clone();
+    let symbols = vec![(LocationId(u32::MAX), vec![])];
+    profile.name(Names { symbols, notes: vec!["why".into()] }).expect_err("no such place");
+    assert_eq!(profile, before);
 }

@@ -2,17 +2,21 @@
 
 use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
 use crate::created::{Place, create_new, place};
-use crate::model::{Chunk, ProcessId, Residency, Start};
+use crate::model::{Chunk, Names, ProcessId, Residency, Start, Symbol};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::mem;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// zstd's own default: blocks are small and written while the target runs.
 const ZSTD_LEVEL: i32 = 3;
+
+/// After so many bytes of names a block ends: far below what the format holds, as one place's may be long.
+const NAMES_BLOCK: usize = 16 << 20;
 
 /// Why a record file could not be written. Texts follow "failed to "; the cause is the source.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,32 @@ impl FileWriter {
         let mut block = Vec::new();
         self.encode(Kind::Memory, &measured, &mut block)?;
         self.write(&block)
+    }
+
+    /// Appends the names of places that an earlier chunk told of, as one block or several.
+    ///
+    /// # Errors
+    /// [`WriteError`], as [`Self::append`].
+    pub fn append_names(&mut self, names: Names) -> Result<(), WriteError> {
+        let length = |symbol: &Symbol| symbol.name.len() + symbol.file.as_ref().map_or(0, String::len) + 8;
+        let Names { symbols, mut notes } = names;
+        let mut rest = symbols.into_iter().peekable();
+        while rest.peek().is_some() || !notes.is_empty() {
+            let mut bytes = 0;
+            let symbols = std::iter::from_fn(|| {
+                let next = rest.next_if(|_| bytes < NAMES_BLOCK)?;
+                bytes += next.1.iter().map(length).sum::<usize>();
+                Some(next)
+            });
+            let mut block = Vec::new();
+            self.encode(
+                Kind::Names,
+                &Names { symbols: symbols.collect(), notes: mem::take(&mut notes) },
+                &mut block,
+            )?;
+            self.write(&block)?;
+        }
+        Ok(())
     }
 
     /// Marks the recording as whole. Gives where it is now, if that is not where it was made: a file that was deleted

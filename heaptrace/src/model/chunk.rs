@@ -55,6 +55,15 @@ pub struct Chunk {
     pub growth: Vec<Site>,
 }
 
+/// What was found of places' names, after all else was written: finding them may take long, or fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Set.
+    pub symbols: Vec<(LocationId, Vec<Symbol>)>,
+    /// Whose names are missing and why, one sentence each; added to the notes of [`Coverage`].
+    pub notes: Vec<String>,
+}
+
 /// A chunk that does not fit the profile it was to be folded into.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChunk {
@@ -116,16 +125,7 @@ impl Profile {
         self.locations.extend(locations);
         self.frames.extend(frames);
         self.stacks.extend(stacks);
-        if !symbols.is_empty() {
-            self.symbols.resize_with(self.locations.len(), Vec::new);
-        }
-        for (location, list) in symbols {
-            if let Some(slot) = self.symbols.get_mut(location.index()) {
-                let known = if slot.is_empty() { 0 } else { size_of::<(LocationId, Vec<Symbol>)>() as u64 };
-                freed += known + slot.beside();
-                *slot = list;
-            }
-        }
+        freed += self.set_symbols(symbols);
         for (id, site) in sites {
             match self.sites.get_mut(id.index()) {
                 Some(slot) => {
@@ -136,6 +136,35 @@ impl Profile {
             }
         }
         Ok(freed)
+    }
+
+    /// Takes names of places that earlier chunks told of; each replaces an earlier one. Gives the memory that those had
+    /// taken.
+    ///
+    /// # Errors
+    /// [`BadChunk`] if one is of a place that is not there, or a list is longer than can be; the profile is then
+    /// unchanged.
+    pub fn name(&mut self, names: Names) -> Result<u64, BadChunk> {
+        let Names { symbols, notes } = names;
+        check_symbols(&symbols, self.locations.len())?;
+        let freed = self.set_symbols(symbols);
+        self.coverage.notes.extend(notes);
+        Ok(freed)
+    }
+
+    fn set_symbols(&mut self, symbols: Vec<(LocationId, Vec<Symbol>)>) -> u64 {
+        let mut freed = 0;
+        if !symbols.is_empty() {
+            self.symbols.resize_with(self.locations.len(), Vec::new);
+        }
+        for (location, list) in symbols {
+            if let Some(slot) = self.symbols.get_mut(location.index()) {
+                let known = if slot.is_empty() { 0 } else { size_of::<(LocationId, Vec<Symbol>)>() as u64 };
+                freed += known + slot.beside();
+                *slot = list;
+            }
+        }
+        freed
     }
 
     /// Takes measurements of processes that earlier chunks told of; each replaces an earlier one. Gives the memory that
@@ -178,10 +207,7 @@ impl Profile {
                 }
             }
         }
-        for (location, list) in &chunk.symbols {
-            reference("symbol", location.index(), "location", location.index(), locations)?;
-            bounded("location", location.index(), list.len(), "symbols", MAX_LOCATION_SYMBOLS)?;
-        }
+        check_symbols(&chunk.symbols, locations)?;
         for (index, frame) in (self.frames.len()..).zip(&chunk.frames) {
             reference("frame", index, "location", frame.location.index(), locations)?;
         }
@@ -203,6 +229,14 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+fn check_symbols(symbols: &[(LocationId, Vec<Symbol>)], locations: usize) -> Result<(), BadChunk> {
+    for (location, list) in symbols {
+        reference("symbol", location.index(), "location", location.index(), locations)?;
+        bounded("location", location.index(), list.len(), "symbols", MAX_LOCATION_SYMBOLS)?;
+    }
+    Ok(())
 }
 
 fn check_site(

@@ -2,7 +2,7 @@
 
 use super::{
     AllocatorInfo, BuildId, Chunk, Coverage, Frame, FrameId, Heap, JemallocHeap, Location, LocationId,
-    Module, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
+    Module, Names, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -178,6 +178,14 @@ impl Footprint for Chunk {
             growth_footprint(growth),
         ];
         tables.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+impl Footprint for Names {
+    fn beside(&self) -> u64 {
+        let Self { symbols, notes } = self;
+        // Notes are counted twice, as those of `Coverage` are.
+        symbols.beside() + 2 * notes.beside()
     }
 }
 

@@ -10,7 +10,7 @@ mod residency;
 mod sizes;
 mod statistics;
 
-pub use chunk::{BadChunk, Chunk, Start};
+pub use chunk::{BadChunk, Chunk, Names, Start};
 pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};

@@ -25,10 +25,11 @@ pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
-    model::{Chunk, Location, LocationId, OldBlocks, SizeFilter, Statistics, Symbol, Untraceable},
+    model::{Chunk, Location, LocationId, Names, OldBlocks, SizeFilter, Statistics, Untraceable},
     probes::{discover::Discoverer, plan::Places, refusal::Refusal},
     process::mapped::MappingWatch,
     residency::Rounds,
+    symbolize::Found,
 };
 use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
@@ -38,7 +39,7 @@ use std::{
     io,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tables::ExactRows;
 use tokio::sync::Notify;
@@ -87,6 +88,8 @@ pub enum TargetError {
 /// See the module.
 pub struct Session {
     tracer: Tracer,
+    /// Nanoseconds since the Unix epoch.
+    started_ns: i64,
     /// `None` if stacks are walked without tables.
     unwinding: Option<tables::Unwinding>,
     discoverer: Discoverer,
@@ -173,9 +176,11 @@ impl Session {
             .unwind_arrays
             .take()
             .and_then(|memory| tables::Unwinding::start(memory, exact(), !all).ok());
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut session = Self {
             unwinding,
             tracer,
+            started_ns: i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX),
             discoverer: Discoverer::with_cache(table_builder::open_cache(), places),
             builder: ProfileBuilder::default(),
             probes,
@@ -256,29 +261,34 @@ impl Session {
         before.elapsed().as_secs_f64()
     }
 
-    /// The last chunk, with ages and symbols. After [`Session::detach`].
+    /// The last chunk, with ages; [`Session::names`] belong to it. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
         self.drain_last();
         self.builder.read_ages(&self.tracer.maps, self.counting.now_ns())?;
         let mut chunk = self.chunk()?;
-        let symbols = self.symbols_of(self.builder.symbol_inputs().locations);
-        chunk.symbols = symbols
+        chunk.coverage.finished = true;
+        Ok(chunk)
+    }
+
+    /// The symbols of all locations so far. May take long, as it looks into files.
+    pub fn names(&self) -> Names {
+        let Found { symbols, notes } = self.symbols_of(self.builder.symbol_inputs().locations);
+        let symbols = symbols
             .into_iter()
             .enumerate()
             .filter(|(_, symbols)| !symbols.is_empty())
             .map(|(index, symbols)| (LocationId(index as u32), symbols))
             .collect();
-        chunk.coverage.finished = true;
-        Ok(chunk)
+        Names { symbols, notes }
     }
 
     /// The same for another thread to do.
     pub fn symbol_job(&self, locations: Vec<Location>) -> SymbolJob {
-        SymbolJob::new(&self.builder.symbol_inputs(), locations)
+        SymbolJob::new(&self.builder.symbol_inputs(), locations, self.started_ns)
     }
 
     /// The symbols of each of `locations`, which are the session's.
-    pub fn symbols_of(&self, locations: &[Location]) -> Vec<Vec<Symbol>> {
+    pub fn symbols_of(&self, locations: &[Location]) -> Found {
         self.symbol_job(locations.to_vec()).run()
     }
 

@@ -2,9 +2,9 @@
 
 use crate::{
     drain::SymbolInputs,
-    model::{Location, Module, Process, Symbol},
+    model::{Location, Module, Process},
     process::object::Object,
-    symbolize::{Sources, locate_module, locate_perf_map, symbolize},
+    symbolize::{Found, Sources, open_perf_map, symbolize},
 };
 use std::sync::Arc;
 
@@ -15,31 +15,28 @@ pub struct SymbolJob {
     processes: Vec<Process>,
     /// By `ModuleId`: the file that was mapped.
     files: Vec<Option<Arc<Object>>>,
+    /// When the session began, in nanoseconds since the Unix epoch.
+    started_ns: i64,
 }
 
 impl SymbolJob {
-    pub(super) fn new(inputs: &SymbolInputs<'_>, locations: Vec<Location>) -> Self {
+    pub(super) fn new(inputs: &SymbolInputs<'_>, locations: Vec<Location>, started_ns: i64) -> Self {
         Self {
             locations,
             modules: inputs.modules.to_vec(),
             processes: inputs.processes.to_vec(),
             files: inputs.files.to_vec(),
+            started_ns,
         }
     }
 
-    /// The symbols of each location, in order.
-    pub fn run(&self) -> Vec<Vec<Symbol>> {
-        let Self { locations, modules, processes, files } = self;
+    /// The symbols of each location, in order, and what is to be said of those that are missing.
+    pub fn run(&self) -> Found {
+        let Self { locations, modules, processes, files, started_ns } = self;
         let sources = Sources {
-            // By its name where that still is the file: separate debug files are found beside it. Else the file
-            // that was mapped, before others of its build.
-            module: &|id| {
-                let module = modules.get(id.index())?;
-                let located = locate_module(module);
-                let mapped = || files.get(id.index())?.as_ref().map(|object| object.attach_path());
-                located.clone().filter(|path| *path == module.path).or_else(mapped).or(located)
-            },
-            perf_map: &|id| processes.get(id.index()).and_then(locate_perf_map),
+            mapped: &|id| Some(files.get(id.index())?.as_ref()?.file().clone()),
+            unchanged_since_ns: *started_ns,
+            perf_map: &|id| processes.get(id.index()).and_then(open_perf_map),
         };
         symbolize(locations, modules, processes, &sources)
     }

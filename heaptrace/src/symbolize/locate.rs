@@ -1,11 +1,18 @@
-//! Which file holds a module's symbols, on the machine that a report is made on.
+//! Where a module's files may be: its own, and its separate debug file. Paths only; what is behind them is opened by
+//! `open.rs`, and proven by its build ID or checksum.
 
-use super::guard::guarded;
-use crate::model::{BuildId, Module, Process};
-use object::read::ReadCache;
-use object::{Object as _, ObjectSegment as _};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use crate::{
+    model::{BuildId, Process},
+    process::{procfs, status},
+};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::open::{Unfit, open_below};
 
 /// Where distributions keep debug information.
 const DEBUG_DIRS: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
@@ -13,97 +20,158 @@ const DEBUG_DIRS: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
 /// Where Fedora keeps links to binaries by build ID; elsewhere there are only debug files.
 const BINARY_DIR: &str = "/usr/lib/.build-id";
 
-/// The file to read for `module`: its path, if that still holds the same build, else one with its build ID;
-/// `None` where neither is there. A wrong build would give wrong names, which are worse than none. (A debug file
-/// alone serves only if it has its binary's program headers, as elfutils makes them; binutils clears the file
-/// offsets in them, and then no name is found. Beside its binary, either serves.)
-pub fn locate_module(module: &Module) -> Option<PathBuf> {
-    let path = Path::new(&module.path);
-    let Some(wanted) = &module.build_id else {
-        // Nothing to compare; blazesym opens only regular ELF files anyway.
-        return path.is_file().then(|| path.into());
-    };
-    if path.is_absolute() && build_id(path).as_ref() == Some(wanted) {
-        return Some(path.into());
-    }
-    let (first, rest) = split(wanted)?;
-    let debug = debug_dirs(None).into_iter().map(|dir| dir.join(format!(".build-id/{first}/{rest}.debug")));
-    [PathBuf::from(format!("{BINARY_DIR}/{first}/{rest}"))]
-        .into_iter()
-        .chain(debug)
-        .find(|path| build_id(path).as_ref() == Some(wanted))
-}
+/// The longest file name (NAME_MAX, limits.h).
+const MAX_FILE_NAME: usize = 255;
 
-/// A binary's separate debug file, found by build ID alone. (By `.gnu_debuglink` blazesym finds it itself.)
-pub(super) struct DebugFile {
-    pub path: PathBuf,
-    /// The binary's segments: file offset, length, address. The debug file's own offsets mean nothing.
-    segments: Vec<(u64, u64, u64)>,
-}
+/// Folders that have debug files in the manner of distributions.
+#[derive(Clone, Debug)]
+pub struct DebugDirs(pub Vec<PathBuf>);
 
-impl DebugFile {
-    /// The debug file of the binary at `binary`, in `dirs` or where distributions put it.
-    pub fn of(binary: &Path, dirs: Option<&[PathBuf]>) -> Option<Self> {
-        let wanted = build_id(binary)?;
-        let (first, rest) = split(&wanted)?;
-        let path = debug_dirs(dirs)
-            .into_iter()
-            .map(|dir| dir.join(format!(".build-id/{first}/{rest}.debug")))
-            .find(|path| build_id(path).as_ref() == Some(&wanted))?;
-        let data = ReadCache::new(File::open(binary).ok()?);
-        let elf = object::File::parse(&data).ok()?;
-        let segments = elf
-            .segments()
-            .map(|segment| (segment.file_range().0, segment.file_range().1, segment.address()))
-            .collect();
-        Some(Self { path, segments })
-    }
-
-    /// The ELF address of the binary's file offset `offset`.
-    pub fn address(&self, offset: u64) -> Option<u64> {
-        self.segments.iter().find_map(|&(start, length, address)| {
-            let within = offset.checked_sub(start).filter(|within| *within < length)?;
-            address.checked_add(within)
-        })
+impl Default for DebugDirs {
+    fn default() -> Self {
+        Self(DEBUG_DIRS.map(PathBuf::from).into())
     }
 }
 
-/// The build ID of the file at `path`, if it is an ELF file that has one.
-fn build_id(path: &Path) -> Option<BuildId> {
-    if !path.is_file() {
-        return None;
+impl DebugDirs {
+    /// Where the binary of build `id` may be, other than where it was mapped from; the first that has it serves. (A
+    /// debug file alone serves only if it has its binary's program headers, as elfutils makes them; binutils clears
+    /// the file offsets in them, and then no name is found. Beside its binary, either serves.)
+    pub fn binaries(&self, id: &BuildId) -> Vec<PathBuf> {
+        let Some((first, rest)) = split(id) else { return Vec::new() };
+        let mut paths = vec![Path::new(BINARY_DIR).join(first).join(rest)];
+        paths.extend(self.by_build_id(id));
+        paths
     }
-    guarded(|| Some(BuildId(blazesym::helper::read_elf_build_id(path).ok()??.to_vec())))
+
+    /// Where the debug file of build `id` may be.
+    pub fn by_build_id(&self, id: &BuildId) -> Vec<PathBuf> {
+        let Some((first, rest)) = split(id) else { return Vec::new() };
+        self.0.iter().map(|dir| dir.join(format!(".build-id/{first}/{rest}.debug"))).collect()
+    }
+
+    /// Where the debug file `name` of the binary at `binary` may be, as gdb looks for it.
+    pub fn by_name(&self, binary: &Path, name: &Path) -> Vec<PathBuf> {
+        let folder = binary.parent().filter(|_| binary.is_absolute());
+        let beside =
+            folder.into_iter().flat_map(|folder| [folder.join(name), folder.join(".debug").join(name)]);
+        let below = folder.and_then(|folder| folder.strip_prefix("/").ok());
+        let in_dirs = self.0.iter().flat_map(|dir| {
+            below.map(|below| dir.join(below).join(name)).into_iter().chain([dir.join(name)])
+        });
+        beside.chain(in_dirs).collect()
+    }
+}
+
+/// The name in a `.gnu_debuglink`, if it is one and not a path.
+pub fn bare_name(name: &[u8]) -> Option<&Path> {
+    let name = std::str::from_utf8(name).ok()?;
+    let is_bare = !name.is_empty() && name.len() <= MAX_FILE_NAME && !name.contains(['/', '\0']);
+    (is_bare && name != "." && name != "..").then(|| Path::new(name))
 }
 
 /// First byte and rest of a build ID in hex, as directories and names are made from it.
 fn split(id: &BuildId) -> Option<(String, String)> {
     let hex = id.to_string();
-    hex.split_at_checked(2).map(|(first, rest)| (first.to_owned(), rest.to_owned()))
-}
-
-fn debug_dirs(dirs: Option<&[PathBuf]>) -> Vec<PathBuf> {
-    dirs.map_or_else(|| DEBUG_DIRS.map(PathBuf::from).into(), Into::into)
+    let (first, rest) = hex.split_at_checked(2)?;
+    (!rest.is_empty()).then(|| (first.to_owned(), rest.to_owned()))
 }
 
 /// The perf map that `process` writes for the code it generates, if it still runs under its name: a map that
 /// another process of the same PID left behind would give wrong names. Looked for in the process's own /tmp,
 /// under the PID it knows itself by, and then in ours.
-pub fn locate_perf_map(process: &Process) -> Option<PathBuf> {
+pub fn open_perf_map(process: &Process) -> Option<File> {
     let pid = process.pid;
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let comm = fs::read_to_string(procfs::path(pid, "comm")).ok()?;
     if process.exited || comm.trim_end_matches('\n') != process.comm {
         return None;
     }
-    // proc_pid_status(5): the last of NSpid is the PID in the innermost namespace.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let inner = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))
-        .and_then(|pids| pids.split_whitespace().next_back()?.parse::<u32>().ok())
-        .unwrap_or(pid);
-    [format!("/proc/{pid}/root/tmp/perf-{inner}.map"), format!("/tmp/perf-{pid}.map")]
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file())
+    let status = status::parse(&fs::read(procfs::path(pid, "status")).ok()?);
+    let inner = status.ns_pids.last().copied().unwrap_or(pid);
+    [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(|(root, pid)| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&root, flags, Mode::empty()).ok()?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let folder = openat2(root, "tmp", flags, Mode::empty(), resolve).ok()?;
+        perf_map_in(folder, pid, status.effective_uid).ok()
+    })
+}
+
+/// The perf map of `pid`, which runs as `owner`, in `folder`. Only what it could read itself: its own file, or root's
+/// that all may read; no link, and no file that was mounted there.
+fn perf_map_in(folder: impl std::os::fd::AsFd, pid: u32, owner: u32) -> Result<File, Unfit> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let map = open_below(folder, Path::new(&format!("perf-{pid}.map")), resolve)?;
+    let metadata = map.metadata().map_err(|_| Unfit::Absent)?;
+    let is_theirs = metadata.uid() == owner || metadata.uid() == 0 && metadata.mode() & 0o004 != 0;
+    if is_theirs { Ok(map) } else { Err(Unfit::Absent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_debug_link_is_a_bare_name_or_nothing() {
+        assert_eq!(bare_name(b"prog.debug"), Some(Path::new("prog.debug")));
+        let long = [b'a'; 256];
+        for name in [&b""[..], b".", b"..", b"/dev/zero", b"../prog", b"a/b", b"a\0b", b"\xff", &long] {
+            assert_eq!(bare_name(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn debug_files_are_looked_for_as_gdb_does() {
+        let dirs = DebugDirs(vec!["/d".into()]);
+        let paths = dirs.by_name(Path::new("/opt/bin/prog"), Path::new("p.debug"));
+        let expected = ["/opt/bin/p.debug", "/opt/bin/.debug/p.debug", "/d/opt/bin/p.debug", "/d/p.debug"]
+            .map(PathBuf::from);
+        assert_eq!(paths, expected);
+        assert_eq!(dirs.by_name(Path::new("[vdso]"), Path::new("p")), [PathBuf::from("/d/p")]);
+        assert_eq!(
+            dirs.by_build_id(&BuildId(vec![0xab, 1, 2])),
+            [PathBuf::from("/d/.build-id/ab/0102.debug")]
+        );
+        for short in [vec![], vec![1]] {
+            assert!(dirs.binaries(&BuildId(short)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_perf_map_is_its_processs_own_file_and_no_link() {
+        let folder = tempfile::TempDir::new().expect("folder");
+        let (map, other) = (folder.path().join("perf-7.map"), folder.path().join("perf-8.map"));
+        fs::write(&map, "1000 10 f\n").expect("map");
+        symlink(&map, &other).expect("link");
+        let open = |pid, owner| perf_map_in(File::open(folder.path()).expect("folder"), pid, owner).map(drop);
+        let own = fs::metadata(&map).expect("metadata").uid();
+        assert_eq!(open(7, own), Ok(()));
+        assert_eq!(open(8, own), Err(Unfit::Absent));
+        fs::set_permissions(&map, fs::Permissions::from_mode(0o600)).expect("mode");
+        assert_eq!(open(7, own + 1), Err(Unfit::Absent), "another's, which only they may read");
+    }
+
+    /// Takes root, to mount.
+    #[test]
+    fn a_file_that_was_mounted_over_a_perf_map_is_not_read() {
+        let folder = tempfile::TempDir::new().expect("folder");
+        let (map, secret) = (folder.path().join("perf-7.map"), folder.path().join("secret"));
+        fs::write(&map, "1000 10 f\n").expect("map");
+        fs::write(&secret, "1000 10 secret\n").expect("secret");
+        let own = fs::metadata(&map).expect("metadata").uid();
+        let opened = std::thread::spawn(move || {
+            // SAFETY: nothing in this thread relies on the mounts.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.ok()?;
+            let private =
+                rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", private).ok()?;
+            rustix::mount::mount_bind(&secret, &map).ok()?;
+            Some(perf_map_in(File::open(folder.path()).expect("folder"), 7, own).map(drop))
+        });
+        match opened.join().expect("the thread") {
+            Some(opened) => assert_eq!(opened, Err(Unfit::Absent)),
+            None => eprintln!("skipped: no mounts without root"),
+        }
+    }
 }

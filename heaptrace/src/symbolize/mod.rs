@@ -1,79 +1,171 @@
-//! Locations to function names and source lines. Only this folder knows blazesym.
+//! Locations to function names and source lines.
 //!
 //! Names come from `.symtab`, `.dynsym` and DWARF, of the file itself or of its separate debug file (found by
-//! build ID and by `.gnu_debuglink`). `.gnu_debugdata` is not read: that would need liblzma.
+//! build ID and by `.gnu_debuglink`), and from perf maps. `.gnu_debugdata` is not read: that would need liblzma; nor are
+//! files with shared DWARF (dwz).
+//!
+//! Nothing here looks into a file: this part finds and opens files, and `child/`, a process of its own without rights,
+//! is asked what they hold. A file that it dies over, or spends too long on, costs its own names.
 
-mod demangle;
-mod guard;
+mod child;
+mod gaps;
 mod locate;
-mod perf_map;
+mod open;
+mod wire;
+mod worker;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-pub use locate::{locate_module, locate_perf_map};
-pub use perf_map::PerfMap;
+pub use child::{ElfFile, serve};
+pub use locate::open_perf_map;
+pub use wire::Depth;
+pub use worker::SUBCOMMAND;
 
-use locate::DebugFile;
-
-use crate::model::{Location, Module, ModuleId, Process, ProcessId, Symbol};
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use crate::model::{BuildId, Location, Module, ModuleId, Process, ProcessId, Symbol};
+use gaps::{Gaps, Why};
+use locate::{DebugDirs, bare_name};
+use open::{Links, Unfit, open_regular};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::fd::{AsFd as _, BorrowedFd},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wire::{Answer, Facts, Limits, MAX_PLACES, Question};
+use worker::{Failure, Worker};
 
 /// Where symbols are found.
 pub struct Sources<'a> {
-    /// The file to read for a module, or `None` to leave its locations without symbols.
-    pub module: &'a dyn Fn(ModuleId) -> Option<PathBuf>,
+    /// The file that was mapped, where it is still open. Else it is looked for by its path and build ID.
+    pub mapped: &'a dyn Fn(ModuleId) -> Option<Arc<File>>,
+    /// Since when a file without a build ID must not have changed to be the one that was mapped; nanoseconds since the
+    /// Unix epoch.
+    pub unchanged_since_ns: i64,
     /// The perf map of a process that generates code, or `None`.
-    pub perf_map: &'a dyn Fn(ProcessId) -> Option<PathBuf>,
+    pub perf_map: &'a dyn Fn(ProcessId) -> Option<File>,
 }
 
-/// The symbols of each of `locations`, in their order: innermost inlined function first, the enclosing one
-/// last, an empty list where none was found. Each file is opened once and closed before the next, so that
-/// memory is that of the largest. `modules` and `processes` are the tables that the locations refer to.
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Of each location, in their order: innermost inlined function first, the enclosing one last, an empty list where
+    /// none was found.
+    pub symbols: Vec<Vec<Symbol>>,
+    /// Whose names are missing and why, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What reading names may cost. Files of different owners never share a child, and an owner whose files take too long
+/// takes that from its own other files only.
+#[derive(Clone, Debug)]
+struct Bounds {
+    /// For one file, and each way of reading it. The largest that was measured, Chromium's debug file, takes 20 s.
+    file: Duration,
+    /// For all files of root and of the user that heaptrace runs as, each.
+    trusted: Duration,
+    /// For all files of another user.
+    stranger: Duration,
+    /// For all files of all other users.
+    strangers: Duration,
+    /// Bytes of names for all files of one owner.
+    names: usize,
+    /// See [`Limits::memory`]. DWARF of ordinary programs takes some 100 MB, large programs' compressed one more.
+    memory: u64,
+    debug_dirs: DebugDirs,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            file: Duration::from_secs(60),
+            trusted: Duration::from_secs(600),
+            stranger: Duration::from_secs(120),
+            strangers: Duration::from_secs(240),
+            names: 256 << 20,
+            memory: 1 << 30,
+            debug_dirs: DebugDirs::default(),
+        }
+    }
+}
+
+/// A child of this age is replaced before the next file, so that its limit of CPU time is never the fault of files
+/// before.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// The symbols of each of `locations`. `modules` and `processes` are the tables that the locations refer to. Each file
+/// is opened once and closed before the next, so that memory is that of the largest.
 pub fn symbolize(
     locations: &[Location],
     modules: &[Module],
     processes: &[Process],
     sources: &Sources<'_>,
-) -> Vec<Vec<Symbol>> {
-    let mut found = vec![Vec::new(); locations.len()];
-    // Sorted by offset, for the sake of the caches underneath; equal offsets are asked for once.
-    let mut in_modules: BTreeMap<ModuleId, BTreeMap<u64, Vec<usize>>> = BTreeMap::new();
-    let mut in_processes: BTreeMap<ProcessId, Vec<(u64, usize)>> = BTreeMap::new();
+) -> Found {
+    symbolize_within(Bounds::default(), locations, modules, processes, sources)
+}
+
+fn symbolize_within(
+    bounds: Bounds,
+    locations: &[Location],
+    modules: &[Module],
+    processes: &[Process],
+    sources: &Sources<'_>,
+) -> Found {
+    // Sorted by place, for the sake of the caches underneath; equal ones are asked for once.
+    let mut subjects: BTreeMap<Subject, BTreeMap<u64, Vec<usize>>> = BTreeMap::new();
     for (index, location) in locations.iter().enumerate() {
-        match *location {
+        let (subject, address) = match *location {
             Location::InModule { module, offset } if module.index() < modules.len() => {
-                in_modules.entry(module).or_default().entry(offset).or_default().push(index);
+                (Subject::Module(module), offset)
             }
             Location::Anonymous { process, address } if process.index() < processes.len() => {
-                in_processes.entry(process).or_default().push((address, index));
+                (Subject::PerfMap(process), address)
             }
-            _ => {}
+            _ => continue,
+        };
+        subjects.entry(subject).or_default().entry(call_of(address)).or_default().push(index);
+    }
+    // Those of root first, then ours, then others'.
+    let mut by_owner: BTreeMap<Owner, Vec<Subject>> = BTreeMap::new();
+    for subject in subjects.keys() {
+        if let Some(owner) = owner_of(*subject, modules, sources) {
+            by_owner.entry(owner).or_default().push(*subject);
         }
     }
-    for (module, wanted) in in_modules {
-        let Some(path) = (sources.module)(module) else { continue };
-        let offsets: Vec<u64> = wanted.keys().copied().collect();
-        for (symbols, indices) in file_symbols(&path, &offsets, None).into_iter().zip(wanted.values()) {
-            for &index in indices {
-                found[index].clone_from(&symbols);
+    let mut found = vec![Vec::new(); locations.len()];
+    let mut strangers = bounds.strangers;
+    let mut run = Run { bounds, worker: None, gaps: Gaps::default(), share: Share::default() };
+    for (owner, of_owner) in by_owner {
+        run.worker = None;
+        let time = if owner.is_trusted() { run.bounds.trusted } else { run.bounds.stranger.min(strangers) };
+        run.share = Share { time, names: run.bounds.names };
+        for subject in of_owner {
+            let wanted = &subjects[&subject];
+            let places: Vec<u64> = wanted.keys().copied().collect();
+            let symbols = match subject {
+                Subject::Module(id) => {
+                    run.module(&modules[id.index()], (sources.mapped)(id), &places, sources)
+                }
+                Subject::PerfMap(id) => {
+                    (sources.perf_map)(id).map(|map| run.perf_map(&processes[id.index()], &map, &places))
+                }
+            };
+            for (symbols, indices) in symbols.unwrap_or_default().into_iter().zip(wanted.values()) {
+                for &index in indices {
+                    found[index].clone_from(&symbols);
+                }
             }
         }
-    }
-    for (process, wanted) in in_processes {
-        let Some(map) = (sources.perf_map)(process).and_then(|path| PerfMap::open(&path)) else { continue };
-        for (address, index) in wanted {
-            found[index] = map
-                .find(call_of(address))
-                .map(|name| Symbol { name: name.into(), file: None, line: None, inlined: false })
-                .into_iter()
-                .collect();
+        if !owner.is_trusted() {
+            strangers = strangers.saturating_sub(time.saturating_sub(run.share.time));
         }
     }
-    found
+    Found { symbols: found, notes: run.gaps.notes() }
 }
 
 /// The call instruction's last byte: the return address may already belong to the next function or line.
@@ -81,63 +173,290 @@ fn call_of(return_address: u64) -> u64 {
     return_address.saturating_sub(1)
 }
 
-/// Symbols at the return addresses `offsets` (file offsets) of the file at `path`; as long as `offsets`, or
-/// empty where the file could not be read at all. Separate debug files are looked for in `debug_dirs`, or where
-/// distributions put them.
-fn file_symbols(path: &Path, offsets: &[u64], debug_dirs: Option<&[PathBuf]>) -> Vec<Vec<Symbol>> {
-    let ask = |path: &Path, input: Input<&[u64]>| {
-        let answers = ask(&Elf::new(path), input, debug_dirs);
-        // Damaged DWARF, or a debug file that cannot be read, should not cost the names that .symtab has.
-        let answers = answers.or_else(|| {
-            let mut elf = Elf::new(path);
-            elf.debug_syms = false;
-            ask(&elf, input, debug_dirs)
-        });
-        answers.unwrap_or_default()
-    };
-    let calls: Vec<u64> = offsets.iter().map(|&offset| call_of(offset)).collect();
-    let mut found = Vec::new();
-    if let Some(debug) = DebugFile::of(path, debug_dirs) {
-        let addresses: Vec<u64> = calls.iter().map(|&call| debug.address(call).unwrap_or(NOWHERE)).collect();
-        found = ask(&debug.path, Input::VirtOffset(&addresses));
+/// What names are asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Module(ModuleId),
+    PerfMap(ProcessId),
+}
+
+/// Whose file it is, in the order in which they have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Root,
+    Ourselves,
+    Stranger(u32),
+}
+
+impl Owner {
+    fn of(file: &fs::Metadata) -> Self {
+        match file.uid() {
+            0 => Self::Root,
+            own if own == rustix::process::geteuid().as_raw() => Self::Ourselves,
+            other => Self::Stranger(other),
+        }
     }
-    if found.len() < offsets.len() || found.iter().any(Vec::is_empty) {
-        found.resize_with(offsets.len(), Vec::new);
-        for (symbols, other) in found.iter_mut().zip(ask(path, Input::FileOffset(&calls))) {
-            if symbols.is_empty() {
-                *symbols = other;
+
+    fn is_trusted(self) -> bool {
+        matches!(self, Self::Root | Self::Ourselves)
+    }
+}
+
+/// `None` where there is nothing to ask.
+fn owner_of(subject: Subject, modules: &[Module], sources: &Sources<'_>) -> Option<Owner> {
+    match subject {
+        Subject::PerfMap(process) => Some(Owner::of(&(sources.perf_map)(process)?.metadata().ok()?)),
+        Subject::Module(id) => match (sources.mapped)(id) {
+            Some(file) => Some(Owner::of(&file.metadata().ok()?)),
+            // Not there: then there may be files of its build where only root puts them.
+            None => {
+                Some(fs::metadata(&modules[id.index()].path).map_or(Owner::Root, |file| Owner::of(&file)))
+            }
+        },
+    }
+}
+
+/// What is left for files of one owner.
+#[derive(Debug, Default)]
+struct Share {
+    time: Duration,
+    /// Bytes of names.
+    names: usize,
+}
+
+/// Files are asked about one after the other.
+struct Run {
+    bounds: Bounds,
+    /// And when it was started.
+    worker: Option<(Worker, Instant)>,
+    gaps: Gaps,
+    share: Share,
+}
+
+impl Run {
+    /// Names at `offsets` of a module; `None` where there is no file to look into.
+    fn module(
+        &mut self,
+        module: &Module,
+        mapped: Option<Arc<File>>,
+        offsets: &[u64],
+        sources: &Sources<'_>,
+    ) -> Option<Vec<Vec<Symbol>>> {
+        let name = module.path.as_str();
+        let (binary, facts) = match mapped {
+            Some(file) => {
+                let facts = self.facts(&file, name)?;
+                (file, facts)
+            }
+            None => {
+                let (file, facts) = self.on_disk(module, sources.unchanged_since_ns)?;
+                (Arc::new(file), facts)
+            }
+        };
+        let debug = self.debug_file(Path::new(name), &binary, &facts);
+        if debug.as_ref().map_or(&facts, |(_, facts)| facts).has_supplement {
+            self.gaps.add(Why::Supplement, name);
+        }
+        let files: Vec<BorrowedFd<'_>> = [&*binary]
+            .into_iter()
+            .chain(debug.as_ref().map(|(file, _)| file))
+            .map(|file| file.as_fd())
+            .collect();
+        // With less each time: whatever the child died over, it may be in what is left out.
+        let mut ways = vec![(Depth::Full, &files[..]), (Depth::Tables, &files[..])];
+        if files.len() > 1 {
+            ways.push((Depth::Tables, &files[..1]));
+        }
+        let mut failed = None;
+        for (depth, files) in ways {
+            match self.names(&Question::Elf(depth), files, offsets, name) {
+                Ok(names) => {
+                    if failed.is_some() {
+                        self.gaps.add(Why::OnlyTables, name);
+                    }
+                    return Some(names);
+                }
+                Err(why) => failed = failed.or(Some(why)),
+            }
+        }
+        if let Some(why) = failed {
+            self.gaps.add(why, name);
+        }
+        None
+    }
+
+    fn perf_map(&mut self, process: &Process, map: &File, addresses: &[u64]) -> Vec<Vec<Symbol>> {
+        let name = format!("generated code of {}:{}", process.comm, process.pid);
+        match self.names(&Question::PerfMap, &[map.as_fd()], addresses, &name) {
+            Ok(names) => names,
+            Err(why) => {
+                self.gaps.add(why, &name);
+                Vec::new()
             }
         }
     }
-    found
-}
 
-/// `None` where the file could not be read.
-fn ask(elf: &Elf, input: Input<&[u64]>, debug_dirs: Option<&[PathBuf]>) -> Option<Vec<Vec<Symbol>>> {
-    let symbolizer = Symbolizer::builder()
-        .enable_auto_reload(false)
-        .enable_demangling(false)
-        .set_debug_dirs(debug_dirs)
-        .build();
-    guard::guarded(|| {
-        let answers = symbolizer.symbolize(&Source::Elf(elf.clone()), input).ok()?;
-        Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
-    })
-}
-
-/// Where nothing is: offsets go there that are in no segment. (Not the last address: blazesym adds to it.)
-const NOWHERE: u64 = u64::MAX >> 1;
-
-fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {
-    let inlined = sym.inlined.iter().rev().map(|f| symbol(&f.name, f.code_info.as_ref(), true));
-    inlined.chain([symbol(&sym.name, sym.code_info.as_deref(), false)]).collect()
-}
-
-fn symbol(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Symbol {
-    Symbol {
-        name: demangle::demangled(name).into(),
-        file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
-        line: code.and_then(|code| code.line),
-        inlined,
+    /// The file of `module`, if it is on disk and is the one that was mapped, or another of its build. A wrong build
+    /// would give wrong names, which are worse than none.
+    fn on_disk(&mut self, module: &Module, unchanged_since_ns: i64) -> Option<(File, Facts)> {
+        let path = Path::new(&module.path);
+        let Some(wanted) = &module.build_id else {
+            return self.unchanged(path, &module.path, unchanged_since_ns);
+        };
+        let own = path.is_absolute().then(|| path.to_owned());
+        let others = self.bounds.debug_dirs.binaries(wanted);
+        own.into_iter().chain(others).find_map(|path| self.of_build(&path, wanted))
     }
+
+    /// The file at `path` without a build ID: only if nobody has put it there, nor changed it, since.
+    fn unchanged(&mut self, path: &Path, name: &str, since_ns: i64) -> Option<(File, Facts)> {
+        if !path.is_absolute() {
+            return None;
+        }
+        // A mapping's path has no links, wherever they were when the file was opened.
+        let file = match open_regular(path, Links::Refused) {
+            Ok(file) => file,
+            Err(Unfit::Absent) if fs::symlink_metadata(path).is_err() => return None,
+            Err(unfit) => {
+                self.gaps.add(Why::unfit(unfit).unwrap_or(Why::Changed), name);
+                return None;
+            }
+        };
+        let metadata = file.metadata().ok()?;
+        // Renaming a file sets this as well, and nobody can set it back.
+        let changed_ns = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
+        if changed_ns > since_ns {
+            self.gaps.add(Why::Changed, name);
+            return None;
+        }
+        let facts = self.facts(&file, name)?;
+        Some((file, facts))
+    }
+
+    /// The file at `path`, if it is of this build.
+    fn of_build(&mut self, path: &Path, wanted: &BuildId) -> Option<(File, Facts)> {
+        let file = open_regular(path, Links::Followed).ok()?;
+        let facts = self.facts(&file, &path.to_string_lossy())?;
+        (facts.build_id.as_ref() == Some(wanted)).then_some((file, facts))
+    }
+
+    fn facts(&mut self, file: &File, name: &str) -> Option<Facts> {
+        match self.ask(&Question::Facts, &[file.as_fd()], Instant::now() + self.bounds.file) {
+            Ok(Answer::Facts(facts)) => facts,
+            Ok(_) => None,
+            Err(why) => {
+                self.gaps.add(why, name);
+                None
+            }
+        }
+    }
+
+    /// The separate debug file of a binary: by build ID, else by the name that the binary gives.
+    fn debug_file(&mut self, path: &Path, binary: &File, facts: &Facts) -> Option<(File, Facts)> {
+        if let Some(id) = &facts.build_id {
+            let paths = self.bounds.debug_dirs.by_build_id(id);
+            if let Some(found) = paths.iter().find_map(|path| self.of_build(path, id)) {
+                return Some(found);
+            }
+        }
+        let (link, checksum) = facts.link.as_ref()?;
+        let Some(link) = bare_name(link) else {
+            self.gaps.add(Why::LinkIsPath, &path.to_string_lossy());
+            return None;
+        };
+        let own = binary.metadata().ok()?;
+        self.bounds.debug_dirs.by_name(path, link).into_iter().find_map(|path| {
+            let file = open_regular(&path, Links::Followed).ok()?;
+            let metadata = file.metadata().ok()?;
+            // A binary may name itself.
+            if (metadata.dev(), metadata.ino()) == (own.dev(), own.ino()) {
+                return None;
+            }
+            let name = path.to_string_lossy();
+            let deadline = Instant::now() + self.bounds.file;
+            match self.ask(&Question::Checksum, &[file.as_fd()], deadline) {
+                Ok(Answer::Checksum(found)) if found == *checksum => {
+                    let facts = self.facts(&file, &name)?;
+                    Some((file, facts))
+                }
+                Ok(_) => None,
+                Err(why) => {
+                    self.gaps.add(why, &name);
+                    None
+                }
+            }
+        })
+    }
+
+    /// Names at `places` of what `subject` says the files are.
+    fn names(
+        &mut self,
+        subject: &Question,
+        files: &[BorrowedFd<'_>],
+        places: &[u64],
+        name: &str,
+    ) -> Result<Vec<Vec<Symbol>>, Why> {
+        let deadline = Instant::now() + self.bounds.file;
+        self.ask(subject, files, deadline)?;
+        let mut names = Vec::with_capacity(places.len());
+        for places in places.chunks(MAX_PLACES) {
+            match self.ask(&Question::Names(places.to_vec()), &[], deadline)? {
+                Answer::Names { symbols, cut } if symbols.len() == places.len() => {
+                    if cut {
+                        self.gaps.add(Why::Cut, name);
+                    }
+                    self.share.names =
+                        self.share.names.checked_sub(bytes_of(&symbols)).ok_or(Why::ShareUsed)?;
+                    names.extend(symbols);
+                }
+                _ => return Err(Why::Died(None)),
+            }
+        }
+        Ok(names)
+    }
+
+    /// Asks the child, which is started where there is none, and is gone where it fails.
+    fn ask(
+        &mut self,
+        question: &Question,
+        files: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> Result<Answer, Why> {
+        let begun = Instant::now();
+        if self.share.time.is_zero() {
+            return Err(Why::ShareUsed);
+        }
+        // What names are asked of is in the child that was told.
+        if !matches!(question, Question::Names(_)) {
+            self.worker.take_if(|(_, started)| started.elapsed() > MAX_AGE);
+        }
+        let (worker, _) = match &mut self.worker {
+            Some(worker) => worker,
+            None => {
+                let cpu = (MAX_AGE + self.bounds.file).as_secs() + 60;
+                match Worker::start(Limits { memory: self.bounds.memory, cpu }) {
+                    Ok(worker) => self.worker.insert((worker, begun)),
+                    Err(failure) => {
+                        self.gaps.nothing(failure.to_string());
+                        self.share.time = Duration::ZERO;
+                        return Err(Why::Died(None));
+                    }
+                }
+            }
+        };
+        let answer = worker.ask(question, files, deadline.min(begun + self.share.time));
+        self.share.time = self.share.time.saturating_sub(begun.elapsed());
+        answer.map_err(|failure| match (failure, question) {
+            (Failure::Refused(why), Question::PerfMap) => Why::PerfMap(why),
+            (failure, _) => {
+                self.worker = None;
+                Why::failed(&failure)
+            }
+        })
+    }
+}
+
+fn bytes_of(symbols: &[Vec<Symbol>]) -> usize {
+    let bytes = |symbol: &Symbol| symbol.name.len() + symbol.file.as_ref().map_or(0, String::len);
+    symbols.iter().flatten().map(bytes).sum()
 }

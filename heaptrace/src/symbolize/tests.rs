@@ -16,12 +16,12 @@ __attribute__((noinline)) void *outer(size_t n) {\n\
 }\n\
 int main(int argc, char **argv) { return outer(argc) == (void *)argv; }\n";
 
-fn run(program: &str, args: &[&str], dir: &Path) {
+pub(super) fn run(program: &str, args: &[&str], dir: &Path) {
     let status = Command::new(program).args(args).current_dir(dir).status().expect(program);
     assert!(status.success(), "{program} {args:?}");
 }
 
-fn compiled(flags: &[&str]) -> TempDir {
+pub(super) fn compiled(flags: &[&str]) -> TempDir {
     let dir = TempDir::new().expect("directory");
     fs::write(dir.path().join("prog.c"), SOURCE).expect("source");
     let args: Vec<&str> =
@@ -31,7 +31,7 @@ fn compiled(flags: &[&str]) -> TempDir {
 }
 
 /// File offset of the return address of `outer`'s only call, found without blazesym.
-fn return_offset(path: &Path) -> u64 {
+pub(super) fn return_offset(path: &Path) -> u64 {
     let data = fs::read(path).expect("program");
     let file = object::File::parse(&*data).expect("ELF");
     let outer = file.symbols().find(|s| s.name() == Ok("outer")).expect("outer");
@@ -45,11 +45,24 @@ fn return_offset(path: &Path) -> u64 {
     start + call as u64 + 5
 }
 
-fn names(path: &Path, offset: u64) -> Vec<Symbol> {
+pub(super) fn names(path: &Path, offset: u64) -> Vec<Symbol> {
+    found(Bounds::default(), path, offset).symbols.remove(0)
+}
+
+/// What is found of a file that is still open from when it was mapped.
+pub(super) fn found(bounds: Bounds, path: &Path, offset: u64) -> Found {
     let locations = [Location::InModule { module: ModuleId(0), offset }];
-    let modules = [Module { path: path.to_string_lossy().into_owned(), build_id: None }];
-    let sources = Sources { module: &|_| Some(path.into()), perf_map: &|_| None };
-    symbolize(&locations, &modules, &[], &sources).remove(0)
+    let file = Arc::new(File::open(path).expect("open"));
+    let sources = Sources { mapped: &|_| Some(file.clone()), unchanged_since_ns: 0, perf_map: &|_| None };
+    symbolize_within(bounds, &locations, &[module(path, None)], &[], &sources)
+}
+
+pub(super) fn module(path: &Path, build_id: Option<BuildId>) -> Module {
+    Module { path: path.to_string_lossy().into_owned(), build_id }
+}
+
+pub(super) fn with_dirs(dir: &Path) -> Bounds {
+    Bounds { debug_dirs: DebugDirs(vec![dir.into()]), ..Bounds::default() }
 }
 
 #[test]
@@ -100,12 +113,10 @@ fn a_stripped_program_is_named_through_its_build_id() {
     // Under another name, only the build ID leads to it, whether there is a link or not.
     run("objcopy", &["--strip-all", "--add-gnu-debuglink=prog.debug", "prog"], dir.path());
     fs::rename(dir.path().join("prog.debug"), debug.join(format!("{}.debug", &hex[2..]))).expect("move");
-    let dirs = [dir.path().to_owned()];
-    let found = file_symbols(&path, &[offset], Some(&dirs));
-    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    let names = || found(with_dirs(dir.path()), &path, offset).symbols.remove(0);
+    assert_eq!(names().iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
     run("objcopy", &["--remove-section=.gnu_debuglink", "prog"], dir.path());
-    let found = file_symbols(&path, &[offset], Some(&dirs));
-    assert_eq!(found[0].iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    assert_eq!(names().iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
 }
 
 #[test]
@@ -123,16 +134,21 @@ fn a_module_is_used_only_if_its_build_id_is_the_recorded_one() {
     let dir = compiled(&[]);
     let path = dir.path().join("prog");
     let id = blazesym::helper::read_elf_build_id(&path).expect("ELF").expect("build ID");
-    let module = |id: Option<Vec<u8>>| Module {
-        path: path.to_string_lossy().into_owned(),
-        build_id: id.map(crate::model::BuildId),
-    };
-    assert_eq!(locate_module(&module(Some(id.to_vec()))), Some(path.clone()));
-    assert_eq!(locate_module(&module(None)), Some(path.clone()));
+    let offset = return_offset(&path);
+    let names = |id: Option<Vec<u8>>| on_disk(&path, id, i64::MAX, offset).symbols.remove(0);
+    assert_eq!(names(Some(id.to_vec())).len(), 1);
+    assert_eq!(names(None).len(), 1);
     let mut other = id.to_vec();
     other[0] ^= 1;
-    assert_eq!(locate_module(&module(Some(other))), None);
-    assert_eq!(locate_module(&module(Some(vec![]))), None);
+    assert_eq!(names(Some(other)), []);
+    assert_eq!(names(Some(vec![])), []);
+}
+
+/// What is found of a module of a recording.
+pub(super) fn on_disk(path: &Path, id: Option<Vec<u8>>, unchanged_since_ns: i64, offset: u64) -> Found {
+    let locations = [Location::InModule { module: ModuleId(0), offset }];
+    let sources = Sources { mapped: &|_| None, unchanged_since_ns, perf_map: &|_| None };
+    symbolize(&locations, &[module(path, id.map(BuildId))], &[], &sources)
 }
 
 #[test]
@@ -151,12 +167,16 @@ fn locations_without_a_file_stay_without_symbols_and_the_order_is_kept() {
         Location::InModule { module: ModuleId(1), offset: 0 },
         Location::Anonymous { process: ProcessId(0), address: 0x7000 },
     ];
-    let module = |path: &str| Module { path: path.into(), build_id: None };
-    let sources =
-        Sources { module: &|id| (id == ModuleId(1)).then(|| path.clone()), perf_map: &|_| Some(map.clone()) };
-    let modules = [module("/gone"), module("prog")];
+    let file = Arc::new(File::open(&path).expect("open"));
+    let sources = Sources {
+        mapped: &|id| (id == ModuleId(1)).then(|| file.clone()),
+        unchanged_since_ns: 0,
+        perf_map: &|_| File::open(&map).ok(),
+    };
+    let modules = [module(Path::new("/gone"), None), module(Path::new("prog"), None)];
     let found = symbolize(&locations, &modules, &[Process::default()], &sources);
-    let names: Vec<_> = found.iter().map(|list| list.first().map(|s| s.name.as_str())).collect();
+    assert_eq!(found.notes, [] as [&str; 0]);
+    let names: Vec<_> = found.symbols.iter().map(|list| list.first().map(|s| s.name.as_str())).collect();
     assert_eq!(names, [None, Some("outer"), Some("jitted"), None, None, None, None]);
 }
 

@@ -63,6 +63,8 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let events = chunk.coverage.events;
     writer.append(&chunk).context(CUT_SHORT)?;
     writer.append_memory(&running.session.take_residency()).context(CUT_SHORT)?;
+    // Last, as it may take long: all that was traced is written by now.
+    writer.append_names(running.session.names()).context(CUT_SHORT)?;
     let written = writer.written();
     let kept = writer.finish()?;
     if let Some(kept) = &kept {

@@ -6,6 +6,7 @@ use crate::{
     commands::names,
     model::{AllocatorInfo, LocationId, Profile, Symbol},
     session::SymbolJob,
+    symbolize::Found,
     top::{Answer, ProbeCost},
 };
 use std::{sync::mpsc, thread};
@@ -112,11 +113,13 @@ fn work(
 fn do_names(job: Job) -> Option<Done> {
     match job {
         Job::Names { feed, ids, job } => {
-            let names = ids.into_iter().zip(job.run()).collect();
+            let names = ids.into_iter().zip(job.run().symbols).collect();
             Some(Done::Names { feed, names })
         }
         Job::Flame { mut profile, ids, job, growth, pid } => {
-            names::put(&mut profile, ids.into_iter().zip(job.run()));
+            let Found { symbols, notes } = job.run();
+            names::put(&mut profile, ids.into_iter().zip(symbols));
+            profile.coverage.notes.extend(notes);
             Some(Done::Flame(match flame::write(&profile, growth, pid) {
                 Ok(path) => format!("wrote {path}"),
                 Err(error) => format!("no flame graph: {error:#}"),

@@ -1,13 +1,17 @@
 //! Perf maps: the text files in which JIT compilers say where their functions are (the kernel's
 //! tools/perf/Documentation/jit-interface.txt). Bad lines are skipped: the file may be half written.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use crate::model::Symbol;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+};
 
-/// No more of a map is read: node.js writes some 10 MB in hours, and the file belongs to the traced process.
-const MAX_BYTES: u64 = 256 << 20;
+/// No larger map is read: node.js writes some 10 MB in hours.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// No more functions are kept: 48 bytes each, beside the text.
+const MAX_FUNCTIONS: usize = 2 << 20;
 
 /// Functions of one process's generated code.
 #[derive(Debug, Default)]
@@ -18,22 +22,31 @@ pub struct PerfMap {
 }
 
 impl PerfMap {
-    /// Reads the map at `path`; `None` if it cannot be read. A link is not followed: the traced process could have
-    /// made one to a file that it may not read itself.
-    pub fn open(path: &Path) -> Option<Self> {
+    /// Reads a map. Not a part of a large one: what is at its end is newer, and may be of the same addresses.
+    ///
+    /// # Errors
+    /// If it is too large or cannot be read.
+    pub fn read(file: File) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-        file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        Some(Self::parse(String::from_utf8_lossy(&bytes).into_owned()))
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other(format!("it has more than {} MiB", MAX_BYTES >> 20)));
+        }
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Self::parse(text)
+            .ok_or_else(|| io::Error::other(format!("it has more than {MAX_FUNCTIONS} functions")))
     }
 
-    /// Reads `START SIZE NAME` lines, numbers in hex.
-    pub fn parse(text: String) -> Self {
+    /// Reads `START SIZE NAME` lines, numbers in hex; `None` if there are too many.
+    pub fn parse(text: String) -> Option<Self> {
         let mut functions = Vec::new();
         let mut at = 0;
         for line in text.split_inclusive('\n') {
             if let Some((start, end, name)) = parse_line(line) {
+                if functions.len() == MAX_FUNCTIONS {
+                    return None;
+                }
                 let from = at + (name.as_ptr() as usize - line.as_ptr() as usize);
                 functions.push((start, end, from..from + name.len()));
             }
@@ -41,12 +54,18 @@ impl PerfMap {
         }
         // Stable: where a function was compiled again at the same address, the newer one stays behind.
         functions.sort_by_key(|&(start, ..)| start);
-        Self { text, functions }
+        Some(Self { text, functions })
+    }
+
+    /// The symbols at `address`: one or none.
+    pub fn symbols(&self, address: u64) -> Vec<Symbol> {
+        let symbol = |name: &str| Symbol { name: name.into(), file: None, line: None, inlined: false };
+        self.find(address).map(symbol).into_iter().collect()
     }
 
     /// The name of the function at `address`. Of several it is the one that starts last, then the one that was
     /// written last.
-    pub fn find(&self, address: u64) -> Option<&str> {
+    fn find(&self, address: u64) -> Option<&str> {
         let after = self.functions.partition_point(|&(start, ..)| start <= address);
         let (_, end, name) = self.functions[..after].last()?;
         (address < *end).then(|| &self.text[name.clone()])
@@ -65,19 +84,21 @@ fn parse_line(line: &str) -> Option<(u64, u64, &str)> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> PerfMap {
+        PerfMap::parse(text.into()).expect("few functions")
+    }
+
     #[test]
-    fn a_link_is_not_followed() {
-        let folder = tempfile::TempDir::new().expect("a folder");
-        let (map, link) = (folder.path().join("map"), folder.path().join("link"));
-        std::fs::write(&map, "1000 10 f\n").expect("write");
-        std::os::unix::fs::symlink(&map, &link).expect("link");
-        assert_eq!(PerfMap::open(&map).and_then(|map| map.find(0x1004).map(str::to_owned)), Some("f".into()));
-        assert!(PerfMap::open(&link).is_none());
+    fn a_map_that_is_too_large_is_not_read_in_part() {
+        let file = tempfile::tempfile().expect("file");
+        file.set_len(MAX_BYTES + 1).expect("size");
+        assert!(PerfMap::read(file).expect_err("too large").to_string().contains("64 MiB"));
+        assert!(PerfMap::parse("1 1 f\n".repeat(MAX_FUNCTIONS + 1)).is_none());
     }
 
     #[test]
     fn names_are_found_by_address_with_ends_excluded() {
-        let map = PerfMap::parse("1000 10 first\n0x1010 8 LazyCompile:~f /a b.js:1\n".into());
+        let map = parse("1000 10 first\n0x1010 8 LazyCompile:~f /a b.js:1\n");
         assert_eq!(map.find(0xfff), None);
         assert_eq!(map.find(0x1000), Some("first"));
         assert_eq!(map.find(0x100f), Some("first"));
@@ -87,9 +108,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_skipped_and_a_half_written_last_one_too() {
-        let map = PerfMap::parse(
-            "zz 10 bad\n\n2000\n2000 10\n3000 20  ok \r\nffffffffffffffff 2 end\n4000 1".into(),
-        );
+        let map = parse("zz 10 bad\n\n2000\n2000 10\n3000 20  ok \r\nffffffffffffffff 2 end\n4000 1");
         assert_eq!(map.find(0x2000), None);
         assert_eq!(map.find(0x3001), Some("ok"));
         assert_eq!(map.find(u64::MAX), None);
@@ -98,7 +117,7 @@ mod tests {
 
     #[test]
     fn code_compiled_again_at_an_address_has_its_newer_name() {
-        let map = PerfMap::parse("1000 40 old\n1000 20 new\n".into());
+        let map = parse("1000 40 old\n1000 20 new\n");
         assert_eq!(map.find(0x1004), Some("new"));
     }
 }

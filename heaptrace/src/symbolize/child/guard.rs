@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// What `read` gives, or `None` if it panics, which is not reported: to the user it is a file without names.
-pub(super) fn guarded<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
+pub fn guarded<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();

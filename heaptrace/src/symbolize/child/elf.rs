@@ -1,0 +1,162 @@
+//! Names and lines from ELF files and DWARF. Only this file knows blazesym.
+//!
+//! Separate debug files are the parent's to find. blazesym would look for them itself, by whatever path a file names;
+//! in the child there are no paths.
+
+use super::{demangle, guard::guarded};
+use crate::{
+    model::{BuildId, Symbol},
+    symbolize::wire::{Depth, Facts},
+};
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+use object::read::ReadCache;
+use object::{Object as _, ObjectSegment as _};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+/// What the file at `path` says of itself, if it is an ELF file.
+pub fn facts(path: &Path) -> Option<Facts> {
+    let build_id = guarded(|| {
+        let id = blazesym::helper::read_elf_build_id(path).ok()?;
+        Some(id.map(|id| BuildId(id.to_vec())))
+    })?;
+    let links = guarded(|| {
+        let data = ReadCache::new(File::open(path).ok()?);
+        let elf = object::File::parse(&data).ok()?;
+        let link = elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.to_vec(), crc));
+        let has_supplement =
+            [".gnu_debugaltlink", ".debug_sup"].iter().any(|name| elf.section_by_name(name).is_some());
+        Some((link, has_supplement))
+    });
+    let (link, has_supplement) = links.unwrap_or_default();
+    Some(Facts { build_id, link, has_supplement })
+}
+
+/// An ELF file, and its debug file if there is one.
+pub struct ElfFile {
+    binary: Reader,
+    debug: Option<DebugFile>,
+}
+
+impl ElfFile {
+    pub fn new(binary: &Path, debug: Option<&Path>, depth: Depth) -> Self {
+        let debug = debug.and_then(|debug| {
+            Some(DebugFile { reader: Reader::new(debug, depth), segments: segments(binary)? })
+        });
+        Self { binary: Reader::new(binary, depth), debug }
+    }
+
+    /// Symbols at these file offsets of the binary: for each, innermost inlined function first, the enclosing one last.
+    pub fn names(&mut self, offsets: &[u64]) -> Vec<Vec<Symbol>> {
+        let mut found = vec![Vec::new(); offsets.len()];
+        if let Some(debug) = &mut self.debug {
+            let addresses: Vec<u64> =
+                offsets.iter().map(|&offset| debug.address(offset).unwrap_or(NOWHERE)).collect();
+            fill(&mut found, debug.reader.ask(Input::VirtOffset(&addresses)));
+        }
+        if found.iter().any(Vec::is_empty) {
+            fill(&mut found, self.binary.ask(Input::FileOffset(offsets)));
+        }
+        found
+    }
+}
+
+/// Puts symbols where there are none yet.
+fn fill(found: &mut [Vec<Symbol>], more: Vec<Vec<Symbol>>) {
+    for (symbols, more) in found.iter_mut().zip(more) {
+        if symbols.is_empty() {
+            *symbols = more;
+        }
+    }
+}
+
+struct DebugFile {
+    reader: Reader,
+    /// The binary's segments: file offset, length, address. The debug file's own offsets mean nothing.
+    segments: Vec<(u64, u64, u64)>,
+}
+
+impl DebugFile {
+    /// The ELF address of the binary's file offset `offset`.
+    fn address(&self, offset: u64) -> Option<u64> {
+        self.segments.iter().find_map(|&(start, length, address)| {
+            let within = offset.checked_sub(start).filter(|within| *within < length)?;
+            address.checked_add(within)
+        })
+    }
+}
+
+fn segments(binary: &Path) -> Option<Vec<(u64, u64, u64)>> {
+    let data = ReadCache::new(File::open(binary).ok()?);
+    let elf = object::File::parse(&data).ok()?;
+    let segments = elf.segments();
+    Some(
+        segments.map(|segment| (segment.file_range().0, segment.file_range().1, segment.address())).collect(),
+    )
+}
+
+/// One file, and what was parsed of it.
+struct Reader {
+    path: PathBuf,
+    depth: Depth,
+    symbolizer: Symbolizer,
+}
+
+impl Reader {
+    fn new(path: &Path, depth: Depth) -> Self {
+        Self { path: path.into(), depth, symbolizer: symbolizer() }
+    }
+
+    /// As many lists as places, or none where the file cannot be read.
+    fn ask(&mut self, input: Input<&[u64]>) -> Vec<Vec<Symbol>> {
+        loop {
+            if let Some(found) = self.try_ask(input) {
+                return found;
+            }
+            // A panic may have left anything behind.
+            self.symbolizer = symbolizer();
+            match self.depth {
+                // Damaged DWARF should not cost the names that .symtab has.
+                Depth::Full => self.depth = Depth::Tables,
+                Depth::Tables => return Vec::new(),
+            }
+        }
+    }
+
+    fn try_ask(&self, input: Input<&[u64]>) -> Option<Vec<Vec<Symbol>>> {
+        let mut elf = Elf::new(&self.path);
+        elf.debug_syms = self.depth == Depth::Full;
+        guarded(|| {
+            let answers = self.symbolizer.symbolize(&Source::Elf(elf), input).ok()?;
+            Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+        })
+    }
+}
+
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .set_debug_dirs(Some([] as [&Path; 0]))
+        .build()
+}
+
+/// Where nothing is: offsets go there that are in no segment. (Not the last address: blazesym adds to it.)
+const NOWHERE: u64 = u64::MAX >> 1;
+
+fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {
+    let inlined = sym.inlined.iter().rev().map(|f| symbol(&f.name, f.code_info.as_ref(), true));
+    inlined.chain([symbol(&sym.name, sym.code_info.as_deref(), false)]).collect()
+}
+
+fn symbol(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Symbol {
+    Symbol {
+        name: demangle::demangled(name).into(),
+        file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
+        line: code.and_then(|code| code.line),
+        inlined,
+    }
+}

@@ -1,0 +1,173 @@
+//! What heaptrace and its symbolizing child say to each other over their socket: a question, with the descriptors of
+//! the files that it is about, and one answer. Neither side trusts the other's lengths.
+
+use crate::model::{BuildId, Symbol};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, send, sendmsg,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{BorrowedFd, OwnedFd},
+    time::Instant,
+};
+
+/// The most places that one question asks for: answers stay small, and a file's names come piece by piece.
+pub const MAX_PLACES: usize = 512;
+
+/// The most bytes of names and paths in one answer.
+pub const MAX_NAME_BYTES: usize = 8 << 20;
+
+/// The most bytes of a message: an answer's names, and what there is beside them.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// The most files of one question: a binary and its debug file.
+const MAX_FILES: usize = 2;
+
+/// What the child may use.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory of its own; mapped files are not in it.
+    pub memory: u64,
+    /// Seconds of CPU time in its whole life.
+    pub cpu: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Question {
+    /// The first one: from here on, no files can be opened.
+    Begin(Limits),
+    /// What the file says of itself.
+    Facts,
+    /// The CRC of the file, as `.gnu_debuglink` has it.
+    Checksum,
+    /// The following questions are about this ELF file, and its debug file where a second descriptor came along.
+    Elf(Depth),
+    /// The following questions are about this perf map.
+    PerfMap,
+    /// Names at file offsets, or at addresses of generated code; of calls, not of return addresses.
+    Names(Vec<u64>),
+}
+
+/// How much of an ELF file is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// Symbol tables and DWARF.
+    Full,
+    /// Symbol tables only.
+    Tables,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    Ready,
+    /// Why the question cannot be answered.
+    Refused(String),
+    Facts(Option<Facts>),
+    Checksum(u32),
+    /// As many lists as places were asked for. `cut`: some were left out, as they were too long.
+    Names {
+        symbols: Vec<Vec<Symbol>>,
+        cut: bool,
+    },
+}
+
+/// What an ELF file says of itself and its debug file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub build_id: Option<BuildId>,
+    /// `.gnu_debuglink`: the name, which is anything, and the file's CRC.
+    pub link: Option<(Vec<u8>, u32)>,
+    /// It has a `.gnu_debugaltlink` or `.debug_sup`.
+    pub has_supplement: bool,
+}
+
+/// Sends a message, with descriptors of files if there are any.
+pub fn tell(socket: BorrowedFd<'_>, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let content = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+    let bytes = [&length.to_le_bytes()[..], &content].concat();
+    let mut sent = 0;
+    if !files.is_empty() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        if !rights.push(SendAncillaryMessage::ScmRights(files)) {
+            return Err(io::Error::other("more files than a message may have"));
+        }
+        sent = sendmsg(socket, &[IoSlice::new(&bytes)], &mut rights, SendFlags::NOSIGNAL)?;
+    }
+    while sent < bytes.len() {
+        match send(socket, &bytes[sent..], SendFlags::NOSIGNAL) {
+            Ok(count) => sent += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a message, until `deadline` where there is one. Errors with `UnexpectedEof` where the other side is gone,
+/// with `TimedOut` past the deadline.
+pub fn hear<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    deadline: Option<Instant>,
+) -> io::Result<(T, Vec<OwnedFd>)> {
+    let mut files = Vec::new();
+    let mut length = [0; 4];
+    fill(socket, &mut length, deadline, &mut files)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+    }
+    let mut content = vec![0; length];
+    fill(socket, &mut content, deadline, &mut files)?;
+    let message = postcard::from_bytes(&content)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    Ok((message, files))
+}
+
+fn fill(
+    socket: BorrowedFd<'_>,
+    mut bytes: &mut [u8],
+    deadline: Option<Instant>,
+    files: &mut Vec<OwnedFd>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        if let Some(deadline) = deadline {
+            wait(socket, deadline)?;
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+        let mut rights = RecvAncillaryBuffer::new(&mut space);
+        match recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut rights, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) if message.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(message) => bytes = &mut bytes[message.bytes..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for message in rights.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                files.extend(descriptors);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Until there is something to read.
+fn wait(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -151,9 +151,9 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     }
     let heaps: Vec<_> =
         state.iter().flat_map(|found| found.arenas.iter().flat_map(|arena| arena.heaps.clone())).collect();
-    let measured = mappings::parse_smaps(&read(pid, "smaps").map_err(gone)?);
+    let measured = mappings::parse_smaps(&procfs::read(pid, "smaps").map_err(gone)?);
     // Sums of smaps where the kernel has no rollup (before 4.14), or shows none.
-    let mut total = mappings::parse_rollup(&read(pid, "smaps_rollup").unwrap_or_default());
+    let mut total = mappings::parse_rollup(&procfs::read(pid, "smaps_rollup").unwrap_or_default());
     total.virtual_bytes = measured.iter().map(|measured| measured.amount.virtual_bytes).sum();
     let total_virtual = total.virtual_bytes;
     let memory = mappings::summarize(&measured, &heaps, &stack_pointers(pid), total);
@@ -174,7 +174,7 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
         comm: view.comm,
         exe: view.exe.display().to_string(),
         threads: view.status.threads,
-        peak_resident_bytes: mappings::parse_peak(&read(pid, "status").map_err(gone)?),
+        peak_resident_bytes: mappings::parse_peak(&procfs::read(pid, "status").map_err(gone)?),
         memory,
         allocators,
         glibc: state,
@@ -195,15 +195,10 @@ fn permitted(memory: &ProcessMemory, mappings: &[crate::process::maps::Mapping])
     }
 }
 
-pub(crate) fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
-    let path = procfs::path(pid, file);
-    fs::read(&path).map_err(|source| ProcError::new(pid, path, source))
-}
-
 /// Where the stacks of threads are that wait in a system call; running ones don't say.
 pub(crate) fn stack_pointers(pid: u32) -> Vec<u64> {
     let pointer = |thread: u32| {
-        let call = fs::read_to_string(procfs::path(pid, &format!("task/{thread}/syscall"))).ok()?;
+        let call = String::from_utf8(procfs::read(pid, &format!("task/{thread}/syscall")).ok()?).ok()?;
         // number, six arguments, sp, pc; or -1, sp, pc (proc_pid_syscall(5)).
         let words: Vec<&str> = call.split_ascii_whitespace().collect();
         let sp = words.len().checked_sub(2).and_then(|at| words[at].strip_prefix("0x"))?;

@@ -7,6 +7,7 @@ use super::symbol_cache;
 use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::file_cache::FileCache;
+use crate::process::foreign;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::procfs::{self, Identity, ProcError};
@@ -293,6 +294,9 @@ fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u6
     seen
 }
 
+/// Bytes of an /etc/ld.so.preload.
+const MOST_PRELOADED: u64 = 64 << 10;
+
 /// What the process was told to preload: LD_PRELOAD, --preload where the linker was started `by_hand`, then its
 /// /etc/ld.so.preload, where readable (ld.so(8)).
 fn preloaded(pid: u32, by_hand: bool) -> Vec<u8> {
@@ -304,7 +308,8 @@ fn preloaded(pid: u32, by_hand: bool) -> Vec<u8> {
         names.extend(preload_option(&arguments).unwrap_or_default());
         names.push(b' ');
     }
-    names.extend(std::fs::read(procfs::path(pid, "root/etc/ld.so.preload")).unwrap_or_default());
+    let file = foreign::open_in_root(pid, Path::new("/etc/ld.so.preload"));
+    names.extend(file.and_then(|file| foreign::read_bounded(file, MOST_PRELOADED)).unwrap_or_default());
     names
 }
 

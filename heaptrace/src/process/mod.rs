@@ -2,6 +2,7 @@
 
 pub mod elf;
 pub mod file_cache;
+pub mod foreign;
 pub mod ldso;
 pub mod mapped;
 pub mod maps;

@@ -3,7 +3,7 @@
 
 use super::elf::{ElfError, ElfFacts};
 use super::maps::Mapping;
-use super::procfs;
+use super::{foreign, procfs};
 use object::ReadCache;
 use std::fs::File;
 use std::io;
@@ -77,8 +77,7 @@ impl Opened {
         if mapping.deleted {
             return Err(ObjectError::Open { path, source: map_files_error });
         }
-        let inside = path.strip_prefix("/").unwrap_or(&path);
-        let opened = Self::open(&procfs::path(pid, "root").join(inside), path.clone())?;
+        let opened = Self::of(foreign::open_in_root(pid, &path), path.clone())?;
         if opened.is_mapped_by(mapping) { Ok(opened) } else { Err(ObjectError::Replaced { pid, path }) }
     }
 
@@ -96,14 +95,15 @@ impl Opened {
     }
 
     fn open(at: &Path, path: PathBuf) -> Result<Self, ObjectError> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // O_NONBLOCK: opening a FIFO that lies where a library was must not wait for a writer.
-        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(at);
-        let file = opened.map_err(|source| ObjectError::Open { path: path.clone(), source })?;
+        Self::of(foreign::open(at), path)
+    }
+
+    fn of(opened: io::Result<File>, path: PathBuf) -> Result<Self, ObjectError> {
+        let file = opened.map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidInput => ObjectError::NotRegular { path: path.clone() },
+            _ => ObjectError::Open { path: path.clone(), source },
+        })?;
         let metadata = file.metadata().map_err(|source| ObjectError::Open { path: path.clone(), source })?;
-        if !metadata.is_file() {
-            return Err(ObjectError::NotRegular { path });
-        }
         let stamp = FileStamp {
             id: FileId { dev: metadata.dev(), inode: metadata.ino() },
             size: metadata.len(),

@@ -1,8 +1,9 @@
 //! Reads /proc: thin functions over the parsers, with errors that tell a process that is gone from one that may
 //! not be looked at.
 
-use super::{maps, stat, statm, status};
+use super::{foreign, maps, stat, statm, status};
 use std::{
+    fs::File,
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -52,9 +53,32 @@ pub fn path(pid: u32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{file}"))
 }
 
-fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
+/// Bytes of `maps` and `smaps`: a million mappings of a hundred bytes. A process chooses how many it has, and their names.
+const MOST_MAPPINGS: u64 = 128 << 20;
+
+/// Bytes of what else is read whole; 65,536 groups in `status` (NGROUPS_MAX) take less.
+const MOST: u64 = 1 << 20;
+
+/// Bytes of a process's arguments. Where they lie is the process's choice (PR_SET_MM_ARG_START, prctl(2)), and so how many.
+const MOST_ARGUMENTS: u64 = 64 << 10;
+
+/// Bytes of an environment that exec(2) takes: 3/4 of `_STK_LIM` (fs/exec.c, `bprm_set_stack_limit`).
+const MOST_ENVIRONMENT: u64 = 6 << 20;
+
+/// A file of a process, whole. Errors where it is longer than any should be.
+pub fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
     let path = path(pid, file);
-    std::fs::read(&path).map_err(|source| ProcError::new(pid, path, source))
+    let most = if file.ends_with("maps") { MOST_MAPPINGS } else { MOST };
+    let contents = File::open(&path).and_then(|opened| foreign::read_bounded(opened, most));
+    contents.map_err(|source| ProcError::new(pid, path, source))
+}
+
+/// The first bytes of a file of a process, at most `most`.
+fn read_start(pid: u32, file: &str, most: u64) -> Result<Vec<u8>, ProcError> {
+    let path = path(pid, file);
+    let mut contents = Vec::new();
+    let read = File::open(&path).and_then(|opened| opened.take(most).read_to_end(&mut contents));
+    read.map(|_| contents).map_err(|source| ProcError::new(pid, path, source))
 }
 
 fn link(pid: u32, file: &str) -> Result<PathBuf, ProcError> {
@@ -92,9 +116,8 @@ pub fn read_whole_maps(pid: u32) -> Result<Option<Vec<maps::Mapping>>, ProcError
 
 fn read_lasting(pid: u32, file: &Path) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
     let read = || {
-        let mut maps = std::fs::File::open(file)?;
-        let mut contents = Vec::new();
-        maps.read_to_end(&mut contents)?;
+        let maps = File::open(file)?;
+        let contents = foreign::read_bounded(&maps, MOST_MAPPINGS)?;
         let lasts = maps.read_at(&mut [0; 64], 0)? > 0;
         let mappings = maps::parse(&contents);
         // The parser leaves out what it does not understand.
@@ -114,9 +137,9 @@ pub fn read_statm(pid: u32) -> Result<statm::Statm, ProcError> {
     statm::parse(&read(pid, "statm")?).ok_or_else(|| ProcError::Malformed { file: path(pid, "statm") })
 }
 
-/// The process's arguments as it has them now, each with a NUL behind it; empty for a kernel thread.
+/// The process's arguments as it has them now, each with a NUL behind it, the first 64 KiB; empty for a kernel thread.
 pub fn arguments(pid: u32) -> Result<Vec<u8>, ProcError> {
-    read(pid, "cmdline")
+    read_start(pid, "cmdline", MOST_ARGUMENTS)
 }
 
 /// The same as a text with blanks between them.
@@ -195,7 +218,7 @@ pub fn huge_page_size() -> Option<u64> {
 
 /// One variable of the environment that the process was started with.
 pub fn initial_environment_variable(pid: u32, name: &str) -> Result<Option<Vec<u8>>, ProcError> {
-    let environment = read(pid, "environ")?;
+    let environment = read_start(pid, "environ", MOST_ENVIRONMENT)?;
     let mut variables = environment.split(|byte| *byte == 0);
     Ok(variables
         .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)))

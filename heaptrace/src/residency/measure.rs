@@ -61,7 +61,7 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
         Known::Jemalloc(_) | Known::Other { .. } => None,
     };
     let arenas = walked.as_ref().map_or_else(Vec::new, |walked| walked.arenas.clone());
-    let all = mappings::parse_smaps(&inspect::read(pid, "smaps")?);
+    let all = mappings::parse_smaps(&procfs::read(pid, "smaps")?);
     if all.is_empty() {
         // On its way out: its memory is gone, and it is not yet.
         return Err(ProcError::Gone { pid, file: procfs::path(pid, "smaps") });

@@ -6,9 +6,9 @@ use super::{
     layout::{Layout, state, version_in},
     memory::Memory,
 };
-use crate::process::{maps::Mapping, object::Object, procfs};
+use crate::process::{foreign, maps::Mapping, object::Object};
 use object::{Object as _, ObjectSymbol as _, ReadCache, ReadRef as _};
-use std::{fs::File, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
+use std::{fs::File, path::PathBuf};
 
 /// Why the arenas cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -80,13 +80,10 @@ fn symbols(pid: u32, object: &Object) -> Option<(u64, Option<u64>, &'static str)
     }
     let id = object.elf.build_id.as_ref()?.to_string();
     let (first, rest) = id.split_at_checked(2)?;
-    let inside = format!("usr/lib/debug/.build-id/{first}/{rest}.debug");
-    let places = [procfs::path(pid, "root").join(&inside), PathBuf::from("/").join(&inside)];
-    places.iter().find_map(|place| {
-        // O_NONBLOCK, as for every file that another process can put there.
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(place).ok()?;
-        let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        let same = regular && build_id(&file).is_some_and(|found| found == id);
+    let path = PathBuf::from(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug"));
+    [foreign::open_in_root(pid, &path), foreign::open(&path)].into_iter().flatten().find_map(|file| {
+        let small = file.metadata().is_ok_and(|metadata| metadata.len() <= MOST_FILE);
+        let same = small && build_id(&file).is_some_and(|found| found == id);
         let (arena, parameters) = same.then(|| symbols_of(&file))??;
         Some((arena, parameters, "debug file"))
     })

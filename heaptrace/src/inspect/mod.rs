@@ -30,10 +30,7 @@ use crate::{
 };
 use memory::ProcessMemory;
 use serde::Serialize;
-use std::{
-    fs,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 /// Keys are only ever added.
 const SCHEMA: u32 = 1;

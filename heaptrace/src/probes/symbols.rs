@@ -99,9 +99,13 @@ pub struct FileSymbols {
     pub proof: Arc<Proof>,
 }
 
-/// Symbol tables larger than this are left out: 16 times that of a browser with all its symbols, and still to
+/// Symbol tables larger than this are left out: 3 times that of a browser with all its symbols, and still to
 /// be held in memory.
-const MAX_TABLE: u64 = 1 << 30;
+const MAX_TABLE: u64 = 192 << 20;
+
+/// The most symbols that are called like allocation functions. The code of each is gone through; a program has some
+/// dozens.
+const MAX_WANTED: usize = 4096;
 
 /// The most bytes of a file whose functions are probed.
 pub(super) const MAX_FILE: u64 = 1 << 30;
@@ -150,6 +154,9 @@ impl FileSymbols {
                 }
                 wanted.push((symbol, known));
             }
+        }
+        if wanted.len() > MAX_WANTED {
+            return Err(ElfError::TooManyFunctions(wanted.len()));
         }
         if !wanted.is_empty() {
             let (header, endian) = elf::header(data)?;
@@ -278,6 +285,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
     fn new(data: R, facts: &ElfFacts, emulation: Emulation) -> Result<File<'data, '_, R>, ElfError> {
         let (header, endian): (&'data Header, _) = elf::header(data)?;
         let sections = header.section_headers(endian, data).unwrap_or_default();
+        let apart = elf::lie_apart(sections, endian, data.len().unwrap_or_default());
+        let sections = if apart { sections } else { &[] };
         Ok(File { data, facts, endian, sections, entries: None, emulation, going_on: RefCell::default() })
     }
 

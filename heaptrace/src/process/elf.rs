@@ -3,7 +3,7 @@
 
 use crate::model::BuildId;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
-use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionTable};
+use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable};
 use object::{Endianness, ReadRef, StringTable};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,6 +22,8 @@ pub enum ElfError {
     OtherMachine(u16),
     #[error("malformed ELF file: {0}")]
     Malformed(#[from] object::Error),
+    #[error("{0} symbols are called like allocation functions, more than any program has")]
+    TooManyFunctions(usize),
 }
 
 /// A loaded part of the file (`PT_LOAD`).
@@ -44,6 +46,15 @@ pub enum Kind {
     /// A shared object; one that can be run by itself as well (libc.so.6) is told from a program by how it is
     /// mapped, not by this.
     Library,
+}
+
+/// Whether sections lie side by side in a file of `length` bytes, as linkers put them. Where they lie over one another,
+/// going through each would be going through the file as many times.
+pub(crate) fn lie_apart(sections: &[SectionHeader64<Endianness>], endian: Endianness, length: u64) -> bool {
+    let in_file = sections.iter().filter(|section| section.sh_type(endian) != elf::SHT_NOBITS);
+    // Nothing forbids that a few share bytes.
+    let all = in_file.fold(0_u64, |all, section| all.saturating_add(section.sh_size(endian)));
+    all <= length.saturating_mul(2)
 }
 
 /// What an ELF file says about itself.

@@ -2,57 +2,71 @@
 //! regular files are opened: opening a FIFO waits for whoever writes, and opening a device does what its driver does.
 
 use super::procfs;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::{
-    ffi::CString,
     fs::File,
     io::{self, Read},
-    mem,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
-    },
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
+/// What may be between a path and its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Symbolic links: what the file holds proves that it is the one.
+    Followed,
+    /// None, as nothing else tells that it is the one.
+    Refused,
+}
+
 /// Opens the regular file at `path` for reading; links are followed, those of /proc too. Errors with `InvalidInput` where
-/// it is no regular file.
+/// it is no regular file, as all here do.
 pub fn open(path: &Path) -> io::Result<File> {
     regular(File::options().read(true).custom_flags(libc::O_PATH).open(path)?)
 }
 
-/// Opens the regular file that process `pid` knows as `path`: no link leads out of its root (openat2(2), Linux 5.6).
-pub fn open_in_root(pid: u32, path: &Path) -> io::Result<File> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let root = File::options().read(true).custom_flags(flags).open(procfs::path(pid, "root"))?;
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: all-zero is a value of this plain C type.
-    let mut how: libc::open_how = unsafe { mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: a descriptor and pointers to locals that live through the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            mem::size_of::<libc::open_how>(),
-        )
+/// Opens the regular file that we know as `path`; no link of /proc leads there.
+pub fn open_by_name(path: &Path, links: Links) -> io::Result<File> {
+    let resolve = match links {
+        Links::Followed => ResolveFlags::NO_MAGICLINKS,
+        Links::Refused => ResolveFlags::NO_SYMLINKS,
     };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel gave it to us just now.
-    regular(File::from(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    open_below(CWD, path, resolve)
 }
 
-/// Opens for reading what `looked_at`, opened by O_PATH, has found.
-fn regular(looked_at: File) -> io::Result<File> {
-    if !looked_at.metadata()?.is_file() {
+/// As [`open_by_name`], from the folder `below`.
+pub fn open_below(below: impl AsFd, path: &Path, resolve: ResolveFlags) -> io::Result<File> {
+    regular(File::from(look_up(below, path, OFlags::empty(), resolve)?))
+}
+
+/// Opens the regular file that process `pid` knows as `path`: no link leads out of its root.
+pub fn open_in_root(pid: u32, path: &Path) -> io::Result<File> {
+    regular(File::from(in_root(&procfs::path(pid, "root"), path, OFlags::empty())?))
+}
+
+/// The folder `path` within the folder `root`, to look up names from.
+pub fn folder_in_root(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    in_root(root, path, OFlags::DIRECTORY)
+}
+
+fn in_root(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    look_up(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Finds what is at `path`, without opening it. (openat2 is in Linux 5.6.)
+fn look_up(below: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
+    Ok(openat2(below, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+}
+
+/// Opens for reading what `found`, opened by O_PATH, is: whatever lies at its path by now.
+fn regular(found: File) -> io::Result<File> {
+    if !found.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let again = format!("/proc/self/fd/{}", looked_at.as_raw_fd());
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(again)
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(again)
 }
 
 /// What is left to read, at most `most` bytes. Errors with `FileTooLarge` where there is more.
@@ -70,20 +84,15 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink, process};
 
-    fn fifo(path: &Path) {
-        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: a C string that lives through the call.
-        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-    }
-
     #[test]
     fn what_is_no_regular_file_is_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
-        fifo(&pipe);
+        rustix::fs::mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
         symlink("/dev/zero", &link).unwrap();
         for path in [&pipe, &link, folder.path()] {
-            for opened in [open(path), open_in_root(process::id(), path)] {
+            for opened in [open(path), open_by_name(path, Links::Followed), open_in_root(process::id(), path)]
+            {
                 assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", path.display());
             }
         }
@@ -108,5 +117,6 @@ mod tests {
         let own = format!("/proc/{}/exe", process::id());
         assert!(open(Path::new(&own)).is_ok());
         assert!(open_in_root(process::id(), Path::new(&own)).is_err());
+        assert!(open_by_name(Path::new(&own), Links::Followed).is_err());
     }
 }

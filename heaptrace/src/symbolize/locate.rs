@@ -3,12 +3,12 @@
 
 use crate::{
     model::{BuildId, Process},
-    process::{procfs, status},
+    process::{foreign, procfs},
 };
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::ResolveFlags;
 use std::{
-    fs::{self, File},
-    os::unix::fs::MetadataExt as _,
+    fs::File,
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -82,24 +82,20 @@ fn split(id: &BuildId) -> Option<(String, String)> {
 /// under the PID it knows itself by, and then in ours.
 pub fn open_perf_map(process: &Process) -> Option<File> {
     let pid = process.pid;
-    let comm = fs::read_to_string(procfs::path(pid, "comm")).ok()?;
-    if process.exited || comm.trim_end_matches('\n') != process.comm {
+    if process.exited || procfs::comm(pid).ok()? != process.comm {
         return None;
     }
-    let status = status::parse(&fs::read(procfs::path(pid, "status")).ok()?);
+    let status = procfs::read_status(pid).ok()?;
     let inner = status.ns_pids.last().copied().unwrap_or(pid);
     [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(|(root, pid)| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&root, flags, Mode::empty()).ok()?;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let folder = openat2(root, "tmp", flags, Mode::empty(), resolve).ok()?;
+        let folder = foreign::folder_in_root(&root, Path::new("tmp")).ok()?;
         perf_map_in(folder, pid, status.effective_uid).ok()
     })
 }
 
 /// The perf map of `pid`, which runs as `owner`, in `folder`. Only what it could read itself: its own file, or root's
 /// that all may read; no link, and no file that was mounted there.
-fn perf_map_in(folder: impl std::os::fd::AsFd, pid: u32, owner: u32) -> Result<File, Unfit> {
+fn perf_map_in(folder: impl AsFd, pid: u32, owner: u32) -> Result<File, Unfit> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let map = open_below(folder, Path::new(&format!("perf-{pid}.map")), resolve)?;
     let metadata = map.metadata().map_err(|_| Unfit::Absent)?;
@@ -110,7 +106,10 @@ fn perf_map_in(folder: impl std::os::fd::AsFd, pid: u32, owner: u32) -> Result<F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
 
     #[test]
     fn a_debug_link_is_a_bare_name_or_nothing() {

@@ -1,25 +1,13 @@
-//! Opening files by paths that others may have made: regular files only, and nothing else is opened even for a moment,
-//! as that alone can hang (a FIFO), or do something (a device).
+//! Which files are looked into for names: regular ones, and none too large.
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
-use std::{
-    fs::File,
-    os::fd::{AsFd, AsRawFd as _},
-    path::Path,
-};
+use crate::process::foreign;
+pub use crate::process::foreign::Links;
+use rustix::fs::ResolveFlags;
+use std::{fs::File, io, os::fd::AsFd, path::Path};
 
 /// The largest file that is looked into: the debug files of browsers have some 5 GB. Mapping one costs nothing by itself,
 /// but a checksum reads all of it.
 pub const MAX_FILE: u64 = 16 << 30;
-
-/// What may be between a path and its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
-    /// Symbolic links: what the file holds proves that it is the one.
-    Followed,
-    /// None, as nothing else tells that it is the one.
-    Refused,
-}
 
 /// Why a file is not looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,34 +21,27 @@ pub enum Unfit {
 
 /// Opens the regular file at `path` for reading.
 pub fn open_regular(path: &Path, links: Links) -> Result<File, Unfit> {
-    let resolve = match links {
-        Links::Followed => ResolveFlags::NO_MAGICLINKS,
-        Links::Refused => ResolveFlags::NO_SYMLINKS,
-    };
-    open_below(CWD, path, resolve)
+    fit(foreign::open_by_name(path, links))
 }
 
 /// As [`open_regular`], from the folder `below`.
 pub fn open_below(below: impl AsFd, path: &Path, resolve: ResolveFlags) -> Result<File, Unfit> {
-    // Linux 5.6.
-    let found = openat2(below, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-        .map_err(|_| Unfit::Absent)?;
-    let status = fstat(&found).map_err(|_| Unfit::Absent)?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        return Err(Unfit::NotRegular);
-    }
-    if status.st_size as u64 > MAX_FILE {
-        return Err(Unfit::TooLarge);
-    }
-    // The file that was looked at, whatever lies at its path by now.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty());
-    file.map(File::from).map_err(|_| Unfit::Absent)
+    fit(foreign::open_below(below, path, resolve))
+}
+
+fn fit(opened: io::Result<File>) -> Result<File, Unfit> {
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Unfit::NotRegular,
+        _ => Unfit::Absent,
+    })?;
+    let length = file.metadata().map_err(|_| Unfit::Absent)?.len();
+    if length > MAX_FILE { Err(Unfit::TooLarge) } else { Ok(file) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, Mode};
     use std::{fs, os::unix::fs::symlink};
 
     #[test]

@@ -38,6 +38,9 @@ impl<'data> Image<'data> {
         let (header, endian): (&'data Header, _) = elf::header(data).ok()?;
         let memory = Memory::new(data, facts);
         let sections = header.sections(endian, data).ok().filter(|sections| !sections.is_empty())?;
+        if !elf::lie_apart(sections.iter().as_slice(), endian, data.len() as u64) {
+            return None;
+        }
         let code = sections
             .iter()
             .filter(|s| {

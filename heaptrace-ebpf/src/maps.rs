@@ -52,7 +52,8 @@ pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, 0);
 #[map]
 pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
 
-/// Stack hash -> its frames; shared by the processes of one address layout (fork) and by functions.
+/// Stack hash -> the frames of one stack that has it; shared by the processes of one address layout (fork) and by
+/// functions.
 #[map]
 pub static STACK_INDEX: Array<StackCell> = Array::with_max_entries(1 << 17, 0);
 

@@ -246,12 +246,13 @@ fn settle(site: u32, scratch: *const Scratch) {
     }
 }
 
-/// Stores the frames, unless a stack with this hash is there already. `None` if there is no room.
+/// Stores the frames, unless they are there already. `None` if there is no room.
 #[inline(always)]
 fn keep_frames(scratch: *const Scratch) -> Option<u32> {
     let (hash, frames) = unsafe { ((*scratch).hash, (*scratch).frames) };
     let found = stack_in_index(hash, 0);
-    if found != 0 {
+    // A process can make a stack that has the hash of another process's.
+    if found != 0 && are_at((found as u32).wrapping_sub(1), scratch) {
         return Some((found as u32).wrapping_sub(1));
     }
     let cursors = CURSORS.get_ptr_mut(0)?;
@@ -268,9 +269,26 @@ fn keep_frames(scratch: *const Scratch) -> Option<u32> {
         unsafe { *slot = *(*scratch).addresses.as_ptr().add(n as usize) };
         n += 1;
     }
-    // Without a cell, or if another thread was first, there is a second copy of the frames.
+    // Without a cell, or if another thread or another stack was first, there is a second copy of the frames.
     stack_in_index(hash, u64::from(frames_at) + 1);
     Some(frames_at)
+}
+
+/// Whether the frames of `scratch` are what lies at `place`.
+#[inline(never)]
+fn are_at(place: u32, scratch: *const Scratch) -> bool {
+    let mut n: u32 = 0;
+    while n < MAX_FRAMES as u32 {
+        if n >= unsafe { (*scratch).frames } {
+            break;
+        }
+        let Some(slot) = FRAMES.get_ptr_mut(place.wrapping_add(n)) else { return false };
+        if unsafe { *slot != *(*scratch).addresses.as_ptr().add(n as usize) } {
+            return false;
+        }
+        n += 1;
+    }
+    true
 }
 
 /// The place plus one of the frames of a stack in the index; if there are none, they are at `new` from here on, unless

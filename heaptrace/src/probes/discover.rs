@@ -3,6 +3,7 @@
 
 use super::plan::{self, Candidate, Places, Plan};
 use super::search_order;
+use super::shares::{self, Shares};
 use super::symbol_cache;
 use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
@@ -52,6 +53,7 @@ pub struct Discoverer {
     cache: HashMap<FileStamp, Option<Candidate>>,
     kept: Option<FileCache>,
     places: Places,
+    shares: Shares,
 }
 
 impl Discoverer {
@@ -104,7 +106,8 @@ impl Discoverer {
     /// resolution order (see [`crate::process::ldso::program`]). Errors where `exe` cannot be read, or is no
     /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
-        let mut candidates = match self.candidate(Opened::at(exe)?) {
+        let ourselves = rustix::process::geteuid().as_raw();
+        let mut candidates = match self.candidate(Opened::at(exe)?, ourselves) {
             Ok(Some(candidate)) => vec![candidate],
             Ok(None) => {
                 return Err(ObjectError::Elf { path: exe.to_owned(), source: ElfError::NotElf }.into());
@@ -116,7 +119,7 @@ impl Discoverer {
         };
         let mut refusals = Vec::new();
         for library in libraries {
-            match Opened::at(library).and_then(|opened| self.candidate(opened)) {
+            match Opened::at(library).and_then(|opened| self.candidate(opened, ourselves)) {
                 Ok(candidate) => candidates.extend(candidate),
                 Err(error) => refusals.push(describe(&error)),
             }
@@ -132,12 +135,13 @@ impl Discoverer {
         // Its path may lead to the same file from here.
         let opened =
             Opened::behind(pid, mapping).or_else(|_| Opened::behind(std::process::id(), mapping)).ok()?;
-        self.candidate(opened).ok().flatten().map(|candidate| candidate.object)
+        self.candidate(opened, shares::user_of(pid)).ok().flatten().map(|candidate| candidate.object)
     }
 
     /// The ELF file at `path`, if it is one.
     pub fn object_at(&mut self, path: &Path) -> Option<Arc<Object>> {
-        self.candidate(Opened::at(path).ok()?).ok().flatten().map(|candidate| candidate.object)
+        let ourselves = rustix::process::geteuid().as_raw();
+        self.candidate(Opened::at(path).ok()?, ourselves).ok().flatten().map(|candidate| candidate.object)
     }
 
     /// The allocation functions of a file that was looked into.
@@ -172,6 +176,7 @@ impl Discoverer {
     pub fn forget_unused(&mut self) {
         self.cache
             .retain(|_, candidate| candidate.as_ref().is_some_and(|c| Arc::strong_count(&c.object) > 1));
+        self.shares.retain(|file| self.cache.contains_key(file));
     }
 
     /// How many files are remembered.
@@ -184,13 +189,15 @@ impl Discoverer {
         let mut seen_mappings = HashSet::new();
         let mut seen_files = HashSet::new();
         let exe = exe_id(pid);
+        let uid = shares::user_of(pid);
+        let mut too_many = 0_usize;
         for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(path) = mapping.file() else { continue };
             if !seen_mappings.insert((mapping.dev, mapping.inode)) {
                 continue;
             }
             let (id, looked) = match Opened::behind(pid, mapping) {
-                Ok(opened) => (Some(opened.stamp.id), self.candidate(opened)),
+                Ok(opened) => (Some(opened.stamp.id), self.candidate(opened, uid)),
                 Err(error) => (None, Err(error)),
             };
             let is_exe = id.is_some() && id == exe;
@@ -203,17 +210,26 @@ impl Discoverer {
                 Err(ObjectError::Elf { source, .. }) if is_exe => {
                     found.wrong_machine = Some((path.to_owned(), source.to_string()));
                 }
+                Err(ObjectError::TooMany { .. }) => too_many += 1,
                 Err(error) => found.refusals.push(describe(&error)),
             }
+        }
+        if too_many > 0 {
+            found.refusals.push(format!(
+                "{too_many} of its files were not looked into: the processes of user {uid} map more than can be held open"
+            ));
         }
         found
     }
 
-    /// What is in a file: remembered, or read. `None` if it is no ELF file.
-    fn candidate(&mut self, opened: Opened) -> Result<Option<Candidate>, ObjectError> {
+    /// What is in a file, which a process of user `uid` maps: remembered, or read. `None` if it is no ELF file.
+    fn candidate(&mut self, opened: Opened, uid: u32) -> Result<Option<Candidate>, ObjectError> {
         let stamp = opened.stamp;
         if let Some(candidate) = self.cache.get(&stamp) {
             return Ok(candidate.clone());
+        }
+        if !self.shares.has_room(uid) {
+            return Err(ObjectError::TooMany { path: opened.path });
         }
         let candidate = match Object::read(opened) {
             Ok(object) => {
@@ -224,6 +240,9 @@ impl Discoverer {
             Err(ObjectError::Elf { source: ElfError::NotElf, .. }) => None,
             Err(error) => return Err(error),
         };
+        if let Some(Candidate { symbols, .. }) = &candidate {
+            self.shares.take(stamp, uid, symbols.functions.len());
+        }
         self.cache.insert(stamp, candidate.clone());
         Ok(candidate)
     }

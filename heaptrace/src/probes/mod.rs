@@ -12,6 +12,7 @@ pub mod plan;
 pub mod proof;
 pub mod refusal;
 pub mod search_order;
+mod shares;
 pub mod site;
 pub mod symbol_cache;
 pub mod symbols;

@@ -39,6 +39,8 @@ pub enum ObjectError {
     Replaced { pid: u32, path: PathBuf },
     #[error("{} is not a regular file", path.display())]
     NotRegular { path: PathBuf },
+    #[error("{} was not looked into: more files are mapped than can be held open", path.display())]
+    TooMany { path: PathBuf },
     #[error("{}: {source}", path.display())]
     Elf { path: PathBuf, source: ElfError },
 }

@@ -54,10 +54,10 @@ fn fifo(path: &Path) -> Result<()> {
 
 /// The program `attacker`, once its trap is set.
 fn attacker(arguments: &[&str], device: Option<&Path>, folder: &Path) -> Result<Running> {
-    let ready = folder.join("attacker is ready");
+    let made = folder.join("attacker is ready");
     // It may have another root by then.
-    let seen = device.map_or_else(|| ready.clone(), |root| root.join("ready"));
-    let path = if device.is_some() { Path::new("/ready") } else { &ready };
+    let seen = device.map_or_else(|| made.clone(), |root| root.join("ready"));
+    let path = if device.is_some() { Path::new("/ready") } else { &made };
     let mut command = Command::new(Program::C("attacker").compile()?);
     command.args(arguments).env("ATTACKER_READY", path);
     ready(command, &seen, folder)
@@ -143,17 +143,19 @@ fn many_files() -> Result<()> {
     for number in 0..FILES {
         fs::write(libraries.join(format!("lib{number}.so")), smallest_library())?;
     }
-    let (program, seen) = (folder.path().join("attacker"), folder.path().join("ready"));
+    let (program, seen) = (folder.path().join("maps-many"), folder.path().join("ready"));
     caller::copy(&Program::C("attacker").compile()?, &program)?;
     let mut command = caller::as_user(caller::CALLER, &program)?;
     command.arg("maps").arg(&libraries).env("ATTACKER_READY", &seen);
-    let attacker = ready(command, &seen, folder.path())?;
+    let _attacker = ready(command, &seen, folder.path())?;
+    // Found and looked into after the attacker.
     let others = TempDir::new()?;
-    let mut command = Command::new(Program::C("attacker").compile()?);
+    let mut command = Command::new(&program);
     command.arg("file").env("ATTACKER_READY", others.path().join("ready"));
     let victim = ready(command, &others.path().join("ready"), others.path())?;
-    // The attacker is looked into first.
-    let mut recorder = heaptrace::attach(&[attacker.pid(), victim.pid()], &["-d", "2s"], others.path())?;
+    let mut command = heaptrace::command(&["record", "--comm", "maps-many", "-d", "3s", "-o"])?;
+    command.arg(heaptrace::record_file(others.path()));
+    let mut recorder = Running::spawn(command, "heaptrace", others.path())?;
     heaptrace::finish(&mut recorder)?;
     let report = heaptrace::report(others.path())?;
     let counted = report.process(victim.pid()).map_or(0, |process| process.alloc_count);

@@ -9,6 +9,7 @@
 #include "ledger.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -23,13 +24,33 @@ static SITE void *site_attacker(size_t n) {
     return p;
 }
 
-// Sets two limits of the memory that /proc shows: the end first, as no range may end before it begins.
-static int move(int start, int end) {
-    void *zeros = mmap(NULL, ENDLESS, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (zeros == MAP_FAILED)
+// Says of a part of the memory that /proc shows that it is 64 GB of zeros; all else stays as it is.
+static int move(int arguments) {
+    char *zeros = mmap(NULL, ENDLESS, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char stat[4096] = "", *field = NULL;
+    unsigned long is[52] = {0};
+    FILE *file = fopen("/proc/self/stat", "r");
+    if (zeros == MAP_FAILED || !file || !fgets(stat, sizeof stat, file) || fclose(file))
         return 3;
-    // Below the stack, where they are.
-    return prctl(PR_SET_MM, start, zeros, 0, 0) || prctl(PR_SET_MM, end, (char *)zeros + ENDLESS, 0, 0) ? 4 : 0;
+    // proc_pid_stat(5): the third field is behind the name, which may hold anything.
+    field = strrchr(stat, ')') + 4;
+    for (int n = 4; n < 52; n++)
+        is[n] = strtoul(field, &field, 10);
+    struct prctl_mm_map map = {
+        .start_code = is[26],
+        .end_code = is[27],
+        .start_stack = is[28],
+        .start_data = is[45],
+        .end_data = is[46],
+        .start_brk = is[47],
+        .brk = (unsigned long)sbrk(0),
+        .arg_start = arguments ? (unsigned long)zeros : is[48],
+        .arg_end = arguments ? (unsigned long)zeros + ENDLESS : is[49],
+        .env_start = arguments ? is[50] : (unsigned long)zeros,
+        .env_end = arguments ? is[51] : (unsigned long)zeros + ENDLESS,
+        .exe_fd = -1,
+    };
+    return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) ? 4 : 0;
 }
 
 static int map_all(const char *folder) {
@@ -55,9 +76,9 @@ int main(int argc, char **argv) {
     if (!strcmp(trap, "preload"))
         failed = argc != 3 || chroot(argv[2]) || chdir("/");
     else if (!strcmp(trap, "arguments"))
-        failed = move(PR_SET_MM_ARG_START, PR_SET_MM_ARG_END);
+        failed = move(1);
     else if (!strcmp(trap, "environment"))
-        failed = move(PR_SET_MM_ENV_START, PR_SET_MM_ENV_END);
+        failed = move(0);
     else if (!strcmp(trap, "maps"))
         failed = argc != 3 || map_all(argv[2]);
     else if (strcmp(trap, "file"))

@@ -32,6 +32,8 @@ pub enum DiscoverError {
 #[derive(Clone, Debug)]
 pub struct ProcessView {
     pub identity: Identity,
+    /// By way of which it was looked at ([`procfs::thread_with_memory`]).
+    pub thread: u32,
     pub parent_pid: u32,
     pub comm: String,
     /// As the process sees it.
@@ -68,9 +70,11 @@ impl Discoverer {
     pub fn discover(&mut self, pid: u32) -> Result<(ProcessView, Plan), DiscoverError> {
         let stat = procfs::read_stat(pid)?;
         let identity = Identity { pid, start_time: stat.start_time };
-        let status = procfs::read_status(pid)?;
+        let thread = procfs::thread_with_memory(pid);
+        let status = procfs::read_status(thread)?;
         let mut view = ProcessView {
             identity,
+            thread,
             parent_pid: stat.parent_pid,
             comm: stat.comm,
             exe: PathBuf::new(),
@@ -82,10 +86,10 @@ impl Discoverer {
         if view.status.no_memory {
             return Ok((view, Plan::default()));
         }
-        view.exe = procfs::exe(pid)?;
-        view.mappings = procfs::read_maps(pid)?;
-        let mut found = self.look_into(pid, &view);
-        let order = resolution_order(pid, &found.candidates);
+        view.exe = procfs::exe(thread)?;
+        view.mappings = procfs::read_maps(thread)?;
+        let mut found = self.look_into(&view);
+        let order = resolution_order(thread, &found.candidates);
         let candidates: Vec<Candidate> =
             order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
         // What was read may have been several processes' if the PID changed hands meanwhile.
@@ -178,17 +182,17 @@ impl Discoverer {
         self.cache.len()
     }
 
-    fn look_into(&mut self, pid: u32, view: &ProcessView) -> Found {
+    fn look_into(&mut self, view: &ProcessView) -> Found {
         let mut found = Found::default();
         let mut seen_mappings = HashSet::new();
         let mut seen_files = HashSet::new();
-        let exe = exe_id(pid);
+        let exe = exe_id(view.thread);
         for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(path) = mapping.file() else { continue };
             if !seen_mappings.insert((mapping.dev, mapping.inode)) {
                 continue;
             }
-            let (id, looked) = match Opened::behind(pid, mapping) {
+            let (id, looked) = match Opened::behind(view.thread, mapping) {
                 Ok(opened) => (Some(opened.stamp.id), self.candidate(opened)),
                 Err(error) => (None, Err(error)),
             };

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             ("vfork with exec", "vfork-exec", 2),
             ("posix_spawn", "spawn", 2),
             ("exec over itself", "exec", 1),
+            ("exec over itself by another thread", "thread-exec", 1),
         ] {
             tests.push(family(start, name, mode, processes));
         }
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     tests.push(end_to_end("attach: the target outlives the tracer unharmed", detach));
     tests.push(end_to_end("attach: the first thread is gone, and another tracer comes and goes", leaderless));
     tests.push(end_to_end("attach: the first thread is gone, and a library is opened", leaderless_opens));
+    tests.push(end_to_end("attach: the first thread is gone already", leaderless_before));
     tests.push(end_to_end(
         "attach: the first thread is gone, and its probes before that is noticed",
         leaderless_unheld,
@@ -159,30 +161,25 @@ struct Leaderless {
 impl Leaderless {
     fn start(folder: &Path, library: Option<&Path>) -> Result<Self> {
         let mut process = Self::attach(folder, library)?;
-        process.lose_first_thread()?;
+        lose_first_thread(&mut process.waiting)?;
         Ok(process)
     }
 
     fn attach(folder: &Path, library: Option<&Path>) -> Result<Self> {
+        let (waiting, go_on) = Self::waiting(folder, library)?;
+        let recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder)?;
+        Ok(Self { waiting, recorder, go_on })
+    }
+
+    /// The program, not yet traced, and the file that lets it go on without its first thread.
+    fn waiting(folder: &Path, library: Option<&Path>) -> Result<(Waiting, PathBuf)> {
         let go_on = folder.join("go on");
         session::copy_libc(folder)?;
         let mut command = Command::new(Program::C("ending").compile()?);
         command.arg("leader").env("LEDGER_OUT", session::ledger_file(folder)).env("ENDING_GO", &go_on);
         command.envs(session::own_libraries(folder));
         command.envs(library.map(|library| ("ENDING_LIBRARY", library)));
-        let waiting = Waiting::start(command, folder)?;
-        let recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder)?;
-        Ok(Self { waiting, recorder, go_on })
-    }
-
-    fn lose_first_thread(&mut self) -> Result<()> {
-        let pid = self.waiting.target.pid();
-        self.waiting.go()?;
-        let is_zombie = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
-        };
-        wait_while_running(&mut self.waiting.target, "lose its first thread", is_zombie)
+        Ok((Waiting::start(command, folder)?, go_on))
     }
 
     /// A thread that goes on.
@@ -203,6 +200,29 @@ impl Leaderless {
             target: Some((self.waiting.target.pid(), status)),
         })
     }
+}
+
+/// Lets a program that waits go on until its first thread is gone.
+fn lose_first_thread(waiting: &mut Waiting) -> Result<()> {
+    let pid = waiting.target.pid();
+    waiting.go()?;
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    };
+    wait_while_running(&mut waiting.target, "lose its first thread", is_zombie)
+}
+
+/// A link that is made for a thread that is gone places no breakpoints.
+fn leaderless_before() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut waiting, go_on) = Leaderless::waiting(folder.path(), None)?;
+    lose_first_thread(&mut waiting)?;
+    let recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder.path())?;
+    let outcome = Leaderless { waiting, recorder, go_on }.finish(folder.path())?;
+    compare::nothing_lost(&outcome.report)?;
+    let (pid, _) = outcome.target.context("no target")?;
+    compare::one_site(&outcome.report, pid, outcome.ledger.process(pid)?, "site_worker", Find::Caller)
 }
 
 /// What is looked at then is placed, and verified, by way of a thread that is gone.
@@ -239,7 +259,7 @@ fn leaderless_unheld() -> Result<()> {
     let folder = TempDir::new()?;
     let mut process = Leaderless::attach(folder.path(), None)?;
     process.recorder.signal(libc::SIGSTOP)?;
-    process.lose_first_thread()?;
+    lose_first_thread(&mut process.waiting)?;
     let thread = process.thread()?;
     another_comes_and_goes(folder.path())?;
     ensure!(code::changed_bytes(thread)? == 0, "its probes are still there");
@@ -249,7 +269,7 @@ fn leaderless_unheld() -> Result<()> {
     let (pid, _) = outcome.target.context("no target")?;
     let process = outcome.report.process(pid).context("the target is not in the report")?;
     let notes = &outcome.report.coverage.notes;
-    ensure!(notes.iter().any(|note| note.contains("its probes away with another tracer's")), "{notes:#?}");
+    ensure!(notes.iter().any(|note| note.contains("its probes went with another tracer's")), "{notes:#?}");
     ensure!(process.attached_fraction < 1.0, "nothing is said to be missing of it");
     Ok(())
 }

@@ -34,6 +34,8 @@ pub enum DiscoverError {
 #[derive(Clone, Debug)]
 pub struct ProcessView {
     pub identity: Identity,
+    /// By way of which it was looked at ([`procfs::thread_with_memory`]).
+    pub thread: u32,
     pub parent_pid: u32,
     pub comm: String,
     /// As the process sees it.
@@ -71,9 +73,11 @@ impl Discoverer {
     pub fn discover(&mut self, pid: u32) -> Result<(ProcessView, Plan), DiscoverError> {
         let stat = procfs::read_stat(pid)?;
         let identity = Identity { pid, start_time: stat.start_time };
-        let status = procfs::read_status(pid)?;
+        let thread = procfs::thread_with_memory(pid);
+        let status = procfs::read_status(thread)?;
         let mut view = ProcessView {
             identity,
+            thread,
             parent_pid: stat.parent_pid,
             comm: stat.comm,
             exe: PathBuf::new(),
@@ -85,10 +89,10 @@ impl Discoverer {
         if view.status.no_memory {
             return Ok((view, Plan::default()));
         }
-        view.exe = procfs::exe(pid)?;
-        view.mappings = procfs::read_maps(pid)?;
-        let mut found = self.look_into(pid, &view);
-        let order = resolution_order(pid, &found.candidates);
+        view.exe = procfs::exe(thread)?;
+        view.mappings = procfs::read_maps(thread)?;
+        let mut found = self.look_into(&view);
+        let order = resolution_order(thread, &found.candidates);
         let candidates: Vec<Candidate> =
             order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
         // What was read may have been several processes' if the PID changed hands meanwhile.
@@ -106,8 +110,7 @@ impl Discoverer {
     /// resolution order (see [`crate::process::ldso::program`]). Errors where `exe` cannot be read, or is no
     /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
-        let ourselves = rustix::process::geteuid().as_raw();
-        let mut candidates = match self.candidate(Opened::at(exe)?, ourselves) {
+        let mut candidates = match self.candidate(Opened::at(exe)?, shares::ourselves) {
             Ok(Some(candidate)) => vec![candidate],
             Ok(None) => {
                 return Err(ObjectError::Elf { path: exe.to_owned(), source: ElfError::NotElf }.into());
@@ -119,7 +122,7 @@ impl Discoverer {
         };
         let mut refusals = Vec::new();
         for library in libraries {
-            match Opened::at(library).and_then(|opened| self.candidate(opened, ourselves)) {
+            match Opened::at(library).and_then(|opened| self.candidate(opened, shares::ourselves)) {
                 Ok(candidate) => candidates.extend(candidate),
                 Err(error) => refusals.push(describe(&error)),
             }
@@ -135,13 +138,15 @@ impl Discoverer {
         // Its path may lead to the same file from here.
         let opened =
             Opened::behind(pid, mapping).or_else(|_| Opened::behind(std::process::id(), mapping)).ok()?;
-        self.candidate(opened, shares::user_of(pid)).ok().flatten().map(|candidate| candidate.object)
+        self.candidate(opened, || shares::user_of(pid)).ok().flatten().map(|candidate| candidate.object)
     }
 
     /// The ELF file at `path`, if it is one.
     pub fn object_at(&mut self, path: &Path) -> Option<Arc<Object>> {
-        let ourselves = rustix::process::geteuid().as_raw();
-        self.candidate(Opened::at(path).ok()?, ourselves).ok().flatten().map(|candidate| candidate.object)
+        self.candidate(Opened::at(path).ok()?, shares::ourselves)
+            .ok()
+            .flatten()
+            .map(|candidate| candidate.object)
     }
 
     /// The allocation functions of a file that was looked into.
@@ -184,20 +189,20 @@ impl Discoverer {
         self.cache.len()
     }
 
-    fn look_into(&mut self, pid: u32, view: &ProcessView) -> Found {
+    fn look_into(&mut self, view: &ProcessView) -> Found {
         let mut found = Found::default();
         let mut seen_mappings = HashSet::new();
         let mut seen_files = HashSet::new();
-        let exe = exe_id(pid);
-        let uid = shares::user_of(pid);
+        let exe = exe_id(view.thread);
+        let uid = view.status.effective_uid;
         let mut too_many = 0_usize;
         for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(path) = mapping.file() else { continue };
             if !seen_mappings.insert((mapping.dev, mapping.inode)) {
                 continue;
             }
-            let (id, looked) = match Opened::behind(pid, mapping) {
-                Ok(opened) => (Some(opened.stamp.id), self.candidate(opened, uid)),
+            let (id, looked) = match Opened::behind(view.thread, mapping) {
+                Ok(opened) => (Some(opened.stamp.id), self.candidate(opened, || uid)),
                 Err(error) => (None, Err(error)),
             };
             let is_exe = id.is_some() && id == exe;
@@ -222,12 +227,17 @@ impl Discoverer {
         found
     }
 
-    /// What is in a file, which a process of user `uid` maps: remembered, or read. `None` if it is no ELF file.
-    fn candidate(&mut self, opened: Opened, uid: u32) -> Result<Option<Candidate>, ObjectError> {
+    /// What is in a file, which a process of some user maps: remembered, or read. `None` if it is no ELF file.
+    fn candidate(
+        &mut self,
+        opened: Opened,
+        user: impl FnOnce() -> u32,
+    ) -> Result<Option<Candidate>, ObjectError> {
         let stamp = opened.stamp;
         if let Some(candidate) = self.cache.get(&stamp) {
             return Ok(candidate.clone());
         }
+        let uid = user();
         if !self.shares.has_room(uid) {
             return Err(ObjectError::TooMany { path: opened.path });
         }

@@ -2,7 +2,7 @@
 //! that is remembered is held open: without shares one process would leave none for the others.
 
 use crate::process::{object::FileStamp, procfs};
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _};
+use std::collections::HashMap;
 
 /// Of four parts of all descriptors, those for the files of users other than root and ourselves, each. What is left when
 /// all shares are used is for everything else that is opened.
@@ -54,13 +54,19 @@ impl Shares {
     }
 }
 
-/// Whose process `pid` is; root's where nothing tells, as it is gone then and has no files.
+/// Whose process `pid` is; -1, as whom nobody can run, where it is gone. (Not the owner of its folder in /proc: that is root
+/// for who cannot be dumped, proc_pid(5).)
 pub(super) fn user_of(pid: u32) -> u32 {
-    fs::metadata(procfs::path(pid, "")).map_or(0, |folder| folder.uid())
+    procfs::read_status(pid).map_or(u32::MAX, |status| status.effective_uid)
+}
+
+/// Ours.
+pub(super) fn ourselves() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
+    uid == 0 || uid == ourselves()
 }
 
 /// Descriptors that we may have.

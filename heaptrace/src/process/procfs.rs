@@ -229,6 +229,16 @@ pub fn threads(pid: u32) -> Result<Vec<u32>, ProcError> {
     numbers(&path(pid, "task")).map_err(|source| ProcError::new(pid, path(pid, "task"), source))
 }
 
+/// By way of which thread the memory of a process is to be looked at: its first has none any more once it has exited, and
+/// others may go on.
+pub fn thread_with_memory(pid: u32) -> u32 {
+    if is_running(pid, pid) {
+        return pid;
+    }
+    let others = threads(pid).unwrap_or_default().into_iter().filter(|thread| *thread != pid);
+    others.into_iter().find(|thread| is_running(pid, *thread)).unwrap_or(pid)
+}
+
 /// Whether a thread has not ended, as far as can be told.
 pub fn is_running(pid: u32, thread: u32) -> bool {
     let contents = read(pid, &format!("task/{thread}/stat"));

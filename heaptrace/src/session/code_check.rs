@@ -14,7 +14,7 @@ use crate::{
         plan::{FilePlan, Plan, Probe},
         refusal::Refusal,
     },
-    process::maps::Mapping,
+    process::{maps::Mapping, procfs},
 };
 
 /// `int3`: a probe, another tracer's or a debugger's breakpoint, which only hides a byte.
@@ -57,7 +57,7 @@ impl Session {
             return Ok(());
         }
         // Unreadable: then nothing can be said, and probes are placed as for any other process.
-        let Some(code) = MappedCode::open(pid, &view.mappings) else { return Ok(()) };
+        let Some(code) = MappedCode::open(view.thread, &view.mappings) else { return Ok(()) };
         let missing = plan.files.iter().filter_map(|plan| self.missing(pid, plan));
         let symbols: Vec<String> = missing.flat_map(|plan| occupied(&code, &plan)).collect();
         if symbols.is_empty() {
@@ -67,28 +67,38 @@ impl Session {
         Err(TargetError::Refused { pid, comm: view.comm.clone(), reason })
     }
 
-    /// What is not as expected in the code of a process that was probed, seen by way of one of its threads.
-    pub(super) fn fault_in_probed(&self, pid: u32, thread: u32) -> Option<Refusal> {
-        let code = MappedCode::now(thread)?;
+    /// What is not as expected in the code of a process that was probed.
+    pub(super) fn fault_in_probed(&self, pid: u32) -> Option<Refusal> {
+        let code = MappedCode::now(procfs::thread_with_memory(pid))?;
         let own = self.probed.get(&pid).into_iter().flat_map(PlacedProbes::plans);
         own.chain(self.everywhere.plans()).find_map(|plan| fault_in(&code, plan, Expected::Probes))
     }
 }
 
+/// Whether a process lacks the breakpoint of any of a file's sites, as one of its threads sees it.
+pub(super) fn lacks_breakpoints(thread: u32, plan: &FilePlan) -> bool {
+    let Some(code) = MappedCode::now(thread) else { return false };
+    let is_missing = |offset: u64| {
+        let mut stretches = code.stretches(&plan.file, offset..offset + 1);
+        stretches.any(|stretch| stretch.in_memory.iter().any(|byte| !is_probe(*byte)))
+    };
+    plan.probes.iter().any(|probe| probe.sites.iter().any(|site| is_missing(site.offset)))
+}
+
 fn refuse_fault(view: &ProcessView, plans: &[&FilePlan], expected: Expected) -> Result<(), TargetError> {
     let pid = view.identity.pid;
-    match fault(pid, &view.mappings, plans, expected) {
+    match fault(view.thread, &view.mappings, plans, expected) {
         Some(reason) => Err(TargetError::Refused { pid, comm: view.comm.clone(), reason }),
         None => Ok(()),
     }
 }
 
 /// What is not as expected in a process's code of the files of `plans`. Nothing can be said of what cannot be read.
-fn fault(pid: u32, mappings: &[Mapping], plans: &[&FilePlan], expected: Expected) -> Option<Refusal> {
+fn fault(thread: u32, mappings: &[Mapping], plans: &[&FilePlan], expected: Expected) -> Option<Refusal> {
     let find = |code: &MappedCode<'_>| plans.iter().find_map(|plan| fault_in(code, plan, expected));
-    find(&MappedCode::open(pid, mappings)?)?;
+    find(&MappedCode::open(thread, mappings)?)?;
     // Not what another image has there, which the process has replaced its own with since.
-    find(&MappedCode::now(pid)?)
+    find(&MappedCode::now(thread)?)
 }
 
 fn fault_in(code: &MappedCode<'_>, plan: &FilePlan, expected: Expected) -> Option<Refusal> {

@@ -2,7 +2,7 @@
 //! drops its probes with the pages that they are in, is let go of, and the report says so.
 
 use super::{Session, TargetError, monotonic_ns};
-use crate::process::procfs;
+use crate::{probes::refusal::Refusal, process::procfs};
 use std::collections::HashMap;
 
 /// How long a process is left alone after its code was looked at.
@@ -42,7 +42,11 @@ impl Session {
         }
         let running: Vec<u32> = self.builder.running().map(|(_, pid)| pid).collect();
         for pid in self.code_rounds.due(&running, monotonic_ns()) {
-            if let Some(reason) = self.fault_in_probed(pid, pid) {
+            // Breakpoints that went with its first thread are told of where they are held.
+            let is_told = |fault: &Refusal| {
+                matches!(fault, Refusal::NoBreakpoint { .. }) && !procfs::is_running(pid, pid)
+            };
+            if let Some(reason) = self.fault_in_probed(pid).filter(|fault| !is_told(fault)) {
                 let comm = procfs::comm(pid).unwrap_or_default();
                 self.let_go_of_refused(TargetError::Refused { pid, comm, reason });
             }

@@ -28,6 +28,11 @@ impl Session {
                     self.place_in_child(event.tgid, event.process, event.parent_tgid);
                 }
                 kind::EXEC | kind::MAP_EXEC => {
+                    if event.kind == kind::EXEC {
+                        // Whichever thread did that is the first now.
+                        let held = self.leaderless.remove(event.tgid);
+                        self.drop_aside(held);
+                    }
                     if event.kind == kind::EXEC && event.other != NO_PROCESS {
                         self.forget_code(event.other);
                     }

@@ -7,8 +7,8 @@
 //! breakpoints, which do nothing and are made for threads that live. A perf event's program does not run any more, and
 //! is placed again by way of another thread.
 
-use super::{Session, monotonic_ns, probing::probe_sites};
-use crate::{bpf::EmptyProbes, probes::refusal::Refusal, process::procfs};
+use super::{Session, TargetError, code_check::lacks_breakpoints, monotonic_ns, probing::probe_sites};
+use crate::{bpf::EmptyProbes, probes::plan::FilePlan, process::procfs};
 use std::collections::HashMap;
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
@@ -17,7 +17,7 @@ const THREADS: usize = 3;
 /// How the probes of such a process are kept.
 enum Kept {
     /// Held for these threads, until this is dropped.
-    Held { threads: Vec<u32>, _probes: Vec<EmptyProbes> },
+    Held { threads: Vec<u32>, probes: Vec<EmptyProbes> },
     /// Placed by way of this one.
     PlacedBy(u32),
 }
@@ -31,35 +31,63 @@ pub struct Leaderless {
 }
 
 impl Leaderless {
-    /// Where its probes can be placed by way of, for a process whose first thread is gone; `None` for others.
-    pub fn thread_of(&self, pid: u32) -> Option<u32> {
-        match self.by_pid.get(&pid)? {
-            Kept::Held { threads, .. } => threads.first().copied(),
-            Kept::PlacedBy(thread) => Some(*thread),
+    /// Whether a process's first thread is gone.
+    pub fn contains(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    /// Forgets a process; gives the probes by which its breakpoints were held.
+    pub fn remove(&mut self, pid: u32) -> Vec<EmptyProbes> {
+        match self.by_pid.remove(&pid) {
+            Some(Kept::Held { probes, .. }) => probes,
+            _ => Vec::new(),
         }
     }
 
-    /// Lets go of what is held for a process.
-    pub fn remove(&mut self, pid: &u32) {
-        self.by_pid.remove(pid);
-    }
-
-    /// A process without a first thread, whose probes are to be placed anew by way of others.
-    pub fn expect(&mut self, pid: u32) {
-        let threads = Session::others(pid);
-        self.by_pid.insert(pid, Kept::Held { threads, _probes: Vec::new() });
-    }
-
-    /// Lets go of all.
+    /// Forgets all, and lets go of what is held.
     pub fn clear(&mut self) {
         self.by_pid.clear();
     }
 }
 
 impl Session {
+    /// Probes of a process without its first thread are to be placed.
+    pub(super) fn expect_leaderless(&mut self, pid: u32) {
+        let kept = match self.tracer.features.multi_filter {
+            true => Kept::Held { threads: Vec::new(), probes: Vec::new() },
+            false => Kept::PlacedBy(pid),
+        };
+        self.leaderless.by_pid.insert(pid, kept);
+    }
+
+    /// Probes `files` in a process, whether its first thread is there or not.
+    pub(super) fn place_and_keep(&mut self, pid: u32, files: &[FilePlan]) -> Result<(), TargetError> {
+        match self.leaderless.by_pid.get(&pid) {
+            None => self.place_by(pid, pid, files),
+            // The programs of a link that is made for a first thread that is gone run for the others.
+            Some(Kept::Held { .. }) => {
+                self.place_by(pid, pid, files)?;
+                self.hold(pid, None);
+                Ok(())
+            }
+            Some(Kept::PlacedBy(_)) => {
+                let others = Self::others(pid);
+                // It ended.
+                let Some((last, others)) = others.split_last() else { return Ok(()) };
+                let by = others.iter().find(|thread| self.place_by(pid, **thread, files).is_ok());
+                if by.is_none() {
+                    self.place_by(pid, *last, files)?;
+                }
+                self.leaderless.by_pid.insert(pid, Kept::PlacedBy(*by.unwrap_or(last)));
+                Ok(())
+            }
+        }
+    }
+
     /// The first thread of `pid` exited at `exited_ns`, and others go on.
     pub(super) fn leader_exited(&mut self, pid: u32, exited_ns: u64) {
-        if !self.per_process || !self.probes {
+        // Another thread that replaces the image takes the first one's place (`de_thread`, fs/exec.c).
+        if !self.per_process || !self.probes || procfs::is_running(pid, pid) {
             return;
         }
         if self.tracer.features.multi_filter {
@@ -93,63 +121,67 @@ impl Session {
         threads
     }
 
-    /// More was probed in a process whose breakpoints may be held: those of all are from here on.
-    pub(super) fn hold_if_held(&mut self, pid: u32) {
-        if matches!(self.leaderless.by_pid.get(&pid), Some(Kept::Held { .. })) {
-            self.hold(pid, None);
-        }
-    }
-
-    /// Nobody has held its breakpoints since `since_ns`, if at any time.
+    /// Holds its breakpoints; those that went since `since_ns` are told of, where that is not done already.
     fn hold(&mut self, pid: u32, since_ns: Option<u64>) {
         let verifying = self.verification.abandon(pid);
-        let mut threads = Self::others(pid);
-        threads.truncate(THREADS);
-        let went = since_ns.filter(|_| threads.iter().any(|thread| self.lacks_breakpoints(pid, *thread)));
         let Some(probed) = self.probed.get(&pid) else { return };
+        let others = Self::others(pid).into_iter();
+        let threads: Vec<u32> =
+            others.filter(|thread| procfs::is_running(pid, *thread)).take(THREADS).collect();
         let mut probes = Vec::new();
         let mut failure = None;
+        let mut went = false;
         for plan in probed.plans() {
+            went |=
+                since_ns.is_some() && threads.first().is_some_and(|thread| lacks_breakpoints(*thread, plan));
             // Only the breakpoint is wanted, at whose hit our own programs run.
             let offsets: Vec<u64> = probe_sites(plan).iter().map(|site| site.offset).collect();
-            for thread in &threads {
-                match EmptyProbes::place(false, &plan.file.attach_path(), &offsets, *thread) {
-                    Ok(placed) => probes.push(placed),
-                    Err(error) => failure = Some(error),
-                }
+            let held = threads
+                .iter()
+                .map(|thread| EmptyProbes::place(false, &plan.file.attach_path(), &offsets, *thread));
+            let (held, failed): (Vec<_>, Vec<_>) = held.partition(Result::is_ok);
+            if held.is_empty() {
+                failure = failure.or_else(|| failed.into_iter().find_map(Result::err));
             }
+            probes.extend(held.into_iter().filter_map(Result::ok));
+        }
+        if went && let Some(since_ns) = since_ns {
+            self.tell_of_missed(pid, since_ns);
         }
         // Whose threads are all about to end makes no calls any more.
         let lives = || Self::others(pid).into_iter().any(|thread| procfs::is_running(pid, thread));
-        if let (true, Some(error)) = (probes.is_empty() && !threads.is_empty() && lives(), failure) {
+        if let Some(error) = failure.filter(|_| lives()) {
             self.note(format!(
                 "process {pid}: its first thread ended, and its probes could not be held for the others ({error}): \
                  calls may be missing from then on"
             ));
         }
-        if let Some(since_ns) = went {
-            self.tell_of_missed(pid, since_ns);
+        let before = self.leaderless.remove(pid);
+        self.leaderless.by_pid.insert(pid, Kept::Held { threads, probes });
+        // Once others hold the breakpoints.
+        self.drop_aside(before);
+        if !verifying.is_empty() {
+            // Entries are not held. Last: links that go take the breakpoints that nobody holds with them.
+            self.drop_aside(verifying);
+            self.verify_all();
         }
-        self.leaderless.by_pid.insert(pid, Kept::Held { threads, _probes: probes });
-        // Entries are not held. Last: links that go take the breakpoints that nobody holds with them.
-        self.drop_aside(verifying);
-        self.verify_all();
-    }
-
-    fn lacks_breakpoints(&self, pid: u32, thread: u32) -> bool {
-        matches!(self.fault_in_probed(pid, thread), Some(Refusal::NoBreakpoint { .. }))
     }
 
     /// Another tracer's change took the breakpoints away before they were held.
     fn tell_of_missed(&mut self, pid: u32, since_ns: u64) {
+        let record = self.tracer.maps.index_of(pid);
+        // The results of calls that are under way may have been missed.
+        record.iter().for_each(|record| self.tracer.maps.disarm(*record));
+        self.tracer.maps.forget_calls(record.as_slice());
         let now_ns = monotonic_ns();
-        if let Some(record) = self.tracer.maps.index_of(pid) {
+        if let Some(record) = record {
+            self.tracer.maps.arm(record, now_ns);
             self.builder.add_gap(record, since_ns..now_ns);
         }
         let ms = now_ns.saturating_sub(since_ns) / 1_000_000;
         self.note(format!(
-            "process {pid}: its first thread ended, and the kernel took its probes away with another tracer's: calls \
-             within {ms} ms may be missing"
+            "process {pid}: its first thread ended, and its probes went with another tracer's before they were held: calls \
+             of {ms} ms may be missing"
         ));
     }
 

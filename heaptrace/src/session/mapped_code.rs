@@ -3,7 +3,7 @@
 use crate::process::{maps::Mapping, object::Object, procfs};
 use std::{borrow::Cow, fs::File, ops::Range, os::unix::fs::FileExt as _};
 
-/// The memory of a process, and where its files are mapped.
+/// The memory of a process, by way of one of its threads, and where its files are mapped.
 pub struct MappedCode<'a> {
     memory: File,
     mappings: Cow<'a, [Mapping]>,
@@ -20,16 +20,16 @@ pub struct Stretch {
 impl<'a> MappedCode<'a> {
     /// With mappings that were read before: the process may have replaced its image since. `None` if its memory cannot be
     /// read.
-    pub fn open(pid: u32, mappings: &'a [Mapping]) -> Option<Self> {
-        let memory = File::open(procfs::path(pid, "mem")).ok()?;
+    pub fn open(thread: u32, mappings: &'a [Mapping]) -> Option<Self> {
+        let memory = File::open(procfs::path(thread, "mem")).ok()?;
         Some(Self { memory, mappings: Cow::Borrowed(mappings) })
     }
 
-    /// As it is now, by way of a process or, where its first thread is gone, of another thread: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
+    /// As it is now: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
     /// fs/proc/base.c).
-    pub fn now(pid: u32) -> Option<MappedCode<'static>> {
-        let memory = File::open(procfs::path(pid, "mem")).ok()?;
-        Some(MappedCode { memory, mappings: Cow::Owned(procfs::read_maps(pid).ok()?) })
+    pub fn now(thread: u32) -> Option<MappedCode<'static>> {
+        let memory = File::open(procfs::path(thread, "mem")).ok()?;
+        Some(MappedCode { memory, mappings: Cow::Owned(procfs::read_maps(thread).ok()?) })
     }
 
     /// What the process has of the bytes at `range` of `file`, as far as they are mapped executable and can be read.

@@ -55,8 +55,7 @@ impl Session {
             self.take_away(pid);
             return Err(error);
         }
-        self.tracer.maps.arm(record, monotonic_ns());
-        self.verification.began_to_count(pid, &self.builder);
+        self.arm(pid, record);
         Ok(())
     }
 
@@ -128,12 +127,22 @@ impl Session {
         Ok(())
     }
 
+    /// A process's probes are in place: it counts from now on, which is when.
+    pub(super) fn arm(&mut self, pid: u32, record: u32) -> u64 {
+        let now_ns = monotonic_ns();
+        self.tracer.maps.arm(record, now_ns);
+        if self.per_process {
+            self.verification.began_to_count(pid, &self.builder);
+        }
+        now_ns
+    }
+
     /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
     pub(super) fn place(&mut self, pid: u32, files: &[FilePlan]) -> Result<(), TargetError> {
-        let Some(thread) = self.leaderless.thread_of(pid) else { return self.place_by(pid, pid, files) };
-        self.place_by(pid, thread, files)?;
-        self.hold_if_held(pid);
-        Ok(())
+        if self.per_process && !self.leaderless.contains(pid) && procfs::thread_with_memory(pid) != pid {
+            self.expect_leaderless(pid);
+        }
+        self.place_and_keep(pid, files)
     }
 
     /// The same by way of `thread`, one of the process's.
@@ -251,8 +260,7 @@ impl Session {
         let placed = checked.and_then(|()| self.place(pid, &plan.files));
         match placed.and_then(|()| Self::check_placed(&view, &plan)) {
             Ok(()) => {
-                let now_ns = monotonic_ns();
-                self.tracer.maps.arm(record, now_ns);
+                let now_ns = self.arm(pid, record);
                 self.untraceable.remove(&pid);
                 self.looked_at.insert(record);
                 if !new.is_empty() && armed {
@@ -340,9 +348,9 @@ impl Session {
 
     /// Forgets the probes of a process; gives their links, and those of what verifies them.
     pub(super) fn unprobe(&mut self, pid: u32) -> Vec<Links> {
-        self.leaderless.remove(&pid);
+        let held = self.leaderless.remove(pid);
+        self.drop_aside(held);
         let links = self.probed.remove(&pid).map(|mut placed| placed.take_links()).unwrap_or_default();
-        // Entries before sites: a site that is passed without its entry would speak against its function.
         self.verification.forget(pid).into_iter().chain(links).collect()
     }
 
@@ -428,7 +436,7 @@ impl Session {
     }
 
     /// Lets go of links in the background.
-    pub(super) fn drop_aside(&mut self, links: Vec<Links>) {
+    pub(super) fn drop_aside<T: Send + 'static>(&mut self, links: Vec<T>) {
         if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
             self.detaching.push(std::thread::spawn(move || drop(links)));

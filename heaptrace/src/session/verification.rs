@@ -5,7 +5,7 @@
 use super::{
     Session, TargetError, monotonic_ns,
     probing::probe_sites_of,
-    verified::{Doubt, Threads, Verified, Watch, doubt, links_of},
+    verified::{Doubt, Verified, Watch, doubt, links_of},
 };
 use crate::{
     bpf::{Links, ProbeSite},
@@ -13,7 +13,7 @@ use crate::{
     process::procfs,
 };
 use heaptrace_common::{check::Check, function::Shape, record::ProcessRecord};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// Calls after which a function is believed.
 const ENOUGH: u64 = 20_000;
@@ -28,7 +28,7 @@ impl Session {
     /// Has the functions of a file that was probed just now verified in a process.
     pub(super) fn verify(&mut self, pid: u32, thread: u32, plan: &FilePlan) {
         // Its breakpoints are held, but for those that are for verification alone.
-        if self.leaderless.thread_of(pid).is_some() {
+        if self.leaderless.contains(pid) {
             return;
         }
         let id = plan.file.stamp;
@@ -39,7 +39,7 @@ impl Session {
         }
         looked_at.insert(owner);
         let scope = self.per_process.then_some(thread);
-        let mut threads = Threads::default();
+        let mut opened = HashSet::new();
         for probe in &plan.probes {
             let Some(entered) = &probe.entered else { continue };
             if !self.verification.is_wanted(id, probe, owner) {
@@ -56,13 +56,10 @@ impl Session {
             {
                 verified.watches.push(Watch { pid: owner, links });
             }
-            verified.open(&mut threads, &self.builder);
+            opened.insert(verified.entry);
         }
-    }
-
-    fn open_checks(&mut self) {
-        let mut threads = Threads::default();
-        self.verification.running.iter_mut().for_each(|verified| verified.open(&mut threads, &self.builder));
+        self.verification
+            .open(&self.builder, |verified| verified.file.stamp == id && opened.contains(&verified.entry));
     }
 
     fn begin_check(&mut self, plan: &FilePlan, probe: &Probe) -> Option<usize> {
@@ -85,9 +82,13 @@ impl Session {
         if self.counting.is_over() {
             return;
         }
-        let doubted = self.doubted();
+        let seen = self.verification.seen();
+        let doubted = self.doubted(&seen);
+        // By what was looked at: of calls that came since, nothing is known.
+        let mut seen = seen.iter();
         let over = self.verification.retire(|verified| {
-            verified.check.seen().calls >= ENOUGH || doubted.iter().any(|doubt| doubt.is_of(verified))
+            seen.next().is_some_and(|seen| seen.calls >= ENOUGH)
+                || doubted.iter().any(|doubt| doubt.is_of(verified))
         });
         let entries = over.iter().map(|verified| (verified.file.stamp, verified.entry));
         self.verification.believed.extend(entries);
@@ -101,22 +102,20 @@ impl Session {
     /// At the end, once nothing counts any more: nothing can be done but to say so.
     pub(super) fn look_at_checks_last(&mut self) {
         self.builder.read_processes(&self.tracer.maps);
-        for doubt in self.doubted() {
+        for doubt in self.doubted(&self.verification.seen()) {
             self.note(format!("{doubt}: what was counted of it is not to be trusted"));
         }
     }
 
-    /// The functions that something speaks against.
-    fn doubted(&mut self) -> Vec<Doubt> {
+    /// The functions that something of what was `seen` speaks against.
+    fn doubted(&mut self, seen: &[Check]) -> Vec<Doubt> {
         let unknown_frees = self.frees(|record| record.unknown_frees);
         let after = self.counting.elapsed();
-        let seen: Vec<Check> =
-            self.verification.running.iter().map(|verified| verified.check.seen()).collect();
-        let displaced = self.verification.displaced + seen.iter().map(|seen| seen.not_kept).sum::<u64>();
-        let mut threads = Threads::default();
+        // After what was seen: what gave way then is in it.
+        let displaced = self.verification.displaced();
         let mut doubted = Vec::new();
-        for (verified, seen) in self.verification.running.iter_mut().zip(&seen) {
-            let may_seem = verified.may_seem_by_now(seen.unannounced, displaced, &mut threads, &self.builder);
+        for (verified, seen) in self.verification.running.iter_mut().zip(seen) {
+            let may_seem = verified.may_seem(seen.unannounced, displaced, &self.builder);
             let unknown_frees = unknown_frees.saturating_sub(verified.unknown_frees);
             doubted.extend(doubt(seen, verified.ends_here, may_seem, unknown_frees).map(|why| Doubt {
                 file: Arc::clone(&verified.file),
@@ -221,7 +220,7 @@ impl Session {
                 }
             }
         }
-        self.open_checks();
+        self.verification.open(&self.builder, |_| true);
         if !self.per_process {
             self.tell_of_children_of(&records, since_ns);
         }
@@ -243,10 +242,10 @@ impl Session {
 
     /// Takes the probes of a process away, which will be placed again.
     fn unprobe_again(&mut self, pid: u32) -> Vec<Links> {
-        let is_leaderless = self.leaderless.thread_of(pid).is_some();
+        let is_leaderless = self.leaderless.contains(pid);
         let links = self.unprobe(pid);
         if is_leaderless {
-            self.leaderless.expect(pid);
+            self.expect_leaderless(pid);
         }
         links
     }

@@ -33,13 +33,32 @@ pub struct Watch {
     pub links: Links,
 }
 
-/// Since when hits count.
+/// Which unannounced calls speak against nothing, as they were under way when hits began to count.
 #[derive(Clone, Copy, Default)]
-struct Opening {
-    /// Calls that had been unannounced until then.
-    unannounced: u64,
+struct Excuse {
+    /// Of openings before the last one.
+    before: u64,
+    /// Calls that had been unannounced until the last one.
+    until: u64,
     /// That could have had a call under way then.
     threads: u64,
+}
+
+impl Excuse {
+    /// How many of so many unannounced calls.
+    fn of(&self, unannounced: u64) -> u64 {
+        self.before + unannounced.saturating_sub(self.until).min(self.threads)
+    }
+
+    /// Hits begin to count again after so many, and so many threads could have a call under way.
+    fn open(&mut self, unannounced: u64, threads: u64) {
+        *self = Self { before: self.of(unannounced), until: unannounced, threads };
+    }
+
+    /// There are so many threads now.
+    fn count(&mut self, threads: u64) {
+        self.threads = self.threads.max(threads);
+    }
 }
 
 /// One function under verification.
@@ -49,9 +68,7 @@ pub struct Verified {
     pub entry: u64,
     pub symbol: String,
     pub ends_here: bool,
-    /// Unannounced calls of openings before this one that could have been under way when it was opened.
-    excused: u64,
-    opening: Opening,
+    excuse: Excuse,
     /// Frees of unknown blocks up to then, of all processes.
     pub unknown_frees: u64,
     pub check: Arc<FunctionCheck>,
@@ -67,7 +84,7 @@ pub struct Verification {
     /// Whose calls of a file are looked at, or were until they were believed.
     pub processes: HashMap<FileStamp, HashSet<Option<u32>>>,
     /// Calls that gave way to others, in functions that are not looked at any more.
-    pub displaced: u64,
+    displaced: u64,
     /// Frees that were missed when functions were last begun to be looked at.
     pub missed: u64,
 }
@@ -106,7 +123,7 @@ impl Verification {
     }
 
     /// Takes the functions out that `is_over` holds for; no hits count for them any more.
-    pub fn retire(&mut self, is_over: impl Fn(&Verified) -> bool) -> Vec<Verified> {
+    pub fn retire(&mut self, mut is_over: impl FnMut(&Verified) -> bool) -> Vec<Verified> {
         let retired: Vec<Verified> = self.running.extract_if(.., |verified| is_over(verified)).collect();
         for verified in &retired {
             verified.check.open(false);
@@ -115,20 +132,41 @@ impl Verification {
         retired
     }
 
-    /// No hits count until `Session::open_checks`.
+    /// No hits count until [`Verification::open`].
     pub fn close_all(&self) {
         self.running.iter().for_each(Verified::close);
     }
 
+    /// Hits of the functions that `is_meant` holds for count from now on.
+    pub fn open(&mut self, builder: &ProfileBuilder, is_meant: impl Fn(&Verified) -> bool) {
+        let mut meant: Vec<&mut Verified> =
+            self.running.iter_mut().filter(|verified| is_meant(verified)).collect();
+        let mut threads = Threads::default();
+        for verified in &mut meant {
+            verified.close();
+            // While closed: what has come to a site until then is of the opening before.
+            let unannounced = verified.check.seen().unannounced;
+            verified.excuse.open(unannounced, threads.of(&verified.watches, builder));
+        }
+        meant.iter().for_each(|verified| verified.check.open(true));
+        count_threads(meant, builder);
+    }
+
     /// A process counts from now on, later than its functions are looked at: it may have more threads by now.
     pub fn began_to_count(&mut self, pid: u32, builder: &ProfileBuilder) {
-        let mut threads = Threads::default();
-        let is_watched = |verified: &&mut Verified| {
-            verified.watches.iter().any(|watch| watch.pid.is_none_or(|watched| watched == pid))
-        };
-        for verified in self.running.iter_mut().filter(is_watched) {
-            verified.count_threads(&mut threads, builder);
-        }
+        let is_watched =
+            |verified: &&mut Verified| verified.watches.iter().any(|watch| watch.pid == Some(pid));
+        count_threads(self.running.iter_mut().filter(is_watched).collect(), builder);
+    }
+
+    /// What was seen of each.
+    pub fn seen(&self) -> Vec<Check> {
+        self.running.iter().map(|verified| verified.check.seen()).collect()
+    }
+
+    /// Calls that gave way to others.
+    pub fn displaced(&self) -> u64 {
+        self.displaced + self.seen().iter().map(|seen| seen.not_kept).sum::<u64>()
     }
 
     pub fn position(&self, file: FileStamp, probe: &Probe) -> Option<usize> {
@@ -198,8 +236,7 @@ impl Verified {
             entry: probe.entry,
             symbol: probe.symbol.clone(),
             ends_here: probe.ends_here,
-            excused: 0,
-            opening: Opening::default(),
+            excuse: Excuse::default(),
             unknown_frees,
             check: Arc::new(check),
             watches: Vec::new(),
@@ -208,55 +245,31 @@ impl Verified {
 
     /// Whether the kernel may have taken breakpoints of a process with its first thread, an entry's before a site's.
     fn is_leaderless(&self) -> bool {
-        self.watches.iter().filter_map(|watch| watch.pid).any(|pid| !procfs::is_running(pid, pid))
+        let mut pids = self.watches.iter().filter_map(|watch| watch.pid);
+        pids.any(|pid| procfs::thread_with_memory(pid) != pid)
     }
 
     pub fn close(&self) {
         self.check.open(false);
     }
 
-    pub fn open(&mut self, threads: &mut Threads, builder: &ProfileBuilder) {
-        // Before calls that are under way come to their sites; what has come to one since it was closed is of the opening
-        // before, too.
-        let unannounced = self.check.seen().unannounced;
-        self.excused = self.may_seem(unannounced);
-        let before = self.threads(threads, builder);
-        self.check.open(true);
-        self.opening = Opening { unannounced, threads: before };
-        self.count_threads(threads, builder);
-    }
-
-    /// Threads that are there now may have a call under way, too.
-    fn count_threads(&mut self, threads: &mut Threads, builder: &ProfileBuilder) {
-        self.opening.threads = self.opening.threads.max(self.threads(threads, builder));
-    }
-
-    /// How many of its `unannounced` calls may only seem so, as they were under way when it was opened.
-    fn may_seem(&self, unannounced: u64) -> u64 {
-        let since = unannounced.saturating_sub(self.opening.unannounced);
-        self.excused + since.min(self.opening.threads)
-    }
-
-    /// The same, looked at again where it would speak against the function. With what gave way to others, `displaced` calls
-    /// of all functions.
-    pub fn may_seem_by_now(
-        &mut self,
-        unannounced: u64,
-        displaced: u64,
-        threads: &mut Threads,
-        builder: &ProfileBuilder,
-    ) -> u64 {
-        if unannounced > self.may_seem(unannounced) + displaced {
-            self.count_threads(threads, builder);
+    /// How many of its `unannounced` calls may only seem so; with what gave way to others, `displaced` calls of all
+    /// functions. Looks again where it would speak against the function.
+    pub fn may_seem(&mut self, unannounced: u64, displaced: u64, builder: &ProfileBuilder) -> u64 {
+        if unannounced > self.excuse.of(unannounced) + displaced {
+            count_threads(vec![self], builder);
         }
-        let may_seem = self.may_seem(unannounced) + displaced;
+        let may_seem = self.excuse.of(unannounced) + displaced;
         // After what was seen: so long it had its first thread.
         if unannounced > may_seem && self.is_leaderless() { unannounced } else { may_seem }
     }
+}
 
-    /// Of the processes whose calls are looked at.
-    fn threads(&self, threads: &mut Threads, builder: &ProfileBuilder) -> u64 {
-        self.watches.iter().map(|watch| watch.pid.map_or_else(|| threads.of_all(builder), thread_count)).sum()
+/// Threads that are there now may have a call under way, too.
+fn count_threads(of: Vec<&mut Verified>, builder: &ProfileBuilder) {
+    let mut threads = Threads::default();
+    for verified in of {
+        verified.excuse.count(threads.of(&verified.watches, builder));
     }
 }
 
@@ -265,16 +278,20 @@ pub fn links_of(verified: Vec<Verified>) -> Vec<Links> {
     verified.into_iter().flat_map(|verified| verified.watches).map(|watch| watch.links).collect()
 }
 
-/// The threads of all processes, counted once, as it takes a while.
+/// The threads of processes, each counted once, as it takes a while.
 #[derive(Default)]
-pub struct Threads {
-    all: Option<u64>,
+struct Threads {
+    by_owner: HashMap<Option<u32>, u64>,
 }
 
 impl Threads {
-    fn of_all(&mut self, builder: &ProfileBuilder) -> u64 {
-        let count = || ELSEWHERE + builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>();
-        *self.all.get_or_insert_with(count)
+    /// Of the processes whose calls are looked at.
+    fn of(&mut self, watches: &[Watch], builder: &ProfileBuilder) -> u64 {
+        let count = |pid: Option<u32>| match pid {
+            Some(pid) => thread_count(pid),
+            None => ELSEWHERE + builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>(),
+        };
+        watches.iter().map(|watch| *self.by_owner.entry(watch.pid).or_insert_with(|| count(watch.pid))).sum()
     }
 }
 
@@ -305,6 +322,24 @@ mod tests {
         assert_eq!(doubt(&Check { unannounced: 7, ..SOUND }, true, 7, 0), None);
         // Other functions take its calls over.
         assert_eq!(doubt(&Check { left: 900, ..SOUND }, false, 2, 900), None);
+    }
+
+    #[test]
+    fn each_opening_excuses_as_many_calls_as_there_are_threads() {
+        let mut excuse = Excuse::default();
+        assert_eq!(excuse.of(1), 0);
+        excuse.open(0, 4);
+        assert_eq!((excuse.of(3), excuse.of(5)), (3, 4));
+        // Three were under way; they are excused for good, and four more may be now.
+        excuse.open(3, 4);
+        assert_eq!((excuse.of(3), excuse.of(7), excuse.of(9)), (3, 7, 7));
+        excuse.count(2);
+        assert_eq!(excuse.of(9), 7);
+        excuse.count(6);
+        assert_eq!(excuse.of(9), 9);
+        // What came beyond is not excused by opening again.
+        excuse.open(12, 6);
+        assert_eq!((excuse.of(12), excuse.of(13)), (9, 10));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 // Processes that make processes.
-// usage: process fork|follow|fork-exec|vfork-exec|spawn|exec|leaf, or process run PROGRAM
+// usage: process fork|follow|fork-exec|vfork-exec|spawn|exec|thread-exec|leaf, or process run PROGRAM
 #define _GNU_SOURCE
 #include "ledger.h"
+#include <pthread.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -62,6 +63,11 @@ static void exec_leaf(const char *self) {
     _exit(96);
 }
 
+static void *exec_by_thread(void *self) {
+    exec_leaf(self);
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (!strcmp(mode, "leaf"))
@@ -73,11 +79,15 @@ int main(int argc, char **argv) {
         own[i] = site_parent(1103 + 2 * i);
 
     pid_t child = 0;
-    if (!strcmp(mode, "exec")) {
+    if (!strcmp(mode, "exec") || !strcmp(mode, "thread-exec")) {
         for (size_t i = 0; i < OWN; i += 2)
             release(own[i]);
+        pthread_t thread;
         ledger_write_before_exec();
-        exec_leaf(argv[0]);
+        if (!strcmp(mode, "exec"))
+            exec_leaf(argv[0]);
+        if (pthread_create(&thread, NULL, exec_by_thread, argv[0]) || pthread_join(thread, NULL))
+            return 7;
     } else if (!strcmp(mode, "fork") || !strcmp(mode, "follow")) {
         child = fork();
         if (child == 0)

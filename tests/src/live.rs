@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -116,7 +116,11 @@ pub fn exact_children(command: &str, options: &[&str]) -> Result<(Vec<Value>, Le
 }
 
 fn prints_in(output: &Path) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(output).context("no prints")?;
+    // The file is there from the first print on.
+    let text = match fs::read_to_string(output) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.context("no prints")?,
+    };
     // A line that is being written is no line yet.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole.lines().map(|line| serde_json::from_str(line).context("a print is no JSON")).collect()

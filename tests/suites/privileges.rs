@@ -172,9 +172,11 @@ fn caches() -> Result<()> {
     for (home, user) in [(&own, CALLER), (&other, OTHER)] {
         fs::create_dir(home)?;
         chown(home, Some(user), Some(user))?;
-        // Nothing but our own care keeps the caller out of it.
-        fs::set_permissions(home, fs::Permissions::from_mode(0o777))?;
     }
+    // As /tmp: where everybody could put another folder in a home's place, no cache is made.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))?;
+    // Nothing but our own care keeps the caller out of it.
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o777))?;
     let waiting = waiting(Program::C("family"), CALLER, Place::Open, folder)?;
     for home in [&own, &other] {
         let mut command = record(OWN, waiting.target.pid(), folder)?;

@@ -98,6 +98,11 @@ impl Profile {
         }
     }
 
+    /// What reports would make of the processes, which the next chunk replaces.
+    pub(crate) fn processes_reported(&self) -> u64 {
+        self.processes.len() as u64 * Process::REPORTED
+    }
+
     /// Folds `chunk` in. Gives the memory that what it replaced had taken.
     ///
     /// # Errors

@@ -270,7 +270,7 @@ fn leaderless_unheld() -> Result<()> {
     let process = outcome.report.process(pid).context("the target is not in the report")?;
     let notes = &outcome.report.coverage.notes;
     ensure!(notes.iter().any(|note| note.contains("its probes went with another tracer's")), "{notes:#?}");
-    ensure!(process.attached_fraction < 1.0, "nothing is said to be missing of it");
+    ensure!(process.attached_fraction < 1.0, "nothing is said to be missing of it: {notes:#?}");
     Ok(())
 }
 

@@ -382,7 +382,14 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
-                    let calls = vec![(range.clone(), self.reached_from(image, &range, addresses))];
+                    // What a thread's end gives back was freed by the program before. In libc.so nobody else calls directly.
+                    let at_end = image.thread_end();
+                    let own = std::iter::once(range.clone()).chain(at_end);
+                    let calls = own.map(|range| {
+                        let reached = self.reached_from(image, &range, addresses);
+                        (range, reached)
+                    });
+                    let calls = calls.collect();
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
                     let cut = Box::new(Cut { passes_on, ..Cut::of_free(site, range) });
                     Probing::Sites { cut, calls }

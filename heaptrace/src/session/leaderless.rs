@@ -124,6 +124,8 @@ impl Session {
     /// Holds its breakpoints; those that went since `since_ns` are told of, where that is not done already.
     fn hold(&mut self, pid: u32, since_ns: Option<u64>) {
         let verifying = self.verification.abandon(pid);
+        // It may end meanwhile.
+        let record = self.tracer.maps.index_of(pid);
         let Some(probed) = self.probed.get(&pid) else { return };
         let others = Self::others(pid).into_iter();
         let threads: Vec<u32> =
@@ -146,7 +148,7 @@ impl Session {
             probes.extend(held.into_iter().filter_map(Result::ok));
         }
         if went && let Some(since_ns) = since_ns {
-            self.tell_of_missed(pid, since_ns);
+            self.tell_of_missed(pid, record, since_ns);
         }
         // Whose threads are all about to end makes no calls any more.
         let lives = || Self::others(pid).into_iter().any(|thread| procfs::is_running(pid, thread));
@@ -168,8 +170,7 @@ impl Session {
     }
 
     /// Another tracer's change took the breakpoints away before they were held.
-    fn tell_of_missed(&mut self, pid: u32, since_ns: u64) {
-        let record = self.tracer.maps.index_of(pid);
+    fn tell_of_missed(&mut self, pid: u32, record: Option<u32>, since_ns: u64) {
         // The results of calls that are under way may have been missed.
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.tracer.maps.forget_calls(record.as_slice());

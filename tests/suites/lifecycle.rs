@@ -225,7 +225,7 @@ fn leaderless_before() -> Result<()> {
     compare::one_site(&outcome.report, pid, outcome.ledger.process(pid)?, "site_worker", Find::Caller)
 }
 
-/// What is looked at then is placed, and verified, by way of a thread that is gone.
+/// What is mapped then is looked at by way of a thread that lives.
 fn leaderless_opens() -> Result<()> {
     let folder = TempDir::new()?;
     let library = Program::CLibrary("plugin").compile()?;

@@ -382,14 +382,10 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
-                    // What a thread's end gives back was freed by the program before. In libc.so nobody else calls directly.
-                    let at_end = image.thread_end();
-                    let own = std::iter::once(range.clone()).chain(at_end);
-                    let calls = own.map(|range| {
-                        let reached = self.reached_from(image, &range, addresses);
-                        (range, reached)
-                    });
-                    let calls = calls.collect();
+                    // What a thread's end gives back was freed by the program before.
+                    let own = [Some(range.clone()), image.thread_end()].into_iter().flatten();
+                    let reached = |own: Range<u64>| (own.clone(), self.reached_from(image, &own, addresses));
+                    let calls = own.map(reached).collect();
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
                     let cut = Box::new(Cut { passes_on, ..Cut::of_free(site, range) });
                     Probing::Sites { cut, calls }

@@ -130,7 +130,9 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
         if !same_return {
             atomic::add(&raw mut (*check).other_return, 1);
         }
+        // Of a call that failed, a product may have overflowed.
         if probe.role == Role::Whole as u8
+            && result != 0
             && probe.size != 0
             && probe.result != Place::ZERO
             && differ(registers.size(probe), entered)

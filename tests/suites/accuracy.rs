@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         case("malloc family in 8 threads", c("family"), &["8", "150"], Find::Caller);
         let bare = Program::COmitFramePointer("family");
         case("malloc family without frame pointers", bare, &["2", "30"], Find::Caller);
+        for (name, flags) in [("static", &["-static"]), ("static PIE", &["-static-pie"])] {
+            let program = Program::CWith("family", flags);
+            case(&format!("malloc family, {name}"), program, &["2", "30"], Find::Caller);
+        }
         case("blocks freed by another thread", c("cross"), &["5000"], Find::Caller);
         case("longjmp and signal handlers", c("control"), &[], Find::Caller);
         case("blocks allocated inside libc", c("inlibc"), &[], Find::Caller);

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         end_to_end("the time limit ends the recording", time_limit),
         end_to_end("Ctrl-C ends the recording and keeps it", interrupted),
         end_to_end("a second Ctrl-C leaves at once", interrupted_twice),
+        end_to_end("Ctrl-C while it ends by itself is the first", interrupted_at_the_end),
         end_to_end("Ctrl-C while it says that Ctrl-C ends it", interrupted_at_once),
         end_to_end("the command's own exit code can be passed on", propagated_exit),
         end_to_end("a truncated record file is read as far as it goes", truncated),
@@ -304,6 +305,16 @@ fn interrupted_twice() -> Result<()> {
     ensure!(!idle.recorder.stderr().contains("panicked"), "{}", idle.recorder.describe("panicked"));
     // Detaching is the kernel's then, and may come after the exit.
     wait_until(PATIENCE, || Ok(code::changed_bytes(idle.pid())? == 0)).context("probes were left behind")?;
+    idle.end()
+}
+
+/// Once the probes are gone, it writes the rest.
+fn interrupted_at_the_end() -> Result<()> {
+    let mut idle = Idle::traced(&["-d", "1s"])?;
+    wait_until(PATIENCE, || Ok(code::changed_bytes(idle.pid())? == 0)).context("the probes stay")?;
+    idle.recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut idle.recorder)?;
+    ensure!(idle.report()?.coverage.finished, "the recording is not finished");
     idle.end()
 }
 

@@ -225,7 +225,7 @@ fn leaderless_before() -> Result<()> {
     compare::one_site(&outcome.report, pid, outcome.ledger.process(pid)?, "site_worker", Find::Caller)
 }
 
-/// What is looked at then is placed, and verified, by way of a thread that is gone.
+/// What is mapped then is looked at by way of a thread that lives.
 fn leaderless_opens() -> Result<()> {
     let folder = TempDir::new()?;
     let library = Program::CLibrary("plugin").compile()?;
@@ -270,7 +270,7 @@ fn leaderless_unheld() -> Result<()> {
     let process = outcome.report.process(pid).context("the target is not in the report")?;
     let notes = &outcome.report.coverage.notes;
     ensure!(notes.iter().any(|note| note.contains("its probes went with another tracer's")), "{notes:#?}");
-    ensure!(process.attached_fraction < 1.0, "nothing is said to be missing of it");
+    ensure!(process.attached_fraction < 1.0, "nothing is said to be missing of it: {notes:#?}");
     Ok(())
 }
 

@@ -160,9 +160,14 @@ impl Running {
         )?;
         self.followed = self.began.elapsed();
         hurry.end();
-        // From here on a second Ctrl-C leaves at once.
-        // SAFETY: sets a signal's default action.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        if why != Ended::Asked {
+            // It may be meant for what has ended meanwhile.
+            pass_one_interrupt().context("failed to set what Ctrl-C does")?;
+        } else {
+            // From here on a second Ctrl-C leaves at once.
+            // SAFETY: sets a signal's default action.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        }
         Ok(why)
     }
 
@@ -195,6 +200,19 @@ impl Running {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// Has one SIGINT do nothing, and the next one end the process.
+fn pass_one_interrupt() -> std::io::Result<()> {
+    extern "C" fn pass(_: libc::c_int) {}
+    // SAFETY: all of the structure may be zero; the handler does nothing.
+    let status = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = pass as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+        libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut())
+    };
+    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Says how the command ended, if there was one and it has, and why tracing did.

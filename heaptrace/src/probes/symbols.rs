@@ -391,7 +391,10 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             return match cut::free_site(image, address, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
-                    let calls = vec![(range.clone(), self.reached_from(image, &range, addresses))];
+                    // What a thread's end gives back was freed by the program before.
+                    let own = [Some(range.clone()), image.thread_end()].into_iter().flatten();
+                    let reached = |own: Range<u64>| (own.clone(), self.reached_from(image, &own, addresses));
+                    let calls = own.map(reached).collect();
                     let passes_on = self.goes_on_in(image, range.clone(), addresses);
                     let cut = Box::new(Cut { passes_on, ..Cut::of_free(site, range) });
                     Probing::Sites { cut, calls }

@@ -235,8 +235,14 @@ pub fn thread_with_memory(pid: u32) -> u32 {
     if is_running(pid, pid) {
         return pid;
     }
-    let others = threads(pid).unwrap_or_default().into_iter().filter(|thread| *thread != pid);
-    others.into_iter().find(|thread| is_running(pid, *thread)).unwrap_or(pid)
+    other_threads(pid).into_iter().find(|thread| is_running(pid, *thread)).unwrap_or(pid)
+}
+
+/// A process's threads but its first, as far as can be told.
+pub fn other_threads(pid: u32) -> Vec<u32> {
+    let mut threads = threads(pid).unwrap_or_default();
+    threads.retain(|thread| *thread != pid);
+    threads
 }
 
 /// Whether a thread has not ended, as far as can be told.

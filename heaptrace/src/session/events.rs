@@ -30,11 +30,10 @@ impl Session {
                 kind::EXEC | kind::MAP_EXEC => {
                     if event.kind == kind::EXEC {
                         // Whichever thread did that is the first now.
-                        let held = self.leaderless.remove(event.tgid);
-                        self.drop_aside(held);
-                    }
-                    if event.kind == kind::EXEC && event.other != NO_PROCESS {
-                        self.forget_code(event.other);
+                        self.forget_leaderless(event.tgid);
+                        if event.other != NO_PROCESS {
+                            self.forget_code(event.other);
+                        }
                     }
                     look_at.entry(event.tgid).or_insert((event.process, event.time_ns)).0 = event.process;
                 }

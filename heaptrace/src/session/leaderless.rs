@@ -37,7 +37,7 @@ impl Leaderless {
     }
 
     /// Forgets a process; gives the probes by which its breakpoints were held.
-    pub fn remove(&mut self, pid: u32) -> Vec<EmptyProbes> {
+    fn remove(&mut self, pid: u32) -> Vec<EmptyProbes> {
         match self.by_pid.remove(&pid) {
             Some(Kept::Held { probes, .. }) => probes,
             _ => Vec::new(),
@@ -51,6 +51,12 @@ impl Leaderless {
 }
 
 impl Session {
+    /// A process's probes go, or it has a first thread again: lets go of what held its breakpoints.
+    pub(super) fn forget_leaderless(&mut self, pid: u32) {
+        let held = self.leaderless.remove(pid);
+        self.drop_aside(held);
+    }
+
     /// Probes of a process without its first thread are to be placed.
     pub(super) fn expect_leaderless(&mut self, pid: u32) {
         let kept = match self.tracer.features.multi_filter {
@@ -70,18 +76,21 @@ impl Session {
                 self.hold(pid, None);
                 Ok(())
             }
-            Some(Kept::PlacedBy(_)) => {
-                let others = Self::others(pid);
-                // It ended.
-                let Some((last, others)) = others.split_last() else { return Ok(()) };
-                let by = others.iter().find(|thread| self.place_by(pid, **thread, files).is_ok());
-                if by.is_none() {
-                    self.place_by(pid, *last, files)?;
-                }
-                self.leaderless.by_pid.insert(pid, Kept::PlacedBy(*by.unwrap_or(last)));
-                Ok(())
+            Some(Kept::PlacedBy(_)) => self.place_by_any(pid, files).map(drop),
+        }
+    }
+
+    /// Places by way of the first of the other threads by which that works; `false` where there is none, as it ended.
+    fn place_by_any(&mut self, pid: u32, files: &[FilePlan]) -> Result<bool, TargetError> {
+        let mut placed = Ok(false);
+        for thread in procfs::other_threads(pid) {
+            placed = self.place_by(pid, thread, files).map(|()| true);
+            if placed.is_ok() {
+                self.leaderless.by_pid.insert(pid, Kept::PlacedBy(thread));
+                break;
             }
         }
+        placed
     }
 
     /// The first thread of `pid` exited at `exited_ns`, and others go on.
@@ -115,25 +124,21 @@ impl Session {
         }
     }
 
-    fn others(pid: u32) -> Vec<u32> {
-        let mut threads = procfs::threads(pid).unwrap_or_default();
-        threads.retain(|thread| *thread != pid);
-        threads
-    }
-
     /// Holds its breakpoints; those that went since `since_ns` are told of, where that is not done already.
     fn hold(&mut self, pid: u32, since_ns: Option<u64>) {
         let verifying = self.verification.abandon(pid);
+        // It may end meanwhile.
+        let record = self.tracer.maps.index_of(pid);
         let Some(probed) = self.probed.get(&pid) else { return };
-        let others = Self::others(pid).into_iter();
+        let others = procfs::other_threads(pid).into_iter();
         let threads: Vec<u32> =
             others.filter(|thread| procfs::is_running(pid, *thread)).take(THREADS).collect();
         let mut probes = Vec::new();
         let mut failure = None;
-        let mut went = false;
+        let mut went = None;
         for plan in probed.plans() {
-            went |=
-                since_ns.is_some() && threads.first().is_some_and(|thread| lacks_breakpoints(*thread, plan));
+            let lack = || threads.first().is_some_and(|thread| lacks_breakpoints(*thread, plan));
+            went = went.or_else(|| since_ns.filter(|_| lack()));
             // Only the breakpoint is wanted, at whose hit our own programs run.
             let offsets: Vec<u64> = probe_sites(plan).iter().map(|site| site.offset).collect();
             let held = threads
@@ -145,12 +150,11 @@ impl Session {
             }
             probes.extend(held.into_iter().filter_map(Result::ok));
         }
-        if went && let Some(since_ns) = since_ns {
-            self.tell_of_missed(pid, since_ns);
+        if let Some(since_ns) = went {
+            self.tell_of_missed(pid, record, since_ns);
         }
         // Whose threads are all about to end makes no calls any more.
-        let lives = || Self::others(pid).into_iter().any(|thread| procfs::is_running(pid, thread));
-        if let Some(error) = failure.filter(|_| lives()) {
+        if let Some(error) = failure.filter(|_| procfs::thread_with_memory(pid) != pid) {
             self.note(format!(
                 "process {pid}: its first thread ended, and its probes could not be held for the others ({error}): \
                  calls may be missing from then on"
@@ -168,8 +172,7 @@ impl Session {
     }
 
     /// Another tracer's change took the breakpoints away before they were held.
-    fn tell_of_missed(&mut self, pid: u32, since_ns: u64) {
-        let record = self.tracer.maps.index_of(pid);
+    fn tell_of_missed(&mut self, pid: u32, record: Option<u32>, since_ns: u64) {
         // The results of calls that are under way may have been missed.
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.tracer.maps.forget_calls(record.as_slice());
@@ -192,19 +195,18 @@ impl Session {
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
         self.let_go(pid);
         self.tracer.maps.forget_calls(record.as_slice());
-        let placed = Self::others(pid).into_iter().find(|thread| self.place_by(pid, *thread, &plans).is_ok());
-        if let Some(thread) = placed {
+        let placed = matches!(self.place_by_any(pid, &plans), Ok(true));
+        if placed {
             record.iter().for_each(|record| self.tracer.maps.arm(*record, monotonic_ns()));
-            self.leaderless.by_pid.insert(pid, Kept::PlacedBy(thread));
         }
         if let Some(record) = record {
-            let until_ns = if placed.is_some() { monotonic_ns() } else { u64::MAX };
+            let until_ns = if placed { monotonic_ns() } else { u64::MAX };
             self.builder.add_gap(record, since_ns..until_ns);
         }
         let gap_ms = monotonic_ns().saturating_sub(since_ns) / 1_000_000;
         let what = match placed {
-            Some(_) => format!("calls of the next {gap_ms} ms were not seen"),
-            None => "later calls were not seen".to_owned(),
+            true => format!("calls of the next {gap_ms} ms were not seen"),
+            false => "later calls were not seen".to_owned(),
         };
         self.note(format!("process {pid}: {ended} ended, and on this kernel its probes with it: {what}"));
     }

@@ -348,8 +348,7 @@ impl Session {
 
     /// Forgets the probes of a process; gives their links, and those of what verifies them.
     pub(super) fn unprobe(&mut self, pid: u32) -> Vec<Links> {
-        let held = self.leaderless.remove(pid);
-        self.drop_aside(held);
+        self.forget_leaderless(pid);
         let links = self.probed.remove(&pid).map(|mut placed| placed.take_links()).unwrap_or_default();
         self.verification.forget(pid).into_iter().chain(links).collect()
     }

@@ -114,13 +114,18 @@ impl<'data> Image<'data> {
     pub(super) fn slot_name(&self, slot: u64) -> Option<&'data str> {
         match *self.tables.slots.get(&slot)? {
             Slot::Symbol(name) => Some(name),
-            Slot::Chosen(chooser) => self.tables.names.get(&chooser).copied(),
+            Slot::Chosen(chooser) => self.tables.chosen.get(&chooser).copied(),
         }
     }
 
     /// The name of a function: its own, or that behind a stub of the procedure linkage table.
     pub(super) fn name(&self, address: u64) -> Option<&'data str> {
         self.stub_name(address).or_else(|| self.tables.names.get(&address).copied())
+    }
+
+    /// Where glibc empties the cache of a thread that ends, if symbols tell.
+    pub fn thread_end(&self) -> Option<Range<u64>> {
+        Some(self.function_at(self.tables.thread_end?))
     }
 
     /// The name behind a stub.

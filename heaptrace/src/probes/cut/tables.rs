@@ -15,6 +15,9 @@ pub enum Slot<'data> {
     Chosen(u64),
 }
 
+/// Where glibc empties the cache of a thread that ends (malloc/arena.c). Private in static programs that are relocated.
+const THREAD_END: &str = "__malloc_arena_thread_freeres";
+
 #[derive(Default)]
 pub struct Tables<'data> {
     /// Of functions, by address.
@@ -23,6 +26,10 @@ pub struct Tables<'data> {
     pub exported: HashSet<u64>,
     pub defined: HashMap<&'data str, u64>,
     pub slots: HashMap<u64, Slot<'data>>,
+    /// The names of what functions choose, by those: private, too, as a static program's.
+    pub chosen: HashMap<u64, &'data str>,
+    /// Where [`THREAD_END`] is.
+    pub thread_end: Option<u64>,
     /// Addresses of code that are in memory somewhere, in order.
     pub pointers: Vec<u64>,
     /// By where they are.
@@ -59,11 +66,21 @@ impl<'data> Tables<'data> {
                     let is_code = matches!(symbol.st_type(), raw::STT_FUNC | raw::STT_GNU_IFUNC);
                     // A private function may be called `abort` and return.
                     let is_private = symbol.st_bind() == raw::STB_LOCAL;
-                    if symbol.st_shndx(endian) == raw::SHN_UNDEF || !is_code || is_private {
+                    let chooses = symbol.st_type() == raw::STT_GNU_IFUNC;
+                    if symbol.st_shndx(endian) == raw::SHN_UNDEF || !is_code {
                         continue;
                     }
                     let Some(name) = name_at(names, symbol.st_name(endian)) else { continue };
                     let address = symbol.st_value(endian);
+                    if chooses {
+                        self.chosen.entry(address).or_insert(name);
+                    }
+                    if name == THREAD_END {
+                        self.thread_end = Some(address);
+                    }
+                    if is_private {
+                        continue;
+                    }
                     self.names.entry(address).or_insert(name);
                     if exported {
                         self.exported.insert(address);

@@ -39,7 +39,8 @@ pub struct Event {
     pub length: u64,
     /// FORK: the parent's tgid.
     pub parent_tgid: u32,
-    pub _pad: u32,
+    /// The share that it takes from until it is read, plus one; 0 for none.
+    pub share: u32,
 }
 
 const _: () = assert!(size_of::<Event>() == 48);

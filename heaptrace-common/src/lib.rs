@@ -14,6 +14,7 @@ pub mod live;
 pub mod probe;
 pub mod record;
 pub mod settings;
+pub mod share;
 pub mod stack;
 pub mod statistics;
 pub mod unwind;

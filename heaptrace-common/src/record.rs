@@ -164,6 +164,9 @@ pub struct ProcessRecord {
     /// 1 while all probes are in place: before and after that calls are not looked at, as half of them would not be
     /// seen. One write begins it, one write ends it.
     pub armed: u32,
+    /// Whose share of the tables it has: see `share`.
+    pub share: u32,
+    pub _pad: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
@@ -234,16 +237,19 @@ pub struct Cursors {
     pub sites: u64,
     pub frames: u64,
     pub processes: u64,
-    pub _pad: u64,
+    /// Shares that have, or had, a process.
+    pub shares: u64,
+    /// Blocks in the map beside the table of live blocks; these are given back.
+    pub spilled: u64,
 }
 
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
     assert!(size_of::<StackCell>() == 16);
-    assert!(size_of::<ProcessRecord>() == 32 + 23 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
-    assert!(size_of::<Cursors>() == 32);
+    assert!(size_of::<Cursors>() == 40);
 };
 
 #[cfg(test)]

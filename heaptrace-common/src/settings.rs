@@ -111,8 +111,17 @@ pub struct Settings {
     pub live_lines: u32,
     /// Cells of the indexes of sites and stacks minus one; their number is a power of two.
     pub index_mask: u32,
+    /// Who is trusted beside root.
+    pub own_user: u32,
+    /// See `share::few`: of live blocks, and of calls under way.
+    pub few_live: u32,
+    pub few_calls: u32,
+    /// Entries of the map beside the table of live blocks.
+    pub max_spilled: u32,
     /// `CLOCK_MONOTONIC` before anything was counted: see `live::time`.
     pub base_ns: u64,
+    /// What nobody outside knows, another one each session.
+    pub secret: u64,
 }
 
 impl Settings {
@@ -123,4 +132,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 44 * 4 + 5 * 8);
+const _: () = assert!(size_of::<Settings>() == 48 * 4 + 6 * 8);

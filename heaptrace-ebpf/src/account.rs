@@ -14,7 +14,7 @@ use crate::{
     live::{self, Outcome},
     maps::{PROCESSES, SITES, count},
     mask::mask,
-    statistics,
+    share, statistics,
 };
 
 /// A block came to life. Called before anyone else can know its address. A function of its own, so that what it keeps on
@@ -22,7 +22,7 @@ use crate::{
 #[inline(never)]
 pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
     let block = LiveBlock { size, time_ns: block_ns(), site, held: 0 };
-    let entered = live::enter(process, address, block);
+    let entered = live::enter(process, record, address, block);
     match entered.outcome {
         Outcome::New => {}
         Outcome::Again => {
@@ -48,6 +48,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
     unsafe {
         let live = atomic::add(&raw mut (*record).live_bytes, size).wrapping_add(size);
         atomic::add(&raw mut (*record).live_count, 1);
+        share::count_live(record, 1);
         atomic::raise(&raw mut (*record).peak_bytes, live);
     }
     if let Some(site) = SITES.get_ptr_mut(site) {
@@ -83,6 +84,7 @@ pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
     unsafe {
         atomic::sub(&raw mut (*record).live_bytes, block.size);
         atomic::sub(&raw mut (*record).live_count, 1);
+        share::count_live(record, 1_u64.wrapping_neg());
     }
     if let Some(site) = SITES.get_ptr_mut(block.site) {
         unsafe {

@@ -20,6 +20,7 @@ use crate::{
     maps::{GATES, PROBES, count, setting},
     pending, process,
     registers::{Registers, UNREADABLE},
+    share,
     site::{self, Caller},
     statistics, unwind,
 };
@@ -181,7 +182,7 @@ impl Hit<'_> {
             // Word that nobody took, or a call that was left.
             self.release(kept);
         }
-        let Some(slot) = pending::claim(self.process, self.entry_sp, false) else { return };
+        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, false) else { return };
         let call = unsafe { &mut *slot };
         call.function = self.probe.function;
         call.shape = self.probe.shape;
@@ -222,6 +223,7 @@ impl Hit<'_> {
             let is_word = (*call).shape == Shape::Free0 as u8;
             if pending::release(call, self.process, self.entry_sp) && !is_word {
                 atomic::sub(&raw mut (*self.record).calls_under_way, 1);
+                share::count_calls(self.record, 1_u64.wrapping_neg());
             }
         }
     }
@@ -291,7 +293,8 @@ impl Hit<'_> {
         }
         // First, and also of what finds no place: without any, no hit is looked for among calls under way.
         unsafe { atomic::add(&raw mut (*self.record).calls_under_way, 1) };
-        let Some(slot) = pending::claim(self.process, self.entry_sp, true) else { return };
+        share::count_calls(self.record, 1);
+        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, true) else { return };
         let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
         call.function = self.probe.function;

@@ -11,7 +11,8 @@ use heaptrace_common::{
 use crate::{
     atomic,
     code::{self, Mapped},
-    maps::{SITES, SYSCALLS, count, send, setting},
+    events::send,
+    maps::{SITES, SYSCALLS, count, setting},
     process, site,
     watch::{self, Change},
 };
@@ -211,7 +212,7 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
                 grew(arguments.process, Function::Mmap, pages(arguments.second));
                 if arguments.third & PROT_EXEC != 0 {
                     code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
-                    send(Event {
+                    let told = Event {
                         kind: kind::MAP_EXEC,
                         // Not that of a vfork's child, which maps it for its parent.
                         tgid: (*record).tgid,
@@ -221,8 +222,9 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
                         address: result,
                         length: pages(arguments.second),
                         parent_tgid: 0,
-                        _pad: 0,
-                    });
+                        share: 0,
+                    };
+                    send(told, arguments.process);
                 }
             }
             MUNMAP => {

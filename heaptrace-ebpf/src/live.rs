@@ -4,11 +4,15 @@
 //! and taken by whoever gives it back; of two that give one block back at one time, only one takes it.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use heaptrace_common::live::{self, LiveBlock, LiveKey, LiveLine, WAYS};
+use heaptrace_common::{
+    live::{self, LiveBlock, LiveKey, LiveLine, WAYS},
+    record::ProcessRecord,
+};
 
 use crate::{
     atomic,
-    maps::{LIVE, LIVE_SPILL, LIVE_TIMES, setting},
+    maps::{CURSORS, LIVE, LIVE_SPILL, LIVE_TIMES, setting},
+    share,
 };
 
 /// What became of a block that was to be entered. No enum: LLVM carries its payload along where there is none, and the
@@ -111,7 +115,7 @@ unsafe fn has_spilled(line: *mut LiveLine) -> bool {
 
 /// Enters a block.
 #[inline(always)]
-pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
+pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: LiveBlock) -> Entered {
     let key = live::key(process, address);
     let Some(line) = line_of(key) else { return spill(process, address, &block) };
     let packed = live::value(block.size, block.site);
@@ -138,13 +142,18 @@ pub fn enter(process: u32, address: u64, block: LiveBlock) -> Entered {
             return Entered::again(old);
         }
         if packed != 0 {
+            let mut left = u32::from(share::has_much_live(record));
             let mut way = 0;
             while way < WAYS {
                 let at = key_at(line, way);
-                if core::ptr::read_volatile(at) == 0 && atomic::replace(at, 0, key) {
-                    set_time(line, way, key, block.time_ns);
-                    core::ptr::write_volatile(value_at(line, way), packed);
-                    return Entered::NEW;
+                if core::ptr::read_volatile(at) == 0 {
+                    if left != 0 {
+                        left = 0;
+                    } else if atomic::replace(at, 0, key) {
+                        set_time(line, way, key, block.time_ns);
+                        core::ptr::write_volatile(value_at(line, way), packed);
+                        return Entered::NEW;
+                    }
                 }
                 way += 1;
             }
@@ -187,8 +196,26 @@ fn spill_key(process: u32, address: u64) -> LiveKey {
 fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
     const EEXIST: i32 = -17;
     let key = spill_key(process, address);
+    let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) else {
+        return Entered::FULL;
+    };
+    let (used, all) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*share).spilled),
+            core::ptr::read_volatile(&raw const (*cursors).spilled),
+        )
+    };
+    if !share::may_take(used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
+        return Entered::FULL;
+    }
     match LIVE_SPILL.insert(key, block, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Entered::NEW,
+        Ok(()) => {
+            unsafe {
+                atomic::add(&raw mut (*share).spilled, 1);
+                atomic::add(&raw mut (*cursors).spilled, 1);
+            }
+            Entered::NEW
+        }
         Err(EEXIST) => {
             let old = unsafe { LIVE_SPILL.get(key) }.copied();
             let _ = LIVE_SPILL.insert(key, block, u64::from(BPF_ANY));
@@ -255,6 +282,12 @@ fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock
     }
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
+    if let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) {
+        unsafe {
+            atomic::sub(&raw mut (*share).spilled, 1);
+            atomic::sub(&raw mut (*cursors).spilled, 1);
+        }
+    }
     Some(block)
 }
 

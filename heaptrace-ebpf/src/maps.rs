@@ -2,18 +2,18 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP},
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS as CHECK_COUNT, Check, CheckedCall},
     counter::Counter,
-    event::Event,
     live::{ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
     record::{Cursors, PendingCall, ProcessRecord, SiteRecord, StackCell},
     settings::Settings,
+    share::ShareRecord,
     statistics::StatisticsRecord,
     unwind::{
         CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMappings, SHARD, UnwindMapping,
@@ -81,6 +81,10 @@ pub static PROCESS_CACHE: Array<u64> = Array::with_max_entries(1 << 16, BPF_F_MM
 /// Per-process totals.
 #[map]
 pub static PROCESSES: Array<ProcessRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// What each share has of the tables.
+#[map]
+pub static SHARES: Array<ShareRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
 
 /// By process record, where they are asked for.
 #[map]
@@ -206,15 +210,5 @@ pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // Atomic: a program can be preempted by another on the same CPU.
         unsafe { crate::atomic::add(value, 1) };
-    }
-}
-
-/// Sends an event, or counts that there was no room.
-#[inline(always)]
-pub fn send(event: Event) {
-    // The kernel wakes who has read all before: while growth is told without waking, that is seldom so.
-    let wakes = if setting!(watch) != 0 { BPF_RB_FORCE_WAKEUP } else { 0 };
-    if EVENTS.output::<Event>(&event, u64::from(wakes)).is_err() {
-        count(Counter::RingFull);
     }
 }

@@ -5,13 +5,13 @@ use heaptrace_common::{
     counter::Counter,
     function::Shape,
     live,
-    record::{BEING_MADE, PendingCall, pending_key, process_state},
+    record::{BEING_MADE, PendingCall, ProcessRecord, pending_key, process_state},
 };
 
 use crate::{
     atomic,
     maps::{PENDING, count, setting},
-    process, unwind,
+    process, share, unwind,
 };
 
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
@@ -44,15 +44,23 @@ pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
 /// A place for a call at `entry_sp`, where none is kept; without one, the call is lost and counted if it `counts`. Nobody
 /// finds or takes it until the caller, who fills it at once, says with [`publish`] that it has.
 #[inline(always)]
-pub fn claim(process: u32, entry_sp: u64, counts: bool) -> Option<*mut PendingCall> {
+pub fn claim(
+    process: u32,
+    record: *const ProcessRecord,
+    entry_sp: u64,
+    counts: bool,
+) -> Option<*mut PendingCall> {
     let key = pending_key(process, entry_sp);
+    let mut left = u32::from(share::has_many_calls(record));
     let mut way = 0;
     while way < WAYS {
         let slot = PENDING.get_ptr_mut(place(key, way))?;
-        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0
-            && unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) }
-        {
-            return Some(slot);
+        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0 {
+            if left != 0 {
+                left = 0;
+            } else if unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) } {
+                return Some(slot);
+            }
         }
         way += 1;
     }

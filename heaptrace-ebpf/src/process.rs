@@ -14,11 +14,12 @@ use heaptrace_common::{
 
 use crate::{
     atomic, code,
+    events::send,
     maps::{
         CURSORS, PHASE, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, SHARING, UNWIND_EXACT, count,
-        keep_to_own_stack, send, setting,
+        keep_to_own_stack, setting,
     },
-    membership, site,
+    membership, share, site,
     unwind::new,
 };
 
@@ -130,17 +131,43 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
         count(Counter::ProcessTableFull);
         return None;
     }
+    let users = share::of_current_user();
+    if let Some(share) = share::record(users) {
+        let (had, made) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*share).processes),
+                core::ptr::read_volatile(&raw const (*cursors).processes),
+            )
+        };
+        if !share::may_take(had, u64::from(setting!(max_processes)).wrapping_sub(made)) {
+            count(Counter::ProcessTableFull);
+            return None;
+        }
+    }
     let index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
     let Some(made) = record(index) else {
         count(Counter::ProcessTableFull);
         return None;
     };
+    let most = setting!(max_processes);
     unsafe {
         (*made).tgid = tgid;
         (*made).parent = parent;
         (*made).after_exec = after_exec;
         (*made).inherits = inherits;
         (*made).armed = armed;
+        // An exec changes nothing about whose it is.
+        let mut share = index;
+        if users != share::NONE {
+            share = users;
+        } else if after_exec != 0
+            && let Some(old) = record(parent)
+            && (*old).share < most
+        {
+            share = (*old).share;
+        }
+        (*made).share = share;
+        share::joined(share);
         let now = bpf_ktime_get_ns();
         (*made).started_ns = now;
         (*made).armed_ns = if armed != 0 { now } else { 0 };
@@ -327,23 +354,16 @@ pub fn tell_interrupted(process: u32, address: u64) {
     let (tgid, _) = current();
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let kind = kind::INTERRUPTED;
-    send(Event {
-        kind,
-        tgid,
-        process,
-        other: NO_PROCESS,
-        time_ns,
-        address,
-        length: 0,
-        parent_tgid: 0,
-        _pad: 0,
-    });
+    let (other, length) = (NO_PROCESS, 0);
+    send(Event { kind, tgid, process, other, time_ns, address, length, parent_tgid: 0, share: 0 }, process);
 }
 
 #[inline(always)]
 fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, _pad: 0 });
+    // A fork is the parent's doing.
+    let payer = if kind == kind::FORK { other } else { process };
+    send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, share: 0 }, payer);
 }
 
 /// The current process, now of record `process`, has replaced its image.
@@ -351,5 +371,8 @@ fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
 fn tell_exec(tgid: u32, process: u32, other: u32) {
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let (kind, length) = (kind::EXEC, code::mapped_bytes());
-    send(Event { kind, tgid, process, other, time_ns, address: 0, length, parent_tgid: 0, _pad: 0 });
+    send(
+        Event { kind, tgid, process, other, time_ns, address: 0, length, parent_tgid: 0, share: 0 },
+        process,
+    );
 }

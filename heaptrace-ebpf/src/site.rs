@@ -15,7 +15,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
-    process,
+    process, share,
     stack::{self, Scratch},
 };
 
@@ -56,7 +56,7 @@ pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
     };
     unsafe { stack::walk_system_call(scratch, process) };
     let (frames, end) = unsafe { ((*scratch).frames as u8, (*scratch).end as u8) };
-    let kept = keep_frames(scratch);
+    let kept = keep_frames(process, scratch);
     if kept.is_none() {
         count(Counter::GrowthSiteFull);
     }
@@ -204,12 +204,16 @@ fn is_growth(function: u8) -> bool {
 }
 
 #[inline(always)]
-fn take_slot(limit: u32) -> Option<(u32, *mut SiteRecord)> {
+fn take_slot(process: u32, limit: u32) -> Option<(u32, *mut SiteRecord)> {
     let cursors = CURSORS.get_ptr_mut(0)?;
     // Looked at first, so that a full table's cursor does not run away.
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) } >= u64::from(limit) {
+    let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) };
+    let share = share::of(process)?;
+    let own = unsafe { core::ptr::read_volatile(&raw const (*share).sites) };
+    if made >= u64::from(limit) || !share::may_take(own, u64::from(limit).wrapping_sub(made)) {
         return None;
     }
+    unsafe { atomic::add(&raw mut (*share).sites, 1) };
     let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) } as u32;
     Some((index, SITES.get_ptr_mut(index)?))
 }
@@ -217,11 +221,11 @@ fn take_slot(limit: u32) -> Option<(u32, *mut SiteRecord)> {
 /// The number plus one of a new site, which is in no index yet.
 #[inline(always)]
 fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
-    let frames_at = keep_frames(scratch)?;
+    let frames_at = keep_frames(key.process, scratch)?;
     // Growth leaves a quarter of the table to the allocator's calls, whose blocks would else be lost.
     let all = setting!(max_sites);
     let limit = if is_growth(key.function as u8) { all - all / 4 } else { all };
-    let (index, site) = take_slot(limit)?;
+    let (index, site) = take_slot(key.process, limit)?;
     unsafe {
         (*site).process = key.process;
         (*site).frames_at = frames_at;
@@ -248,7 +252,7 @@ fn settle(site: u32, scratch: *const Scratch) {
 
 /// Stores the frames, unless they are there already. `None` if there is no room.
 #[inline(always)]
-fn keep_frames(scratch: *const Scratch) -> Option<u32> {
+fn keep_frames(process: u32, scratch: *const Scratch) -> Option<u32> {
     let (hash, frames) = unsafe { ((*scratch).hash, (*scratch).frames) };
     let found = stack_in_index(hash, 0);
     // A process can make a stack that has the hash of another process's.
@@ -256,9 +260,14 @@ fn keep_frames(scratch: *const Scratch) -> Option<u32> {
         return Some((found as u32).wrapping_sub(1));
     }
     let cursors = CURSORS.get_ptr_mut(0)?;
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) } >= u64::from(setting!(max_frames)) {
+    let (kept, most) =
+        (unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) }, u64::from(setting!(max_frames)));
+    let share = share::of(process)?;
+    let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
+    if kept >= most || !share::may_take(own, most.wrapping_sub(kept)) {
         return None;
     }
+    unsafe { atomic::add(&raw mut (*share).frames, u64::from(frames)) };
     let frames_at = unsafe { atomic::add(&raw mut (*cursors).frames, u64::from(frames)) } as u32;
     let mut n: u32 = 0;
     while n < MAX_FRAMES as u32 {

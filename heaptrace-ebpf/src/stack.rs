@@ -193,14 +193,17 @@ unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
     }
 }
 
-/// What a walk's hash begins with.
-pub const SEED: u64 = 0x6865_6170;
+/// What a walk's hash begins with: nobody can make a stack that has the hash, or the cells, of another's.
+#[inline(always)]
+pub fn seed() -> u64 {
+    setting!(secret)
+}
 
 #[inline(always)]
 unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u64) {
     let scratch = unsafe { &mut *scratch };
     scratch.addresses[0] = ip;
-    let mut hash = mix(SEED, ip);
+    let mut hash = mix(seed(), ip);
     let mut n: u32 = 1;
     let mut floor = sp;
     let mut frame = bp;

@@ -5,14 +5,14 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
 };
 use heaptrace_common::{
-    counter::Counter,
     event::{Event, kind},
     growth::GrowthEvent,
     settings::stack_mode,
 };
 
 use crate::{
-    maps::{EVENTS, count, setting},
+    events,
+    maps::{EVENTS, setting},
     process, site,
 };
 
@@ -45,9 +45,13 @@ pub fn tell(change: &Change) {
         None
     };
     let (frames_at, frames, end) = stack.unwrap_or((0, 0, 0));
+    let share = events::admit(change.process);
+    if share == events::REFUSED {
+        return;
+    }
     // Made in the ring, not on the stack; and only now, so that events are there in the order of their times.
     let Some(mut told) = EVENTS.reserve::<GrowthEvent>(0) else {
-        count(Counter::RingFull);
+        events::failed(share);
         return;
     };
     told.write(GrowthEvent {
@@ -60,7 +64,7 @@ pub fn tell(change: &Change) {
             address: change.address,
             length: change.length,
             parent_tgid: 0,
-            _pad: 0,
+            share,
         },
         entered_ns: change.entered_ns,
         old_address: change.old_address,

@@ -18,7 +18,7 @@ pub use heaptrace_common::unwind::step::Registers as Frame;
 use crate::{
     maps::setting,
     mask::mask,
-    stack::{SEED, Scratch, mix},
+    stack::{Scratch, mix, seed},
 };
 pub use memo::uw_remember;
 pub use memory::return_address;
@@ -95,7 +95,7 @@ pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
                 // The first frame needs no table.
                 (*scratch).frames = 1;
                 (*scratch).end = StackEnd::NoMapping as u32;
-                (*scratch).hash = mix(SEED, frame.pc);
+                (*scratch).hash = mix(seed(), frame.pc);
             }
         }
         (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
@@ -114,7 +114,7 @@ unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
         (*scratch).addresses[0] = frame.pc;
         (*scratch).frames = 1;
         (*scratch).end = StackEnd::Depth as u32;
-        (*scratch).hash = mix(SEED, frame.pc);
+        (*scratch).hash = mix(seed(), frame.pc);
         let mut frames: u32 = 0;
         while frames < MAX_FRAMES as u32 {
             if uw_step(scratch) != 0 {

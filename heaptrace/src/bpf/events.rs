@@ -1,11 +1,15 @@
 //! The ring of rare events, from the kernel to us.
 
+use super::shares::Shares;
 use aya::maps::{MapData, RingBuf};
 use heaptrace_common::{event::Event, growth::GrowthEvent};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Readable (poll) when there are events.
-pub struct EventRing(pub(super) RingBuf<MapData>);
+pub struct EventRing {
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) shares: Shares,
+}
 
 /// What came through the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,7 @@ impl EventRing {
     /// Takes all events that are there, in order.
     pub fn read(&mut self) -> Vec<Told> {
         let mut events = Vec::new();
-        while let Some(item) = self.0.next() {
+        while let Some(item) = self.ring.next() {
             if let Some(bytes) = item.first_chunk::<{ size_of::<GrowthEvent>() }>() {
                 // SAFETY: `GrowthEvent` is plain data of that size, for which any bytes are a value.
                 events.push(Told::Growth(unsafe { bytes.as_ptr().cast::<GrowthEvent>().read_unaligned() }));
@@ -37,12 +41,15 @@ impl EventRing {
                 events.push(Told::Event(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }));
             }
         }
+        for event in &events {
+            self.shares.event_was_read(event.event().share);
+        }
         events
     }
 }
 
 impl AsRawFd for EventRing {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.ring.as_raw_fd()
     }
 }

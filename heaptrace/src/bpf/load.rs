@@ -9,6 +9,7 @@ use super::{
     maps::{Maps, PROBE_ROWS},
     multi::{self, MultiProgram, Relocated},
     settings::settings,
+    shares::{self, Shares},
     thread_filter,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
@@ -20,6 +21,7 @@ use heaptrace_common::{
     live,
     probe::{Cookie, ProbeRecord},
     record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index, process_index},
+    share::ShareRecord,
     statistics::StatisticsRecord,
     unwind::memo::{MEMOS, Memo},
 };
@@ -192,6 +194,7 @@ impl MapSizes {
             )
             + array(self.frames, 8)
             + array(self.processes, size_of::<ProcessRecord>())
+            + array(Shares::entries(self.processes), size_of::<ShareRecord>())
             + array(self.threads.next_power_of_two(), size_of::<PendingCall>())
             // PROCESS_CACHE.
             + array(1 << 16, 8)
@@ -275,7 +278,8 @@ impl Tracer {
         let threads = sizes.threads.next_power_of_two();
         let statistics = sizes.statistics_records(sizes.processes);
         let base_ns = procfs::monotonic_ns();
-        let settings = settings(options, &sizes, &types, base_ns);
+        let secret = shares::new_secret();
+        let settings = settings(options, &sizes, &types, base_ns, secret);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let other = OTHER.get();
         let object = other.map_or(OBJECT, |build| build.object);
@@ -289,6 +293,7 @@ impl Tracer {
             .map_max_entries("STACK_INDEX", index::cells_for(sizes.sites))
             .map_max_entries("FRAMES", sizes.frames)
             .map_max_entries("PROCESSES", sizes.processes)
+            .map_max_entries("SHARES", Shares::entries(sizes.processes))
             .map_max_entries("STATISTICS", statistics)
             .map_max_entries("PENDING", threads)
             .map_max_entries("EVENTS", sizes.ring_bytes())
@@ -318,7 +323,7 @@ impl Tracer {
             false => None,
         };
         let unwind = UnwindMaps::take(&mut ebpf, unwind, sizes.processes)?;
-        let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics, base_ns)?;
+        let (mut maps, events) = Maps::take(&mut ebpf, &sizes, statistics, base_ns, secret)?;
         // Before anything that registers a process by itself.
         let own = maps.set_index(process::id(), process_index::OWN);
         own.map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
@@ -341,7 +346,6 @@ impl Tracer {
         {
             (build.take)(map);
         }
-        let events = EventRing(events);
         Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, checker, features }, events))
     }
 

@@ -3,12 +3,14 @@
 use super::{
     LoadError, MapSizes,
     checks::Checks,
+    events::EventRing,
     gates::{GATES, Gates},
     live_table::LiveTable,
+    shares::Shares,
 };
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{HashMap, Map, MapData, PerCpuArray},
 };
 use heaptrace_common::{
     check::CHECKS,
@@ -84,6 +86,7 @@ pub struct Maps {
     processes: SharedArray<ProcessRecord>,
     statistics: SharedArray<StatisticsRecord>,
     process_cache: SharedArray<u64>,
+    shares: Shares,
     phase: SharedArray<u64>,
     cursors: SharedArray<Cursors>,
     process_index: HashMap<MapData, u32, u32>,
@@ -104,7 +107,8 @@ impl Maps {
         sizes: &MapSizes,
         statistics: u32,
         base_ns: u64,
-    ) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        secret: u64,
+    ) -> Result<(Self, EventRing), LoadError> {
         let MapSizes { sites, frames, processes, .. } = *sizes;
         let live_lines = live::lines_for(sizes.live);
         let mut take = |name: &'static str| {
@@ -116,6 +120,9 @@ impl Maps {
             _ => Err(wrong(format!("map {name} is of another kind"))),
         };
         let shared = |source| LoadError::Maps { source };
+        let of_shares = data(take("SHARES")?, "SHARES")?;
+        let shares = || Shares::new(&of_shares, processes, secret).map_err(shared);
+        let (shares, for_events) = (shares()?, shares()?);
         let maps = Self {
             max_sites: sites,
             sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites.saturating_add(processes))
@@ -127,6 +134,7 @@ impl Maps {
                 .map_err(shared)?,
             process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16)
                 .map_err(shared)?,
+            shares,
             phase: SharedArray::new(&data(take("PHASE")?, "PHASE")?, 1).map_err(shared)?,
             cursors: SharedArray::new(&data(take("CURSORS")?, "CURSORS")?, 1).map_err(shared)?,
             process_index: take("PROCESS_INDEX")?
@@ -150,9 +158,9 @@ impl Maps {
                 .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
         };
         maps.set_phase(phase::COUNTING);
-        let events =
+        let ring =
             take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
-        Ok((maps, events))
+        Ok((maps, EventRing { ring, shares: for_events }))
     }
 
     fn cursor(&self, of: fn(&Cursors) -> u64, entries: u32) -> u32 {
@@ -201,17 +209,19 @@ impl Maps {
         self.statistics.get(index)
     }
 
-    fn claim(&self, cursor: usize) -> Option<u32> {
+    fn claim(&self, cursor: usize) -> Option<u64> {
         let cursors = self.cursors.pointer(0)?;
-        // SAFETY: `Cursors` is 4 u64s, aligned; the BPF side also changes them atomically only.
+        // SAFETY: `Cursors` is 5 u64s, aligned; the BPF side also changes them atomically only.
         let cursor = unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) };
-        cursor.fetch_add(1, Ordering::Relaxed).try_into().ok()
+        Some(cursor.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Registers a process as a target before its probes are placed. `None` if the table is full.
-    pub fn register(&mut self, record: ProcessRecord) -> Result<Option<u32>, aya::maps::MapError> {
+    /// Registers a process of user `uid` as a target before its probes are placed. `None` if the table is full.
+    pub fn register(&mut self, record: ProcessRecord, uid: u32) -> Result<Option<u32>, aya::maps::MapError> {
         const PROCESSES: usize = 2;
-        let Some(index) = self.claim(PROCESSES).filter(|index| *index < self.processes.entries) else {
+        const SHARES: usize = 3;
+        let claimed = self.claim(PROCESSES).and_then(|index| u32::try_from(index).ok());
+        let Some(index) = claimed.filter(|index| *index < self.processes.entries) else {
             return Ok(None);
         };
         if let Some(site) = self.sites.pointer(overflow_site(self.max_sites, index)) {
@@ -222,7 +232,11 @@ impl Maps {
                 (&raw mut (*site).ready).write_volatile(1);
             }
         }
-        self.processes.set(index, record);
+        let share = self.shares.of(uid, index);
+        if self.shares.joined(share) {
+            self.claim(SHARES);
+        }
+        self.processes.set(index, ProcessRecord { share, ..record });
         self.set_index(record.tgid, index)?;
         Ok(Some(index))
     }

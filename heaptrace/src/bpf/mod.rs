@@ -15,6 +15,7 @@ mod maps;
 mod multi;
 pub mod probing;
 mod settings;
+mod shares;
 mod syscall;
 mod thread_filter;
 mod tracepoints;

@@ -3,12 +3,14 @@
 use super::{
     kernel_types::KernelTypes,
     load::{MapSizes, Members, Options, StackMode},
+    shares::own_user,
 };
 use crate::process::procfs;
 use heaptrace_common::{
     live,
     record::index,
     settings::{Settings, scope, stack_mode},
+    share,
 };
 
 impl StackMode {
@@ -24,7 +26,13 @@ impl StackMode {
 
 /// The settings for `options`, with `sizes` as the maps have them.
 /// `base_ns` is now.
-pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes, base_ns: u64) -> Settings {
+pub(super) fn settings(
+    options: &Options,
+    sizes: &MapSizes,
+    types: &KernelTypes,
+    base_ns: u64,
+    secret: u64,
+) -> Settings {
     Settings {
         scope: match options.members {
             _ if options.all => scope::ALL,
@@ -64,7 +72,12 @@ pub(super) fn settings(options: &Options, sizes: &MapSizes, types: &KernelTypes,
         live_lines: live::lines_for(sizes.live),
         signal_flags: types.signal_flags,
         index_mask: index::cells_for(sizes.sites) - 1,
+        own_user: own_user(),
+        few_live: share::few(sizes.live),
+        few_calls: share::few(sizes.threads.next_power_of_two()),
+        max_spilled: live::spill_for(sizes.live),
         base_ns,
+        secret,
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

@@ -141,6 +141,8 @@ impl ProcessTable {
                 inherits: _,
                 complete: _,
                 armed: _,
+                share: _,
+                _pad: _,
                 started_ns: _,
                 ended_ns: _,
                 armed_ns: _,

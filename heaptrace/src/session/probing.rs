@@ -383,6 +383,8 @@ impl Session {
         if let Some(record) = self.tracer.maps.index_of(pid) {
             return Ok(record);
         }
+        // Nobody's, where it is gone.
+        let uid = procfs::read_status(pid).map_or(u32::MAX, |status| status.uid);
         let mut record = ProcessRecord {
             tgid: pid,
             state: process_state::RUNNING,
@@ -395,7 +397,7 @@ impl Session {
             *to = from;
         }
         let index =
-            self.tracer.maps.register(record).map_err(|source| TargetError::Register { pid, source })?;
+            self.tracer.maps.register(record, uid).map_err(|source| TargetError::Register { pid, source })?;
         let index = index.ok_or(TargetError::TableFull)?;
         self.builder.was_found(index);
         self.builder.read_processes(&self.tracer.maps);

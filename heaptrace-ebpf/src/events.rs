@@ -1,0 +1,65 @@
+//! Rare events to userspace: each share has so many waiting.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
+use heaptrace_common::{counter::Counter, event::Event};
+
+use crate::{
+    atomic,
+    maps::{EVENTS, count, setting},
+    process, share,
+};
+
+/// What the kernel puts before each (`BPF_RINGBUF_HDR_SZ`).
+const HEADER: u64 = 8;
+
+/// What [`admit`] gives where there is no place.
+pub const REFUSED: u32 = u32::MAX;
+
+/// A place in the ring for an event that is about `payer`, a process record; if there is none, about the current process. The
+/// share, plus one, that it is taken from; 0 where none is counted. [`REFUSED`], and counted, if the share has too many
+/// waiting.
+#[inline(always)]
+pub fn admit(payer: u32) -> u32 {
+    let share = match process::record(payer) {
+        Some(record) => unsafe { (*record).share },
+        None => share::of_current_user(),
+    };
+    let Some(record) = share::record(share) else { return 0 };
+    let free =
+        EVENTS.query(u64::from(BPF_RB_RING_SIZE)).wrapping_sub(EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)));
+    let (sent, read) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*record).events_sent),
+            core::ptr::read_volatile(&raw const (*record).events_read),
+        )
+    };
+    if !share::may_take(sent.wrapping_sub(read), free / (size_of::<Event>() as u64 + HEADER)) {
+        count(Counter::RingFull);
+        return REFUSED;
+    }
+    unsafe { atomic::add(&raw mut (*record).events_sent, 1) };
+    share.wrapping_add(1)
+}
+
+/// What [`admit`] gave a place found none.
+#[inline(always)]
+pub fn failed(share: u32) {
+    count(Counter::RingFull);
+    if let Some(record) = share::record(share.wrapping_sub(1)) {
+        unsafe { atomic::sub(&raw mut (*record).events_sent, 1) };
+    }
+}
+
+/// Sends an event at the cost of `payer`, or counts that there was no room.
+#[inline(always)]
+pub fn send(event: Event, payer: u32) {
+    let share = admit(payer);
+    if share == REFUSED {
+        return;
+    }
+    // The kernel wakes who has read all before: while growth is told without waking, that is seldom so.
+    let wakes = if setting!(watch) != 0 { BPF_RB_FORCE_WAKEUP } else { 0 };
+    if EVENTS.output::<Event>(&Event { share, ..event }, u64::from(wakes)).is_err() {
+        failed(share);
+    }
+}

@@ -11,17 +11,17 @@ pub const USER_SHARES: u32 = 256;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShareRecord {
     /// Process records so far.
-    pub processes: u64,
-    pub sites: u64,
-    pub frames: u64,
+    pub processes: u32,
+    pub sites: u32,
+    pub frames: u32,
     /// Blocks in the map beside the table of live blocks.
-    pub spilled: u64,
+    pub spilled: u32,
     /// Of a user's share only, as a process's record has its own: live blocks, and calls under way.
-    pub live: u64,
-    pub calls: u64,
-    /// Events, and those of them that userspace has read.
-    pub events_sent: u64,
-    pub events_read: u64,
+    pub live: u32,
+    pub calls: u32,
+    /// Events, and those of them that userspace has read, both modulo 2^32.
+    pub events_sent: u32,
+    pub events_read: u32,
 }
 
 /// The share of a user's processes.
@@ -43,7 +43,7 @@ pub const fn few(entries: u32) -> u32 {
     entries / 16
 }
 
-const _: () = assert!(size_of::<ShareRecord>() == 64);
+const _: () = assert!(size_of::<ShareRecord>() == 32);
 
 #[cfg(test)]
 mod tests {

@@ -84,7 +84,7 @@ pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
     unsafe {
         atomic::sub(&raw mut (*record).live_bytes, block.size);
         atomic::sub(&raw mut (*record).live_count, 1);
-        share::count_live(record, 1_u64.wrapping_neg());
+        share::count_live(record, 1_u32.wrapping_neg());
     }
     if let Some(site) = SITES.get_ptr_mut(block.site) {
         unsafe {

@@ -12,13 +12,31 @@ pub unsafe fn add(at: *mut u64, value: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { SeqCst }>(at, value) }
 }
 
+/// Adds modulo 2^32, and returns the value before.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn add_short(at: *mut u32, value: u32) -> u32 {
+    unsafe { atomic_xadd::<u32, u32, { SeqCst }>(at, value) }
+}
+
+/// Subtracts modulo 2^32.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn sub_short(at: *mut u32, value: u32) {
+    unsafe { add_short(at, value.wrapping_neg()) };
+}
+
 /// Adds one, modulo 2^32.
 ///
 /// # Safety
 /// As for [`add`].
 #[inline(always)]
 pub unsafe fn increment(at: *mut u32) {
-    unsafe { atomic_xadd::<u32, u32, { SeqCst }>(at, 1) };
+    unsafe { add_short(at, 1) };
 }
 
 /// Subtracts and returns the value before.

@@ -223,7 +223,7 @@ impl Hit<'_> {
             let is_word = (*call).shape == Shape::Free0 as u8;
             if pending::release(call, self.process, self.entry_sp) && !is_word {
                 atomic::sub(&raw mut (*self.record).calls_under_way, 1);
-                share::count_calls(self.record, 1_u64.wrapping_neg());
+                share::count_calls(self.record, 1_u32.wrapping_neg());
             }
         }
     }

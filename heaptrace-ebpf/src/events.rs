@@ -37,7 +37,7 @@ pub fn admit(payer: u32) -> u32 {
         count(Counter::RingFull);
         return REFUSED;
     }
-    unsafe { atomic::add(&raw mut (*record).events_sent, 1) };
+    unsafe { atomic::add_short(&raw mut (*record).events_sent, 1) };
     share.wrapping_add(1)
 }
 
@@ -46,7 +46,7 @@ pub fn admit(payer: u32) -> u32 {
 pub fn failed(share: u32) {
     count(Counter::RingFull);
     if let Some(record) = share::record(share.wrapping_sub(1)) {
-        unsafe { atomic::sub(&raw mut (*record).events_sent, 1) };
+        unsafe { atomic::sub_short(&raw mut (*record).events_sent, 1) };
     }
 }
 

@@ -211,7 +211,7 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
     match LIVE_SPILL.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             unsafe {
-                atomic::add(&raw mut (*share).spilled, 1);
+                atomic::add_short(&raw mut (*share).spilled, 1);
                 atomic::add(&raw mut (*cursors).spilled, 1);
             }
             Entered::NEW
@@ -284,7 +284,7 @@ fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock
     LIVE_SPILL.remove(key).ok()?;
     if let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) {
         unsafe {
-            atomic::sub(&raw mut (*share).spilled, 1);
+            atomic::sub_short(&raw mut (*share).spilled, 1);
             atomic::sub(&raw mut (*cursors).spilled, 1);
         }
     }

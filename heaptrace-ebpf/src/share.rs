@@ -49,7 +49,7 @@ pub fn of_current_user() -> u32 {
 pub fn joined(share: u32) {
     let (Some(record), Some(cursors)) = (record(share), CURSORS.get_ptr_mut(0)) else { return };
     unsafe {
-        if atomic::add(&raw mut (*record).processes, 1) == 0 {
+        if atomic::add_short(&raw mut (*record).processes, 1) == 0 {
             atomic::add(&raw mut (*cursors).shares, 1);
         }
     }
@@ -63,9 +63,9 @@ fn are_several(cursors: *const Cursors) -> bool {
 
 /// Whether a share that has `used` may take one more, where `free` are left.
 #[inline(always)]
-pub fn may_take(used: u64, free: u64) -> bool {
+pub fn may_take(used: u32, free: u64) -> bool {
     let Some(cursors) = CURSORS.get_ptr(0) else { return false };
-    share::may_take(used, free) || !are_several(cursors)
+    share::may_take(u64::from(used), free) || !are_several(cursors)
 }
 
 /// Whether a process has so many live blocks, or a user's together, that it is not given the last place of a line.
@@ -73,7 +73,7 @@ pub fn may_take(used: u64, free: u64) -> bool {
 pub fn has_much_live(record: *const ProcessRecord) -> bool {
     let own = unsafe { core::ptr::read_volatile(&raw const (*record).live_count) };
     has_much(record, own, setting!(few_live), |share| unsafe {
-        core::ptr::read_volatile(&raw const (*share).live)
+        u64::from(core::ptr::read_volatile(&raw const (*share).live))
     })
 }
 
@@ -82,7 +82,7 @@ pub fn has_much_live(record: *const ProcessRecord) -> bool {
 pub fn has_many_calls(record: *const ProcessRecord) -> bool {
     let own = unsafe { core::ptr::read_volatile(&raw const (*record).calls_under_way) };
     has_much(record, own, setting!(few_calls), |share| unsafe {
-        core::ptr::read_volatile(&raw const (*share).calls)
+        u64::from(core::ptr::read_volatile(&raw const (*share).calls))
     })
 }
 
@@ -100,17 +100,17 @@ fn has_much(
 
 /// A process has another live block, or one less: its record says so itself, and a user's share says it of all his.
 #[inline(always)]
-pub fn count_live(record: *const ProcessRecord, change: u64) {
+pub fn count_live(record: *const ProcessRecord, change: u32) {
     if let Some(share) = users(record) {
-        unsafe { atomic::add(&raw mut (*share).live, change) };
+        unsafe { atomic::add_short(&raw mut (*share).live, change) };
     }
 }
 
 /// The same of calls under way.
 #[inline(always)]
-pub fn count_calls(record: *const ProcessRecord, change: u64) {
+pub fn count_calls(record: *const ProcessRecord, change: u32) {
     if let Some(share) = users(record) {
-        unsafe { atomic::add(&raw mut (*share).calls, change) };
+        unsafe { atomic::add_short(&raw mut (*share).calls, change) };
     }
 }
 

@@ -213,7 +213,7 @@ fn take_slot(process: u32, limit: u32) -> Option<(u32, *mut SiteRecord)> {
     if made >= u64::from(limit) || !share::may_take(own, u64::from(limit).wrapping_sub(made)) {
         return None;
     }
-    unsafe { atomic::add(&raw mut (*share).sites, 1) };
+    unsafe { atomic::add_short(&raw mut (*share).sites, 1) };
     let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) } as u32;
     Some((index, SITES.get_ptr_mut(index)?))
 }
@@ -267,7 +267,7 @@ fn keep_frames(process: u32, scratch: *const Scratch) -> Option<u32> {
     if kept >= most || !share::may_take(own, most.wrapping_sub(kept)) {
         return None;
     }
-    unsafe { atomic::add(&raw mut (*share).frames, u64::from(frames)) };
+    unsafe { atomic::add_short(&raw mut (*share).frames, frames) };
     let frames_at = unsafe { atomic::add(&raw mut (*cursors).frames, u64::from(frames)) } as u32;
     let mut n: u32 = 0;
     while n < MAX_FRAMES as u32 {

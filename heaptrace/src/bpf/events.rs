@@ -29,10 +29,15 @@ impl Told {
 }
 
 impl EventRing {
-    /// Takes all events that are there, in order.
+    /// As many are read at once: looking after each may take milliseconds, and who asks to end is not to wait for all.
+    pub const AT_ONCE: usize = 128;
+
+    /// Takes events that are there, in order; if there are [`Self::AT_ONCE`], there may be more.
     pub fn read(&mut self) -> Vec<Told> {
         let mut events = Vec::new();
-        while let Some(item) = self.ring.next() {
+        while events.len() < Self::AT_ONCE
+            && let Some(item) = self.ring.next()
+        {
             if let Some(bytes) = item.first_chunk::<{ size_of::<GrowthEvent>() }>() {
                 // SAFETY: `GrowthEvent` is plain data of that size, for which any bytes are a value.
                 events.push(Told::Growth(unsafe { bytes.as_ptr().cast::<GrowthEvent>().read_unaligned() }));

@@ -143,7 +143,7 @@ impl Default for MapSizes {
         Self {
             live: 1 << 20,
             sites: 1 << 16,
-            frames: 1 << 21,
+            frames: 2_000_000,
             processes: 1 << 14,
             threads: 1 << 14,
             events: RING_BYTES / EVENT_BYTES,

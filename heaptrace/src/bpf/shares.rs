@@ -8,7 +8,7 @@ use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     mem::offset_of,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// What hashes begin with, for one session.
@@ -57,10 +57,10 @@ impl Shares {
     }
 
     /// Adds one to the field at `offset`; what it was.
-    fn add(&self, share: u32, offset: usize) -> Option<u64> {
+    fn add(&self, share: u32, offset: usize) -> Option<u32> {
         let record = self.records.pointer(share)?;
-        // SAFETY: a field of u64 within the mapping, aligned; the BPF side only reads it, or adds to it.
-        let field = unsafe { AtomicU64::from_ptr(record.byte_add(offset).cast()) };
+        // SAFETY: a field of u32 within the mapping, aligned; the BPF side only reads it, or adds to it.
+        let field = unsafe { AtomicU32::from_ptr(record.byte_add(offset).cast()) };
         Some(field.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -16,6 +16,12 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
+/// Rounds in which events are read that nobody is woken for.
+const LOOKS: u32 = 1 << 10;
+
+/// What was not read when tracing ended is looked at for so long; the rest is counted.
+const REST_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often the maps are read.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,26 +79,12 @@ impl Following<'_> {
         let started = Instant::now();
         let deadline =
             tokio::time::Instant::now() + duration.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
-        let why = loop {
+        let why = 'following: loop {
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break Ended::Asked,
                 _ = terminate.recv() => break Ended::Asked,
                 () = sleep_until(deadline) => break Ended::TimeUp,
-                guard = ring.readable_mut() => {
-                    let mut guard = guard?;
-                    let events = guard.get_inner_mut().read();
-                    guard.clear_ready();
-                    if let Some(why) = take(session, &events, endless, work)? {
-                        break why;
-                    }
-                }
-                () = next(&mut looks) => {
-                    let events = ring.get_mut().read();
-                    if let Some(why) = take(session, &events, endless, work)? {
-                        break why;
-                    }
-                }
                 () = tables.notified() => session.take_tables(),
                 () = next(&mut verified) => session.let_go_of_verified(),
                 () = next(&mut prints) => {
@@ -114,14 +106,50 @@ impl Following<'_> {
                         break Ended::TargetsExited;
                     }
                 }
+                // Last, as targets can see to it that there are always some.
+                guard = ring.readable_mut() => {
+                    let mut guard = guard?;
+                    let events = guard.get_inner_mut().read();
+                    if events.len() < EventRing::AT_ONCE {
+                        guard.clear_ready();
+                    }
+                    if let Some(why) = take(session, &events, endless, work)? {
+                        break why;
+                    }
+                }
+                // Of these nobody is woken: all that are there are read.
+                () = next(&mut looks) => {
+                    let mut more = LOOKS;
+                    while more > 0 {
+                        let events = ring.get_mut().read();
+                        more = if events.len() < EventRing::AT_ONCE { 0 } else { more - 1 };
+                        if let Some(why) = take(session, &events, endless, work)? {
+                            break 'following why;
+                        }
+                    }
+                }
             }
         };
         if why != Ended::NoReader {
+            if matches!(why, Ended::Asked | Ended::TimeUp) {
+                // Nothing new happens from here on.
+                session.end_counting();
+            }
             // What happened until now and was not read: the records of processes that have ended are ahead of it.
-            let rest = ring.get_mut().read();
-            session.handle_events(rest.iter().map(|told| *told.event()));
-            if work.told(session, &rest)?.is_break() {
-                return Ok(Ended::NoReader);
+            let until = Instant::now() + REST_WITHIN;
+            loop {
+                let rest = ring.get_mut().read();
+                if rest.is_empty() {
+                    break;
+                }
+                if Instant::now() > until {
+                    session.left_unread(rest.len());
+                    continue;
+                }
+                session.handle_events(rest.iter().map(|told| *told.event()));
+                if work.told(session, &rest)?.is_break() {
+                    return Ok(Ended::NoReader);
+                }
             }
         }
         Ok(why)

@@ -18,6 +18,8 @@ pub(super) struct Budget {
     pub read: u64,
     /// What the profile and the reports of it take.
     pub kept: u64,
+    /// What of that is taken by reports, which are made in the end only.
+    pub reported: u64,
 }
 
 impl Budget {
@@ -39,7 +41,8 @@ impl Budget {
     /// # Errors
     /// What is wrong with it; that it takes too much memory, too.
     pub fn decode<T: DeserializeOwned>(&self, content: &[u8]) -> Result<T, String> {
-        let mut left = Left(Some(self.limit().saturating_sub(self.kept + content.len() as u64)));
+        let now = self.kept.saturating_sub(self.reported).saturating_add(content.len() as u64);
+        let mut left = Left(Some(self.limit().saturating_sub(now)));
         let mut from = postcard::Deserializer::from_bytes(content);
         let decoded = T::deserialize(Counted { inner: &mut from, left: &mut left, list: None });
         if left.0.is_none() {

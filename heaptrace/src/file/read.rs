@@ -235,11 +235,12 @@ impl<R: Read> Blocks<R> {
 
     /// Folds the content of a chunk into `profile`.
     fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        self.budget.reported = profile.reported();
         let chunk: Chunk = self.budget.decode(&content)?;
         drop(content);
         let taken = chunk.beside();
-        // Reports are made of the last processes only.
-        let also = taken.saturating_sub(profile.processes_reported());
+        // Reports are not made of what it replaces.
+        let also = taken.saturating_sub(profile.reported_of_replaced(&chunk));
         self.budget.check("what it holds", also)?;
         let freed = profile.fold(chunk).map_err(|err| err.to_string())?;
         self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);

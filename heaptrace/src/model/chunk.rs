@@ -98,9 +98,27 @@ impl Profile {
         }
     }
 
-    /// What reports would make of the processes, which the next chunk replaces.
-    pub(crate) fn processes_reported(&self) -> u64 {
-        self.processes.len() as u64 * Process::REPORTED
+    /// What reports make of all there is, at least.
+    pub(crate) fn reported(&self) -> u64 {
+        self.always_replaced() + self.sites.len() as u64 * SiteId::REPORTED
+    }
+
+    /// What reports would make of that which `chunk` replaces, at least.
+    pub(crate) fn reported_of_replaced(&self, chunk: &Chunk) -> u64 {
+        // One that comes twice replaces one.
+        let mut next = 0;
+        let mut replaced = 0;
+        for (id, _) in &chunk.sites {
+            if id.index() >= next && id.index() < self.sites.len() {
+                next = id.index() + 1;
+                replaced += SiteId::REPORTED;
+            }
+        }
+        self.always_replaced() + replaced
+    }
+
+    fn always_replaced(&self) -> u64 {
+        self.processes.len() as u64 * Process::REPORTED + self.growth.len() as u64 * SiteId::REPORTED
     }
 
     /// Folds `chunk` in. Gives the memory that what it replaced had taken.

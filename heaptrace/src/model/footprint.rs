@@ -115,7 +115,7 @@ impl Footprint for AllocatorInfo {
 }
 
 impl Footprint for Process {
-    /// Lines in the footer, a row, a histogram.
+    /// A row, a histogram.
     const REPORTED: u64 = 1024;
 
     fn beside(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
 use super::number::{counted, human, percent, seconds, thousands};
+use super::particulars;
 use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
 use crate::printable::printable;
 use heaptrace_common::stack::StackEnd;
@@ -104,6 +105,9 @@ pub(super) fn mode(mode: Mode) -> &'static str {
     }
 }
 
+/// Notes of the recorder's that are shown.
+const NOTES: usize = 20;
+
 /// The footer, one sentence a line.
 pub(super) fn lines(profile: &Profile) -> Vec<String> {
     let Coverage {
@@ -162,12 +166,12 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
         let calls = counted(*nested_calls, "call", "calls");
         lines.push(format!("{calls} nested in an allocation function, not counted again"));
     }
-    lines.extend(profile.processes.iter().flat_map(of_process));
-    for process in untraceable {
-        let (comm, reason) = (printable(&process.comm), printable(&process.reason));
-        lines.push(format!("not traced: {comm}:{}: {reason}", process.pid));
+    lines.extend(particulars::of_processes(&profile.processes));
+    lines.extend(particulars::untraceable(untraceable));
+    lines.extend(notes.iter().take(NOTES).map(|note| printable(note).into_owned()));
+    if let Some(more) = notes.len().checked_sub(NOTES + 1) {
+        lines.push(format!("{} more in the JSON", counted(more as u64 + 1, "note", "notes")));
     }
-    lines.extend(notes.iter().map(|note| printable(note).into_owned()));
     lines
 }
 
@@ -204,56 +208,4 @@ fn stacks(profile: &Profile) -> Option<String> {
         }
     }
     Some(text)
-}
-
-/// What is particular to one process.
-fn of_process(process: &Process) -> Vec<String> {
-    let name = super::table::process_name(process);
-    let mut lines = Vec::new();
-    if process.lost_count > 0 {
-        let (blocks, bytes) = (counted(process.lost_count, "block", "blocks"), human(process.lost_bytes));
-        lines.push(format!("{name}: {blocks} ({bytes}) found no room and are in no total"));
-    }
-    if process.missed_frees > 0 {
-        let blocks = counted(process.missed_frees, "block", "blocks");
-        lines.push(format!(
-            "{name}: {blocks} counted as freed, as the address was handed out again (no free was seen)"
-        ));
-    }
-    if process.inherited_count > 0 || process.inherited_free_count > 0 {
-        let (blocks, bytes) =
-            (counted(process.inherited_count, "block", "blocks"), human(process.inherited_bytes));
-        let freed = thousands(process.inherited_free_count);
-        lines.push(format!(
-            "{name}: {blocks} ({bytes}) inherited at fork, in no total; {freed} of them freed"
-        ));
-    }
-    if process.totals.released_count > 0 {
-        let (blocks, bytes) =
-            (counted(process.totals.released_count, "block", "blocks"), human(process.totals.released_bytes));
-        lines.push(format!("{name}: {blocks} ({bytes}) released by exec"));
-    }
-    if process.totals.gone_count > 0 {
-        let (blocks, bytes) =
-            (counted(process.totals.gone_count, "block", "blocks"), human(process.totals.gone_bytes));
-        lines.push(format!(
-            "{name}: {blocks} ({bytes}) ended without a free that was seen: unmapped, or under a newer block"
-        ));
-    }
-    if process.failed_count > 0 {
-        lines.push(format!(
-            "{name}: {} (no memory was returned)",
-            counted(process.failed_count, "failed call", "failed calls")
-        ));
-    }
-    if let Some(gap) = process.attach_gap_ns {
-        let how =
-            if process.parent_pid.is_some() { "followed from its parent" } else { "found when it began" };
-        lines.push(format!(
-            "{name}: {how}, not traced for its first {:.3} ms: all its probes were there for {:.2}% of its life",
-            gap as f64 / 1e6,
-            percent(process.attached_ns, process.life_ns)
-        ));
-    }
-    lines
 }

@@ -10,6 +10,7 @@ mod labels;
 mod leaks;
 mod names;
 mod number;
+mod particulars;
 mod rss;
 mod select;
 mod sizes;

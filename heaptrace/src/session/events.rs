@@ -57,6 +57,11 @@ impl Session {
         }
     }
 
+    /// So many events were not looked at.
+    pub fn left_unread(&mut self, events: usize) {
+        self.unread += events as u64;
+    }
+
     /// Gives an image to records that the BPF side made on its own, or whose event was lost.
     pub(super) fn adopt_new_records(&mut self) {
         for record in self.builder.unknown() {

@@ -52,6 +52,8 @@ impl Session {
     pub fn coverage(&self) -> Result<Coverage, MapError> {
         let counters = self.tracer.maps.counters()?;
         let unwinding = self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
+        let mut coverage = self.builder.coverage(&counters);
+        coverage.lost.ring_full += self.unread;
         Ok(Coverage {
             untraceable: self.untraceable.values().cloned().collect(),
             size_filter: self.size_filter,
@@ -65,7 +67,7 @@ impl Session {
                 .chain(unwinding)
                 .chain(self.builder.unclassed_note())
                 .collect(),
-            ..self.builder.coverage(&counters)
+            ..coverage
         })
     }
 

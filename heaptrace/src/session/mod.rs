@@ -109,6 +109,8 @@ pub struct Session {
     shared: counting::Shared,
     /// Of processes that ended.
     idle_links: Vec<Links>,
+    /// Events that were not looked at, as tracing had ended.
+    unread: u64,
     untraceable: BTreeMap<u32, Untraceable>,
     /// Records in which all was in place that their processes call, when last looked at.
     looked_at: HashSet<u32>,
@@ -191,6 +193,7 @@ impl Session {
             everywhere: PlacedProbes::default(),
             shared: counting::Shared::new(exact_children && !all && !per_process),
             idle_links: Vec::new(),
+            unread: 0,
             untraceable: BTreeMap::new(),
             looked_at: HashSet::new(),
             notes,

@@ -68,7 +68,9 @@ impl Feed {
             guard = self.ring.readable_mut() => {
                 let mut guard = guard?;
                 let events = guard.get_inner_mut().read();
-                guard.clear_ready();
+                if events.len() < EventRing::AT_ONCE {
+                    guard.clear_ready();
+                }
                 self.session.handle_events(events.iter().map(|told| *told.event()));
             }
             () = self.tables.notified() => self.session.take_tables(),

@@ -1,5 +1,7 @@
 //! `heaptrace report` as a user runs it: exit codes, messages, outputs.
 
+#![expect(clippy::disallowed_methods, reason = "tests read what they made themselves")]
+
 use heaptrace::file::FileWriter;
 use heaptrace::model::*;
 use heaptrace_common::{function::Function, stack::StackEnd};

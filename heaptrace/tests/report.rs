@@ -93,7 +93,7 @@ fn a_file_that_cannot_be_read_is_one_clear_line_and_exit_code_1() {
             "perf.data",
             "heaptrace: failed to read perf.data: not a heaptrace record file: it begins with \"PERFILE2\"\n",
         ),
-        (".", "heaptrace: failed to read .: Is a directory (os error 21)\n"),
+        (".", "heaptrace: failed to read .: it is a folder\n"),
     ] {
         let output = report(dir.path(), &[file, "-o", "out"]);
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), message));

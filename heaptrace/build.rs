@@ -1,6 +1,8 @@
 //! Builds the BPF programs, which are a workspace of their own, and leaves the object as
 //! `$OUT_DIR/heaptrace.bpf.o` for the crate to embed. Which compiler and linker: see `xtask/src/toolchain.rs`.
 
+#![expect(clippy::disallowed_methods, reason = "what a build reads is its own")]
+
 #[path = "../xtask/src/toolchain.rs"]
 #[expect(dead_code, reason = "xtask uses the rest of this file")]
 mod toolchain;

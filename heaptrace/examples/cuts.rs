@@ -1,5 +1,7 @@
 //! Shows where the calls of each allocation function of a file would be seen: `cargo run --example cuts -- FILE...`.
 
+#![expect(clippy::disallowed_methods, reason = "a developer names the file")]
+
 use heaptrace::probes::cut::{self, Cut, CutSite, Emulation, Image, Request};
 use heaptrace::probes::symbols::FileSymbols;
 use heaptrace::process::elf::ElfFacts;

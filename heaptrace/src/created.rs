@@ -1,9 +1,13 @@
-//! Files that a user names to be written. What stands there may have been put there by somebody else, to have it
-//! overwritten, to have others' devices written to, or to keep the writer waiting.
+//! Files that a user names, to be written or read. What stands there may have been put there by somebody else, to have it
+//! overwritten, to have devices of others opened, or to keep us waiting.
 
+#![expect(clippy::disallowed_methods, reason = "what stands there is looked at before it is opened")]
+
+use crate::process::foreign;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +93,48 @@ pub fn place(path: &Path) -> io::Result<Place> {
     Ok(Place::Stream(file))
 }
 
+/// Opens what `path` stands for, for reading. A pipe that is named itself is waited for.
+///
+/// # Errors
+/// As [`kind`], and if it is not there.
+pub fn open(path: &Path) -> io::Result<File> {
+    match kind(path)? {
+        Kind::File => foreign::open(path),
+        Kind::Descriptor => File::open(path),
+        Kind::Stream(here) => {
+            let file =
+                OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY).open(path)?;
+            let opened = file.metadata()?;
+            if (opened.dev(), opened.ino()) == here {
+                Ok(file)
+            } else {
+                refused("it changed while it was opened")
+            }
+        }
+    }
+}
+
+/// Opens a file of ours anew, for reading, whatever name it has by now.
+pub fn open_again(file: &File) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Whether both paths lead to one file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+/// Whether `path` leads to a folder.
+pub fn is_folder(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// Whether `path` leads to a file.
+pub fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
 /// Whether `path` is, or leads to, an open descriptor of a process's: `/dev/stdout`, `/dev/fd/3`.
 fn is_descriptor(path: &Path) -> bool {
     /// More than any system has on the way there.
@@ -132,7 +178,6 @@ fn own_uid() -> u32 {
 
 /// Ends O_NONBLOCK, which was for opening only.
 fn wait_in_writes(file: &File) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
     // SAFETY: changes the flags of a descriptor that is open.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) } {
         0 => Ok(()),

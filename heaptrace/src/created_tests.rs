@@ -74,3 +74,55 @@ fn a_new_file_replaces_links_and_files_and_is_its_owners() {
     drop(NewFile::beside(&path).expect("new"));
     assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 2, "nothing is left");
 }
+
+#[test]
+fn what_is_read_is_no_pipe_or_device_that_others_lead_to() {
+    let dir = TempDir::new().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), "contents").expect("write");
+    symlink(at("file"), at("link")).expect("link");
+    fifo(&at("pipe"));
+    symlink(at("pipe"), at("to a pipe")).expect("link");
+    symlink("/dev/zero", at("to a device")).expect("link");
+    for name in ["file", "link"] {
+        let mut read = String::new();
+        open(&at(name)).and_then(|mut file| file.read_to_string(&mut read)).expect("read");
+        assert_eq!(read, "contents");
+    }
+    for name in ["to a pipe", "to a device", ""] {
+        assert_eq!(open(&at(name)).expect_err(name).kind(), io::ErrorKind::InvalidInput, "{name}");
+    }
+    assert_eq!(open(&at("missing")).expect_err("missing").kind(), io::ErrorKind::NotFound);
+    assert!(open(Path::new("/dev/null")).is_ok(), "a device by its own name");
+}
+
+#[test]
+fn a_pipe_of_ours_is_read_and_one_that_another_left_for_all_is_not() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("pipe");
+    fifo(&path);
+    let there = path.clone();
+    let writer = std::thread::spawn(move || fs::write(there, "written"));
+    let mut read = String::new();
+    open(&path).and_then(|mut pipe| pipe.read_to_string(&mut read)).expect("read");
+    assert_eq!(read, "written");
+    writer.join().expect("no panic").expect("write");
+    // Only root gives files away.
+    if own_uid() == 0 {
+        std::os::unix::fs::chown(&path, Some(64_902), None).expect("chown");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).expect("mode");
+        assert_eq!(open(&path).expect_err("another's").kind(), io::ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn files_are_the_same_by_what_they_are_and_not_by_their_names() {
+    let dir = TempDir::new().expect("directory");
+    let (file, link, other) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("other"));
+    fs::write(&file, "").expect("write");
+    fs::write(&other, "").expect("write");
+    symlink(&file, &link).expect("link");
+    assert!(is_same_file(&file, &link) && !is_same_file(&file, &other));
+    let missing = dir.path().join("missing");
+    assert!(!is_same_file(&missing, &missing));
+}

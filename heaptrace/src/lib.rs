@@ -3,6 +3,7 @@
 //! Data flows one way: probes -> maps -> drain -> model -> symbolize -> render. See `ARCHITECTURE.md`.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests read what they made themselves"))]
 
 pub mod bpf;
 pub mod cli;

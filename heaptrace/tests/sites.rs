@@ -5,6 +5,8 @@
 //! A release's library that has become another build fails until its sites were looked at and accepted, which
 //! `INSTA_UPDATE=always cargo test -p heaptrace --test sites` does. sid changes by the week: it is told.
 
+#![expect(clippy::disallowed_methods, reason = "tests read what a developer fetched")]
+
 mod golden;
 
 use golden::build::{Build, check};

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::{
     fs::File,
-    os::unix::process::CommandExt as _,
+    io, mem,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -23,6 +24,7 @@ pub struct Running {
     stdout: PathBuf,
     stderr: PathBuf,
     status: Option<ExitStatus>,
+    peak_bytes: u64,
 }
 
 impl Running {
@@ -36,7 +38,7 @@ impl Running {
             .stderr(File::create(&stderr).context("failed to create an output file")?)
             .process_group(0);
         let child = command.spawn().with_context(|| format!("failed to start {command:?}"))?;
-        Ok(Self { child, name: name.to_owned(), stdout, stderr, status: None })
+        Ok(Self { child, name: name.to_owned(), stdout, stderr, status: None, peak_bytes: 0 })
     }
 
     pub fn pid(&self) -> u32 {
@@ -71,9 +73,26 @@ impl Running {
     /// The exit status, if the process has ended.
     pub fn poll(&mut self) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            self.status = self.child.try_wait().context("failed to wait for a process")?;
+            let mut status = 0;
+            // SAFETY: all-zero is a value of this plain C type.
+            let mut usage: libc::rusage = unsafe { mem::zeroed() };
+            let pid = self.pid() as libc::pid_t;
+            // Not by `child`, which would not say what it took. SAFETY: valid pointers to locals.
+            match unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) } {
+                0 => {}
+                ended if ended == pid => {
+                    self.status = Some(ExitStatus::from_raw(status));
+                    self.peak_bytes = usage.ru_maxrss as u64 * 1024;
+                }
+                _ => return Err(io::Error::last_os_error()).context("failed to wait for a process"),
+            }
         }
         Ok(self.status)
+    }
+
+    /// The most memory that it, or a child that it waited for, had resident; 0 before it has ended.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
     }
 
     /// Waits for the end of the process.

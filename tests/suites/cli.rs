@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         unprivileged("without privilege it says which is missing", without_privilege),
         unprivileged("errors give the terminal no orders", orders_in_errors),
         unprivileged("a pipe that nobody reads is refused at once", unread_pipe),
+        unprivileged("a recording that leads to a pipe is refused at once", linked_recording),
         unprivileged("an output replaces a link, not what it leads to", linked_output),
         unprivileged("standard output by its name is written to", named_stdout),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
@@ -503,6 +504,22 @@ fn unread_pipe() -> Result<()> {
     ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
     let output = report_to(&pipe)?;
     ensure!(output.status.code() == Some(1) && stderr(&output).contains("nobody reads this pipe"));
+    Ok(())
+}
+
+fn linked_recording() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (pipe, link) = (folder.path().join("pipe"), folder.path().join("heaptrace.data"));
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    std::os::unix::fs::symlink(&pipe, &link)?;
+    let mut report =
+        Running::spawn(heaptrace::command(&["report", text(&link)?])?, "heaptrace", folder.path())?;
+    let status = report.wait_at_most(Duration::from_secs(30))?;
+    ensure!(
+        !status.success() && report.stderr().contains("a link to what is no file"),
+        "{}",
+        report.stderr()
+    );
     Ok(())
 }
 

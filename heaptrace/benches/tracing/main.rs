@@ -5,6 +5,8 @@
 //! is the number of rounds that medians are taken of. `HEAPTRACE_BENCH_OTHER` is the path of another heaptrace, for
 //! `against`, which measures the two in turns.
 
+#![expect(clippy::disallowed_methods, reason = "what is read was made here, or is root's")]
+
 mod against;
 mod attach;
 mod cost;

@@ -4,6 +4,7 @@ use super::{
     attach::PlacedSite,
     multi::{MultiProgram, empty_program},
 };
+use crate::process::system;
 use heaptrace_common::probe::Cookie;
 use perf_event::{Builder, Counter, events::Raw};
 use std::{
@@ -36,7 +37,7 @@ impl EmptyProbes {
             return Ok(Self { _program: program.into(), _links: vec![link], _events: Vec::new() });
         }
         let program = empty_program()?;
-        let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
+        let kind = system::read_text("/sys/bus/event_source/devices/uprobe/type")?;
         let kind = kind.trim().parse().map_err(io::Error::other)?;
         let name = CString::new(path.as_os_str().as_bytes())?;
         let pid = pid.try_into().map_err(io::Error::other)?;

@@ -1,6 +1,7 @@
 //! Offsets of kernel struct members, from the kernel's own BTF.
 
 use super::{LoadError, btf::Btf};
+use crate::process::system;
 use heaptrace_common::settings::{CodeOffsets, ReturnOffsets};
 
 /// Where the running kernel describes its types.
@@ -62,7 +63,7 @@ impl KernelTypes {
     /// Reads them from the running kernel.
     pub fn read() -> Result<Self, LoadError> {
         let fail = |what: String| LoadError::KernelTypes { path: VMLINUX, what };
-        let bytes = std::fs::read(VMLINUX).map_err(|error| fail(error.to_string()))?;
+        let bytes = system::read(VMLINUX).map_err(|error| fail(error.to_string()))?;
         let btf =
             Btf::parse(&bytes).ok_or_else(|| fail("it is no BTF that heaptrace can read".to_owned()))?;
         let member = |structure: &str, member: &str| {

@@ -14,7 +14,7 @@ use super::{
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
-use crate::process::{privileges::Privileges, procfs};
+use crate::process::{privileges::Privileges, procfs, system};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
@@ -266,11 +266,11 @@ impl Tracer {
     /// Loads the programs and attaches the tracepoints.
     pub fn load(options: &Options) -> Result<(Self, EventRing), LoadError> {
         raise_limits();
-        if !procfs::in_first_pid_namespace() {
+        if !system::in_first_pid_namespace() {
             return Err(LoadError::PidNamespace);
         }
         if !features::has_cookies() {
-            return Err(LoadError::TooOld { release: procfs::kernel_release() });
+            return Err(LoadError::TooOld { release: system::kernel_release() });
         }
         let types = KernelTypes::read()?;
         let sizes = options.sizes;

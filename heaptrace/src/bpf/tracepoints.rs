@@ -2,7 +2,10 @@
 
 use super::{LoadError, load::setup_error};
 use crate::printable::say;
-use crate::process::tracefs::{ROOTS, Tracefs};
+use crate::process::{
+    system,
+    tracefs::{ROOTS, Tracefs},
+};
 use aya::{
     Ebpf,
     programs::{Program, ProgramError, RawTracePoint, TracePoint},
@@ -116,7 +119,7 @@ pub fn left_out(ebpf: &Ebpf) -> u64 {
     });
     fds.filter_map(|fd| {
         let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = system::read_text(path).ok()?;
         text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse::<u64>().ok()
     })
     .sum()

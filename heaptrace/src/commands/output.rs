@@ -1,12 +1,10 @@
 //! Where a command prints to, once or again and again while it runs: standard output or a file. That the file can be
 //! written is known before the work begins.
 
-use crate::created::{NewFile, Place, place};
+use crate::created::{NewFile, Place, is_same_file, place};
 use anyhow::{Context as _, bail};
-use std::fs::{self, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// See the module. What a file's name stood for before stays until the first print, and for good if there is none.
@@ -40,10 +38,8 @@ impl Output {
     /// # Errors
     /// As [`Self::open`], and if it is `input` itself.
     pub fn open_beside(path: Option<&Path>, input: &Path) -> anyhow::Result<Self> {
-        let identity = |meta: Metadata| (meta.dev(), meta.ino());
         if let Some(path) = path
-            && let (Ok(ours), Ok(theirs)) = (fs::metadata(path), fs::metadata(input))
-            && identity(ours) == identity(theirs)
+            && is_same_file(path, input)
         {
             bail!("failed to write the report: {} is the recording itself", path.display());
         }

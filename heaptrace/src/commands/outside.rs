@@ -1,10 +1,10 @@
 //! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
 
 use crate::{
-    created::{folder_of, kind},
+    created::{folder_of, is_folder, kind},
     error::CannotTrace,
     model::Host,
-    process::procfs,
+    process::system::{self, MemoryInfo},
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -15,7 +15,7 @@ use std::{
 /// Fails before the work if the file could not be written after it.
 pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
     let folder = folder_of(output);
-    if !folder.is_dir() {
+    if !is_folder(folder) {
         bail!(
             "failed to write {}: there is no folder {}; create it, or choose another with -o",
             output.display(),
@@ -48,9 +48,7 @@ pub(super) fn check_memory(tables: u64, available: Option<u64>) -> anyhow::Resul
 
 /// Bytes of memory that can be had without swapping, if the kernel says so.
 pub(super) fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    kilobytes.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1024)
+    MemoryInfo::read()?.bytes("MemAvailable")
 }
 
 /// Now, in nanoseconds since the Unix epoch.
@@ -72,7 +70,7 @@ pub(super) fn clock() -> String {
 
 /// What the recording says of this machine.
 pub(super) fn host() -> Host {
-    Host { kernel: procfs::kernel_release(), arch: std::env::consts::ARCH.to_owned() }
+    Host { kernel: system::kernel_release(), arch: std::env::consts::ARCH.to_owned() }
 }
 
 /// A process's claim on the processor, to be given back.

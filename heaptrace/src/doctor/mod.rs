@@ -15,7 +15,7 @@ pub use diagnosis::{Cost, Diagnosis, Probe, Process};
 pub use process::examine as examine_process;
 
 use crate::printable::write_json_pretty;
-use crate::{model::Host, process::procfs};
+use crate::{model::Host, process::system};
 use diagnosis::Attach;
 use std::io::{self, Write};
 
@@ -33,7 +33,7 @@ pub fn examine(pid: Option<u32>) -> Diagnosis {
     Diagnosis {
         schema: diagnosis::SCHEMA,
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
-        host: Host { kernel: procfs::kernel_release(), arch: std::env::consts::ARCH.to_owned() }.into(),
+        host: Host { kernel: system::kernel_release(), arch: std::env::consts::ARCH.to_owned() }.into(),
         attach: machine.attach,
         features: machine.features,
         privileges: rights::examine(),

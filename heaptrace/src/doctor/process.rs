@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use heaptrace_common::probe::Role;
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{collections::HashMap, os::unix::fs::MetadataExt as _, sync::Arc};
 
 /// Looks at process `pid` as `record -p` would, and places nothing.
 pub fn examine(pid: u32) -> Process {
@@ -88,7 +88,7 @@ fn checks(view: &ProcessView, plan: &Plan) -> Vec<Check> {
         true => check("shadow_stack", Fine, "active; probes change no return address"),
     });
     // Its owner cannot look at it, and neither can we without CAP_SYS_PTRACE: then we would not be here.
-    let mode = fs::metadata(procfs::path(identity.pid, "exe")).map_or(0, |exe| exe.mode());
+    let mode = procfs::exe_metadata(identity.pid).map_or(0, |exe| exe.mode());
     checks.push(match mode & (libc::S_ISUID | libc::S_ISGID) {
         0 => check("setuid", Fine, "no"),
         _ => check("setuid", Note, "the program is setuid or setgid; looking at it needs CAP_SYS_PTRACE"),

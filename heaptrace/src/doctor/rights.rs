@@ -1,9 +1,12 @@
 //! What we may do, what we may not, and what grants it.
 
 use super::diagnosis::{Capability, Grant, Privileges, Setting};
-use crate::process::privileges::{self, NEEDS, granted};
+use crate::process::{
+    privileges::{self, NEEDS, granted},
+    system,
+};
 use caps::Capability as Cap;
-use std::{env, fs, path::PathBuf};
+use std::{env, path::PathBuf};
 
 pub fn examine() -> Privileges {
     let held = privileges::Privileges::read();
@@ -69,6 +72,6 @@ fn grants() -> Vec<Grant> {
 
 fn setting(name: &'static str, matters: bool, meaning: &'static str) -> Setting {
     let file = format!("/proc/sys/{}", name.replace('.', "/"));
-    let value = fs::read_to_string(file).ok().map(|value| value.trim().to_owned());
+    let value = system::read_text(file).ok().map(|value| value.trim().to_owned());
     Setting { name, matters: matters && value.is_some(), value, meaning }
 }

@@ -4,8 +4,8 @@ use super::budget::Budget;
 use super::{
     Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, OLDEST, VERSION, plausible,
 };
+use crate::created;
 use crate::model::{Chunk, Footprint as _, Names, ProcessId, Profile, Residency, Start};
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -73,7 +73,7 @@ impl From<io::Error> for ReadError {
 /// # Errors
 /// [`ReadError`] if there is not at least a good start and one good chunk.
 pub fn read(path: &Path) -> Result<Recording, ReadError> {
-    read_from(BufReader::with_capacity(1 << 16, File::open(path)?))
+    read_from(BufReader::with_capacity(1 << 16, created::open(path)?))
 }
 
 /// Reads a record file from `input`.

@@ -217,7 +217,7 @@ fn errors_say_what_is_wrong() {
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
     assert_eq!(text(&corrupt), expected);
     assert_eq!(read(Path::new("/nonexistent")).expect_err("missing").to_string(), "no such file");
-    assert_eq!(read(Path::new("/")).expect_err("directory").to_string(), "Is a directory (os error 21)");
+    assert_eq!(read(Path::new("/")).expect_err("directory").to_string(), "it is a folder");
 }
 
 /// A block of `content` with a right checksum, whatever it says.

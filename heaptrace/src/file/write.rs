@@ -1,14 +1,13 @@
 //! Writes a record file, one whole block at a time.
 
 use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
-use crate::created::{Place, create_new, place};
+use crate::created::{Place, create_new, is_file, open_again, place};
 use crate::model::{Chunk, Names, ProcessId, Residency, Start, Symbol};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::mem;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +53,7 @@ impl FileWriter {
             Place::Stream(file) => file,
             Place::File => {
                 // Also a link to a file, but not one that leads nowhere: that is no earlier recording.
-                if path.is_file() {
+                if is_file(path) {
                     let mut old = OsString::from(path);
                     old.push(".old");
                     let old = PathBuf::from(old);
@@ -147,7 +146,7 @@ impl FileWriter {
             Err(_) => (PathBuf::from(&kept), create_new(kept.as_ref())?),
         };
         // Opened anew, as ours is for writing only; it has no name any more but this.
-        let mut content = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        let mut content = open_again(&self.file)?;
         io::copy(&mut content, &mut anew)?;
         Ok(Some(path))
     }

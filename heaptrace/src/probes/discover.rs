@@ -284,7 +284,7 @@ fn describe(error: &ObjectError) -> String {
 }
 
 fn exe_id(pid: u32) -> Option<FileId> {
-    let metadata = std::fs::metadata(procfs::path(pid, "exe")).ok()?;
+    let metadata = procfs::exe_metadata(pid).ok()?;
     Some(FileId { dev: metadata.dev(), inode: metadata.ino() })
 }
 

@@ -1,8 +1,8 @@
 //! Whether a process may be traced at all, and what its user is told where it may not.
 
 use super::plan::Plan;
-use crate::process::procfs;
 use crate::process::status::Status;
+use crate::process::system;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ impl KernelVersion {
 
     /// The running kernel's. `None` if its release is not of the form `N.N...`.
     pub fn running() -> Option<Self> {
-        procfs::kernel_release().parse().ok()
+        system::kernel_release().parse().ok()
     }
 }
 

@@ -5,6 +5,11 @@
 //! is also bound to the file that it was made of: device, inode, size and the two times of change, one of which no one
 //! can set.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "only this user and root lead to this folder, which is looked at first"
+)]
+
 use super::object::Object;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::{CString, OsStr};

@@ -1,14 +1,15 @@
 //! Files that others have a say in: a traced process names them, and may put anything in their place at any time. Only
 //! regular files are opened: opening a FIFO waits for whoever writes, and opening a device does what its driver does.
 
-use super::procfs;
+#![expect(clippy::disallowed_methods, reason = "this is where they are used with care")]
+
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::{
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// What may be between a path and its file.
@@ -42,7 +43,22 @@ pub fn open_below(below: impl AsFd, path: &Path, resolve: ResolveFlags) -> io::R
 
 /// Opens the regular file that process `pid` knows as `path`: no link leads out of its root.
 pub fn open_in_root(pid: u32, path: &Path) -> io::Result<File> {
-    regular(File::from(in_root(&procfs::path(pid, "root"), path, OFlags::empty())?))
+    regular(File::from(in_root(Path::new(&format!("/proc/{pid}/root")), path, OFlags::empty())?))
+}
+
+/// What is at `path`, which is not opened; links are followed. By the time that it is opened it may be another.
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    fs::metadata(path)
+}
+
+/// Whether anything is at `path`, be it a link that leads nowhere.
+pub fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// `path` without links, as they are now.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
 }
 
 /// The folder `path` within the folder `root`, to look up names from.
@@ -82,7 +98,7 @@ pub fn read_bounded(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::symlink, process};
+    use std::{os::unix::fs::symlink, process};
 
     #[test]
     fn what_is_no_regular_file_is_not_opened() {

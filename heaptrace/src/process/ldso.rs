@@ -1,9 +1,9 @@
 //! For a command that is to be started: which program it is, and which libraries its loader will map.
 
 use super::elf::{ElfFacts, Kind};
+use super::foreign;
 use super::object::{Object, ObjectError, Opened};
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
@@ -69,13 +69,14 @@ fn find(argv0: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    foreign::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// The interpreter that the file's first line names, if it is a script.
 fn interpreter_line(path: &Path) -> Result<Option<PathBuf>, CommandError> {
     let mut start = Vec::new();
-    File::open(path)
+    foreign::open(path)
         .and_then(|file| file.take(LINE_BYTES).read_to_end(&mut start))
         .map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
     Ok(parse_interpreter_line(&start))
@@ -190,7 +191,7 @@ fn libraries(
 /// Whether `exe` gets other rights than ours, so that its loader ignores LD_PRELOAD and LD_LIBRARY_PATH
 /// (`cap_bprm_creds_from_file`, security/commoncap.c; ld.so(8), secure-execution mode).
 fn runs_in_secure_mode(exe: &Path) -> bool {
-    let (Ok(metadata), Ok(path)) = (exe.metadata(), CString::new(exe.as_os_str().as_bytes())) else {
+    let (Ok(metadata), Ok(path)) = (foreign::metadata(exe), CString::new(exe.as_os_str().as_bytes())) else {
         return false;
     };
     let mut mount = MaybeUninit::<libc::statvfs>::uninit();
@@ -220,7 +221,8 @@ fn runs_in_secure_mode(exe: &Path) -> bool {
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
-    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    one == other
+        || matches!((foreign::canonical(one), foreign::canonical(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Reads a loader's list: `\tNAME => PATH (0xADDRESS)`, or `\tPATH (0xADDRESS)`; what has no path is the vDSO.

@@ -1,6 +1,7 @@
 //! Executable mappings of the whole machine as the kernel makes them, from perf events: short-lived processes
 //! and unloaded libraries are known even when nobody could read their /proc any more.
 
+use super::system;
 use perf_event::{Builder, Clock, SampleFlag, Sampler, events::Software};
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
@@ -79,7 +80,7 @@ impl MappingWatch {
 
 /// The numbers of the online CPUs: `0-3,8`.
 fn online_cpus() -> io::Result<Vec<usize>> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    let list = system::read_text("/sys/devices/system/cpu/online")?;
     let broken = || io::Error::new(io::ErrorKind::InvalidData, format!("online CPUs: {list}"));
     let mut cpus = Vec::new();
     for part in list.trim().split(',') {

@@ -12,6 +12,7 @@ pub mod procfs;
 pub mod stat;
 pub mod statm;
 pub mod status;
+pub mod system;
 #[cfg(test)]
 pub(crate) mod test_elf;
 pub mod tracefs;

@@ -1,8 +1,9 @@
 //! What this process may do: the capabilities that tracing uses, which of them are there, and how to get the others.
 //! Also gives them up where a command needs none.
 
+use super::system;
 use caps::{CapSet, Capability, CapsHashSet};
-use std::{fmt, fs};
+use std::fmt;
 
 /// A capability, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Privileges {
     pub fn read() -> Self {
         // SAFETY: both calls have no preconditions and cannot fail.
         let (uid, effective_uid) = unsafe { (libc::getuid(), libc::geteuid()) };
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let map = system::read_text("/proc/self/uid_map").unwrap_or_default();
         Self {
             uid,
             effective_uid,

@@ -1,9 +1,11 @@
 //! Reads /proc: thin functions over the parsers, with errors that tell a process that is gone from one that may
 //! not be looked at.
 
+#![expect(clippy::disallowed_methods, reason = "what is read here is bounded, and of the kernel's making")]
+
 use super::{foreign, maps, stat, statm, status};
 use std::{
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -83,7 +85,22 @@ fn read_start(pid: u32, file: &str, most: u64) -> Result<Vec<u8>, ProcError> {
 
 fn link(pid: u32, file: &str) -> Result<PathBuf, ProcError> {
     let path = path(pid, file);
-    std::fs::read_link(&path).map_err(|source| ProcError::new(pid, path, source))
+    fs::read_link(&path).map_err(|source| ProcError::new(pid, path, source))
+}
+
+/// Opens a file of a process (or of one of its threads) that is read in parts: `mem`, `pagemap`.
+pub fn open(pid: u32, file: &str) -> io::Result<File> {
+    File::open(path(pid, file))
+}
+
+/// Whether there is such a process, which may have ended otherwise.
+pub fn exists(pid: u32) -> bool {
+    path(pid, "").exists()
+}
+
+/// Of the file that a process runs, wherever that is by now.
+pub fn exe_metadata(pid: u32) -> io::Result<Metadata> {
+    fs::metadata(path(pid, "exe"))
 }
 
 /// The mappings of a process, in order of address.
@@ -190,30 +207,11 @@ pub fn rss_bytes(pid: u32) -> Result<u64, ProcError> {
     Ok(read_stat(pid)?.rss_pages.saturating_mul(page_size()))
 }
 
-/// The running kernel's release, as `uname -r`; empty if it cannot be read.
-pub fn kernel_release() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    release.trim_end().to_owned()
-}
-
-/// Whether we know processes by the PIDs that the kernel knows them by. `true` if that cannot be found out.
-pub fn in_first_pid_namespace() -> bool {
-    // PROC_PID_INIT_INO, include/linux/proc_ns.h, since Linux 3.8.
-    std::fs::read_link("/proc/self/ns/pid").map_or(true, |link| link.as_os_str() == "pid:[4026531836]")
-}
-
 /// Bytes in a page.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf only reads its argument.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(size).unwrap_or(4096)
-}
-
-/// Bytes in a huge page of the default size; `None` if the kernel has none.
-pub fn huge_page_size() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
-    kilobytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
 /// One variable of the environment that the process was started with.
@@ -259,7 +257,7 @@ pub fn all_pids() -> Result<Vec<u32>, ProcError> {
 
 fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
+    for entry in fs::read_dir(directory)? {
         numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     numbers.sort_unstable();

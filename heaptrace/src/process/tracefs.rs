@@ -1,8 +1,9 @@
 //! tracefs, where the numbers of tracepoints are: whether it is there and may be read. Mounts nothing.
 
+use super::system;
 use std::{
     ffi::CStr,
-    fs, io,
+    io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
 };
@@ -38,7 +39,7 @@ impl Tracefs {
         let mut best = Self::NotMounted;
         for root in roots {
             let sample = root.join(SAMPLE.to_str().unwrap_or_default());
-            match (fs::metadata(root.join("events")), fs::File::open(sample)) {
+            match (system::metadata(root.join("events")), system::open(sample)) {
                 (Ok(_), Ok(_)) => return Self::Usable(root.to_owned()),
                 (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                     best = Self::WithoutSyscalls(root.to_owned());
@@ -97,6 +98,7 @@ unsafe fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_mounted_is_told_from_what_is_not() {

@@ -1,7 +1,10 @@
 //! Which pages of a process's private memory without a file are resident, from /proc/PID/pagemap, held against what
 //! smaps counts.
 
-use crate::{model::Extent, process::procfs};
+use crate::{
+    model::Extent,
+    process::{procfs, system},
+};
 use memmap2::MmapMut;
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
@@ -42,7 +45,7 @@ pub struct Pages(Vec<Piece>);
 impl Pages {
     /// Looks the mappings `of` process `pid` up: their addresses, and their resident bytes by smaps.
     pub fn read(pid: u32, of: &[(Range<u64>, u64)]) -> Self {
-        let file = File::open(procfs::path(pid, "pagemap"));
+        let file = procfs::open(pid, "pagemap");
         let zero = zero_frame();
         let mut left = MOST_PAGES;
         let pieces = of.iter().map(|(range, resident_bytes)| {
@@ -154,7 +157,7 @@ fn zero_frame() -> Option<u64> {
     // SAFETY: a byte of a mapping that is alive.
     unsafe { page.as_ptr().read_volatile() };
     let mut entry = [0; 8];
-    let pagemap = File::open("/proc/self/pagemap").ok()?;
+    let pagemap = system::open("/proc/self/pagemap").ok()?;
     pagemap.read_exact_at(&mut entry, page.as_ptr() as u64 / PAGE * ENTRY).ok()?;
     Some(u64::from_ne_bytes(entry) & FRAME).filter(|frame| *frame != 0)
 }

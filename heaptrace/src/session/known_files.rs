@@ -2,7 +2,10 @@
 
 use crate::{
     bpf::UnwindMaps,
-    process::object::{FileId, FileStamp, Object},
+    process::{
+        foreign,
+        object::{FileId, FileStamp, Object},
+    },
     unwind::FileKey,
 };
 use heaptrace_common::unwind::{CodeFile, CodeFileKey, TablePlace};
@@ -60,7 +63,7 @@ impl KnownFiles {
             return Some(*linker);
         }
         let id = |path: &Path| {
-            let file = path.metadata().ok()?;
+            let file = foreign::metadata(path).ok()?;
             Some(FileId { dev: file.dev(), inode: file.ino() })
         };
         let interpreter = program.elf.interpreter.as_deref()?;

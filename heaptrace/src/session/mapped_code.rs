@@ -21,14 +21,14 @@ impl<'a> MappedCode<'a> {
     /// With mappings that were read before: the process may have replaced its image since. `None` if its memory cannot be
     /// read.
     pub fn open(thread: u32, mappings: &'a [Mapping]) -> Option<Self> {
-        let memory = File::open(procfs::path(thread, "mem")).ok()?;
+        let memory = procfs::open(thread, "mem").ok()?;
         Some(Self { memory, mappings: Cow::Borrowed(mappings) })
     }
 
     /// As it is now: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
     /// fs/proc/base.c).
     pub fn now(thread: u32) -> Option<MappedCode<'static>> {
-        let memory = File::open(procfs::path(thread, "mem")).ok()?;
+        let memory = procfs::open(thread, "mem").ok()?;
         Some(MappedCode { memory, mappings: Cow::Owned(procfs::read_maps(thread).ok()?) })
     }
 

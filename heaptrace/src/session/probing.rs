@@ -79,7 +79,7 @@ impl Session {
                 // Ended meanwhile, or a kernel thread.
                 Err(TargetError::Discover { .. }) => {}
                 Err(TargetError::Refused { pid, comm, reason }) => self.leave_out(pid, comm, reason),
-                Err(TargetError::Attach { .. }) if !procfs::path(pid, "").exists() => {}
+                Err(TargetError::Attach { .. }) if !procfs::exists(pid) => {}
                 Err(error @ TargetError::Attach { .. }) => {
                     self.note(format!("process {pid} is not traced: {error}"));
                 }
@@ -278,7 +278,7 @@ impl Session {
             }
             Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
             // It may have ended meanwhile.
-            Err(error) if procfs::path(pid, "").exists() => self.note(error.to_string()),
+            Err(error) if procfs::exists(pid) => self.note(error.to_string()),
             Err(_) => self.never_looked_at(pid, record),
         }
     }

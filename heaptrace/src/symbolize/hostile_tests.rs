@@ -4,6 +4,7 @@ use super::tests::{compiled, found, module, on_disk, return_offset, run};
 use super::*;
 use object::{Object as _, ObjectSection as _};
 use std::{
+    fs,
     os::fd::AsRawFd as _,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::PathBuf,
@@ -114,6 +115,46 @@ fn files_of_one_owner_take_no_more_than_their_share() {
         format!("{}: no names, as files of the same owner had taken too long before", good.display()),
     ];
     assert_eq!(found.notes, expected);
+}
+
+#[test]
+fn a_file_put_in_place_of_roots_does_not_take_roots_share() {
+    // Only root gives files away.
+    if rustix::process::geteuid().as_raw() != 0 {
+        return;
+    }
+    let dir = compiled(&[]);
+    let (program, theirs) = (dir.path().join("prog"), dir.path().join("theirs"));
+    let offset = return_offset(&program);
+    let id = object::File::parse(&*fs::read(&program).expect("program"))
+        .expect("ELF")
+        .build_id()
+        .expect("notes")
+        .map(|id| BuildId(id.to_vec()));
+    fs::copy(&program, &theirs).expect("copy");
+    std::os::unix::fs::chown(&theirs, Some(64_902), None).expect("chown");
+    let locations = [Location::InModule { module: ModuleId(0), offset }];
+    for id in [id, None] {
+        let find = |swap: bool| {
+            let path = dir.path().join("lib");
+            let _ = fs::remove_file(&path);
+            fs::copy(&program, &path).expect("copy");
+            let asked = std::cell::Cell::new(0);
+            // First for its owner, then to look into it.
+            let mapped = |_| {
+                asked.set(asked.get() + 1);
+                if swap && asked.get() == 2 {
+                    fs::rename(&theirs, &path).expect("rename");
+                }
+                None
+            };
+            let sources = Sources { mapped: &mapped, unchanged_since_ns: i64::MAX, perf_map: &|_| None };
+            symbolize_within(tight(), &locations, &[module(&path, id.clone())], &[], &sources)
+        };
+        assert_eq!(names(&find(false).symbols[0]), ["outer"], "{id:?}");
+        assert_eq!(find(true).symbols, [[]], "{id:?}");
+        fs::rename(dir.path().join("lib"), &theirs).expect("rename");
+    }
 }
 
 #[test]

@@ -25,12 +25,13 @@ pub use wire::Depth;
 pub use worker::SUBCOMMAND;
 
 use crate::model::{BuildId, Location, Module, ModuleId, Process, ProcessId, Symbol};
+use crate::process::foreign;
 use gaps::{Gaps, Why};
 use locate::{DebugDirs, bare_name};
 use open::{Links, Unfit, open_regular};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{File, Metadata},
     os::fd::{AsFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -139,9 +140,10 @@ fn symbolize_within(
     }
     let mut found = vec![Vec::new(); locations.len()];
     let mut strangers = bounds.strangers;
-    let mut run = Run { bounds, worker: None, gaps: Gaps::default(), share: Share::default() };
+    let mut run =
+        Run { bounds, worker: None, gaps: Gaps::default(), owner: Owner::Root, share: Share::default() };
     for (owner, of_owner) in by_owner {
-        run.worker = None;
+        (run.worker, run.owner) = (None, owner);
         let time = if owner.is_trusted() { run.bounds.trusted } else { run.bounds.stranger.min(strangers) };
         run.share = Share { time, names: run.bounds.names };
         for subject in of_owner {
@@ -189,7 +191,7 @@ enum Owner {
 }
 
 impl Owner {
-    fn of(file: &fs::Metadata) -> Self {
+    fn of(file: &Metadata) -> Self {
         match file.uid() {
             0 => Self::Root,
             own if own == rustix::process::geteuid().as_raw() => Self::Ourselves,
@@ -209,9 +211,10 @@ fn owner_of(subject: Subject, modules: &[Module], sources: &Sources<'_>) -> Opti
         Subject::Module(id) => match (sources.mapped)(id) {
             Some(file) => Some(Owner::of(&file.metadata().ok()?)),
             // Not there: then there may be files of its build where only root puts them.
-            None => {
-                Some(fs::metadata(&modules[id.index()].path).map_or(Owner::Root, |file| Owner::of(&file)))
-            }
+            None => Some(
+                foreign::metadata(Path::new(&modules[id.index()].path))
+                    .map_or(Owner::Root, |file| Owner::of(&file)),
+            ),
         },
     }
 }
@@ -230,6 +233,8 @@ struct Run {
     /// And when it was started.
     worker: Option<(Worker, Instant)>,
     gaps: Gaps,
+    /// Whose turn it is, and what is left of that owner's share.
+    owner: Owner,
     share: Share,
 }
 
@@ -305,7 +310,17 @@ impl Run {
         };
         let own = path.is_absolute().then(|| path.to_owned());
         let others = self.bounds.debug_dirs.binaries(wanted);
-        own.into_iter().chain(others).find_map(|path| self.of_build(&path, wanted))
+        let own = own.and_then(|path| open_regular(&path, Links::Followed).ok().zip(Some(path)));
+        let own = own.filter(|(file, _)| self.has_turn(file));
+        own.and_then(|(file, path)| self.if_of_build(file, &path, wanted))
+            .or_else(|| others.into_iter().find_map(|path| self.of_build(&path, wanted)))
+    }
+
+    /// Whether a file may be looked into now. What was at its path when owners were sorted may have been another's, whose
+    /// share this one would take.
+    fn has_turn(&self, file: &File) -> bool {
+        let owner = file.metadata().map(|file| Owner::of(&file));
+        owner.is_ok_and(|owner| owner == Owner::Root || owner == self.owner)
     }
 
     /// The file at `path` without a build ID: only if nobody has put it there, nor changed it, since.
@@ -316,7 +331,7 @@ impl Run {
         // A mapping's path has no links, wherever they were when the file was opened.
         let file = match open_regular(path, Links::Refused) {
             Ok(file) => file,
-            Err(Unfit::Absent) if fs::symlink_metadata(path).is_err() => return None,
+            Err(Unfit::Absent) if !foreign::is_there(path) => return None,
             Err(unfit) => {
                 self.gaps.add(Why::unfit(unfit).unwrap_or(Why::Changed), name);
                 return None;
@@ -325,7 +340,7 @@ impl Run {
         let metadata = file.metadata().ok()?;
         // Renaming a file sets this as well, and nobody can set it back.
         let changed_ns = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
-        if changed_ns > since_ns {
+        if changed_ns > since_ns || !self.has_turn(&file) {
             self.gaps.add(Why::Changed, name);
             return None;
         }
@@ -335,7 +350,10 @@ impl Run {
 
     /// The file at `path`, if it is of this build.
     fn of_build(&mut self, path: &Path, wanted: &BuildId) -> Option<(File, Facts)> {
-        let file = open_regular(path, Links::Followed).ok()?;
+        self.if_of_build(open_regular(path, Links::Followed).ok()?, path, wanted)
+    }
+
+    fn if_of_build(&mut self, file: File, path: &Path, wanted: &BuildId) -> Option<(File, Facts)> {
         let facts = self.facts(&file, &path.to_string_lossy())?;
         (facts.build_id.as_ref() == Some(wanted)).then_some((file, facts))
     }

@@ -1,7 +1,8 @@
 //! Cgroups (v2) as targets: where one is, its id, and who is in it.
 
+use crate::process::system;
 use std::{
-    fs, io,
+    io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -33,12 +34,12 @@ impl Cgroup {
     /// The cgroup at `path`: absolute, or relative to where cgroup2 is mounted.
     pub fn find(path: &Path) -> Result<Self, CgroupError> {
         let file = PathBuf::from("/proc/self/mountinfo");
-        let mountinfo = fs::read(&file).map_err(|source| CgroupError::Io { file, source })?;
+        let mountinfo = system::read(&file).map_err(|source| CgroupError::Io { file, source })?;
         let mount = mount_point(&mountinfo).ok_or(CgroupError::NotMounted)?;
         let folder = locate(path, &mount);
-        let there = fs::metadata(&folder).ok().filter(|meta| meta.is_dir());
+        let there = system::metadata(&folder).ok().filter(|meta| meta.is_dir());
         let of_mount =
-            fs::metadata(&mount).ok().zip(there).filter(|(mount, there)| mount.dev() == there.dev());
+            system::metadata(&mount).ok().zip(there).filter(|(mount, there)| mount.dev() == there.dev());
         match of_mount {
             Some((_, meta)) => Ok(Self { folder, id: meta.ino() }),
             None => Err(CgroupError::NoSuchCgroup { wanted: path.display().to_string(), folder, mount }),
@@ -51,7 +52,7 @@ impl Cgroup {
         let mut folders = vec![self.folder.clone()];
         while let Some(folder) = folders.pop() {
             let file = folder.join("cgroup.procs");
-            match fs::read_to_string(&file) {
+            match system::read_text(&file) {
                 // 0 stands for a process of a PID namespace that we do not see.
                 Ok(text) => pids
                     .extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0)),
@@ -59,7 +60,7 @@ impl Cgroup {
                 Err(error) if folder != self.folder || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(source) => return Err(CgroupError::Io { file, source }),
             }
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let entries = system::folder(&folder).into_iter().flatten().flatten();
             folders.extend(
                 entries
                     .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))

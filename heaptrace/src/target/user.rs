@@ -1,6 +1,9 @@
 //! Users as targets: names, and who runs as whom.
 
-use crate::process::procfs::{self, ProcError};
+use crate::process::{
+    procfs::{self, ProcError},
+    system,
+};
 
 /// The id of the user `name`, or `name` itself if it is a number. `None` if there is no such user.
 pub fn user_id(name: &str) -> Option<u32> {
@@ -21,7 +24,7 @@ pub fn user_name(id: u32) -> Option<String> {
 }
 
 fn local_accounts() -> String {
-    std::fs::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    system::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// Name and id of each account of a passwd(5) file.

@@ -4,7 +4,7 @@ use super::cache::Cache;
 use super::table::{FileTable, RowKind, TableError};
 use crate::process::maps;
 use crate::process::object::Object;
-use std::fs::File;
+use crate::process::system;
 use std::io;
 
 /// A file's code stays without a table: it is walked by frame pointers.
@@ -43,13 +43,13 @@ pub fn build_vdso(kind: RowKind) -> Result<FileTable, BuildError> {
 
 fn read_vdso() -> io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
-    let mappings = maps::parse(&std::fs::read("/proc/self/maps")?);
+    let mappings = maps::parse(&system::read("/proc/self/maps")?);
     let vdso = mappings
         .iter()
         .find(|mapping| mapping.path.as_deref().is_some_and(|path| path.as_os_str() == "[vdso]"))
         .ok_or(io::ErrorKind::NotFound)?;
     let mut image = vec![0; (vdso.end - vdso.start).min(MAX_VDSO) as usize];
-    File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.start)?;
+    system::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.start)?;
     Ok(image)
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::process::object::Opened;
     use heaptrace_common::unwind::{PAGE_BITS, Rule};
-    use std::path::Path;
+    use std::{fs::File, path::Path};
 
     #[test]
     fn the_vdso_has_a_table_of_rules_by_which_it_can_be_left() {

@@ -4,6 +4,7 @@ use crate::{
     process::{
         procfs::{self, Identity},
         stat::Stat,
+        system::MemoryInfo,
     },
     target::{Target, user_name},
     top::{About, Memory, Seen},
@@ -163,12 +164,8 @@ impl Processes {
 
 /// `/proc/meminfo`; zeros for what it does not say.
 fn memory() -> Memory {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kilobytes.unwrap_or(0).saturating_mul(1024)
-    };
+    let info = MemoryInfo::read();
+    let field = |name: &str| info.as_ref().and_then(|info| info.bytes(name)).unwrap_or(0);
     Memory {
         total: field("MemTotal"),
         available: field("MemAvailable"),

@@ -3,7 +3,7 @@
 use crate::{
     growth::{Call, Change, Kind, Space, When},
     inspect,
-    process::{maps::Mapping, procfs},
+    process::{maps::Mapping, procfs, system::MemoryInfo},
     session::Session,
 };
 use heaptrace_common::growth::{GrowthEvent, call};
@@ -49,7 +49,7 @@ pub(super) struct Spaces {
 
 impl Spaces {
     pub fn new() -> Self {
-        let huge_page = procfs::huge_page_size().unwrap_or(2 << 20);
+        let huge_page = MemoryInfo::read().and_then(|info| info.bytes("Hugepagesize")).unwrap_or(2 << 20);
         Self { page: procfs::page_size(), huge_page, by_record: HashMap::new() }
     }
 

@@ -24,7 +24,7 @@ pub fn facts(path: &Path) -> Option<Facts> {
         Some(id.map(|id| BuildId(id.to_vec())))
     })?;
     let links = guarded(|| {
-        let data = ReadCache::new(File::open(path).ok()?);
+        let data = ReadCache::new(open(path)?);
         let elf = object::File::parse(&data).ok()?;
         let link = elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.to_vec(), crc));
         let has_supplement =
@@ -33,6 +33,12 @@ pub fn facts(path: &Path) -> Option<Facts> {
     });
     let (link, has_supplement) = links.unwrap_or_default();
     Some(Facts { build_id, link, has_supplement })
+}
+
+/// The paths here are names of descriptors that the parent has opened.
+#[expect(clippy::disallowed_methods, reason = "the child can open nothing else")]
+fn open(path: &Path) -> Option<File> {
+    File::open(path).ok()
 }
 
 /// An ELF file, and its debug file if there is one.
@@ -90,7 +96,7 @@ impl DebugFile {
 }
 
 fn segments(binary: &Path) -> Option<Vec<(u64, u64, u64)>> {
-    let data = ReadCache::new(File::open(binary).ok()?);
+    let data = ReadCache::new(open(binary)?);
     let elf = object::File::parse(&data).ok()?;
     let segments = elf.segments();
     Some(

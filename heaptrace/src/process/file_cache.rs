@@ -5,7 +5,7 @@
 //! is also bound to the file that it was made of: device, inode, size and the two times of change, one of which no one
 //! can set.
 
-use super::object::Object;
+use super::{elf::MAX_BUILD_ID, object::Object};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
@@ -60,7 +60,12 @@ impl Format {
     /// A file of this format that holds `contents`.
     pub fn seal(&self, contents: &impl Serialize) -> io::Result<Vec<u8>> {
         let body = postcard::to_stdvec(contents).map_err(io::Error::other)?;
-        Ok([&self.header(&body)[..], &body].concat())
+        Ok(self.sealed(&body))
+    }
+
+    /// The file of this format whose contents are encoded as `body`.
+    pub(crate) fn sealed(&self, body: &[u8]) -> Vec<u8> {
+        [&self.header(body)[..], body].concat()
     }
 
     /// What a file of this format holds; `None` if it is damaged, or of another format.
@@ -95,7 +100,7 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// `None` if it has no build ID, or has changed since it was opened.
     pub fn of(object: &Object) -> Option<Self> {
-        let build_id = object.elf.build_id.as_ref().filter(|id| (4..=64).contains(&id.0.len()))?;
+        let build_id = object.elf.build_id.as_ref().filter(|id| (4..=MAX_BUILD_ID).contains(&id.0.len()))?;
         let metadata = object.file().metadata().ok()?;
         let stamp = object.stamp;
         let unchanged =

@@ -18,9 +18,11 @@ pub fn check(repo: &Repo, all: bool, checks: &mut Checks) -> Result<()> {
         checks.leave_out("dependencies' licenses, sources and advisories", how);
         return Ok(());
     }
+    // A relative one would be looked for beside the manifest.
+    let config = repo.root().join("deny.toml");
     let deny = |manifest: &str| {
         let mut cargo = repo.cargo();
-        cargo.args(["deny", "--manifest-path", manifest, "--config", "deny.toml"]);
+        cargo.args(["deny", "--manifest-path", manifest, "--config"]).arg(&config);
         cargo
     };
     let advisories = if !all {

@@ -1,16 +1,16 @@
 //! The entry points under proptest: inputs that are real but for a few damages. Memory is counted.
 
+#[path = "fuzz_seeds.rs"]
+mod seeds;
+
 use super::*;
-use crate::{
-    process::test_elf::TestElf,
-    report::samples::{full, start},
-};
+use crate::process::test_elf::TestElf;
+use object::ReadCache;
 use proptest::prelude::*;
+use seeds::{LIST, TEST_ELF, own_library, recorded, seeds};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    os::unix::fs::FileExt as _,
-    sync::LazyLock,
 };
 
 /// Counts each thread's own allocations.
@@ -54,11 +54,16 @@ const FIXED: isize = 32 << 20;
 /// A byte of a symbol table or of call frame information becomes that many at most; a compressed one, too.
 const TIMES: isize = 300;
 
-fn run(entry: Entry, bytes: &[u8]) -> Result<(), TestCaseError> {
+/// Bytes that were in use at once.
+fn used(work: impl FnOnce()) -> isize {
     let before = LIVE.get();
     PEAK.set(before);
-    entry(bytes);
-    let used = PEAK.get() - before;
+    work();
+    PEAK.get() - before
+}
+
+fn run(entry: Entry, bytes: &[u8]) -> Result<(), TestCaseError> {
+    let used = used(|| entry(bytes));
     prop_assert!(used <= FIXED + TIMES * bytes.len() as isize, "{} bytes used {used}", bytes.len());
     Ok(())
 }
@@ -119,88 +124,6 @@ fn apply(bytes: &mut Vec<u8>, place: u16, damage: &Damage) {
     }
 }
 
-/// Real inputs of an entry.
-fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let proc = |file: &str| std::fs::read(format!("/proc/self/{file}")).expect("/proc");
-    match name {
-        "record" => vec![recorded()],
-        "chunk" => {
-            let chunk = crate::report::samples::chunk(&full());
-            vec![postcard::to_stdvec(&chunk).expect("a chunk")]
-        }
-        "elf" | "cuts" | "unwind" | "symbols" => {
-            vec![TEST_ELF.clone(), vdso(), own_library(), PROGRAM.clone()]
-        }
-        "code" => {
-            let file = own_library();
-            let facts = ElfFacts::parse(file.as_slice()).expect("an ELF file");
-            let load = facts.loads.iter().find(|load| load.executable).expect("code");
-            let start = load.offset as usize;
-            (1..4).map(|part| file[start + 4096 * part..][..1024].to_vec()).collect()
-        }
-        "ldso" => vec![LIST.to_vec(), b"#! /usr/bin/env python3\n".to_vec()],
-        file => vec![proc(file)],
-    }
-}
-
-const LIST: &[u8] = b"\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x00007f00)\n\
-    \t/lib64/ld-linux-x86-64.so.2 (0x00007f01)\n\tlibx.so => not found\n";
-
-static TEST_ELF: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    TestElf {
-        soname: Some("libx.so"),
-        needed: vec!["libc.so.6"],
-        build_id: Some(b"0123456789abcdef"),
-        exported: vec![("malloc", b"\x55\x48\x89\xe5\xc3"), ("free", b"\x48\x85\xff\x74\x01\x55\xc3")],
-        hidden: vec![("calloc", b"\x41\x54\xc3"), ("_int_malloc", b"\xc3")],
-        aliases: vec!["__libc_malloc"],
-        ..TestElf::default()
-    }
-    .build()
-});
-
-/// A small program with debug information.
-static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("folder");
-    let (source, program) = (folder.path().join("x.c"), folder.path().join("x"));
-    let code = "#include <stdlib.h>\nstatic inline void *inner(size_t n) { return malloc(n); }\n\
-        int main(int argc, char **argv) { return inner(argc) == (void *)argv; }\n";
-    std::fs::write(&source, code).expect("source");
-    let status =
-        std::process::Command::new("gcc").args(["-O2", "-g", "-o"]).args([&program, &source]).status();
-    assert!(status.expect("gcc").success());
-    std::fs::read(program).expect("program")
-});
-
-fn recorded() -> Vec<u8> {
-    let chunk = crate::report::samples::chunk(&full());
-    let encode = |value: Result<Vec<u8>, postcard::Error>| value.expect("encoded");
-    file::of_contents(
-        &encode(postcard::to_stdvec(&start())),
-        &[&encode(postcard::to_stdvec(&chunk)), &encode(postcard::to_stdvec(&chunk))],
-    )
-}
-
-fn mapped(chosen: impl Fn(&maps::Mapping) -> bool) -> maps::Mapping {
-    let mappings = maps::parse(&std::fs::read("/proc/self/maps").expect("maps"));
-    mappings.into_iter().find(|mapping| chosen(mapping)).expect("mapped")
-}
-
-fn vdso() -> Vec<u8> {
-    let mapping = mapped(|mapping| mapping.path.as_deref() == Some(Path::new("[vdso]")));
-    let mut bytes = vec![0; (mapping.end - mapping.start) as usize];
-    let memory = std::fs::File::open("/proc/self/mem").expect("mem");
-    memory.read_exact_at(&mut bytes, mapping.start).expect("vdso");
-    bytes
-}
-
-/// A library of a distribution, with all its tables: the unwinder, of some 100 KiB.
-fn own_library() -> Vec<u8> {
-    let is_unwinder = |path: &Path| path.file_name().is_some_and(|name| name == "libgcc_s.so.1");
-    let mapping = mapped(|mapping| mapping.file().is_some_and(is_unwinder));
-    std::fs::read(mapping.file().expect("a file")).expect("libgcc_s.so.1")
-}
-
 #[test]
 fn the_seeds_are_what_they_should_be() {
     assert!(file::read_from(recorded().as_slice()).is_ok());
@@ -210,6 +133,59 @@ fn the_seeds_are_what_they_should_be() {
     }
     assert!(FileTable::of(&own_library().as_slice(), RowKind::Calls).expect("a table").rows().len() > 100);
     assert_eq!(ldso::parse_list(LIST).len(), 2);
+    let table = unwind::cache::of_contents(&seeds("unwind_cache")[0]).expect("a table");
+    assert!(table.rows().len() > 100);
+    let symbols = symbol_cache::of_contents(&seeds("cuts_cache")[0], &TEST_ELF, &library());
+    assert_eq!(symbols.map(|symbols| symbols.functions.len()), Some(3));
+    let last: [u8; 12] = seeds("answers")[0].last_chunk().copied().expect("answers");
+    assert_eq!(&last[4..], b"\x04\0\0\0\x01\x02no");
+}
+
+/// A hole costs nobody anything.
+#[test]
+fn a_note_of_a_gigabyte_in_a_hole_takes_no_memory() {
+    /// Of the last program header, elf(5): where it and its bytes are, and how many.
+    const NOTE: usize = 64 + 4 * 56;
+    let mut bytes = TEST_ELF.clone();
+    let id = ElfFacts::parse(bytes.as_slice()).expect("an ELF file").build_id;
+    bytes[NOTE + 8..NOTE + 16].copy_from_slice(&(1_u64 << 20).to_le_bytes());
+    bytes[NOTE + 32..NOTE + 40].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+    let file = in_memory(&bytes).expect("a file");
+    file.set_len(1 << 31).expect("a hole");
+    let mut facts = None;
+    let used = used(|| facts = ElfFacts::parse(&ReadCache::new(&file)).ok());
+    // As its section says.
+    assert_eq!(facts.and_then(|facts| facts.build_id), id);
+    assert!(used <= FIXED, "{used} bytes used");
+}
+
+#[test]
+fn one_long_name_that_is_needed_a_thousand_times_is_no_gigabyte() {
+    const TIMES_NEEDED: usize = 1000;
+    for (length, kept) in [(1000, 65), (1 << 20, 0)] {
+        let long = "x".repeat(length);
+        let needed = [vec![long.as_str()], vec!["y"; TIMES_NEEDED - 1]].concat();
+        let mut bytes = TestElf { needed, ..TestElf::default() }.build();
+        // DT_NEEDED, and the name's place behind the empty one; `append` aligns.
+        let entry = [1_u64, 1].map(u64::to_le_bytes).concat();
+        let at = (0..bytes.len()).step_by(8).find(|at| bytes[*at..].starts_with(&entry)).expect("a table");
+        bytes[at..at + 16 * TIMES_NEEDED].copy_from_slice(&entry.repeat(TIMES_NEEDED));
+        let mut facts = None;
+        let used = used(|| facts = ElfFacts::parse(bytes.as_slice()).ok());
+        assert_eq!(facts.map(|facts| facts.needed.len()), Some(kept));
+        assert!(used <= 1 << 20, "{used} bytes used");
+    }
+}
+
+/// As long as a message may be.
+#[test]
+fn sixteen_million_empty_lists_from_the_child_take_no_more_than_the_message() {
+    const LISTS: usize = (16 << 20) - 16;
+    let content = [&[4, 0x80, 0x80, 0x80, 7][..], &vec![0; LISTS]].concat();
+    let mut decoded = None;
+    let used = used(|| decoded = Some(postcard::from_bytes::<Answer>(&content).is_err()));
+    assert_eq!(decoded, Some(true));
+    assert!(used <= FIXED, "{used} bytes used");
 }
 
 /// Writes the seeds to a folder where asked, as libFuzzer takes them: `FOLDER/TARGET/NUMBER`.
@@ -277,7 +253,25 @@ fn damaged_symbols_are_survived() {
 
 #[test]
 fn damaged_proc_files_are_survived() {
-    for name in ["maps", "stat", "status", "ldso"] {
+    for name in ["maps", "stat", "status", "ldso", "preload", "mapped"] {
         damaged(name, 1000);
     }
+}
+
+#[test]
+fn damaged_contents_of_the_cache_are_survived() {
+    damaged("unwind_cache", 1000);
+    damaged("cuts_cache", 1000);
+}
+
+#[test]
+fn damaged_debug_files_and_perf_maps_are_survived() {
+    damaged("child", 500);
+    damaged("perf_map", 1000);
+}
+
+#[test]
+fn damaged_answers_and_debug_links_are_survived() {
+    damaged("answers", 1000);
+    damaged("debug_link", 1000);
 }

@@ -89,7 +89,8 @@ impl Image {
         let covers = |mapping: &&CodeMapping| (mapping.start..mapping.end).contains(&address);
         match current.filter(covers).or_else(|| self.retired.iter().rev().find(covers)) {
             Some(CodeMapping { start, offset, module: Some(module), .. }) => {
-                Place::InModule(*module, address - start + offset)
+                // Offsets are the kernel's to wrap: of devices they are any.
+                Place::InModule(*module, (address - start).wrapping_add(*offset))
             }
             Some(_) => Place::Anonymous,
             None => Place::Unmapped,
@@ -124,6 +125,13 @@ mod tests {
         for outside in [0, 0xfff, 0x2000, 0x5000, u64::MAX] {
             assert_eq!(image.locate(outside), Place::Unmapped, "{outside:#x}");
         }
+    }
+
+    #[test]
+    fn an_offset_at_the_end_of_all_numbers_is_no_panic() {
+        let mut image = Image::default();
+        image.add(mapping(0x1000, 0x3000, 0_u64.wrapping_sub(0x1000), Some(0)));
+        assert_eq!(image.locate(0x2010), Place::InModule(ModuleId(0), 0x10));
     }
 
     #[test]

@@ -17,4 +17,5 @@ mod statistics;
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;
 pub use images::is_code;
+pub(crate) use images::{CodeMapping, Image};
 pub use processes::Counted;

@@ -316,9 +316,10 @@ fn seems_preloaded(files: &[(&Path, &ElfFacts)], program: usize, addresses: &[u6
     };
     let libraries = reachable.iter().skip(1).filter(|index| !is_loader(index));
     let Some(highest) = libraries.map(|index| addresses[*index]).max() else { return Vec::new() };
-    let mut seen: Vec<usize> = (0..files.len())
-        .filter(|i| !reachable.contains(i) && !is_loader(i) && addresses[*i] > highest)
-        .collect();
+    let mut is_reachable = vec![false; files.len()];
+    reachable.iter().for_each(|index| is_reachable[*index] = true);
+    let mut seen: Vec<usize> =
+        (0..files.len()).filter(|i| !is_reachable[*i] && !is_loader(i) && addresses[*i] > highest).collect();
     seen.sort_by_key(|index| std::cmp::Reverse(addresses[*index]));
     seen
 }
@@ -343,7 +344,7 @@ fn preloaded(pid: u32, by_hand: bool) -> Vec<u8> {
 }
 
 /// The value of --preload among the dynamic linker's own `arguments`, each of which ends with a NUL.
-fn preload_option(arguments: &[u8]) -> Option<&[u8]> {
+pub(crate) fn preload_option(arguments: &[u8]) -> Option<&[u8]> {
     const WITH_VALUE: [&[u8]; 6] = [
         b"--library-path",
         b"--inhibit-rpath",
@@ -365,7 +366,7 @@ fn preload_option(arguments: &[u8]) -> Option<&[u8]> {
     None
 }
 
-fn split_preload(names: &[u8]) -> Vec<&Path> {
+pub(crate) fn split_preload(names: &[u8]) -> Vec<&Path> {
     let separates = |byte: &u8| *byte == b':' || byte.is_ascii_whitespace();
     let names = names.split(separates).filter(|name| !name.is_empty());
     names.map(|name| Path::new(OsStr::from_bytes(name))).collect()

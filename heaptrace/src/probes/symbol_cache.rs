@@ -134,6 +134,13 @@ fn encode(key: Key, symbols: &FileSymbols) -> std::io::Result<Vec<u8>> {
     FORMAT.seal(&Entry { key, kind: symbols.kind, functions: functions.collect() })
 }
 
+/// What a file of the cache with these contents would give, if `file` were what they say it was made of.
+pub(crate) fn of_contents(body: &[u8], file: &[u8], facts: &ElfFacts) -> Option<FileSymbols> {
+    let bytes = FORMAT.sealed(body);
+    let key = FORMAT.open::<Entry>(&bytes)?.key;
+    decode(&bytes, &key, file, facts)
+}
+
 /// `None` if it is not of `key`, or says what cannot be.
 fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<FileSymbols> {
     let entry =

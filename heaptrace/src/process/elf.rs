@@ -5,7 +5,9 @@ use crate::model::BuildId;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable};
 use object::{Endianness, ReadRef, StringTable};
+use std::cell::Cell;
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
@@ -22,6 +24,8 @@ pub enum ElfError {
     OtherMachine(u16),
     #[error("malformed ELF file: {0}")]
     Malformed(#[from] object::Error),
+    #[error("{0} program headers, more than any program has")]
+    TooManySegments(usize),
     #[error("{0} symbols are called like allocation functions, more than any program has")]
     TooManyFunctions(usize),
 }
@@ -57,6 +61,55 @@ pub(crate) fn lie_apart(sections: &[SectionHeader64<Endianness>], endian: Endian
     all <= length.saturating_mul(2)
 }
 
+/// The most bytes of a file that are read for its facts, and held meanwhile. Headers, notes and names of a browser with all
+/// its symbols have some 100 KiB; holes cost who made them nothing.
+const MAX_READ: u64 = 64 << 20;
+
+/// What looking for the end of a name may read (`ReadCache`).
+const NAME_READ: u64 = 4096;
+
+/// The most program headers of a program (fs/exec.c and binfmt_elf.c, `load_elf_phdrs`: 64 KiB of them).
+const MAX_SEGMENTS: usize = 65_536 / size_of::<ProgramHeader64<Endianness>>();
+
+/// The longest path (PATH_MAX, limits.h), and so the longest name that leads to a library or a loader.
+const MAX_PATH: usize = 4096;
+
+/// The most bytes of all names of needed libraries. One name may be listed in as many places as there are.
+const MAX_NEEDED: usize = 64 << 10;
+
+/// The longest build ID, in bytes; linkers make 16, 20 or 32.
+pub const MAX_BUILD_ID: usize = 64;
+
+/// A file of which only so much is read.
+#[derive(Clone, Copy)]
+struct Sparing<'c, R> {
+    data: R,
+    left: &'c Cell<u64>,
+}
+
+impl<R> Sparing<'_, R> {
+    fn take(&self, bytes: u64) -> Result<(), ()> {
+        self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
+        Ok(())
+    }
+}
+
+impl<'data, R: ReadRef<'data>> ReadRef<'data> for Sparing<'_, R> {
+    fn len(self) -> Result<u64, ()> {
+        self.data.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'data [u8], ()> {
+        self.take(size)?;
+        self.data.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'data [u8], ()> {
+        self.take(NAME_READ)?;
+        self.data.read_bytes_at_until(range, delimiter)
+    }
+}
+
 /// What an ELF file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElfFacts {
@@ -80,13 +133,18 @@ const GO_SECTIONS: [&[u8]; 3] = [b".go.buildinfo", b".note.go.buildid", b".gopcl
 impl ElfFacts {
     /// Reads the facts. Errors where the file is no x86_64 ELF file or contradicts itself.
     pub fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Self, ElfError> {
+        let data = Sparing { data, left: &Cell::new(MAX_READ) };
         let (header, endian) = header(data)?;
         let segments = header.program_headers(endian, data)?;
+        if segments.len() > MAX_SEGMENTS {
+            return Err(ElfError::TooManySegments(segments.len()));
+        }
         let loads: Vec<Load> =
             segments.iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).map(|s| load(s, endian)).collect();
         let dynamic = Dynamic::parse(segments, endian, data, &loads)?;
         let interpreter =
             segments.iter().find_map(|s| s.interpreter(endian, data).transpose()).transpose()?;
+        let interpreter = interpreter.filter(|path| path.len() < MAX_PATH);
         let sections = header.sections(endian, data).unwrap_or_default();
         let kind = match (interpreter.is_some() || !dynamic.needed.is_empty(), header.e_type(endian)) {
             (false, elf::ET_EXEC) => Kind::StaticExecutable,
@@ -198,18 +256,23 @@ impl Dynamic {
         .unwrap_or_default();
         let string = |entry: &elf::Dyn64<Endianness>| {
             let offset = u32::try_from(entry.val(endian)).ok()?;
-            Some(String::from_utf8_lossy(strings.get(offset).ok()?).into_owned())
+            let name = strings.get(offset).ok().filter(|name| name.len() < MAX_PATH)?;
+            Some(String::from_utf8_lossy(name).into_owned())
         };
+        let end = entries.iter().position(|entry| entry.tag(endian) == elf::DT_NULL);
+        let entries = &entries[..end.unwrap_or(entries.len())];
+        let is = |tag| move |entry: &&elf::Dyn64<Endianness>| entry.tag(endian) == tag;
         let mut dynamic = Self {
             is_pie: value(elf::DT_FLAGS_1).is_some_and(|flags| flags & DF_1_PIE != 0),
-            ..Self::default()
+            soname: entries.iter().rfind(is(elf::DT_SONAME)).and_then(string),
+            needed: Vec::new(),
         };
-        for entry in entries.iter().take_while(|entry| entry.tag(endian) != elf::DT_NULL) {
-            match entry.tag(endian) {
-                elf::DT_SONAME => dynamic.soname = string(entry),
-                elf::DT_NEEDED => dynamic.needed.extend(string(entry)),
-                _ => {}
-            }
+        let mut room = MAX_NEEDED;
+        for name in entries.iter().filter(is(elf::DT_NEEDED)).filter_map(string) {
+            // What is left out has its turn in the order in which it was loaded.
+            let Some(left) = room.checked_sub(name.len() + 1) else { break };
+            room = left;
+            dynamic.needed.push(name);
         }
         Ok(dynamic)
     }
@@ -229,7 +292,8 @@ fn build_id<'data, R: ReadRef<'data>>(
     let find = |mut notes: NoteIterator<'data, Header>| -> Option<BuildId> {
         while let Ok(Some(note)) = notes.next() {
             if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                return Some(BuildId(note.desc().to_vec()));
+                let id = note.desc();
+                return (id.len() <= MAX_BUILD_ID).then(|| BuildId(id.to_vec()));
             }
         }
         None

@@ -10,7 +10,7 @@
     reason = "only this user and root lead to this folder, which is looked at first"
 )]
 
-use super::object::Object;
+use super::{elf::MAX_BUILD_ID, object::Object};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
@@ -65,7 +65,12 @@ impl Format {
     /// A file of this format that holds `contents`.
     pub fn seal(&self, contents: &impl Serialize) -> io::Result<Vec<u8>> {
         let body = postcard::to_stdvec(contents).map_err(io::Error::other)?;
-        Ok([&self.header(&body)[..], &body].concat())
+        Ok(self.sealed(&body))
+    }
+
+    /// The file of this format whose contents are encoded as `body`.
+    pub(crate) fn sealed(&self, body: &[u8]) -> Vec<u8> {
+        [&self.header(body)[..], body].concat()
     }
 
     /// What a file of this format holds; `None` if it is damaged, or of another format.
@@ -100,7 +105,7 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// `None` if it has no build ID, or has changed since it was opened.
     pub fn of(object: &Object) -> Option<Self> {
-        let build_id = object.elf.build_id.as_ref().filter(|id| (4..=64).contains(&id.0.len()))?;
+        let build_id = object.elf.build_id.as_ref().filter(|id| (4..=MAX_BUILD_ID).contains(&id.0.len()))?;
         let metadata = object.file().metadata().ok()?;
         let stamp = object.stamp;
         let unchanged =

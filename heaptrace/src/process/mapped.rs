@@ -92,7 +92,7 @@ fn online_cpus() -> io::Result<Vec<usize>> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Decoded {
+pub(crate) enum Decoded {
     Change(CodeChange),
     Lost(u64),
     Nothing,
@@ -105,7 +105,7 @@ const PERF_RECORD_MMAP2: u32 = 10;
 const PERF_RECORD_MISC_COMM_EXEC: u16 = 1 << 13;
 
 /// Decodes one record's body, which ends in its time (`sample_id_all` with `PERF_SAMPLE_TIME` only).
-fn decode(kind: u32, misc: u16, body: &[u8]) -> Decoded {
+pub(crate) fn decode(kind: u32, misc: u16, body: &[u8]) -> Decoded {
     decode_fields(kind, misc, body).unwrap_or(Decoded::Nothing)
 }
 

@@ -47,6 +47,17 @@ fn static_and_dynamic_executables_are_told_apart() {
 }
 
 #[test]
+fn more_program_headers_than_the_kernel_takes_are_none() {
+    let mut elf = library().build();
+    // e_phoff, e_phnum, elf(5).
+    let end = elf.len().next_multiple_of(8);
+    elf.resize(end + 2000 * 56, 0);
+    elf[32..40].copy_from_slice(&(end as u64).to_le_bytes());
+    elf[56..58].copy_from_slice(&2000_u16.to_le_bytes());
+    assert_eq!(ElfFacts::parse(elf.as_slice()), Err(ElfError::TooManySegments(2000)));
+}
+
+#[test]
 fn go_code_is_known_by_its_sections() {
     let facts = ElfFacts::parse(TestElf { go: true, ..library() }.build().as_slice()).expect("an ELF file");
     assert!(facts.is_go);

@@ -19,15 +19,17 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use child::answers;
 pub use child::{ElfFile, serve};
 pub use locate::open_perf_map;
+pub(crate) use locate::{DebugDirs, bare_name};
 pub use wire::Depth;
+pub(crate) use wire::{Answer, Facts, Question, hear};
 pub use worker::SUBCOMMAND;
 
 use crate::model::{BuildId, Location, Module, ModuleId, Process, ProcessId, Symbol};
 use crate::process::foreign;
 use gaps::{Gaps, Why};
-use locate::{DebugDirs, bare_name};
 use open::{Links, Unfit, open_regular};
 use std::{
     collections::BTreeMap,
@@ -38,7 +40,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use wire::{Answer, Facts, Limits, MAX_PLACES, Question};
+use wire::{Limits, MAX_PLACES};
 use worker::{Failure, Worker};
 
 /// Where symbols are found.

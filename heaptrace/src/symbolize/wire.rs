@@ -9,8 +9,12 @@ use rustix::{
         SendFlags, recvmsg, send, sendmsg,
     },
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned, SeqAccess, Visitor},
+};
 use std::{
+    fmt,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{BorrowedFd, OwnedFd},
@@ -25,6 +29,9 @@ pub const MAX_NAME_BYTES: usize = 8 << 20;
 
 /// The most bytes of a message: an answer's names, and what there is beside them.
 const MAX_MESSAGE: usize = 16 << 20;
+
+/// The most functions at one place, as recordings are read: one, and what was inlined into it.
+pub const MAX_SYMBOLS: usize = 256;
 
 /// The most files of one question: a binary and its debug file.
 const MAX_FILES: usize = 2;
@@ -72,6 +79,7 @@ pub enum Answer {
     Checksum(u32),
     /// As many lists as places were asked for. `cut`: some were left out, as they were too long.
     Names {
+        #[serde(deserialize_with = "names")]
         symbols: Vec<Vec<Symbol>>,
         cut: bool,
     },
@@ -85,6 +93,38 @@ pub struct Facts {
     pub link: Option<(Vec<u8>, u32)>,
     /// It has a `.gnu_debugaltlink` or `.debug_sup`.
     pub has_supplement: bool,
+}
+
+/// Lists that are no longer than any answer has: an empty one is a byte of a message, and 24 of memory.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<Symbol>>, D::Error> {
+    let lists = AtMost::<MAX_PLACES, AtMost<MAX_SYMBOLS, Symbol>>::deserialize(from)?;
+    Ok(lists.0.into_iter().map(|list| list.0).collect())
+}
+
+struct AtMost<const COUNT: usize, T>(Vec<T>);
+
+impl<'de, const COUNT: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<COUNT, T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(AtMost(Vec::new()))
+    }
+}
+
+impl<'de, const COUNT: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<COUNT, T> {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at most {COUNT} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut from: A) -> Result<Self, A::Error> {
+        while let Some(element) = from.next_element()? {
+            if self.0.len() == COUNT {
+                return Err(de::Error::invalid_length(COUNT + 1, &self));
+            }
+            self.0.push(element);
+        }
+        Ok(self)
+    }
 }
 
 /// Sends a message, with descriptors of files if there are any.

@@ -86,6 +86,13 @@ fn encode(identity: Identity, path: &Path, table: &FileTable) -> io::Result<Vec<
     })
 }
 
+/// What a file of the cache with these contents would give, if it were of the file that they say.
+pub(crate) fn of_contents(body: &[u8]) -> Option<FileTable> {
+    let bytes = FORMAT.sealed(body);
+    let identity = FORMAT.open::<Entry>(&bytes)?.identity;
+    decode(&bytes, &identity)
+}
+
 fn decode(bytes: &[u8], identity: &Identity) -> Option<FileTable> {
     let entry = FORMAT.open::<Entry>(bytes).filter(|entry| entry.identity == *identity)?;
     let rules = entry.rules.into_iter().map(Rule).collect();

@@ -10,7 +10,7 @@ use std::{env, os::unix::fs::MetadataExt as _, process::Command, time::Instant};
 
 use anyhow::Result;
 
-use crate::repo::Repo;
+use crate::{repo::Repo, step};
 
 /// How much a task needs; each scope includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,20 @@ pub fn run(repo: &Repo, scope: Scope) -> Result<()> {
 /// QEMU, to boot other kernels.
 pub fn emulator() -> Result<()> {
     if has_command("qemu-system-x86_64") { Ok(()) } else { apt::install(&["qemu-system-x86"]) }
+}
+
+/// cargo-deny, which takes minutes to build.
+pub fn cargo_deny(repo: &Repo) -> Result<()> {
+    if has_cargo_deny(repo) {
+        return Ok(());
+    }
+    step::must("install cargo-deny", repo.cargo().args(["install", "--locked", "cargo-deny"]))
+}
+
+/// cargo finds it where PATH may not lead.
+pub fn has_cargo_deny(repo: &Repo) -> bool {
+    let version = repo.cargo().args(["deny", "--version"]).output();
+    version.is_ok_and(|output| output.status.success())
 }
 
 /// A command that runs as root: itself where we are root, else by sudo.

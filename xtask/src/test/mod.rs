@@ -1,6 +1,7 @@
 //! The test command: every check is run even where an earlier one failed, and the end lists them all.
 
 mod bpf;
+mod dependencies;
 
 use std::process::{Command, ExitCode};
 
@@ -22,6 +23,7 @@ const THREADS: &str = "--test-threads=2";
 pub fn run(repo: &Repo, no_bpf: bool, all: bool) -> Result<ExitCode> {
     let mut checks = Checks::default();
     lints(repo, &mut checks)?;
+    dependencies::check(repo, all, &mut checks)?;
     // Before the golden tests, which look into them.
     for (suite, reason) in setup::releases::fetch(repo) {
         checks.not_run(&format!("tests on libraries of {suite}"), Some(&reason));
@@ -89,6 +91,7 @@ fn end_to_end(repo: &Repo, no_bpf: bool, all: bool, checks: &mut Checks) -> Resu
 struct Checks {
     done: Vec<(String, Outcome)>,
     not_run: Vec<(String, Option<String>)>,
+    left_out: Vec<(String, String)>,
 }
 
 impl Checks {
@@ -101,6 +104,11 @@ impl Checks {
     /// `refused` says why the machine cannot run it; `None`, that the user did not want it.
     fn not_run(&mut self, name: &str, refused: Option<&str>) {
         self.not_run.push((name.to_owned(), refused.map(str::to_owned)));
+    }
+
+    /// What is no failure where it is not done, and why it is not.
+    fn leave_out(&mut self, name: &str, why: &str) {
+        self.left_out.push((name.to_owned(), why.to_owned()));
     }
 
     fn passed(&self) -> bool {
@@ -120,6 +128,9 @@ impl Checks {
         }
         for (name, refused) in &self.not_run {
             println!("  NOT RUN           {name}: {}", refused.as_deref().unwrap_or("--no-bpf"));
+        }
+        for (name, why) in &self.left_out {
+            println!("  LEFT OUT          {name}: {why}");
         }
         for (name, outcome) in &self.done {
             for failure in &outcome.failures {
@@ -160,5 +171,8 @@ mod tests {
         let mut refused = checks(true);
         refused.not_run("accuracy", Some("not root"));
         assert!(!refused.passed());
+        let mut by_itself = checks(true);
+        by_itself.leave_out("licenses", "no tool");
+        assert!(by_itself.passed());
     }
 }

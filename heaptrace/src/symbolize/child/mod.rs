@@ -13,7 +13,7 @@ mod seccomp;
 
 pub use elf::ElfFile;
 
-use super::wire::{Answer, MAX_NAME_BYTES, MAX_PLACES, Question, hear, tell};
+use super::wire::{Answer, MAX_NAME_BYTES, MAX_PLACES, MAX_SYMBOLS, Question, hear, tell};
 use crate::model::Symbol;
 use perf_map::PerfMap;
 use std::{
@@ -25,9 +25,6 @@ use std::{
 
 /// The most bytes of one name or path; what is longer is cut. C++ has names of some 10,000.
 const MAX_NAME: usize = 64 << 10;
-
-/// The most functions at one place, as recordings are read: one, and what was inlined into it.
-const MAX_SYMBOLS: usize = 256;
 
 /// Answers the questions that come over standard input, which is a socket, until its other side is closed.
 ///
@@ -52,6 +49,12 @@ pub fn serve() -> io::Result<()> {
         };
         tell(socket, &answer, &[])?;
     }
+}
+
+/// What the child answers to these questions, one after the other; without its limits, and in this process.
+pub(crate) fn answers(questions: impl IntoIterator<Item = (Question, Vec<OwnedFd>)>) -> Vec<Answer> {
+    let mut subject = Subject::None;
+    questions.into_iter().map(|(question, files)| answer(question, files, &mut subject)).collect()
 }
 
 /// What names are asked of. Holds the descriptors open that its paths lead through.

@@ -1,7 +1,7 @@
 //! Rare events to userspace: each share has so many waiting.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
-use heaptrace_common::{counter::Counter, event::Event};
+use heaptrace_common::{counter::Counter, event::Event, record::phase};
 
 use crate::{
     atomic,
@@ -20,6 +20,10 @@ pub const REFUSED: u32 = u32::MAX;
 /// waiting.
 #[inline(always)]
 pub fn admit(payer: u32) -> u32 {
+    // Nobody is told of what comes after: else who asks to end could be kept from it.
+    if process::phase_now() == phase::OVER {
+        return REFUSED;
+    }
     let share = match process::record(payer) {
         Some(record) => unsafe { (*record).share },
         None => share::of_current_user(),

@@ -43,7 +43,7 @@ pub fn record(index: u32) -> Option<*mut ProcessRecord> {
 }
 
 #[inline(always)]
-fn phase_now() -> u64 {
+pub fn phase_now() -> u64 {
     PHASE.get_ptr(0).map_or(phase::BEFORE, |at| unsafe { core::ptr::read_volatile(at) })
 }
 

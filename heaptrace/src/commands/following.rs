@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{Signal, SignalKind, signal},
+    task::yield_now,
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
@@ -116,6 +117,8 @@ impl Following<'_> {
                     if let Some(why) = take(session, &events, endless, work)? {
                         break why;
                     }
+                    // Where there are always some, signals would not be seen else.
+                    yield_now().await;
                 }
                 // Of these nobody is woken: all that are there are read.
                 () = next(&mut looks) => {
@@ -144,7 +147,11 @@ impl Following<'_> {
                 }
                 if Instant::now() > until {
                     session.left_unread(rest.len());
-                    continue;
+                    if why == Ended::Asked || why == Ended::TimeUp {
+                        continue;
+                    }
+                    // Others may go on for ever.
+                    break;
                 }
                 session.handle_events(rest.iter().map(|told| *told.event()));
                 if work.told(session, &rest)?.is_break() {

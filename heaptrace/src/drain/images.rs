@@ -42,11 +42,24 @@ impl Image {
             return;
         }
         let gone = self.current.iter().filter(|old| !mappings.contains(old));
-        let retired: Vec<CodeMapping> = gone.cloned().collect();
-        if !retired.is_empty() {
-            Arc::make_mut(&mut self.retired).extend(retired);
-        }
+        let gone: Vec<CodeMapping> = gone.cloned().collect();
+        self.retire(gone);
         self.current = Arc::new(mappings);
+    }
+
+    /// Keeps mappings that went away; of too many, the last. One that comes again and again is kept once.
+    fn retire(&mut self, gone: Vec<CodeMapping>) {
+        const MOST: usize = 1 << 10;
+        if gone.iter().all(|one| self.retired.last() == Some(one)) {
+            return;
+        }
+        let retired = Arc::make_mut(&mut self.retired);
+        for one in gone {
+            retired.retain(|old| *old != one);
+            retired.push(one);
+        }
+        let excess = retired.len().saturating_sub(MOST);
+        retired.drain(..excess);
     }
 
     /// Takes one more mapping; of others, what it lies over is gone.
@@ -64,9 +77,7 @@ impl Image {
                 kept.insert(kept.partition_point(|other| other.start < rest.start), rest);
             }
         }
-        if !gone.is_empty() {
-            Arc::make_mut(&mut self.retired).extend(gone);
-        }
+        self.retire(gone);
         let at = kept.partition_point(|old| old.start < mapping.start);
         kept.insert(at, mapping);
         self.current = Arc::new(kept);
@@ -141,6 +152,27 @@ mod tests {
         image.update(vec![mapping(0x3000, 0x4000, 0, Some(2))]);
         assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(0), 0x800));
         assert_eq!(image.locate(0x3800), Place::InModule(ModuleId(2), 0x800));
+    }
+
+    #[test]
+    fn mappings_that_come_and_go_for_ever_are_kept_up_to_a_bound() {
+        let mut image = Image::default();
+        for turn in 0..10_000 {
+            image.update(vec![mapping(
+                0x1000 * (turn % 3000 + 1),
+                0x1000 * (turn % 3000 + 2),
+                0,
+                Some(turn as u32),
+            )]);
+            image.update(Vec::new());
+        }
+        assert_eq!(image.retired.len(), 1024);
+        for _ in 0..3000 {
+            image.update(vec![mapping(0x1000, 0x2000, 0, Some(7))]);
+            image.update(Vec::new());
+        }
+        assert_eq!(image.retired.iter().filter(|old| old.start == 0x1000).count(), 1);
+        assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(7), 0x800));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     top::SiteHistory,
 };
 use std::{collections::HashMap, io, sync::Arc};
-use tokio::{io::unix::AsyncFd, sync::Notify};
+use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
 /// See the module.
 pub struct Feed {
@@ -72,6 +72,8 @@ impl Feed {
                     guard.clear_ready();
                 }
                 self.session.handle_events(events.iter().map(|told| *told.event()));
+                // Where there are always some, keys and signals would not be seen else.
+                yield_now().await;
             }
             () = self.tables.notified() => self.session.take_tables(),
         }

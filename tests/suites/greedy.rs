@@ -195,6 +195,6 @@ fn all_kinds() -> Result<()> {
     let (report, pid, ledger, greedy) = beside(&takers, victim, &[], SECONDS(5), is_small)?;
     let seen =
         greedy.pids().iter().filter(|pid| report.process(**pid).is_some_and(|p| p.alloc_count > 0)).count();
-    ensure!(seen > 30, "only {seen} of the others were traced");
+    ensure!(seen >= 20, "only {seen} of the others were traced");
     ensure_exact(&report, pid, &ledger)
 }

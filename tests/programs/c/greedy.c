@@ -32,7 +32,7 @@ static void blocks(void) {
         void *p = malloc(16);
         KEEP(p);
         if (n % 1000 == 0)
-            pause_for(1000000);
+            pause_for(5000000);
     }
     for (;;)
         pause();
@@ -57,7 +57,7 @@ static void stacks(void) {
     for (unsigned long way = 0;; way++) {
         zero(way, 22);
         if (way % 50 == 0)
-            pause_for(1000000);
+            pause_for(5000000);
     }
 }
 
@@ -72,7 +72,7 @@ static void children(char *const again[]) {
         }
         if (child > 0)
             waitpid(child, NULL, 0);
-        pause_for(1000000);
+        pause_for(20000000);
     }
 }
 
@@ -82,7 +82,7 @@ static void mappings(void) {
         void *at = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, self, 0);
         if (at != MAP_FAILED)
             munmap(at, 4096);
-        pause_for(100000);
+        pause_for(2000000);
     }
 }
 
@@ -92,7 +92,7 @@ static void libraries(const char *file) {
         free(malloc(100));
         if (library)
             dlclose(library);
-        pause_for(1000000);
+        pause_for(20000000);
     }
 }
 
@@ -100,7 +100,8 @@ static __attribute__((noreturn)) void *thread(void *unused) {
     (void)unused;
     for (;;) {
         free(malloc(100));
-        pause_for(900000000);
+        // Most of the time they wait.
+        sleep(3);
     }
 }
 
@@ -127,7 +128,7 @@ static void names(void) {
         }
         if (child > 0)
             waitpid(child, NULL, 0);
-        pause_for(1000000);
+        pause_for(20000000);
     }
 }
 

@@ -227,7 +227,7 @@ fn events_against_a_small_ring() -> Result<()> {
     only(&report, &["ring_full"])?;
     ensure!(lost(&report, "ring_full")? > 0, "a ring of one page held 800 events");
     let kept = exact_moments(brief(&report))?;
-    ensure!(kept == CHILDREN, "{kept} of {CHILDREN} children");
+    ensure!(kept == CHILDREN, "{kept} of {CHILDREN} children; {:?}", report.coverage.notes);
     footer(&folder, "ring_full")
 }
 
@@ -236,7 +236,7 @@ fn short_processes() -> Result<()> {
     let report = brief_session(&["10000", "fork"], &[]).record(Start::Command)?.report;
     only(&report, &[])?;
     let kept = exact_moments(brief(&report))?;
-    ensure!(kept == CHILDREN, "{kept} of {CHILDREN} children");
+    ensure!(kept == CHILDREN, "{kept} of {CHILDREN} children; {:?}", report.coverage.notes);
     let ids: BTreeSet<u32> = brief(&report).map(|process| process.pid).collect();
     println!("{} PIDs for {CHILDREN} processes", ids.len());
     Ok(())

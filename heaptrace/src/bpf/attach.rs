@@ -113,7 +113,7 @@ impl Links {
 }
 
 /// Drops all on many threads: the kernel waits for a grace period at each link, and those overlap.
-pub fn drop_at_once<T: Send>(mut links: Vec<T>) {
+pub(super) fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
     const THREADS: usize = 64;
     let share = links.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {

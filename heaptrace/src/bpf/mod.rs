@@ -21,7 +21,7 @@ mod thread_filter;
 mod tracepoints;
 mod unwind_maps;
 
-pub use attach::{Attacher, Links, PlacedSite, ProbeSite, drop_at_once};
+pub use attach::{Attacher, Links, PlacedSite, ProbeSite};
 pub use aya::maps::MapError;
 pub use btf::Btf;
 pub use checks::FunctionCheck;

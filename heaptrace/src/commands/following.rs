@@ -17,8 +17,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
-/// Rounds in which events are read that nobody is woken for.
-const LOOKS: u32 = 1 << 10;
+/// The most rounds in which events are read, one after the other: targets can see to it that there are always some.
+const ROUNDS: u32 = 1 << 10;
 
 /// What was not read when tracing ended is looked at for so long; the rest is counted.
 const REST_WITHIN: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ impl Following<'_> {
                 }
                 // Of these nobody is woken: all that are there are read.
                 () = next(&mut looks) => {
-                    let mut more = LOOKS;
+                    let mut more = ROUNDS;
                     while more > 0 {
                         let events = ring.get_mut().read();
                         more = if events.len() < EventRing::AT_ONCE { 0 } else { more - 1 };
@@ -134,24 +134,16 @@ impl Following<'_> {
             }
         };
         if why != Ended::NoReader {
-            if matches!(why, Ended::Asked | Ended::TimeUp) {
-                // Nothing new happens from here on.
-                session.end_counting();
-            }
             // What happened until now and was not read: the records of processes that have ended are ahead of it.
             let until = Instant::now() + REST_WITHIN;
-            loop {
+            for _ in 0..ROUNDS {
                 let rest = ring.get_mut().read();
                 if rest.is_empty() {
                     break;
                 }
                 if Instant::now() > until {
                     session.left_unread(rest.len());
-                    if why == Ended::Asked || why == Ended::TimeUp {
-                        continue;
-                    }
-                    // Others may go on for ever.
-                    break;
+                    continue;
                 }
                 session.handle_events(rest.iter().map(|told| *told.event()));
                 if work.told(session, &rest)?.is_break() {

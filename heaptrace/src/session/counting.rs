@@ -99,8 +99,8 @@ impl Session {
         }
     }
 
-    /// From here on nothing counts. Before any probe is taken away.
-    pub fn end_counting(&mut self) {
+    /// Before any probe is taken away.
+    pub(super) fn end_counting(&mut self) {
         if self.counting.over.is_none() {
             self.tracer.maps.set_phase(phase::OVER);
             self.counting.over = Some((Instant::now(), monotonic_ns()));

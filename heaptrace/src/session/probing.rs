@@ -2,7 +2,7 @@
 
 use super::{Session, TargetError, monotonic_ns, placed::PlacedProbes};
 use crate::{
-    bpf::{Links, ProbeSite, drop_at_once},
+    bpf::{Links, ProbeSite},
     drain::Code,
     model::Untraceable,
     probes::{
@@ -211,7 +211,7 @@ impl Session {
 
     /// Probes in a forked child what is probed in its parent.
     pub(super) fn place_in_child(&mut self, child: u32, record: u32, parent: u32) {
-        if !self.per_process || !self.probes || self.counting.is_over() {
+        if !self.per_process || !self.probes {
             return;
         }
         let plans = self.plans_in(parent);
@@ -250,20 +250,12 @@ impl Session {
             return;
         }
         let new = self.unprobed(pid, &plan.files);
-        // Else its gap is said of the process.
-        let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
-        if self.counting.is_over() {
-            if !new.is_empty() && armed {
-                let now_ns = self.counting.now_ns();
-                self.builder.add_gap(record, since_ns..now_ns.max(since_ns));
-                self.note_late(pid, &view.comm, &new, now_ns.saturating_sub(since_ns));
-            }
-            return;
-        }
         // What a debugger's breakpoints keep from being seen is told; the rest goes on.
         if let Err(error) = self.check_breakpoints(&view, &plan) {
             self.note(error.to_string());
         }
+        // Then its gap is said of the process.
+        let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
         let checked = self.check(&view, &plan).and_then(|()| self.check_code(&view, &plan));
         let placed = checked.and_then(|()| self.place(pid, &plan.files));
         match placed.and_then(|()| Self::check_placed(&view, &plan)) {
@@ -433,7 +425,6 @@ impl Session {
     /// probe away holds up every fork and every new probe of the machine for some 30 ms (`dup_mmap_sem`,
     /// kernel/events/uprobes.c), and those of an ended process cost nothing but a look at each hit elsewhere.
     pub(super) fn let_go(&mut self, pid: u32) {
-        /// As many that the kernel's waiting for each, one after the other, is paid by many.
         const AT_ONCE: usize = 128;
         let links = self.unprobe(pid);
         self.idle_links.extend(links);
@@ -449,7 +440,7 @@ impl Session {
     pub(super) fn drop_aside<T: Send + 'static>(&mut self, links: Vec<T>) {
         if !links.is_empty() {
             self.detaching.retain(|thread| !thread.is_finished());
-            self.detaching.push(std::thread::spawn(move || drop_at_once(links)));
+            self.detaching.push(std::thread::spawn(move || drop(links)));
         }
     }
 }

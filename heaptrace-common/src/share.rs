@@ -1,7 +1,8 @@
-//! Who may have how much of the tables, where several want them: each process has a share of its own, and the processes of
-//! a user who is not trusted have one together, however many they are. A share may grow to twice what is free then: one
-//! that takes all it gets leaves a third to the others, two leave a fifth, and whoever comes later always finds something
-//! (dynamic thresholds, Choudhury and Hahne, 1998). Where there is one share only, it has everything.
+//! Who may have how much of the tables, where several want them. All processes of a user who is not trusted have one share
+//! together, however many they are. It may grow to twice what is free then: one that takes all it gets leaves a third to
+//! the others, two leave a fifth, and whoever comes later always finds something (dynamic thresholds, Choudhury and Hahne,
+//! 1998). Where there is one share only, it has everything. Each process of root's and ours has a share, too, in which is
+//! kept what it has; it is not held to any bound.
 
 /// Users' shares. Users with the same number among these have one together; which do is not known outside.
 pub const USER_SHARES: u32 = 256;
@@ -40,7 +41,8 @@ pub const fn may_take(used: u64, free: u64) -> bool {
 /// Having fewer than this of a table of `entries` is never too much: what is left in its lines is for such.
 #[inline(always)]
 pub const fn few(entries: u32) -> u32 {
-    entries / 16
+    let few = entries / 16;
+    if few == 0 { 1 } else { few }
 }
 
 const _: () = assert!(size_of::<ShareRecord>() == 32);

@@ -294,7 +294,10 @@ impl Hit<'_> {
         // First, and also of what finds no place: without any, no hit is looked for among calls under way.
         unsafe { atomic::add(&raw mut (*self.record).calls_under_way, 1) };
         share::count_calls(self.record, 1);
-        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, true) else { return };
+        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, true) else {
+            share::count_calls(self.record, 1_u32.wrapping_neg());
+            return;
+        };
         let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
         call.function = self.probe.function;

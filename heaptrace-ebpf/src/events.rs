@@ -5,7 +5,7 @@ use heaptrace_common::{counter::Counter, event::Event, record::phase};
 
 use crate::{
     atomic,
-    maps::{EVENTS, count, setting},
+    maps::{CURSORS, EVENTS, count, setting},
     process, share,
 };
 
@@ -31,13 +31,12 @@ pub fn admit(payer: u32) -> u32 {
     let Some(record) = share::record(share) else { return 0 };
     let free =
         EVENTS.query(u64::from(BPF_RB_RING_SIZE)).wrapping_sub(EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)));
-    let (sent, read) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*record).events_sent),
-            core::ptr::read_volatile(&raw const (*record).events_read),
-        )
-    };
-    if !share::may_take(sent.wrapping_sub(read), free / (size_of::<Event>() as u64 + HEADER)) {
+    // In this order: what is read was sent before.
+    let read = unsafe { core::ptr::read_volatile(&raw const (*record).events_read) };
+    let sent = unsafe { core::ptr::read_volatile(&raw const (*record).events_sent) };
+    let Some(cursors) = CURSORS.get_ptr(0) else { return REFUSED };
+    let room = free / (size_of::<Event>() as u64 + HEADER);
+    if !share::may_share_take(cursors, share, sent.wrapping_sub(read), room) {
         count(Counter::RingFull);
         return REFUSED;
     }

@@ -3,10 +3,11 @@
 //! Nothing locks. A block is entered by whoever got it from the allocator, before anyone else can know its address,
 //! and taken by whoever gives it back; of two that give one block back at one time, only one takes it.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use heaptrace_common::{
     live::{self, LiveBlock, LiveKey, LiveLine, WAYS},
-    record::ProcessRecord,
+    record::{Cursors, ProcessRecord},
+    share::ShareRecord,
 };
 
 use crate::{
@@ -138,8 +139,10 @@ pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: Li
         if has_spilled(line)
             && let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied()
         {
-            let _ = LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_ANY));
-            return Entered::again(old);
+            // Where it has been taken meanwhile, this one is new.
+            if LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_EXIST)).is_ok() {
+                return Entered::again(old);
+            }
         }
         if packed != 0 {
             let mut left = u32::from(share::has_much_live(record));
@@ -205,23 +208,35 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
             core::ptr::read_volatile(&raw const (*cursors).spilled),
         )
     };
-    if !share::may_take(used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
+    if !share::may_take(process, used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
         return Entered::FULL;
     }
+    // First: it may be taken as soon as it is in.
+    count_spilled(share, cursors, 1);
     match LIVE_SPILL.insert(key, block, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            unsafe {
-                atomic::add_short(&raw mut (*share).spilled, 1);
-                atomic::add(&raw mut (*cursors).spilled, 1);
-            }
-            Entered::NEW
-        }
+        Ok(()) => Entered::NEW,
         Err(EEXIST) => {
+            count_spilled(share, cursors, -1);
             let old = unsafe { LIVE_SPILL.get(key) }.copied();
-            let _ = LIVE_SPILL.insert(key, block, u64::from(BPF_ANY));
+            // Not where it has been taken meanwhile, which is counted.
+            if LIVE_SPILL.insert(key, block, u64::from(BPF_EXIST)).is_err() {
+                return Entered::FULL;
+            }
             old.map_or(Entered::NEW, Entered::again)
         }
-        Err(_) => Entered::FULL,
+        Err(_) => {
+            count_spilled(share, cursors, -1);
+            Entered::FULL
+        }
+    }
+}
+
+/// A block of a share comes into the map beside the table, or goes.
+#[inline(always)]
+fn count_spilled(share: *mut ShareRecord, cursors: *mut Cursors, change: i32) {
+    unsafe {
+        atomic::add_short(&raw mut (*share).spilled, change as u32);
+        atomic::add(&raw mut (*cursors).spilled, i64::from(change) as u64);
     }
 }
 
@@ -283,10 +298,7 @@ fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
     if let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) {
-        unsafe {
-            atomic::sub_short(&raw mut (*share).spilled, 1);
-            atomic::sub(&raw mut (*cursors).spilled, 1);
-        }
+        count_spilled(share, cursors, -1);
     }
     Some(block)
 }

@@ -70,7 +70,7 @@ pub fn claim(
         unsafe {
             let held = core::ptr::read_volatile(&raw const (*slot).key);
             let is_word = (*slot).shape == Shape::Free0 as u8;
-            if held != BEING_MADE
+            if held > BEING_MADE
                 && (is_word || is_over(process, slot, held))
                 && atomic::replace(&raw mut (*slot).key, held, BEING_MADE)
             {

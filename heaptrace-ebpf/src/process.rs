@@ -139,7 +139,8 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
                 core::ptr::read_volatile(&raw const (*cursors).processes),
             )
         };
-        if !share::may_take(had, u64::from(setting!(max_processes)).wrapping_sub(made)) {
+        let free = u64::from(setting!(max_processes)).wrapping_sub(made);
+        if !share::may_share_take(cursors, users, had, free) {
             count(Counter::ProcessTableFull);
             return None;
         }

@@ -61,44 +61,42 @@ fn are_several(cursors: *const Cursors) -> bool {
     unsafe { core::ptr::read_volatile(&raw const (*cursors).shares) > 1 }
 }
 
-/// Whether a share that has `used` may take one more, where `free` are left.
+/// Whether process `process`, whose share has `used`, may take one more, where `free` are left.
 #[inline(always)]
-pub fn may_take(used: u32, free: u64) -> bool {
-    let Some(cursors) = CURSORS.get_ptr(0) else { return false };
-    share::may_take(u64::from(used), free) || !are_several(cursors)
+pub fn may_take(process: u32, used: u32, free: u64) -> bool {
+    let (Some(cursors), Some(record)) = (CURSORS.get_ptr(0), process::record(process)) else { return false };
+    let share = unsafe { core::ptr::read_volatile(&raw const (*record).share) };
+    may_share_take(cursors, share, used, free)
 }
 
-/// Whether a process has so many live blocks, or a user's together, that it is not given the last place of a line.
+/// The same for a share.
+#[inline(always)]
+pub fn may_share_take(cursors: *const Cursors, share: u32, used: u32, free: u64) -> bool {
+    !is_users(share) || share::may_take(u64::from(used), free) || !are_several(cursors)
+}
+
+/// Whether a user's processes together have so many live blocks that they are not given the last place of a line.
 #[inline(always)]
 pub fn has_much_live(record: *const ProcessRecord) -> bool {
-    let own = unsafe { core::ptr::read_volatile(&raw const (*record).live_count) };
-    has_much(record, own, setting!(few_live), |share| unsafe {
-        u64::from(core::ptr::read_volatile(&raw const (*share).live))
-    })
+    let few = setting!(few_live);
+    users(record).is_some_and(|share| unsafe { core::ptr::read_volatile(&raw const (*share).live) } >= few)
+        && several()
 }
 
-/// The same of its calls under way.
+/// The same of their calls under way.
 #[inline(always)]
 pub fn has_many_calls(record: *const ProcessRecord) -> bool {
-    let own = unsafe { core::ptr::read_volatile(&raw const (*record).calls_under_way) };
-    has_much(record, own, setting!(few_calls), |share| unsafe {
-        u64::from(core::ptr::read_volatile(&raw const (*share).calls))
-    })
+    let few = setting!(few_calls);
+    users(record).is_some_and(|share| unsafe { core::ptr::read_volatile(&raw const (*share).calls) } >= few)
+        && several()
 }
 
 #[inline(always)]
-fn has_much(
-    record: *const ProcessRecord,
-    own: u64,
-    few: u32,
-    of: impl FnOnce(*const ShareRecord) -> u64,
-) -> bool {
-    let share = unsafe { (*record).share };
-    let used = if is_users(share) { self::record(share).map_or(own, |share| of(share)) } else { own };
-    used >= u64::from(few) && CURSORS.get_ptr(0).is_some_and(|cursors| are_several(cursors))
+fn several() -> bool {
+    CURSORS.get_ptr(0).is_some_and(|cursors| are_several(cursors))
 }
 
-/// A process has another live block, or one less: its record says so itself, and a user's share says it of all his.
+/// A process has another live block, or one less: a user's share has those of all his.
 #[inline(always)]
 pub fn count_live(record: *const ProcessRecord, change: u32) {
     if let Some(share) = users(record) {

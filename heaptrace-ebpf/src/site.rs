@@ -210,7 +210,7 @@ fn take_slot(process: u32, limit: u32) -> Option<(u32, *mut SiteRecord)> {
     let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) };
     let share = share::of(process)?;
     let own = unsafe { core::ptr::read_volatile(&raw const (*share).sites) };
-    if made >= u64::from(limit) || !share::may_take(own, u64::from(limit).wrapping_sub(made)) {
+    if made >= u64::from(limit) || !share::may_take(process, own, u64::from(limit).wrapping_sub(made)) {
         return None;
     }
     unsafe { atomic::add_short(&raw mut (*share).sites, 1) };
@@ -264,7 +264,7 @@ fn keep_frames(process: u32, scratch: *const Scratch) -> Option<u32> {
         (unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) }, u64::from(setting!(max_frames)));
     let share = share::of(process)?;
     let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
-    if kept >= most || !share::may_take(own, most.wrapping_sub(kept)) {
+    if kept >= most || !share::may_take(process, own, most.wrapping_sub(kept)) {
         return None;
     }
     unsafe { atomic::add_short(&raw mut (*share).frames, frames) };

@@ -40,12 +40,13 @@ impl LiveTable {
         for_each_entry(self.spill.fd().as_fd(), 1 << 12, each)
     }
 
-    /// Removes blocks that nobody will free any more.
-    pub fn remove(&self, blocks: &[LiveKey]) -> io::Result<()> {
+    /// Removes blocks that nobody will free any more. Gives those that were in the map beside the table.
+    pub(super) fn remove(&self, blocks: &[LiveKey]) -> io::Result<Vec<LiveKey>> {
         let spilled: Vec<LiveKey> =
             blocks.iter().copied().filter(|block| !self.remove_entry(block)).collect();
         // Counts of their lines stay too high: whoever looks for a block there looks in the map in vain.
-        delete_entries(self.spill.fd().as_fd(), &spilled)
+        delete_entries(self.spill.fd().as_fd(), &spilled)?;
+        Ok(spilled)
     }
 
     fn remove_entry(&self, block: &LiveKey) -> bool {

@@ -15,7 +15,7 @@ use aya::{
 use heaptrace_common::{
     check::CHECKS,
     counter::Counter,
-    live,
+    live::{self, LiveKey},
     probe::ProbeRecord,
     record::{
         BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteRecord, overflow_site, phase, process_state,
@@ -65,6 +65,11 @@ impl<T: Copy> SharedArray<T> {
 
 /// Rows of the table of probes, as the BPF side has it: some sixty for each build of a C library.
 pub(super) const PROBE_ROWS: u32 = 1 << 13;
+
+/// Fields of `Cursors`, by their order.
+const PROCESSES: usize = 2;
+const SHARES: usize = 3;
+const SPILLED: usize = 4;
 
 /// What the counters said, by [`Counter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,16 +215,23 @@ impl Maps {
     }
 
     fn claim(&self, cursor: usize) -> Option<u64> {
+        Some(self.cursor_at(cursor)?.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn take_back(&self, cursor: usize, count: u64) {
+        if let Some(cursor) = self.cursor_at(cursor) {
+            cursor.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    fn cursor_at(&self, cursor: usize) -> Option<&AtomicU64> {
         let cursors = self.cursors.pointer(0)?;
         // SAFETY: `Cursors` is 5 u64s, aligned; the BPF side also changes them atomically only.
-        let cursor = unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) };
-        Some(cursor.fetch_add(1, Ordering::Relaxed))
+        Some(unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) })
     }
 
     /// Registers a process of user `uid` as a target before its probes are placed. `None` if the table is full.
     pub fn register(&mut self, record: ProcessRecord, uid: u32) -> Result<Option<u32>, aya::maps::MapError> {
-        const PROCESSES: usize = 2;
-        const SHARES: usize = 3;
         let claimed = self.claim(PROCESSES).and_then(|index| u32::try_from(index).ok());
         let Some(index) = claimed.filter(|index| *index < self.processes.entries) else {
             return Ok(None);
@@ -239,6 +251,22 @@ impl Maps {
         self.processes.set(index, ProcessRecord { share, ..record });
         self.set_index(record.tgid, index)?;
         Ok(Some(index))
+    }
+
+    /// Removes live blocks of processes that have ended.
+    pub fn remove_blocks(&self, blocks: &[LiveKey]) -> io::Result<()> {
+        let mut spilled = self.live.remove(blocks)?.into_iter().peekable();
+        let mut spilled_count = 0_u64;
+        for block in blocks {
+            // In the order of `blocks`.
+            let was_spilled = spilled.next_if_eq(block).is_some();
+            spilled_count += u64::from(was_spilled);
+            if let Some(record) = self.process(block.process) {
+                self.shares.removed(record.share, was_spilled);
+            }
+        }
+        self.take_back(SPILLED, spilled_count);
+        Ok(())
     }
 
     /// Says, for all processes, whether calls count: one of `phase`.

@@ -3,9 +3,8 @@
 use super::{
     kernel_types::KernelTypes,
     load::{MapSizes, Members, Options, StackMode},
-    shares::own_user,
 };
-use crate::process::procfs;
+use crate::process::{privileges::own_user, procfs};
 use heaptrace_common::{
     live,
     record::index,

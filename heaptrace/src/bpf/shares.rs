@@ -2,6 +2,7 @@
 //! which events have been read. See `heaptrace_common::share`.
 
 use super::maps::SharedArray;
+use crate::process::privileges;
 use aya::maps::MapData;
 use heaptrace_common::share::{self, ShareRecord, USER_SHARES};
 use std::{
@@ -15,11 +16,6 @@ use std::{
 pub(super) fn new_secret() -> u64 {
     // Keys that the system's random numbers make.
     RandomState::new().build_hasher().finish()
-}
-
-/// Who is trusted beside root.
-pub(super) fn own_user() -> u32 {
-    rustix::process::geteuid().as_raw()
 }
 
 /// The map `SHARES`.
@@ -41,7 +37,21 @@ impl Shares {
 
     /// The share of a process of user `uid` with record `index`.
     pub fn of(&self, uid: u32, index: u32) -> u32 {
-        if uid == 0 || uid == own_user() { index } else { share::of_user(uid, self.secret, self.processes) }
+        if uid == 0 || uid == privileges::own_user() {
+            index
+        } else {
+            share::of_user(uid, self.secret, self.processes)
+        }
+    }
+
+    /// A live block of a process with the share is removed, by us, from the map beside the table if it was `spilled`.
+    pub fn removed(&self, share: u32, spilled: bool) {
+        if share >= self.processes {
+            self.take(share, offset_of!(ShareRecord, live));
+        }
+        if spilled {
+            self.take(share, offset_of!(ShareRecord, spilled));
+        }
     }
 
     /// Another process has the share. Whether it is its first.
@@ -56,11 +66,20 @@ impl Shares {
         }
     }
 
+    fn take(&self, share: u32, offset: usize) {
+        if let Some(field) = self.field(share, offset) {
+            field.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Adds one to the field at `offset`; what it was.
     fn add(&self, share: u32, offset: usize) -> Option<u32> {
+        Some(self.field(share, offset)?.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn field(&self, share: u32, offset: usize) -> Option<&AtomicU32> {
         let record = self.records.pointer(share)?;
-        // SAFETY: a field of u32 within the mapping, aligned; the BPF side only reads it, or adds to it.
-        let field = unsafe { AtomicU32::from_ptr(record.byte_add(offset).cast()) };
-        Some(field.fetch_add(1, Ordering::Relaxed))
+        // SAFETY: a field of u32 within the mapping, aligned; the BPF side only reads it, or adds to it and subtracts.
+        Some(unsafe { AtomicU32::from_ptr(record.byte_add(offset).cast()) })
     }
 }

@@ -17,11 +17,14 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
-/// The most rounds in which events are read, one after the other: targets can see to it that there are always some.
+/// Events that nobody is woken for are looked at for so long at one time.
+const LOOK_FOR: Duration = Duration::from_millis(100);
+
+/// The most rounds in which events are read in the end: targets that run on can see to it that there are always some.
 const ROUNDS: u32 = 1 << 10;
 
 /// What was not read when tracing ended is looked at for so long; the rest is counted.
-const REST_WITHIN: Duration = Duration::from_secs(1);
+const REST_WITHIN: Duration = Duration::from_millis(1500);
 
 /// How often the maps are read.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
@@ -100,8 +103,11 @@ impl Following<'_> {
                     }
                 }
                 _ = tick.tick() => {
+                    let before = Instant::now();
                     session.drain();
                     work.tick(session, started.elapsed())?;
+                    // Where that takes long, the events have the same time.
+                    tick.reset_after(DRAIN_EVERY.max(2 * before.elapsed()).saturating_sub(before.elapsed()));
                     // The exit events of all targets may have been lost.
                     if !endless && session.traced() == 0 {
                         break Ended::TargetsExited;
@@ -122,10 +128,11 @@ impl Following<'_> {
                 }
                 // Of these nobody is woken: all that are there are read.
                 () = next(&mut looks) => {
-                    let mut more = ROUNDS;
-                    while more > 0 {
+                    let until = Instant::now() + LOOK_FOR;
+                    let mut more = true;
+                    while more {
                         let events = ring.get_mut().read();
-                        more = if events.len() < EventRing::AT_ONCE { 0 } else { more - 1 };
+                        more = events.len() == EventRing::AT_ONCE && Instant::now() < until;
                         if let Some(why) = take(session, &events, endless, work)? {
                             break 'following why;
                         }
@@ -135,13 +142,13 @@ impl Following<'_> {
         };
         if why != Ended::NoReader {
             // What happened until now and was not read: the records of processes that have ended are ahead of it.
-            let until = Instant::now() + REST_WITHIN;
+            let until = (why != Ended::TargetsExited).then(|| Instant::now() + REST_WITHIN);
             for _ in 0..ROUNDS {
                 let rest = ring.get_mut().read();
                 if rest.is_empty() {
                     break;
                 }
-                if Instant::now() > until {
+                if until.is_some_and(|until| Instant::now() > until) {
                     session.left_unread(rest.len());
                     continue;
                 }

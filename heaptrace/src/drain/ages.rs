@@ -75,7 +75,7 @@ impl ProfileBuilder {
                 *time = (*time).min(block.time_ns);
             }
         })?;
-        maps.live().remove(&removed)?;
+        maps.remove_blocks(&removed)?;
         gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
         self.ages.swept.extend(dead);
         for (site, time) in oldest {

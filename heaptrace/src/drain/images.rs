@@ -54,7 +54,8 @@ impl Image {
             return;
         }
         let retired = Arc::make_mut(&mut self.retired);
-        for one in gone {
+        let last = gone.len().saturating_sub(MOST);
+        for one in gone.into_iter().skip(last) {
             retired.retain(|old| *old != one);
             retired.push(one);
         }

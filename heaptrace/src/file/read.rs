@@ -249,6 +249,7 @@ impl<R: Read> Blocks<R> {
 
     /// The same with measurements.
     fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        self.budget.reported = profile.reported();
         let measured: Vec<(ProcessId, Residency)> = self.budget.decode(&content)?;
         let taken = measured.beside();
         self.budget.check("what it holds", taken)?;
@@ -259,6 +260,7 @@ impl<R: Read> Blocks<R> {
 
     /// The same with names.
     fn names(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+        self.budget.reported = profile.reported();
         let names: Names = self.budget.decode(&content)?;
         drop(content);
         let taken = names.beside();

@@ -11,6 +11,7 @@ use crate::process::file_cache::FileCache;
 use crate::process::foreign;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
+use crate::process::privileges::own_user;
 use crate::process::procfs::{self, Identity, ProcError};
 use crate::process::status::Status;
 use object::ReadCache;
@@ -110,7 +111,7 @@ impl Discoverer {
     /// resolution order (see [`crate::process::ldso::program`]). Errors where `exe` cannot be read, or is no
     /// ELF file.
     pub fn plan_for_paths(&mut self, exe: &Path, libraries: &[PathBuf]) -> Result<Plan, DiscoverError> {
-        let mut candidates = match self.candidate(Opened::at(exe)?, shares::ourselves) {
+        let mut candidates = match self.candidate(Opened::at(exe)?, own_user) {
             Ok(Some(candidate)) => vec![candidate],
             Ok(None) => {
                 return Err(ObjectError::Elf { path: exe.to_owned(), source: ElfError::NotElf }.into());
@@ -122,7 +123,7 @@ impl Discoverer {
         };
         let mut refusals = Vec::new();
         for library in libraries {
-            match Opened::at(library).and_then(|opened| self.candidate(opened, shares::ourselves)) {
+            match Opened::at(library).and_then(|opened| self.candidate(opened, own_user)) {
                 Ok(candidate) => candidates.extend(candidate),
                 Err(error) => refusals.push(describe(&error)),
             }
@@ -143,10 +144,7 @@ impl Discoverer {
 
     /// The ELF file at `path`, if it is one.
     pub fn object_at(&mut self, path: &Path) -> Option<Arc<Object>> {
-        self.candidate(Opened::at(path).ok()?, shares::ourselves)
-            .ok()
-            .flatten()
-            .map(|candidate| candidate.object)
+        self.candidate(Opened::at(path).ok()?, own_user).ok().flatten().map(|candidate| candidate.object)
     }
 
     /// The allocation functions of a file that was looked into.

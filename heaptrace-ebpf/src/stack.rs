@@ -193,7 +193,7 @@ unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
     }
 }
 
-/// What a walk's hash begins with: nobody can make a stack that has the hash, or the cells, of another's.
+/// What a walk's hash begins with: a number that nobody outside knows.
 #[inline(always)]
 pub fn seed() -> u64 {
     setting!(secret)

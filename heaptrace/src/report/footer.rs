@@ -147,7 +147,12 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
     }
     if unknown_frees > 0 {
         let frees = counted(unknown_frees, "free of an unknown block", "frees of unknown blocks");
+        let is_any_lost = profile.processes.iter().any(|process| process.lost_count > 0);
         lines.push(match size_filter {
+            None if is_any_lost => format!(
+                "{frees}: allocated before tracing began, or without room in the table of live blocks, which cannot \
+                 be told apart"
+            ),
             None => format!("{frees}: at least that many were allocated before tracing began"),
             Some(_) => format!(
                 "{frees}: allocated before tracing began, or filtered by size, which cannot be told apart"

@@ -143,7 +143,8 @@ fn program() -> Command {
         let test = "symbolize::child::tests::serves";
         command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     } else {
-        command.arg(SUBCOMMAND);
+        // Nothing of what programs are told in the environment is meant for it: which libraries to load, say.
+        command.arg(SUBCOMMAND).env_clear();
     }
     command
 }

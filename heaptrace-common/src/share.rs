@@ -1,7 +1,7 @@
 //! Who may have how much of the tables, where several want them. All processes of a user who is not trusted have one share
 //! together, however many they are. It may grow to twice what is free then: one that takes all it gets leaves a third to
-//! the others, two leave a fifth, and whoever comes later always finds something (dynamic thresholds, Choudhury and Hahne,
-//! 1998). Where there is one share only, it has everything. Each process of root's and ours has a share, too, in which is
+//! the others, two at one time leave a fifth, and whoever comes later leaves a third of what it finds (dynamic thresholds,
+//! Choudhury and Hahne, 1998). Where there is one share only, it has everything. Each process of root's and ours has a share, too, in which is
 //! kept what it has; it is not held to any bound.
 
 /// Users' shares. Users with the same number among these have one together; which do is not known outside.
@@ -58,13 +58,34 @@ mod tests {
             let entries = 65_536;
             let mut used = std::vec![0_u64; greedy as usize];
             let free = |used: &[u64]| entries - used.iter().sum::<u64>();
-            while let Some(n) = (0..used.len()).find(|n| may_take(used[*n], free(&used))) {
-                used[n] += 1;
+            // At one time, in turns.
+            let mut took = true;
+            while took {
+                took = false;
+                for n in 0..used.len() {
+                    if may_take(used[n], free(&used)) {
+                        used[n] += 1;
+                        took = true;
+                    }
+                }
             }
             let left = free(&used);
             let fair = entries / (2 * greedy + 1);
             assert!(left + greedy >= fair && left <= fair + greedy, "{greedy}: {left} of {fair}");
             assert!(may_take(0, left));
+        }
+    }
+
+    #[test]
+    fn each_leaves_a_third_of_what_it_finds() {
+        let mut free = 65_536_u64;
+        for _ in 0..4 {
+            let (found, mut used) = (free, 0);
+            while may_take(used, free) {
+                used += 1;
+                free -= 1;
+            }
+            assert!(free.abs_diff(found / 3) <= 2, "{free} of {found}");
         }
     }
 

@@ -18,8 +18,6 @@ pub(super) struct Budget {
     pub read: u64,
     /// What the profile and the reports of it take.
     pub kept: u64,
-    /// What of that is taken by reports, which are made in the end only.
-    pub reported: u64,
 }
 
 impl Budget {
@@ -36,12 +34,12 @@ impl Budget {
         if self.kept.saturating_add(bytes) <= self.limit() { Ok(()) } else { Err(self.too_much(what)) }
     }
 
-    /// Decodes all of `content`.
+    /// Decodes all of `content`. Of what is kept, `reported` is for reports, which are made in the end only.
     ///
     /// # Errors
     /// What is wrong with it; that it takes too much memory, too.
-    pub fn decode<T: DeserializeOwned>(&self, content: &[u8]) -> Result<T, String> {
-        let now = self.kept.saturating_sub(self.reported).saturating_add(content.len() as u64);
+    pub fn decode<T: DeserializeOwned>(&self, content: &[u8], reported: u64) -> Result<T, String> {
+        let now = self.kept.saturating_sub(reported).saturating_add(content.len() as u64);
         let mut left = Left(Some(self.limit().saturating_sub(now)));
         let mut from = postcard::Deserializer::from_bytes(content);
         let decoded = T::deserialize(Counted { inner: &mut from, left: &mut left, list: None });

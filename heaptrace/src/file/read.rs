@@ -5,7 +5,8 @@ use super::{
     Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, OLDEST, VERSION, plausible,
 };
 use crate::created;
-use crate::model::{Chunk, Footprint as _, Names, ProcessId, Profile, Residency, Start};
+use crate::model::{BadChunk, Footprint, Names, ProcessId, Profile, Residency, Start};
+use serde::de::DeserializeOwned;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -170,7 +171,7 @@ impl<R: Read> Blocks<R> {
     fn start(&mut self) -> Result<Start, ReadError> {
         let (block, offset) = (self.number, self.offset);
         let why = match self.next() {
-            Ok(Some((Kind::Start, content))) => match self.budget.decode(&content) {
+            Ok(Some((Kind::Start, content))) => match self.budget.decode(&content, 0) {
                 Ok(start) => {
                     self.budget.kept = content.len() as u64;
                     return Ok(start);
@@ -233,41 +234,34 @@ impl<R: Read> Blocks<R> {
         Ok(Some((kind, content)))
     }
 
-    /// Folds the content of a chunk into `profile`.
+    /// Decodes a block's content and has `fold` take it into `profile`, which gives the memory that this frees. Reports are
+    /// not made of so much of what it replaces: `replaced`.
+    fn take_in<T: DeserializeOwned + Footprint>(
+        &mut self,
+        content: Vec<u8>,
+        profile: &mut Profile,
+        replaced: fn(&Profile, &T) -> u64,
+        fold: fn(&mut Profile, T) -> Result<u64, BadChunk>,
+    ) -> Result<(), String> {
+        let new: T = self.budget.decode(&content, profile.reported())?;
+        drop(content);
+        let taken = new.beside();
+        self.budget.check("what it holds", taken.saturating_sub(replaced(profile, &new)))?;
+        let freed = fold(profile, new).map_err(|err| err.to_string())?;
+        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
+        Ok(())
+    }
+
     fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.budget.reported = profile.reported();
-        let chunk: Chunk = self.budget.decode(&content)?;
-        drop(content);
-        let taken = chunk.beside();
-        // Reports are not made of what it replaces.
-        let also = taken.saturating_sub(profile.reported_of_replaced(&chunk));
-        self.budget.check("what it holds", also)?;
-        let freed = profile.fold(chunk).map_err(|err| err.to_string())?;
-        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
-        Ok(())
+        self.take_in(content, profile, Profile::reported_of_replaced, Profile::fold)
     }
 
-    /// The same with measurements.
     fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.budget.reported = profile.reported();
-        let measured: Vec<(ProcessId, Residency)> = self.budget.decode(&content)?;
-        let taken = measured.beside();
-        self.budget.check("what it holds", taken)?;
-        let freed = profile.measure(measured).map_err(|err| err.to_string())?;
-        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
-        Ok(())
+        self.take_in::<Vec<(ProcessId, Residency)>>(content, profile, |_, _| 0, Profile::measure)
     }
 
-    /// The same with names.
     fn names(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.budget.reported = profile.reported();
-        let names: Names = self.budget.decode(&content)?;
-        drop(content);
-        let taken = names.beside();
-        self.budget.check("what it holds", taken)?;
-        let freed = profile.name(names).map_err(|err| err.to_string())?;
-        self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
-        Ok(())
+        self.take_in::<Names>(content, profile, |_, _| 0, Profile::name)
     }
 
     /// Up to `count` bytes: fewer only where the file ends. Memory grows with what is there, not with `count`.

@@ -1,7 +1,7 @@
 //! How many descriptors the files of one user's processes may take. A process can map as many files as it likes, and each
 //! that is remembered is held open: without shares one process would leave none for the others.
 
-use crate::process::{object::FileStamp, privileges::own_user, procfs};
+use crate::process::{object::FileStamp, privileges::is_trusted, procfs};
 use std::collections::HashMap;
 
 /// Of four parts of all descriptors, those for the files of users other than root and ourselves, each. What is left when
@@ -58,10 +58,6 @@ impl Shares {
 /// for who cannot be dumped, proc_pid(5).)
 pub(super) fn user_of(pid: u32) -> u32 {
     procfs::read_status(pid).map_or(u32::MAX, |status| status.effective_uid)
-}
-
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == own_user()
 }
 
 /// Descriptors that we may have.

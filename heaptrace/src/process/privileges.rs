@@ -73,6 +73,11 @@ pub fn own_user() -> u32 {
     }
 }
 
+/// Whether user `uid` is root, or who runs heaptrace.
+pub fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == own_user()
+}
+
 /// What this process may do, as it was when read.
 #[derive(Clone, Debug)]
 pub struct Privileges {

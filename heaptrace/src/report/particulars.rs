@@ -92,6 +92,11 @@ fn blocks(of: &[&Process], count: fn(&Process) -> u64, bytes: fn(&Process) -> u6
     format!("{} ({})", counted(sum(of, count), "block", "blocks"), human(sum(of, bytes)))
 }
 
+/// How many of so many are named: all, or room is left for the rest.
+const fn named(of: usize) -> usize {
+    if of > LINES { LINES - 1 } else { LINES }
+}
+
 /// One sentence a line.
 pub(super) fn of_processes(processes: &[Process]) -> Vec<String> {
     KINDS.iter().flat_map(|kind| of_kind(kind, processes)).collect()
@@ -99,7 +104,7 @@ pub(super) fn of_processes(processes: &[Process]) -> Vec<String> {
 
 fn of_kind(Kind { weight, say }: &Kind, processes: &[Process]) -> Vec<String> {
     let mut of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
-    let named = if of.len() > LINES { LINES - 1 } else { LINES };
+    let named = named(of.len());
     if of.len() > named {
         of.sort_by_key(|process| Reverse(weight(process)));
     }
@@ -126,10 +131,9 @@ pub(super) fn untraceable(processes: &[Untraceable]) -> Vec<String> {
     let mut lines = Vec::new();
     for reason in reasons {
         let of = &by_reason[reason.as_str()];
-        let named = if of.len() > LINES { LINES - 1 } else { LINES };
         let names: Vec<_> = of
             .iter()
-            .take(named)
+            .take(named(of.len()))
             .map(|process| format!("{}:{}", printable(&process.comm), process.pid))
             .collect();
         let more = match of.len() - names.len() {

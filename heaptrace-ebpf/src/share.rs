@@ -93,7 +93,7 @@ pub fn has_many_calls(record: *const ProcessRecord) -> bool {
 
 #[inline(always)]
 fn several() -> bool {
-    CURSORS.get_ptr(0).is_some_and(|cursors| are_several(cursors))
+    CURSORS.get_ptr(0).is_some_and(are_several)
 }
 
 /// A process has another live block, or one less: a user's share has those of all his.

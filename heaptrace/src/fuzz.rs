@@ -2,7 +2,8 @@
 //! and memory in proportion. Its tests run them on mutated real inputs, `fuzz/` under libFuzzer.
 
 use crate::{
-    drain, file,
+    drain,
+    file::{self, Version},
     model::{BuildId, Host, Mode, ModuleId, Start},
     probes::{
         cut::{self, Emulation, Image, Request},
@@ -87,7 +88,8 @@ fn render(profile: &crate::model::Profile, format: Format, view: View, by: By) {
     let _ = report::render(format, profile, &options, &mut io::sink());
 }
 
-/// The content of a chunk, given twice in a record file that is else in order: behind the checksums.
+/// The content of a chunk, given twice in a record file that is else in order: behind the checksums. In this format, a newer
+/// minor version of it, and the last one whose records had no length.
 pub fn chunk(bytes: &[u8]) {
     let start = Start {
         heaptrace: String::new(),
@@ -95,9 +97,10 @@ pub fn chunk(bytes: &[u8]) {
         started_ns: 0,
         mode: Mode::Exact,
     };
-    // It has nothing that could not be encoded.
-    let start = postcard::to_stdvec(&start).unwrap_or_default();
-    record(&file::of_contents(&start, &[bytes, bytes]));
+    let Version { major, minor } = Version::CURRENT;
+    for version in [Version::CURRENT, Version { major, minor: minor + 1 }, Version::of_header(6)] {
+        record(&file::of_contents(version, &start, &[bytes, bytes]));
+    }
 }
 
 /// A file that a process maps: what it is, and where probes would go.

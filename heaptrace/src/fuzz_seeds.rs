@@ -16,10 +16,12 @@ use std::{os::unix::fs::FileExt as _, sync::LazyLock};
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let proc = |file: &str| std::fs::read(format!("/proc/self/{file}")).expect("/proc");
     match name {
-        "record" => vec![recorded()],
+        "record" => [vec![recorded()], file::kept().map(|(_, file)| file.to_vec()).to_vec()].concat(),
         "chunk" => {
             let chunk = crate::report::samples::chunk(&full());
-            vec![postcard::to_stdvec(&chunk).expect("a chunk")]
+            [Version::CURRENT, Version::of_header(6)]
+                .map(|version| file::content_of(version, &chunk))
+                .to_vec()
         }
         "elf" | "cuts" | "unwind" | "symbols" => {
             vec![TEST_ELF.clone(), vdso(), own_library(), PROGRAM.clone()]
@@ -132,12 +134,8 @@ static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 pub fn recorded() -> Vec<u8> {
-    let chunk = crate::report::samples::chunk(&full());
-    let encode = |value: Result<Vec<u8>, postcard::Error>| value.expect("encoded");
-    file::of_contents(
-        &encode(postcard::to_stdvec(&start())),
-        &[&encode(postcard::to_stdvec(&chunk)), &encode(postcard::to_stdvec(&chunk))],
-    )
+    let chunk = file::content_of(Version::CURRENT, &crate::report::samples::chunk(&full()));
+    file::of_contents(Version::CURRENT, &start(), &[&chunk, &chunk])
 }
 
 fn own_mapping(chosen: impl Fn(&maps::Mapping) -> bool) -> maps::Mapping {

@@ -17,7 +17,7 @@ fn record(path: &Path, sites: u32, finish: bool) {
     let start = Start { heaptrace: "0.1.0".into(), host, started_ns: 0, mode: Mode::Exact };
     let mut chunk = Chunk {
         duration_ns: 1_000_000_000,
-        processes: vec![Process { pid: 42, comm: "app".into(), ..Process::default() }],
+        processes: vec![(ProcessId(0), Process { pid: 42, comm: "app".into(), ..Process::default() })],
         modules: vec![Module { path: "/gone/libfoo.so".into(), build_id: Some(BuildId(vec![1, 2, 3])) }],
         ..Chunk::default()
     };
@@ -26,7 +26,7 @@ fn record(path: &Path, sites: u32, finish: bool) {
         chunk.frames.push(Frame { address: u64::from(n), location: LocationId(n) });
         chunk.stacks.push(Stack { frames: vec![FrameId(n)], end: StackEnd::Complete });
         let totals = Totals { alloc_bytes: 1_001 + u64::from(n), alloc_count: 1, ..Totals::default() };
-        chunk.processes[0].totals.add(&totals);
+        chunk.processes[0].1.totals.add(&totals);
         let (process, stack) = (ProcessId(0), StackId(n));
         let sizes = SizeHistogram::default();
         let site = Site { process, stack, function: Function::Malloc, totals, oldest_age_ns: None, sizes };
@@ -167,4 +167,28 @@ fn a_reader_that_stops_early_is_no_failure() {
     child.stdout.take().expect("stdout").read_exact(&mut first).expect("read");
     let output = child.wait_with_output().expect("wait");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn bytes_after_the_end_of_a_recording_are_said_in_the_footer_and_as_a_warning() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    record(&path, 2, true);
+    let before = report(dir.path(), &["--format", "json"]);
+    let mut bytes = fs::read(&path).expect("read");
+    bytes.extend(b"behind");
+    fs::write(&path, bytes).expect("write");
+    let ignored = "ignored 6 bytes after the end of the recording";
+    let output = report(dir.path(), &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stderr(&output), format!("heaptrace: warning: heaptrace.data: {ignored}\n"));
+    assert!(text.contains(&format!("#   {ignored}\n")) && !text.contains("did not finish"), "{text}");
+    let after = report(dir.path(), &["--format", "json"]);
+    let json = |output: &Output| serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    let (mut after, mut before) = (json(&after), json(&before));
+    let notes = |of: &mut serde_json::Value| of["coverage"]["notes"].take();
+    assert!(notes(&mut after).as_array().is_some_and(|notes| notes.iter().any(|note| note == ignored)));
+    notes(&mut before);
+    assert_eq!(after, before);
 }

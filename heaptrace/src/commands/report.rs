@@ -49,13 +49,17 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
     }
     let output = Output::open_beside(output.as_deref(), &file)?;
-    let Recording { mut profile, complete: _, cut, size, room } =
+    let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
         file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
         profile.coverage.notes.push(format!(
             "the file was read up to block {block} at offset {offset}, which is damaged: {why}"
         ));
+    }
+    for skipped in skipped.sentences(version) {
+        say(format_args!("warning: {}: {skipped}", file.display()));
+        profile.coverage.notes.push(skipped);
     }
     symbolize_rest(&mut profile);
     let options = Options { view, by, pid, min_bytes, limit: percent_limit, memory: Some(room) };

@@ -7,6 +7,7 @@ use super::{
     interner::Interner,
     processes::{Counted, ProcessTable, is_fork},
     sites::KeptSites,
+    told::Told,
 };
 use crate::{
     bpf::{Counters, Maps},
@@ -47,6 +48,7 @@ pub struct ProfileBuilder {
     pub(super) kept: KeptSites,
     pub(super) ages: Ages,
     pub(super) gone: Gone,
+    told: Told,
 }
 
 impl ProfileBuilder {
@@ -202,15 +204,16 @@ impl ProfileBuilder {
             .collect();
         Chunk {
             duration_ns,
+            passed_ns: self.told.pass(counted.until_ns),
             coverage,
-            processes: self.table.processes.clone(),
+            processes: self.told.processes(&self.table.processes),
             modules: self.modules.take_new(),
             locations: self.locations.take_new(),
             symbols: Vec::new(),
             frames: self.frames.take_new(),
             stacks: self.stacks.take_new(),
             sites,
-            growth: self.kept.growth.clone(),
+            growth: self.told.growth(&self.kept.growth),
         }
     }
 

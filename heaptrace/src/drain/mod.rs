@@ -13,6 +13,7 @@ mod outstanding;
 mod processes;
 mod sites;
 mod statistics;
+mod told;
 
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;

@@ -23,9 +23,9 @@ fn measurements_are_read_back_and_later_ones_replace_earlier_ones() {
 #[test]
 fn a_measurement_of_no_process_ends_what_can_be_read() {
     let measured: Vec<_> = full().residency.into_values().map(|of| (ProcessId(2), of)).collect();
-    let content = postcard::to_stdvec(&measured).expect("encode");
+    let content = encode(&measured);
     let mut bytes = up_to_start();
-    let first = postcard::to_stdvec(&chunk(&full())).expect("encode");
+    let first = encode(&chunk(&full()));
     bytes.extend(block(2, 0, &first, first.len()));
     bytes.extend(block(4, 0, &content, content.len()));
     let recording = read_from(&*bytes).expect("the chunk before");

@@ -1,7 +1,11 @@
 //! Recordings that are made to fill the memory of who reads them. Each is reported on in a process of its own, whose
 //! peak is held against the size of the file.
 
-use super::{MAGIC, VERSION, tests::block};
+use super::{
+    MAGIC, Version,
+    tests::{block, encode},
+    wire::Wire,
+};
 use crate::commands::report::{ReportArgs, run};
 use crate::model::{
     AllocatorInfo, Chunk, Coverage, Frame, FrameId, Location, LocationId, Process, ProcessId, Residency,
@@ -10,7 +14,6 @@ use crate::model::{
 use crate::report::samples::start;
 use crate::report::{By, Format, View};
 use heaptrace_common::{function::Function, stack::StackEnd};
-use serde::Serialize;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -35,23 +38,24 @@ fn noise(length: usize) -> String {
 }
 
 /// A block of `content`, as small as a block of that much may be.
-fn packed(kind: u8, content: &impl Serialize) -> Vec<u8> {
-    let content = postcard::to_stdvec(content).expect("encode");
+fn packed(kind: u8, content: &impl Wire) -> Vec<u8> {
+    let content = encode(content);
     let stored = zstd::bulk::compress(&content, 19).expect("compress");
     block(kind, 1, &stored, content.len())
 }
 
 fn file(blocks: &[Vec<u8>]) -> Vec<u8> {
-    let start = postcard::to_stdvec(&start()).expect("encode");
+    let start = encode(&start());
     let start = block(1, 0, &start, start.len());
-    [&MAGIC[..], &VERSION.to_le_bytes(), &start, &blocks.concat(), &block(3, 0, &[], 0)].concat()
+    [&MAGIC[..], &Version::CURRENT.major.to_le_bytes(), &start, &blocks.concat(), &block(3, 0, &[], 0)]
+        .concat()
 }
 
 /// One process, and so much noise that a content of `length` may be compressed to it.
 fn begun(length: usize) -> Chunk {
     let notes = vec![noise(length / 200)];
     Chunk {
-        processes: vec![Process { pid: 1, ..Process::default() }],
+        processes: vec![(ProcessId(0), Process { pid: 1, ..Process::default() })],
         coverage: Coverage { events: 1, notes, ..Coverage::default() },
         ..Chunk::default()
     }
@@ -158,7 +162,7 @@ fn elements_of_a_byte_do_not_become_gigabytes() {
 
     let allocator = AllocatorInfo { kind: String::new(), path: String::new() };
     let mut allocators = begun(many / 2);
-    allocators.processes[0].allocators = vec![allocator; many / 4];
+    allocators.processes[0].1.allocators = vec![allocator; many / 4];
     assert_bounded("allocators", &file(&[packed(2, &allocators)]));
 
     let untraceable = Untraceable { pid: 1, comm: "x".into(), reason: String::new() };
@@ -174,7 +178,7 @@ fn small_blocks_do_not_add_up_to_gigabytes() {
         locations: vec![Location::Unmapped { process: ProcessId(0), address: 1 }; 300_000],
         ..begun(0)
     };
-    chunk.processes[0].comm = "many places".into();
+    chunk.processes[0].1.comm = "many places".into();
     let blocks = [vec![packed(2, &chunk)], vec![packed(2, &more); 40]].concat();
     assert_bounded("places", &file(&blocks));
 
@@ -191,7 +195,9 @@ fn small_blocks_do_not_add_up_to_gigabytes() {
 #[test]
 fn stacks_that_many_sites_share_are_not_held_for_each() {
     let processes = |count: u32, chunk: Chunk| Chunk {
-        processes: (1..=count).map(|pid| Process { pid, comm: "x".into(), ..Process::default() }).collect(),
+        processes: (0..count)
+            .map(|n| (ProcessId(n), Process { pid: n + 1, comm: "x".into(), ..Process::default() }))
+            .collect(),
         sites: (0..count).map(|n| (SiteId(n), site(n, 0))).collect(),
         ..chunk
     };
@@ -219,14 +225,17 @@ fn rows_and_names_of_their_own_are_bounded() {
     assert_bounded("a row for each site", &file(&[packed(2, &rows)]));
     let processes = Chunk {
         processes: (0..count)
-            .map(|pid| Process {
-                pid,
-                attach_gap_ns: Some(1),
-                lost_count: 1,
-                missed_frees: 1,
-                failed_count: 1,
-                inherited_count: 1,
-                ..Process::default()
+            .map(|pid| {
+                let process = Process {
+                    pid,
+                    attach_gap_ns: Some(1),
+                    lost_count: 1,
+                    missed_frees: 1,
+                    failed_count: 1,
+                    inherited_count: 1,
+                    ..Process::default()
+                };
+                (ProcessId(pid), process)
             })
             .collect(),
         ..begun(0)

@@ -5,13 +5,20 @@
 //! magic "HEAPTRC\0", version u32
 //! block: kind u8, codec u8, zero u16, stored length u32, length u32, crc32 u32, then the stored bytes
 //! ```
-//! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. The content of a
-//! block is postcard: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, then the `Names`
-//! of places that they told of, last an `End` without content. A block is written whole and at once, so a recorder that
-//! was killed leaves a file that is good up to its last whole block.
+//! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. What the content of a block
+//! is made of is in `wire/`: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, then the
+//! `Names` of places that they told of, last an `End` without content. A block is written whole and at once, so a recorder
+//! that was killed leaves a file that is good up to its last whole block.
+//!
+//! The header's version is the major one; the start begins with the minor one. A reader reads the newer minor versions of
+//! the major versions that it knows: it skips blocks of unknown kinds and what was appended to records, and says how much
+//! that was ([`Skipped`]). Nothing else is skipped: in a version that is known, what is unknown is damage.
 
 mod budget;
 mod read;
+mod skipped;
+mod version;
+mod wire;
 mod write;
 
 #[cfg(test)]
@@ -20,15 +27,15 @@ mod memory_tests;
 mod tests;
 
 pub use read::{Cut, ReadError, Recording, read, read_from};
+pub use skipped::{Count, Skipped};
+pub use version::Version;
 pub use write::{FileWriter, WriteError};
 
+#[cfg(test)]
+use crate::model::Chunk;
+use crate::model::Start;
+
 const MAGIC: [u8; 8] = *b"HEAPTRC\0";
-
-/// Raised whenever a block's content changes, postcard does not skip what it does not know, or a kind is added.
-pub const VERSION: u32 = 6;
-
-/// The oldest version that is read: those before say less of a process, which postcard does not make up.
-const OLDEST: u32 = 5;
 
 /// The most bytes of one block's content. A chunk of a million frames has some 10 MB; what is larger is damage
 /// or malice, and would only be read at the cost of memory.
@@ -55,7 +62,7 @@ const FREE_MEMORY: u64 = 68 << 20;
 
 const HEADER: usize = 16;
 
-/// What a block holds.
+/// What a block holds. A new kind is a new minor version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Start = 1,
@@ -91,9 +98,16 @@ fn plausible(stored: usize, length: usize) -> bool {
     length <= MAX_CONTENT && length <= FREE_EXPANSION + stored.saturating_mul(MAX_EXPANSION)
 }
 
-/// A whole file of blocks with these contents, stored as they are.
-pub(crate) fn of_contents(start: &[u8], chunks: &[&[u8]]) -> Vec<u8> {
-    let mut file = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+/// The content of a chunk's block. One of a version before 7 is to have all processes.
+#[cfg(test)]
+pub(crate) fn content_of(version: Version, chunk: &Chunk) -> Vec<u8> {
+    if version.is_framed() { wire::Writer::content(version, chunk) } else { wire::whole(chunk) }
+}
+
+/// A whole file of this start and of chunks with these contents, stored as they are.
+pub(crate) fn of_contents(version: Version, start: &Start, chunks: &[&[u8]]) -> Vec<u8> {
+    let mut file = [&MAGIC[..], &version.major.to_le_bytes()].concat();
+    let start = &wire::Writer::content(version, start)[..];
     let chunks = chunks.iter().map(|chunk| (Kind::Chunk, *chunk));
     for (kind, content) in [(Kind::Start, start)].into_iter().chain(chunks).chain([(Kind::End, &[][..])]) {
         let length = (content.len() as u32).to_le_bytes();
@@ -104,4 +118,10 @@ pub(crate) fn of_contents(start: &[u8], chunks: &[&[u8]]) -> Vec<u8> {
         file.extend([&header[..], &crc.finalize().to_le_bytes(), content].concat());
     }
     file
+}
+
+/// A recording of each earlier format that is read: its major version, and the file.
+#[cfg(test)]
+pub(crate) fn kept() -> [(u32, &'static [u8]); 2] {
+    [(5, include_bytes!("recordings/format-5.data")), (6, include_bytes!("recordings/format-6.data"))]
 }

@@ -1,12 +1,13 @@
 //! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
 
-use super::budget::Budget;
+use super::budget::{Budget, Decoded};
 use super::{
-    Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, OLDEST, VERSION, plausible,
+    Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, Skipped, Version, plausible,
+    wire::Wire,
 };
 use crate::created;
-use crate::model::{BadChunk, Footprint, Names, ProcessId, Profile, Residency, Start};
-use serde::de::DeserializeOwned;
+use crate::model::{Chunk, Footprint, Names, ProcessId, Profile, Residency, Start};
+use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -19,6 +20,9 @@ pub struct Recording {
     pub complete: bool,
     /// What was left out, if the file ends in a damaged or partial block.
     pub cut: Option<Cut>,
+    pub version: Version,
+    /// What this version does not know, or has no use for.
+    pub skipped: Skipped,
     /// Bytes of it that were read.
     pub size: u64,
     /// Bytes of memory that a recording of this size may take beyond what this one takes.
@@ -47,10 +51,12 @@ pub enum ReadError {
     Io(io::Error),
     #[error("not a heaptrace record file: {0}")]
     NotHeaptrace(String),
-    #[error("made by a newer heaptrace: file format {found}, while this version reads {OLDEST} to {VERSION}")]
+    #[error("made by a newer heaptrace: file format {found}, while this version reads {} to {}", Version::OLDEST, Version::CURRENT.major)]
     Newer { found: u32 },
     #[error(
-        "made by an older heaptrace: file format {found}, while this version reads {OLDEST} to {VERSION}; record again"
+        "made by an older heaptrace: file format {found}, while this version reads {} to {}; record again",
+        Version::OLDEST,
+        Version::CURRENT.major
     )]
     Older { found: u32 },
     #[error("truncated before its first complete block: it ends after {length} bytes")]
@@ -82,7 +88,15 @@ pub fn read(path: &Path) -> Result<Recording, ReadError> {
 /// # Errors
 /// As [`read`].
 pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
-    let mut blocks = Blocks { input, offset: 0, number: 0, content: 0, budget: Budget::default() };
+    let mut blocks = Blocks {
+        input,
+        version: Version::CURRENT,
+        offset: 0,
+        number: 0,
+        content: 0,
+        budget: Budget::default(),
+        skipped: Skipped::default(),
+    };
     blocks.magic()?;
     let mut profile = Profile::new(blocks.start()?);
     let mut chunks = 0_usize;
@@ -120,9 +134,12 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
         break (false, Some(Cut { block, offset, why }));
     };
     profile.coverage.finished = complete;
-    let Blocks { offset: size, budget, .. } = blocks;
+    if complete {
+        blocks.look_behind()?;
+    }
+    let Blocks { offset: size, budget, version, skipped, .. } = blocks;
     let room = budget.limit().saturating_sub(budget.kept);
-    Ok(Recording { profile, complete, cut, size, room })
+    Ok(Recording { profile, complete, cut, version, skipped, size, room })
 }
 
 enum Bad {
@@ -135,6 +152,8 @@ enum Bad {
 /// The file as blocks, not looking into them.
 struct Blocks<R> {
     input: R,
+    /// As far as it is known.
+    version: Version,
     /// Bytes read so far.
     offset: u64,
     /// Number of the next block.
@@ -142,6 +161,7 @@ struct Blocks<R> {
     /// Bytes of content so far.
     content: u64,
     budget: Budget,
+    skipped: Skipped,
 }
 
 impl<R: Read> Blocks<R> {
@@ -162,18 +182,23 @@ impl<R: Read> Blocks<R> {
         };
         match u32::from_le_bytes(version) {
             0 => Err(ReadError::NotHeaptrace("its format version is 0".into())),
-            found if found > VERSION => Err(ReadError::Newer { found }),
-            found if found < OLDEST => Err(ReadError::Older { found }),
-            _ => Ok(()),
+            found if found > Version::CURRENT.major => Err(ReadError::Newer { found }),
+            found if found < Version::OLDEST => Err(ReadError::Older { found }),
+            found => {
+                self.version = Version::of_header(found);
+                Ok(())
+            }
         }
     }
 
     fn start(&mut self) -> Result<Start, ReadError> {
         let (block, offset) = (self.number, self.offset);
         let why = match self.next() {
-            Ok(Some((Kind::Start, content))) => match self.budget.decode(&content, 0) {
-                Ok(start) => {
+            Ok(Some((Kind::Start, content))) => match self.budget.decode(&content, self.version, 0) {
+                Ok(Decoded { value: start, version, skipped }) => {
                     self.budget.kept = content.len() as u64;
+                    self.version = version;
+                    self.skipped.records.add_all(skipped);
                     return Ok(start);
                 }
                 Err(why) => why,
@@ -186,8 +211,19 @@ impl<R: Read> Blocks<R> {
         Err(ReadError::Corrupt { block, offset, why })
     }
 
-    /// The next block's kind and content; `None` at the end of the file.
+    /// The next block's kind and content, if it is of a known kind; `None` at the end of the file.
     fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, Bad> {
+        loop {
+            match self.next_of_any()? {
+                Some((Some(kind), content)) => return Ok(Some((kind, content))),
+                Some((None, _)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The same of any kind. What is unknown and may be there is skipped, and has no content.
+    fn next_of_any(&mut self) -> Result<Option<(Option<Kind>, Vec<u8>)>, Bad> {
         let header = self.take(HEADER).map_err(Bad::Io)?;
         if header.is_empty() {
             return Ok(None);
@@ -196,7 +232,8 @@ impl<R: Read> Blocks<R> {
         let number =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (stored, length, crc) = (number(4) as usize, number(8) as usize, number(12));
-        let (Some(kind), Some(codec)) = (Kind::from_number(header[0]), Codec::from_number(header[1])) else {
+        let (kind, codec) = (Kind::from_number(header[0]), Codec::from_number(header[1]));
+        let (Some(codec), true) = (codec, kind.is_some() || self.version.has_unknown()) else {
             return Err(Bad::Damaged(format!("unknown kind {} or codec {}", header[0], header[1])));
         };
         if stored > MAX_CONTENT || !plausible(stored, length) {
@@ -213,6 +250,11 @@ impl<R: Read> Blocks<R> {
             return Err(Bad::Damaged("its checksum is wrong".into()));
         }
         self.budget.read = self.offset;
+        if kind.is_none() {
+            self.number += 1;
+            self.skipped.blocks.add((HEADER + stored) as u64);
+            return Ok(Some((None, Vec::new())));
+        }
         self.content += length as u64;
         if self.content > FREE_CONTENT.saturating_add(self.offset.saturating_mul(MAX_EXPANSION as u64)) {
             return Err(Bad::Damaged(format!(
@@ -236,32 +278,46 @@ impl<R: Read> Blocks<R> {
 
     /// Decodes a block's content and has `fold` take it into `profile`, which gives the memory that this frees. Reports are
     /// not made of so much of what it replaces: `replaced`.
-    fn take_in<T: DeserializeOwned + Footprint>(
+    fn take_in<T: Wire + Footprint, E: fmt::Display>(
         &mut self,
         content: Vec<u8>,
         profile: &mut Profile,
         replaced: fn(&Profile, &T) -> u64,
-        fold: fn(&mut Profile, T) -> Result<u64, BadChunk>,
+        fold: fn(&mut Profile, T) -> Result<u64, E>,
     ) -> Result<(), String> {
-        let new: T = self.budget.decode(&content, profile.reported())?;
+        let Decoded { value: new, skipped, .. }: Decoded<T> =
+            self.budget.decode(&content, self.version, profile.reported())?;
         drop(content);
         let taken = new.beside();
         self.budget.check("what it holds", taken.saturating_sub(replaced(profile, &new)))?;
         let freed = fold(profile, new).map_err(|err| err.to_string())?;
         self.budget.kept = (self.budget.kept + taken).saturating_sub(freed);
+        self.skipped.records.add_all(skipped);
         Ok(())
     }
 
     fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.take_in(content, profile, Profile::reported_of_replaced, Profile::fold)
+        let replaced = Profile::reported_of_replaced;
+        if self.version.is_framed() {
+            self.take_in(content, profile, replaced, Profile::fold)
+        } else {
+            self.take_in(content, profile, replaced, fold_whole)
+        }
     }
 
     fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.take_in::<Vec<(ProcessId, Residency)>>(content, profile, |_, _| 0, Profile::measure)
+        self.take_in::<Vec<(ProcessId, Residency)>, _>(content, profile, |_, _| 0, Profile::measure)
     }
 
     fn names(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.take_in::<Names>(content, profile, |_, _| 0, Profile::name)
+        self.take_in::<Names, _>(content, profile, |_, _| 0, Profile::name)
+    }
+
+    /// Counts what is behind the last block.
+    fn look_behind(&mut self) -> io::Result<()> {
+        let mut behind = self.input.by_ref().take(Skipped::MOST_BEHIND);
+        self.skipped.behind = io::copy(&mut behind, &mut io::sink())?;
+        Ok(())
     }
 
     /// Up to `count` bytes: fewer only where the file ends. Memory grows with what is there, not with `count`.
@@ -271,4 +327,13 @@ impl<R: Read> Blocks<R> {
         self.offset += bytes.len() as u64;
         Ok(bytes)
     }
+}
+
+/// Folds in a chunk of a format whose chunks have all processes.
+fn fold_whole(profile: &mut Profile, chunk: Chunk) -> Result<u64, String> {
+    let (now, before) = (chunk.processes.len(), profile.processes.len());
+    if now < before {
+        return Err(format!("{now} processes after {before}"));
+    }
+    profile.fold(chunk).map_err(|err| err.to_string())
 }

@@ -1,15 +1,24 @@
 //! Record files whole, cut, damaged and hostile.
 
+use super::wire::{Wire, Writer};
 use super::*;
-use crate::model::{Chunk, Location, LocationId, Names, Process, ProcessId, Profile, Site, SiteId, Symbol};
+use crate::model::{
+    Chunk, GrowthId, Location, LocationId, Names, Process, ProcessId, Profile, Site, SiteId, Symbol,
+};
 use crate::report::samples::{chunk, full, start};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
+#[path = "format_tests.rs"]
+mod formats;
 #[path = "measurement_tests.rs"]
 mod measurements;
+
+pub(super) fn encode(content: &impl Wire) -> Vec<u8> {
+    Writer::content(Version::CURRENT, content)
+}
 
 /// A finished file of three chunks: everything, a changed site and a new one, and a later symbol.
 fn chunks() -> Vec<Chunk> {
@@ -22,19 +31,16 @@ fn chunks() -> Vec<Chunk> {
     let appended = first.sites.len() as u32;
     let second = Chunk {
         duration_ns: first.duration_ns + 7,
+        passed_ns: 7,
         coverage: first.coverage.clone(),
-        processes: first
-            .processes
-            .iter()
-            .cloned()
-            .chain([Process { pid: 77, ..Process::default() }])
-            .collect(),
+        processes: vec![(ProcessId(2), Process { pid: 77, ..Process::default() })],
         locations: vec![Location::Unmapped { process: ProcessId(2), address: 3 }],
         sites: vec![(SiteId(2), site(2, 1_000)), (SiteId(appended), site(0, 5))],
-        growth: first.growth.clone(),
         ..Chunk::default()
     };
     let third = Chunk {
+        passed_ns: 0,
+        processes: vec![],
         symbols: vec![(LocationId(9), first.symbols[1].1.clone())],
         modules: vec![],
         locations: vec![],
@@ -99,6 +105,7 @@ fn what_was_written_is_read() {
     expected.residency.clear();
     expected.duration_ns += 7;
     expected.coverage.finished = true;
+    expected.processes.iter_mut().for_each(|process| process.live_on(7));
     expected.processes.push(Process { pid: 77, ..Process::default() });
     expected.locations.push(Location::Unmapped { process: ProcessId(2), address: 3 });
     expected.symbols.push(expected.symbols[1].clone());
@@ -211,7 +218,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(text(&good[..20]), "truncated before its first complete block: it ends after 20 bytes");
     let mut newer = good.clone();
     newer[8] = 9;
-    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 6");
+    assert_eq!(text(&newer), "made by a newer heaptrace: file format 9, while this version reads 5 to 7");
     let mut corrupt = good.clone();
     corrupt[ends[0] as usize + HEADER] ^= 1;
     let expected = format!("corrupt: block 1 at offset {}: its checksum is wrong", ends[0]);
@@ -280,7 +287,7 @@ fn what_compresses_too_well_is_stored_so_that_it_is_read() {
 #[test]
 fn indices_that_lead_nowhere_are_refused_with_a_name() {
     let encode = |chunk: &Chunk| {
-        let content = postcard::to_stdvec(chunk).expect("encode");
+        let content = super::tests::encode(chunk);
         block(2, 0, &content, content.len())
     };
     let mut bad = chunk(&full());
@@ -307,24 +314,43 @@ fn files_of_versions_before_are_told() {
     let error = read_from(&*bytes).expect_err("older").to_string();
     assert_eq!(
         error,
-        "made by an older heaptrace: file format 1, while this version reads 5 to 6; record again"
+        "made by an older heaptrace: file format 1, while this version reads 5 to 7; record again"
     );
 }
 
 #[test]
-fn a_chunk_that_forgets_processes_is_refused_and_changes_nothing() {
+fn a_chunk_that_leaves_processes_or_growth_out_is_refused_and_changes_nothing() {
     let mut profile = full();
     let before = profile.clone();
-    let err = profile.fold(Chunk::default()).expect_err("fewer");
-    assert_eq!(err.to_string(), "0 processes after 2");
+    let new = |at| Chunk { processes: vec![(ProcessId(at), Process::default())], ..Chunk::default() };
+    let err = profile.fold(new(3)).expect_err("one is missing");
+    assert_eq!(err.to_string(), "process list 3 names process 3, of 3");
+    let growth = vec![(GrowthId(9), before.sites[0].clone())];
+    let err = profile.fold(Chunk { growth, ..Chunk::default() }).expect_err("nine are missing");
+    assert!(err.to_string().starts_with("growth list 9 names growth 9, of "), "{err}");
     assert_eq!(profile, before);
+    profile.fold(new(2)).expect("the next one");
+}
+
+#[test]
+fn a_chunk_of_format_6_that_forgets_processes_is_refused_and_changes_nothing() {
+    let version = Version::of_header(6);
+    let contents = [chunk(&full()), Chunk::default()]
+        .map(|chunk| content_of(version, &Chunk { symbols: vec![], ..chunk }));
+    let recording =
+        read_from(&*of_contents(version, &start(), &contents.each_ref().map(|of| &**of))).expect("one");
+    assert_eq!(recording.cut.expect("cut").why, "0 processes after 2");
+    assert_eq!(recording.profile.processes, full().processes);
 }
 
 proptest! {
     #[test]
-    fn bytes_after_the_header_never_panic(tail in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn bytes_after_the_header_never_panic(
+        major in Version::OLDEST..=Version::CURRENT.major,
+        tail in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(major.to_le_bytes());
         bytes.extend(tail);
         if let Ok(recording) = read_from(&*bytes) {
             assert_sound(&recording.profile);
@@ -350,14 +376,14 @@ proptest! {
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         memory_edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
-        let mut content = postcard::to_stdvec(&chunk(&full())).expect("encode");
+        let mut content = encode(&chunk(&full()));
         let length = content.len();
         for (at, byte) in edits {
             content[at.index(length)] = byte;
         }
         let mut bytes = up_to_start();
         bytes.extend(block(2, 0, &content, length));
-        let mut measured = postcard::to_stdvec(&full().residency.into_iter().collect::<Vec<_>>()).expect("encode");
+        let mut measured = encode(&full().residency.into_iter().collect::<Vec<_>>());
         let length = measured.len();
         for (at, byte) in memory_edits {
             measured[at.index(length)] = byte;

@@ -1,9 +1,12 @@
 //! Writes a record file, one whole block at a time.
 
-use super::{Codec, HEADER, Kind, MAGIC, MAX_CONTENT, VERSION, plausible};
+use super::{
+    Codec, HEADER, Kind, MAGIC, MAX_CONTENT, plausible,
+    version::Version,
+    wire::{Wire, Writer},
+};
 use crate::created::{Place, create_new, is_file, open_again, place};
 use crate::model::{Chunk, Names, ProcessId, Residency, Start, Symbol};
-use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -28,8 +31,6 @@ pub enum WriteError {
     Write { path: PathBuf, source: io::Error },
     #[error("write to {path}: a block of {length} bytes is more than the format holds ({MAX_CONTENT})")]
     TooLarge { path: PathBuf, length: usize },
-    #[error("write to {path}")]
-    Encode { path: PathBuf, source: postcard::Error },
 }
 
 /// A record file being written.
@@ -65,7 +66,7 @@ impl FileWriter {
         };
         let mut writer = Self { path: path.into(), file, written: 0 };
         let mut head = MAGIC.to_vec();
-        head.extend(VERSION.to_le_bytes());
+        head.extend(Version::CURRENT.major.to_le_bytes());
         writer.encode(Kind::Start, start, &mut head)?;
         writer.write(&head)?;
         Ok(writer)
@@ -92,7 +93,7 @@ impl FileWriter {
             return Ok(());
         }
         let mut block = Vec::new();
-        self.encode(Kind::Memory, &measured, &mut block)?;
+        self.encode(Kind::Memory, &measured.to_vec(), &mut block)?;
         self.write(&block)
     }
 
@@ -129,7 +130,7 @@ impl FileWriter {
     /// [`WriteError`], as [`Self::append`].
     pub fn finish(mut self) -> Result<Option<PathBuf>, WriteError> {
         let mut block = Vec::new();
-        self.encode(Kind::End, &(), &mut block)?;
+        self.pack(Kind::End, Vec::new(), &mut block)?;
         self.write(&block)?;
         self.keep().map_err(|source| self.write_error(source))
     }
@@ -156,9 +157,11 @@ impl FileWriter {
         self.written
     }
 
-    fn encode<T: Serialize>(&self, kind: Kind, content: &T, block: &mut Vec<u8>) -> Result<(), WriteError> {
-        let content = postcard::to_stdvec(content)
-            .map_err(|source| WriteError::Encode { path: self.path.clone(), source })?;
+    fn encode(&self, kind: Kind, content: &impl Wire, block: &mut Vec<u8>) -> Result<(), WriteError> {
+        self.pack(kind, Writer::content(Version::CURRENT, content), block)
+    }
+
+    fn pack(&self, kind: Kind, content: Vec<u8>, block: &mut Vec<u8>) -> Result<(), WriteError> {
         let length = content.len();
         if length > MAX_CONTENT {
             return Err(WriteError::TooLarge { path: self.path.clone(), length });

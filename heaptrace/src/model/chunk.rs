@@ -2,11 +2,9 @@
 //! Every index is checked before anything is changed, so a profile never holds one that leads nowhere.
 
 use super::{
-    Coverage, Frame, FrameId, Host, Location, LocationId, Mode, Module, Process, ProcessId, Profile,
-    Residency, Site, SiteId, Stack, Symbol,
-    footprint::{Footprint as _, growth_footprint},
+    Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Process, ProcessId,
+    Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The most frames a stack may have. Recorders stop at [`heaptrace_common::stack::MAX_FRAMES`]; the rest is
@@ -20,7 +18,7 @@ const MAX_LOCATION_SYMBOLS: usize = 256;
 const MAX_SIZE_CLASSES: usize = 65;
 
 /// What is known when a recording begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     /// Version of the heaptrace that records.
     pub heaptrace: String,
@@ -30,15 +28,17 @@ pub struct Start {
     pub mode: Mode,
 }
 
-/// What a recording adds at one moment. Tables only grow, so that indices stay good from chunk to chunk;
+/// What a recording adds at one moment, and what changed. Tables only grow, so that indices stay good from chunk to chunk;
 /// counters are whole, not differences, so that a lost last chunk costs only what happened since.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
     /// Since the start.
     pub duration_ns: u64,
+    /// What processes that run and are not among these lived on since the last chunk: [`Process::live_on`].
+    pub passed_ns: u64,
     pub coverage: Coverage,
-    /// Every process so far; replaces the earlier ones.
-    pub processes: Vec<Process>,
+    /// Set where the process is known, appended where it is the next one.
+    pub processes: Vec<(ProcessId, Process)>,
     /// Appended.
     pub modules: Vec<Module>,
     /// Appended.
@@ -51,12 +51,12 @@ pub struct Chunk {
     pub stacks: Vec<Stack>,
     /// Set where the site is known, appended where it is the next one.
     pub sites: Vec<(SiteId, Site)>,
-    /// Every place of growth so far; replaces the earlier ones.
-    pub growth: Vec<Site>,
+    /// Set where the place of growth is known, appended where it is the next one.
+    pub growth: Vec<(GrowthId, Site)>,
 }
 
 /// What was found of places' names, after all else was written: finding them may take long, or fail.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// Set.
     pub symbols: Vec<(LocationId, Vec<Symbol>)>,
@@ -69,8 +69,8 @@ pub struct Names {
 pub enum BadChunk {
     #[error("{from} {index} names {to} {target}, of {len}")]
     Reference { from: &'static str, index: usize, to: &'static str, target: usize, len: usize },
-    #[error("{0} processes after {1}")]
-    FewerProcesses(usize, usize),
+    #[error("{what} list {index} names {what} {index}, of {len}")]
+    Gap { what: &'static str, index: usize, len: usize },
     #[error("{what} {index} has {count} {of}, more than {max}")]
     TooMany { what: &'static str, index: usize, count: usize, of: &'static str, max: usize },
 }
@@ -100,25 +100,21 @@ impl Profile {
 
     /// What reports make of all there is, at least.
     pub(crate) fn reported(&self) -> u64 {
-        self.always_replaced() + self.sites.len() as u64 * SiteId::REPORTED
+        let reported = |count: usize, of_each: u64| count as u64 * of_each;
+        reported(self.processes.len(), Process::REPORTED)
+            + reported(self.sites.len(), SiteId::REPORTED)
+            + reported(self.growth.len(), GrowthId::REPORTED)
     }
 
     /// What reports would make of that which `chunk` replaces, at least.
     pub(crate) fn reported_of_replaced(&self, chunk: &Chunk) -> u64 {
-        // One that comes twice replaces one.
-        let mut next = 0;
-        let mut replaced = 0;
-        for (id, _) in &chunk.sites {
-            if id.index() >= next && id.index() < self.sites.len() {
-                next = id.index() + 1;
-                replaced += SiteId::REPORTED;
-            }
-        }
-        self.always_replaced() + replaced
-    }
-
-    fn always_replaced(&self) -> u64 {
-        self.processes.len() as u64 * Process::REPORTED + self.growth.len() as u64 * SiteId::REPORTED
+        let Chunk { processes, sites, growth, .. } = chunk;
+        let processes = processes.iter().map(|(id, _)| id.index());
+        let sites = sites.iter().map(|(id, _)| id.index());
+        let growth = growth.iter().map(|(id, _)| id.index());
+        replaced(processes, self.processes.len()) * Process::REPORTED
+            + replaced(sites, self.sites.len()) * SiteId::REPORTED
+            + replaced(growth, self.growth.len()) * GrowthId::REPORTED
     }
 
     /// Folds `chunk` in. Gives the memory that what it replaced had taken.
@@ -127,9 +123,10 @@ impl Profile {
     /// [`BadChunk`] if an index leads nowhere or a list is longer than can be; the profile is then unchanged.
     pub fn fold(&mut self, chunk: Chunk) -> Result<u64, BadChunk> {
         self.check(&chunk)?;
-        let mut freed = growth_footprint(&self.growth) + self.processes.beside() + self.coverage.beside();
+        let mut freed = self.coverage.beside();
         let Chunk {
             duration_ns,
+            passed_ns,
             coverage,
             processes,
             modules,
@@ -140,24 +137,17 @@ impl Profile {
             sites,
             growth,
         } = chunk;
-        self.growth = growth;
         self.duration_ns = duration_ns;
         self.coverage = coverage;
-        self.processes = processes;
+        self.processes.iter_mut().for_each(|process| process.live_on(passed_ns));
+        freed += set(&mut self.processes, processes, ProcessId::index);
         self.modules.extend(modules);
         self.locations.extend(locations);
         self.frames.extend(frames);
         self.stacks.extend(stacks);
         freed += self.set_symbols(symbols);
-        for (id, site) in sites {
-            match self.sites.get_mut(id.index()) {
-                Some(slot) => {
-                    freed += size_of::<(SiteId, Site)>() as u64 + SiteId::REPORTED + slot.beside();
-                    *slot = site;
-                }
-                None => self.sites.push(site),
-            }
-        }
+        freed += set(&mut self.sites, sites, SiteId::index);
+        freed += set(&mut self.growth, growth, GrowthId::index);
         Ok(freed)
     }
 
@@ -211,10 +201,8 @@ impl Profile {
     }
 
     fn check(&self, chunk: &Chunk) -> Result<(), BadChunk> {
-        let processes = chunk.processes.len();
-        if processes < self.processes.len() {
-            return Err(BadChunk::FewerProcesses(processes, self.processes.len()));
-        }
+        let set = chunk.processes.iter().map(|(id, _)| id.index());
+        let processes = check_set("process", set, self.processes.len())?;
         let modules = self.modules.len() + chunk.modules.len();
         let locations = self.locations.len() + chunk.locations.len();
         let frames = self.frames.len() + chunk.frames.len();
@@ -240,18 +228,60 @@ impl Profile {
                 reference("stack", index, "frame", *frame as usize, frames)?;
             }
         }
-        let mut sites = self.sites.len();
+        check_set("site", chunk.sites.iter().map(|(id, _)| id.index()), self.sites.len())?;
         for (id, site) in &chunk.sites {
-            // One past the end is the next new site.
-            reference("site list", id.index(), "site", id.index(), sites + 1)?;
-            sites = sites.max(id.index() + 1);
             check_site("site", id.index(), site, processes, stacks)?;
         }
-        for (index, site) in chunk.growth.iter().enumerate() {
-            check_site("growth", index, site, processes, stacks)?;
+        check_set("growth", chunk.growth.iter().map(|(id, _)| id.index()), self.growth.len())?;
+        for (id, site) in &chunk.growth {
+            check_site("growth", id.index(), site, processes, stacks)?;
         }
         Ok(())
     }
+}
+
+/// Sets what is known, and appends what is next; that none is past that was checked. Gives the memory that what was replaced
+/// had taken.
+fn set<Id: Footprint, T: Footprint>(table: &mut Vec<T>, new: Vec<(Id, T)>, index: fn(Id) -> usize) -> u64 {
+    let mut freed = 0;
+    for (id, new) in new {
+        match table.get_mut(index(id)) {
+            Some(slot) => {
+                freed += size_of::<(Id, T)>() as u64 + Id::REPORTED + T::REPORTED + slot.beside();
+                *slot = new;
+            }
+            None => table.push(new),
+        }
+    }
+    freed
+}
+
+/// How many of a table of `known` are replaced. One that comes twice replaces one.
+fn replaced(indices: impl Iterator<Item = usize>, known: usize) -> u64 {
+    let mut next = 0;
+    let mut replaced = 0;
+    for index in indices {
+        if index >= next && index < known {
+            next = index + 1;
+            replaced += 1;
+        }
+    }
+    replaced
+}
+
+/// How many there are of a table with `known` when all `indices` are set: one past the end is the next new one.
+fn check_set(
+    what: &'static str,
+    indices: impl Iterator<Item = usize>,
+    mut known: usize,
+) -> Result<usize, BadChunk> {
+    for index in indices {
+        if index > known {
+            return Err(BadChunk::Gap { what, index, len: known + 1 });
+        }
+        known = known.max(index + 1);
+    }
+    Ok(known)
 }
 
 fn check_symbols(symbols: &[(LocationId, Vec<Symbol>)], locations: usize) -> Result<(), BadChunk> {

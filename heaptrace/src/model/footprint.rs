@@ -1,8 +1,9 @@
 //! How much memory what a recording holds takes: in a profile, and in the reports that are made of it.
 
 use super::{
-    AllocatorInfo, BuildId, Chunk, Coverage, Frame, FrameId, Heap, JemallocHeap, Location, LocationId,
-    Module, Names, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
+    AllocatorInfo, BuildId, Chunk, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location,
+    LocationId, Module, Names, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol,
+    Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -34,6 +35,7 @@ flat! {
     ProcessId: 0;
     // Its site is found again, chosen, sorted, and may be a row.
     SiteId: 320;
+    GrowthId: 320;
     Frame: 0;
     // It is looked up, and has a name made of its module's if no symbol is found.
     Location: 232;
@@ -156,6 +158,7 @@ impl Footprint for Chunk {
     fn beside(&self) -> u64 {
         let Self {
             duration_ns: _,
+            passed_ns: _,
             coverage,
             processes,
             modules,
@@ -175,7 +178,7 @@ impl Footprint for Chunk {
             frames.beside(),
             stacks.beside(),
             sites.beside(),
-            growth_footprint(growth),
+            growth.beside(),
         ];
         tables.into_iter().fold(0, u64::saturating_add)
     }
@@ -187,9 +190,4 @@ impl Footprint for Names {
         // Notes are counted twice, as those of `Coverage` are.
         symbols.beside() + 2 * notes.beside()
     }
-}
-
-/// Sites that have no number.
-pub(super) fn growth_footprint(growth: &Vec<Site>) -> u64 {
-    growth.beside() + growth.len() as u64 * SiteId::REPORTED
 }

@@ -1,12 +1,11 @@
 //! Newtypes for the numbers that would otherwise be mistaken for one another.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub u32);
 
         impl $name {
@@ -42,9 +41,13 @@ index!(
     /// Index into [`super::Profile::sites`].
     SiteId
 );
+index!(
+    /// Index into [`super::Profile::growth`].
+    GrowthId
+);
 
 /// A GNU build ID (ELF note `NT_GNU_BUILD_ID`), any length; shown in lower-case hex.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuildId(pub Vec<u8>);
 
 impl fmt::Display for BuildId {

@@ -12,7 +12,7 @@ mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub(crate) use footprint::{Footprint, PIECE};
-pub use ids::{BuildId, FrameId, LocationId, ModuleId, ProcessId, SiteId, StackId};
+pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
     AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, SizeFilter,

@@ -2,7 +2,6 @@
 
 use super::{BuildId, FrameId, LocationId, ModuleId, ProcessId, Residency, SizeHistogram, StackId};
 use heaptrace_common::{function::Function, stack::StackEnd};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything a report is made of. Tables are interned and refer to each other by index; nothing here is
@@ -33,7 +32,7 @@ pub struct Profile {
     pub residency: BTreeMap<ProcessId, Residency>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `uname -r`.
     pub kernel: String,
@@ -42,14 +41,14 @@ pub struct Host {
 }
 
 /// How blocks were chosen for recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Every block.
     Exact,
 }
 
 /// A file that code was mapped from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Module {
     /// As the process sees it (without the kernel's " (deleted)").
     pub path: String,
@@ -57,7 +56,7 @@ pub struct Module {
 }
 
 /// A place in code, to be symbolized once. Addresses are return addresses: the call is at `offset - 1`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// `offset` is the file offset (perf's and the kernel's measure), not the ELF virtual address.
     InModule { module: ModuleId, offset: u64 },
@@ -68,7 +67,7 @@ pub enum Location {
 }
 
 /// One function at a location.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Symbol {
     /// Demangled.
     pub name: String,
@@ -79,22 +78,21 @@ pub struct Symbol {
 }
 
 /// One frame of a stack: where, and at which address in its process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     pub address: u64,
     pub location: LocationId,
 }
 
 /// A call stack, innermost first, from the caller of the allocation function outwards.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stack {
     pub frames: Vec<FrameId>,
-    #[serde(with = "end_number")]
     pub end: StackEnd,
 }
 
 /// Bytes and counts of blocks. Sizes are what the program asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub alloc_bytes: u64,
     pub alloc_count: u64,
@@ -145,11 +143,10 @@ impl Totals {
 }
 
 /// One allocation site: a process, the function called, and the stack it was called from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub process: ProcessId,
     pub stack: StackId,
-    #[serde(with = "function_number")]
     pub function: Function,
     pub totals: Totals,
     /// Age of the oldest live block when the recording was last drained.
@@ -158,7 +155,7 @@ pub struct Site {
 }
 
 /// An allocator that probes were placed in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AllocatorInfo {
     /// `glibc`, `musl`, `jemalloc`, `tcmalloc`, `mimalloc`, or `unknown`.
     pub kind: String,
@@ -166,7 +163,7 @@ pub struct AllocatorInfo {
 }
 
 /// One process, by PID and start time; its images before and after an exec are one process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
     pub parent_pid: Option<u32>,
@@ -209,7 +206,7 @@ pub struct Process {
 }
 
 /// A process that was to be traced and was not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untraceable {
     pub pid: u32,
     pub comm: String,
@@ -217,14 +214,14 @@ pub struct Untraceable {
 }
 
 /// Sizes of blocks that count, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeFilter {
     pub min: u64,
     pub max: u64,
 }
 
 /// Things that found no room, by reason; see [`heaptrace_common::counter::Counter`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub live_map_full: u64,
     pub stack_map_full: u64,
@@ -266,7 +263,7 @@ impl Lost {
 }
 
 /// What the numbers do and do not cover. Printed at the end of every report.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// Allocations and frees that were accounted.
     pub events: u64,
@@ -288,6 +285,18 @@ impl Process {
     /// How much of its life was not traced, or not by all its probes, after its beginning.
     pub fn missed_later_ns(&self) -> u64 {
         self.life_ns.saturating_sub(self.attached_ns).saturating_sub(self.attach_gap_ns.unwrap_or_default())
+    }
+
+    /// Lets time pass in which nothing else of it changes: it lives on, and as attended as before.
+    pub fn live_on(&mut self, passed_ns: u64) {
+        if !self.exited {
+            self.life_ns = self.life_ns.saturating_add(passed_ns);
+            if self.attached_ns > 0 {
+                self.attached_ns = self.attached_ns.saturating_add(passed_ns);
+            } else {
+                self.attach_gap_ns = self.attach_gap_ns.map(|gap_ns| gap_ns.saturating_add(passed_ns));
+            }
+        }
     }
 
     /// The share of its life in which all its probes counted.
@@ -317,31 +326,5 @@ impl Profile {
             }
         }
         ends
-    }
-}
-
-mod end_number {
-    use heaptrace_common::stack::StackEnd;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(end: &StackEnd, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u8(*end as u8)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<StackEnd, D::Error> {
-        Ok(StackEnd::from_number(u8::deserialize(from)?))
-    }
-}
-
-mod function_number {
-    use heaptrace_common::function::Function;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(function: &Function, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u8(*function as u8)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Function, D::Error> {
-        Ok(Function::from_number(u8::deserialize(from)?).unwrap_or(Function::Unknown))
     }
 }

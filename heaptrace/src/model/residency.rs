@@ -1,9 +1,7 @@
 //! What a process's memory was at one moment, as measured: the facts that [`crate::residency`] divides its RSS by.
 
-use serde::{Deserialize, Serialize};
-
 /// Bytes of addresses, and of them those that are in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     pub virtual_bytes: u64,
     pub resident_bytes: u64,
@@ -19,7 +17,7 @@ impl Extent {
 }
 
 /// A process at one moment, or what comes as near to one as reading takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Residency {
     /// Since tracing began.
     pub at_ns: u64,
@@ -32,7 +30,7 @@ pub struct Residency {
 }
 
 /// The mappings by kind, by /proc/PID/smaps: together they are the RSS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mappings {
     /// Private memory without a file that is no stack: the break's heap, arenas, and what programs map.
     pub anonymous: Extent,
@@ -63,7 +61,7 @@ impl Mappings {
 }
 
 /// What could be read of the allocator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heap {
     /// Which allocator, and why it cannot be read.
     Unreadable {
@@ -82,7 +80,7 @@ impl Default for Heap {
 
 /// glibc's arenas, walked from outside, and which of their pages are in memory. All of it is in
 /// [`Mappings::anonymous`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlibcHeap {
     pub arenas: u64,
     /// Blocks that the program holds, with their headers.
@@ -104,7 +102,7 @@ pub struct GlibcHeap {
 
 /// jemalloc's own counters, read from outside, in bytes; which of its pages are in memory they do not say. All of it is in
 /// [`Mappings::anonymous`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JemallocHeap {
     pub version: String,
     pub arenas: u64,
@@ -123,7 +121,7 @@ pub struct JemallocHeap {
 }
 
 /// What tracing knew at the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traced {
     /// Outstanding, as requested.
     pub live_bytes: u64,
@@ -139,7 +137,7 @@ pub struct Traced {
 }
 
 /// The outstanding blocks, each looked at for what of it is in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TracedBlocks {
     /// As requested.
     pub requested: Extent,

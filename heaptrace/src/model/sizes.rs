@@ -1,10 +1,8 @@
 //! Log2 histogram of allocation sizes.
 
-use serde::{Deserialize, Serialize};
-
 /// Counts of allocations by size class: class 0 holds size 0, class k holds sizes in `[2^(k-1), 2^k)`; the last
 /// holds everything larger. Trailing empty classes may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SizeHistogram(pub Vec<u64>);
 
 impl SizeHistogram {

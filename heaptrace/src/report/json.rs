@@ -59,7 +59,13 @@ pub(super) struct Coverage<'a> {
     nested_calls: u64,
     finished: bool,
     notes: &'a [String],
-    size_filter: Option<SizeFilter>,
+    size_filter: Option<SizeRange>,
+}
+
+#[derive(Serialize)]
+struct SizeRange {
+    min: u64,
+    max: u64,
 }
 
 /// Every counter of [`Lost`], zero or not.
@@ -258,7 +264,7 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         nested_calls: *nested_calls,
         finished: *finished,
         notes,
-        size_filter: *size_filter,
+        size_filter: size_filter.map(|SizeFilter { min, max }| SizeRange { min, max }),
     }
 }
 

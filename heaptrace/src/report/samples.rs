@@ -294,14 +294,15 @@ pub(crate) fn chunk(profile: &Profile) -> Chunk {
     let profile = profile.clone();
     Chunk {
         duration_ns: profile.duration_ns,
+        passed_ns: 0,
         coverage: profile.coverage,
-        processes: profile.processes,
+        processes: (0..).map(ProcessId).zip(profile.processes).collect(),
         modules: profile.modules,
         locations: profile.locations,
         symbols: (0..).map(LocationId).zip(profile.symbols).collect(),
         frames: profile.frames,
         stacks: profile.stacks,
         sites: (0..).map(SiteId).zip(profile.sites).collect(),
-        growth: profile.growth,
+        growth: (0..).map(GrowthId).zip(profile.growth).collect(),
     }
 }

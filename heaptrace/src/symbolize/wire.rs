@@ -79,7 +79,7 @@ pub enum Answer {
     Checksum(u32),
     /// As many lists as places were asked for. `cut`: some were left out, as they were too long.
     Names {
-        #[serde(deserialize_with = "names")]
+        #[serde(with = "names")]
         symbols: Vec<Vec<Symbol>>,
         cut: bool,
     },
@@ -88,6 +88,7 @@ pub enum Answer {
 /// What an ELF file says of itself and its debug file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    #[serde(with = "build_id")]
     pub build_id: Option<BuildId>,
     /// `.gnu_debuglink`: the name, which is anything, and the file's CRC.
     pub link: Option<(Vec<u8>, u32)>,
@@ -96,9 +97,47 @@ pub struct Facts {
 }
 
 /// Lists that are no longer than any answer has: an empty one is a byte of a message, and 24 of memory.
-fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<Symbol>>, D::Error> {
-    let lists = AtMost::<MAX_PLACES, AtMost<MAX_SYMBOLS, Symbol>>::deserialize(from)?;
-    Ok(lists.0.into_iter().map(|list| list.0).collect())
+mod names {
+    use super::{AtMost, MAX_PLACES, MAX_SYMBOLS, Symbol};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// How a symbol is sent.
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Symbol")]
+    struct Layout {
+        name: String,
+        file: Option<String>,
+        line: Option<u32>,
+        inlined: bool,
+    }
+
+    #[derive(Serialize)]
+    struct Sent<'a>(#[serde(serialize_with = "Layout::serialize")] &'a Symbol);
+
+    #[derive(Deserialize)]
+    struct Received(#[serde(with = "Layout")] Symbol);
+
+    pub fn serialize<S: Serializer>(lists: &[Vec<Symbol>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(lists.iter().map(|list| list.iter().map(Sent).collect::<Vec<_>>()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<Symbol>>, D::Error> {
+        let lists = AtMost::<MAX_PLACES, AtMost<MAX_SYMBOLS, Received>>::deserialize(from)?;
+        Ok(lists.0.into_iter().map(|list| list.0.into_iter().map(|received| received.0).collect()).collect())
+    }
+}
+
+mod build_id {
+    use super::BuildId;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(id: &Option<BuildId>, to: S) -> Result<S::Ok, S::Error> {
+        id.as_ref().map(|BuildId(bytes)| bytes).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<BuildId>, D::Error> {
+        Ok(Option::<Vec<u8>>::deserialize(from)?.map(BuildId))
+    }
 }
 
 struct AtMost<const COUNT: usize, T>(Vec<T>);

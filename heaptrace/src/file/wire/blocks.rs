@@ -1,0 +1,131 @@
+//! The contents of blocks. The measurements of a block are a list of pairs, and have no layout of their own.
+
+use super::{Bad, Reader, Wire, Writer, record};
+use crate::model::{
+    Chunk, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Process, ProcessId,
+    Site, SiteId, Stack, Start, Symbol,
+};
+
+record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Vec<String> });
+
+/// The minor version, then a record.
+impl Wire for Start {
+    fn write(&self, to: &mut Writer) {
+        let Self { heaptrace, host, started_ns, mode } = self;
+        if to.version().is_framed() {
+            to.version().minor.write(to);
+        }
+        to.record(|to| {
+            heaptrace.write(to);
+            host.write(to);
+            started_ns.write(to);
+            mode.write(to);
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        if from.version().is_framed() {
+            let minor = Wire::read(from)?;
+            from.set_minor(minor);
+        }
+        from.record(|from| {
+            Ok(Self {
+                heaptrace: String::read(from)?,
+                host: Host::read(from)?,
+                started_ns: i64::read(from)?,
+                mode: Mode::read(from)?,
+            })
+        })
+    }
+}
+
+impl Wire for Chunk {
+    fn write(&self, to: &mut Writer) {
+        debug_assert!(to.version().is_framed(), "chunks held all processes and all growth before");
+        let Self {
+            duration_ns,
+            passed_ns,
+            coverage,
+            processes,
+            modules,
+            locations,
+            symbols,
+            frames,
+            stacks,
+            sites,
+            growth,
+        } = self;
+        to.record(|to| {
+            duration_ns.write(to);
+            passed_ns.write(to);
+            coverage.write(to);
+            processes.write(to);
+            modules.write(to);
+            locations.write(to);
+            symbols.write(to);
+            frames.write(to);
+            stacks.write(to);
+            sites.write(to);
+            growth.write(to);
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        if !from.version().is_framed() {
+            return read_whole(from);
+        }
+        from.record(|from| {
+            Ok(Self {
+                duration_ns: u64::read(from)?,
+                passed_ns: u64::read(from)?,
+                coverage: Coverage::read(from)?,
+                processes: Vec::<(ProcessId, Process)>::read(from)?,
+                modules: Vec::<Module>::read(from)?,
+                locations: Vec::<Location>::read(from)?,
+                symbols: Vec::<(LocationId, Vec<Symbol>)>::read(from)?,
+                frames: Vec::<Frame>::read(from)?,
+                stacks: Vec::<Stack>::read(from)?,
+                sites: Vec::<(SiteId, Site)>::read(from)?,
+                growth: Vec::<(GrowthId, Site)>::read(from)?,
+            })
+        })
+    }
+}
+
+/// A chunk of format 5 or 6, which has all processes and all growth.
+fn read_whole(from: &mut Reader<'_>) -> Result<Chunk, Bad> {
+    Ok(Chunk {
+        duration_ns: u64::read(from)?,
+        passed_ns: 0,
+        coverage: Coverage::read(from)?,
+        processes: from.list_of(|index, from| Ok((ProcessId(index), Process::read(from)?)))?,
+        modules: Vec::<Module>::read(from)?,
+        locations: Vec::<Location>::read(from)?,
+        symbols: Vec::<(LocationId, Vec<Symbol>)>::read(from)?,
+        frames: Vec::<Frame>::read(from)?,
+        stacks: Vec::<Stack>::read(from)?,
+        sites: Vec::<(SiteId, Site)>::read(from)?,
+        growth: from.list_of(|index, from| Ok((GrowthId(index), Site::read(from)?)))?,
+    })
+}
+
+/// `chunk`, which has all processes and all growth, as formats 5 and 6 had it.
+#[cfg(test)]
+pub fn whole(chunk: &Chunk) -> Vec<u8> {
+    let mut to = Writer::new(super::Version::of_header(6));
+    let all: Vec<&Process> = chunk.processes.iter().map(|(_, process)| process).collect();
+    let growth: Vec<&Site> = chunk.growth.iter().map(|(_, site)| site).collect();
+    chunk.duration_ns.write(&mut to);
+    chunk.coverage.write(&mut to);
+    to.number(all.len() as u64);
+    all.iter().for_each(|process| process.write(&mut to));
+    chunk.modules.write(&mut to);
+    chunk.locations.write(&mut to);
+    chunk.symbols.write(&mut to);
+    chunk.frames.write(&mut to);
+    chunk.stacks.write(&mut to);
+    chunk.sites.write(&mut to);
+    to.number(growth.len() as u64);
+    growth.iter().for_each(|site| site.write(&mut to));
+    to.into_content()
+}

@@ -1,0 +1,356 @@
+//! The layouts of what the model is made of.
+
+use super::{Bad, Reader, Wire, Writer, record};
+use crate::model::{
+    AllocatorInfo, BuildId, Coverage, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, Host, JemallocHeap,
+    Location, LocationId, Lost, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Site,
+    SiteId, SizeFilter, SizeHistogram, Stack, StackId, Symbol, Totals, Traced, TracedBlocks, Untraceable,
+};
+use heaptrace_common::{function::Function, stack::StackEnd};
+
+impl Wire for u64 {
+    fn write(&self, to: &mut Writer) {
+        to.number(*self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.number()
+    }
+}
+
+impl Wire for i64 {
+    fn write(&self, to: &mut Writer) {
+        to.number(((self << 1) ^ (self >> 63)).cast_unsigned());
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        let number = from.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+}
+
+impl Wire for u32 {
+    fn write(&self, to: &mut Writer) {
+        to.number(u64::from(*self));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        Self::try_from(from.number()?).map_err(|_| Bad::Number)
+    }
+}
+
+impl Wire for u8 {
+    fn write(&self, to: &mut Writer) {
+        to.byte(*self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.byte()
+    }
+}
+
+impl Wire for bool {
+    fn write(&self, to: &mut Writer) {
+        to.byte(u8::from(*self));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        match from.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            number => Err(Bad::Choice { what: "truth value", number: number.into() }),
+        }
+    }
+}
+
+impl Wire for String {
+    fn write(&self, to: &mut Writer) {
+        to.text(self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.text()
+    }
+}
+
+impl<T: Wire> Wire for Vec<T> {
+    fn write(&self, to: &mut Writer) {
+        to.list(self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.list()
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    fn write(&self, to: &mut Writer) {
+        self.is_some().write(to);
+        if let Some(value) = self {
+            value.write(to);
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        if bool::read(from)? { T::read(from).map(Some) } else { Ok(None) }
+    }
+}
+
+impl<A: Wire, B: Wire> Wire for (A, B) {
+    fn write(&self, to: &mut Writer) {
+        self.0.write(to);
+        self.1.write(to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        Ok((A::read(from)?, B::read(from)?))
+    }
+}
+
+/// Types that are written as what they hold.
+macro_rules! transparent {
+    ($($type:ident($of:ty);)*) => {
+        $(impl Wire for $type {
+            fn write(&self, to: &mut Writer) {
+                <$of as Wire>::write(&self.0, to);
+            }
+
+            fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+                <$of as Wire>::read(from).map(Self)
+            }
+        })*
+    };
+}
+
+transparent! {
+    ModuleId(u32);
+    LocationId(u32);
+    FrameId(u32);
+    StackId(u32);
+    ProcessId(u32);
+    SiteId(u32);
+    GrowthId(u32);
+    BuildId(Vec<u8>);
+    SizeHistogram(Vec<u64>);
+}
+
+impl Wire for Function {
+    fn write(&self, to: &mut Writer) {
+        to.byte(*self as u8);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        Ok(Self::from_number(from.byte()?).unwrap_or(Self::Unknown))
+    }
+}
+
+impl Wire for StackEnd {
+    fn write(&self, to: &mut Writer) {
+        to.byte(*self as u8);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        Ok(Self::from_number(from.byte()?))
+    }
+}
+
+impl Wire for Mode {
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::Exact => to.number(0),
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        match from.number()? {
+            0 => Ok(Self::Exact),
+            number => Err(Bad::Choice { what: "mode", number }),
+        }
+    }
+}
+
+impl Wire for Location {
+    fn write(&self, to: &mut Writer) {
+        to.record(|to| match self {
+            Self::InModule { module, offset } => {
+                to.number(0);
+                module.write(to);
+                offset.write(to);
+            }
+            Self::Anonymous { process, address } => {
+                to.number(1);
+                process.write(to);
+                address.write(to);
+            }
+            Self::Unmapped { process, address } => {
+                to.number(2);
+                process.write(to);
+                address.write(to);
+            }
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.record(|from| match from.number()? {
+            0 => Ok(Self::InModule { module: Wire::read(from)?, offset: Wire::read(from)? }),
+            1 => Ok(Self::Anonymous { process: Wire::read(from)?, address: Wire::read(from)? }),
+            2 => Ok(Self::Unmapped { process: Wire::read(from)?, address: Wire::read(from)? }),
+            number => Err(Bad::Choice { what: "kind of location", number }),
+        })
+    }
+}
+
+impl Wire for Heap {
+    fn write(&self, to: &mut Writer) {
+        to.record(|to| match self {
+            Self::Unreadable { allocator, why } => {
+                to.number(0);
+                allocator.write(to);
+                why.write(to);
+            }
+            Self::Glibc(heap) => {
+                to.number(1);
+                heap.write(to);
+            }
+            Self::Jemalloc(heap) => {
+                to.number(2);
+                heap.write(to);
+            }
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.record(|from| match from.number()? {
+            0 => Ok(Self::Unreadable { allocator: Wire::read(from)?, why: Wire::read(from)? }),
+            1 => Wire::read(from).map(Self::Glibc),
+            2 => Wire::read(from).map(Self::Jemalloc),
+            number => Err(Bad::Choice { what: "kind of heap", number }),
+        })
+    }
+}
+
+record!(Host { kernel: String, arch: String });
+record!(Module { path: String, build_id: Option<BuildId> });
+record!(Symbol { name: String, file: Option<String>, line: Option<u32>, inlined: bool });
+record!(Frame { address: u64, location: LocationId });
+record!(Stack { frames: Vec<FrameId>, end: StackEnd });
+record!(Totals {
+    alloc_bytes: u64,
+    alloc_count: u64,
+    free_bytes: u64,
+    free_count: u64,
+    released_bytes: u64,
+    released_count: u64,
+    gone_bytes: u64,
+    gone_count: u64,
+});
+record!(Site {
+    process: ProcessId,
+    stack: StackId,
+    function: Function,
+    totals: Totals,
+    oldest_age_ns: Option<u64>,
+    sizes: SizeHistogram,
+});
+record!(AllocatorInfo { kind: String, path: String });
+record!(Process {
+    pid: u32,
+    parent_pid: Option<u32>,
+    comm: String,
+    exe: String,
+    allocators: Vec<AllocatorInfo>,
+    totals: Totals,
+    peak_live_bytes: u64,
+    failed_count: u64,
+    unknown_frees: u64,
+    missed_frees: u64,
+    inherited_bytes: u64,
+    inherited_count: u64,
+    inherited_free_count: u64,
+    lost_bytes: u64,
+    lost_count: u64,
+    filtered_bytes: u64,
+    filtered_count: u64,
+    brk_bytes: i64,
+    mmap_bytes: u64,
+    munmap_bytes: u64,
+    rss_bytes: u64,
+    exited: bool,
+    attach_gap_ns: Option<u64>,
+    life_ns: u64,
+    attached_ns: u64,
+});
+record!(Untraceable { pid: u32, comm: String, reason: String });
+record!(SizeFilter { min: u64, max: u64 });
+record!(Lost {
+    live_map_full: u64,
+    stack_map_full: u64,
+    pending_full: u64,
+    ring_full: u64,
+    process_table_full: u64,
+    scratch_busy: u64,
+    result_unreadable: u64,
+    growth_map_full: u64,
+    disagreed: u64,
+});
+record!(Coverage {
+    events: u64,
+    lost: Lost,
+    unknown_frees: u64,
+    missed_returns: u64,
+    unpaired_returns: u64,
+    nested_calls: u64,
+    untraceable: Vec<Untraceable>,
+    size_filter: Option<SizeFilter>,
+    finished: bool,
+    notes: Vec<String>,
+});
+record!(Extent { virtual_bytes: u64, resident_bytes: u64 });
+record!(Residency {
+    at_ns: u64,
+    took_ns: u64,
+    mappings: Mappings,
+    swap_bytes: u64,
+    heap: Heap,
+    traced: Traced,
+});
+record!(Mappings {
+    anonymous: Extent,
+    main_stack: Extent,
+    thread_stacks: Extent,
+    files: Extent,
+    copied: Extent,
+    shared: Extent,
+    special: Extent,
+});
+record!(GlibcHeap {
+    arenas: u64,
+    in_use: Extent,
+    mmapped: Extent,
+    mmapped_count: u64,
+    mmapped_found: bool,
+    free: Extent,
+    top: Extent,
+    overhead: Extent,
+    consistent: bool,
+});
+record!(JemallocHeap {
+    version: String,
+    arenas: u64,
+    in_use_bytes: u64,
+    cached_bytes: u64,
+    active_bytes: u64,
+    dirty_bytes: u64,
+    muzzy_bytes: u64,
+    metadata_bytes: u64,
+});
+record!(Traced {
+    live_bytes: u64,
+    live_count: u64,
+    unknown_frees: u64,
+    inherited_count: u64,
+    filtered_count: u64,
+    lost_count: u64,
+    blocks: Option<TracedBlocks>,
+});
+record!(TracedBlocks { requested: Extent, slack: Extent, count: u64, exact: bool });

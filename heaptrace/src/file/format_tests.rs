@@ -1,5 +1,6 @@
 //! Formats before this one, and newer minor versions of it.
 
+use super::wire::Writer;
 use super::*;
 use crate::model::Coverage;
 use crate::report::{By, Format, Options, View};
@@ -31,7 +32,7 @@ fn recordings_of_the_formats_so_far_are_read() {
 
 /// A file of 7.1, as far as 7.0 can make one: the start and chunk of samples, `more` blocks, and the end.
 fn newer(version: Version, chunk: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
-    let start = Writer::content(version, &start());
+    let start = wire::content(version, &start());
     [
         &MAGIC[..],
         &version.major.to_le_bytes(),

@@ -101,13 +101,13 @@ fn plausible(stored: usize, length: usize) -> bool {
 /// The content of a chunk's block. One of a version before 7 is to have all processes.
 #[cfg(test)]
 pub(crate) fn content_of(version: Version, chunk: &Chunk) -> Vec<u8> {
-    if version.is_framed() { wire::Writer::content(version, chunk) } else { wire::whole(chunk) }
+    if version.is_framed() { wire::content(version, chunk) } else { wire::whole(chunk) }
 }
 
 /// A whole file of this start and of chunks with these contents, stored as they are.
 pub(crate) fn of_contents(version: Version, start: &Start, chunks: &[&[u8]]) -> Vec<u8> {
     let mut file = [&MAGIC[..], &version.major.to_le_bytes()].concat();
-    let start = &wire::Writer::content(version, start)[..];
+    let start = &wire::content(version, start)[..];
     let chunks = chunks.iter().map(|chunk| (Kind::Chunk, *chunk));
     for (kind, content) in [(Kind::Start, start)].into_iter().chain(chunks).chain([(Kind::End, &[][..])]) {
         let length = (content.len() as u32).to_le_bytes();

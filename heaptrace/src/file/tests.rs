@@ -1,6 +1,6 @@
 //! Record files whole, cut, damaged and hostile.
 
-use super::wire::{Wire, Writer};
+use super::wire::Wire;
 use super::*;
 use crate::model::{
     Chunk, GrowthId, Location, LocationId, Names, Process, ProcessId, Profile, Site, SiteId, Symbol,
@@ -17,7 +17,7 @@ mod formats;
 mod measurements;
 
 pub(super) fn encode(content: &impl Wire) -> Vec<u8> {
-    Writer::content(Version::CURRENT, content)
+    wire::content(Version::CURRENT, content)
 }
 
 /// A finished file of three chunks: everything, a changed site and a new one, and a later symbol.

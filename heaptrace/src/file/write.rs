@@ -3,7 +3,7 @@
 use super::{
     Codec, HEADER, Kind, MAGIC, MAX_CONTENT, plausible,
     version::Version,
-    wire::{Wire, Writer},
+    wire::{self, Wire},
 };
 use crate::created::{Place, create_new, is_file, open_again, place};
 use crate::model::{Chunk, Names, ProcessId, Residency, Start, Symbol};
@@ -158,7 +158,7 @@ impl FileWriter {
     }
 
     fn encode(&self, kind: Kind, content: &impl Wire, block: &mut Vec<u8>) -> Result<(), WriteError> {
-        self.pack(kind, Writer::content(Version::CURRENT, content), block)
+        self.pack(kind, wire::content(Version::CURRENT, content), block)
     }
 
     fn pack(&self, kind: Kind, content: Vec<u8>, block: &mut Vec<u8>) -> Result<(), WriteError> {

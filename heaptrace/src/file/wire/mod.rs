@@ -30,6 +30,13 @@ pub(super) trait Wire: Sized {
     fn read(from: &mut Reader<'_>) -> Result<Self, Bad>;
 }
 
+/// All of `value`, as the content of a block.
+pub(super) fn content(version: Version, value: &impl Wire) -> Vec<u8> {
+    let mut writer = Writer::new(version);
+    value.write(&mut writer);
+    writer.into_content()
+}
+
 /// The layout of a record: its values in order. What a minor version appends is `later`, and [`Default`] where an earlier
 /// one has written; nothing is ever taken away, moved, or given another type within a major version.
 macro_rules! record {
@@ -47,7 +54,11 @@ macro_rules! record {
                 from.record(|from| {
                     Ok(Self {
                         $($field: <$kind as $crate::file::wire::Wire>::read(from)?,)*
-                        $($($new: from.later::<$new_kind>()?,)*)?
+                        $($($new: if from.has_more() {
+                            <$new_kind as $crate::file::wire::Wire>::read(from)?
+                        } else {
+                            <$new_kind>::default()
+                        },)*)?
                     })
                 })
             }

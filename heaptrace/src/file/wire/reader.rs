@@ -1,8 +1,7 @@
 //! Reads values. Contents are hostile: an element of a byte may become a struct of hundreds, so what is read is counted
 //! element by element, before it is made.
 
-use super::{Version, Wire};
-use crate::file::skipped::Count;
+use crate::file::{skipped::Count, version::Version};
 use crate::model::PIECE;
 
 /// So many bytes of a list get room at once; a longer one grows, and is there twice when it is moved.
@@ -90,10 +89,6 @@ impl<'c> Reader<'c> {
         Ok(text.to_owned())
     }
 
-    pub fn list<T: Wire>(&mut self) -> Result<Vec<T>, Bad> {
-        self.list_of(|_, from| T::read(from))
-    }
-
     /// A list each of whose elements `read` makes, given its place.
     pub fn list_of<T>(&mut self, read: impl Fn(u32, &mut Self) -> Result<T, Bad>) -> Result<Vec<T>, Bad> {
         let count = u32::try_from(self.number()?).map_err(|_| Bad::Number)?;
@@ -127,10 +122,10 @@ impl<'c> Reader<'c> {
         Ok(value)
     }
 
-    /// A value that a minor version has appended to the record: none before it.
+    /// Whether the record that is being read has more: a value that a later minor version has appended.
     #[cfg_attr(not(test), expect(dead_code, reason = "no minor version has appended anything yet"))]
-    pub fn later<T: Wire + Default>(&mut self) -> Result<T, Bad> {
-        if self.version.is_framed() && !self.rest.is_empty() { T::read(self) } else { Ok(T::default()) }
+    pub fn has_more(&self) -> bool {
+        self.version.is_framed() && !self.rest.is_empty()
     }
 
     fn bytes(&mut self, length: u64) -> Result<&'c [u8], Bad> {

@@ -75,11 +75,12 @@ impl Wire for String {
 
 impl<T: Wire> Wire for Vec<T> {
     fn write(&self, to: &mut Writer) {
-        to.list(self);
+        to.number(self.len() as u64);
+        self.iter().for_each(|one| one.write(to));
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
-        from.list()
+        from.list_of(|_, from| T::read(from))
     }
 }
 

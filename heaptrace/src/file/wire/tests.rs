@@ -34,10 +34,10 @@ fn before() -> Before {
 fn what_was_appended_is_skipped_by_who_does_not_know_it_and_empty_where_it_was_not_written() {
     let Before { a, list } = before();
     let after = After { a, list, more: Some(1 << 40), last: -3 };
-    let written = Writer::content(NEWER, &after);
+    let written = content(NEWER, &after);
     assert_eq!(read(&written, NEWER), Ok((before(), 1 + 6 + 1)));
     assert_eq!(read::<Before>(&written, Version::CURRENT), Err(Bad::Rest(8)));
-    let written = Writer::content(Version::CURRENT, &before());
+    let written = content(Version::CURRENT, &before());
     let Before { a, list } = before();
     assert_eq!(read(&written, Version::CURRENT), Ok((After { a, list, more: None, last: 0 }, 0)));
 }
@@ -48,14 +48,14 @@ fn each_record_of_a_list_ends_by_itself() {
     let Before { a, list } = before();
     let after =
         vec![After { a, list, more: None, last: 7 }, After { a: 1, list: vec![], more: None, last: 8 }];
-    let (read, skipped): (Vec<Before>, u64) = read(&Writer::content(NEWER, &after), NEWER).expect("read");
+    let (read, skipped): (Vec<Before>, u64) = read(&content(NEWER, &after), NEWER).expect("read");
     assert_eq!((read, skipped), (vec![before(), Before { a: 1, list: vec![] }], 4));
 }
 
 #[test]
 fn values_are_as_in_postcard() {
     fn agree<T: Wire + PartialEq + std::fmt::Debug + serde::Serialize>(value: &T) {
-        let written = Writer::content(Version::CURRENT, value);
+        let written = content(Version::CURRENT, value);
         assert_eq!(written, postcard::to_stdvec(value).expect("encoded"));
         assert_eq!(read::<T>(&written, Version::CURRENT).as_ref().map(|(value, _)| value), Ok(value));
     }
@@ -85,7 +85,7 @@ fn what_is_no_value_is_refused() {
 
 #[test]
 fn memory_is_counted_before_it_is_taken() {
-    let strings = Writer::content(Version::CURRENT, &vec![String::new(); 10_000]);
+    let strings = content(Version::CURRENT, &vec![String::new(); 10_000]);
     let read = |memory| {
         let mut from = Reader::new(&strings, Version::CURRENT, memory);
         Vec::<String>::read(&mut from).map(|list| list.len())

@@ -1,6 +1,6 @@
 //! Writes values.
 
-use super::{Version, Wire};
+use crate::file::version::Version;
 
 /// The content of a block as it becomes.
 #[derive(Debug)]
@@ -12,13 +12,6 @@ pub struct Writer {
 impl Writer {
     pub fn new(version: Version) -> Self {
         Self { bytes: Vec::new(), version }
-    }
-
-    /// All of `value`.
-    pub fn content(version: Version, value: &impl Wire) -> Vec<u8> {
-        let mut writer = Self::new(version);
-        value.write(&mut writer);
-        writer.into_content()
     }
 
     pub fn into_content(self) -> Vec<u8> {
@@ -41,11 +34,6 @@ impl Writer {
     pub fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes.extend_from_slice(text.as_bytes());
-    }
-
-    pub fn list<T: Wire>(&mut self, list: &[T]) {
-        self.number(list.len() as u64);
-        list.iter().for_each(|one| one.write(self));
     }
 
     /// What `values` writes, as one record.

@@ -56,7 +56,7 @@ pub fn load_instead(build: OtherBuild) {
     let _ = OTHER.set(build);
 }
 
-/// Scratch buffers of each CPU; as in the BPF side's `stack::PER_CPU`.
+/// Scratch buffers of each CPU; as in the BPF side's `scratch::PER_CPU`.
 const SCRATCH_PER_CPU: u32 = 4;
 
 /// Why the kernel side could not be set up.

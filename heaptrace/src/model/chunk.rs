@@ -4,7 +4,7 @@
 use super::{
     Coverage, Frame, FrameId, Host, Location, LocationId, Mode, Module, Process, ProcessId, Profile,
     Residency, Site, SiteId, Stack, Symbol,
-    footprint::{Footprint as _, growth_footprint},
+    footprint::{Footprint, growth_footprint},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,6 +62,43 @@ pub struct Names {
     pub symbols: Vec<(LocationId, Vec<Symbol>)>,
     /// Whose names are missing and why, one sentence each; added to the notes of [`Coverage`].
     pub notes: Vec<String>,
+}
+
+impl Footprint for Chunk {
+    fn beside(&self) -> u64 {
+        let Self {
+            duration_ns: _,
+            coverage,
+            processes,
+            modules,
+            locations,
+            symbols,
+            frames,
+            stacks,
+            sites,
+            growth,
+        } = self;
+        let tables = [
+            coverage.beside(),
+            processes.beside(),
+            modules.beside(),
+            locations.beside(),
+            symbols.beside(),
+            frames.beside(),
+            stacks.beside(),
+            sites.beside(),
+            growth_footprint(growth),
+        ];
+        tables.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+impl Footprint for Names {
+    fn beside(&self) -> u64 {
+        let Self { symbols, notes } = self;
+        // Notes are counted twice, as those of `Coverage` are.
+        symbols.beside() + 2 * notes.beside()
+    }
 }
 
 /// A chunk that does not fit the profile it was to be folded into.

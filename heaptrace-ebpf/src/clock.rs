@@ -1,8 +1,16 @@
 //! The time of blocks: `CLOCK_MONOTONIC`, as of the last tick.
 
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::{
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    macros::map,
+    maps::Array,
+};
 
-use crate::maps::{CLOCK, setting};
+use crate::maps::setting;
+
+/// The clock, as last read.
+#[map]
+static CLOCK: Array<Reading> = Array::with_max_entries(1, 0);
 
 /// When the clock was last read.
 #[repr(C)]

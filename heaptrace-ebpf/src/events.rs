@@ -1,12 +1,19 @@
 //! Rare events to userspace: each share has so many waiting.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
-use heaptrace_common::{counter::Counter, event::Event, record::phase};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE},
+    helpers::bpf_ktime_get_ns,
+};
+use heaptrace_common::{
+    counter::Counter,
+    event::{Event, kind},
+    record::{NO_PROCESS, phase},
+};
 
 use crate::{
     atomic,
     maps::{CURSORS, EVENTS, count, setting},
-    process, share,
+    records, share,
 };
 
 /// What the kernel puts before each (`BPF_RINGBUF_HDR_SZ`).
@@ -21,10 +28,10 @@ pub const REFUSED: u32 = u32::MAX;
 #[inline(always)]
 pub fn admit(payer: u32) -> u32 {
     // Nobody is told of what comes after: else who asks to end could be kept from it.
-    if process::phase_now() == phase::OVER {
+    if records::phase_now() == phase::OVER {
         return REFUSED;
     }
-    let share = match process::record(payer) {
+    let share = match records::record(payer) {
         Some(record) => unsafe { (*record).share },
         None => share::of_current_user(),
     };
@@ -65,4 +72,14 @@ pub fn send(event: Event, payer: u32) {
     if EVENTS.output::<Event>(&Event { share, ..event }, u64::from(wakes)).is_err() {
         failed(share);
     }
+}
+
+/// A stack of the current process, of record `process`, ended at the interrupted instruction at `address`.
+#[inline(always)]
+pub fn tell_interrupted(process: u32, address: u64) {
+    let (tgid, _) = records::current();
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let kind = kind::INTERRUPTED;
+    let (other, length) = (NO_PROCESS, 0);
+    send(Event { kind, tgid, process, other, time_ns, address, length, parent_tgid: 0, share: 0 }, process);
 }

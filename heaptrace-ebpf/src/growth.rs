@@ -1,6 +1,6 @@
 //! brk, mmap, munmap and mremap: per-process totals, and word of new executable mappings.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TracePointContext};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::HashMap, programs::TracePointContext};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -12,7 +12,7 @@ use crate::{
     atomic,
     code::{self, Mapped},
     events::send,
-    maps::{SITES, SYSCALLS, count, setting},
+    maps::{SITES, count, setting},
     process, site,
     watch::{self, Change},
 };
@@ -31,6 +31,10 @@ const ENOMEM: u64 = 12;
 /// In `syscalls:sys_enter_*` and `sys_exit_*` records: 8 bytes common fields, the call's number, then the
 /// arguments or the result, each 8 bytes (kernel/trace/trace_syscalls.c).
 const ARGUMENTS: usize = 16;
+
+/// System calls under way, by thread.
+#[map]
+static SYSCALLS: HashMap<u32, Arguments> = HashMap::with_max_entries(1 << 14, 0);
 
 /// A system call under way.
 #[repr(C)]

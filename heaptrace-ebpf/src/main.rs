@@ -20,6 +20,7 @@ mod mask;
 mod membership;
 mod pending;
 mod process;
+mod records;
 mod registers;
 mod share;
 mod site;

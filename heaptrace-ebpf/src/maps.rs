@@ -1,4 +1,5 @@
-//! Every map, sized and explained. Sizes given here are defaults; userspace sets them at load by its flags.
+//! The maps, sized and explained, but for those that one file alone uses (`CLOCK`, `SCRATCH`, `SYSCALLS`). Sizes given
+//! here are defaults; userspace sets them at load by its flags.
 
 use aya_ebpf::{
     EbpfContext,
@@ -21,8 +22,6 @@ use heaptrace_common::{
         memo::{MEMOS, Memo},
     },
 };
-
-use crate::stack::Scratch;
 
 /// Blocks that are live. See `heaptrace_common::live`.
 #[map]
@@ -107,14 +106,6 @@ pub static CHECKED: Array<CheckedCall> = Array::with_max_entries(CHECKED_CALLS, 
 #[map]
 pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The clock, as last read.
-#[map]
-pub static CLOCK: Array<crate::clock::Reading> = Array::with_max_entries(1, 0);
-
-/// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
-#[map]
-pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
-
 /// Rows of unwind tables, by shards. Userspace fills all `UNWIND_*` but the cache and the memos by mmap.
 #[map]
 pub static UNWIND_ROWS: Array<[u32; SHARD]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -154,10 +145,6 @@ pub static UNWIND_NEW: Array<NewMappings> = Array::with_max_entries(NEW_SLOTS as
 /// Files whose tables are in place.
 #[map]
 pub static CODE_FILES: HashMap<CodeFileKey, CodeFile> = HashMap::with_max_entries(1 << 12, 0);
-
-/// System calls under way, by thread.
-#[map]
-pub static SYSCALLS: HashMap<u32, crate::growth::Arguments> = HashMap::with_max_entries(1 << 14, 0);
 
 /// Rare events to userspace.
 #[map]

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_NOEXIST,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_comm, bpf_ktime_get_ns, bpf_probe_read_kernel},
 };
 use heaptrace_common::{
     counter::Counter,
@@ -15,13 +15,12 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     events::send,
-    maps::{
-        CURSORS, PHASE, PROCESS_CACHE, PROCESS_INDEX, PROCESSES, SHARING, UNWIND_EXACT, count,
-        keep_to_own_stack, setting,
-    },
+    maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, SHARING, UNWIND_EXACT, count, keep_to_own_stack, setting},
     membership, share, site,
     unwind::new,
 };
+
+pub use crate::records::{current, phase_now, record};
 
 /// include/uapi/linux/sched.h
 const CLONE_VM: u64 = 0x100;
@@ -30,22 +29,6 @@ const CLONE_THREAD: u64 = 0x10000;
 
 /// include/linux/sched/signal.h: the whole process is about to end.
 const SIGNAL_GROUP_EXIT: u32 = 4;
-
-#[inline(always)]
-pub fn current() -> (u32, u32) {
-    let both = bpf_get_current_pid_tgid();
-    ((both >> 32) as u32, both as u32)
-}
-
-#[inline(always)]
-pub fn record(index: u32) -> Option<*mut ProcessRecord> {
-    PROCESSES.get_ptr_mut(index)
-}
-
-#[inline(always)]
-pub fn phase_now() -> u64 {
-    PHASE.get_ptr(0).map_or(phase::BEFORE, |at| unsafe { core::ptr::read_volatile(at) })
-}
 
 /// Whether the calls of a process count now.
 #[inline(always)]
@@ -347,16 +330,6 @@ fn end(index: u32, state: u64) -> bool {
         core::ptr::write_volatile(&raw mut (*record).ended_ns, bpf_ktime_get_ns());
         atomic::replace(&raw mut (*record).state, process_state::RUNNING, state)
     }
-}
-
-/// A stack of the current process, of record `process`, ended at the interrupted instruction at `address`.
-#[inline(always)]
-pub fn tell_interrupted(process: u32, address: u64) {
-    let (tgid, _) = current();
-    let time_ns = unsafe { bpf_ktime_get_ns() };
-    let kind = kind::INTERRUPTED;
-    let (other, length) = (NO_PROCESS, 0);
-    send(Event { kind, tgid, process, other, time_ns, address, length, parent_tgid: 0, share: 0 }, process);
 }
 
 #[inline(always)]

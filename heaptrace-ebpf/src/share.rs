@@ -9,7 +9,7 @@ use heaptrace_common::{
 use crate::{
     atomic,
     maps::{CURSORS, SHARES, setting},
-    process,
+    records,
 };
 
 #[inline(always)]
@@ -20,7 +20,7 @@ pub fn record(share: u32) -> Option<*mut ShareRecord> {
 /// That of a process.
 #[inline(always)]
 pub fn of(process: u32) -> Option<*mut ShareRecord> {
-    let record = process::record(process)?;
+    let record = records::record(process)?;
     self::record(unsafe { core::ptr::read_volatile(&raw const (*record).share) })
 }
 
@@ -64,7 +64,7 @@ fn are_several(cursors: *const Cursors) -> bool {
 /// Whether process `process`, whose share has `used`, may take one more, where `free` are left.
 #[inline(always)]
 pub fn may_take(process: u32, used: u32, free: u64) -> bool {
-    let (Some(cursors), Some(record)) = (CURSORS.get_ptr(0), process::record(process)) else { return false };
+    let (Some(cursors), Some(record)) = (CURSORS.get_ptr(0), records::record(process)) else { return false };
     let share = unsafe { core::ptr::read_volatile(&raw const (*record).share) };
     may_share_take(cursors, share, used, free)
 }

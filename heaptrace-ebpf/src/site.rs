@@ -13,10 +13,10 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
+    atomic, events,
     maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
-    process, share,
-    stack::{self, Scratch},
+    share, stack,
+    unwind::scratch::{self, Scratch},
 };
 
 pub use crate::stack::Caller;
@@ -50,7 +50,7 @@ pub fn of_fault(process: u32) -> Option<u32> {
 /// and counted, if it found no room.
 #[inline(always)]
 pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
-    let Some(scratch) = stack::claim() else {
+    let Some(scratch) = scratch::claim() else {
         count(Counter::ScratchBusy);
         return None;
     };
@@ -60,7 +60,7 @@ pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
     if kept.is_none() {
         count(Counter::GrowthSiteFull);
     }
-    unsafe { stack::release(scratch) };
+    unsafe { scratch::release(scratch) };
     Some((kept?, frames, end))
 }
 
@@ -74,13 +74,13 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch) -> u64) 
     if bare && let Some(site) = recall(&bare_key) {
         return Some(site);
     }
-    let Some(scratch) = stack::claim() else {
+    let Some(scratch) = scratch::claim() else {
         count(Counter::ScratchBusy);
         return None;
     };
     let known = walk(scratch);
     if known != 0 {
-        unsafe { stack::release(scratch) };
+        unsafe { scratch::release(scratch) };
         return Some((known as u32).wrapping_sub(1));
     }
     let hash = if bare { bare_key.stack_hash } else { unsafe { (*scratch).hash } };
@@ -91,7 +91,7 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch) -> u64) 
         Some(_) => {}
         None => count(if is_growth(function) { Counter::GrowthSiteFull } else { Counter::SiteTableFull }),
     }
-    unsafe { stack::release(scratch) };
+    unsafe { scratch::release(scratch) };
     site
 }
 
@@ -245,7 +245,7 @@ fn settle(site: u32, scratch: *const Scratch) {
         core::ptr::write_volatile(&raw mut (*site).ready, 1);
         if (*scratch).end == StackEnd::Interrupted as u32 {
             // Its exact rows are wanted; once they are there, there are no more such stacks.
-            process::tell_interrupted((*site).process, (*scratch).unwinder.address());
+            events::tell_interrupted((*site).process, (*scratch).unwinder.address());
         }
     }
 }

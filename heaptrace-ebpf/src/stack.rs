@@ -1,11 +1,8 @@
-//! Walking the caller's stack: room for a walk, and the walk by frame pointers alone.
+//! Walking the caller's stack: from where, by what; and the walk by frame pointers alone.
 
 use aya_ebpf::{
     bindings::pt_regs,
-    helpers::{
-        bpf_get_smp_processor_id,
-        generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
-    },
+    helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
 };
 use heaptrace_common::{
     settings::stack_mode,
@@ -13,67 +10,19 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
-    maps::{SCRATCH, setting},
+    maps::setting,
     mask::mask,
-    unwind::{self, Frame, Unwinder},
+    unwind::{
+        self, Frame,
+        scratch::{Scratch, WINDOW, mix, seed},
+    },
 };
-
-/// Scratch buffers for each CPU: a walk can be preempted by another thread's on the same CPU, seldom by several.
-pub const PER_CPU: u32 = 4;
 
 /// A frame this far above the last one is no frame: perf's and UNWIND's limit for one function's locals.
 const FARTHEST: u64 = 1 << 20;
 
-/// Bytes of the program's stack that are read at once: a read costs the same 30 ns for 16 bytes as for these, and
-/// several frames are within them.
-const WINDOW: usize = 256;
-
 /// No read goes past a page's end further than it has to: there may be nothing behind.
 const PAGE: u64 = 4096;
-
-/// One walk's frames, innermost first. Owned by whoever swapped `busy` from 0 to 1.
-#[repr(C)]
-pub struct Scratch {
-    pub busy: u64,
-    pub hash: u64,
-    pub frames: u32,
-    pub end: u32,
-    /// One more than `MAX_FRAMES`, so that an index can be masked.
-    pub addresses: [u64; MAX_FRAMES + 1],
-    /// A part of the program's stack, and a word more: a masked index and the one after it are within.
-    window: [u64; WINDOW / 8 + 1],
-    pub unwinder: Unwinder,
-}
-
-/// Claims a buffer. `None` if all of this CPU's are taken.
-#[inline(always)]
-pub fn claim() -> Option<*mut Scratch> {
-    let first = unsafe { bpf_get_smp_processor_id() }.wrapping_mul(PER_CPU);
-    let mut n = 0;
-    while n < PER_CPU {
-        let scratch = SCRATCH.get_ptr_mut(first.wrapping_add(n))?;
-        if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
-            return Some(scratch);
-        }
-        n += 1;
-    }
-    None
-}
-
-/// Gives a claimed buffer back.
-///
-/// # Safety
-/// `scratch` came from `claim` and is not used afterwards.
-#[inline(always)]
-pub unsafe fn release(scratch: *mut Scratch) {
-    unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
-}
-
-#[inline(always)]
-pub fn mix(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-}
 
 /// Whoever called a function that is under way.
 #[derive(Clone, Copy)]
@@ -191,12 +140,6 @@ unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
     } else {
         unsafe { nothing(scratch, StackEnd::NotWalked) };
     }
-}
-
-/// What a walk's hash begins with: a number that nobody outside knows.
-#[inline(always)]
-pub fn seed() -> u64 {
-    setting!(secret)
 }
 
 #[inline(always)]

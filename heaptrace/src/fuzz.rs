@@ -6,10 +6,9 @@ use crate::{
     file::{self, Version},
     model::{BuildId, Host, Mode, ModuleId, Start},
     probes::{
+        candidate::Described,
         cut::{self, Emulation, Image, Request},
-        discover,
-        plan::{self, Described},
-        search_order, symbol_cache,
+        discover, plan, search_order, symbol_cache,
         symbols::FileSymbols,
     },
     process::{

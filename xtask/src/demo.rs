@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::{setup::as_root, step};
+use crate::{machine::as_root, step};
 
 /// Reads and writes JSON, and keeps every tenth document as a cache that is never emptied would. It leaves by
 /// `_exit`, so that what it kept is still live when the recording ends.

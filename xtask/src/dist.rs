@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{repo::Repo, setup::has_command, step};
+use crate::{machine::has_command, repo::Repo, step};
 
 pub fn run(repo: &Repo) -> Result<()> {
     let target = target();

@@ -5,6 +5,8 @@ mod build;
 mod demo;
 mod dist;
 mod failures;
+mod layers;
+mod machine;
 mod repo;
 mod setup;
 mod step;
@@ -52,6 +54,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Look for circles of files and folders, and for calls up the layers of ARCHITECTURE.md; `test` does, too
+    Layers,
     /// Run the benchmarks
     Bench,
     /// Run end-to-end tests on Debian's kernels in QEMU: 5.10, 6.1, 6.12, newest, or the suites' names
@@ -99,6 +103,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { no_bpf, all } => {
             setup::run(&repo, Scope::Everything)?;
             return test::run(&repo, no_bpf, all);
+        }
+        Command::Layers => {
+            let faults = layers::faults(&repo)?;
+            faults.iter().for_each(|fault| println!("{fault}"));
+            return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Bench => {
             setup::run(&repo, Scope::Everything)?;

@@ -61,6 +61,23 @@ fn tests_to(sink: &mut dyn Write, name: &str, command: &mut Command) -> Result<O
     Ok(Outcome { ok: status.success(), took, results, failures: failures.into_tests() })
 }
 
+/// Runs a check of our own as a step: its faults are said, and are its failures.
+pub fn found(name: &str, find: impl FnOnce() -> Result<Vec<String>>) -> Result<Outcome> {
+    eprintln!("==> {name}");
+    let start = Instant::now();
+    let faults = find()?;
+    let took = start.elapsed();
+    let mut failures = Vec::new();
+    for fault in faults {
+        println!("{fault}");
+        let mut lines = fault.lines().map(str::to_owned);
+        failures.push(Failure { name: lines.next().unwrap_or_default(), said: lines.collect(), left_out: 0 });
+    }
+    let ok = failures.is_empty();
+    finish(name, ok, took);
+    Ok(Outcome { ok, took, results: Vec::new(), failures })
+}
+
 /// Says what is about to run.
 pub fn announce(name: &str, command: &Command) {
     eprintln!("==> {name}: {}", shown(command));

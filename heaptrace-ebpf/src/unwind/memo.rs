@@ -2,8 +2,8 @@
 
 use heaptrace_common::unwind::memo::{MEMO_WORDS, memo_index};
 
-use super::{Frame, memory::UserMemory, tables};
-use crate::{atomic, maps::UNWIND_MEMOS, mask::mask, stack::Scratch};
+use super::{Frame, in_force, memory::UserMemory, scratch::Scratch};
+use crate::{atomic, maps::UNWIND_MEMOS, mask::mask};
 
 /// The site, plus one, that was found for a walk of `function`'s caller as the one at whose beginning `scratch` is; 0 if
 /// none is remembered. A global function: verified once.
@@ -20,8 +20,8 @@ pub unsafe extern "C" fn uw_recall(scratch: *mut Scratch, process: u32, function
     let first = unsafe { (*unwinder).registers };
     let place = memo_index(process, first.pc, first.sp);
     let Some(memo) = UNWIND_MEMOS.get_ptr(place) else { return 0 };
-    let list = tables::list_in_force(process);
-    if list == tables::INCOMPLETE {
+    let list = in_force::list_in_force(process);
+    if list == in_force::INCOMPLETE {
         return 0;
     }
     unsafe {
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn uw_remember(scratch: *mut Scratch, process: u32, functi
         let window = &raw const (*unwinder).window;
         let count = (*window).count();
         let list = (*unwinder).in_force.list();
-        if count == 0 || count > MEMO_WORDS as u64 || list == tables::INCOMPLETE {
+        if count == 0 || count > MEMO_WORDS as u64 || list == in_force::INCOMPLETE {
             return 0;
         }
         let Frame { pc, sp, bp, bp_at, .. } = (*unwinder).first;

@@ -1,9 +1,11 @@
 //! Walking a stack by unwind tables. The step itself is `heaptrace_common::unwind::step`; here are the loop that
 //! the verifier takes, and the frames' way into the scratch buffer.
 
+mod in_force;
 mod memo;
 mod memory;
 pub mod new;
+pub mod scratch;
 mod tables;
 
 use heaptrace_common::{
@@ -15,35 +17,13 @@ use heaptrace_common::{
 /// Where a walk is.
 pub use heaptrace_common::unwind::step::Registers as Frame;
 
-use crate::{
-    maps::setting,
-    mask::mask,
-    stack::{Scratch, mix, seed},
-};
+use crate::{maps::setting, mask::mask};
+use in_force::InForce;
 pub use memo::uw_remember;
 pub use memory::return_address;
 use memory::{UserMemory, Window};
-use tables::{InForce, MapTables};
-
-/// A walk's state beside its frames.
-#[repr(C)]
-pub struct Unwinder {
-    registers: Frame,
-    /// Those that the walk began with.
-    first: Frame,
-    /// The mapping found last.
-    current: UnwindMapping,
-    in_force: InForce,
-    window: Window,
-}
-
-impl Unwinder {
-    /// Of the instruction that the walk has come to.
-    #[inline(always)]
-    pub fn address(&self) -> u64 {
-        self.registers.pc.wrapping_sub(1)
-    }
-}
+use scratch::{Scratch, mix, seed};
+use tables::MapTables;
 
 /// The program's memory, through the buffer's window, of which nothing is kept.
 ///

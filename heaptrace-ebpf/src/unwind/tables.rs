@@ -1,88 +1,18 @@
 //! The unwind tables in the maps. Every index is masked or looked up, so that no value can lead outside.
 
-use aya_ebpf::maps::Array;
 use heaptrace_common::unwind::{
     MAX_MAPPINGS, MAX_RULES, NO_TABLE, Page, Published, Row, Rule, SHARD, UnwindMapping,
     lookup::{CACHE, Place, Tables, search},
 };
 
+use super::{in_force::InForce, new, scratch::Scratch};
 use crate::{
-    maps::{
-        UNWIND_CACHE, UNWIND_EXACT, UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_PROCESSES, UNWIND_ROWS,
-        UNWIND_RULES,
-    },
+    maps::{UNWIND_CACHE, UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES},
     mask::mask,
-    stack::Scratch,
-    unwind::new,
 };
 
 /// Elements in a shard are indexed by the low bits.
 const IN_SHARD: u64 = SHARD as u64 - 1;
-
-/// What is in force for one process, and how many of its new mappings count.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct InForce {
-    calls: Published,
-    exact: Published,
-    head: u64,
-    process: u32,
-    unseen: u32,
-}
-
-impl InForce {
-    /// Now.
-    #[inline(always)]
-    pub fn of(process: u32) -> Self {
-        // Before the head: what is new since may be in the list too, but none is in neither.
-        let (calls, exact) = (published(&UNWIND_PROCESSES, process), published(&UNWIND_EXACT, process));
-        let head = new::head(process);
-        Self { calls, exact, head, process, unseen: calls.unseen(head) as u32 }
-    }
-}
-
-impl InForce {
-    /// The list of tables for calls; [`INCOMPLETE`] if there are mappings that it does not have.
-    #[inline(always)]
-    pub fn list(&self) -> u64 {
-        list_bits(self.calls, self.unseen)
-    }
-
-    /// Whether userspace has put other lists in force since. It writes those of before, and what they refer to, only
-    /// after that.
-    #[inline(always)]
-    pub fn was_replaced(&self) -> bool {
-        // Both read anew, so that there is one branch.
-        let calls = published(&UNWIND_PROCESSES, self.process).0 ^ self.calls.0;
-        let exact = published(&UNWIND_EXACT, self.process).0 ^ self.exact.0;
-        // How many new mappings a list has is no other list.
-        (calls & !SEEN) | exact != 0
-    }
-}
-
-/// In the place of a list's bits: no list has them all.
-pub const INCOMPLETE: u64 = u64::MAX;
-
-/// [`InForce::list`] of a process now.
-#[inline(always)]
-pub fn list_in_force(process: u32) -> u64 {
-    // Before the head, as in `InForce::of`.
-    let calls = published(&UNWIND_PROCESSES, process);
-    list_bits(calls, calls.unseen(new::head(process)) as u32)
-}
-
-#[inline(always)]
-fn list_bits(calls: Published, unseen: u32) -> u64 {
-    if unseen != 0 { INCOMPLETE } else { calls.0 & !SEEN }
-}
-
-/// The bits of `Published` that change while a list stays in force.
-const SEEN: u64 = 0xffff_0000;
-
-#[inline(always)]
-fn published(map: &Array<u64>, process: u32) -> Published {
-    Published(map.get_ptr(process).map_or(0, |at| unsafe { core::ptr::read_volatile(at) }))
-}
 
 /// The tables of a walk.
 pub struct MapTables {

@@ -1,6 +1,11 @@
 //! Placing probes and taking them away, whichever way the kernel offers.
 
-use super::{checks::FunctionCheck, gates::Gate, multi::MultiProgram};
+use super::{
+    checks::FunctionCheck,
+    gates::Gate,
+    multi::MultiProgram,
+    site::{HIT, PlacedSite},
+};
 use aya::{
     Ebpf,
     programs::{
@@ -8,28 +13,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use heaptrace_common::probe::{Cookie, ProbeRecord};
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, thread};
-
-/// One probe: a file offset, and what a hit means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeSite {
-    pub offset: u64,
-    pub record: ProbeRecord,
-}
-
-/// One probe as it is placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlacedSite {
-    pub offset: u64,
-    pub cookie: Cookie,
-}
-
-/// The program that probes run.
-pub(super) const HIT: &str = "call_hit";
-
-/// The program that verifies them.
-pub(super) const CHECK: &str = "check_hit";
 
 /// How probes are placed.
 pub enum Attacher {

@@ -1,21 +1,10 @@
 //! Functions under verification, as the BPF side has them. What is compared: `heaptrace_common::check`.
 
-use super::{
-    attach::{Links, PlacedSite, ProbeSite},
-    load::Tracer,
-    maps::SharedArray,
-};
-use heaptrace_common::{
-    check::{CHECKS, Check},
-    probe::Cookie,
-};
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use super::array::SharedArray;
+use heaptrace_common::check::{CHECKS, Check};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// All checks.
@@ -40,7 +29,8 @@ impl Checks {
         Self(Arc::new(Shared { seen, free: Mutex::new(free), openings: AtomicU64::new(0) }))
     }
 
-    fn take(&self, glibc: bool) -> Option<FunctionCheck> {
+    /// One that nothing was seen by yet; `None` if all are taken.
+    pub fn take(&self, glibc: bool) -> Option<FunctionCheck> {
         let number = self.0.free().pop()?;
         self.0.seen.set(number, Check { glibc: glibc.into(), ..Check::default() });
         Some(FunctionCheck { number, shared: Arc::clone(&self.0) })
@@ -55,6 +45,11 @@ impl Shared {
 }
 
 impl FunctionCheck {
+    /// In the cookies of its probes.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// What was seen so far.
     pub fn seen(&self) -> Check {
         self.shared.seen.get(self.number).unwrap_or_default()
@@ -74,31 +69,5 @@ impl Drop for FunctionCheck {
     fn drop(&mut self) {
         self.open(false);
         self.shared.free().push(self.number);
-    }
-}
-
-impl Tracer {
-    /// A check that nothing was seen by yet, of a function whose results are blocks of glibc's if `glibc`. `None` where the
-    /// kernel has no multi links, or too many functions are under verification.
-    pub fn new_check(&self, glibc: bool) -> Option<FunctionCheck> {
-        self.checker.as_ref().and_then(|_| self.maps.checks.take(glibc))
-    }
-
-    /// Has a function's entry and sites watched in one process, or wherever the file at `path` is mapped.
-    pub fn watch_for(
-        &mut self,
-        check: &Arc<FunctionCheck>,
-        path: &Path,
-        sites: &[ProbeSite],
-        pid: Option<u32>,
-    ) -> io::Result<Links> {
-        let Some(checker) = &self.checker else { return Err(io::ErrorKind::Unsupported.into()) };
-        let rows = sites.iter().map(|site| {
-            let row = self.maps.probe_row(&site.record)?;
-            Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: check.number } })
-        });
-        let placed: Option<Vec<PlacedSite>> = rows.collect();
-        let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;
-        Ok(Links::of_check(checker.attach(path, &placed, pid)?, check))
     }
 }

@@ -1,8 +1,8 @@
 //! Probes whose programs do nothing: what a hit costs before anything is accounted.
 
 use super::{
-    attach::PlacedSite,
     multi::{MultiProgram, empty_program},
+    site::PlacedSite,
 };
 use crate::process::system;
 use heaptrace_common::probe::Cookie;

@@ -1,7 +1,7 @@
 //! Gates: probes that come while their process's calls count already are placed one after the other, and begin to count
 //! by one write.
 
-use super::maps::SharedArray;
+use super::array::SharedArray;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Gates, as the BPF side has them. 0 is always open.

@@ -1,6 +1,6 @@
 //! Offsets of kernel struct members, from the kernel's own BTF.
 
-use super::{LoadError, btf::Btf};
+use super::{btf::Btf, error::LoadError};
 use crate::process::system;
 use heaptrace_common::settings::{CodeOffsets, ReturnOffsets};
 

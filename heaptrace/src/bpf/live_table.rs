@@ -1,7 +1,7 @@
 //! The table of live blocks, read while the kernel side writes it. What an entry is: `heaptrace_common::live`.
 
 use super::{
-    maps::SharedArray,
+    array::SharedArray,
     syscall::{delete_entries, for_each_entry},
 };
 use aya::maps::MapData;

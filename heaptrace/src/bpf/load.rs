@@ -1,29 +1,29 @@
 //! Loading the BPF object with its settings, and what is kept alive while tracing.
 
 use super::{
-    attach::{Attacher, HIT, Links, PlacedSite, ProbeSite, drop_at_once},
+    attach::{Attacher, Links, drop_at_once},
+    checks::FunctionCheck,
+    error::{LoadError, load_error, setup_error},
     events::EventRing,
     features::{self, Features},
-    gates::{GATES, Gate},
+    gates::Gate,
     kernel_types::KernelTypes,
-    maps::{Maps, PROBE_ROWS},
+    maps::Maps,
     multi::{self, MultiProgram, Relocated},
+    options::Options,
     settings::settings,
     shares::{self, Shares},
+    site::{HIT, PlacedSite, ProbeSite},
     thread_filter,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
-use crate::process::{privileges::Privileges, procfs, system};
+use crate::process::{procfs, system};
 use aya::{Ebpf, EbpfLoader, programs::UProbe};
 use heaptrace_common::{
-    check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     live,
-    probe::{Cookie, ProbeRecord},
-    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index, process_index},
-    share::ShareRecord,
-    statistics::StatisticsRecord,
-    unwind::memo::{MEMOS, Memo},
+    probe::Cookie,
+    record::{index, process_index},
 };
 use std::{
     io,
@@ -56,195 +56,8 @@ pub fn load_instead(build: OtherBuild) {
     let _ = OTHER.set(build);
 }
 
-/// Scratch buffers of each CPU; as in the BPF side's `stack::PER_CPU`.
+/// Scratch buffers of each CPU; as in the BPF side's `scratch::PER_CPU`.
 const SCRATCH_PER_CPU: u32 = 4;
-
-/// Why the kernel side could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error("the kernel refused ({source}): {advice}")]
-    Permission { source: io::Error, advice: String },
-    #[error("kernel {release} is too old: it has no cookies for probes; Linux 5.15 or later is needed")]
-    TooOld { release: String },
-    #[error(
-        "heaptrace runs in a PID namespace of its own (a container's), and BPF programs see other PIDs than it \
-         does; run it on the host, or in a container that shares the host's (docker run --pid=host)"
-    )]
-    PidNamespace,
-    #[error("the kernel refused the BPF program {name}: {source}; its log ends in: {log}")]
-    Program { name: String, source: io::Error, log: String },
-    #[error("the BPF object could not be loaded: {source}")]
-    Ebpf { source: Box<aya::EbpfError> },
-    #[error("the BPF program {name} could not be set up: {source}")]
-    Setup { name: String, source: Box<aya::programs::ProgramError> },
-    #[error("the BPF maps could not be mapped: {source}")]
-    Maps { source: io::Error },
-    #[error("the embedded BPF object is broken: {what}")]
-    Object { what: String },
-    #[error("{path}: {what}; a kernel with BTF (CONFIG_DEBUG_INFO_BTF) is needed")]
-    KernelTypes { path: &'static str, what: String },
-}
-
-impl LoadError {
-    fn permission(source: io::Error) -> Self {
-        Self::Permission { source, advice: Privileges::read().advice() }
-    }
-
-    /// For a program that the kernel did not load. `EPERM` is about us: the verifier says `EACCES` or `EINVAL`.
-    pub(super) fn program(name: &str, source: io::Error, log: String) -> Self {
-        match source.raw_os_error() {
-            Some(libc::EPERM) => Self::permission(source),
-            _ => Self::Program { name: name.to_owned(), source, log },
-        }
-    }
-}
-
-/// How stacks are walked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StackMode {
-    None,
-    FramePointers,
-    /// By unwind tables, and by frame pointers where there are none.
-    #[default]
-    Auto,
-    /// By unwind tables only.
-    Dwarf,
-}
-
-impl StackMode {
-    /// Whether unwind tables are looked at.
-    pub fn uses_tables(self) -> bool {
-        matches!(self, Self::Auto | Self::Dwarf)
-    }
-}
-
-/// Sizes of the BPF maps, in entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapSizes {
-    /// Blocks outstanding at one time.
-    pub live: u32,
-    /// Distinct (process, function, stack).
-    pub sites: u32,
-    /// Frames of all distinct stacks together.
-    pub frames: u32,
-    /// Process images, ended ones included.
-    pub processes: u32,
-    /// Calls of two traps under way at one time, of which a thread has one as a rule; rounded up to a power of two.
-    pub threads: u32,
-    /// Rare events that wait to be read; rounded up to what a ring of a power of two bytes holds.
-    pub events: u32,
-    /// Keep statistics of each process: lifetimes of blocks, and frees and failures by function.
-    pub statistics: bool,
-    pub unwind: UnwindSizes,
-}
-
-impl Default for MapSizes {
-    fn default() -> Self {
-        Self {
-            live: 1 << 20,
-            sites: 1 << 16,
-            frames: 2_000_000,
-            processes: 1 << 14,
-            threads: 1 << 14,
-            events: RING_BYTES / EVENT_BYTES,
-            statistics: false,
-            unwind: UnwindSizes::default(),
-        }
-    }
-}
-
-/// A ring's default size, and an event's in it, with the ring's own header (`BPF_RINGBUF_HDR_SZ`).
-const RING_BYTES: u32 = 1 << 20;
-const EVENT_BYTES: u32 = size_of::<heaptrace_common::event::Event>() as u32 + 8;
-
-impl MapSizes {
-    /// At least a page (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
-    fn ring_bytes(&self) -> u32 {
-        self.events.saturating_mul(EVENT_BYTES).checked_next_power_of_two().unwrap_or(1 << 31).max(4096)
-    }
-
-    /// The entries of `STATISTICS`, where there are `processes` records.
-    fn statistics_records(&self, processes: u32) -> u32 {
-        if self.statistics { processes } else { 1 }
-    }
-
-    /// The entries of `LIVE_TIMES`.
-    fn live_times(&self) -> u32 {
-        if self.statistics { live::lines_for(self.live) } else { 1 }
-    }
-
-    /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
-    pub fn memory_bytes(&self) -> u64 {
-        // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
-        let hash = |entries: u32, key_value: u64| {
-            u64::from(entries) * (48 + key_value) + u64::from(entries.next_power_of_two()) * 16
-        };
-        let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
-        array(live::lines_for(self.live), size_of::<live::LiveLine>())
-            + array(self.live_times(), size_of::<live::ExactTimes>())
-            + hash(live::spill_for(self.live), 40)
-            + array(PROBE_ROWS, size_of::<ProbeRecord>())
-            + array(GATES, 8)
-            + array(CHECKS, size_of::<Check>())
-            + array(CHECKED_CALLS, size_of::<CheckedCall>())
-            + array(index::cells_for(self.sites), 8 + size_of::<StackCell>())
-            + array(
-                self.sites.saturating_add(self.processes),
-                size_of::<SiteRecord>(),
-            )
-            + array(self.frames, 8)
-            + array(self.processes, size_of::<ProcessRecord>())
-            + array(Shares::entries(self.processes), size_of::<ShareRecord>())
-            + array(self.threads.next_power_of_two(), size_of::<PendingCall>())
-            // PROCESS_CACHE.
-            + array(1 << 16, 8)
-            + u64::from(self.ring_bytes())
-            // PROCESS_INDEX, SYSCALLS and CODE_FILES.
-            + hash(1 << 15, 8)
-            + hash(1 << 14, 88)
-            + hash(1 << 12, 96)
-            + array(self.processes, 16)
-            + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
-            + array(MEMOS, size_of::<Memo>())
-            + self.unwind.memory_bytes()
-    }
-}
-
-/// Processes that are targets, running or new, without being named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Members {
-    /// All whose effective user has this id.
-    User(u32),
-    /// All in the cgroup of this id (its directory's inode number) or below.
-    Cgroup(u64),
-}
-
-/// What to load.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Every process counts, not only registered ones.
-    pub all: bool,
-    /// Probes will be placed in files, not in processes.
-    pub probes_for_all: bool,
-    /// Children of targets are targets.
-    pub follow: bool,
-    pub stacks: StackMode,
-    pub sizes: MapSizes,
-    /// Attach to brk, mmap, munmap and mremap.
-    pub growth: bool,
-    /// Attach to page faults.
-    pub faults: bool,
-    /// Tell of every growth call, with a stack if it concerns so many bytes.
-    pub watch: Option<u64>,
-    /// Load what is placed in allocators.
-    pub probes: bool,
-    /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
-    pub trial: bool,
-    /// Who becomes a target by an exec, beside children of targets.
-    pub members: Option<Members>,
-    /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
-    pub block_sizes: Option<(u64, u64)>,
-}
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
 pub struct Tracer {
@@ -257,7 +70,7 @@ pub struct Tracer {
     pub unwind: UnwindMaps,
     pub unwind_arrays: Option<UnwindArrays>,
     /// What verifies probe sites, where the kernel has multi links.
-    pub(super) checker: Option<MultiProgram>,
+    checker: Option<MultiProgram>,
     /// What was found out about the kernel, for the report's notes.
     pub features: Features,
 }
@@ -378,6 +191,30 @@ impl Tracer {
         Ok(links)
     }
 
+    /// A check that nothing was seen by yet, of a function whose results are blocks of glibc's if `glibc`. `None` where the
+    /// kernel has no multi links, or too many functions are under verification.
+    pub fn new_check(&self, glibc: bool) -> Option<FunctionCheck> {
+        self.checker.as_ref().and_then(|_| self.maps.checks.take(glibc))
+    }
+
+    /// Has a function's entry and sites watched in one process, or wherever the file at `path` is mapped.
+    pub fn watch_for(
+        &mut self,
+        check: &Arc<FunctionCheck>,
+        path: &Path,
+        sites: &[ProbeSite],
+        pid: Option<u32>,
+    ) -> io::Result<Links> {
+        let Some(checker) = &self.checker else { return Err(io::ErrorKind::Unsupported.into()) };
+        let rows = sites.iter().map(|site| {
+            let row = self.maps.probe_row(&site.record)?;
+            Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: check.number() } })
+        });
+        let placed: Option<Vec<PlacedSite>> = rows.collect();
+        let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;
+        Ok(Links::of_check(checker.attach(path, &placed, pid)?, check))
+    }
+
     /// Takes `links` away, all at once.
     pub fn release(&self, links: Vec<Links>) {
         drop_at_once(links.into_iter().flat_map(Links::split).collect());
@@ -412,28 +249,6 @@ fn load_others(
         tracepoints::load_faults(ebpf)?;
     }
     tracepoints::attach_lifecycle(ebpf)
-}
-
-pub(super) fn setup_error(name: &str, source: aya::programs::ProgramError) -> LoadError {
-    match source {
-        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string().lines().rev().take(20).collect::<Vec<_>>().join(" | ");
-            LoadError::program(name, io_error, log)
-        }
-        source => LoadError::Setup { name: name.to_owned(), source: Box::new(source) },
-    }
-}
-
-fn load_error(error: aya::EbpfError) -> LoadError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(at) = cause {
-        let io = at.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
-            return LoadError::permission(io::ErrorKind::PermissionDenied.into());
-        }
-        cause = at.source();
-    }
-    LoadError::Ebpf { source: Box::new(error) }
 }
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; a probed file and a link each cost a descriptor. Both

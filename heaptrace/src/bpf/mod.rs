@@ -1,10 +1,12 @@
 //! The kernel side as userspace sees it: loading, attaching, and typed handles on the maps. Only this folder
 //! knows aya and bpf(2).
 
+mod array;
 mod attach;
 mod btf;
 mod checks;
 mod empty;
+mod error;
 mod events;
 mod features;
 mod gates;
@@ -13,25 +15,31 @@ mod live_table;
 mod load;
 mod maps;
 mod multi;
+mod options;
 pub mod probing;
 mod settings;
 mod shares;
+mod site;
+mod sizes;
 mod syscall;
 mod thread_filter;
 mod tracepoints;
 mod unwind_maps;
 
-pub use attach::{Attacher, Links, PlacedSite, ProbeSite};
+pub use attach::{Attacher, Links};
 pub use aya::maps::MapError;
 pub use btf::Btf;
 pub use checks::FunctionCheck;
 pub use empty::EmptyProbes;
+pub use error::LoadError;
 pub use events::{EventRing, Told};
 pub use features::Features;
-
-pub use load::{LoadError, MapSizes, Members, Options, OtherBuild, StackMode, Tracer, load_instead};
+pub use load::{OtherBuild, Tracer, load_instead};
 pub use maps::{Counters, Maps};
 pub use multi::MultiProgram;
+pub use options::{Members, Options, StackMode};
+pub use site::{PlacedSite, ProbeSite};
+pub use sizes::MapSizes;
 pub use thread_filter::own_code;
 pub use tracepoints::Placed;
 pub use unwind_maps::{PublishError, UnwindArrays, UnwindLosses, UnwindMaps, UnwindSizes};

@@ -4,8 +4,8 @@
 //! uprobes take 110 ms each to let go (see `docs/performance.md`).
 
 use super::{
-    LoadError,
-    attach::{CHECK, HIT, PlacedSite},
+    error::LoadError,
+    site::{CHECK, HIT, PlacedSite},
     syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
 use aya::{

@@ -2,7 +2,8 @@
 
 use super::{
     kernel_types::KernelTypes,
-    load::{MapSizes, Members, Options, StackMode},
+    options::{Members, Options, StackMode},
+    sizes::MapSizes,
 };
 use crate::process::{privileges::own_user, procfs};
 use heaptrace_common::{

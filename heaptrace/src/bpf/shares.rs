@@ -1,7 +1,7 @@
 //! What each process or user has of the tables: the kernel keeps count; we say of whom processes are that we register, and
 //! which events have been read. See `heaptrace_common::share`.
 
-use super::maps::SharedArray;
+use super::array::SharedArray;
 use crate::process::privileges;
 use aya::maps::MapData;
 use heaptrace_common::share::{self, ShareRecord, USER_SHARES};

@@ -2,8 +2,8 @@
 //! kernels that were mended, it compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
 
 use super::{
-    attach::PlacedSite,
     multi::MultiProgram,
+    site::PlacedSite,
     syscall::{BPF_MAP_CREATE, MapAttr, bpf_fd},
 };
 use crate::process::procfs;

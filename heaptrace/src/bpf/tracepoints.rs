@@ -1,6 +1,6 @@
 //! Tracepoints: process life by raw tracepoints (no tracefs needed), memory growth by syscall tracepoints.
 
-use super::{LoadError, load::setup_error};
+use super::error::{LoadError, setup_error};
 use crate::printable::say;
 use crate::process::{
     system,

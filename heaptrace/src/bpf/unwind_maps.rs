@@ -4,7 +4,7 @@
 //! after. At its end a walk looks whether that number is still the same, and else is made again: what it read may have
 //! been given to others. So lists and tables are used again only after that store.
 
-use super::{LoadError, maps::SharedArray};
+use super::{array::SharedArray, error::LoadError};
 use crate::unwind::{RowKind, store::Arrays};
 use aya::{
     Ebpf,

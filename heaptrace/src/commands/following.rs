@@ -1,7 +1,7 @@
 //! Following a session: kept up with its targets, its maps read, and its command's work done, until there is a reason to
 //! end.
 
-use super::tracing::{Ended, Work};
+use super::work::{Ended, Work};
 use crate::{
     bpf::{EventRing, Told},
     session::Session,

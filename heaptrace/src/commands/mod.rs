@@ -15,3 +15,4 @@ mod target_args;
 pub mod top;
 mod tracing;
 pub mod watch;
+mod work;

@@ -5,7 +5,8 @@ use super::{
     outside::now_ns,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
-    tracing::{Ended, Prepared, Work, exit_code, say_end},
+    tracing::{Prepared, exit_code, say_end},
+    work::{Ended, Work},
 };
 use crate::{
     model::Profile,

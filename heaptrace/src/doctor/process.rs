@@ -4,7 +4,8 @@ use super::diagnosis::{Allocator, Check, Fate, Function, Probe, Process, Site, V
 use crate::{
     probes::{
         discover::{Discoverer, ProcessView},
-        plan::{self, FilePlan, Plan},
+        plan::{FilePlan, Plan},
+        probe,
         refusal::refusal,
         symbols::{FileSymbols, Forward, FoundFunction},
     },
@@ -238,7 +239,7 @@ fn probes(plan: &FilePlan) -> impl Iterator<Item = Probe> {
     })
 }
 
-fn site(site: &plan::Site) -> Site {
+fn site(site: &probe::Site) -> Site {
     let role = site.record.role;
     Site {
         offset: site.offset,

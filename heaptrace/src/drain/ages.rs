@@ -7,18 +7,7 @@ use heaptrace_common::{
     live::{LiveBlock, LiveKey},
     record::{ProcessRecord, process_state},
 };
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-};
-
-/// Oldest allocation times of blocks that were removed from the live map, by site number in the map.
-#[derive(Default)]
-pub struct Ages {
-    removed: HashMap<u32, u64>,
-    /// Records that ended and whose blocks were removed.
-    swept: HashSet<u32>,
-}
+use std::{collections::HashMap, io};
 
 /// Removing is worth a pass over the whole map once this share of it is of ended processes.
 const SWEEP_AT: u64 = 4;

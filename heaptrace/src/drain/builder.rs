@@ -1,12 +1,12 @@
 //! The profile under construction: interns what the maps hold and remembers what was handed out.
 
 use super::{
-    ages::Ages,
-    gone::Gone,
     images::{CodeMapping, Image, is_code, module_path},
     interner::Interner,
+    kept_sites::KeptSites,
+    over::Gone,
     processes::{Counted, ProcessTable, is_fork},
-    sites::KeptSites,
+    swept::Ages,
     told::Told,
 };
 use crate::{

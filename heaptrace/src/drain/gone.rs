@@ -9,6 +9,7 @@
 use super::{
     ProfileBuilder,
     liveness::{Mapped, is_old_enough, overlaid},
+    over::is_same,
 };
 use crate::{bpf::Maps, model::Amount, process::maps::Mapping};
 use heaptrace_common::{
@@ -17,18 +18,6 @@ use heaptrace_common::{
     record::{ProcessRecord, process_state},
 };
 use std::{collections::HashMap, io};
-
-/// See the module.
-#[derive(Default)]
-pub struct Gone {
-    /// Seen without memory; those of them that are still in the map.
-    unmapped: HashMap<LiveKey, LiveBlock>,
-    /// As last judged: those, and what newer blocks lie over.
-    over: HashMap<LiveKey, LiveBlock>,
-    /// By site number in the map: as last judged, and of blocks that have been removed from the live map since.
-    by_site: HashMap<u32, Amount>,
-    removed: HashMap<u32, Amount>,
-}
 
 /// Blocks that lie in no mapping of a first look.
 pub struct Suspects {
@@ -40,45 +29,6 @@ impl Suspects {
     pub fn records(&self) -> impl Iterator<Item = u32> + '_ {
         self.by_record.keys().copied()
     }
-}
-
-impl Gone {
-    /// Whether this very block is over. One that has its address later has another time.
-    pub fn has(&self, key: &LiveKey, block: &LiveBlock) -> bool {
-        self.over.get(key).is_some_and(|over| is_same(over, block))
-    }
-
-    /// What is over of the blocks that a site of the map had.
-    pub fn of_site(&self, site: u32) -> Amount {
-        let mut sum = self.by_site.get(&site).copied().unwrap_or_default();
-        sum.add(self.removed.get(&site).copied().unwrap_or_default());
-        sum
-    }
-
-    /// The same of blocks that were removed, by site.
-    pub fn removed(&self) -> impl Iterator<Item = (u32, Amount)> + '_ {
-        self.removed.iter().map(|(site, amount)| (*site, *amount))
-    }
-
-    /// A block is removed from the live map: it stays over if it is.
-    pub fn remove(&mut self, key: &LiveKey, block: &LiveBlock) {
-        if !self.has(key, block) {
-            return;
-        }
-        self.over.remove(key);
-        self.unmapped.remove(key);
-        let amount = Amount { bytes: block.size, count: 1 };
-        self.removed.entry(block.site).or_default().add(amount);
-        if let Some(of_site) = self.by_site.get_mut(&block.site) {
-            of_site.bytes = of_site.bytes.saturating_sub(amount.bytes);
-            of_site.count = of_site.count.saturating_sub(amount.count);
-        }
-    }
-}
-
-fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
-    let LiveBlock { size, time_ns, site, held: _ } = *other;
-    (one.size, one.time_ns, one.site) == (size, time_ns, site)
 }
 
 impl ProfileBuilder {
@@ -219,28 +169,6 @@ impl Packed {
 mod tests {
     use super::*;
 
-    fn block(address: u64, size: u64) -> (LiveKey, LiveBlock) {
-        (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, held: 0 })
-    }
-
-    fn gone(blocks: &[(LiveKey, LiveBlock)]) -> Gone {
-        let mut by_site = Amount::default();
-        blocks.iter().for_each(|(_, block)| by_site.add(Amount { bytes: block.size, count: 1 }));
-        Gone { over: blocks.iter().copied().collect(), by_site: [(3, by_site)].into(), ..Gone::default() }
-    }
-
-    #[test]
-    fn a_later_block_with_the_same_address_is_another_one() {
-        let (key, over) = block(0x1000, 17);
-        let gone = gone(&[(key, over)]);
-        assert!(gone.has(&key, &over));
-        for other in
-            [LiveBlock { time_ns: 8, ..over }, LiveBlock { size: 18, ..over }, LiveBlock { site: 4, ..over }]
-        {
-            assert!(!gone.has(&key, &other), "{other:?}");
-        }
-    }
-
     #[test]
     fn mappings_without_a_files_code_where_it_is_known_to_be_are_of_another_image() {
         let maps = |text: &str| crate::process::maps::parse(text.as_bytes());
@@ -255,18 +183,5 @@ mod tests {
             assert!(!is_of_image(0, &format!("{other} fe:01 9 /lib/x.so\n")), "{other}");
         }
         assert!(!is_of_image(1, code));
-    }
-
-    #[test]
-    fn what_is_removed_stays_over_and_is_counted_once() {
-        let (one, two) = (block(0x1000, 17), block(0x2000, 19));
-        let mut gone = gone(&[one, two]);
-        gone.remove(&one.0, &one.1);
-        gone.remove(&one.0, &one.1);
-        let (key, alive) = block(0x3000, 23);
-        gone.remove(&key, &alive);
-        assert_eq!(gone.of_site(3), Amount { bytes: 36, count: 2 });
-        assert_eq!(gone.removed().collect::<Vec<_>>(), [(3, Amount { bytes: 17, count: 1 })]);
-        assert_eq!(gone.of_site(4), Amount::default());
     }
 }

@@ -8,11 +8,14 @@ mod gone;
 mod growth;
 mod images;
 mod interner;
+mod kept_sites;
 mod liveness;
 mod outstanding;
+mod over;
 mod processes;
 mod sites;
 mod statistics;
+mod swept;
 mod told;
 
 pub use builder::{ProfileBuilder, SymbolInputs};

@@ -3,6 +3,7 @@
 use super::{
     ProfileBuilder,
     images::{Image, Place},
+    kept_sites::Kept,
 };
 use crate::{
     bpf::Maps,
@@ -15,32 +16,9 @@ use heaptrace_common::{
     record::{SiteRecord, process_state},
     stack::StackEnd,
 };
-use std::collections::HashMap;
 
 /// How often a site waits for its code. Word of it comes with the next look, if it was not lost.
 const MAX_WAITS: u8 = 2;
-
-/// Where a site of the map is kept.
-#[derive(Clone, Copy)]
-enum Kept {
-    Site(SiteId),
-    /// Index into `growth`.
-    Growth(usize),
-}
-
-/// The sites so far.
-#[derive(Default)]
-pub(super) struct KeptSites {
-    pub sites: Vec<Site>,
-    /// By `SiteId`: since the last chunk.
-    pub changed: Vec<bool>,
-    /// Of growth and of faults.
-    pub growth: Vec<Site>,
-    /// By site number in the map.
-    ids: Vec<Option<Kept>>,
-    /// By site number in the map: see `MAX_WAITS`.
-    waits: HashMap<u32, u8>,
-}
 
 impl ProfileBuilder {
     /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was

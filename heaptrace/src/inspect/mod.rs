@@ -19,8 +19,8 @@ mod synthetic;
 mod tests;
 mod text;
 mod used;
+mod write;
 
-use crate::printable::write_json_pretty;
 use crate::{
     probes::{
         discover::{DiscoverError, Discoverer},
@@ -30,7 +30,7 @@ use crate::{
 };
 use memory::ProcessMemory;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io;
 
 /// Keys are only ever added.
 const SCHEMA: u32 = 1;
@@ -202,31 +202,4 @@ pub(crate) fn stack_pointers(pid: u32) -> Vec<u64> {
         u64::from_str_radix(sp, 16).ok()
     };
     procfs::threads(pid).unwrap_or_default().into_iter().filter_map(pointer).collect()
-}
-
-impl Inspection {
-    /// Writes it for people.
-    ///
-    /// # Errors
-    /// What writing fails with.
-    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        text::render(self, out)
-    }
-
-    /// Writes the picture of glibc's heap; nothing where none was found.
-    ///
-    /// # Errors
-    /// What writing fails with.
-    pub fn write_svg(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.glibc.as_ref().map_or(Ok(()), |glibc| svg::render(self, glibc, out))
-    }
-
-    /// Writes it for programs.
-    ///
-    /// # Errors
-    /// What writing fails with.
-    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        write_json_pretty(self, out)?;
-        writeln!(out)
-    }
 }

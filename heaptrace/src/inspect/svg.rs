@@ -8,7 +8,7 @@ use super::{
     text,
 };
 use crate::printable::printable;
-use crate::report::{counted, human, percent};
+use crate::units::{counted, human, percent};
 use quick_xml::{Writer, events::BytesText};
 use std::{
     fmt::Write as _,

@@ -9,7 +9,7 @@ use super::{
     picture::Picture,
 };
 use crate::printable::printable;
-use crate::report::{counted, human, percent};
+use crate::units::{counted, human, percent};
 use std::io::{self, Write};
 
 type Out<'a> = &'a mut dyn Write;

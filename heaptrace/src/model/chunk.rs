@@ -64,6 +64,44 @@ pub struct Names {
     pub notes: Vec<String>,
 }
 
+impl Footprint for Chunk {
+    fn beside(&self) -> u64 {
+        let Self {
+            duration_ns: _,
+            passed_ns: _,
+            coverage,
+            processes,
+            modules,
+            locations,
+            symbols,
+            frames,
+            stacks,
+            sites,
+            growth,
+        } = self;
+        let tables = [
+            coverage.beside(),
+            processes.beside(),
+            modules.beside(),
+            locations.beside(),
+            symbols.beside(),
+            frames.beside(),
+            stacks.beside(),
+            sites.beside(),
+            growth.beside(),
+        ];
+        tables.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+impl Footprint for Names {
+    fn beside(&self) -> u64 {
+        let Self { symbols, notes } = self;
+        // Notes are counted twice, as those of `Coverage` are.
+        symbols.beside() + 2 * notes.beside()
+    }
+}
+
 /// A chunk that does not fit the profile it was to be folded into.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChunk {

@@ -1,9 +1,8 @@
 //! How much memory what a recording holds takes: in a profile, and in the reports that are made of it.
 
 use super::{
-    AllocatorInfo, BuildId, Chunk, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location,
-    LocationId, Module, Names, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol,
-    Untraceable,
+    AllocatorInfo, BuildId, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location, LocationId,
+    Module, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -151,43 +150,5 @@ impl Footprint for Residency {
             Heap::Glibc(_) => 0,
             Heap::Jemalloc(JemallocHeap { version, .. }) => 4 * version.beside(),
         }
-    }
-}
-
-impl Footprint for Chunk {
-    fn beside(&self) -> u64 {
-        let Self {
-            duration_ns: _,
-            passed_ns: _,
-            coverage,
-            processes,
-            modules,
-            locations,
-            symbols,
-            frames,
-            stacks,
-            sites,
-            growth,
-        } = self;
-        let tables = [
-            coverage.beside(),
-            processes.beside(),
-            modules.beside(),
-            locations.beside(),
-            symbols.beside(),
-            frames.beside(),
-            stacks.beside(),
-            sites.beside(),
-            growth.beside(),
-        ];
-        tables.into_iter().fold(0, u64::saturating_add)
-    }
-}
-
-impl Footprint for Names {
-    fn beside(&self) -> u64 {
-        let Self { symbols, notes } = self;
-        // Notes are counted twice, as those of `Coverage` are.
-        symbols.beside() + 2 * notes.beside()
     }
 }

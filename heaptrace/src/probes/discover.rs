@@ -1,7 +1,8 @@
 //! Finds the files of a process and plans its probes. Each file is looked into once, however many processes map
 //! it.
 
-use super::plan::{self, Candidate, Places, Plan};
+use super::candidate::Candidate;
+use super::plan::{self, Places, Plan};
 use super::search_order;
 use super::shares::{self, Shares};
 use super::symbol_cache;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::probes::plan::Probe;
+use crate::probes::probe::Probe;
 use crate::process::ldso;
 use crate::process::test_elf::TestElf;
 use heaptrace_common::function::{Function, Shape};

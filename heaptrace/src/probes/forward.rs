@@ -1,7 +1,7 @@
 //! Finds functions that only pass their work on, from their bytes. A block that goes through two probed free
 //! functions would count as freed twice.
 
-use super::site;
+use super::cut::site;
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register,
 };

@@ -3,7 +3,7 @@
 //! probes away grows with the cube of those at one place (kernel/events/uprobes.c, `register_for_each_vma` and
 //! `filter_chain`).
 
-use super::plan::Probe;
+use super::probe::Probe;
 use heaptrace_common::probe::{OWN_CODE, OwnCode, ProbeRecord, Role};
 
 /// File offsets and what hits there mean.
@@ -35,7 +35,7 @@ fn are_one(one: &ProbeRecord, other: &ProbeRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probes::{cut::Kind, plan::Site};
+    use crate::probes::{cut::Kind, probe::Site};
     use heaptrace_common::{
         function::{Function, Shape},
         probe::Place,

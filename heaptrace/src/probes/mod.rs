@@ -2,6 +2,7 @@
 //! files that hold them. Decides only; attaching is the BPF side's business.
 
 pub mod allocators;
+pub mod candidate;
 pub mod cut;
 pub mod discover;
 mod entries;
@@ -9,10 +10,11 @@ pub mod forward;
 pub mod merged_sites;
 mod own_calls;
 pub mod plan;
+pub mod probe;
 pub mod proof;
+mod ranges;
 pub mod refusal;
 pub mod search_order;
 mod shares;
-pub mod site;
 pub mod symbol_cache;
 pub mod symbols;

@@ -1,8 +1,10 @@
 //! Which calls of a file's probed functions the allocator makes itself, and where calls that one function hands on to
 //! another end.
 
+use super::candidate::Described;
 use super::cut::Cut;
-use super::plan::{Described, Site};
+use super::probe::Site;
+use super::ranges::merged;
 use super::symbols::{FoundFunction, Probing};
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::{OwnCode, ProbeRecord, Role};
@@ -156,19 +158,4 @@ pub(super) struct HandedOn {
     pub sites: Vec<Site>,
     /// Functions in which calls end unseen.
     pub unseen: Vec<String>,
-}
-
-/// In order, those joined that lie no more than `between` bytes apart.
-pub(super) fn merged(mut ranges: Vec<Range<u64>>, between: u64) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(between) => {
-                last.end = last.end.max(range.end);
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
 }

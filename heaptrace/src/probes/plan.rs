@@ -1,111 +1,22 @@
 //! From the files of a process to the probes in each: who is really called, and what is left out and why.
 
 use super::allocators::{self, Role};
-use super::cut::{Cut, Kind};
-use super::own_calls::{AllocatorCode, merged};
+use super::candidate::{Candidate, Described};
+use super::cut::Cut;
+use super::own_calls::AllocatorCode;
+use super::probe::{Probe, Site};
 use super::proof::Proof;
+use super::ranges::merged;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
-use heaptrace_common::function::{Function, Shape};
+use heaptrace_common::function::Shape;
 use heaptrace_common::probe::{OWN_CODE, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// The probes of one function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    pub symbol: String,
-    pub function: Function,
-    pub shape: Shape,
-    /// File offset of the function's entry.
-    pub entry: u64,
-    pub kind: Kind,
-    /// Where each call passes one, or one of each kind.
-    pub sites: Vec<Site>,
-    /// Exits whose calls are not seen.
-    pub unseen_exits: u32,
-    /// Why there is nothing cheaper.
-    pub why: Option<String>,
-    /// What the sites are verified by, see [`heaptrace_common::check`].
-    pub entered: Option<Site>,
-    /// Each call ends at one of the sites: none in another function, or by an exception.
-    pub ends_here: bool,
-}
-
-impl Probe {
-    /// How the function is probed.
-    pub fn kind(&self) -> ProbeKind {
-        match self.shape {
-            Shape::Free0 => ProbeKind::Free,
-            _ => ProbeKind::Allocates(self.kind),
-        }
-    }
-
-    /// The fewest and the most traps that a call takes. A single-stepped instruction takes two.
-    pub fn traps(&self) -> [u32; 2] {
-        let of = |wanted: &[Part]| {
-            let sites =
-                self.sites.iter().filter(move |s| wanted.iter().any(|part| *part as u8 == s.record.role));
-            let traps = sites.map(|site| if site.emulated { 1 } else { 2 });
-            (traps.clone().min(), traps.max())
-        };
-        let (whole, begin, result) =
-            (of(&[Part::Whole, Part::Free]), of(&[Part::Begin]), of(&[Part::Result]));
-        let pair = begin.0.zip(result.0).map(|(a, b)| a + b).zip(begin.1.zip(result.1).map(|(a, b)| a + b));
-        let least = [whole.0, pair.map(|pair| pair.0)].into_iter().flatten().min();
-        let most = [whole.1, pair.map(|pair| pair.1)].into_iter().flatten().max();
-        [least.unwrap_or(0), most.unwrap_or(0)]
-    }
-}
-
-/// How a function is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
-    Free,
-    Allocates(Kind),
-}
-
-impl ProbeKind {
-    /// As `doctor`'s JSON has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Allocates(Kind::OneTrap) => "one_trap",
-            Self::Allocates(Kind::Stash) => "stash",
-            Self::Allocates(Kind::EntryAndExits) => "entry_and_exits",
-            Self::Allocates(Kind::Stepped) => "stepped",
-        }
-    }
-
-    /// What it means.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Free => "where the block is given up",
-            Self::Allocates(Kind::OneTrap) => "one trap a call, where size and result are both known",
-            Self::Allocates(Kind::Stash) => "one trap on most paths; on others size and result each take one",
-            Self::Allocates(Kind::EntryAndExits) => "a trap for the arguments, another for the result",
-            Self::Allocates(Kind::Stepped) => {
-                "a trap for the arguments, and a single-stepped one for the result"
-            }
-        }
-    }
-}
-
-/// One probed instruction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// File offset.
-    pub offset: u64,
-    pub record: ProbeRecord,
-    /// Whether the kernel emulates it (one trap) or single-steps it (two).
-    pub emulated: bool,
-    /// Its disassembly.
-    pub text: String,
-}
 
 /// The probes of one file.
 #[derive(Clone, Debug)]
@@ -133,21 +44,6 @@ pub struct Plan {
     pub go_executable: Option<PathBuf>,
     /// The executable and what it is, if it is for another machine.
     pub wrong_machine: Option<(PathBuf, String)>,
-}
-
-/// A file of a process, looked into.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub object: Arc<Object>,
-    pub symbols: Arc<FileSymbols>,
-}
-
-/// What the choice rests on: the same as a [`Candidate`], without the opened file.
-#[derive(Clone, Copy, Debug)]
-pub struct Described<'a> {
-    pub path: &'a Path,
-    pub elf: &'a ElfFacts,
-    pub symbols: &'a FileSymbols,
 }
 
 /// Where the probes of a plan are placed.

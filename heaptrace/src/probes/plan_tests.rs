@@ -1,5 +1,6 @@
 use super::*;
 use crate::process::test_elf::TestElf;
+use heaptrace_common::function::Function;
 use heaptrace_common::probe::Place;
 
 /// push rbx; pop rbx; ret

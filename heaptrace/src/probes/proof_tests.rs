@@ -1,6 +1,7 @@
 use super::*;
+use crate::probes::candidate::Candidate;
 use crate::probes::cut::Emulation;
-use crate::probes::plan::{Candidate, FilePlan, Places, plan};
+use crate::probes::plan::{FilePlan, Places, plan};
 use crate::probes::symbols::FileSymbols;
 use crate::process::object::Opened;
 use crate::process::test_elf::TestElf;

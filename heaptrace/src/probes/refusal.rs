@@ -2,51 +2,7 @@
 
 use super::plan::Plan;
 use crate::process::status::Status;
-use crate::process::system;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
-
-/// A kernel release, as far as it is ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KernelVersion {
-    pub major: u16,
-    pub minor: u16,
-    pub patch: u16,
-}
-
-impl KernelVersion {
-    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self { major, minor, patch }
-    }
-
-    /// The running kernel's. `None` if its release is not of the form `N.N...`.
-    pub fn running() -> Option<Self> {
-        system::kernel_release().parse().ok()
-    }
-}
-
-impl FromStr for KernelVersion {
-    type Err = ();
-
-    /// Takes a release as `uname -r` prints it: `6.12.22+deb13-amd64`, `6.8`, `6.1.0-rc1`.
-    fn from_str(release: &str) -> Result<Self, ()> {
-        let mut parts = release.splitn(3, '.').map(|part| {
-            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-            part[..digits].parse().map_err(|_| ())
-        });
-        let major = parts.next().ok_or(())??;
-        let minor = parts.next().ok_or(())??;
-        let patch = parts.next().and_then(Result::ok).unwrap_or(0);
-        Ok(Self { major, minor, patch })
-    }
-}
-
-impl fmt::Display for KernelVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
 
 /// Why a process is not traced. The text says what is wrong and what can be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,19 +93,6 @@ pub fn refusal(status: &Status, plan: &Plan) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn version(release: &str) -> KernelVersion {
-        release.parse().expect("a release")
-    }
-
-    #[test]
-    fn releases_of_distributions_are_understood() {
-        assert_eq!(version("6.12.22+deb13-amd64"), KernelVersion::new(6, 12, 22));
-        assert_eq!(version("5.14.0-427.el9.x86_64"), KernelVersion::new(5, 14, 0));
-        assert_eq!(version("6.8-rc1"), KernelVersion::new(6, 8, 0));
-        assert!("linux".parse::<KernelVersion>().is_err());
-    }
 
     #[test]
     fn a_kernel_thread_is_refused() {
@@ -183,12 +126,5 @@ mod tests {
         let plan = Plan { go_executable: Some("/usr/bin/x".into()), ..Plan::default() };
         let text = refusal(&Status::default(), &plan).expect("refused").to_string();
         assert!(text.starts_with("/usr/bin/x is a Go program"), "{text}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_release_is_parsed_without_panic(release in "\\PC*") {
-            let _ = release.parse::<KernelVersion>();
-        }
     }
 }

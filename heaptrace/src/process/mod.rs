@@ -3,6 +3,7 @@
 pub mod elf;
 pub mod file_cache;
 pub mod foreign;
+pub mod kernel_version;
 pub mod ldso;
 pub mod mapped;
 pub mod maps;

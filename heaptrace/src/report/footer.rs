@@ -1,9 +1,9 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
-use super::number::{counted, human, percent, seconds, thousands};
 use super::particulars;
 use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
 use crate::printable::printable;
+use crate::units::{counted, human, percent, seconds, thousands};
 use heaptrace_common::stack::StackEnd;
 use std::collections::HashSet;
 

@@ -5,6 +5,7 @@ use super::select::{Weight, chosen, sites, weight};
 use super::{Options, rss, text};
 use crate::model::{Lost, Mode, Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
+use crate::units::in_seconds;
 use heaptrace_common::stack::StackEnd;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -206,7 +207,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         heaptrace: &profile.heaptrace,
         host: Host { kernel: &profile.host.kernel, arch: &profile.host.arch },
         started: text::started(profile),
-        duration_s: seconds(profile.duration_ns),
+        duration_s: in_seconds(profile.duration_ns),
         mode: match profile.mode {
             Mode::Exact => "exact",
         },
@@ -324,7 +325,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         lost_bytes: *lost_bytes,
         lost_count: *lost_count,
         exited: *exited,
-        attach_gap_s: attach_gap_ns.map(seconds),
+        attach_gap_s: attach_gap_ns.map(in_seconds),
         filtered_bytes: *filtered_bytes,
         filtered_count: *filtered_count,
         rss,
@@ -344,7 +345,7 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
         alloc_count: totals.alloc_count,
         free_bytes: totals.free_bytes,
         free_count: totals.free_count,
-        oldest_age_s: oldest_age_ns.map(seconds),
+        oldest_age_s: oldest_age_ns.map(in_seconds),
         stack_end: profile.stacks.get(stack.index()).map_or(StackEnd::NotWalked, |stack| stack.end).name(),
         stack: Frames { profile, stack: *stack },
         function: function.name(),
@@ -365,8 +366,4 @@ pub(super) fn size_classes(sizes: &SizeHistogram) -> Vec<(u64, u64, u64)> {
             (least, most, *count)
         })
         .collect()
-}
-
-pub(super) fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
 }

@@ -1,8 +1,8 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
-use super::number::base_name;
 use crate::model::{FrameId, Location, ModuleId, Profile, Stack, StackId};
 use crate::printable::printable;
+use crate::units::base_name;
 use heaptrace_common::stack::StackEnd;
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Reports: one file a format, each a pure function of a [`Profile`] and [`Options`] into a writer, without
+//! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
 mod expansion;
@@ -9,8 +9,8 @@ mod json;
 mod labels;
 mod leaks;
 mod names;
-mod number;
 mod particulars;
+mod render;
 mod rss;
 mod select;
 mod sizes;
@@ -30,16 +30,14 @@ pub use expansion::expansion;
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
-pub(crate) use number::{counted, human, percent};
+pub use render::render;
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };
 
-use crate::model::Profile;
 use clap::ValueEnum;
-use std::io::{self, Write};
 
 /// Which bytes a report is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -114,18 +112,5 @@ impl Options {
     fn least(&self, total: u64) -> u64 {
         let share = u128::from(total) * u128::from(self.limit) / 10_000;
         self.min_bytes.max(u64::try_from(share).unwrap_or(u64::MAX))
-    }
-}
-
-/// Writes the report of `profile` to `out`. Flame graphs and folded stacks have no rss view, and show what is live.
-///
-/// # Errors
-/// What writing to `out` fails with.
-pub fn render(format: Format, profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    match format {
-        Format::Text => text::render(profile, options, out),
-        Format::Folded => folded::render(profile, options, out),
-        Format::Svg => svg::render(profile, options, out),
-        Format::Json => json::render(profile, options, out),
     }
 }

@@ -1,10 +1,10 @@
 //! Stacks as lists of names, for screens and lines.
 
-use super::{
-    labels::{Label, Labels},
-    number::base_name,
+use super::labels::{Label, Labels};
+use crate::{
+    model::{Profile, StackId},
+    units::base_name,
 };
-use crate::model::{Profile, StackId};
 
 /// What the C library is called: its inner frames say what a system call's name says already.
 const LIBC: [&str; 5] = ["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl"];

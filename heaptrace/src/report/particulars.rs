@@ -1,10 +1,10 @@
 //! What is particular to single processes, for the footer: of each kind of fact the worst cases by name, and the rest in
 //! one line.
 
-use super::number::{counted, human, percent, thousands};
 use super::table::process_name;
 use crate::model::{Process, Untraceable};
 use crate::printable::printable;
+use crate::units::{counted, human, percent, thousands};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 

@@ -1,12 +1,12 @@
 //! The rss view: what each process's resident memory is made of, as a table for people and a section of the JSON.
 
-use super::number::{counted, human, percent, thousands};
+use super::Options;
 use super::select::chosen;
 use super::table::process_name;
-use super::{Options, json};
 use crate::model::{Process, ProcessId, Profile, Residency};
 use crate::printable::printable;
-use crate::residency::{How, Part, PartKind, Reconciliation, reconcile};
+use crate::rss::{How, Part, PartKind, Reconciliation, reconcile};
+use crate::units::{counted, human, in_seconds, percent, thousands};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -26,9 +26,9 @@ pub(super) struct Section {
 pub(super) fn section(profile: &Profile, index: usize) -> Option<Section> {
     let residency = measured(profile, index)?;
     Some(Section {
-        at_s: json::seconds(residency.at_ns),
-        before_end_s: json::seconds(age(profile, residency)),
-        took_s: json::seconds(residency.took_ns),
+        at_s: in_seconds(residency.at_ns),
+        before_end_s: in_seconds(age(profile, residency)),
+        took_s: in_seconds(residency.took_ns),
         reconciliation: reconciled(profile.processes.get(index)?, residency),
     })
 }
@@ -76,7 +76,7 @@ pub fn residency_lines_of(residency: &Residency, age: Duration) -> Vec<String> {
             bounds(part)
         )
     };
-    let age = super::number::seconds(age.as_nanos() as u64);
+    let age = crate::units::seconds(age.as_nanos() as u64);
     let mut lines = vec![format!("{} resident, measured {age} ago", human(found.rss_bytes))];
     let mut parts: Vec<&Part> = found.parts.iter().filter(|part| !is_nothing(part)).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.resident_bytes));
@@ -144,7 +144,7 @@ fn one(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Reconciliation { rss_bytes, swap_bytes, untouched_bytes, allocator, allocator_read, parts } = found;
-    let age = super::number::seconds(age(profile, residency));
+    let age = crate::units::seconds(age(profile, residency));
     let when = if process.exited { "ended since" } else { "was running" };
     writeln!(
         out,

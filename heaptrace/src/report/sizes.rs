@@ -1,11 +1,11 @@
 //! The sizes view: log2 histograms of allocated blocks, of all, of each process, and of the largest sites.
 
 use super::labels::Labels;
-use super::number::{counted, percent, thousands};
 use super::select::chosen;
 use super::table::process_name;
 use super::{Options, View, select};
 use crate::model::{Profile, Site, SizeHistogram};
+use crate::units::{counted, percent, thousands};
 use std::io::{self, Write};
 
 /// Sites whose histogram is shown, by allocated bytes.

@@ -1,9 +1,9 @@
 //! The flame graph: inferno's, of the folded stacks.
 
-use super::number::{counted, thousands};
 use super::select::Selection;
 use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
+use crate::units::{counted, thousands};
 use inferno::flamegraph;
 use std::io::{self, Write};
 

@@ -1,12 +1,12 @@
 //! The rows of a text report, and their columns.
 
 use super::labels::{Label, LabelId, Labels};
-use super::number::{base_name, percent, seconds, thousands};
 use super::select::{Selection, Weight};
 use super::tree::{Scale, Tree};
 use super::{By, Options, View};
 use crate::model::{ModuleId, Process, ProcessId, Profile};
 use crate::printable::printable;
+use crate::units::{base_name, percent, seconds, thousands};
 use heaptrace_common::function::Function;
 use std::collections::HashMap;
 use std::io::{self, Write};

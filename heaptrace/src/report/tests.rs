@@ -2,6 +2,7 @@
 
 use super::samples::{empty, full, large};
 use super::*;
+use crate::model::Profile;
 use insta::assert_snapshot;
 
 fn rendered(format: Format, profile: &Profile, options: Options) -> String {
@@ -223,7 +224,7 @@ fn folded_lines_sum_to_the_total_and_have_one_number_each() {
 #[test]
 fn rows_that_min_bytes_hides_are_accounted_for() {
     let report = text(&full(), Options { min_bytes: 1_000_000_000, ..Options::default() });
-    let total = super::number::thousands(full().processes.iter().map(|p| p.totals.live_bytes()).sum());
+    let total = crate::units::thousands(full().processes.iter().map(|p| p.totals.live_bytes()).sum());
     assert!(report.contains(&format!("not shown: {total} bytes in ")), "{report}");
     assert!(percentages(&report).is_empty(), "{report}");
 }

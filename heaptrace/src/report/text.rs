@@ -1,11 +1,11 @@
 //! The text report: header, table with call trees, footer.
 
-use super::number::{counted, human, seconds, thousands};
 use super::select::{Selection, chosen};
 use super::table::process_name;
 use super::{By, Options, View, footer, rss, sizes, table};
 use crate::model::Profile;
 use crate::printable::printable;
+use crate::units::{counted, human, seconds, thousands};
 use std::io::{self, Write};
 
 /// Processes named in the header; the rest is counted.

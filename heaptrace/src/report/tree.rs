@@ -1,8 +1,8 @@
 //! Call trees, and perf's way of drawing them.
 
 use super::labels::{LabelId, Labels, Place};
-use super::number::percent;
 use crate::model::StackId;
+use crate::units::percent;
 use std::io::{self, Write};
 use std::ops::Range;
 

@@ -8,31 +8,10 @@ use crate::{
         maps::{Mapping, Permissions},
     },
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
-
-/// Changes that have found no record yet, and where each process's last exec began.
-#[derive(Default)]
-pub struct PendingCode {
-    by_pid: HashMap<u32, PidCode>,
-}
-
-#[derive(Default)]
-struct PidCode {
-    exec_began: Option<u64>,
-    waiting: Vec<CodeChange>,
-    last_ns: u64,
-}
-
-impl PendingCode {
-    /// Whether an exec of `pid` began at `since_ns` or later, as far as was told and not long ago.
-    pub(super) fn has_begun_exec(&self, pid: u32, since_ns: u64) -> bool {
-        let began = self.by_pid.get(&pid).and_then(|code| code.exec_began);
-        began.is_some_and(|began_ns| began_ns >= since_ns)
-    }
-}
 
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.

@@ -6,12 +6,14 @@
 use super::{
     Session, TargetError,
     mapped_code::{MappedCode, Stretch},
+    monotonic_ns,
     placed::PlacedProbes,
 };
 use crate::{
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan, Probe},
+        plan::{FilePlan, Plan},
+        probe::Probe,
         refusal::Refusal,
     },
     process::{maps::Mapping, procfs},
@@ -36,6 +38,24 @@ enum Expected {
 }
 
 impl Session {
+    /// Looks at the code of those whose turn it is: for once a second.
+    pub(super) fn look_at_code(&mut self) {
+        if !self.probes || self.counting.is_over() {
+            return;
+        }
+        let running: Vec<u32> = self.builder.running().map(|(_, pid)| pid).collect();
+        for pid in self.code_rounds.due(&running, monotonic_ns()) {
+            // Breakpoints that went with its first thread are told of where they are held.
+            let is_told = |fault: &Refusal| {
+                matches!(fault, Refusal::NoBreakpoint { .. }) && !procfs::is_running(pid, pid)
+            };
+            if let Some(reason) = self.fault_in_probed(pid).filter(|fault| !is_told(fault)) {
+                let comm = procfs::comm(pid).unwrap_or_default();
+                self.let_go_of_refused(TargetError::Refused { pid, comm, reason });
+            }
+        }
+    }
+
     /// Refuses a process whose allocator's code is not what its file has, in files of which we have not probed all yet.
     pub(super) fn check_code(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
         let missing = plan.files.iter().filter_map(|plan| self.missing(view.identity.pid, plan));

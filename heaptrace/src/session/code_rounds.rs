@@ -1,8 +1,6 @@
 //! The code of traced processes is looked at again now and then: a program that patches itself while it is traced, or
 //! drops its probes with the pages that they are in, is let go of, and the report says so.
 
-use super::{Session, TargetError, monotonic_ns};
-use crate::{probes::refusal::Refusal, process::procfs};
 use std::collections::HashMap;
 
 /// How long a process is left alone after its code was looked at.
@@ -21,7 +19,7 @@ pub struct CodeRounds {
 
 impl CodeRounds {
     /// Which of the processes that run are to be looked at now.
-    fn due(&mut self, running: &[u32], now_ns: u64) -> Vec<u32> {
+    pub(super) fn due(&mut self, running: &[u32], now_ns: u64) -> Vec<u32> {
         let looked: HashMap<u32, u64> =
             running.iter().map(|pid| (*pid, self.looked_ns.get(pid).copied().unwrap_or(now_ns))).collect();
         self.looked_ns = looked;
@@ -31,26 +29,6 @@ impl CodeRounds {
         due.truncate(AT_ONCE);
         self.looked_ns.extend(due.iter().map(|(_, pid)| (*pid, now_ns)));
         due.into_iter().map(|(_, pid)| pid).collect()
-    }
-}
-
-impl Session {
-    /// Once a second.
-    pub(super) fn look_at_code(&mut self) {
-        if !self.probes || self.counting.is_over() {
-            return;
-        }
-        let running: Vec<u32> = self.builder.running().map(|(_, pid)| pid).collect();
-        for pid in self.code_rounds.due(&running, monotonic_ns()) {
-            // Breakpoints that went with its first thread are told of where they are held.
-            let is_told = |fault: &Refusal| {
-                matches!(fault, Refusal::NoBreakpoint { .. }) && !procfs::is_running(pid, pid)
-            };
-            if let Some(reason) = self.fault_in_probed(pid).filter(|fault| !is_told(fault)) {
-                let comm = procfs::comm(pid).unwrap_or_default();
-                self.let_go_of_refused(TargetError::Refused { pid, comm, reason });
-            }
-        }
     }
 }
 

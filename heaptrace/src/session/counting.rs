@@ -1,9 +1,7 @@
-//! When calls count: one write begins it for all processes and one write ends it, as probes come and go one after the
-//! other. And what others pay where probes are for all.
+//! From when to when calls count. And which files are probed for all processes for the sake of some.
 
-use super::{Session, monotonic_ns};
+use super::monotonic_ns;
 use crate::drain::Counted;
-use heaptrace_common::record::phase;
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -12,11 +10,11 @@ use std::{
 /// From when to when calls count.
 pub struct Counting {
     /// When the session was made, or later, when the first calls began to count.
-    started: Instant,
-    any_counts: bool,
+    pub(super) started: Instant,
+    pub(super) any_counts: bool,
     /// `CLOCK_MONOTONIC`; 0 where processes begin one by one.
-    from_ns: u64,
-    over: Option<(Instant, u64)>,
+    pub(super) from_ns: u64,
+    pub(super) over: Option<(Instant, u64)>,
 }
 
 impl Counting {
@@ -66,7 +64,7 @@ impl Shared {
     }
 
     /// Whose calls trap, if others' do.
-    fn who(&self) -> Option<String> {
+    pub(super) fn who(&self) -> Option<String> {
         /// Few enough to read.
         const SHOWN: usize = 3;
         if !self.told || self.files.is_empty() {
@@ -76,55 +74,6 @@ impl Shared {
         let more = if more > 0 { format!(" or {more} more") } else { String::new() };
         let files: Vec<&str> = self.files.iter().take(SHOWN).map(String::as_str).collect();
         Some(format!("every process that maps {}{more}", files.join(" or ")))
-    }
-}
-
-impl Session {
-    /// Where probes are for all processes: until all are placed.
-    pub(super) fn wait_to_count(&mut self) {
-        if !self.per_process {
-            self.tracer.maps.set_phase(phase::BEFORE);
-        }
-    }
-
-    /// The targets' probes are in place.
-    pub(super) fn begin_counting(&mut self) {
-        if !self.counting.any_counts {
-            self.counting.any_counts = true;
-            self.counting.started = Instant::now();
-        }
-        if !self.per_process && self.counting.from_ns == 0 {
-            self.tracer.maps.set_phase(phase::COUNTING);
-            self.counting.from_ns = monotonic_ns();
-        }
-    }
-
-    /// Before any probe is taken away.
-    pub(super) fn end_counting(&mut self) {
-        if self.counting.over.is_none() {
-            self.tracer.maps.set_phase(phase::OVER);
-            self.counting.over = Some((Instant::now(), monotonic_ns()));
-        }
-    }
-
-    /// What processes that are not traced pay, to be said when tracing begins.
-    pub fn price_for_others(&self) -> Option<String> {
-        self.shared.who().map(|who| {
-            format!(
-                "children are traced from their first call: until the end {who} takes a trap at each of its calls, \
-                 0.5 to 1 us (--no-exact-children spares them)"
-            )
-        })
-    }
-
-    /// The same, for the report.
-    pub(super) fn price_paid(&self) -> Option<String> {
-        self.shared.who().map(|who| {
-            format!(
-                "children were traced from their first call: {who} took a trap at each of its calls meanwhile, \
-                 0.5 to 1 us (--no-exact-children spares them)"
-            )
-        })
     }
 }
 

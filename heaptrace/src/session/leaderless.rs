@@ -7,48 +7,13 @@
 //! breakpoints, which do nothing and are made for threads that live. A perf event's program does not run any more, and
 //! is placed again by way of another thread.
 
-use super::{Session, TargetError, code_check::lacks_breakpoints, monotonic_ns, probing::probe_sites};
+use super::{
+    Session, TargetError, code_check::lacks_breakpoints, held::Kept, monotonic_ns, probing::probe_sites,
+};
 use crate::{bpf::EmptyProbes, probes::plan::FilePlan, process::procfs};
-use std::collections::HashMap;
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
 const THREADS: usize = 3;
-
-/// How the probes of such a process are kept.
-enum Kept {
-    /// Held for these threads, until this is dropped.
-    Held { threads: Vec<u32>, probes: Vec<EmptyProbes> },
-    /// Placed by way of this one.
-    PlacedBy(u32),
-}
-
-/// See the module.
-#[derive(Default)]
-pub struct Leaderless {
-    by_pid: HashMap<u32, Kept>,
-    /// When they were last looked at.
-    looked_ns: u64,
-}
-
-impl Leaderless {
-    /// Whether a process's first thread is gone.
-    pub fn contains(&self, pid: u32) -> bool {
-        self.by_pid.contains_key(&pid)
-    }
-
-    /// Forgets a process; gives the probes by which its breakpoints were held.
-    fn remove(&mut self, pid: u32) -> Vec<EmptyProbes> {
-        match self.by_pid.remove(&pid) {
-            Some(Kept::Held { probes, .. }) => probes,
-            _ => Vec::new(),
-        }
-    }
-
-    /// Forgets all, and lets go of what is held.
-    pub fn clear(&mut self) {
-        self.by_pid.clear();
-    }
-}
 
 impl Session {
     /// A process's probes go, or it has a first thread again: lets go of what held its breakpoints.

@@ -5,11 +5,16 @@ mod code;
 mod code_check;
 mod code_rounds;
 mod counting;
+mod error;
 mod events;
 mod growth;
+mod held;
 mod known_files;
 mod leaderless;
 mod mapped_code;
+mod measured;
+mod pending_code;
+mod phases;
 mod placed;
 mod probing;
 mod removing;
@@ -17,6 +22,7 @@ mod residency;
 mod symbol_job;
 mod table_builder;
 mod tables;
+mod tables_in_force;
 mod unmapped;
 mod verification;
 mod verified;
@@ -26,11 +32,12 @@ use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{Chunk, Location, LocationId, Names, OldBlocks, SizeFilter, Statistics, Untraceable},
-    probes::{discover::Discoverer, plan::Places, refusal::Refusal},
+    probes::{discover::Discoverer, plan::Places},
     process::mapped::MappingWatch,
-    residency::Rounds,
+    rss::Rounds,
     symbolize::Found,
 };
+pub use error::TargetError;
 use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
 
@@ -68,23 +75,6 @@ pub struct SessionOptions {
     pub size_filter: Option<SizeFilter>,
 }
 
-/// Why a target cannot be traced.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    #[error("process {pid} cannot be looked at: {source}")]
-    Discover { pid: u32, source: crate::probes::discover::DiscoverError },
-    #[error("process {pid} ({comm}) cannot be traced: {reason}")]
-    Refused { pid: u32, comm: String, reason: Refusal },
-    #[error("failed to place probes in {path}: {source}")]
-    Attach { path: String, source: io::Error },
-    #[error("the process table is full; raise --max-processes")]
-    TableFull,
-    #[error("failed to register process {pid}: {source}")]
-    Register { pid: u32, source: MapError },
-    #[error("cannot trace {command}: {reason}")]
-    Command { command: String, reason: String },
-}
-
 /// See the module.
 pub struct Session {
     tracer: Tracer,
@@ -102,7 +92,7 @@ pub struct Session {
     unnamed: bool,
     /// By PID; a fork's child is given the same at once.
     probed: HashMap<u32, PlacedProbes>,
-    leaderless: leaderless::Leaderless,
+    leaderless: held::Leaderless,
     /// For all processes.
     everywhere: PlacedProbes,
     /// What others pay for that is to be told.
@@ -118,11 +108,11 @@ pub struct Session {
     detaching: Vec<thread::JoinHandle<()>>,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
-    pending_code: code::PendingCode,
+    pending_code: pending_code::PendingCode,
     live_capacity: u32,
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
-    residencies: residency::Residencies,
+    residencies: measured::Residencies,
     code_rounds: code_rounds::CodeRounds,
     /// Of looks for unmapped blocks.
     looks: Rounds,
@@ -189,7 +179,7 @@ impl Session {
             per_process,
             unnamed: all || members.is_some(),
             probed: HashMap::new(),
-            leaderless: leaderless::Leaderless::default(),
+            leaderless: held::Leaderless::default(),
             everywhere: PlacedProbes::default(),
             shared: counting::Shared::new(exact_children && !all && !per_process),
             idle_links: Vec::new(),
@@ -199,11 +189,11 @@ impl Session {
             notes,
             detaching: Vec::new(),
             watch,
-            pending_code: code::PendingCode::default(),
+            pending_code: pending_code::PendingCode::default(),
             live_capacity: sizes.live,
             size_filter,
             counting: counting::Counting::new(),
-            residencies: residency::Residencies::default(),
+            residencies: measured::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
             verification: verified::Verification::default(),

@@ -2,7 +2,7 @@
 
 use crate::{
     bpf::Links,
-    probes::plan::{FilePlan, Probe},
+    probes::{plan::FilePlan, probe::Probe},
     process::object::FileId,
 };
 use std::collections::HashMap;

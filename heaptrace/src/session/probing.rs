@@ -8,7 +8,8 @@ use crate::{
     probes::{
         discover::ProcessView,
         merged_sites::merged_sites,
-        plan::{FilePlan, Plan, Probe},
+        plan::{FilePlan, Plan},
+        probe::Probe,
         refusal::{Refusal, refusal},
     },
     process::{

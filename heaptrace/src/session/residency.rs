@@ -5,7 +5,7 @@ use crate::{
     model::{ProcessId, Residency, Traced},
     probes::discover::DiscoverError,
     process::procfs::ProcError,
-    residency::{Known, Limits, Measured, Recognizer, Rounds, measure},
+    rss::{Known, Limits, Measured, Rounds, measure},
 };
 use std::{
     collections::HashMap,
@@ -18,17 +18,6 @@ const BRIEF_BLOCKS: u64 = 200_000;
 /// What measuring takes at the end, but for its last process: then those with the fewest live bytes keep their last one.
 /// It is time in which forks are not followed.
 const AT_END: Duration = Duration::from_secs(2);
-
-/// See the module.
-#[derive(Default)]
-pub(super) struct Residencies {
-    rounds: Rounds,
-    recognizer: Recognizer,
-    /// By record: one is one image of a process.
-    allocators: HashMap<u32, Known>,
-    /// Since they were last handed out.
-    new: HashMap<ProcessId, Residency>,
-}
 
 /// A record's measurement, before the blocks were looked at.
 struct Half {

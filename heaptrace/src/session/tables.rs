@@ -2,7 +2,6 @@
 //! each process whose code they are of.
 
 use super::{
-    Session,
     known_files::KnownFiles,
     table_builder::{Built, Request, build_tables},
 };
@@ -29,22 +28,22 @@ pub struct Unwinding {
     /// Of each process record, what it uses.
     used: HashMap<u32, HashSet<TableKey>>,
     /// Asked for and not built yet.
-    building: HashSet<TableKey>,
+    pub(super) building: HashSet<TableKey>,
     /// Without a table for good: no usable `.eh_frame`.
     failed: HashSet<TableKey>,
     /// Without a table until one is retired: there was no room.
     no_room: HashSet<TableKey>,
     /// Records without lists of their own: there was none.
-    listless: BTreeSet<u32>,
+    pub(super) listless: BTreeSet<u32>,
     failures: BTreeSet<String>,
     /// Records that wait for a table.
     waiting: HashMap<TableKey, BTreeSet<u32>>,
     known: KnownFiles,
     exact: ExactRows,
     requests: Sender<Request>,
-    built: Receiver<Built>,
+    pub(super) built: Receiver<Built>,
     ready: Arc<Notify>,
-    preloading: bool,
+    pub(super) preloading: bool,
 }
 
 const NO_LISTS: &str =
@@ -130,7 +129,7 @@ impl Unwinding {
     }
 
     /// From now on exact rows of a file are wanted, too. Says whether they were not before.
-    fn want_exact(&mut self, file: FileKey) -> bool {
+    pub(super) fn want_exact(&mut self, file: FileKey) -> bool {
         match &mut self.exact {
             ExactRows::All => false,
             ExactRows::Met(files) => files.insert(file),
@@ -138,13 +137,13 @@ impl Unwinding {
     }
 
     /// Records that use a table of `file`.
-    fn users(&self, file: FileKey) -> Vec<u32> {
+    pub(super) fn users(&self, file: FileKey) -> Vec<u32> {
         let uses = |keys: &HashSet<TableKey>| keys.iter().any(|key| key.file == file);
         self.used.iter().filter(|(_, keys)| uses(keys)).map(|(record, _)| *record).collect()
     }
 
     /// Puts in force what there is for the code of a record, and asks for what is missing.
-    fn publish(&mut self, maps: &mut UnwindMaps, record: u32, code: &[Code]) {
+    pub(super) fn publish(&mut self, maps: &mut UnwindMaps, record: u32, code: &[Code]) {
         self.known.pair(code.iter().filter_map(Code::object));
         let mut keys = HashSet::new();
         let calls = self.mappings(record, code, RowKind::Calls, &mut keys);
@@ -228,7 +227,7 @@ impl Unwinding {
     }
 
     /// Places a table that was built. Gives the records that wait for it.
-    fn place(&mut self, maps: &mut UnwindMaps, built: Built) -> BTreeSet<u32> {
+    pub(super) fn place(&mut self, maps: &mut UnwindMaps, built: Built) -> BTreeSet<u32> {
         let ((key, object), table) = match built {
             Built::Table(request, table) => (request, table),
             Built::Preloaded => {
@@ -291,75 +290,6 @@ impl Unwinding {
             ));
         }
         notes
-    }
-}
-
-impl Session {
-    /// Puts the tables of a record in force as its code is now.
-    pub(super) fn publish_code(&mut self, record: u32) {
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.publish(&mut self.tracer.unwind, record, &self.builder.code(record));
-        }
-    }
-
-    /// The record's image is gone.
-    pub(super) fn forget_code(&mut self, record: u32) {
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.forget(&mut self.tracer.unwind, record);
-        }
-    }
-
-    /// A walk of a record's process ended at an interrupted instruction: the exact rows of its file are wanted.
-    pub(super) fn interrupted_at(&mut self, record: u32, address: u64) {
-        let Some(unwinding) = &mut self.unwinding else { return };
-        let code = self.builder.code(record);
-        let at = code.iter().find(|code| (code.start..code.end).contains(&address));
-        let Some((file, _)) = at.and_then(|code| code.file.as_ref()) else { return };
-        if unwinding.want_exact(*file) {
-            for user in unwinding.users(*file) {
-                self.publish_code(user);
-            }
-        }
-    }
-
-    /// Tries again for the records that found no list.
-    pub(super) fn publish_listless(&mut self) {
-        let listless =
-            self.unwinding.as_ref().map(|unwinding| unwinding.listless.clone()).unwrap_or_default();
-        for record in listless {
-            self.publish_code(record);
-            if self.unwinding.as_ref().is_some_and(|unwinding| unwinding.listless.contains(&record)) {
-                return;
-            }
-        }
-    }
-
-    /// Takes the tables that have been built.
-    pub fn take_tables(&mut self) {
-        let mut records = BTreeSet::new();
-        if let Some(unwinding) = &mut self.unwinding {
-            while let Ok(built) = unwinding.built.try_recv() {
-                records.extend(unwinding.place(&mut self.tracer.unwind, built));
-            }
-        }
-        for record in records {
-            self.publish_code(record);
-        }
-    }
-
-    /// Waits until all tables that were asked for are there: a process that is traced from here on has whole
-    /// stacks from its first one.
-    pub(super) fn wait_for_tables(&mut self) {
-        let mut records = BTreeSet::new();
-        if let Some(unwinding) = &mut self.unwinding {
-            while unwinding.preloading || !unwinding.building.is_empty() {
-                let Ok(built) = unwinding.built.recv() else { break };
-                records.extend(unwinding.place(&mut self.tracer.unwind, built));
-            }
-        }
-        for record in records {
-            self.publish_code(record);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Session, monotonic_ns};
 use crate::{
     process::{maps::Mapping, procfs},
-    residency::Rounds,
+    rss::Rounds,
 };
 use heaptrace_common::record::process_state;
 use std::{

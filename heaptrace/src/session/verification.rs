@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     bpf::{Links, ProbeSite},
-    probes::plan::{FilePlan, Probe},
+    probes::{plan::FilePlan, probe::Probe},
     process::procfs,
 };
 use heaptrace_common::{check::Check, function::Shape, record::ProcessRecord};

@@ -3,7 +3,7 @@
 use crate::{
     bpf::{FunctionCheck, Links},
     drain::ProfileBuilder,
-    probes::plan::Probe,
+    probes::probe::Probe,
     process::{
         object::{FileStamp, Object},
         procfs,

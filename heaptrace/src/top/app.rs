@@ -10,8 +10,7 @@ use super::{
     row::Row,
     sample::Header,
     scroll::{moved, scrolled},
-    state::{Effect, ListState, Mode, ProcessState},
-    view,
+    state::{Effect, ListState, Mode, ProcessState, Screen},
 };
 use std::collections::BTreeSet;
 
@@ -30,12 +29,11 @@ pub struct App {
     pub paused: bool,
     /// What became of the last wish; until the next key.
     pub status: Option<String>,
-    /// Columns and lines of the terminal.
-    pub size: (u16, u16),
+    pub screen: Screen,
 }
 
 impl App {
-    pub fn new(size: (u16, u16)) -> Self {
+    pub fn new(screen: Screen) -> Self {
         Self {
             mode: Mode::List,
             list: ListState {
@@ -56,7 +54,7 @@ impl App {
             arming: None,
             paused: false,
             status: None,
-            size,
+            screen,
         }
     }
 
@@ -79,8 +77,8 @@ impl App {
     }
 
     /// The terminal has another size now.
-    pub fn resize(&mut self, size: (u16, u16)) {
-        self.size = size;
+    pub fn resize(&mut self, screen: Screen) {
+        self.screen = screen;
         self.keep_in_view();
     }
 
@@ -130,7 +128,7 @@ impl App {
                     Mode::List => self.in_list(action),
                     Mode::Process => self.in_process(action),
                     Mode::Help(above) => {
-                        *above = moved(*above, action, 10, usize::MAX).min(view::help_lines(self.size));
+                        *above = moved(*above, action, 10, usize::MAX).min(self.screen.help_lines);
                         None
                     }
                     Mode::Filter(_) => {
@@ -182,7 +180,7 @@ impl App {
 
     fn in_list(&mut self, action: Action) -> Option<Effect> {
         let shift = |forward: bool, from: Column| {
-            let fit = columns::fit(self.size.0, self.traced(), self.list.cgroup);
+            let fit = columns::fit(self.screen.size.0, self.traced(), self.list.cgroup);
             let shown: Vec<Column> = fit.columns.iter().map(|(column, _)| *column).collect();
             let at = shown.iter().position(|column| *column == from).unwrap_or(0);
             // Backwards is almost all the way around.
@@ -365,8 +363,8 @@ impl App {
     /// Lines of what can be scrolled.
     fn page(&self) -> usize {
         match self.screen() {
-            Mode::Process => view::site_page(self.size),
-            _ => view::list_page(self.size),
+            Mode::Process => self.screen.site_page,
+            _ => self.screen.list_page,
         }
         .max(1)
     }
@@ -375,7 +373,7 @@ impl App {
         let page = self.page();
         let selected = self.selected_line();
         // Of the list, also while something is in front of it.
-        let list_page = view::list_page(self.size).max(1);
+        let list_page = self.screen.list_page.max(1);
         self.list.offset = scrolled(self.list.offset, selected, list_page, self.places.len());
         let lines = self.site_lines();
         if let Some(process) = &mut self.process {

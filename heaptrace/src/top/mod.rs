@@ -35,6 +35,6 @@ pub use order::{Arrangement, Place, arrange};
 pub use row::{Row, TracedRow, rows};
 pub use sample::{About, Header, Mapped, Memory, Sample, Seen, Sources, Traced};
 pub use sites::{Rates, SiteHistory};
-pub use state::{Effect, ListState, Mode, ProcessState};
+pub use state::{Effect, ListState, Mode, ProcessState, Screen};
 pub use text::render as render_text;
-pub use view::draw;
+pub use view::{draw, screen};

@@ -2,9 +2,9 @@
 
 use super::{
     history::{History, Point, Track},
-    sample::{About, Sample},
+    sample::{About, Sample, Sources},
 };
-use crate::process::procfs::Identity;
+use crate::{process::procfs::Identity, units::percent};
 use std::sync::Arc;
 
 /// Cells of a trend.
@@ -84,7 +84,7 @@ pub fn rows(sample: &Sample, history: &History) -> Vec<Row> {
             identity: seen.identity,
             parent: seen.parent,
             about: Arc::clone(&seen.about),
-            mem_percent: crate::report::percent(seen.res, sample.memory.total),
+            mem_percent: percent(seen.res, sample.memory.total),
             virt: seen.virt,
             res: seen.res,
             heap: seen.heap,
@@ -109,6 +109,21 @@ fn trend(track: &Track, now_ns: u64) -> Vec<u64> {
         cell.get_or_insert(*heap);
     }
     cells.into_iter().flatten().collect()
+}
+
+impl Sources {
+    /// Sums up what `rows` say of tracing.
+    pub fn sum(&mut self, rows: &[Row]) {
+        let traced = || rows.iter().filter_map(|row| row.traced.as_ref());
+        self.traced_shown = traced().count();
+        // A process that ended since the session looked has a row still.
+        self.traced = self.traced.max(self.traced_shown);
+        let calls = |row: &TracedRow| row.allocs_per_s.unwrap_or(0.0) + row.frees_per_s.unwrap_or(0.0);
+        self.events_per_s = traced().map(calls).sum();
+        // A sum that lacks one would be no least.
+        let mut costs = traced().filter(|row| row.allocs_per_s.is_some()).map(|row| row.cost);
+        self.processors = costs.try_fold(0.0, |sum, cost| Some(sum + cost?)).filter(|_| self.traced > 0);
+    }
 }
 
 #[cfg(test)]

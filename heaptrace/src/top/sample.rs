@@ -1,9 +1,6 @@
 //! What the sources said at one moment.
 
-use super::{
-    arm::ProbeCost,
-    row::{Row, TracedRow},
-};
+use super::arm::ProbeCost;
 use crate::process::procfs::Identity;
 use std::{collections::HashMap, sync::Arc};
 
@@ -129,19 +126,4 @@ pub struct Sources {
     pub processors: Option<f64>,
     /// Memory of the kernel's tables for tracing, in bytes.
     pub table_bytes: u64,
-}
-
-impl Sources {
-    /// Sums up what `rows` say of tracing.
-    pub fn sum(&mut self, rows: &[Row]) {
-        let traced = || rows.iter().filter_map(|row| row.traced.as_ref());
-        self.traced_shown = traced().count();
-        // A process that ended since the session looked has a row still.
-        self.traced = self.traced.max(self.traced_shown);
-        let calls = |row: &TracedRow| row.allocs_per_s.unwrap_or(0.0) + row.frees_per_s.unwrap_or(0.0);
-        self.events_per_s = traced().map(calls).sum();
-        // A sum that lacks one would be no least.
-        let mut costs = traced().filter(|row| row.allocs_per_s.is_some()).map(|row| row.cost);
-        self.processors = costs.try_fold(0.0, |sum, cost| Some(sum + cost?)).filter(|_| self.traced > 0);
-    }
 }

@@ -19,6 +19,19 @@ pub enum Mode {
     Arm,
 }
 
+/// How much of everything is seen at once; made by `view::screen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Screen {
+    /// Columns and lines of the terminal.
+    pub size: (u16, u16),
+    /// Lines of the table.
+    pub list_page: usize,
+    /// Lines of sites.
+    pub site_page: usize,
+    /// Lines that the help can be scrolled by.
+    pub help_lines: usize,
+}
+
 /// What the world is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {

@@ -9,7 +9,7 @@ use super::{
     view,
 };
 use crate::printable::printable;
-use crate::report::counted;
+use crate::units::counted;
 use std::io::{self, Write};
 
 /// Writes one refresh: the machine, a table, and what it does not cover. `places` are the rows to show; `hidden` is how

@@ -2,8 +2,8 @@
 
 use super::{sound, text};
 use heaptrace::probes::cut::Emulation;
-use heaptrace::probes::plan::{self, Described, Probe};
 use heaptrace::probes::symbols::FileSymbols;
+use heaptrace::probes::{candidate::Described, plan, probe::Probe};
 use heaptrace::process::elf::ElfFacts;
 use std::path::{Path, PathBuf};
 

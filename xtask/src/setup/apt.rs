@@ -4,8 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{Scope, as_root, has_command};
-use crate::step;
+use super::scope::Scope;
+use crate::{
+    machine::{as_root, has_command},
+    step,
+};
 
 /// How one sees that a package, or another that does the same, is there.
 enum Sign {

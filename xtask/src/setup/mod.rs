@@ -5,23 +5,14 @@
 mod apt;
 pub mod releases;
 mod rust;
+mod scope;
 
-use std::{env, os::unix::fs::MetadataExt as _, process::Command, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{repo::Repo, step};
-
-/// How much a task needs; each scope includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// To compile: a C compiler, the BPF compiler and linker.
-    Build,
-    /// The program that `run` records when it is given none.
-    Demo,
-    /// To lint and test: Rust's components and the programs that the end-to-end tests trace.
-    Everything,
-}
+pub use self::scope::Scope;
+use crate::{machine::has_command, repo::Repo, step};
 
 /// # Errors
 /// When something is missing and cannot be installed; the message says what was tried.
@@ -58,26 +49,4 @@ pub fn cargo_deny(repo: &Repo) -> Result<()> {
 pub fn has_cargo_deny(repo: &Repo) -> bool {
     let version = repo.cargo().args(["deny", "--version"]).output();
     version.is_ok_and(|output| output.status.success())
-}
-
-/// A command that runs as root: itself where we are root, else by sudo.
-pub fn as_root(program: &str) -> Command {
-    if is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("sudo");
-    command.arg(program);
-    command
-}
-
-pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
-}
-
-/// Whether a command is on PATH, or where only root's PATH leads.
-pub fn has_command(name: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .any(|dir| dir.join(name).is_file())
 }

@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Scope, apt, has_command};
+use super::{apt, scope::Scope};
 use crate::{
+    machine::has_command,
     repo::Repo,
     step,
     toolchain::{Compiler, LLVM_MAJOR, Missing, Toolchain, find_linker},

@@ -2,7 +2,7 @@
 
 use std::{io, mem, path::Path};
 
-use crate::setup::is_root;
+use crate::machine::is_root;
 
 /// `BPF_MAP_CREATE` of include/uapi/linux/bpf.h.
 const MAP_CREATE: libc::c_long = 0;

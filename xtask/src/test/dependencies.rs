@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Checks;
+use super::checks::Checks;
 use crate::{repo::Repo, setup};
 
 /// What the lock files and the crates themselves tell.

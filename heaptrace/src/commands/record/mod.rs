@@ -8,7 +8,8 @@ use super::{
     outside::check_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
-    tracing::{Prepared, Work, exit_code, say_end},
+    tracing::{Prepared, exit_code, say_end},
+    work::Work,
 };
 use crate::printable::say;
 use crate::{

@@ -1,61 +1,14 @@
 //! What takes longer than a screen can wait: symbols, flame graphs, and what a probe costs. Each kind has a thread of its
 //! own; results come back through one channel.
 
-use super::{flame, prospect::Prospects};
-use crate::{
-    commands::names,
-    model::{AllocatorInfo, LocationId, Profile, Symbol},
-    session::SymbolJob,
-    symbolize::Found,
-    top::{Answer, ProbeCost},
+use super::{
+    flame,
+    job::{Done, Job},
+    prospect::Prospects,
 };
+use crate::{commands::names, symbolize::Found};
 use std::{sync::mpsc, thread};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-/// What is to be done.
-pub enum Job {
-    Names {
-        feed: u64,
-        ids: Vec<LocationId>,
-        job: SymbolJob,
-    },
-    /// `profile` has one process's sites, `ids` are their locations.
-    Flame {
-        profile: Box<Profile>,
-        ids: Vec<LocationId>,
-        job: SymbolJob,
-        growth: bool,
-        pid: u32,
-    },
-    /// What tracing a process would be.
-    Examine {
-        pid: u32,
-        table_bytes: u64,
-    },
-    /// What traced calls of a process with these allocators cost.
-    Cost {
-        pid: u32,
-        allocators: Vec<AllocatorInfo>,
-    },
-}
-
-/// What came of it.
-pub enum Done {
-    Names {
-        feed: u64,
-        names: Vec<(LocationId, Vec<Symbol>)>,
-    },
-    /// What is to be said.
-    Flame(String),
-    Examined {
-        pid: u32,
-        answer: Answer,
-    },
-    Cost {
-        allocators: Vec<AllocatorInfo>,
-        cost: Option<ProbeCost>,
-    },
-}
 
 /// See the module. The threads end with it.
 pub struct Background {

@@ -1,6 +1,6 @@
 //! The sites of one process for its screen.
 
-use super::{background::Job, feed::Feed};
+use super::{feed::Feed, job::Job};
 use crate::{
     model::{Process, ProcessId, SizeHistogram, StackId},
     report::{StackNames, residency_lines},

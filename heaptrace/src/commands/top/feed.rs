@@ -1,6 +1,6 @@
 //! A session that is looked at while it runs: kept up with its targets, and folded into a profile at each refresh.
 
-use super::background::Job;
+use super::job::Job;
 use crate::{
     bpf::EventRing,
     commands::{

@@ -4,7 +4,7 @@ use crate::{
     model::{Residency, Traced, TracedBlocks},
     probes::discover::Discoverer,
     report::residency_lines_of,
-    residency::{Limits, Recognizer, measure},
+    rss::{Limits, Recognizer, measure},
 };
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@ mod background;
 mod detail;
 mod feed;
 mod flame;
+mod job;
 mod memory;
 mod options;
 mod plain;
@@ -15,12 +16,12 @@ mod sources;
 
 pub use args::TopArgs;
 
-use super::{target_args::TargetArgs, tracing::Ended};
+use super::{target_args::TargetArgs, work::Ended};
 use crate::{
     error::CannotTrace,
     process::procfs,
     target::{Target, pids_named},
-    top::{App, Filter, Header},
+    top::{self, App, Filter, Header},
 };
 use anyhow::bail;
 use args::{TopFormat, TopTarget};
@@ -51,7 +52,7 @@ pub fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
         let ends_with_targets = matches!(target, Target::Pids(_) | Target::Comm(_));
         let mut sources = Sources::start(target, &args)?;
         let ended = if on_terminal {
-            let mut app = App::new((80, 24));
+            let mut app = App::new(top::screen((80, 24)));
             (app.list.sort, app.list.tree) = (args.sort, args.tree);
             app.filter(&args.filter)?;
             screen::run(&mut sources, app, header, times).await

@@ -2,7 +2,7 @@
 
 use super::{args::TopFormat, screen::Times, sources::Sources};
 use crate::{
-    commands::{output::Output, outside::now_ns, tracing::Ended},
+    commands::{output::Output, outside::now_ns, work::Ended},
     top::{Arrangement, Column, Filter, Header, History, arrange, render_json, render_text, rows},
 };
 use std::time::Duration;

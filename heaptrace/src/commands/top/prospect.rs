@@ -1,6 +1,6 @@
 //! What tracing a process would be: whether it can be, and what each call would cost.
 
-use super::background::{Done, Job};
+use super::job::{Done, Job};
 use crate::{
     doctor::{self, Ground, Process},
     top::{Answer, Offer, ProbeCost},

@@ -1,9 +1,9 @@
 //! `heaptrace top` on a terminal: keys, refreshes and news from the kernel, until somebody has seen enough.
 
-use super::{background::Done, sources::Sources};
+use super::{job::Done, sources::Sources};
 use crate::{
-    commands::tracing::Ended,
-    top::{App, Effect, Header, History, action, draw, rows},
+    commands::work::Ended,
+    top::{self, App, Effect, Header, History, action, draw, rows},
 };
 use futures_util::StreamExt as _;
 use ratatui::{
@@ -95,7 +95,7 @@ pub async fn run(
     let mut left = times.iterations;
     let mut screen = Screen::open()?;
     let mut keys = EventStream::new();
-    app.resize(screen.0.size().map(|size| (size.width, size.height))?);
+    app.resize(screen.0.size().map(|size| top::screen((size.width, size.height)))?);
     let mut history = History::default();
     loop {
         let mut effect = None;
@@ -109,7 +109,7 @@ pub async fn run(
                 Some(Ok(Event::Key(key))) => {
                     effect = action(&app.mode, key).and_then(|action| app.apply(action));
                 }
-                Some(Ok(Event::Resize(width, height))) => app.resize((width, height)),
+                Some(Ok(Event::Resize(width, height))) => app.resize(top::screen((width, height))),
                 Some(Ok(_)) => continue,
                 // The terminal is gone.
                 Some(Err(_)) | None => return Ok(Ended::NoReader),

@@ -2,9 +2,10 @@
 
 use super::{
     args::TopArgs,
-    background::{Background, Done, Job},
+    background::Background,
     detail,
     feed::Feed,
+    job::{Done, Job},
     memory::Memory,
     options::{growth_options, traced_options},
     processes::Processes,

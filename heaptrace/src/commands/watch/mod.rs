@@ -10,7 +10,8 @@ use super::{
     output::Output,
     outside::now_ns,
     target_args::{StackArg, TargetArgs, stack_options},
-    tracing::{Ended, Prepared, Work, exit_code, say_end},
+    tracing::{Prepared, exit_code, say_end},
+    work::{Ended, Work},
 };
 use crate::printable::say;
 use crate::{

@@ -1,7 +1,7 @@
 //! jemalloc's statistics for people.
 
 use super::{Arena, Bin, Blocks, Jemalloc, Stats};
-use crate::report::{counted, human, percent};
+use crate::units::{counted, human, percent};
 use std::io::{self, Write};
 
 type Out<'a> = &'a mut dyn Write;

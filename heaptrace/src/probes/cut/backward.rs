@@ -1,12 +1,14 @@
 //! Where the value that a call will return already is, before each instruction: what holds on every way to an end.
 
-use super::NoCut;
-use super::forward::{Forward, tests_for_zero, writes};
-use super::graph::{Edge, End, Graph, Way};
+use super::answer::NoCut;
+use super::forward::Forward;
+use super::graph::Graph;
+use super::instruction::{tests_for_zero, writes};
+use super::node::{Edge, End, Way, returns_its_first_argument};
+use super::state::State;
 use super::state::{
     CALLER_SAVED, Memory, RAX, RDI, RSP, general, immediate, is_kept, is_whole_memory, whole_register,
 };
-use super::{exits, state::State};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 use std::collections::BTreeSet;
 
@@ -161,7 +163,7 @@ impl<'a> Backward<'a> {
                 .graph
                 .image
                 .stub_name(instruction.near_branch_target())
-                .is_some_and(exits::returns_its_first_argument);
+                .is_some_and(returns_its_first_argument);
         let returned = fills && holders.has(RAX);
         holders.registers &= !CALLER_SAVED;
         if returned {

@@ -1,10 +1,9 @@
 //! Builds a function's control flow graph, instruction by instruction from its entry.
 
-use super::NoCut;
-use super::exits;
-use super::forward;
-use super::graph::{Edge, End, Node, Way};
+use super::answer::NoCut;
 use super::image::Image;
+use super::instruction;
+use super::node::{Edge, End, Node, Way, returns_its_first_argument};
 use super::noreturn::{self, NoReturn};
 use super::parts::Parts;
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
@@ -210,7 +209,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     }
 
     fn named(&self, name: &str) -> Option<Target> {
-        if exits::returns_its_first_argument(name) {
+        if returns_its_first_argument(name) {
             return Some(Target::End(End::Filling));
         }
         if noreturn::is_named(name) {
@@ -266,7 +265,7 @@ impl<'a, 'data> Builder<'a, 'data> {
                 | FlowControl::Exception
         );
         let is_seen = |used: &iced_x86::UsedMemory| {
-            forward::writes(used.access())
+            instruction::writes(used.access())
                 && !(used.base() == Register::RSP && used.index() == Register::None)
         };
         !goes_on || self.info.info(instruction).used_memory().iter().any(is_seen)
@@ -287,7 +286,7 @@ impl<'a, 'data> Builder<'a, 'data> {
         }
         let is_rdi = |register: Register| register.full_register() == Register::RDI;
         let used = self.info.info(instruction).used_registers().iter();
-        let writes = used.into_iter().any(|it| is_rdi(it.register()) && forward::writes(it.access()));
+        let writes = used.into_iter().any(|it| is_rdi(it.register()) && instruction::writes(it.access()));
         before.filter(|_| !writes)
     }
 }

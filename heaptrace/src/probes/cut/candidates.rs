@@ -1,12 +1,15 @@
 //! Which of a function's instructions could be sites, for what, and at what cost.
 
+use super::answer::{CutSite, Request};
 use super::backward::{Backward, Holders};
-use super::choose::{is_whole_possible, place, result_place};
 use super::emulation::{self, Emulation, Treatment};
-use super::forward::{Forward, writes};
-use super::graph::{End, Graph, Way};
-use super::state::{Memory, RDI, RDX, RSI, State, Value};
-use super::{CutSite, Place, Request, Role};
+use super::forward::Forward;
+use super::graph::Graph;
+use super::instruction::writes;
+use super::node::{End, Node, Way};
+use super::places::{are_in_registers, is_whole_possible, own_frame, result_place, sizes};
+use super::state::{Memory, State};
+use super::{Place, Role};
 use heaptrace_common::function::Shape;
 use iced_x86::{FastFormatter, FlowControl, InstructionInfoFactory, Mnemonic};
 
@@ -171,11 +174,6 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// How far the stack pointer is above the entry's: not at all, in sane code.
-pub fn own_frame(state: &State) -> Option<i32> {
-    state.stack_pointer().filter(|pointer| *pointer <= 0)
-}
-
 /// What the kernel does with a probe on a node; `None` where none may be.
 pub fn treatment(graph: &Graph<'_, '_>, index: usize, emulation: Emulation) -> Option<Treatment> {
     let node = &graph.nodes[index];
@@ -186,37 +184,10 @@ pub fn treatment(graph: &Graph<'_, '_>, index: usize, emulation: Emulation) -> O
     (node.end.is_none() && fit).then_some(treatment)
 }
 
-/// Where size, and perhaps a factor, are.
-pub fn sizes(shape: Shape, state: &State) -> Option<(Place, Place)> {
-    let stack_pointer = state.stack_pointer()?;
-    let find = |value| {
-        let (registers, slots) = state.places(value);
-        place(registers, slots.into_iter(), stack_pointer)
-    };
-    let argument = |number| find(Value::Argument(number));
-    match shape {
-        Shape::Size0 | Shape::Pages0 => Some((argument(0)?, Place::None)),
-        Shape::Size1 | Shape::Resize => Some((argument(1)?, Place::None)),
-        Shape::OutPointer => Some((argument(2)?, Place::None)),
-        Shape::Product01 => match find(Value::Product) {
-            Some(product) => Some((product, Place::None)),
-            None => Some((argument(0)?, argument(1)?)),
-        },
-        Shape::ResizeProduct => Some((argument(1)?, argument(2)?)),
-        Shape::Free0 => None,
-    }
-}
-
-/// Whether the arguments are still where the caller put them.
-pub fn are_in_registers(shape: Shape, state: &State) -> bool {
-    let registers = [RDI, RSI, RDX].into_iter().zip(0..).take(usize::from(shape.arguments()));
-    registers.into_iter().all(|(register, number)| state.registers[register] == Some(Value::Argument(number)))
-}
-
 /// Nodes that others could see something of: calls, and stores but to the function's own frame.
 pub fn acts(graph: &Graph<'_, '_>, forward: &Forward) -> Vec<bool> {
     let mut info = InstructionInfoFactory::new();
-    let acts = |(index, node): (usize, &super::graph::Node)| {
+    let acts = |(index, node): (usize, &Node)| {
         let Some(state) = forward.state(index).filter(|_| node.end.is_none()) else {
             return matches!(node.end, Some(End::PassesOn(_) | End::Unknown | End::Filling));
         };

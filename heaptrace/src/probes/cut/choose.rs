@@ -1,13 +1,17 @@
 //! Chooses a function's sites: where results are seen by one minimum cut, and where arguments are kept for those that
 //! lack them by a second one.
 
-use super::backward::{Backward, Holders};
+use super::Role;
+use super::answer::{Cut, CutSite, Kind, NoCut, Request};
+use super::backward::Backward;
 use super::candidates::{Candidates, Crossing};
 use super::forward::Forward;
-use super::graph::{Edge, End, Graph, Node, Way};
+use super::graph::Graph;
 use super::image::Image;
 use super::min_cut::{ENDLESS, Network};
-use super::{Cut, CutSite, Kind, NoCut, Place, Request, Role, own_code};
+use super::node::{Edge, End, Node, Way};
+use super::own_code;
+use super::places::is_whole_possible;
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 use iced_x86::{ConditionCode, FlowControl};
@@ -367,11 +371,6 @@ impl Sides {
     }
 }
 
-/// Whether size and result can be read at once: not where something is freed first.
-pub fn is_whole_possible(shape: Shape) -> bool {
-    matches!(shape, Shape::Size0 | Shape::Size1 | Shape::Pages0 | Shape::Product01)
-}
-
 /// When a hit of `node` means that control goes on by one of `ways`.
 pub fn condition_of(graph: &Graph<'_, '_>, node: usize, ways: &[Way]) -> u8 {
     let node = &graph.nodes[node];
@@ -388,24 +387,4 @@ pub fn condition_of(graph: &Graph<'_, '_>, node: usize, ways: &[Way]) -> u8 {
         (false, true) => condition::not_taken(nibble),
         _ => condition::ALWAYS,
     }
-}
-
-/// Where a probe finds what `holders` hold, `stack_pointer` above the entry's.
-pub fn result_place(holders: &Holders, stack_pointer: i32) -> Option<Place> {
-    if holders.zero {
-        return Some(Place::Zero);
-    }
-    place(holders.registers, holders.slots.iter().copied(), stack_pointer)
-}
-
-/// One of several places.
-pub fn place(registers: u16, slots: impl Iterator<Item = i32>, stack_pointer: i32) -> Option<Place> {
-    if registers != 0 {
-        return Some(Place::Register(registers.trailing_zeros() as u8));
-    }
-    let reachable = |slot: i32| {
-        let offset = u16::try_from(slot.checked_sub(stack_pointer)?).ok()?;
-        (offset <= Place::MAX_STACK && offset % 8 == 0).then_some(Place::Stack(offset))
-    };
-    slots.filter_map(reachable).next()
 }

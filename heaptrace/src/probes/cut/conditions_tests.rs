@@ -3,6 +3,7 @@
 use super::assembler::{Assembler, Program, program};
 use super::frames::Span;
 use super::*;
+use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 
 pub(super) const EMULATION: Emulation = Emulation { push: true, long_nops: true };

@@ -2,16 +2,19 @@
 //! function does anything that others could see, with the arguments still where the caller put them. For a function
 //! that frees, calls with NULL need not hit it.
 
-use super::candidates::{self, are_in_registers, own_frame, reached_from, treatment};
+use super::answer::{CutSite, NoCut};
+use super::candidates::{self, reached_from, treatment};
 use super::choose::condition_of;
 use super::emulation::{self, Emulation, Treatment};
-use super::forward::{Forward, tests_for_zero};
-use super::graph::{Edge, End, Graph, Way};
+use super::forward::Forward;
+use super::graph::Graph;
 use super::image::Image;
+use super::instruction::tests_for_zero;
+use super::node::{Edge, End, Node, Way};
+use super::places::{self, are_in_registers, own_frame};
 use super::references::Source;
 use super::state::{RBP, State, Value};
-use super::{CutSite, NoCut, Place, Role};
-use crate::probes::site;
+use super::{Place, Role, site};
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind};
@@ -136,7 +139,7 @@ impl Search<'_> {
         let node = &self.graph.nodes[index];
         let state = self.forward.state(index);
         let stack_pointer = state.and_then(State::stack_pointer).unwrap_or_default();
-        let sizes = state.and_then(|state| candidates::sizes(self.shape, state)).unwrap_or_default();
+        let sizes = state.and_then(|state| places::sizes(self.shape, state)).unwrap_or_default();
         let null = self.null_way(index);
         let ways: Vec<Way> =
             node.successors.iter().map(|edge| edge.way).filter(|way| Some(*way) != null).collect();
@@ -201,7 +204,7 @@ fn entered_from_behind(graph: &Graph<'_, '_>) -> Result<Vec<bool>, NoCut> {
             targets.insert(*target);
         }
     }
-    let is_entered = |(index, node): (usize, &super::graph::Node)| {
+    let is_entered = |(index, node): (usize, &Node)| {
         index != 0 && node.end.is_none() && targets.contains(&node.instruction.ip())
     };
     Ok(graph.nodes.iter().enumerate().map(is_entered).collect())

@@ -2,7 +2,7 @@
 //! refuse it. arch/x86/kernel/uprobes.c: `branch_setup_xol_ops`, `push_setup_xol_ops`, `is_prefix_bad`,
 //! `good_insns_64`.
 
-use crate::probes::refusal::KernelVersion;
+use crate::process::kernel_version::KernelVersion;
 use iced_x86::{Code, FlowControl, Instruction};
 use serde::{Deserialize, Serialize};
 

@@ -3,6 +3,7 @@
 use super::assembler::program;
 use super::conditions_tests::{EMULATION, KEEP, LEAVE, NOP, RBX, RET, TEST, cut, of_image, site};
 use super::*;
+use heaptrace_common::function::Shape;
 
 #[test]
 fn a_jump_into_another_probed_function_is_seen_there() {

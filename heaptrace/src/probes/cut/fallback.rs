@@ -1,11 +1,13 @@
 //! What is left where no cut can be proven: the arguments at the beginning, the result at every return, single-stepped.
 //! A function's instructions are then found by a sweep, which is only believed if every jump of the function agrees.
 
-use super::forward::writes;
+use super::answer::{Cut, CutSite, Kind, NoCut, Request};
 use super::image::Image;
+use super::instruction::writes;
+use super::node::returns_its_first_argument;
 use super::references::Source;
 use super::state::RBP;
-use super::{Cut, CutSite, Kind, NoCut, Place, Request, Role, candidates, early, exits, own_code};
+use super::{Place, Role, candidates, early, own_code};
 use heaptrace_common::probe::condition;
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 use std::collections::{BTreeSet, HashSet};
@@ -199,7 +201,7 @@ impl Sweep<'_, '_> {
     fn named(&mut self, instruction: &Instruction, name: Option<&str>, shared: bool) {
         let is_jump = instruction.flow_control() == FlowControl::UnconditionalBranch;
         match name.and_then(|name| self.image.definition(name)) {
-            _ if is_jump && name.is_some_and(exits::returns_its_first_argument) => {
+            _ if is_jump && name.is_some_and(returns_its_first_argument) => {
                 self.result(instruction, Place::Register(7), 0, shared);
             }
             Some(target) if self.request.probed.contains(&target) => {

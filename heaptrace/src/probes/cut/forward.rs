@@ -1,15 +1,15 @@
 //! Where a function's arguments are, before each of its instructions: what holds on every way from the entry.
 
-use super::NoCut;
+use super::answer::NoCut;
 use super::frames::Cfa;
-use super::graph::{Edge, Graph, Way};
+use super::graph::Graph;
+use super::instruction::writes;
+use super::node::{Edge, Way};
 use super::state::{
-    self, CALLER_SAVED, Memory, RAX, RBP, RDX, RSP, State, Value, general, immediate, is_whole_memory,
+    CALLER_SAVED, Memory, RAX, RBP, RDX, RSP, State, Value, general, immediate, is_whole_memory,
     whole_register,
 };
-use iced_x86::{
-    Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
-};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 /// The most times that a node is looked at. A state can only lose what it knows, some 80 times; real functions need
 /// three rounds.
@@ -328,22 +328,5 @@ fn set(state: &mut State, register: usize, value: Option<Value>) {
     if register == RBP {
         state.holds_caller_bp = false;
         state.frame_pointer = matches!(value, Some(Value::Stack(_)));
-    }
-}
-
-/// Whether an access changes what is accessed.
-pub fn writes(access: OpAccess) -> bool {
-    !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
-}
-
-/// Whether `instruction` compares a whole register with 0, and which.
-pub fn tests_for_zero(instruction: &Instruction) -> Option<usize> {
-    let register = whole_register(instruction, 0)?;
-    match instruction.code() {
-        Code::Test_rm64_r64 => (state::whole_register(instruction, 1) == Some(register)).then_some(register),
-        Code::Cmp_rm64_imm8 | Code::Cmp_rm64_imm32 => {
-            (immediate(instruction, 1) == Some(0)).then_some(register)
-        }
-        _ => None,
     }
 }

@@ -1,53 +1,17 @@
 //! A function's control flow, by descent from its entry: jumps, jumps into other functions of the file, calls that come
 //! back, and exceptions that land. Everything that can end a call is an end of its own.
 
+use super::answer::NoCut;
 use super::build::{Builder, Built};
 use super::image::Image;
+use super::instruction::{tests_for_zero, writes};
+use super::node::{Edge, End, Node, Way};
 use super::parts::Parts;
-use super::{NoCut, exits};
-use iced_x86::Instruction;
+use super::state::{general, whole_register};
+use iced_x86::{InstructionInfoFactory, Mnemonic};
 
-/// How control goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Next,
-    Taken,
-    /// An exception out of a call.
-    Unwind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edge {
-    pub to: usize,
-    pub way: Way,
-}
-
-/// How a call ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum End {
-    Return,
-    /// In `memset` or its like, which returns its first argument.
-    Filling,
-    /// In another function that is probed.
-    PassesOn(u64),
-    /// Through a pointer.
-    Unknown,
-    /// Not followed any further.
-    Acts,
-}
-
-pub struct Node {
-    /// Of an end, nothing.
-    pub instruction: Instruction,
-    pub end: Option<End>,
-    pub successors: Vec<Edge>,
-    /// Index of the part.
-    pub part: usize,
-    /// Whether other functions use this code, too.
-    pub shared: bool,
-    /// Whether an end can be reached.
-    pub live: bool,
-}
+/// How far before a jump its test is looked for: a function's epilogue and the arguments of a hook.
+const MAX_DISTANCE: usize = 32;
 
 pub struct Graph<'a, 'data> {
     pub image: &'a Image<'data>,
@@ -103,7 +67,7 @@ impl<'a, 'data> Graph<'a, 'data> {
             node.successors.iter().any(|edge| self.nodes[edge.to].end == Some(End::Unknown))
         });
         for (index, node) in jumps {
-            if !exits::is_guarded(self, index) {
+            if !is_guarded(self, index) {
                 return Err(NoCut::Computed(node.instruction.ip()));
             }
         }
@@ -135,4 +99,37 @@ impl<'a, 'data> Graph<'a, 'data> {
         }
         merged
     }
+}
+
+/// Whether the jump through a register at `node` is only reached where that register was found not to be 0.
+fn is_guarded(graph: &Graph<'_, '_>, node: usize) -> bool {
+    let mut info = InstructionInfoFactory::new();
+    let Some(register) = whole_register(&graph.nodes[node].instruction, 0) else { return false };
+    let mut at = node;
+    for _ in 0..MAX_DISTANCE {
+        let Some((before, edge)) = graph.only_predecessor(at) else { return false };
+        let instruction = &graph.nodes[before].instruction;
+        let way = graph.nodes[before].successors[edge].way;
+        let is_not_zero_way = match instruction.mnemonic() {
+            Mnemonic::Jne => way == Way::Taken,
+            Mnemonic::Je => way == Way::Next,
+            _ => false,
+        };
+        if is_not_zero_way
+            && let Some((test, _)) = graph.only_predecessor(before)
+            && tests_for_zero(&graph.nodes[test].instruction) == Some(register)
+        {
+            return true;
+        }
+        let changes = info
+            .info(instruction)
+            .used_registers()
+            .iter()
+            .any(|used| writes(used.access()) && general(used.register()) == Some(register));
+        if changes {
+            return false;
+        }
+        at = before;
+    }
+    false
 }

@@ -3,7 +3,7 @@
 
 use super::frames::{Frames, Span};
 use super::memory::Memory;
-use super::references::References;
+use super::references::{References, Swept};
 use super::tables::{Sections, Slot, Tables};
 use crate::process::elf::{self, ElfFacts, Header};
 use iced_x86::{Code, Instruction, OpKind};
@@ -163,7 +163,14 @@ impl<'data> Image<'data> {
     /// All branches and pointers from one function into another; `None` if there is too much code for it.
     pub(super) fn references(&self) -> Option<&References> {
         let size: u64 = self.code.iter().map(|range| range.end - range.start).sum();
-        self.references.get_or_init(|| (size <= MAX_TEXT).then(|| References::read(self))).as_ref()
+        let file = || Swept {
+            memory: &self.memory,
+            code: &self.code,
+            spans: &self.frames.spans,
+            pointers: &self.tables.pointers,
+            fixed: self.fixed,
+        };
+        self.references.get_or_init(|| (size <= MAX_TEXT).then(|| References::read(&file()))).as_ref()
     }
 
     /// The functions in order: by the unwind information or, where there is none, from one address that is called

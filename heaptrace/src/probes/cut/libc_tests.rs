@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::process::elf::ElfFacts;
+use heaptrace_common::function::Shape;
 use proptest::prelude::*;
 
 const EMULATION: Emulation = Emulation { push: true, long_nops: false };

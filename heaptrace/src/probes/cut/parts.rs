@@ -1,9 +1,10 @@
 //! Which code belongs to a function that is analysed: its own, what only it can reach, and what it shares with others.
 
+use super::answer::NoCut;
+use super::frames;
 use super::image::Image;
 use super::landing_pads::CallSite;
 use super::references::{References, Source};
-use super::{NoCut, frames};
 use std::ops::Range;
 
 /// The most functions that a graph reaches into.

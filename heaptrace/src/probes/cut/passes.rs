@@ -2,11 +2,12 @@
 //! them, too, would count each block twice, and each failed attempt of theirs is the other function's. libstdc++'s
 //! `operator new` is one.
 
+use super::answer::{NoCut, Request};
 use super::forward::Forward;
-use super::graph::{End, Graph};
+use super::graph::Graph;
 use super::image::Image;
+use super::node::End;
 use super::state::{RAX, Value};
-use super::{NoCut, Request};
 use iced_x86::{FlowControl, Instruction, OpKind};
 
 /// A probed function whose results the function returns, if it returns nothing else on any way that it reaches by itself:

@@ -6,6 +6,7 @@ use super::assembler::Program;
 use super::random_machine::{Event, Machine};
 use super::random_programs::{body, program};
 use super::*;
+use heaptrace_common::function::Shape;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 

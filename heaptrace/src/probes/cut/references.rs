@@ -2,7 +2,7 @@
 //! into the middle of a function's code makes it unfit for a cut: calls could come or go past its sites.
 
 use super::frames::Span;
-use super::image::Image;
+use super::memory::Memory;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use std::ops::Range;
 
@@ -22,19 +22,28 @@ pub struct References {
     called: Vec<u64>,
 }
 
+/// What of a file is looked at. Its fields are as those of an image.
+pub struct Swept<'a, 'data> {
+    pub memory: &'a Memory<'data>,
+    pub code: &'a [Range<u64>],
+    pub spans: &'a [Span],
+    pub pointers: &'a [u64],
+    pub fixed: bool,
+}
+
 /// The most entries of a jump table that are followed.
 const MAX_TABLE: usize = 4096;
 
 impl References {
-    /// Sweeps through the code of `image`.
-    pub fn read(image: &Image<'_>) -> Self {
-        let mut sweep = Sweep { image, found: Self::default(), data: Vec::new(), switches: Vec::new() };
-        for part in parts(&image.code, &image.frames.spans) {
+    /// Sweeps through the code of a file.
+    pub fn read(file: &Swept<'_, '_>) -> Self {
+        let mut sweep = Sweep { file, found: Self::default(), data: Vec::new(), switches: Vec::new() };
+        for part in parts(file.code, file.spans) {
             sweep.part(&part);
         }
         sweep.tables();
         let mut found = sweep.found;
-        found.all.extend(image.tables.pointers.iter().map(|pointer| (*pointer, Source::Pointer)));
+        found.all.extend(file.pointers.iter().map(|pointer| (*pointer, Source::Pointer)));
         found.all.sort_unstable();
         found.all.dedup();
         found.called.sort_unstable();
@@ -73,7 +82,7 @@ fn parts(code: &[Range<u64>], spans: &[Span]) -> Vec<Range<u64>> {
 }
 
 struct Sweep<'a, 'data> {
-    image: &'a Image<'data>,
+    file: &'a Swept<'a, 'data>,
     found: References,
     /// What instructions take the address of, outside of code.
     data: Vec<u64>,
@@ -83,7 +92,7 @@ struct Sweep<'a, 'data> {
 
 impl Sweep<'_, '_> {
     fn part(&mut self, part: &Range<u64>) {
-        let Some(bytes) = self.image.memory.bytes(part.start) else { return };
+        let Some(bytes) = self.file.memory.bytes(part.start) else { return };
         let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(length)];
         let mut decoder = Decoder::with_ip(64, bytes, part.start, DecoderOptions::NONE);
@@ -116,17 +125,17 @@ impl Sweep<'_, '_> {
                 self.found.called.push(target);
             }
             // Without spans a part is a whole section, and says nothing.
-            if !part.contains(&target) || self.image.frames.spans.is_empty() || is_call {
+            if !part.contains(&target) || self.file.spans.is_empty() || is_call {
                 self.found.all.push((target, Source::Branch(instruction.ip())));
             }
         } else if instruction.code() == Code::Lea_r64_m && instruction.is_ip_rel_memory_operand() {
             let target = instruction.ip_rel_memory_address();
-            if self.image.memory.is_code(target) {
+            if self.file.memory.is_code(target) {
                 self.found.all.push((target, Source::Pointer));
             } else {
                 self.data.push(target);
             }
-        } else if self.image.fixed {
+        } else if self.file.fixed {
             self.fixed(instruction);
         }
     }
@@ -141,7 +150,7 @@ impl Sweep<'_, '_> {
                 OpKind::Memory => instruction.memory_displacement64(),
                 _ => continue,
             };
-            if self.image.memory.is_code(value) {
+            if self.file.memory.is_code(value) {
                 self.found.all.push((value, Source::Pointer));
             }
         }
@@ -156,13 +165,13 @@ impl Sweep<'_, '_> {
         for table in &self.switches {
             let next = self.data.get(self.data.partition_point(|address| address <= table));
             let room = next.map_or(u64::MAX, |next| next - table) / 4;
-            let bytes = self.image.memory.bytes(*table).unwrap_or_default();
+            let bytes = self.file.memory.bytes(*table).unwrap_or_default();
             let entries =
                 bytes.chunks_exact(4).take(usize::try_from(room).unwrap_or(MAX_TABLE).min(MAX_TABLE));
             for entry in entries {
                 let distance = i32::from_le_bytes(entry.try_into().unwrap_or_default());
                 let target = table.wrapping_add_signed(i64::from(distance));
-                if !self.image.memory.is_code(target) {
+                if !self.file.memory.is_code(target) {
                     break;
                 }
                 self.found.all.push((target, Source::Branch(*table)));

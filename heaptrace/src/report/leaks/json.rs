@@ -4,7 +4,8 @@ use super::{Leaks, sum};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
-    report::json::{Coverage, Frames, SCHEMA, coverage, seconds},
+    report::json::{Coverage, Frames, SCHEMA, coverage},
+    units::in_seconds,
 };
 use heaptrace_common::stack::StackEnd;
 use serde::Serialize;
@@ -83,8 +84,8 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         time: time.to_string(),
         print: number,
         last,
-        traced_s: seconds(profile.duration_ns),
-        older_than_s: seconds(older_than_ns),
+        traced_s: in_seconds(profile.duration_ns),
+        older_than_s: in_seconds(older_than_ns),
         old: of(sum(shown.iter().chain(hidden))),
         not_shown: of(sum(hidden)),
         younger: blocks(younger),
@@ -109,8 +110,8 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
         function: site.function.name(),
         bytes: old.bytes,
         count: old.count,
-        oldest_age_s: seconds(old.oldest_ns),
-        youngest_age_s: seconds(old.youngest_ns),
+        oldest_age_s: in_seconds(old.oldest_ns),
+        youngest_age_s: in_seconds(old.youngest_ns),
         bytes_change: change.map(|change| change.bytes),
         count_change: change.map(|change| change.count),
         growing_prints: *growing,

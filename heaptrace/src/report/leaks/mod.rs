@@ -1,14 +1,16 @@
 //! What `leaks` prints, again and again: old outstanding blocks by stack. As text, or as one JSON object a line.
 
 mod json;
+mod render;
 mod text;
+
+pub use render::render;
 
 #[cfg(test)]
 mod tests;
 
 use crate::model::{Amount, Profile, Trend};
 use clap::ValueEnum;
-use std::io::{self, Write};
 
 /// How prints are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -42,17 +44,6 @@ pub struct Leaks<'a> {
     pub removed: Amount,
     /// See `OldBlocks`.
     pub gone: Amount,
-}
-
-/// Writes one print.
-///
-/// # Errors
-/// What writing to `out` fails with.
-pub fn render(format: PrintFormat, leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
-    match format {
-        PrintFormat::Text => text::render(leaks, out),
-        PrintFormat::Json => json::render(leaks, out),
-    }
 }
 
 /// Bytes, blocks and stacks of `trends`.

@@ -7,9 +7,9 @@ use crate::{
     report::{
         footer,
         labels::{Label, Labels},
-        number::{base_name, counted, duration, human, thousands},
         table::process_name,
     },
+    units::{base_name, counted, duration, human, thousands},
 };
 use std::io::{self, Write};
 

@@ -8,10 +8,11 @@ use crate::printable::write_json;
 use crate::{
     model::Statistics,
     report::{
-        json::{Coverage, Host, SCHEMA, coverage, seconds, size_classes},
+        json::{Coverage, Host, SCHEMA, coverage, size_classes},
         text::started,
     },
     target::CommandEnd,
+    units::in_seconds,
 };
 use serde::Serialize;
 use std::io::{self, Write};
@@ -101,7 +102,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Stat { profile, statistics, last, time_ns, before: _, command } = *stat;
     let (all, each) = scopes(profile, statistics);
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
-    let duration_s = seconds(profile.duration_ns);
+    let duration_s = in_seconds(profile.duration_ns);
     let print = Print {
         schema: SCHEMA,
         heaptrace: &profile.heaptrace,
@@ -123,7 +124,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
                 exe: &scope.process.exe,
                 exited: scope.process.exited,
                 counts: counts(scope, duration_s),
-                attach_gap_s: scope.process.attach_gap_ns.map(seconds),
+                attach_gap_s: scope.process.attach_gap_ns.map(in_seconds),
                 attached_fraction: scope.process.attached_fraction(),
             })
             .collect(),
@@ -180,7 +181,7 @@ fn counts(scope: &Scope, duration_s: f64) -> Counts {
             .filter(|(_, count)| **count > 0)
             .map(|(class, count)| {
                 let (from, below) = Statistics::lifetime_range(class);
-                (seconds(from), below.map(seconds), *count)
+                (in_seconds(from), below.map(in_seconds), *count)
             })
             .collect(),
         gone_bytes: totals.gone_bytes,

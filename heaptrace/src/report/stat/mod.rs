@@ -2,18 +2,19 @@
 //! lived; of each process and of all.
 
 mod json;
+mod render;
 mod scope;
 mod text;
+
+pub use render::render;
 
 #[cfg(test)]
 mod tests;
 
-use super::leaks::PrintFormat;
 use crate::{
     model::{Profile, Statistics},
     target::CommandEnd,
 };
-use std::io::{self, Write};
 
 /// One print.
 #[derive(Clone, Copy, Debug)]
@@ -58,17 +59,5 @@ impl Glance {
             }
         }
         glance
-    }
-}
-
-/// Writes one print.
-///
-/// # Errors
-/// What writing to `out` fails with.
-pub fn render(format: PrintFormat, stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
-    match format {
-        PrintFormat::Text if stat.last => text::render(stat, out),
-        PrintFormat::Text => text::line(stat, out),
-        PrintFormat::Json => json::render(stat, out),
     }
 }

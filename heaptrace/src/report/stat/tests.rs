@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     model::FunctionStatistics,
-    report::samples::{empty, full},
+    report::{
+        PrintFormat,
+        samples::{empty, full},
+    },
 };
 use heaptrace_common::function::Function;
 use insta::assert_snapshot;

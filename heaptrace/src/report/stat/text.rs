@@ -9,10 +9,10 @@ use crate::{
     model::Statistics,
     report::{
         footer,
-        number::{counted, duration, human, seconds, thousands},
         sizes::{bars, histogram},
         table::process_name,
     },
+    units::{counted, duration, human, seconds, thousands},
 };
 use heaptrace_common::function::Function;
 use std::io::{self, Write};

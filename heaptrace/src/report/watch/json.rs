@@ -5,7 +5,8 @@ use super::{GrowthCall, WatchEnd};
 use crate::printable::write_json;
 use crate::{
     model::{Profile, StackId},
-    report::json::{Frames, LostCounts, SCHEMA, Stacks, Untraceable, seconds},
+    report::json::{Frames, LostCounts, SCHEMA, Stacks, Untraceable},
+    units::in_seconds,
 };
 use serde::Serialize;
 use std::io::{self, Write};
@@ -100,7 +101,7 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
     let summary = Summary {
         schema: SCHEMA,
         heaptrace: &profile.heaptrace,
-        traced_s: seconds(profile.duration_ns),
+        traced_s: in_seconds(profile.duration_ns),
         min_bytes,
         calls: totals.iter().map(|process| process.calls).sum(),
         shown,

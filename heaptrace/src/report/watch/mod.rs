@@ -2,21 +2,20 @@
 //! text, or as one JSON object a line.
 
 mod json;
+mod render;
 mod text;
+
+pub use render::{render_calls, render_end};
 
 #[cfg(test)]
 mod tests;
 
-use super::PrintFormat;
 use crate::{
     growth::Kind,
     model::{Profile, StackId},
 };
 use heaptrace_common::stack::StackEnd;
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+use std::collections::BTreeMap;
 
 /// One call. Its stack is in the profile that goes with it.
 #[derive(Clone, Debug)]
@@ -73,32 +72,4 @@ pub struct WatchEnd<'a> {
     /// Why stacks of the shown calls ended, and how many did.
     pub ends: &'a BTreeMap<StackEnd, u64>,
     pub totals: &'a [GrowthTotals],
-}
-
-/// Writes `calls`, in order. `first`: nothing was written before. `stacks`: text has them, too.
-///
-/// # Errors
-/// What writing to `out` fails with.
-pub fn render_calls(
-    format: PrintFormat,
-    (profile, calls): (&Profile, &[GrowthCall]),
-    first: bool,
-    stacks: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    match format {
-        PrintFormat::Text => text::render_calls(profile, calls, first, stacks, out),
-        PrintFormat::Json => json::render_calls(profile, calls, out),
-    }
-}
-
-/// Writes the totals, and what they cover.
-///
-/// # Errors
-/// What writing to `out` fails with.
-pub fn render_end(format: PrintFormat, end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
-    match format {
-        PrintFormat::Text => text::render_end(end, out),
-        PrintFormat::Json => json::render_end(end, out),
-    }
 }

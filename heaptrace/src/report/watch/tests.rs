@@ -1,7 +1,10 @@
 //! Golden prints, made by hand.
 
 use super::*;
-use crate::report::samples::{empty, full};
+use crate::report::{
+    PrintFormat,
+    samples::{empty, full},
+};
 use insta::assert_snapshot;
 
 fn call(call: &'static str, delta: i64, kind: Kind, stack: Option<u32>) -> GrowthCall {

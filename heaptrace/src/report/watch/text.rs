@@ -4,11 +4,8 @@ use super::{GrowthCall, GrowthTotals, WatchEnd};
 use crate::printable::printable;
 use crate::{
     model::{Profile, StackId},
-    report::{
-        footer,
-        names::StackNames,
-        number::{counted, human, seconds, thousands},
-    },
+    report::{footer, names::StackNames},
+    units::{counted, human, seconds, thousands},
 };
 use heaptrace_common::stack::StackEnd;
 use std::io::{self, Write};

@@ -1,7 +1,6 @@
 //! The table of processes, with what is above and below it.
 
 use super::line::{self, BOLD, DIM, GROWS, HEADING, LOSS, PLAIN, SELECTED, SORTED, TRACED, fitted};
-use crate::report::counted;
 use crate::top::{
     amount,
     app::App,
@@ -11,6 +10,7 @@ use crate::top::{
     sample::{Header, Sources},
     state::Mode,
 };
+use crate::units::counted;
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 /// Where things are. What finds no room is empty.

@@ -10,7 +10,10 @@ mod tests;
 
 pub use list::{growth as growth_in_words, tracing as tracing_in_words};
 
-use super::{app::App, state::Mode};
+use super::{
+    app::App,
+    state::{Mode, Screen},
+};
 use ratatui::{Frame, layout::Rect};
 
 /// Draws all of `app`.
@@ -32,17 +35,13 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     }
 }
 
-/// Lines of the table that a terminal of this size has.
-pub fn list_page(size: (u16, u16)) -> usize {
-    list::Areas::of(Rect::new(0, 0, size.0, size.1)).rows.height.into()
-}
-
-/// Lines of sites that a terminal of this size has.
-pub fn site_page(size: (u16, u16)) -> usize {
-    process::Areas::of(Rect::new(0, 0, size.0, size.1)).sites.height.into()
-}
-
-/// Lines that the help can be scrolled by.
-pub fn help_lines(size: (u16, u16)) -> usize {
-    help::hidden_lines(Rect::new(0, 0, size.0, size.1))
+/// What a terminal of this size, in columns and lines, has room for.
+pub fn screen(size: (u16, u16)) -> Screen {
+    let area = Rect::new(0, 0, size.0, size.1);
+    Screen {
+        size,
+        list_page: list::Areas::of(area).rows.height.into(),
+        site_page: process::Areas::of(area).sites.height.into(),
+        help_lines: help::hidden_lines(area),
+    }
 }

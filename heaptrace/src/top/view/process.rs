@@ -3,7 +3,6 @@
 use super::line::{self, BOLD, DIM, HEADING, LOSS, PLAIN, SELECTED, TRACED, fitted};
 use crate::{
     model::SizeHistogram,
-    report::counted,
     top::{
         amount,
         app::App,
@@ -11,6 +10,7 @@ use crate::{
         row::Row,
         state::ProcessState,
     },
+    units::counted,
 };
 use ratatui::{
     buffer::Buffer,

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use ratatui::{Terminal, backend::TestBackend};
 
 fn screen(app: &App) -> String {
-    let mut terminal = Terminal::new(TestBackend::new(app.size.0, app.size.1)).expect("a terminal");
+    let mut terminal =
+        Terminal::new(TestBackend::new(app.screen.size.0, app.screen.size.1)).expect("a terminal");
     terminal.draw(|frame| super::draw(frame, app)).expect("a screen");
     let screen = terminal.backend().to_string();
     // As it stands on the terminal: without quotes, and without what cannot be seen.
@@ -19,7 +20,7 @@ fn screen(app: &App) -> String {
 }
 
 fn app(size: (u16, u16), traced: bool) -> App {
-    let mut app = App::new(size);
+    let mut app = App::new(super::screen(size));
     let (history, sample) = example::history(traced);
     app.refresh(crate::top::row::rows(&sample, &history), example::header(traced));
     app
@@ -209,7 +210,7 @@ proptest! {
             }
             screen(&app);
             let line = app.selected_line();
-            let page = super::list_page(size).max(1);
+            let page = app.screen.list_page.max(1);
             prop_assert!(line >= app.list.offset && line < app.list.offset + page);
         }
     }

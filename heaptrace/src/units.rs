@@ -1,4 +1,4 @@
-//! Numbers and names as people read them.
+//! Numbers and names as people read them. Knows nobody.
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
@@ -40,12 +40,17 @@ pub(crate) fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// Nanoseconds as seconds with milliseconds.
-pub(super) fn seconds(ns: u64) -> String {
+pub(crate) fn seconds(ns: u64) -> String {
     format!("{:.3} s", ns as f64 / 1e9)
 }
 
+/// Nanoseconds as seconds, for programs.
+pub(crate) fn in_seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
 /// Nanoseconds as people say them: `250 ms`, `12.3 s`, `5 min 3 s`, `2 h 5 min`.
-pub(super) fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match seconds {
         0 if ns == 0 => "0 s".into(),
@@ -60,7 +65,7 @@ pub(super) fn duration(ns: u64) -> String {
 }
 
 /// The last component of a path; all of it for a name such as `[vdso]`.
-pub(super) fn base_name(path: &str) -> &str {
+pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
 }
 

@@ -1,7 +1,7 @@
 //! Divides the anonymous memory of a process on jemalloc by its counters. Which of its pages are in memory they do not
 //! say, so that what is not known is between bounds.
 
-use super::reconcile::{How, Left, Live, Part, PartKind, known, why_before};
+use super::parts::{How, Left, Live, Part, PartKind, known, why_before};
 use crate::model::{Extent, JemallocHeap, Traced};
 
 /// Pushes the parts, which sum to what of `anonymous` is resident. Gives what of jemalloc's pages is not in memory at

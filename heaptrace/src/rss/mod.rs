@@ -10,10 +10,12 @@ mod counted;
 mod measure;
 mod own_mappings;
 mod pages;
+mod parts;
 mod reconcile;
 mod rounds;
 
 pub use allocator::{Known, Recognizer};
 pub use measure::{Limits, Measured, measure};
-pub use reconcile::{How, Part, PartKind, Reconciliation, reconcile};
+pub use parts::{How, Part, PartKind};
+pub use reconcile::{Reconciliation, reconcile};
 pub use rounds::Rounds;

@@ -5,7 +5,7 @@
 //! emulated instruction is taken that every relevant path runs through exactly once, with the arguments still
 //! in their registers and the caller's frame still to be found.
 
-use super::cut::{Emulation, Treatment, treatment};
+use super::emulation::{Emulation, Treatment, treatment};
 use heaptrace_common::function::Shape;
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
@@ -213,11 +213,7 @@ impl Walk {
 }
 
 /// Whether `instruction` changes any of `registers`, or a part of one.
-pub(super) fn writes(
-    info: &mut InstructionInfoFactory,
-    instruction: &Instruction,
-    registers: &[Register],
-) -> bool {
+pub fn writes(info: &mut InstructionInfoFactory, instruction: &Instruction, registers: &[Register]) -> bool {
     info.info(instruction).used_registers().iter().any(|used| {
         let reads_only = [OpAccess::None, OpAccess::Read, OpAccess::CondRead, OpAccess::NoMemAccess];
         !reads_only.contains(&used.access()) && registers.contains(&used.register().full_register())
@@ -233,7 +229,7 @@ fn is_immediate(instruction: &Instruction) -> bool {
 }
 
 /// `test rdi, rdi` or `cmp rdi, 0`.
-pub(super) fn tests_rdi(instruction: &Instruction) -> bool {
+pub fn tests_rdi(instruction: &Instruction) -> bool {
     if instruction.op0_register() != Register::RDI {
         return false;
     }

@@ -1,0 +1,90 @@
+//! Room for a walk: its frames, and where it is. And the hash that tells walks apart.
+
+use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use heaptrace_common::{
+    stack::MAX_FRAMES,
+    unwind::{UnwindMapping, step::Registers},
+};
+
+use super::{in_force::InForce, memory::Window};
+use crate::{atomic, maps::setting};
+
+/// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
+#[map]
+static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// Scratch buffers for each CPU: a walk can be preempted by another thread's on the same CPU, seldom by several.
+const PER_CPU: u32 = 4;
+
+/// Bytes of the program's stack that are read at once: a read costs the same 30 ns for 16 bytes as for these, and
+/// several frames are within them.
+pub const WINDOW: usize = 256;
+
+/// One walk's frames, innermost first. Owned by whoever swapped `busy` from 0 to 1.
+#[repr(C)]
+pub struct Scratch {
+    pub busy: u64,
+    pub hash: u64,
+    pub frames: u32,
+    pub end: u32,
+    /// One more than `MAX_FRAMES`, so that an index can be masked.
+    pub addresses: [u64; MAX_FRAMES + 1],
+    /// A part of the program's stack, and a word more: a masked index and the one after it are within.
+    pub window: [u64; WINDOW / 8 + 1],
+    pub unwinder: Unwinder,
+}
+
+/// A walk's state beside its frames.
+#[repr(C)]
+pub struct Unwinder {
+    pub registers: Registers,
+    /// Those that the walk began with.
+    pub first: Registers,
+    /// The mapping found last.
+    pub current: UnwindMapping,
+    pub in_force: InForce,
+    pub window: Window,
+}
+
+impl Unwinder {
+    /// Of the instruction that the walk has come to.
+    #[inline(always)]
+    pub fn address(&self) -> u64 {
+        self.registers.pc.wrapping_sub(1)
+    }
+}
+
+/// Claims a buffer. `None` if all of this CPU's are taken.
+#[inline(always)]
+pub fn claim() -> Option<*mut Scratch> {
+    let first = unsafe { bpf_get_smp_processor_id() }.wrapping_mul(PER_CPU);
+    let mut n = 0;
+    while n < PER_CPU {
+        let scratch = SCRATCH.get_ptr_mut(first.wrapping_add(n))?;
+        if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
+            return Some(scratch);
+        }
+        n += 1;
+    }
+    None
+}
+
+/// Gives a claimed buffer back.
+///
+/// # Safety
+/// `scratch` came from `claim` and is not used afterwards.
+#[inline(always)]
+pub unsafe fn release(scratch: *mut Scratch) {
+    unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
+}
+
+/// What a walk's hash begins with: a number that nobody outside knows.
+#[inline(always)]
+pub fn seed() -> u64 {
+    setting!(secret)
+}
+
+#[inline(always)]
+pub fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+}

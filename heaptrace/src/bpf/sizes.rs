@@ -1,0 +1,108 @@
+//! How large the maps are, and what memory they take.
+
+use super::{gates::GATES, shares::Shares, unwind_maps::UnwindSizes};
+use heaptrace_common::{
+    check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
+    event::Event,
+    live,
+    probe::ProbeRecord,
+    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index},
+    share::ShareRecord,
+    statistics::StatisticsRecord,
+    unwind::memo::{MEMOS, Memo},
+};
+
+/// Rows of the table of probes, as the BPF side has it: some sixty for each build of a C library.
+pub(super) const PROBE_ROWS: u32 = 1 << 13;
+
+/// Sizes of the BPF maps, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Blocks outstanding at one time.
+    pub live: u32,
+    /// Distinct (process, function, stack).
+    pub sites: u32,
+    /// Frames of all distinct stacks together.
+    pub frames: u32,
+    /// Process images, ended ones included.
+    pub processes: u32,
+    /// Calls of two traps under way at one time, of which a thread has one as a rule; rounded up to a power of two.
+    pub threads: u32,
+    /// Rare events that wait to be read; rounded up to what a ring of a power of two bytes holds.
+    pub events: u32,
+    /// Keep statistics of each process: lifetimes of blocks, and frees and failures by function.
+    pub statistics: bool,
+    pub unwind: UnwindSizes,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self {
+            live: 1 << 20,
+            sites: 1 << 16,
+            frames: 2_000_000,
+            processes: 1 << 14,
+            threads: 1 << 14,
+            events: RING_BYTES / EVENT_BYTES,
+            statistics: false,
+            unwind: UnwindSizes::default(),
+        }
+    }
+}
+
+/// A ring's default size, and an event's in it, with the ring's own header (`BPF_RINGBUF_HDR_SZ`).
+const RING_BYTES: u32 = 1 << 20;
+const EVENT_BYTES: u32 = size_of::<Event>() as u32 + 8;
+
+impl MapSizes {
+    /// At least a page (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
+    pub(super) fn ring_bytes(&self) -> u32 {
+        self.events.saturating_mul(EVENT_BYTES).checked_next_power_of_two().unwrap_or(1 << 31).max(4096)
+    }
+
+    /// The entries of `STATISTICS`, where there are `processes` records.
+    pub(super) fn statistics_records(&self, processes: u32) -> u32 {
+        if self.statistics { processes } else { 1 }
+    }
+
+    /// The entries of `LIVE_TIMES`.
+    pub(super) fn live_times(&self) -> u32 {
+        if self.statistics { live::lines_for(self.live) } else { 1 }
+    }
+
+    /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
+    pub fn memory_bytes(&self) -> u64 {
+        // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
+        let hash = |entries: u32, key_value: u64| {
+            u64::from(entries) * (48 + key_value) + u64::from(entries.next_power_of_two()) * 16
+        };
+        let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
+        array(live::lines_for(self.live), size_of::<live::LiveLine>())
+            + array(self.live_times(), size_of::<live::ExactTimes>())
+            + hash(live::spill_for(self.live), 40)
+            + array(PROBE_ROWS, size_of::<ProbeRecord>())
+            + array(GATES, 8)
+            + array(CHECKS, size_of::<Check>())
+            + array(CHECKED_CALLS, size_of::<CheckedCall>())
+            + array(index::cells_for(self.sites), 8 + size_of::<StackCell>())
+            + array(
+                self.sites.saturating_add(self.processes),
+                size_of::<SiteRecord>(),
+            )
+            + array(self.frames, 8)
+            + array(self.processes, size_of::<ProcessRecord>())
+            + array(Shares::entries(self.processes), size_of::<ShareRecord>())
+            + array(self.threads.next_power_of_two(), size_of::<PendingCall>())
+            // PROCESS_CACHE.
+            + array(1 << 16, 8)
+            + u64::from(self.ring_bytes())
+            // PROCESS_INDEX, SYSCALLS and CODE_FILES.
+            + hash(1 << 15, 8)
+            + hash(1 << 14, 88)
+            + hash(1 << 12, 96)
+            + array(self.processes, 16)
+            + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
+            + array(MEMOS, size_of::<Memo>())
+            + self.unwind.memory_bytes()
+    }
+}

@@ -1,0 +1,22 @@
+//! The files that a plan chooses from.
+
+use super::symbols::FileSymbols;
+use crate::process::elf::ElfFacts;
+use crate::process::object::Object;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file of a process, looked into.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub object: Arc<Object>,
+    pub symbols: Arc<FileSymbols>,
+}
+
+/// What the choice rests on: the same as a [`Candidate`], without the opened file.
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'a> {
+    pub path: &'a Path,
+    pub elf: &'a ElfFacts,
+    pub symbols: &'a FileSymbols,
+}

@@ -1,0 +1,18 @@
+//! Whose memory is to be measured next, and what was measured.
+
+use crate::{
+    model::{ProcessId, Residency},
+    rss::{Known, Recognizer, Rounds},
+};
+use std::collections::HashMap;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Residencies {
+    pub rounds: Rounds,
+    pub recognizer: Recognizer,
+    /// By record: one is one image of a process.
+    pub allocators: HashMap<u32, Known>,
+    /// Since they were last handed out.
+    pub new: HashMap<ProcessId, Residency>,
+}

@@ -15,6 +15,7 @@
 //! that was ([`Skipped`]). Nothing else is skipped: in a version that is known, what is unknown is damage.
 
 mod budget;
+mod lives;
 mod read;
 mod skipped;
 mod version;

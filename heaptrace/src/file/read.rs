@@ -1,6 +1,7 @@
 //! Reads a record file into a profile, as far as it is good. Trusts nothing in it.
 
 use super::budget::{Budget, Decoded};
+use super::lives::Lives;
 use super::{
     Codec, FREE_CONTENT, HEADER, Kind, MAGIC, MAX_CONTENT, MAX_EXPANSION, Skipped, Version, plausible,
     wire::Wire,
@@ -9,6 +10,7 @@ use crate::created;
 use crate::model::{Chunk, Footprint, Names, ProcessId, Profile, Residency, Start};
 use std::fmt;
 use std::io::{self, BufReader, Read};
+use std::mem;
 use std::path::Path;
 
 /// What a record file held.
@@ -95,6 +97,7 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
         number: 0,
         content: 0,
         budget: Budget::default(),
+        lives: Lives::default(),
         skipped: Skipped::default(),
     };
     blocks.magic()?;
@@ -137,7 +140,8 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
     if complete {
         blocks.look_behind()?;
     }
-    let Blocks { offset: size, budget, version, skipped, .. } = blocks;
+    let Blocks { offset: size, budget, lives, version, skipped, .. } = blocks;
+    lives.end(&mut profile);
     let room = budget.limit().saturating_sub(budget.kept);
     Ok(Recording { profile, complete, cut, version, skipped, size, room })
 }
@@ -161,6 +165,7 @@ struct Blocks<R> {
     /// Bytes of content so far.
     content: u64,
     budget: Budget,
+    lives: Lives,
     skipped: Skipped,
 }
 
@@ -283,7 +288,7 @@ impl<R: Read> Blocks<R> {
         content: Vec<u8>,
         profile: &mut Profile,
         replaced: fn(&Profile, &T) -> u64,
-        fold: fn(&mut Profile, T) -> Result<u64, E>,
+        fold: impl FnOnce(&mut Profile, T) -> Result<u64, E>,
     ) -> Result<(), String> {
         let Decoded { value: new, skipped, .. }: Decoded<T> =
             self.budget.decode(&content, self.version, profile.reported())?;
@@ -297,20 +302,30 @@ impl<R: Read> Blocks<R> {
     }
 
     fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        let replaced = Profile::reported_of_replaced;
-        if self.version.is_framed() {
-            self.take_in(content, profile, replaced, Profile::fold)
-        } else {
-            self.take_in(content, profile, replaced, fold_whole)
-        }
+        let mut lives = mem::take(&mut self.lives);
+        let has_all = !self.version.is_framed();
+        let fold = |profile: &mut Profile, mut chunk: Chunk| {
+            let (now, before) = (chunk.processes.len(), profile.processes.len());
+            if has_all && now < before {
+                return Err(format!("{now} processes after {before}"));
+            }
+            let passed_ns = mem::take(&mut chunk.passed_ns);
+            let said: Vec<ProcessId> = chunk.processes.iter().map(|(id, _)| *id).collect();
+            let freed = profile.fold(chunk).map_err(|err| err.to_string())?;
+            lives.pass(passed_ns, said);
+            Ok(freed)
+        };
+        let taken = self.take_in(content, profile, Profile::reported_of_replaced, fold);
+        self.lives = lives;
+        taken
     }
 
     fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.take_in::<Vec<(ProcessId, Residency)>, _>(content, profile, |_, _| 0, Profile::measure)
+        self.take_in(content, profile, |_, _: &Vec<(ProcessId, Residency)>| 0, Profile::measure)
     }
 
     fn names(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
-        self.take_in::<Names, _>(content, profile, |_, _| 0, Profile::name)
+        self.take_in(content, profile, |_, _: &Names| 0, Profile::name)
     }
 
     /// Counts what is behind the last block.
@@ -327,13 +342,4 @@ impl<R: Read> Blocks<R> {
         self.offset += bytes.len() as u64;
         Ok(bytes)
     }
-}
-
-/// Folds in a chunk of a format whose chunks have all processes.
-fn fold_whole(profile: &mut Profile, chunk: Chunk) -> Result<u64, String> {
-    let (now, before) = (chunk.processes.len(), profile.processes.len());
-    if now < before {
-        return Err(format!("{now} processes after {before}"));
-    }
-    profile.fold(chunk).map_err(|err| err.to_string())
 }

@@ -153,6 +153,13 @@ enum Bad {
     Damaged(String),
 }
 
+/// A good block.
+enum Block {
+    Known(Kind, Vec<u8>),
+    /// Of a kind that a newer minor version has.
+    Skipped,
+}
+
 /// The file as blocks, not looking into them.
 struct Blocks<R> {
     input: R,
@@ -220,15 +227,15 @@ impl<R: Read> Blocks<R> {
     fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, Bad> {
         loop {
             match self.next_of_any()? {
-                Some((Some(kind), content)) => return Ok(Some((kind, content))),
-                Some((None, _)) => {}
+                Some(Block::Known(kind, content)) => return Ok(Some((kind, content))),
+                Some(Block::Skipped) => {}
                 None => return Ok(None),
             }
         }
     }
 
-    /// The same of any kind. What is unknown and may be there is skipped, and has no content.
-    fn next_of_any(&mut self) -> Result<Option<(Option<Kind>, Vec<u8>)>, Bad> {
+    /// The same of any kind.
+    fn next_of_any(&mut self) -> Result<Option<Block>, Bad> {
         let header = self.take(HEADER).map_err(Bad::Io)?;
         if header.is_empty() {
             return Ok(None);
@@ -255,11 +262,11 @@ impl<R: Read> Blocks<R> {
             return Err(Bad::Damaged("its checksum is wrong".into()));
         }
         self.budget.read = self.offset;
-        if kind.is_none() {
+        let Some(kind) = kind else {
             self.number += 1;
             self.skipped.blocks.add((HEADER + stored) as u64);
-            return Ok(Some((None, Vec::new())));
-        }
+            return Ok(Some(Block::Skipped));
+        };
         self.content += length as u64;
         if self.content > FREE_CONTENT.saturating_add(self.offset.saturating_mul(MAX_EXPANSION as u64)) {
             return Err(Bad::Damaged(format!(
@@ -278,7 +285,7 @@ impl<R: Read> Blocks<R> {
             return Err(Bad::Damaged(format!("{} bytes where {length} were announced", content.len())));
         }
         self.number += 1;
-        Ok(Some((kind, content)))
+        Ok(Some(Block::Known(kind, content)))
     }
 
     /// Decodes a block's content and has `fold` take it into `profile`, which gives the memory that this frees. Reports are

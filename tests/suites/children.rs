@@ -48,6 +48,16 @@ fn main() -> ExitCode {
         "let go of at work, again and again, no free of Python's is missed",
         let_go_of_python,
     ));
+    for (name, script, options) in [
+        ("one after the other", IN_A_ROW, &[][..]),
+        ("one after the other, followed late", IN_A_ROW, &["--no-exact-children"]),
+        ("in a tree, as of make", IN_A_TREE, &[]),
+        ("in a tree, followed late", IN_A_TREE, &["--no-exact-children"]),
+    ] {
+        tests.push(end_to_end(format!("the footer of 1,000 commands {name}"), move || {
+            short_footer(script, options)
+        }));
+    }
     for threads in [1, 2, 8, 64] {
         tests.push(end_to_end(format!("{threads} threads wait while the first one ends all"), move || {
             first_thread(threads)
@@ -135,7 +145,10 @@ fn gap(mode: &'static str) -> Result<()> {
     ensure!(child.attached_fraction < whole && whole < 1.0, "{whole} of all lives");
     let text = text(folder.path())?;
     ensure!(!text.contains("no losses"), "{text}");
-    ensure!(text.contains("1 child was not traced for its first ") && text.contains(" ms: exe\n"), "{text}");
+    ensure!(
+        text.contains("1 child was followed; its probes came ") && text.contains(" ms after the fork: exe\n"),
+        "{text}"
+    );
     ensure!(!text.contains("before tracing") && !text.contains("inherited"), "{text}");
     Ok(())
 }
@@ -146,8 +159,46 @@ fn spared() -> Result<()> {
     let outcome = Session::new(Program::C("paced"), &["spawn"]).record_in(Start::Command, folder.path())?;
     ensure!(child(&outcome.report)?.attach_gap_s.is_some(), "no gap is told");
     let text = text(folder.path())?;
-    ensure!(!text.contains("no losses") && text.contains("1 child was not traced for its first "), "{text}");
+    ensure!(!text.contains("no losses") && text.contains("1 child was followed; its probes came "), "{text}");
     ensure!(!text.contains("a trap at each"), "{text}");
+    Ok(())
+}
+
+/// A thousand short commands, one after the other.
+const IN_A_ROW: &str = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done";
+
+/// The same many under shells of shells, four at a time.
+const IN_A_TREE: &str = "for a in 1 2 3 4; do sh -c '
+    b=0; while [ $b -lt 25 ]; do sh -c \"c=0; while [ \\$c -lt 9 ]; do /bin/true; c=\\$((c+1)); done; true\"; b=$((b+1)); done
+    ' & done; wait";
+
+/// However many processes there are, people read a line for each kind of fact; each process is told of on demand.
+fn short_footer(script: &str, options: &[&str]) -> Result<()> {
+    const LINES: usize = 20;
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let file = heaptrace::record_file(folder);
+    let file = file.to_str().context("UTF-8")?;
+    let mut command = heaptrace::command(&["record", "-o", file])?;
+    command.args(options).args(["--", "sh", "-c", script]);
+    heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder)?)?;
+    let report = heaptrace::report(folder)?;
+    ensure!(report.processes.len() >= 1_000, "{} processes", report.processes.len());
+    let late = report.processes.iter().filter(|process| process.attach_gap_s.is_some()).count();
+    let footer = |options: &[&str]| -> Result<Vec<String>> {
+        let output = heaptrace::output(&[&["report", file], options].concat())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (_, footer) = text.split_once("# Coverage:\n").context("no footer")?;
+        Ok(footer.lines().map(str::to_owned).collect())
+    };
+    let lines = footer(&[])?;
+    println!("\n{}", lines.join("\n"));
+    ensure!((2..=LINES).contains(&lines.len()), "{} lines:\n{}", lines.len(), lines.join("\n"));
+    let said = |part: &str| lines.iter().any(|line| line.contains(part));
+    ensure!(said("followed; ") == (late > 0), "{late} were followed late:\n{}", lines.join("\n"));
+    ensure!(!said("no losses") || late == 0 && !said("not seen"), "{}", lines.join("\n"));
+    let each = footer(&["--verbose"])?;
+    ensure!(each.len() >= lines.len().max(late.min(1_000)), "{} lines of {late} processes", each.len());
     Ok(())
 }
 

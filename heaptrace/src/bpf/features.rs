@@ -15,35 +15,6 @@ pub struct Features {
     pub faults: Placed,
 }
 
-impl Features {
-    /// Sentences for the report about what had to be done otherwise.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if self.probes && !self.multi_links {
-            notes.push(
-                "this kernel has no uprobe multi links: perf-event probes are used, which cost more and take \
-                 about 0.1 s each to remove"
-                    .to_owned(),
-            );
-        } else if self.probes && !self.multi_filter {
-            notes.push(
-                "this kernel's uprobe multi links filter by thread: perf-event probes are used, which cost \
-                 more and take about 0.1 s each to remove"
-                    .to_owned(),
-            );
-        }
-        match &self.growth {
-            Placed::Off => notes.push("brk and mmap were not traced (--no-growth)".to_owned()),
-            Placed::On => {}
-            Placed::Unavailable(why) => notes.push(format!("brk and mmap were not traced: {why}")),
-        }
-        if let Placed::Unavailable(why) = &self.faults {
-            notes.push(format!("page faults were not traced: {why}"));
-        }
-        notes
-    }
-}
-
 /// Whether a probe's program can ask for its cookie (Linux 5.15), without which it does not know what it is in.
 /// A kernel that refuses for another reason is not judged here: loading the real programs tells more.
 pub(super) fn has_cookies() -> bool {

@@ -14,5 +14,6 @@ pub mod stat;
 mod target_args;
 pub mod top;
 mod tracing;
+pub(crate) mod verbose;
 pub mod watch;
 mod work;

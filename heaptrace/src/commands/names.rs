@@ -1,7 +1,7 @@
 //! Symbols of the stacks that a command prints while it traces: each place is looked up once.
 
 use crate::{
-    model::{Location, LocationId, Profile, StackId, Symbol},
+    model::{Location, LocationId, Note, Notes, Profile, StackId, Symbol},
     session::Session,
     symbolize::Found,
 };
@@ -13,7 +13,7 @@ pub(super) struct Names {
     /// Locations that were looked up, found or not.
     asked: BTreeSet<LocationId>,
     /// Whose names were not found and why.
-    notes: Vec<String>,
+    notes: Notes,
 }
 
 impl Names {
@@ -22,9 +22,9 @@ impl Names {
         let (ids, locations) = self.new_in(profile, stacks);
         let Found { symbols, notes } = session.symbols_of(&locations);
         put(profile, ids.into_iter().zip(symbols));
-        add_new(&mut self.notes, notes);
+        self.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
         // Each chunk brings notes of its own, which take the place of these.
-        add_new(&mut profile.coverage.notes, self.notes.iter().cloned());
+        profile.coverage.notes.merge(&self.notes);
     }
 
     /// Those places in `stacks` that were in none before, to be looked up by somebody else.
@@ -39,14 +39,6 @@ impl Names {
             new.extend(frames.map(|frame| frame.location).filter(|location| self.asked.insert(*location)));
         }
         new.into_iter().filter_map(|id| Some((id, profile.locations.get(id.index())?.clone()))).unzip()
-    }
-}
-
-fn add_new(notes: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
-    for note in more {
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
 use super::output::Output;
+use super::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{self, Recording};
-use crate::model::{Location, Profile};
+use crate::model::{Location, Note, Profile};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
 use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
@@ -37,6 +38,8 @@ pub struct ReportArgs {
     /// In text, leave out rows and branches below this share of all bytes, in percent; 0 shows all.
     #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
     pub percent_limit: u32,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }
 
 /// Runs `heaptrace report`.
@@ -44,7 +47,7 @@ pub struct ReportArgs {
 /// # Errors
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
-    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit } = args;
+    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, verbose } = args;
     if view == View::Rss && matches!(format, Format::Folded | Format::Svg) {
         return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
     }
@@ -53,16 +56,22 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
-        profile.coverage.notes.push(format!(
-            "the file was read up to block {block} at offset {offset}, which is damaged: {why}"
-        ));
+        profile.coverage.notes.take(Note::FileDamaged { block: block as u64, offset, reason: why });
     }
     for skipped in skipped.sentences(version) {
         say(format_args!("warning: {}: {skipped}", file.display()));
-        profile.coverage.notes.push(skipped);
+        profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
     }
     symbolize_rest(&mut profile);
-    let options = Options { view, by, pid, min_bytes, limit: percent_limit, memory: Some(room) };
+    let options = Options {
+        view,
+        by,
+        pid,
+        min_bytes,
+        limit: percent_limit,
+        memory: Some(room),
+        verbose: verbose.verbose,
+    };
     let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
     if bytes > most {
         bail!(
@@ -102,9 +111,7 @@ fn symbolize_rest(profile: &mut Profile) {
     for (index, symbols) in bare.into_iter().zip(symbols) {
         profile.symbols[index] = symbols;
     }
-    // The recorder may have said the same.
-    let new = notes.into_iter().filter(|note| !profile.coverage.notes.contains(note));
-    profile.coverage.notes.extend(new.collect::<Vec<_>>());
+    profile.coverage.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
 }
 
 /// A percentage, in hundredths.

@@ -6,6 +6,7 @@ use super::{
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
     tracing::{Prepared, exit_code, say_end},
+    verbose::VerboseArgs,
     work::{Ended, Work},
 };
 use crate::{
@@ -36,6 +37,8 @@ pub struct StatArgs {
     pub filter: FilterArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }
 
 /// Runs `heaptrace stat`.
@@ -43,7 +46,7 @@ pub struct StatArgs {
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the counters cannot be written.
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
-    let StatArgs { target, interval, format, output, follow, filter, sizes } = args;
+    let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None)?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
@@ -53,6 +56,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
         profile: Profile::new(prepared.start()),
         before: None,
         format,
+        verbose: verbose.verbose,
         out,
         progress: interval.is_none().then(Progress::new),
     };
@@ -75,6 +79,7 @@ struct Counting {
     profile: Profile,
     before: Option<Glance>,
     format: PrintFormat,
+    verbose: bool,
     out: Output,
     /// Where nothing else is printed meanwhile.
     progress: Option<Progress>,
@@ -114,6 +119,7 @@ impl Counting {
             time_ns: now_ns(),
             before: self.before.as_ref(),
             command,
+            verbose: self.verbose,
         };
         let read = self.out.print(|out| render_stat(self.format, &stat, out));
         self.before = Some(Glance::of(&self.profile));

@@ -223,7 +223,7 @@ pub(super) fn add_targets(
             for pid in pids {
                 match session.add_pid(pid) {
                     Ok(()) => traced += 1,
-                    Err(error) => last = session.leave_out_named(error),
+                    Err(error) => last = Some(session.leave_out_named(pid, error)),
                 }
             }
             if let (0, Some(error)) = (traced, last) {
@@ -240,7 +240,7 @@ pub(super) fn add_targets(
 }
 
 fn describe(target: &Target, session: &Session) -> String {
-    let left_out = session.untraceable().count();
+    let left_out = session.untraceable();
     let what = match target {
         Target::All => "the whole machine".to_owned(),
         Target::User { name, .. } => format!("{} processes of user {name}, and new ones", session.traced()),

@@ -12,11 +12,11 @@ use super::{
 use crate::{
     bpf::{Counters, Maps},
     model::{
-        Chunk, Coverage, Frame, Location, Lost, Module, ModuleId, Process, ProcessId, SiteId, Stack, Totals,
+        Chunk, Counts, Coverage, Frame, Location, Module, ModuleId, Process, ProcessId, SiteId, Stack, Totals,
     },
     process::{maps::Mapping, object::Object},
 };
-use heaptrace_common::{counter::Counter, record::process_state};
+use heaptrace_common::record::process_state;
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
@@ -223,21 +223,8 @@ impl ProfileBuilder {
         let shown = self.shown_records().filter_map(|(index, _)| self.record(index));
         Coverage {
             events: self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
-            lost: Lost {
-                live_map_full: counters.get(Counter::LiveMapFull),
-                stack_map_full: counters.get(Counter::SiteTableFull),
-                pending_full: counters.get(Counter::PendingFull),
-                ring_full: counters.get(Counter::RingFull),
-                process_table_full: counters.get(Counter::ProcessTableFull),
-                scratch_busy: counters.get(Counter::ScratchBusy),
-                result_unreadable: counters.get(Counter::ResultUnreadable),
-                growth_map_full: counters.get(Counter::GrowthSiteFull),
-                disagreed: counters.get(Counter::Disagreed),
-            },
+            counts: Counts::new(|counter| counters.get(counter)),
             unknown_frees: shown.map(|record| record.unknown_frees).sum(),
-            missed_returns: counters.get(Counter::MissedReturn),
-            unpaired_returns: counters.get(Counter::UnpairedReturn),
-            nested_calls: counters.get(Counter::Nested),
             ..Coverage::default()
         }
     }

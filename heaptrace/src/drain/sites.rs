@@ -122,17 +122,14 @@ impl ProfileBuilder {
         }
     }
 
-    /// That some blocks' size classes are not known, if it is so: the map's counts went round between two readings.
-    pub fn unclassed_note(&self) -> Option<String> {
+    /// Blocks whose size classes are not known: the map's counts went round between two readings.
+    pub fn unclassed_blocks(&self) -> u64 {
         let unclassed = |site: &Site| {
             let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
             // Less is what was allocated between the readings of the one and the other.
             if missing > u64::from(u32::MAX) { missing } else { 0 }
         };
-        let blocks: u64 = self.kept.sites.iter().map(unclassed).sum();
-        (blocks > 0).then(|| {
-            format!("{blocks} blocks are in no size class: heaptrace was kept from reading the counts for too long")
-        })
+        self.kept.sites.iter().map(unclassed).sum()
     }
 
     /// The site numbered `index` in the map, if it has been read and is none of growth.

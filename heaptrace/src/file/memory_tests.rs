@@ -4,12 +4,15 @@
 use super::{
     MAGIC, Version,
     tests::{block, encode},
-    wire::Wire,
+    wire::{Bad, Reader, Wire, Writer},
 };
-use crate::commands::report::{ReportArgs, run};
+use crate::commands::{
+    report::{ReportArgs, run},
+    verbose::VerboseArgs,
+};
 use crate::model::{
-    AllocatorInfo, Chunk, Coverage, Frame, FrameId, Location, LocationId, Process, ProcessId, Residency,
-    Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
+    AllocatorInfo, Chunk, Coverage, Frame, FrameId, Location, LocationId, Note, Process, ProcessId,
+    Residency, Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
 };
 use crate::report::samples::start;
 use crate::report::{By, Format, View};
@@ -53,11 +56,53 @@ fn file(blocks: &[Vec<u8>]) -> Vec<u8> {
 
 /// One process, and so much noise that a content of `length` may be compressed to it.
 fn begun(length: usize) -> Chunk {
-    let notes = vec![noise(length / 200)];
+    let notes = [Note::Told { text: noise(length / 200) }].into_iter().collect();
     Chunk {
         processes: vec![(ProcessId(0), Process { pid: 1, ..Process::default() })],
         coverage: Coverage { events: 1, notes, ..Coverage::default() },
         ..Chunk::default()
+    }
+}
+
+/// What a chunk is written as, with so many more notes as no recorder writes: the same, and equal ones.
+struct WithEmptyNotes(Chunk, usize);
+
+impl Wire for WithEmptyNotes {
+    fn write(&self, to: &mut Writer) {
+        let Self(chunk, more) = self;
+        let kept = chunk.coverage.notes.kinds().iter().flat_map(|cases| cases.kept());
+        let told = kept.filter_map(|note| match note {
+            Note::Told { text } => Some(text.clone()),
+            _ => None,
+        });
+        let mut notes: Vec<String> = told.collect();
+        notes.resize(notes.len() + more, String::new());
+        let zeros = |count: usize, to: &mut Writer| (0..count).for_each(|_| 0_u64.write(to));
+        to.record(|to| {
+            chunk.duration_ns.write(to);
+            chunk.passed_ns.write(to);
+            to.record(|to| {
+                chunk.coverage.events.write(to);
+                to.record(|to| zeros(9, to));
+                zeros(4, to);
+                Vec::<Untraceable>::new().write(to);
+                None::<u64>.write(to);
+                false.write(to);
+                notes.write(to);
+            });
+            chunk.processes.write(to);
+            chunk.modules.write(to);
+            chunk.locations.write(to);
+            chunk.symbols.write(to);
+            chunk.frames.write(to);
+            chunk.stacks.write(to);
+            chunk.sites.write(to);
+            chunk.growth.write(to);
+        });
+    }
+
+    fn read(_: &mut Reader<'_>) -> Result<Self, Bad> {
+        Err(Bad::Ends)
     }
 }
 
@@ -123,7 +168,8 @@ fn every_report_of_the_recording_given() {
         let output = Some(dir.path().join("report"));
         let file = file.clone().into();
         // What it is refused for is not looked at here.
-        run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0 })
+        let verbose = VerboseArgs { verbose: false };
+        run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0, verbose })
             .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
     for by in [By::Stack, By::Site, By::Process] {
@@ -148,9 +194,7 @@ fn assert_bounded(what: &str, recording: &[u8]) {
 #[test]
 fn elements_of_a_byte_do_not_become_gigabytes() {
     let many = 40_000_000;
-    let mut notes = begun(many);
-    notes.coverage.notes.resize(many, String::new());
-    assert_bounded("empty notes", &file(&[packed(2, &notes)]));
+    assert_bounded("empty notes", &file(&[packed(2, &WithEmptyNotes(begun(many), many))]));
 
     let symbol = Symbol { name: String::new(), file: None, line: None, inlined: false };
     let symbols = Chunk {
@@ -245,8 +289,7 @@ fn rows_and_names_of_their_own_are_bounded() {
 
 #[test]
 fn what_was_whole_before_too_much_is_reported() {
-    let mut chunk = begun(40_000_000);
-    chunk.coverage.notes.resize(40_000_000, String::new());
+    let chunk = WithEmptyNotes(begun(40_000_000), 40_000_000);
     let recording = file(&[packed(2, &begun(0)), packed(2, &chunk)]);
     let read = super::read_from(&*recording).expect("the first chunk");
     assert_eq!(read.profile.processes.len(), 1);
@@ -284,6 +327,7 @@ fn report_error(path: &Path) -> String {
         pid: None,
         min_bytes: 0,
         percent_limit: 0,
+        verbose: VerboseArgs { verbose: false },
     };
     format!("{:#}", run(args).expect_err("refused"))
 }

@@ -3,7 +3,8 @@
 use super::wire::Wire;
 use super::*;
 use crate::model::{
-    Chunk, GrowthId, Location, LocationId, Names, Process, ProcessId, Profile, Site, SiteId, Symbol,
+    Chunk, GrowthId, Location, LocationId, Names, Note, Notes, Process, ProcessId, Profile, Site, SiteId,
+    Symbol,
 };
 use crate::report::samples::{chunk, full, start};
 use proptest::prelude::*;
@@ -279,7 +280,7 @@ fn what_compresses_too_well_is_stored_so_that_it_is_read() {
     let path = dir.path().join("x.data");
     let mut writer = FileWriter::create(&path, &start()).expect("create");
     let mut chunk = chunk(&full());
-    chunk.coverage.notes.push("a".repeat(8 << 20));
+    chunk.coverage.notes.take(Note::Told { text: "a".repeat(8 << 20) });
     assert!(writer.append(&chunk).expect("append") > 1 << 20);
     assert_eq!(read(&path).expect("read").profile.coverage.notes, chunk.coverage.notes);
 }
@@ -402,6 +403,10 @@ proptest! {
     }
 }
 
+fn why() -> Notes {
+    [Note::NamesMissing { what: "why".into() }].into_iter().collect()
+}
+
 #[test]
 fn names_come_after_the_data_in_as_many_blocks_as_they_need() {
     let dir = TempDir::new().expect("directory");
@@ -416,7 +421,7 @@ fn names_come_after_the_data_in_as_many_blocks_as_they_need() {
         |letter: &str| Symbol { name: letter.repeat(20 << 20), file: None, line: None, inlined: false };
     let symbols =
         vec![(LocationId(0), vec![symbol("a")]), (LocationId(2), vec![symbol("b")]), (LocationId(3), vec![])];
-    writer.append_names(Names { symbols, notes: vec!["why".into()] }).expect("names");
+    writer.append_names(Names { symbols, notes: why() }).expect("names");
     writer.append_names(Names::default()).expect("none");
     writer.finish().expect("finish");
     let after = read(&path).expect("read");
@@ -424,7 +429,8 @@ fn names_come_after_the_data_in_as_many_blocks_as_they_need() {
     let lengths =
         |at: usize| after.profile.symbols[at].iter().map(|symbol| symbol.name.len()).collect::<Vec<_>>();
     assert_eq!((lengths(0), lengths(1), lengths(2)), (vec![20 << 20], vec![], vec![20 << 20]));
-    let notes = [&before.coverage.notes[..], &["why".to_owned()]].concat();
+    let mut notes = before.coverage.notes;
+    notes.merge(&why());
     assert_eq!(after.profile.coverage.notes, notes);
 }
 
@@ -433,6 +439,6 @@ fn names_of_places_that_are_not_there_are_refused() {
     let mut profile = full();
     let before = profile.clone();
     let symbols = vec![(LocationId(u32::MAX), vec![])];
-    profile.name(Names { symbols, notes: vec!["why".into()] }).expect_err("no such place");
+    profile.name(Names { symbols, notes: why() }).expect_err("no such place");
     assert_eq!(profile, before);
 }

@@ -2,7 +2,7 @@
 //! Every index is checked before anything is changed, so a profile never holds one that leads nowhere.
 
 use super::{
-    Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Process, ProcessId,
+    Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes, Process, ProcessId,
     Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
 };
 use std::collections::BTreeMap;
@@ -60,8 +60,8 @@ pub struct Chunk {
 pub struct Names {
     /// Set.
     pub symbols: Vec<(LocationId, Vec<Symbol>)>,
-    /// Whose names are missing and why, one sentence each; added to the notes of [`Coverage`].
-    pub notes: Vec<String>,
+    /// Whose names are missing and why; added to the notes of [`Coverage`].
+    pub notes: Notes,
 }
 
 impl Footprint for Chunk {
@@ -97,8 +97,7 @@ impl Footprint for Chunk {
 impl Footprint for Names {
     fn beside(&self) -> u64 {
         let Self { symbols, notes } = self;
-        // Notes are counted twice, as those of `Coverage` are.
-        symbols.beside() + 2 * notes.beside()
+        symbols.beside() + notes.beside()
     }
 }
 
@@ -199,7 +198,7 @@ impl Profile {
         let Names { symbols, notes } = names;
         check_symbols(&symbols, self.locations.len())?;
         let freed = self.set_symbols(symbols);
-        self.coverage.notes.extend(notes);
+        self.coverage.notes.merge(&notes);
         Ok(freed)
     }
 

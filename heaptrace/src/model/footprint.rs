@@ -2,7 +2,8 @@
 
 use super::{
     AllocatorInfo, BuildId, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location, LocationId,
-    Module, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol, Untraceable,
+    Module, Note, Notes, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol,
+    Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -136,7 +137,59 @@ impl Footprint for Untraceable {
 
 impl Footprint for Coverage {
     fn beside(&self) -> u64 {
-        self.untraceable.beside() + 2 * self.notes.beside()
+        self.untraceable.beside() + self.notes.beside()
+    }
+}
+
+impl Footprint for Note {
+    const REPORTED: u64 = 128;
+
+    fn beside(&self) -> u64 {
+        // Once more for its sentence.
+        2 * match self {
+            Self::TrapsForOthers { files, more: _ } => files.beside(),
+            Self::ProbedLate { comm, files, .. } | Self::EndedUnseen { comm, files, .. } => {
+                comm.beside() + files.beside()
+            }
+            Self::LeftOut { comm, reason, .. } => comm.beside() + reason.beside(),
+            Self::Distrusted { function, path, reason, .. } => {
+                function.beside() + path.beside() + reason.beside()
+            }
+            Self::GrowthUnavailable { reason: text }
+            | Self::FaultsUnavailable { reason: text }
+            | Self::MappingsFromProc { reason: text }
+            | Self::NoUnwindTable { reason: text }
+            | Self::NotProbed { what: text }
+            | Self::ProbesNotPlaced { reason: text, .. }
+            | Self::NotProbedAgain { reason: text, .. }
+            | Self::BreakpointsNotHeld { reason: text, .. }
+            | Self::EndedBlocksNotRemoved { reason: text }
+            | Self::LiveBlocksUnreadable { reason: text }
+            | Self::UnmappedBlocksUnknown { reason: text }
+            | Self::MappingsUnreadable { reason: text, .. }
+            | Self::MemoryNotMeasured { reason: text, .. }
+            | Self::NamesMissing { what: text }
+            | Self::FileDamaged { reason: text, .. }
+            | Self::PartsSkipped { what: text }
+            | Self::Told { text } => text.beside(),
+            Self::PerfEventProbes { .. }
+            | Self::GrowthOff
+            | Self::MappingsLost { .. }
+            | Self::TracepointsSkipped { .. }
+            | Self::MappingsWithoutTable { .. }
+            | Self::UnclassedBlocks { .. }
+            | Self::BreakpointsGone { .. }
+            | Self::ProbesMoved { .. }
+            | Self::MappingsNotRead => 0,
+        }
+    }
+}
+
+impl Footprint for Notes {
+    fn beside(&self) -> u64 {
+        let cases = self.kinds().iter().flat_map(|cases| cases.kept());
+        let each = cases.map(|note| size_of::<Note>() as u64 + Note::REPORTED + note.beside());
+        each.fold(self.kinds().len() as u64 * PIECE, u64::saturating_add)
     }
 }
 

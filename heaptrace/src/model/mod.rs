@@ -2,8 +2,10 @@
 //! [`Profile`] that every report is rendered from.
 
 mod chunk;
+mod counts;
 mod footprint;
 mod ids;
+mod note;
 mod outstanding;
 mod profile;
 mod residency;
@@ -11,12 +13,14 @@ mod sizes;
 mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
+pub use counts::Counts;
 pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
+pub use note::{AfterDistrust, Cases, Note, Notes};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, Host, Location, Lost, Mode, Module, Process, Profile, Site, SizeFilter,
-    Stack, Symbol, Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, Host, Location, Mode, Module, Process, Profile, Site, SizeFilter, Stack,
+    Symbol, Totals, Untraceable,
 };
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;

@@ -1,6 +1,8 @@
 //! The immutable result of a recording.
 
-use super::{BuildId, FrameId, LocationId, ModuleId, ProcessId, Residency, SizeHistogram, StackId};
+use super::{
+    BuildId, Counts, FrameId, LocationId, ModuleId, Notes, ProcessId, Residency, SizeHistogram, StackId,
+};
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
 
@@ -45,6 +47,15 @@ pub struct Host {
 pub enum Mode {
     /// Every block.
     Exact,
+}
+
+impl Mode {
+    /// Bytes from one sample to the next, on average; 0 where every block is recorded.
+    pub const fn sample_bytes(self) -> u64 {
+        match self {
+            Self::Exact => 0,
+        }
+    }
 }
 
 /// A file that code was mapped from.
@@ -220,65 +231,22 @@ pub struct SizeFilter {
     pub max: u64,
 }
 
-/// Things that found no room, by reason; see [`heaptrace_common::counter::Counter`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    pub live_map_full: u64,
-    pub stack_map_full: u64,
-    pub pending_full: u64,
-    pub ring_full: u64,
-    pub process_table_full: u64,
-    pub scratch_busy: u64,
-    pub result_unreadable: u64,
-    pub growth_map_full: u64,
-    pub disagreed: u64,
-}
-
-impl Lost {
-    /// Name and count of each, in a stable order.
-    pub fn entries(&self) -> [(&'static str, u64); 9] {
-        let Self {
-            live_map_full,
-            stack_map_full,
-            pending_full,
-            ring_full,
-            process_table_full,
-            scratch_busy,
-            result_unreadable,
-            growth_map_full,
-            disagreed,
-        } = *self;
-        [
-            ("live_map_full", live_map_full),
-            ("stack_map_full", stack_map_full),
-            ("pending_full", pending_full),
-            ("ring_full", ring_full),
-            ("process_table_full", process_table_full),
-            ("scratch_busy", scratch_busy),
-            ("result_unreadable", result_unreadable),
-            ("growth_map_full", growth_map_full),
-            ("disagreed", disagreed),
-        ]
-    }
-}
-
 /// What the numbers do and do not cover. Printed at the end of every report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// Allocations and frees that were accounted.
     pub events: u64,
-    pub lost: Lost,
+    /// What was lost, and what was set aside.
+    pub counts: Counts,
     pub unknown_frees: u64,
-    pub missed_returns: u64,
-    pub unpaired_returns: u64,
-    pub nested_calls: u64,
+    /// At most [`super::Cases::KEPT`]; the others are [`super::Note::LeftOut`].
     pub untraceable: Vec<Untraceable>,
     /// Which sizes were asked for, if not all.
     pub size_filter: Option<SizeFilter>,
     /// False for a file whose recorder did not finish.
     pub finished: bool,
-    /// Things worth saying that no counter holds (e.g. a fallback that was taken), one sentence each.
-    pub notes: Vec<String>,
+    /// Things worth saying that no counter holds, e.g. a fallback that was taken.
+    pub notes: Notes,
 }
 
 impl Process {

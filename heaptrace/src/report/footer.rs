@@ -1,10 +1,10 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
-use super::particulars;
+use super::{counters, notes, particulars};
 use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
 use crate::printable::printable;
 use crate::units::{counted, human, percent, seconds, thousands};
-use heaptrace_common::stack::StackEnd;
+use heaptrace_common::{counter::Counter, stack::StackEnd};
 use std::collections::HashSet;
 
 /// Mode, events, duration, and the losses: one line, for a title.
@@ -21,16 +21,16 @@ pub fn summary(profile: &Profile) -> String {
 
 /// What is missing from the numbers, one item each; none if they are whole.
 pub fn losses(profile: &Profile) -> Vec<String> {
-    let mut lines: Vec<String> = profile
-        .coverage
-        .lost
-        .entries()
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("lost {} ({name}: {})", thousands(count), meaning(name)))
-        .collect();
+    all_losses(profile, false)
+}
+
+/// The same. `verbose`: a line for each process and file, too.
+pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
+    let Coverage { counts, finished, notes: facts, .. } = &profile.coverage;
+    let mut lines: Vec<String> = counters::lines(counts).collect();
     lines.extend(late(profile));
-    if !profile.coverage.finished {
+    lines.extend(notes::lines(facts, true, verbose));
+    if !finished {
         lines.push("the recorder did not finish: what happened after the last saved state is missing".into());
     }
     lines
@@ -46,20 +46,32 @@ fn late(profile: &Profile) -> Vec<String> {
         profile.processes.iter().map(|process| (process, process.missed_later_ns())).collect();
     let later: Vec<_> = later.into_iter().filter(|(_, missed_ns)| *missed_ns > 0).collect();
     [
-        (begun(true), ["child was not traced for its first", "children were not traced for their first"]),
-        (begun(false), ["process was not traced for its first", "processes were not traced for their first"]),
+        (
+            begun(true),
+            ["child was followed; its probes came", "children were followed; probes came"],
+            " after the fork",
+        ),
+        (
+            begun(false),
+            [
+                "process was found as it began; its probes came",
+                "processes were found as they began; probes came",
+            ],
+            " later",
+        ),
         (
             later,
             ["process was without some of its probes for", "processes were without some of their probes for"],
+            "",
         ),
     ]
     .into_iter()
-    .filter_map(|(late, words)| said_of(&late, words))
+    .filter_map(|(late, words, since)| said_of(&late, words, since))
     .collect()
 }
 
 /// How many, for how long, and who.
-fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2]) -> Option<String> {
+fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2], since: &str) -> Option<String> {
     /// Few enough to read.
     const NAMES: usize = 5;
     let least = late.iter().map(|(_, missed_ns)| *missed_ns).min()?;
@@ -67,7 +79,7 @@ fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2]) -> Option<String> {
     let time = if least == most {
         milliseconds(most)
     } else {
-        format!("{} to {}", milliseconds(least), milliseconds(most))
+        format!("{:.2} to {}", least as f64 / 1e6, milliseconds(most))
     };
     let mut seen = HashSet::new();
     let mut names: Vec<&str> = late.iter().map(|(process, _)| process.comm.as_str()).collect();
@@ -75,28 +87,12 @@ fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2]) -> Option<String> {
     let more = if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
     names.truncate(NAMES);
     let names: Vec<_> = names.into_iter().map(printable).collect();
-    Some(format!("{} {time}: {}{more}", counted(late.len() as u64, one, many), names.join(", ")))
+    Some(format!("{} {time}{since}: {}{more}", counted(late.len() as u64, one, many), names.join(", ")))
 }
 
 /// Short times as they are said of processes.
 fn milliseconds(ns: u64) -> String {
     format!("{:.2} ms", ns as f64 / 1e6)
-}
-
-/// What a counter of [`crate::model::Lost`] stands for.
-fn meaning(name: &str) -> &'static str {
-    match name {
-        "live_map_full" => "new blocks, in no total",
-        "stack_map_full" => "blocks under an unknown stack",
-        "pending_full" => "calls, in no total",
-        "ring_full" => "events of processes and mappings",
-        "process_table_full" => "calls of further processes, in no total",
-        "scratch_busy" => "blocks under an unknown stack",
-        "result_unreadable" => "calls whose size or result could not be read, in no total",
-        "growth_map_full" => "growth and faults without a stack",
-        "disagreed" => "calls that did not match the analysis of their function; see the notes",
-        _ => "see the documentation",
-    }
 }
 
 pub(super) fn mode(mode: Mode) -> &'static str {
@@ -105,22 +101,16 @@ pub(super) fn mode(mode: Mode) -> &'static str {
     }
 }
 
-/// Notes of the recorder's that are shown.
-const NOTES: usize = 20;
-
-/// The footer, one sentence a line.
-pub(super) fn lines(profile: &Profile) -> Vec<String> {
+/// The footer, one line a kind of fact. `verbose`: a line for each process and file, too.
+pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     let Coverage {
         events,
-        lost: _,     // by `losses`
+        counts,
         finished: _, // by `losses`
         unknown_frees,
-        missed_returns,
-        unpaired_returns,
-        nested_calls,
         untraceable,
         size_filter,
-        notes,
+        notes: facts,
     } = &profile.coverage;
     let mut lines = vec![format!(
         "{}, {} in {}",
@@ -159,24 +149,19 @@ pub(super) fn lines(profile: &Profile) -> Vec<String> {
             ),
         });
     }
-    if *missed_returns > 0 {
-        let calls = counted(*missed_returns, "call", "calls");
-        lines.push(format!("{calls} never seen to return (longjmp, exception, killed thread), in no total"));
+    for (counter, one, many) in [
+        (Counter::MissedReturn, "call", "calls"),
+        (Counter::UnpairedReturn, "return", "returns"),
+        (Counter::Nested, "call", "calls"),
+    ] {
+        let count = counts.get(counter);
+        if count > 0 {
+            lines.push(format!("{} {}", counted(count, one, many), counters::what(counter)));
+        }
     }
-    if *unpaired_returns > 0 {
-        let returns = counted(*unpaired_returns, "return", "returns");
-        lines.push(format!("{returns} without a call, e.g. under way when tracing began"));
-    }
-    if *nested_calls > 0 {
-        let calls = counted(*nested_calls, "call", "calls");
-        lines.push(format!("{calls} nested in an allocation function, not counted again"));
-    }
-    lines.extend(particulars::of_processes(&profile.processes));
-    lines.extend(particulars::untraceable(untraceable));
-    lines.extend(notes.iter().take(NOTES).map(|note| printable(note).into_owned()));
-    if let Some(more) = notes.len().checked_sub(NOTES + 1) {
-        lines.push(format!("{} more in the JSON", counted(more as u64 + 1, "note", "notes")));
-    }
+    lines.extend(particulars::of_processes(&profile.processes, verbose));
+    lines.extend(particulars::untraceable(untraceable, verbose));
+    lines.extend(notes::lines(facts, false, verbose));
     lines
 }
 

@@ -2,11 +2,11 @@
 
 pub(super) use super::frames::Frames;
 use super::select::{Weight, chosen, sites, weight};
-use super::{Options, rss, text};
-use crate::model::{Lost, Mode, Profile, Site, SizeFilter, SizeHistogram};
+use super::{Options, counters::Lost, notes, notes::Fact, rss, text};
+use crate::model::{Mode, Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
-use heaptrace_common::stack::StackEnd;
+use heaptrace_common::{counter::Counter, stack::StackEnd};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub(super) struct Host<'a> {
 #[derive(Serialize)]
 pub(super) struct Coverage<'a> {
     events: u64,
-    lost: LostCounts,
+    lost: Lost<'a>,
     unknown_frees: u64,
     missed_returns: u64,
     attached_fraction: f64,
@@ -59,23 +59,16 @@ pub(super) struct Coverage<'a> {
     unpaired_returns: u64,
     nested_calls: u64,
     finished: bool,
-    notes: &'a [String],
+    /// Sentences, one a case.
+    notes: Vec<String>,
     size_filter: Option<SizeRange>,
+    facts: Vec<Fact<'a>>,
 }
 
 #[derive(Serialize)]
 struct SizeRange {
     min: u64,
     max: u64,
-}
-
-/// Every counter of [`Lost`], zero or not.
-pub(super) struct LostCounts(pub Lost);
-
-impl Serialize for LostCounts {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.0.entries())
-    }
 }
 
 #[derive(Serialize)]
@@ -211,9 +204,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         mode: match profile.mode {
             Mode::Exact => "exact",
         },
-        sample_bytes: match profile.mode {
-            Mode::Exact => 0,
-        },
+        sample_bytes: profile.mode.sample_bytes(),
         coverage: coverage(profile),
         processes: profile
             .processes
@@ -243,29 +234,27 @@ impl<'a> Untraceable<'a> {
 pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     let crate::model::Coverage {
         events,
-        lost,
+        counts,
         unknown_frees,
-        missed_returns,
-        unpaired_returns,
-        nested_calls,
         untraceable,
         size_filter,
         finished,
-        notes,
+        notes: facts,
     } = &profile.coverage;
     Coverage {
         events: *events,
-        lost: LostCounts(*lost),
+        lost: Lost(counts),
         unknown_frees: *unknown_frees,
-        missed_returns: *missed_returns,
+        missed_returns: counts.get(Counter::MissedReturn),
         attached_fraction: profile.attached_fraction(),
         stacks: Stacks::new(profile.stack_ends()),
         untraceable: untraceable.iter().map(Untraceable::new).collect(),
-        unpaired_returns: *unpaired_returns,
-        nested_calls: *nested_calls,
+        unpaired_returns: counts.get(Counter::UnpairedReturn),
+        nested_calls: counts.get(Counter::Nested),
         finished: *finished,
-        notes,
+        notes: notes::sentences(facts),
         size_filter: size_filter.map(|SizeFilter { min, max }| SizeRange { min, max }),
+        facts: notes::facts(facts),
     }
 }
 

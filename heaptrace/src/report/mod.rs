@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod counters;
 mod expansion;
 mod folded;
 mod footer;
@@ -9,6 +10,7 @@ mod json;
 mod labels;
 mod leaks;
 mod names;
+mod notes;
 mod particulars;
 mod render;
 mod rss;
@@ -105,6 +107,8 @@ pub struct Options {
     pub limit: u32,
     /// Bytes of memory that a flame graph may be made in: the smallest stacks are left out, and counted, beyond that.
     pub memory: Option<u64>,
+    /// Text: a line for each process and file in the footer, too.
+    pub verbose: bool,
 }
 
 impl Options {

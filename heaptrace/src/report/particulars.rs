@@ -1,5 +1,4 @@
-//! What is particular to single processes, for the footer: of each kind of fact the worst cases by name, and the rest in
-//! one line.
+//! What is particular to single processes, for the footer: of each kind of fact one line, with the worst process by name.
 
 use super::table::process_name;
 use crate::model::{Process, Untraceable};
@@ -8,8 +7,11 @@ use crate::units::{counted, human, percent, thousands};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Lines for one kind of fact; the JSON has all.
-const LINES: usize = 5;
+/// Processes that are told of one by one on demand; the JSON has all.
+const EACH: usize = 1_000;
+
+/// Names in a line.
+const NAMES: usize = 4;
 
 /// A kind of fact.
 struct Kind {
@@ -19,7 +21,7 @@ struct Kind {
     say: fn(&[&Process]) -> String,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 6] = [
     Kind {
         weight: |process| process.lost_count,
         say: |of| {
@@ -62,26 +64,25 @@ const KINDS: [Kind; 7] = [
             format!("{calls} (no memory was returned)")
         },
     },
-    Kind {
-        // One of no time is none: see `Process::attach_gap_ns`.
-        weight: |process| process.attach_gap_ns.map_or(0, |gap| gap.max(1)),
-        say: not_traced_at_first,
-    },
 ];
+
+/// A process whose beginning was not traced; footers tell of all in one line, as of other losses.
+const LATE: Kind = Kind {
+    // One of no time is none: see `Process::attach_gap_ns`.
+    weight: |process| process.attach_gap_ns.map_or(0, |gap| gap.max(1)),
+    say: not_traced_at_first,
+};
 
 fn not_traced_at_first(of: &[&Process]) -> String {
     let gap = of.iter().filter_map(|process| process.attach_gap_ns).max().unwrap_or_default() as f64 / 1e6;
     let share = percent(sum(of, |p| p.attached_ns), sum(of, |p| p.life_ns));
-    let [process] = of else {
-        return format!(
-            "not traced for their first moments, at most {gap:.3} ms: all their probes were there for {share:.2}% of \
-             their lives"
-        );
+    let how = match of {
+        [process] if process.parent_pid.is_some() => "followed from its parent",
+        [_] => "found when it began",
+        _ => "found late",
     };
-    let how = if process.parent_pid.is_some() { "followed from its parent" } else { "found when it began" };
-    format!(
-        "{how}, not traced for its first {gap:.3} ms: all its probes were there for {share:.2}% of its life"
-    )
+    let most = if of.len() > 1 { "at most " } else { "" };
+    format!("{how}, probes {most}{gap:.3} ms late: all of them were there for {share:.2}% of the time")
 }
 
 fn sum(of: &[&Process], what: fn(&Process) -> u64) -> u64 {
@@ -92,57 +93,68 @@ fn blocks(of: &[&Process], count: fn(&Process) -> u64, bytes: fn(&Process) -> u6
     format!("{} ({})", counted(sum(of, count), "block", "blocks"), human(sum(of, bytes)))
 }
 
-/// How many of so many are named: all, or room is left for the rest.
-const fn named(of: usize) -> usize {
-    if of > LINES { LINES - 1 } else { LINES }
-}
-
-/// One sentence a line.
-pub(super) fn of_processes(processes: &[Process]) -> Vec<String> {
-    KINDS.iter().flat_map(|kind| of_kind(kind, processes)).collect()
-}
-
-fn of_kind(Kind { weight, say }: &Kind, processes: &[Process]) -> Vec<String> {
-    let mut of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
-    let named = named(of.len());
-    if of.len() > named {
-        of.sort_by_key(|process| Reverse(weight(process)));
+/// A line for each kind, or, where `verbose`, for each process.
+pub(super) fn of_processes(processes: &[Process], verbose: bool) -> Vec<String> {
+    if verbose {
+        KINDS.iter().chain([&LATE]).flat_map(|kind| each(kind, processes)).collect()
+    } else {
+        KINDS.iter().filter_map(|kind| of_kind(kind, processes)).collect()
     }
-    let (worst, rest) = of.split_at(of.len().min(named));
+}
+
+fn of_kind(Kind { weight, say }: &Kind, processes: &[Process]) -> Option<String> {
+    let of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
+    let worst = of.iter().rev().max_by_key(|process| weight(process))?;
+    let name = process_name(worst);
+    Some(match of.as_slice() {
+        [process] => format!("{name}: {}", say(&[process])),
+        of => {
+            let whole = thousands(of.len() as u64);
+            format!("{whole} processes: {}; most in {name}: {}", say(of), thousands(weight(worst)))
+        }
+    })
+}
+
+fn each(Kind { weight, say }: &Kind, processes: &[Process]) -> Vec<String> {
+    let mut of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
+    of.sort_by_key(|process| Reverse(weight(process)));
+    let (shown, rest) = of.split_at(of.len().min(EACH));
     let mut lines: Vec<_> =
-        worst.iter().map(|process| format!("{}: {}", process_name(process), say(&[process]))).collect();
+        shown.iter().map(|process| format!("{}: {}", process_name(process), say(&[process]))).collect();
     if !rest.is_empty() {
         lines.push(format!("{} more processes: {}", thousands(rest.len() as u64), say(rest)));
     }
     lines
 }
 
-/// Why processes were not traced.
-pub(super) fn untraceable(processes: &[Untraceable]) -> Vec<String> {
+/// Why processes were not traced: in one line, or, where `verbose`, in one for each process.
+pub(super) fn untraceable(processes: &[Untraceable], verbose: bool) -> Vec<String> {
+    if verbose {
+        let all = processes.iter();
+        return all.map(|process| not_traced(&name(process), &process.reason)).collect();
+    }
     let mut by_reason: BTreeMap<&str, Vec<&Untraceable>> = BTreeMap::new();
-    let mut reasons = Vec::new();
     for process in processes {
-        let of = by_reason.entry(&process.reason).or_default();
-        if of.is_empty() {
-            reasons.push(&process.reason);
-        }
-        of.push(process);
+        by_reason.entry(&process.reason).or_default().push(process);
     }
-    let mut lines = Vec::new();
-    for reason in reasons {
-        let of = &by_reason[reason.as_str()];
-        let names: Vec<_> = of
-            .iter()
-            .take(named(of.len()))
-            .map(|process| format!("{}:{}", printable(&process.comm), process.pid))
-            .collect();
-        let more = match of.len() - names.len() {
-            0 => String::new(),
-            more => format!(" and {} more", thousands(more as u64)),
-        };
-        lines.push(format!("not traced: {}{more}: {}", names.join(", "), printable(reason)));
+    let Some((reason, of)) = by_reason.iter().rev().max_by_key(|(_, of)| of.len()) else { return Vec::new() };
+    let mut names = of.iter().take(NAMES).map(|process| name(process)).collect::<Vec<_>>().join(", ");
+    if of.len() > NAMES {
+        names += &format!(" and {} more", thousands((of.len() - NAMES) as u64));
     }
-    lines
+    let others = match processes.len() - of.len() {
+        0 => String::new(),
+        others => format!("; {} for other reasons", counted(others as u64, "process", "processes")),
+    };
+    vec![not_traced(&names, reason) + &others]
+}
+
+fn name(process: &Untraceable) -> String {
+    format!("{}:{}", printable(&process.comm), process.pid)
+}
+
+fn not_traced(names: &str, reason: &str) -> String {
+    format!("not traced: {names}: {}", printable(reason))
 }
 
 #[cfg(test)]
@@ -154,26 +166,37 @@ mod tests {
     }
 
     #[test]
-    fn five_have_a_line_each_and_of_more_the_worst_and_the_rest() {
-        let mut processes: Vec<_> = (1..=5).map(|pid| process(pid, pid.into())).collect();
-        assert_eq!(of_processes(&processes).len(), 5);
-        assert_eq!(of_processes(&processes)[0], "x:1: 1 block (10 B) found no room and are in no total");
-        processes.extend((6..=1000).map(|pid| process(pid, 1)));
-        processes.push(process(1001, 700));
-        let lines = of_processes(&processes);
-        assert_eq!(lines.len(), 5);
+    fn a_kind_is_one_line_with_the_worst_and_each_process_one_on_demand() {
+        let mut processes = vec![process(1, 1)];
+        let one = "x:1: 1 block (10 B) found no room and are in no total";
+        assert_eq!(of_processes(&processes, false), [one]);
+        processes.extend((2..=5).map(|pid| process(pid, pid.into())));
+        processes.extend((6..=1_000).map(|pid| process(pid, 1)));
+        processes.push(process(1_001, 700));
+        assert_eq!(
+            of_processes(&processes, false),
+            [
+                "1,001 processes: 1,710 blocks (16.7 KiB) found no room and are in no total; most in x:1001: 700"
+            ]
+        );
+        let lines = of_processes(&processes, true);
+        assert_eq!(lines.len(), EACH + 1);
         assert_eq!(lines[0], "x:1001: 700 blocks (6.8 KiB) found no room and are in no total");
         assert_eq!(lines[1], "x:5: 5 blocks (50 B) found no room and are in no total");
-        let rest = "997 more processes: 998 blocks (9.7 KiB) found no room and are in no total";
-        assert_eq!(lines[4], rest);
+        assert_eq!(lines[EACH], "1 more processes: 1 block (10 B) found no room and are in no total");
     }
 
     #[test]
-    fn who_was_left_out_for_one_reason_is_in_one_line() {
+    fn who_was_left_out_is_in_one_line_with_the_reason_of_most() {
         let of = |pid, reason: &str| Untraceable { pid, comm: "x".into(), reason: reason.into() };
         let mut processes: Vec<_> = (1..=200).map(|pid| of(pid, "too many")).collect();
-        processes.insert(0, of(9, "gone"));
-        let lines = untraceable(&processes);
-        assert_eq!(lines, ["not traced: x:9: gone", "not traced: x:1, x:2, x:3, x:4 and 196 more: too many"]);
+        assert_eq!(untraceable(&processes, false), ["not traced: x:1, x:2, x:3, x:4 and 196 more: too many"]);
+        processes.insert(0, of(900, "gone"));
+        assert_eq!(
+            untraceable(&processes, false),
+            ["not traced: x:1, x:2, x:3, x:4 and 196 more: too many; 1 process for other reasons"]
+        );
+        let each = untraceable(&processes, true);
+        assert_eq!((each.len(), each[0].as_str()), (201, "not traced: x:900: gone"));
     }
 }

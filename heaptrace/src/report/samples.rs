@@ -1,7 +1,7 @@
 //! Profiles made by hand, for tests. Sizes are odd and unique, so that a number in a report names its site.
 
 use crate::model::*;
-use heaptrace_common::{function::Function, stack::StackEnd};
+use heaptrace_common::{counter::Counter, function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
 
 pub(crate) fn start() -> Start {
@@ -172,11 +172,15 @@ pub(crate) fn full() -> Profile {
     profile.residency = residency();
     profile.coverage = Coverage {
         events: 1_234,
-        lost: Lost { live_map_full: 10, stack_map_full: 2, ..Lost::default() },
+        counts: Counts::new(|counter| match counter {
+            Counter::LiveMapFull => 10,
+            Counter::SiteTableFull => 2,
+            Counter::MissedReturn => 3,
+            Counter::UnpairedReturn => 1,
+            Counter::Nested => 21,
+            _ => 0,
+        }),
         unknown_frees: 4,
-        missed_returns: 3,
-        unpaired_returns: 1,
-        nested_calls: 21,
         untraceable: vec![Untraceable {
             pid: 99,
             comm: "sandbox".into(),
@@ -184,7 +188,7 @@ pub(crate) fn full() -> Profile {
         }],
         size_filter: None,
         finished: false,
-        notes: vec!["multi links are not supported here; perf links are used.".into()],
+        notes: [Note::PerfEventProbes { filter_by_thread: false }].into_iter().collect(),
     };
     profile
 }

@@ -2,7 +2,7 @@
 
 use super::samples::{empty, full, large};
 use super::*;
-use crate::model::Profile;
+use crate::model::{Note, Profile};
 use insta::assert_snapshot;
 
 fn rendered(format: Format, profile: &Profile, options: Options) -> String {
@@ -160,6 +160,28 @@ fn percentages_of_rows_add_up_to_the_whole() {
             );
         }
     }
+}
+
+#[test]
+fn each_process_is_told_of_on_demand() {
+    let report = text(&full(), Options { verbose: true, ..Options::default() });
+    let of_one = "odd; name:43: followed from its parent, probes 1.250 ms late: all of them were there for 75.00% of the time";
+    assert!(report.contains(of_one), "{report}");
+    assert!(!text(&full(), Options::default()).contains(of_one));
+}
+
+#[test]
+fn there_are_losses_where_a_fact_makes_numbers_incomplete() {
+    let mut profile = empty();
+    profile.coverage.notes.take(Note::GrowthOff);
+    assert!(text(&profile, Options::default()).contains("#   no losses\n#   brk and mmap were not traced"));
+    let unseen = Note::EndedUnseen { pid: 7, comm: "x".into(), files: vec!["/lib/a".into()], opened: false };
+    profile.coverage.notes.take(unseen);
+    let report = text(&profile, Options::default());
+    assert!(
+        !report.contains("no losses") && report.contains("#   x:7: it ended before it could be"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) 
         }
     }
     writeln!(out, "#\n# Coverage:")?;
-    for line in footer::lines(profile) {
+    for line in footer::lines(profile, options.verbose) {
         writeln!(out, "#   {line}")?;
     }
     Ok(())

@@ -63,16 +63,21 @@ impl Shared {
         self.files.insert(file);
     }
 
-    /// Whose calls trap, if others' do.
-    pub(super) fn who(&self) -> Option<String> {
+    /// The first of the files whose calls trap, if others' do, and how many more there are.
+    pub(super) fn files(&self) -> Option<(Vec<String>, u64)> {
         /// Few enough to read.
         const SHOWN: usize = 3;
         if !self.told || self.files.is_empty() {
             return None;
         }
-        let more = self.files.len().saturating_sub(SHOWN);
+        let more = self.files.len().saturating_sub(SHOWN) as u64;
+        Some((self.files.iter().take(SHOWN).cloned().collect(), more))
+    }
+
+    /// Whose calls trap, if others' do.
+    pub(super) fn who(&self) -> Option<String> {
+        let (files, more) = self.files()?;
         let more = if more > 0 { format!(" or {more} more") } else { String::new() };
-        let files: Vec<&str> = self.files.iter().take(SHOWN).map(String::as_str).collect();
         Some(format!("every process that maps {}{more}", files.join(" or ")))
     }
 }

@@ -22,3 +22,16 @@ pub enum TargetError {
     #[error("cannot trace {command}: {reason}")]
     Command { command: String, reason: String },
 }
+
+impl TargetError {
+    /// The reason alone, where it is said of which process.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Discover { source, .. } => source.to_string(),
+            Self::Refused { reason, .. } => reason.to_string(),
+            Self::Register { source, .. } => source.to_string(),
+            Self::Command { reason, .. } => reason.clone(),
+            Self::Attach { .. } | Self::TableFull => self.to_string(),
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Keeping up with the targets: forks, execs, exits and new executable mappings.
 
 use super::{Session, TargetError, monotonic_ns};
-use crate::process::procfs;
+use crate::{model::Note, process::procfs};
 use heaptrace_common::{
     event::{Event, kind},
     record::NO_PROCESS,
@@ -80,7 +80,9 @@ impl Session {
             Ok(()) if !new.is_empty() => {
                 self.note_late(pid, &view.comm, &new, monotonic_ns().saturating_sub(since_ns));
             }
-            Err(error @ TargetError::Refused { .. }) => self.note(error.to_string()),
+            Err(error @ TargetError::Refused { .. }) => {
+                self.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+            }
             // Gone by now: else it will be looked at again when it allocates.
             _ => {}
         }

@@ -1,10 +1,7 @@
 //! What `watch` asks a session: whose a growth call was, and from which stack.
 
 use super::Session;
-use crate::{
-    bpf::MapError,
-    model::{Coverage, Process, ProcessId, Profile, StackId},
-};
+use crate::model::{Process, ProcessId, Profile, StackId};
 use heaptrace_common::{growth::GrowthEvent, record::process_state, stack::StackEnd};
 
 impl Session {
@@ -46,29 +43,6 @@ impl Session {
     /// Gives `profile`, which is fed by nothing else, what stacks are made of.
     pub fn copy_stacks(&self, profile: &mut Profile) {
         self.builder.copy_stacks(profile);
-    }
-
-    /// What the session's numbers cover so far.
-    pub fn coverage(&self) -> Result<Coverage, MapError> {
-        let counters = self.tracer.maps.counters()?;
-        let unwinding = self.unwinding.iter().flat_map(|unwinding| unwinding.notes(&self.tracer.unwind));
-        let mut coverage = self.builder.coverage(&counters);
-        coverage.lost.ring_full += self.unread;
-        Ok(Coverage {
-            untraceable: self.untraceable.values().cloned().collect(),
-            size_filter: self.size_filter,
-            notes: self
-                .notes
-                .iter()
-                .cloned()
-                .chain(self.lost_mappings())
-                .chain(self.left_out())
-                .chain(self.price_paid())
-                .chain(unwinding)
-                .chain(self.builder.unclassed_note())
-                .collect(),
-            ..coverage
-        })
     }
 
     /// Why growth is not traced, if it is not.

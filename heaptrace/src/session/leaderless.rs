@@ -10,7 +10,7 @@
 use super::{
     Session, TargetError, code_check::lacks_breakpoints, held::Kept, monotonic_ns, probing::probe_sites,
 };
-use crate::{bpf::EmptyProbes, probes::plan::FilePlan, process::procfs};
+use crate::{bpf::EmptyProbes, model::Note, probes::plan::FilePlan, process::procfs};
 
 /// Threads that breakpoints are held for: all of them would have to exit within a second for these to go.
 const THREADS: usize = 3;
@@ -67,7 +67,7 @@ impl Session {
         if self.tracer.features.multi_filter {
             self.hold(pid, Some(exited_ns));
         } else {
-            self.place_by_another(pid, exited_ns, "its first thread");
+            self.place_by_another(pid, exited_ns, true);
         }
     }
 
@@ -82,7 +82,7 @@ impl Session {
                     self.hold(pid, Some(since_ns));
                 }
                 Some(Kept::PlacedBy(thread)) if !alive.is_empty() && !alive.contains(thread) => {
-                    self.place_by_another(pid, since_ns, "a further thread");
+                    self.place_by_another(pid, since_ns, false);
                 }
                 _ => {}
             }
@@ -120,10 +120,7 @@ impl Session {
         }
         // Whose threads are all about to end makes no calls any more.
         if let Some(error) = failure.filter(|_| procfs::thread_with_memory(pid) != pid) {
-            self.note(format!(
-                "process {pid}: its first thread ended, and its probes could not be held for the others ({error}): \
-                 calls may be missing from then on"
-            ));
+            self.note(Note::BreakpointsNotHeld { pid, reason: error.to_string() });
         }
         let before = self.leaderless.remove(pid);
         self.leaderless.by_pid.insert(pid, Kept::Held { threads, probes });
@@ -146,15 +143,11 @@ impl Session {
             self.tracer.maps.arm(record, now_ns);
             self.builder.add_gap(record, since_ns..now_ns);
         }
-        let ms = now_ns.saturating_sub(since_ns) / 1_000_000;
-        self.note(format!(
-            "process {pid}: its first thread ended, and its probes went with another tracer's before they were held: calls \
-             of {ms} ms may be missing"
-        ));
+        self.note(Note::BreakpointsGone { pid, missed_ns: now_ns.saturating_sub(since_ns) });
     }
 
-    /// `ended` ended at `since_ns` or later.
-    fn place_by_another(&mut self, pid: u32, since_ns: u64, ended: &str) {
+    /// The first thread, or a further one, ended at `since_ns` or later.
+    fn place_by_another(&mut self, pid: u32, since_ns: u64, first_thread: bool) {
         let plans = self.plans_in(pid);
         let record = self.tracer.maps.index_of(pid);
         record.iter().for_each(|record| self.tracer.maps.disarm(*record));
@@ -168,11 +161,7 @@ impl Session {
             let until_ns = if placed { monotonic_ns() } else { u64::MAX };
             self.builder.add_gap(record, since_ns..until_ns);
         }
-        let gap_ms = monotonic_ns().saturating_sub(since_ns) / 1_000_000;
-        let what = match placed {
-            true => format!("calls of the next {gap_ms} ms were not seen"),
-            false => "later calls were not seen".to_owned(),
-        };
-        self.note(format!("process {pid}: {ended} ended, and on this kernel its probes with it: {what}"));
+        let missed_ns = placed.then(|| monotonic_ns().saturating_sub(since_ns));
+        self.note(Note::ProbesMoved { pid, first_thread, missed_ns });
     }
 }

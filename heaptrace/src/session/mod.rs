@@ -7,9 +7,11 @@ mod code_rounds;
 mod counting;
 mod error;
 mod events;
+mod findings;
 mod growth;
 mod held;
 mod known_files;
+mod lacking;
 mod leaderless;
 mod mapped_code;
 mod measured;
@@ -31,7 +33,9 @@ pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
-    model::{Chunk, Location, LocationId, Names, OldBlocks, SizeFilter, Statistics, Untraceable},
+    model::{
+        Chunk, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics, Untraceable,
+    },
     probes::{discover::Discoverer, plan::Places},
     process::mapped::MappingWatch,
     rss::Rounds,
@@ -101,10 +105,11 @@ pub struct Session {
     idle_links: Vec<Links>,
     /// Events that were not looked at, as tracing had ended.
     unread: u64,
+    /// By PID, and bounded: see [`Session::note_untraceable`].
     untraceable: BTreeMap<u32, Untraceable>,
     /// Records in which all was in place that their processes call, when last looked at.
     looked_at: HashSet<u32>,
-    notes: Vec<String>,
+    notes: Notes,
     detaching: Vec<thread::JoinHandle<()>>,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
@@ -152,13 +157,11 @@ impl Session {
             members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
         })?;
-        let mut notes = tracer.features.notes();
+        let mut notes = lacking::of_features(&tracer.features);
         let watch = match MappingWatch::start() {
             Ok(watch) => Some(watch),
             Err(error) => {
-                notes.push(format!(
-                    "code mappings were read from /proc only ({error}): short-lived processes may lack symbols"
-                ));
+                notes.take(Note::MappingsFromProc { reason: error.to_string() });
                 None
             }
         };
@@ -217,7 +220,7 @@ impl Session {
             return;
         }
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
-            self.note(format!("blocks of ended processes could not be removed from the live map: {error}"));
+            self.note(Note::EndedBlocksNotRemoved { reason: error.to_string() });
         }
     }
 
@@ -272,6 +275,7 @@ impl Session {
             .filter(|(_, symbols)| !symbols.is_empty())
             .map(|(index, symbols)| (LocationId(index as u32), symbols))
             .collect();
+        let notes = notes.into_iter().map(|what| Note::NamesMissing { what }).collect();
         Names { symbols, notes }
     }
 
@@ -308,9 +312,8 @@ impl Session {
     /// Live bytes, events, and lost events so far, as last drained.
     pub fn glance(&self) -> (u64, u64, u64) {
         let (live, events) = self.builder.glance();
-        let lost = self.tracer.maps.counters().map_or(0, |counters| {
-            self.builder.coverage(&counters).lost.entries().iter().map(|(_, count)| count).sum()
-        });
+        let lost =
+            self.tracer.maps.counters().map_or(0, |counters| self.builder.coverage(&counters).counts.lost());
         (live, events, lost)
     }
 
@@ -322,31 +325,5 @@ impl Session {
     /// PIDs of the processes that are being traced.
     pub fn traced(&self) -> usize {
         self.builder.running().count()
-    }
-
-    /// Processes that were to be traced and are not.
-    pub fn untraceable(&self) -> impl Iterator<Item = &Untraceable> {
-        self.untraceable.values()
-    }
-
-    fn lost_mappings(&self) -> Option<String> {
-        let lost = self.watch.as_ref().map_or(0, MappingWatch::lost);
-        (lost > 0).then(|| format!("{lost} code mappings were lost: some frames may have no module"))
-    }
-
-    fn left_out(&self) -> Option<String> {
-        let times = self.tracer.left_out();
-        (times > 0).then(|| {
-            format!(
-                "the kernel left programs of tracepoints out {times} times, as another one ran on the CPU: calls of brk, \
-                 mmap, munmap and mremap, or processes' forks and ends, are missing"
-            )
-        })
-    }
-
-    fn note(&mut self, note: String) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
     }
 }

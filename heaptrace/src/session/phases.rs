@@ -2,6 +2,7 @@
 //! other. And what others pay where probes are for all.
 
 use super::{Session, monotonic_ns};
+use crate::model::Note;
 use heaptrace_common::record::phase;
 use std::time::Instant;
 
@@ -44,12 +45,7 @@ impl Session {
     }
 
     /// The same, for the report.
-    pub(super) fn price_paid(&self) -> Option<String> {
-        self.shared.who().map(|who| {
-            format!(
-                "children were traced from their first call: {who} took a trap at each of its calls meanwhile, \
-                 0.5 to 1 us (--no-exact-children spares them)"
-            )
-        })
+    pub(super) fn price_paid(&self) -> Option<Note> {
+        self.shared.files().map(|(files, more)| Note::TrapsForOthers { files, more })
     }
 }

@@ -4,7 +4,7 @@ use super::{Session, TargetError, monotonic_ns, placed::PlacedProbes};
 use crate::{
     bpf::{Links, ProbeSite},
     drain::Code,
-    model::Untraceable,
+    model::{Note, Untraceable},
     probes::{
         discover::ProcessView,
         merged_sites::merged_sites,
@@ -43,10 +43,6 @@ impl Session {
         let record = self.register(pid, &view.comm, heap_end(pid, &view.mappings))?;
         self.learn(record, &view, &plan);
         if whole {
-            let left_out = if self.probes { plan.refusals.as_slice() } else { &[] };
-            for left_out in left_out {
-                self.note(format!("process {pid}: {left_out}"));
-            }
             self.wait_for_tables();
         }
         self.place(pid, &plan.files)?;
@@ -82,7 +78,7 @@ impl Session {
                 Err(TargetError::Refused { pid, comm, reason }) => self.leave_out(pid, comm, reason),
                 Err(TargetError::Attach { .. }) if !procfs::exists(pid) => {}
                 Err(error @ TargetError::Attach { .. }) => {
-                    self.note(format!("process {pid} is not traced: {error}"));
+                    self.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
                 }
                 Err(error) => return Err(error),
             }
@@ -92,13 +88,14 @@ impl Session {
     }
 
     /// One of several targets cannot be traced: the report says so, if the others are. Gives why.
-    pub fn leave_out_named(&mut self, error: TargetError) -> Option<String> {
+    pub fn leave_out_named(&mut self, pid: u32, error: TargetError) -> String {
         let why = error.to_string();
+        let bare = error.reason();
         match error {
             TargetError::Refused { pid, comm, reason } => self.leave_out(pid, comm, reason),
-            _ => self.note(why.clone()),
+            _ => self.note(Note::ProbesNotPlaced { pid, reason: bare }),
         }
-        Some(why)
+        why
     }
 
     /// Traces a command that has not begun: its probes are in place before it execs.
@@ -222,7 +219,9 @@ impl Session {
         }
         match self.place_sites(child, child, &plans) {
             Ok(()) => {}
-            Err(error @ TargetError::Refused { .. }) => return self.note(error.to_string()),
+            Err(error @ TargetError::Refused { .. }) => {
+                return self.note(Note::ProbesNotPlaced { pid: child, reason: error.reason() });
+            }
             // It has exited already; its gap is then its life.
             Err(_) => return,
         }
@@ -253,7 +252,7 @@ impl Session {
         let new = self.unprobed(pid, &plan.files);
         // What a debugger's breakpoints keep from being seen is told; the rest goes on.
         if let Err(error) = self.check_breakpoints(&view, &plan) {
-            self.note(error.to_string());
+            self.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
         }
         // Then its gap is said of the process.
         let armed = self.tracer.maps.process(record).is_some_and(|record| record.armed != 0);
@@ -271,17 +270,16 @@ impl Session {
             }
             Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(error),
             // It may have ended meanwhile.
-            Err(error) if procfs::exists(pid) => self.note(error.to_string()),
+            Err(error) if procfs::exists(pid) => {
+                self.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+            }
             Err(_) => self.never_looked_at(pid, record),
         }
     }
 
     /// Probes of `files` came so late after they were mapped.
     pub(super) fn note_late(&mut self, pid: u32, comm: &str, files: &[String], late_ns: u64) {
-        let (files, late_ms) = (files.join(" and "), late_ns as f64 / 1e6);
-        self.note(format!(
-            "{comm}:{pid}: calls of the first {late_ms:.3} ms of {files} were not seen: it was mapped while tracing"
-        ));
+        self.note(Note::ProbedLate { pid, comm: comm.to_owned(), files: files.to_vec(), late_ns });
     }
 
     /// The files of `plans` in which process `pid` lacks probes.
@@ -311,26 +309,17 @@ impl Session {
         if files.is_empty() {
             return;
         }
-        let files = files.into_iter().collect::<Vec<_>>().join(" and ");
+        let comm = self.builder.process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
+        let files = files.into_iter().collect();
+        self.note(Note::EndedUnseen { pid, comm, files, opened: !self.per_process });
         if !self.per_process {
             // For the next that are like it. What cannot be placed is told as it was.
             let _ = self.place_sites(pid, pid, &plan.files);
-            // One note for all: there may be many.
-            self.note(format!(
-                "processes ended before they could be looked at: calls in {files}, where nothing was probed for them, were \
-                 not seen"
-            ));
             // Where probes are placed by process, it has one until it is looked at.
             if let Some(started_ns) = self.builder.record(record).map(|record| record.started_ns) {
                 self.builder.add_gap(record, started_ns..u64::MAX);
             }
-            return;
         }
-        let comm = self.builder.process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
-        self.note(format!(
-            "{comm}:{pid}: it ended before it could be looked at: calls in {files}, if allocators are among them, \
-             were not seen"
-        ));
     }
 
     /// A process turned out to be one that must not be traced.
@@ -375,7 +364,7 @@ impl Session {
         };
         // Kernel threads are no processes that anyone asked for.
         if !self.unnamed || reason != Refusal::NoMemory {
-            self.untraceable.insert(pid, Untraceable { pid, comm, reason: reason.to_string() });
+            self.note_untraceable(Untraceable { pid, comm, reason: reason.to_string() });
         }
     }
 
@@ -408,7 +397,7 @@ impl Session {
     /// Keeps what was seen of a process: its code, its name, its allocators.
     pub(super) fn learn(&mut self, record: u32, view: &ProcessView, plan: &Plan) {
         if self.probes {
-            plan.refusals.iter().for_each(|refusal| self.note(refusal.clone()));
+            plan.refusals.iter().for_each(|what| self.note(Note::NotProbed { what: what.clone() }));
         }
         self.builder.set_image(record, &view.mappings, &view.objects);
         self.publish_code(record);

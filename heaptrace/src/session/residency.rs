@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::{
-    model::{ProcessId, Residency, Traced},
+    model::{Note, ProcessId, Residency, Traced},
     probes::discover::DiscoverError,
     process::procfs::ProcError,
     rss::{Known, Limits, Measured, Rounds, measure},
@@ -96,7 +96,7 @@ impl Session {
 
     fn could_not_measure(&mut self, pid: u32, error: &ProcError) {
         if !error.is_gone() {
-            self.note(format!("the memory of process {pid} could not be measured: {error}"));
+            self.note(Note::MemoryNotMeasured { pid, reason: error.to_string() });
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     bpf::{UnwindArrays, UnwindMaps},
     drain::Code,
+    model::{Note, Notes},
     process::object::Object,
     unwind::{FileKey, RowKind, Store, TableKey, store::TooSmall},
 };
@@ -35,7 +36,7 @@ pub struct Unwinding {
     no_room: HashSet<TableKey>,
     /// Records without lists of their own: there was none.
     pub(super) listless: BTreeSet<u32>,
-    failures: BTreeSet<String>,
+    failures: Notes,
     /// Records that wait for a table.
     waiting: HashMap<TableKey, BTreeSet<u32>>,
     known: KnownFiles,
@@ -92,7 +93,7 @@ impl Unwinding {
             failed: HashSet::new(),
             no_room: HashSet::new(),
             listless: BTreeSet::new(),
-            failures: BTreeSet::new(),
+            failures: Notes::default(),
             waiting: HashMap::new(),
             known: KnownFiles::default(),
             exact,
@@ -160,7 +161,7 @@ impl Unwinding {
             maps.forget(record);
             keys = self.release(keys.iter().chain(before.difference(&keys)));
             self.listless.insert(record);
-            self.failures.insert(NO_LISTS.to_owned());
+            self.failures.take(Note::NoUnwindTable { reason: NO_LISTS.to_owned() });
         } else {
             self.release(before.difference(&keys));
             self.listless.remove(&record);
@@ -256,13 +257,13 @@ impl Unwinding {
                     }
                     Err(full) => {
                         self.no_room.insert(key);
-                        self.failures.insert(full.to_string());
+                        self.failures.take(Note::NoUnwindTable { reason: full.to_string() });
                     }
                 }
             }
             Err(error) => {
                 self.failed.insert(key);
-                self.failures.insert(chain(&error));
+                self.failures.take(Note::NoUnwindTable { reason: chain(&error) });
             }
         }
         self.waiting.remove(&key).unwrap_or_default()
@@ -277,19 +278,9 @@ impl Unwinding {
         self.store.reclaim(&maps.pages_in_use());
     }
 
-    /// Sentences for the report: what has no table, and what found no room.
-    pub fn notes(&self, maps: &UnwindMaps) -> Vec<String> {
-        let mut notes: Vec<String> = self.failures.iter().take(8).cloned().collect();
-        if self.failures.len() > notes.len() {
-            notes.push(format!("{} more files without unwind tables", self.failures.len() - notes.len()));
-        }
-        let mappings = maps.losses().mappings;
-        if mappings > 0 {
-            notes.push(format!(
-                "{mappings} code mappings beyond those a process can have were walked without tables"
-            ));
-        }
-        notes
+    /// What has no table, or found no room.
+    pub fn failures(&self) -> &Notes {
+        &self.failures
     }
 }
 

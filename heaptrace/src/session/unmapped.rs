@@ -2,6 +2,7 @@
 
 use super::{Session, monotonic_ns};
 use crate::{
+    model::Note,
     process::{maps::Mapping, procfs},
     rss::Rounds,
 };
@@ -28,11 +29,7 @@ impl Session {
         let began = Instant::now();
         let looked = self.look_at(&records, || began.elapsed() < AT_MOST);
         if looked < records.len() {
-            self.note(
-                "the mappings of some processes were not looked at, as that took too long: their unmapped blocks may count \
-                 as live"
-                    .to_owned(),
-            );
+            self.note(Note::MappingsNotRead);
         }
     }
 
@@ -71,7 +68,7 @@ impl Session {
         let suspects = match self.builder.suspects(&self.tracer.maps, &read, since_ns) {
             Ok(suspects) => suspects,
             Err(error) => {
-                self.note(format!("live blocks could not be read: {error}"));
+                self.note(Note::LiveBlocksUnreadable { reason: error.to_string() });
                 return looked;
             }
         };
@@ -85,7 +82,7 @@ impl Session {
     /// Finds which blocks are over although no free was seen; call [`Session::drain`] first.
     pub(super) fn judge_blocks(&mut self) {
         if let Err(error) = self.builder.judge_blocks(&self.tracer.maps) {
-            self.note(format!("blocks that ended without a free could not be looked for: {error}"));
+            self.note(Note::UnmappedBlocksUnknown { reason: error.to_string() });
         }
     }
 
@@ -96,7 +93,7 @@ impl Session {
             // All its blocks stay live, which is what is said of processes that ended. One that execs has none.
             Ok(None) => {}
             Err(error) if error.is_gone() => {}
-            Err(error) => self.note(format!("unmapped blocks of process {pid} count as live: {error}")),
+            Err(error) => self.note(Note::MappingsUnreadable { pid, reason: error.to_string() }),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     bpf::{Links, ProbeSite},
+    model::{AfterDistrust, Note},
     probes::{plan::FilePlan, probe::Probe},
     process::procfs,
 };
@@ -103,7 +104,7 @@ impl Session {
     pub(super) fn look_at_checks_last(&mut self) {
         self.builder.read_processes(&self.tracer.maps);
         for doubt in self.doubted(&self.verification.seen()) {
-            self.note(format!("{doubt}: what was counted of it is not to be trusted"));
+            self.note(doubt.note(AfterDistrust::Ended));
         }
     }
 
@@ -174,13 +175,8 @@ impl Session {
         let Some(symbols) = self.discoverer.distrust(file, *entry) else { return };
         let refused =
             symbols.functions.iter().any(|function| function.offset == *entry && function.is_refused());
-        let from_now = match refused {
-            true => "it is not probed any more, so its later blocks are in no total",
-            false => {
-                "from then on it is probed at its entry and returns, which costs several times more for each call"
-            }
-        };
-        self.note(format!("{doubt}: what was counted of it before is not to be trusted; {from_now}"));
+        let then = if refused { AfterDistrust::NotProbed } else { AfterDistrust::ProbedAtReturns };
+        self.note(doubt.note(then));
         self.verification.believed.remove(&(file.stamp, *entry));
         // As they are now: an image that was replaced meanwhile would go on with the arm of the one before.
         self.builder.read_processes(&self.tracer.maps);
@@ -214,9 +210,7 @@ impl Session {
                 Err(_) if procfs::threads(pid).map_or(true, |threads| threads.is_empty()) => {}
                 Err(error) => {
                     self.builder.add_gap(record, since_ns..u64::MAX);
-                    self.note(format!(
-                        "process {pid} is not counted any more: it could not be probed again: {error}"
-                    ));
+                    self.note(Note::NotProbedAgain { pid, reason: error.to_string() });
                 }
             }
         }

@@ -3,6 +3,7 @@
 use crate::{
     bpf::{FunctionCheck, Links},
     drain::ProfileBuilder,
+    model::{AfterDistrust, Note},
     probes::probe::Probe,
     process::{
         object::{FileStamp, Object},
@@ -12,7 +13,6 @@ use crate::{
 use heaptrace_common::check::Check;
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -191,15 +191,18 @@ pub struct Doubt {
 }
 
 impl Doubt {
+    pub fn note(&self, then: AfterDistrust) -> Note {
+        Note::Distrusted {
+            function: self.symbol.clone(),
+            path: self.file.path.display().to_string(),
+            after_ns: u64::try_from(self.after.as_nanos()).unwrap_or(u64::MAX),
+            reason: self.why.clone(),
+            then,
+        }
+    }
+
     pub fn is_of(&self, verified: &Verified) -> bool {
         self.file.stamp == verified.file.stamp && self.entry == verified.entry
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, symbol, after, why, .. } = self;
-        write!(f, "{symbol} in {}: after {:.1} s, {why}", file.path.display(), after.as_secs_f64())
     }
 }
 

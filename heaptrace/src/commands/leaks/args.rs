@@ -1,8 +1,9 @@
 //! The arguments of `heaptrace leaks`.
 
 use crate::{
-    commands::target_args::{
-        FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration,
+    commands::{
+        target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration},
+        verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
@@ -36,4 +37,6 @@ pub struct LeaksArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }

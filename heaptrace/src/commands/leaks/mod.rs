@@ -26,7 +26,19 @@ use trends::Trends;
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the prints cannot be written.
 pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
-    let LeaksArgs { target, older_than, interval, top, format, output, follow, filter, stacks, sizes } = args;
+    let LeaksArgs {
+        target,
+        older_than,
+        interval,
+        top,
+        format,
+        output,
+        follow,
+        filter,
+        stacks,
+        sizes,
+        verbose,
+    } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
@@ -40,6 +52,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         older_than,
         top,
         format,
+        verbose: verbose.verbose,
         out,
     };
     let mut running = prepared.begin(duration)?;
@@ -65,6 +78,7 @@ struct Printing {
     older_than: Duration,
     top: usize,
     format: PrintFormat,
+    verbose: bool,
     out: Output,
 }
 
@@ -117,6 +131,7 @@ impl Printing {
             exited,
             removed,
             gone,
+            verbose: self.verbose,
         };
         self.out.print(|out| render_leaks(self.format, &leaks, out))
     }

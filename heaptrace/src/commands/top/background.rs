@@ -6,7 +6,7 @@ use super::{
     job::{Done, Job},
     prospect::Prospects,
 };
-use crate::{commands::names, symbolize::Found};
+use crate::{commands::names, model::Note, symbolize::Found};
 use std::{sync::mpsc, thread};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -72,7 +72,7 @@ fn do_names(job: Job) -> Option<Done> {
         Job::Flame { mut profile, ids, job, growth, pid } => {
             let Found { symbols, notes } = job.run();
             names::put(&mut profile, ids.into_iter().zip(symbols));
-            profile.coverage.notes.extend(notes);
+            profile.coverage.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
             Some(Done::Flame(match flame::write(&profile, growth, pid) {
                 Ok(path) => format!("wrote {path}"),
                 Err(error) => format!("no flame graph: {error:#}"),

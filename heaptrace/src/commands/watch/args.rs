@@ -5,6 +5,7 @@ use crate::{
     commands::{
         report::parse_bytes,
         target_args::{StackArgs, parse_duration},
+        verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
@@ -39,6 +40,8 @@ pub struct WatchArgs {
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command")]
     pub propagate_exit: bool,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
     #[command(flatten)]
     pub walks: StackArgs,
     /// Distinct stacks.

@@ -42,7 +42,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let on_terminal = args.output.is_none() && std::io::stdout().is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
-    let WatchArgs { min_bytes, format, output, duration, propagate_exit, .. } = args;
+    let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
     let out = Output::open(output.as_deref())?;
     let prepared = Prepared::new(target, &options)?;
     if let Some(why) = prepared.session().growth_unavailable() {
@@ -62,6 +62,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         min_bytes,
         stacks,
         format,
+        verbose: verbose.verbose,
         out,
     };
     for (record, pid) in prepared.session().running() {
@@ -143,6 +144,7 @@ struct Watching {
     min_bytes: u64,
     stacks: bool,
     format: PrintFormat,
+    verbose: bool,
     out: Output,
 }
 
@@ -254,6 +256,7 @@ impl Watching {
             shown: self.shown,
             ends: &self.ends,
             totals: &totals,
+            verbose: self.verbose,
         };
         // Whether anybody still reads makes no difference any more.
         let _ = self.out.print(|out| render_watch_end(self.format, &end, out))?;

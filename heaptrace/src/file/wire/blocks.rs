@@ -2,11 +2,11 @@
 
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
-    Chunk, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Process, ProcessId,
-    Site, SiteId, Stack, Start, Symbol,
+    Chunk, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes, Process,
+    ProcessId, Site, SiteId, Stack, Start, Symbol,
 };
 
-record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Vec<String> });
+record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Notes });
 
 /// The minor version, then a record.
 impl Wire for Start {

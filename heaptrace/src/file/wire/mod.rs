@@ -7,6 +7,7 @@
 //! values may be appended to it: who does not know them skips them. Lists, pairs, identifiers and histograms are none.
 
 mod blocks;
+mod coverage;
 mod reader;
 mod records;
 mod writer;

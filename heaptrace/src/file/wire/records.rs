@@ -2,9 +2,9 @@
 
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
-    AllocatorInfo, BuildId, Coverage, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, Host, JemallocHeap,
-    Location, LocationId, Lost, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Site,
-    SiteId, SizeFilter, SizeHistogram, Stack, StackId, Symbol, Totals, Traced, TracedBlocks, Untraceable,
+    AllocatorInfo, BuildId, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, Host, JemallocHeap, Location,
+    LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Site, SiteId, SizeFilter,
+    SizeHistogram, Stack, StackId, Symbol, Totals, Traced, TracedBlocks, Untraceable,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 
@@ -283,29 +283,6 @@ record!(Process {
 });
 record!(Untraceable { pid: u32, comm: String, reason: String });
 record!(SizeFilter { min: u64, max: u64 });
-record!(Lost {
-    live_map_full: u64,
-    stack_map_full: u64,
-    pending_full: u64,
-    ring_full: u64,
-    process_table_full: u64,
-    scratch_busy: u64,
-    result_unreadable: u64,
-    growth_map_full: u64,
-    disagreed: u64,
-});
-record!(Coverage {
-    events: u64,
-    lost: Lost,
-    unknown_frees: u64,
-    missed_returns: u64,
-    unpaired_returns: u64,
-    nested_calls: u64,
-    untraceable: Vec<Untraceable>,
-    size_filter: Option<SizeFilter>,
-    finished: bool,
-    notes: Vec<String>,
-});
 record!(Extent { virtual_bytes: u64, resident_bytes: u64 });
 record!(Residency {
     at_ns: u64,

@@ -74,6 +74,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         exited,
         removed,
         gone,
+        verbose: _,
     } = *leaks;
     let blocks = |Amount { bytes, count }| Blocks { bytes, count };
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();

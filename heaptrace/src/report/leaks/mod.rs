@@ -44,6 +44,8 @@ pub struct Leaks<'a> {
     pub removed: Amount,
     /// See `OldBlocks`.
     pub gone: Amount,
+    /// Text has a line for each process and file in its footer, too.
+    pub verbose: bool,
 }
 
 /// Bytes, blocks and stacks of `trends`.

@@ -41,6 +41,7 @@ fn first(profile: &Profile) -> Leaks<'_> {
         exited: Amount::default(),
         removed: Amount::default(),
         gone: Amount::default(),
+        verbose: false,
     }
 }
 

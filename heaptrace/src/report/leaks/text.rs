@@ -62,7 +62,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     if last {
         writeln!(out, "# Coverage:")?;
-        for line in footer::lines(profile) {
+        for line in footer::lines(profile, leaks.verbose) {
             writeln!(out, "#   {line}")?;
         }
     }

@@ -99,7 +99,7 @@ struct Function {
 }
 
 pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Stat { profile, statistics, last, time_ns, before: _, command } = *stat;
+    let Stat { profile, statistics, last, time_ns, before: _, command, verbose: _ } = *stat;
     let (all, each) = scopes(profile, statistics);
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
     let duration_s = in_seconds(profile.duration_ns);

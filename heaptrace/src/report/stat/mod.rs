@@ -30,6 +30,8 @@ pub struct Stat<'a> {
     pub before: Option<&'a Glance>,
     /// How the command ended, if there was one and it has.
     pub command: Option<CommandEnd>,
+    /// Text has a line for each process and file in its footer, too.
+    pub verbose: bool,
 }
 
 /// What an interval's line is made from.

@@ -39,6 +39,7 @@ fn last<'a>(profile: &'a Profile, statistics: &'a [Statistics]) -> Stat<'a> {
         time_ns: TIME,
         before: None,
         command: Some(CommandEnd::Exited(3)),
+        verbose: false,
     }
 }
 

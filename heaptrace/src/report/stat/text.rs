@@ -52,7 +52,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     writeln!(out, "# Coverage:")?;
-    for line in footer::lines(profile) {
+    for line in footer::lines(profile, stat.verbose) {
         writeln!(out, "#   {line}")?;
     }
     Ok(())

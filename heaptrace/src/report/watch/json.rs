@@ -5,7 +5,11 @@ use super::{GrowthCall, WatchEnd};
 use crate::printable::write_json;
 use crate::{
     model::{Profile, StackId},
-    report::json::{Frames, LostCounts, SCHEMA, Stacks, Untraceable},
+    report::{
+        counters::Lost,
+        json::{Frames, SCHEMA, Stacks, Untraceable},
+        notes::{self, Fact},
+    },
     units::in_seconds,
 };
 use serde::Serialize;
@@ -47,12 +51,14 @@ struct Summary<'a> {
 /// Of a report's coverage, what concerns calls that are no allocations.
 #[derive(Serialize)]
 struct Coverage<'a> {
-    lost: LostCounts,
+    lost: Lost<'a>,
     /// Of the calls shown.
     stacks: Stacks,
     untraceable: Vec<Untraceable<'a>>,
     finished: bool,
-    notes: &'a [String],
+    /// Sentences, one a case.
+    notes: Vec<String>,
+    facts: Vec<Fact<'a>>,
 }
 
 #[derive(Serialize)]
@@ -96,7 +102,7 @@ pub(super) fn render_calls(profile: &Profile, calls: &[GrowthCall], out: &mut dy
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let WatchEnd { profile, min_bytes, shown, ends, totals } = *end;
+    let WatchEnd { profile, min_bytes, shown, ends, totals, verbose: _ } = *end;
     let covered = &profile.coverage;
     let summary = Summary {
         schema: SCHEMA,
@@ -119,11 +125,12 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
             })
             .collect(),
         coverage: Coverage {
-            lost: LostCounts(covered.lost),
+            lost: Lost(&covered.counts),
             stacks: Stacks::new(ends.clone()),
             untraceable: covered.untraceable.iter().map(Untraceable::new).collect(),
             finished: covered.finished,
-            notes: &covered.notes,
+            notes: notes::sentences(&covered.notes),
+            facts: notes::facts(&covered.notes),
         },
     };
     write_json(&Last { summary }, out)?;

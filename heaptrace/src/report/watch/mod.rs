@@ -72,4 +72,6 @@ pub struct WatchEnd<'a> {
     /// Why stacks of the shown calls ended, and how many did.
     pub ends: &'a BTreeMap<StackEnd, u64>,
     pub totals: &'a [GrowthTotals],
+    /// Text has a line for each process and file, too.
+    pub verbose: bool,
 }

@@ -77,7 +77,8 @@ fn end(format: PrintFormat, profile: &Profile) -> String {
     ];
     let mut out = Vec::new();
     let ends = [(StackEnd::Complete, 12), (StackEnd::NoMapping, 3), (StackEnd::Depth, 0)].into();
-    let end = WatchEnd { profile, min_bytes: 1 << 20, shown: 17, ends: &ends, totals: &totals };
+    let end =
+        WatchEnd { profile, min_bytes: 1 << 20, shown: 17, ends: &ends, totals: &totals, verbose: false };
     render_end(format, &end, &mut out).expect("writing to memory");
     String::from_utf8(out).expect("UTF-8")
 }

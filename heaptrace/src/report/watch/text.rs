@@ -4,7 +4,7 @@ use super::{GrowthCall, GrowthTotals, WatchEnd};
 use crate::printable::printable;
 use crate::{
     model::{Profile, StackId},
-    report::{footer, names::StackNames},
+    report::{footer, names::StackNames, notes, particulars},
     units::{counted, human, seconds, thousands},
 };
 use heaptrace_common::stack::StackEnd;
@@ -70,7 +70,7 @@ fn frames(names: &StackNames<'_>, stack: Option<StackId>) -> String {
 }
 
 pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let WatchEnd { profile, min_bytes, shown, ends, totals } = *end;
+    let WatchEnd { profile, min_bytes, shown, ends, totals, verbose } = *end;
     let calls: u64 = totals.iter().map(|process| process.calls).sum();
     writeln!(out, "\n# Totals of all calls, shown or not:")?;
     writeln!(
@@ -99,7 +99,7 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
         if min_bytes == 0 { String::new() } else { format!(", those of {} or more", human(min_bytes)) };
     let calls = counted(calls, "call", "calls");
     writeln!(out, "#   {calls} in {}, {shown} shown{at_least}", seconds(profile.duration_ns))?;
-    let losses = footer::losses(profile);
+    let losses = footer::all_losses(profile, verbose);
     if losses.is_empty() {
         writeln!(out, "#   no losses")?;
     } else {
@@ -117,11 +117,9 @@ pub(super) fn render_end(end: &WatchEnd<'_>, out: &mut dyn Write) -> io::Result<
         let why = if why.is_empty() { String::new() } else { format!("; ended early: {}", why.join(", ")) };
         writeln!(out, "#   stacks: {} of {} complete{why}", thousands(complete), thousands(stacks))?;
     }
-    for process in &profile.coverage.untraceable {
-        let (comm, reason) = (printable(&process.comm), printable(&process.reason));
-        writeln!(out, "#   not traced: {comm}:{}: {reason}", process.pid)?;
-    }
-    profile.coverage.notes.iter().try_for_each(|note| writeln!(out, "#   {}", printable(note)))
+    let untraceable = particulars::untraceable(&profile.coverage.untraceable, verbose);
+    let notes = notes::lines(&profile.coverage.notes, false, verbose);
+    untraceable.iter().chain(&notes).try_for_each(|line| writeln!(out, "#   {line}"))
 }
 
 fn row(name: &str, process: &GrowthTotals, out: &mut dyn Write) -> io::Result<()> {

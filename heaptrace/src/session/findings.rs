@@ -1,0 +1,55 @@
+//! What a session has to say of its own numbers: the facts that it came upon, and those that are looked up when a chunk is
+//! made.
+
+use super::{Session, tables::Unwinding};
+use crate::{
+    bpf::MapError,
+    model::{Cases, Coverage, Note, Untraceable},
+    process::mapped::MappingWatch,
+};
+use heaptrace_common::counter::Counter;
+
+impl Session {
+    /// What the session's numbers cover so far.
+    pub fn coverage(&self) -> Result<Coverage, MapError> {
+        let counters = self.tracer.maps.counters()?;
+        let mut coverage = self.builder.coverage(&counters);
+        coverage.counts.add(Counter::RingFull, self.unread);
+        let mut notes = self.notes.clone();
+        let some = |count: u64| (count > 0).then_some(count);
+        let lost_mappings = self.watch.as_ref().map_or(0, MappingWatch::lost);
+        notes.extend(some(lost_mappings).map(|count| Note::MappingsLost { count }));
+        notes.extend(some(self.tracer.left_out()).map(|count| Note::TracepointsSkipped { count }));
+        notes.extend(self.price_paid());
+        self.unwinding.iter().map(Unwinding::failures).for_each(|failures| notes.merge(failures));
+        let without_table = self.unwinding.as_ref().map_or(0, |_| self.tracer.unwind.losses().mappings);
+        notes.extend(some(without_table).map(|count| Note::MappingsWithoutTable { count }));
+        notes.extend(some(self.builder.unclassed_blocks()).map(|count| Note::UnclassedBlocks { count }));
+        Ok(Coverage {
+            untraceable: self.untraceable.values().cloned().collect(),
+            size_filter: self.size_filter,
+            notes,
+            ..coverage
+        })
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.notes.take(note);
+    }
+
+    /// Why a process is not traced: in the list of these, or, where that is full, a case of a note.
+    pub(super) fn note_untraceable(&mut self, process: Untraceable) {
+        if self.untraceable.len() < Cases::KEPT || self.untraceable.contains_key(&process.pid) {
+            self.untraceable.insert(process.pid, process);
+        } else {
+            let Untraceable { pid, comm, reason } = process;
+            self.note(Note::LeftOut { pid, comm, reason });
+        }
+    }
+
+    /// How many processes were to be traced and are not.
+    pub fn untraceable(&self) -> u64 {
+        let like = Note::LeftOut { pid: 0, comm: String::new(), reason: String::new() };
+        self.untraceable.len() as u64 + self.notes.count_like(&like)
+    }
+}

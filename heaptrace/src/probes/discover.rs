@@ -18,6 +18,7 @@ use crate::process::status::Status;
 use object::ReadCache;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -97,8 +98,10 @@ impl Discoverer {
         let order = resolution_order(thread, &found.candidates);
         let candidates: Vec<Candidate> =
             order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
+        // It has ended meanwhile, and its files went with its memory: nothing is wrong with them.
+        let ended = found.is_any_absent && procfs::read_maps(thread).map_or(true, |mappings| mappings.is_empty());
         // What was read may have been several processes' if the PID changed hands meanwhile.
-        if procfs::identity(pid)? != identity {
+        if ended || procfs::identity(pid)? != identity {
             return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());
         }
         let mut plan = plan::plan(&candidates, self.places);
@@ -215,7 +218,10 @@ impl Discoverer {
                     found.wrong_machine = Some((path.to_owned(), source.to_string()));
                 }
                 Err(ObjectError::TooMany { .. }) => too_many += 1,
-                Err(error) => found.refusals.push(describe(&error)),
+                Err(error) => {
+                    found.is_any_absent |= is_absent(&error);
+                    found.refusals.push(describe(&error));
+                }
             }
         }
         if too_many > 0 {
@@ -262,7 +268,13 @@ impl Discoverer {
 struct Found {
     candidates: Vec<Located>,
     refusals: Vec<String>,
+    /// One of them is of a file that is not there.
+    is_any_absent: bool,
     wrong_machine: Option<(PathBuf, String)>,
+}
+
+fn is_absent(error: &ObjectError) -> bool {
+    matches!(error, ObjectError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// The error with its cause, in one line, and what would help.

@@ -99,7 +99,8 @@ impl Discoverer {
         let candidates: Vec<Candidate> =
             order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
         // It has ended meanwhile, and its files went with its memory: nothing is wrong with them.
-        let ended = found.is_any_absent && procfs::read_maps(thread).map_or(true, |mappings| mappings.is_empty());
+        let ended =
+            found.is_any_absent && procfs::read_maps(thread).map_or(true, |mappings| mappings.is_empty());
         // What was read may have been several processes' if the PID changed hands meanwhile.
         if ended || procfs::identity(pid)? != identity {
             return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests read what they made themselves"))]
 
+pub mod allocators;
 pub mod bpf;
 pub mod cli;
 pub mod commands;

@@ -1,34 +1,29 @@
 //! What `heaptrace inspect` finds out: a process's memory as it stands, and the state of its allocator. Reads only:
 //! nothing is traced, stopped or written to.
 
-pub(crate) mod arena;
-mod broken;
-mod chunks;
-pub(crate) mod glibc;
-pub(crate) mod jemalloc;
-pub(crate) mod layout;
-mod lists;
-pub(crate) mod locate;
-pub(crate) mod mappings;
-pub(crate) mod memory;
-mod picture;
+mod jemalloc_text;
 mod svg;
-#[cfg(test)]
-mod synthetic;
 #[cfg(test)]
 mod tests;
 mod text;
-mod used;
 mod write;
 
+#[cfg(test)]
+pub(crate) use jemalloc_text::render as render_jemalloc;
+
 use crate::{
+    allocators::{
+        glibc::{self, locate},
+        jemalloc,
+        memory::{self, ProcessMemory},
+    },
     probes::{
         discover::{DiscoverError, Discoverer},
         symbols::AllocatorKind,
     },
     process::procfs::{self, ProcError},
+    rss::mappings,
 };
-use memory::ProcessMemory;
 use serde::Serialize;
 use std::io;
 
@@ -153,7 +148,7 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     let mut total = mappings::parse_rollup(&procfs::read(pid, "smaps_rollup").unwrap_or_default());
     total.virtual_bytes = measured.iter().map(|measured| measured.amount.virtual_bytes).sum();
     let total_virtual = total.virtual_bytes;
-    let memory = mappings::summarize(&measured, &heaps, &stack_pointers(pid), total);
+    let memory = mappings::summarize(&measured, &heaps, &procfs::stack_pointers(pid), total);
     if let Some(found) = jemalloc.take_if(|found| found.stats.mapped > total_virtual) {
         notes.push(format!(
             "jemalloc {} seems to have mapped more than the process has: its statistics are not believed",
@@ -190,16 +185,4 @@ fn permitted(memory: &ProcessMemory, mappings: &[crate::process::maps::Mapping])
         // Anything else concerns that mapping only.
         _ => Ok(()),
     }
-}
-
-/// Where the stacks of threads are that wait in a system call; running ones don't say.
-pub(crate) fn stack_pointers(pid: u32) -> Vec<u64> {
-    let pointer = |thread: u32| {
-        let call = String::from_utf8(procfs::read(pid, &format!("task/{thread}/syscall")).ok()?).ok()?;
-        // number, six arguments, sp, pc; or -1, sp, pc (proc_pid_syscall(5)).
-        let words: Vec<&str> = call.split_ascii_whitespace().collect();
-        let sp = words.len().checked_sub(2).and_then(|at| words[at].strip_prefix("0x"))?;
-        u64::from_str_radix(sp, 16).ok()
-    };
-    procfs::threads(pid).unwrap_or_default().into_iter().filter_map(pointer).collect()
 }

@@ -1,11 +1,10 @@
 //! The heap as a picture for a browser: a map of each arena, in which a tooltip tells addresses and bytes.
 
-use super::{
-    Inspection,
+use super::{Inspection, text};
+use crate::allocators::glibc::{
+    Glibc,
     arena::{Arena, Count},
-    glibc::Glibc,
     picture::Picture,
-    text,
 };
 use crate::printable::printable;
 use crate::units::{counted, human, percent};

@@ -1,15 +1,18 @@
 //! Heaps of known content are counted right, in every layout; heaps of any content end, and harm nothing.
 
-use super::{
-    Inspection, SCHEMA,
-    arena::{Arena, Count},
-    glibc::{Glibc, survey},
-    layout::{NEWEST, OLDEST, state},
-    locate::Data,
-    mappings::Memory,
-    picture::{Part, Picture},
+use super::{Inspection, SCHEMA};
+use crate::allocators::{
+    data::Data,
+    glibc::{
+        Glibc, Place,
+        arena::{Arena, Count},
+        layout::{Layout, NEWEST, OLDEST, state},
+        picture::{Part, Picture},
+        survey,
+    },
     synthetic::{ARENA, HEAP, Heap, LIBC, PARAMETERS, SECOND, What},
 };
+use crate::rss::mappings::Memory;
 use proptest::prelude::*;
 
 const LIMIT: u64 = 8 << 20;
@@ -71,7 +74,7 @@ fn every_kind_of_block_is_counted_in_every_layout() {
 #[test]
 fn the_layout_of_another_version_does_not_fit() {
     let heap = heap(36);
-    let place = super::glibc::Place { layout: super::layout::Layout::of(31).expect("2.31"), ..heap.place() };
+    let place = Place { layout: Layout::of(31).expect("2.31"), ..heap.place() };
     assert!(!survey(&heap.image, &place, LIMIT).consistent);
 }
 

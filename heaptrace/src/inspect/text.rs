@@ -1,14 +1,13 @@
 //! The inspection for people: where the memory is first, then the heap.
 
-use super::{
-    Inspection,
+use super::{Inspection, jemalloc_text};
+use crate::allocators::glibc::{
+    Glibc,
     arena::{Arena, Count},
-    glibc::Glibc,
-    jemalloc,
-    mappings::{Amount, Kind, Memory},
     picture::Picture,
 };
 use crate::printable::printable;
+use crate::rss::mappings::{Amount, Kind, Memory};
 use crate::units::{counted, human, percent};
 use std::io::{self, Write};
 
@@ -56,7 +55,7 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
     }
     notes.iter().try_for_each(|note| writeln!(out, "  {}", printable(note)))?;
     glibc.as_ref().map_or(Ok(()), |glibc| heap(glibc, out))?;
-    jemalloc.as_ref().map_or(Ok(()), |found| jemalloc::render(found, out))
+    jemalloc.as_ref().map_or(Ok(()), |found| jemalloc_text::render(found, out))
 }
 
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {

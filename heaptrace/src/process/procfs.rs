@@ -272,6 +272,18 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Where the stacks of threads are that wait in a system call; running ones don't say.
+pub fn stack_pointers(pid: u32) -> Vec<u64> {
+    let pointer = |thread: u32| {
+        let call = String::from_utf8(read(pid, &format!("task/{thread}/syscall")).ok()?).ok()?;
+        // number, six arguments, sp, pc; or -1, sp, pc (proc_pid_syscall(5)).
+        let words: Vec<&str> = call.split_ascii_whitespace().collect();
+        let sp = words.len().checked_sub(2).and_then(|at| words[at].strip_prefix("0x"))?;
+        u64::from_str_radix(sp, 16).ok()
+    };
+    threads(pid).unwrap_or_default().into_iter().filter_map(pointer).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

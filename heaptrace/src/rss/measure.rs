@@ -1,16 +1,12 @@
 //! Measures one process: its mappings by kind, its heap, and the blocks that tracing knows of.
 
 use super::{
-    allocator::{Known, counters, walk},
+    heap::{counters, walk},
+    mappings::{self, Amount, Kind},
     pages::{PAGE, Pages},
 };
 use crate::{
-    inspect::{
-        self,
-        jemalloc::layout,
-        mappings::{self, Amount, Kind},
-        memory::ProcessMemory,
-    },
+    allocators::{Known, jemalloc::layout, memory::ProcessMemory},
     model::{Extent, Heap, Mappings, TracedBlocks},
     process::procfs::{self, ProcError},
 };
@@ -66,7 +62,7 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
         // On its way out: its memory is gone, and it is not yet.
         return Err(ProcError::Gone { pid, file: procfs::path(pid, "smaps") });
     }
-    let kinds = mappings::kinds(&all, &arenas, &inspect::stack_pointers(pid));
+    let kinds = mappings::kinds(&all, &arenas, &procfs::stack_pointers(pid));
     let mut sums = Mappings::default();
     let mut swap_bytes = 0_u64;
     let mut of_heap = Vec::new();

@@ -5,8 +5,9 @@
 //! differs by what CPUs or threads have counted and not summed up yet (`percpu_counter` since Linux 6.2, before in
 //! batches of 64 events a thread, mm/memory.c).
 
-mod allocator;
 mod counted;
+mod heap;
+pub mod mappings;
 mod measure;
 mod own_mappings;
 mod pages;
@@ -14,7 +15,6 @@ mod parts;
 mod reconcile;
 mod rounds;
 
-pub use allocator::{Known, Recognizer};
 pub use measure::{Limits, Measured, measure};
 pub use parts::{How, Part, PartKind};
 pub use reconcile::{Reconciliation, reconcile};

@@ -2,7 +2,7 @@
 //! they are known by their headers.
 
 use super::pages::{PAGE, Pages};
-use crate::{inspect::memory::Memory, model::Extent};
+use crate::{allocators::memory::Memory, model::Extent};
 use std::ops::Range;
 
 /// `IS_MMAPPED` in a block's size word, the only flag that such a block has.

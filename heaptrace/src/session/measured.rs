@@ -1,8 +1,9 @@
 //! Whose memory is to be measured next, and what was measured.
 
 use crate::{
+    allocators::{Known, Recognizer},
     model::{ProcessId, Residency},
-    rss::{Known, Recognizer, Rounds},
+    rss::Rounds,
 };
 use std::collections::HashMap;
 

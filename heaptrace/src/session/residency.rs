@@ -2,10 +2,11 @@
 
 use super::Session;
 use crate::{
+    allocators::Known,
     model::{Note, ProcessId, Residency, Traced},
     probes::discover::DiscoverError,
     process::procfs::ProcError,
-    rss::{Known, Limits, Measured, Rounds, measure},
+    rss::{Limits, Measured, Rounds, measure},
 };
 use std::{
     collections::HashMap,

@@ -23,8 +23,9 @@ use self::tree::{Arrow, Tree};
 use crate::repo::Repo;
 
 /// Where there are sources of crates, from the repository's root.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "heaptrace/src",
+    "heaptrace/benches/tracing",
     "heaptrace-common/src",
     "heaptrace-ebpf/src",
     "tests/src",

@@ -22,6 +22,17 @@ struct Module {
     names: Names,
 }
 
+/// Where a module is.
+struct Home {
+    place: Place,
+    /// Where a `#[path]` is looked for.
+    beside: PathBuf,
+    /// Where its other children are.
+    folder: PathBuf,
+    /// The modules from the root down to this one.
+    inside: Vec<String>,
+}
+
 /// A file by the folders that it is in, the last being its own name. `a.rs` beside a folder `a` is `a/mod.rs` here.
 pub type Place = Vec<String>;
 
@@ -50,44 +61,49 @@ impl Tree {
         let mut tree = Self { modules: Vec::new() };
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let folder = root.parent().unwrap_or(Path::new("")).to_owned();
-        tree.add(0, vec![name], &folder, &folder, &[], names, read)?;
+        tree.add(
+            0,
+            Home { place: vec![name], beside: folder.clone(), folder, inside: Vec::new() },
+            names,
+            read,
+        )?;
         Ok(tree)
     }
 
-    /// `beside` is where a `#[path]` is looked for, `folder` where other children are; `inside` are the folders from
-    /// the root down to this module.
-    #[expect(clippy::too_many_arguments, reason = "one recursion with what it needs at each step")]
     fn add(
         &mut self,
         parent: usize,
-        place: Place,
-        beside: &Path,
-        folder: &Path,
-        inside: &[String],
+        home: Home,
         mut names: Names,
         read: &dyn Fn(&Path) -> Option<String>,
     ) -> Result<usize> {
         let number = self.modules.len();
+        let Home { place, beside, folder, inside } = home;
         let submodules = std::mem::take(&mut names.modules);
-        self.modules.push(Module { place, parent, children: HashMap::new(), names });
+        self.modules.push(Module { place: place.clone(), parent, children: HashMap::new(), names });
         for Submodule { name, file, inline } in submodules {
             if is_test(&name) {
                 continue;
             }
-            let below = [inside, &[name.clone()]].concat();
-            let child = if let Some(names) = inline {
-                let place = self.modules[number].place.clone();
-                self.add(number, place, beside, &folder.join(&name), &below, names, read)?
-            } else {
-                let (path, names) = located(&name, file.as_deref(), beside, folder, read)?;
-                let own = if names.modules.iter().any(|one| one.inline.is_none() && !is_test(&one.name)) {
-                    [&below[..], &["mod.rs".to_owned()]].concat()
-                } else {
-                    [inside, &[format!("{name}.rs")]].concat()
-                };
-                let beside = path.parent().unwrap_or(Path::new("")).to_owned();
-                self.add(number, own, &beside, &folder.join(&name), &below, names, read)?
+            let mut home = Home {
+                place: place.clone(),
+                beside: beside.clone(),
+                folder: folder.join(&name),
+                inside: [&inside[..], std::slice::from_ref(&name)].concat(),
             };
+            let names = if let Some(names) = inline {
+                names
+            } else {
+                let (path, names) = located(&name, file.as_deref(), &beside, &folder, read)?;
+                home.place = if names.modules.iter().any(|one| one.inline.is_none() && !is_test(&one.name)) {
+                    [&home.inside[..], &["mod.rs".to_owned()]].concat()
+                } else {
+                    [&inside[..], &[format!("{name}.rs")]].concat()
+                };
+                path.parent().unwrap_or(Path::new("")).clone_into(&mut home.beside);
+                names
+            };
+            let child = self.add(number, home, names, read)?;
             self.modules[number].children.insert(name, child);
         }
         Ok(number)

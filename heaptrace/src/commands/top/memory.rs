@@ -1,10 +1,11 @@
 //! What the memory of a process that is not traced is made of, measured while somebody looks.
 
 use crate::{
+    allocators::Recognizer,
     model::{Residency, Traced, TracedBlocks},
     probes::discover::Discoverer,
     report::residency_lines_of,
-    rss::{Limits, Recognizer, measure},
+    rss::{Limits, measure},
 };
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,6 @@
 
 use crate::{
     growth::{Call, Change, Kind, Space, When},
-    inspect,
     process::{maps::Mapping, procfs, system::MemoryInfo},
     session::Session,
 };
@@ -59,7 +58,7 @@ impl Spaces {
         let mut from_ns = 0;
         for _ in 0..READS {
             let before = session.growth_so_far(record);
-            let stacks = inspect::stack_pointers(pid);
+            let stacks = procfs::stack_pointers(pid);
             let Some((mappings, read_ns)) = read(pid) else { return };
             space = Space::new(self.page);
             space.adopt(&mappings, &stacks, read_ns);

@@ -1,12 +1,21 @@
 //! All arenas of a process whose allocator is glibc's.
 
-use super::{
-    arena::{self, Arena, Count, MOST_CANDIDATES},
-    broken::Broken,
+pub mod arena;
+mod chunks;
+pub mod layout;
+mod lists;
+pub mod locate;
+pub mod picture;
+mod used;
+
+use self::{
+    arena::{Arena, Count, MOST_CANDIDATES},
     layout::Layout,
-    lists,
-    memory::{Memory, Reader, offset},
     picture::Part,
+};
+use crate::allocators::{
+    broken::Broken,
+    memory::{Memory, Reader, offset},
 };
 use serde::Serialize;
 

@@ -1,9 +1,11 @@
 //! The lists that free blocks are kept in: fastbins, the unsorted bin, and the tcaches of threads.
 
 use super::{
-    broken::Broken,
     chunks::{SMALLEST, size_at},
     layout::{Layout, state},
+};
+use crate::allocators::{
+    broken::Broken,
     memory::{Reader, offset},
 };
 use std::ops::Range;

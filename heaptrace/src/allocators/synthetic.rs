@@ -1,8 +1,10 @@
 //! Heaps made for tests: laid out as glibc does, in memory that a test can change.
 
 use super::{
-    glibc::Place,
-    layout::{Layout, state},
+    glibc::{
+        Place,
+        layout::{Layout, state},
+    },
     memory::Memory,
 };
 use std::{collections::BTreeMap, io};

@@ -1,6 +1,6 @@
 //! Walks the blocks of a heap from one to the next, as malloc lays them out.
 
-use super::{
+use crate::allocators::{
     broken::Broken,
     memory::{Reader, offset},
 };

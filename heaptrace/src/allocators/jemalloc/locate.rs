@@ -6,8 +6,8 @@ use super::{
     layout::{self, Layout, MOST_ARENAS},
 };
 use crate::{
-    inspect::{
-        locate::{Data, MOST_FILE, writable},
+    allocators::{
+        data::{Data, MOST_FILE, writable},
         memory::Memory,
     },
     process::{maps::Mapping, object::Object},

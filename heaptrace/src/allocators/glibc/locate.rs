@@ -2,8 +2,11 @@
 //! looks like in the library's writable memory.
 
 use super::{
-    glibc::Place,
+    Place,
     layout::{Layout, state, version_in},
+};
+use crate::allocators::{
+    data::{Data, MOST_FILE, writable},
     memory::Memory,
 };
 use crate::process::{foreign, maps::Mapping, object::Object};
@@ -28,12 +31,6 @@ pub enum Unknown {
     )]
     NotFound,
 }
-
-/// How much of a file is searched for a version: more than any C library has, and most static programs.
-pub const MOST_FILE: u64 = 64 << 20;
-
-/// Writable memory of one library that is searched: glibc has 100 KiB of it.
-const MOST_DATA: u64 = 16 << 20;
 
 /// Finds the state of the malloc in `object`, which process `pid` has mapped, and says how it was found.
 pub fn locate(
@@ -109,43 +106,7 @@ fn symbols_of(file: &File) -> Option<(u64, Option<u64>)> {
     Some((arena?, parameters))
 }
 
-/// A copy of writable memory of the library.
-pub struct Data {
-    pub start: u64,
-    pub bytes: Vec<u8>,
-}
-
-/// The library's data, and what follows it without a file (.bss).
-pub fn writable(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Vec<Data> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for mapping in mappings.iter().filter(|mapping| mapping.permissions.write) {
-        let follows = ranges.last().is_some_and(|(_, end)| *end == mapping.start);
-        if object.is_behind(mapping) {
-            ranges.push((mapping.start, mapping.end));
-        } else if follows
-            && mapping.path.is_none()
-            && mapping.inode == 0
-            && let Some(last) = ranges.last_mut()
-        {
-            last.1 = mapping.end;
-        }
-    }
-    let copies = ranges.into_iter().filter_map(|(start, end)| {
-        let size = (end - start).min(MOST_DATA);
-        let mut bytes = vec![0; usize::try_from(size).ok()?];
-        memory.read(start, &mut bytes).ok()?;
-        Some(Data { start, bytes })
-    });
-    copies.collect()
-}
-
 impl Data {
-    /// The `size` bytes at `address`; `None` if they are not all in it.
-    pub fn bytes(&self, address: u64, size: u64) -> Option<&[u8]> {
-        let from = usize::try_from(address.checked_sub(self.start)?).ok()?;
-        self.bytes.get(from..from.checked_add(usize::try_from(size).ok()?)?)
-    }
-
     /// Where a main arena is.
     pub fn main_arena(&self) -> Option<u64> {
         self.find(state::SIZE, is_main_arena)
@@ -154,11 +115,6 @@ impl Data {
     /// Where malloc's parameters are, given where the break's heap begins.
     pub fn parameters(&self, layout: &Layout, heap: u64) -> Option<u64> {
         self.find(layout.sbrk_base + 32, |bytes, _| are_parameters(bytes, layout, heap))
-    }
-
-    fn find(&self, size: u64, is_it: impl Fn(&[u8], u64) -> bool) -> Option<u64> {
-        let places = (self.start.next_multiple_of(8)..self.start + self.bytes.len() as u64).step_by(8);
-        places.into_iter().find(|at| self.bytes(*at, size).is_some_and(|bytes| is_it(bytes, *at)))
     }
 }
 

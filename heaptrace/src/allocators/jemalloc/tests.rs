@@ -6,7 +6,7 @@ use super::{
     locate::arenas_in,
     survey,
 };
-use crate::inspect::{locate::Data, synthetic::Image};
+use crate::allocators::{data::Data, synthetic::Image};
 use proptest::prelude::*;
 
 const DATA: u64 = 0x7f00_0000_0000;
@@ -188,7 +188,7 @@ fn a_heap_is_told() {
     let mut image = image(&layout);
     image.put(FIRST + STEP + layout.nactive, 10);
     let mut text = Vec::new();
-    super::render(&read(&image, &layout), &mut text).expect("written");
+    crate::inspect::render_jemalloc(&read(&image, &layout), &mut text).expect("written");
     insta::assert_snapshot!(String::from_utf8(text).expect("text"));
 }
 
@@ -210,6 +210,6 @@ proptest! {
         let found = survey(&image, &place(layout));
         prop_assert!(found.arenas.iter().all(|arena| arena.consistent == arena.problem.is_none()));
         let mut text = Vec::new();
-        super::render(&found, &mut text).expect("written");
+        crate::inspect::render_jemalloc(&found, &mut text).expect("written");
     }
 }

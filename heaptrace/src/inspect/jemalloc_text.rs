@@ -1,6 +1,6 @@
 //! jemalloc's statistics for people.
 
-use super::{Arena, Bin, Blocks, Jemalloc, Stats};
+use crate::allocators::jemalloc::{Arena, Bin, Blocks, Jemalloc, Stats};
 use crate::units::{counted, human, percent};
 use std::io::{self, Write};
 

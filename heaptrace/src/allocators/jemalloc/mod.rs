@@ -1,17 +1,15 @@
 //! All arenas of a process whose allocator is jemalloc, as far as its own statistics tell. Its blocks are not walked.
 
 mod arena;
-pub(crate) mod layout;
+pub mod layout;
 mod locate;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use super::memory::Memory;
 pub use arena::{Arena, Bin, Blocks};
 pub use locate::{Place, locate};
 use serde::Serialize;
-pub use text::render;
 
 /// What jemalloc holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

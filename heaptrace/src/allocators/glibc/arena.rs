@@ -1,13 +1,15 @@
 //! One arena: its heaps walked, its lists read, and what they come to.
 
 use super::{
-    broken::Broken,
     chunks::{self, Block, End, SMALLEST, State},
     layout::{Layout, state},
     lists,
-    memory::{Reader, offset},
     picture::{Part, Picture},
     used::UsedPages,
+};
+use crate::allocators::{
+    broken::Broken,
+    memory::{Reader, offset},
 };
 use serde::Serialize;
 use std::ops::Range;

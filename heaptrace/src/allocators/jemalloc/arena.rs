@@ -1,7 +1,7 @@
 //! One arena of jemalloc: its counters read at once, checked against each other, and what they come to.
 
 use super::layout::{self, Bins, CACHE_BIN, CACHED_LARGE_CLASSES, Cached, LARGE, Layout, Mark, PAGE, bin};
-use crate::inspect::memory::Memory;
+use crate::allocators::memory::Memory;
 use serde::Serialize;
 
 /// The most threads' caches of all arenas that are read, attempts counted: a ring that never closes must end.

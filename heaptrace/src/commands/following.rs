@@ -1,18 +1,17 @@
 //! Following a session: kept up with its targets, its maps read, and its command's work done, until there is a reason to
 //! end.
 
-use super::work::{Ended, Work};
+use super::{
+    signals::Signals,
+    work::{Ended, Work},
+};
 use crate::{
     bpf::{EventRing, Told},
     session::Session,
 };
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
@@ -36,19 +35,6 @@ const VERIFIED_EVERY: Duration = Duration::from_millis(100);
 /// part of a second to read, and the targets want the processor, too.
 const REST: u32 = 10;
 
-/// The signals that end it. Those that come before anybody follows are kept.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Within a runtime.
-    pub fn catch() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-}
-
 /// What is followed.
 pub(super) struct Following<'a> {
     pub session: &'a mut Session,
@@ -62,12 +48,11 @@ impl Following<'_> {
     pub async fn run<W: Work>(
         self,
         events: EventRing,
-        signals: Signals,
+        signals: &mut Signals,
         every: Option<Duration>,
         work: &mut W,
     ) -> anyhow::Result<Ended> {
         let Self { session, duration, endless } = self;
-        let Signals { mut interrupt, mut terminate } = signals;
         let mut tick = interval(DRAIN_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut prints = every.map(|every| {
@@ -86,8 +71,7 @@ impl Following<'_> {
         let why = 'following: loop {
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => break Ended::Asked,
-                _ = terminate.recv() => break Ended::Asked,
+                () = signals.come() => break Ended::Asked,
                 () = sleep_until(deadline) => break Ended::TimeUp,
                 () = tables.notified() => session.take_tables(),
                 () = next(&mut verified) => session.let_go_of_verified(),

@@ -30,7 +30,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    let out = Output::open(output.as_deref())?;
+    let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let mut printing = Printing {
         profile: Profile::new(prepared.start()),

@@ -5,7 +5,7 @@ mod args;
 pub use args::RecordArgs;
 
 use super::{
-    outside::check_output,
+    outside::open_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, exit_code, say_end},
@@ -42,9 +42,9 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let options = SessionOptions { faults, ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    check_output(&output)?;
+    let place = open_output(&output)?;
     let prepared = Prepared::new(target, &options)?;
-    let writer = FileWriter::create(&output, &prepared.start())?;
+    let writer = FileWriter::create_at(place, &output, &prepared.start()).context("no recording was made")?;
     let mut recording =
         Recording { writer, progress: Progress::new(), last_write: Instant::now(), measure: !no_rss };
     let mut running = prepared.begin(duration)?;

@@ -75,6 +75,8 @@ fn main() -> ExitCode {
         end_to_end("a record file of the future is refused", future),
         end_to_end("a report of one process holds only that", one_process),
         end_to_end("every format is written", formats),
+        end_to_end("the BPF programs log if they are asked to", logged),
+        end_to_end("where nothing is logged there is no ring for it", without_log),
     ])
 }
 
@@ -645,4 +647,45 @@ fn named_stdout() -> Result<()> {
     ensure!(fs::read_to_string(&file)?.starts_with("process"), "nothing in the file");
     ensure!(fs::symlink_metadata("/dev/stdout")?.is_symlink(), "/dev/stdout was replaced");
     Ok(())
+}
+
+/// A table of 64 places is too small for what the program holds.
+fn logged() -> Result<()> {
+    for asked in [false, true] {
+        let folder = TempDir::new()?;
+        let mut command = heaptrace::command(&["stat", "-o", "stat", "--max-live", "64"])?;
+        command.args(asked.then_some("--verbose=bpf")).args(heaptrace::COMMAND);
+        command.arg(Program::C("family").compile()?).args(["1", "60"]);
+        let output = command.current_dir(folder.path()).output()?;
+        let said = stderr(&output);
+        let lines = said.lines().filter(|line| line.starts_with("heaptrace: bpf: process "));
+        let full = lines.filter(|line| line.contains(": no room for the block of ")).count();
+        // Ten a second of a kind, and some seconds at most.
+        ensure!(if asked { (10..200).contains(&full) } else { full == 0 }, "{full} lines; said {said}");
+        ensure!(said.contains("more lines were not logged") == asked, "{said}");
+    }
+    Ok(())
+}
+
+fn without_log() -> Result<()> {
+    /// include/uapi/linux/bpf.h
+    const RING: &str = "map_type:\t27\n";
+    let mut sleeping = Command::new("sleep").arg("100").spawn()?;
+    let pid = sleeping.id();
+    let told = (|| {
+        for (options, expected) in [(&[][..], 1), (&["--verbose=bpf"], 2)] {
+            let folder = TempDir::new()?;
+            let mut recorder = heaptrace::attach(&[pid], options, folder.path())?;
+            let files = fs::read_dir(format!("/proc/{}/fdinfo", recorder.pid()))?;
+            let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+            let rings = texts.filter(|text| text.contains(RING)).count();
+            recorder.signal(libc::SIGINT)?;
+            heaptrace::finish(&mut recorder)?;
+            ensure!(rings == expected, "{rings} rings with {options:?}");
+        }
+        Ok(())
+    })();
+    sleeping.kill()?;
+    sleeping.wait()?;
+    told
 }

@@ -6,7 +6,8 @@ use super::{
     work::{Ended, Work},
 };
 use crate::{
-    bpf::{EventRing, Told},
+    bpf::{EventRing, LogRing, Told},
+    printable::say,
     session::Session,
 };
 use std::time::{Duration, Instant};
@@ -62,6 +63,8 @@ impl Following<'_> {
         });
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
+        // SAFETY: as above.
+        let mut log = session.take_log().map(|log| unsafe { AsyncFd::register(log) }).transpose()?;
         let mut looks = W::LOOK_EVERY.map(interval);
         let mut verified = Some(interval(VERIFIED_EVERY));
         let tables = session.tables_ready().unwrap_or_default();
@@ -97,6 +100,7 @@ impl Following<'_> {
                         break Ended::TargetsExited;
                     }
                 }
+                () = lines(&mut log) => {}
                 // Last, as targets can see to it that there are always some.
                 guard = ring.readable_mut() => {
                     let mut guard = guard?;
@@ -124,6 +128,13 @@ impl Following<'_> {
                 }
             }
         };
+        if let Some(log) = &mut log {
+            log.get_mut().say_all();
+            say(format_args!(
+                "bpf: {} more lines were not logged (too many a second)",
+                log.get_ref().left_out()
+            ));
+        }
         if why != Ended::NoReader {
             // What happened until now and was not read: the records of processes that have ended are ahead of it.
             let until = (why != Ended::TargetsExited).then(|| Instant::now() + REST_WITHIN);
@@ -161,6 +172,15 @@ fn take(
         return Ok(Some(Ended::NoReader));
     }
     Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
+}
+
+/// Says the next lines of the BPF programs, if they log any.
+async fn lines(log: &mut Option<AsyncFd<LogRing>>) {
+    let Some(log) = log else { return std::future::pending().await };
+    if let Ok(mut guard) = log.readable_mut().await {
+        guard.get_inner_mut().say_all();
+        guard.clear_ready();
+    }
 }
 
 /// The next tick, or never.

@@ -16,5 +16,6 @@ pub mod stat;
 mod target_args;
 pub mod top;
 mod tracing;
+mod verbose;
 pub mod watch;
 mod work;

@@ -7,12 +7,13 @@ use super::{
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
     tracing::{Prepared, exit_code, say_end},
+    verbose::VerboseArgs,
     work::{Ended, Work},
 };
 use crate::{
     model::Profile,
     report::{Glance, PrintFormat, Stat, render_stat},
-    session::Session,
+    session::{Session, SessionOptions},
     target::CommandEnd,
 };
 use clap::Args;
@@ -37,6 +38,8 @@ pub struct StatArgs {
     pub filter: FilterArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }
 
 /// Runs `heaptrace stat`.
@@ -44,9 +47,10 @@ pub struct StatArgs {
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the counters cannot be written.
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
-    let StatArgs { target, interval, format, output, follow, filter, sizes } = args;
+    let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None)?;
+    let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;

@@ -230,6 +230,7 @@ pub(super) fn session_options(
             _ => None,
         },
         size_filter: filter.sizes()?,
+        log: false,
     })
 }
 

@@ -5,6 +5,7 @@ use crate::{
         headings::{OUTPUT, WHAT},
         output::Destination,
         target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration},
+        verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
@@ -38,4 +39,6 @@ pub struct LeaksArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }

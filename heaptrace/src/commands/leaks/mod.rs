@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{Amount, OldBlocks, Profile, StackId},
     report::{Leaks, PrintFormat, render_leaks},
-    session::Session,
+    session::{Session, SessionOptions},
 };
 use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
@@ -26,9 +26,22 @@ use trends::Trends;
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the prints cannot be written.
 pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
-    let LeaksArgs { target, older_than, interval, top, format, output, follow, filter, stacks, sizes } = args;
+    let LeaksArgs {
+        target,
+        older_than,
+        interval,
+        top,
+        format,
+        output,
+        follow,
+        filter,
+        stacks,
+        sizes,
+        verbose,
+    } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
+    let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;

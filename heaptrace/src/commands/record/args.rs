@@ -3,6 +3,7 @@
 use crate::commands::{
     headings::{OUTPUT, WHAT},
     target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs},
+    verbose::VerboseArgs,
 };
 use clap::Args;
 use std::path::PathBuf;
@@ -28,4 +29,6 @@ pub struct RecordArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }

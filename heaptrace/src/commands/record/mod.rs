@@ -37,10 +37,10 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes } = args;
+    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
-    let options = SessionOptions { faults, ..options };
+    let options = SessionOptions { faults, log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
     let prepared = Prepared::new(target, &options)?;

@@ -7,6 +7,7 @@ use crate::{
         output::Destination,
         report::parse_bytes,
         target_args::{StackArgs, parse_duration},
+        verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
@@ -52,6 +53,8 @@ pub struct WatchArgs {
     /// Calls, forks, execs and exits waiting to be read.
     #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = 4 * MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_events: u32,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }
 
 /// Which processes to watch; one kind, or else the whole machine.

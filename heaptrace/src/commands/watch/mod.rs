@@ -120,6 +120,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
             _ => None,
         },
         size_filter: None,
+        log: args.verbose.bpf(),
     }
 }
 

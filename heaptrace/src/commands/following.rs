@@ -63,8 +63,11 @@ impl Following<'_> {
         });
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
-        // SAFETY: as above.
-        let mut log = session.take_log().map(|log| unsafe { AsyncFd::register(log) }).transpose()?;
+        let mut log = match session.take_log() {
+            // SAFETY: as above.
+            Some(log) => Some(unsafe { AsyncFd::register(log) }?),
+            None => None,
+        };
         let mut looks = W::LOOK_EVERY.map(interval);
         let mut verified = Some(interval(VERIFIED_EVERY));
         let tables = session.tables_ready().unwrap_or_default();

@@ -11,6 +11,7 @@ pub mod function;
 pub mod growth;
 pub mod judged;
 pub mod live;
+pub mod log;
 pub mod probe;
 pub mod record;
 pub mod settings;

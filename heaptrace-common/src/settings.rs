@@ -122,6 +122,8 @@ pub struct Settings {
     pub base_ns: u64,
     /// What nobody outside knows, another one each session.
     pub secret: u64,
+    /// 1: lines are logged from the rare and odd places.
+    pub log: u64,
 }
 
 impl Settings {
@@ -132,4 +134,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 48 * 4 + 6 * 8);
+const _: () = assert!(size_of::<Settings>() == 48 * 4 + 7 * 8);

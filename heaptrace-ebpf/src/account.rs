@@ -12,6 +12,7 @@ use crate::{
     clock::block_ns,
     judged,
     live::{self, Outcome},
+    log::log,
     maps::{PROCESSES, SITES, count},
     mask::mask,
     share, statistics,
@@ -41,6 +42,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
                 close(record, &entered.old);
             }
             count(Counter::LiveMapFull);
+            log!(Counter::LiveMapFull, "process {}: no room for the block of {} bytes at {:x}", size = size, address = address);
             lost(record, size);
             return;
         }

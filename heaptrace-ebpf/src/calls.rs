@@ -17,6 +17,7 @@ use heaptrace_common::{
 
 use crate::{
     account, atomic, judged, live,
+    log::log,
     maps::{GATES, PROBES, count, setting},
     pending, process,
     registers::{Registers, UNREADABLE},
@@ -288,6 +289,13 @@ impl Hit<'_> {
             // Left without a return, by longjmp or an exception; or word that nobody took.
             if left.shape != Shape::Free0 as u8 {
                 count(Counter::MissedReturn);
+                log!(
+                    Counter::MissedReturn,
+                    "process {}: a call of function {} for {} bytes never returned, stack {:x}",
+                    function = u64::from(left.function),
+                    size = left.size,
+                    sp = self.entry_sp
+                );
             }
             self.release(left);
         }
@@ -359,6 +367,13 @@ impl Hit<'_> {
             }
             if probe.size == 0 || probe.shape == Shape::OutPointer as u8 {
                 count(Counter::UnpairedReturn);
+                log!(
+                    Counter::UnpairedReturn,
+                    "process {}: function {} returns {:x} without a call, stack {:x}",
+                    function = u64::from(probe.function),
+                    result = result,
+                    sp = self.entry_sp
+                );
                 return Finished::NOTHING;
             }
             let size = self.size();
@@ -390,6 +405,12 @@ impl Hit<'_> {
                 Ok(given) => address = given,
                 Err(_) => {
                     count(Counter::ResultUnreadable);
+                    log!(
+                        Counter::ResultUnreadable,
+                        "process {}: the result of function {} at {:x} cannot be read",
+                        function = u64::from(call.function),
+                        address = call.pointer
+                    );
                     return Finished::NOTHING;
                 }
             }
@@ -425,6 +446,12 @@ impl Hit<'_> {
         }
         if address == UNREADABLE || size == UNREADABLE {
             count(Counter::ResultUnreadable);
+            log!(
+                Counter::ResultUnreadable,
+                "process {}: size or result of function {} cannot be read, stack {:x}",
+                function = u64::from(function),
+                sp = self.entry_sp
+            );
             return Finished::NOTHING;
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {

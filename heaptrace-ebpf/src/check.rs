@@ -12,6 +12,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    log::log,
     maps::{CHECKED, CHECKS, PROBES, count},
     process,
     registers::{Registers, UNREADABLE},
@@ -149,6 +150,13 @@ fn compare(check: *mut Check, key: u64, probe: &ProbeRecord, registers: Register
         }
         if !agrees {
             count(Counter::Disagreed);
+            log!(
+                Counter::Disagreed,
+                "process {}: a call of function {} was not as its code says: {} bytes, result {:x}",
+                function = u64::from(probe.function),
+                entered = entered,
+                result = result
+            );
         }
     }
 }

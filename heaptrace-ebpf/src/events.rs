@@ -12,6 +12,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    log::log,
     maps::{CURSORS, EVENTS, count, setting},
     records, share,
 };
@@ -45,6 +46,7 @@ pub fn admit(payer: u32) -> u32 {
     let room = free / (size_of::<Event>() as u64 + HEADER);
     if !share::may_share_take(cursors, share, sent.wrapping_sub(read), room) {
         count(Counter::RingFull);
+        log!(Counter::RingFull, "process {}: share {} has too many events waiting", share = u64::from(share));
         return REFUSED;
     }
     unsafe { atomic::add_short(&raw mut (*record).events_sent, 1) };
@@ -55,6 +57,7 @@ pub fn admit(payer: u32) -> u32 {
 #[inline(always)]
 pub fn failed(share: u32) {
     count(Counter::RingFull);
+    log!(Counter::RingFull, "process {}: the ring of events is full");
     if let Some(record) = share::record(share.wrapping_sub(1)) {
         unsafe { atomic::sub_short(&raw mut (*record).events_sent, 1) };
     }

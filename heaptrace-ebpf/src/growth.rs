@@ -12,6 +12,7 @@ use crate::{
     atomic,
     code::{self, Mapped},
     events::send,
+    log::log,
     maps::{SITES, count, setting},
     process, site,
     watch::{self, Change},
@@ -137,6 +138,7 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     }
     if SYSCALLS.insert(tid, arguments, 0).is_err() {
         count(Counter::PendingFull);
+        log!(Counter::PendingFull, "process {}: no place for system call {} of thread {}", call = u64::from(call), tid = u64::from(tid));
         if setting!(watch) != 0 {
             was_alone(&arguments);
         }

@@ -15,6 +15,7 @@ mod faults;
 mod growth;
 mod judged;
 mod live;
+mod log;
 mod maps;
 mod mask;
 mod membership;

@@ -10,6 +10,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic,
+    log::log,
     maps::{PENDING, count, setting},
     process, share, unwind,
 };
@@ -60,6 +61,8 @@ pub fn claim(
                 left = 0;
             } else if unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) } {
                 return Some(slot);
+            } else {
+                log!(Counter::PendingFull, "process {}: another thread took the place for the call at {:x}", sp = entry_sp);
             }
         }
         way += 1;
@@ -84,6 +87,7 @@ pub fn claim(
     }
     if counts {
         count(Counter::PendingFull);
+        log!(Counter::PendingFull, "process {}: no place for the call at {:x}", sp = entry_sp);
     }
     None
 }

@@ -15,6 +15,7 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     events::send,
+    log::log,
     maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, SHARING, UNWIND_EXACT, count, keep_to_own_stack, setting},
     membership, share, site,
     unwind::new,
@@ -112,6 +113,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
         >= u64::from(setting!(max_processes))
     {
         count(Counter::ProcessTableFull);
+        log!(Counter::ProcessTableFull, "process {}: the table of processes is full, no room for {}", tgid = u64::from(tgid));
         return None;
     }
     let users = share::of_current_user();
@@ -125,6 +127,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
         let free = u64::from(setting!(max_processes)).wrapping_sub(made);
         if !share::may_share_take(cursors, users, had, free) {
             count(Counter::ProcessTableFull);
+            log!(Counter::ProcessTableFull, "process {}: its user has too many processes, no room for {}", tgid = u64::from(tgid));
             return None;
         }
     }

@@ -14,6 +14,7 @@ use heaptrace_common::{
 
 use crate::{
     atomic, events,
+    log::log,
     maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
     share, stack,
     unwind::scratch::{self, Scratch},
@@ -89,7 +90,15 @@ fn of_stack(process: u32, function: u8, walk: impl FnOnce(*mut Scratch) -> u64) 
     match site {
         Some(site) if !is_growth(function) => unsafe { stack::remember(scratch, process, function, site) },
         Some(_) => {}
-        None => count(if is_growth(function) { Counter::GrowthSiteFull } else { Counter::SiteTableFull }),
+        None => {
+            count(if is_growth(function) { Counter::GrowthSiteFull } else { Counter::SiteTableFull });
+            log!(
+                Counter::SiteTableFull,
+                "process {}: no room for a stack of {} frames of function {}",
+                frames = unsafe { u64::from((*scratch).frames) },
+                function = u64::from(function)
+            );
+        }
     }
     unsafe { scratch::release(scratch) };
     site

@@ -15,31 +15,107 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// System-wide heap-allocation tracer for Linux.
+/// Trace the heap allocations of running Linux processes: what is allocated, by which call stacks, and what is never freed.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "\
+Find a leak:
+  heaptrace leaks -p PID                   # which call stacks hold more and more memory
+  heaptrace record -p PID -d 60s           # record for a minute ...
+  heaptrace report                         # ... and show what is still allocated
+
+Tracing needs root or some capabilities; `heaptrace doctor` says which.
+Each command's --help has examples."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
+// Each can be pasted into a shell as it stands: the process with the PID $$ is that shell.
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  heaptrace record -- ls -R /usr/share            # a command, from its first instruction
+  heaptrace record -p $$ -d 5s                    # a running process, for 5 s
+  heaptrace record --comm bash -d 5s              # all processes with a name
+  heaptrace record --user root -d 5s -o root.data # all processes of a user
+  heaptrace report                                # then: what is still allocated";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  heaptrace record -- ls -R /usr/share            # makes heaptrace.data
+  heaptrace report                                # what was still allocated at the end
+  heaptrace report --view alloc --by site         # all allocations, by source line
+  heaptrace report --by process --min-bytes 1k    # one row per process
+  heaptrace report --view rss                     # what resident memory consists of
+  heaptrace report --format svg -o heap.svg       # a flame graph
+  heaptrace report --format json | head -c 300    # for scripts";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  heaptrace doctor                                # what works here, what doesn't, and why
+  heaptrace doctor $$                             # how one process would be traced, and what a call costs
+  heaptrace doctor --format json                  # for scripts";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  heaptrace inspect $$                            # mappings, arenas, free blocks, fragmentation
+  heaptrace inspect $$ --format json              # for scripts";
+
+const LEAKS_EXAMPLES: &str = "\
+Examples:
+  heaptrace leaks -p $$ -d 20s                    # one process; a mark shows stacks that keep growing
+  heaptrace leaks --older-than 1m --interval 30s --comm bash -d 2m
+  heaptrace leaks --older-than 0s -- ls /         # a command: what it never freed";
+
+const STAT_EXAMPLES: &str = "\
+Examples:
+  heaptrace stat -- ls -R /usr/share              # a command
+  heaptrace stat -p $$ -d 10s                     # a running process, for 10 s
+  heaptrace stat --interval 1s -p $$ -d 10s       # and a line each second
+  heaptrace stat --format json -o stat.json -- ls # for scripts";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  heaptrace top                                   # all processes; ? explains the keys
+  heaptrace top -p $$ --trace                     # one process and its children, traced from the start
+  heaptrace top --sort res --filter 'res>10M'     # the largest first
+  heaptrace top -n 3 | cat                        # three tables instead of a screen";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  heaptrace watch -d 10s                          # the whole machine: changes of 1 MiB or more
+  heaptrace watch -p $$ --min-bytes 0 -d 10s      # every change of one process
+  heaptrace watch --stacks --min-bytes 0 -- ls /  # a command, with call stacks
+  heaptrace watch --format json -d 5s -o calls.json";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Trace processes and write what they allocate to a file.
+    /// Record the allocations of processes to a file, for `heaptrace report`.
+    #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
-    /// Show what a recording holds.
+    /// Show what a recording holds: who allocated the memory, by call stack.
+    #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
-    /// Say what works here and what does not, and how a process would be traced.
+    /// Check this machine, or one process, for tracing.
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
-    /// Show a process's memory and the state of its heap, without tracing.
+    /// Show a process's memory map and the state of its heap, without tracing.
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Print the stacks of old blocks that are not freed, again and again.
+    /// Show, every 5 s, which call stacks hold memory that was never freed.
+    #[command(after_help = LEAKS_EXAMPLES)]
     Leaks(LeaksArgs),
-    /// Count calls, bytes, sizes and lifetimes.
+    /// Count allocations: calls, bytes, block sizes and lifetimes.
+    #[command(after_help = STAT_EXAMPLES)]
     Stat(StatArgs),
-    /// Show processes as they grow, live; and what is live in those that are traced.
+    /// Live screen of growing processes; press t to see a process's allocation sites.
+    #[command(after_help = TOP_EXAMPLES)]
     Top(TopArgs),
-    /// Print brk, mmap, munmap, mremap and what madvise gives back, as they happen.
+    /// Log each change to a process's mapped memory.
+    #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
     /// What heaptrace starts to look for names in files: answers questions on standard input.
     #[command(name = symbolize::SUBCOMMAND, hide = true)]
@@ -56,8 +132,7 @@ impl Command {
         match self {
             Self::Record(args) => record::run(args),
             Self::Report(args) => {
-                privileges::drop_all()
-                    .context("failed to give up the capabilities that a report needs not")?;
+                privileges::drop_all().context("cannot drop the capabilities that a report doesn't need")?;
                 report::run(args).map(|()| ExitCode::SUCCESS)
             }
             Self::Doctor(args) => doctor::run(args),
@@ -70,6 +145,48 @@ impl Command {
                 symbolize::serve()?;
                 Ok(ExitCode::SUCCESS)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// The words of a command line up to a pipe or a comment, without quotes.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" # ").next().unwrap_or_default().split(" | ").next().unwrap_or_default();
+        line.split_whitespace().map(|word| word.trim_matches('\'').replace("$$", "1")).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_and_takes_them() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<_> =
+                help.lines().filter(|line| line.starts_with("  heaptrace ")).map(words).collect();
+            assert!(examples.iter().any(|words| words[1] == name), "{name} has no example");
+            for example in examples {
+                if let Err(error) = Cli::try_parse_from(&example) {
+                    panic!("{example:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_of_a_tracing_command_is_in_a_group() {
+        for name in ["record", "leaks", "stat", "watch", "top"] {
+            let cli = Cli::command();
+            let command = cli.find_subcommand(name).expect("a command");
+            let loose = command.get_arguments().filter(|option| option.get_help_heading().is_none());
+            assert_eq!(
+                loose.map(|option| option.get_id().as_str()).collect::<Vec<_>>(),
+                [] as [&str; 0],
+                "{name}"
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         symbols::FileSymbols,
     },
     process::{
+        command,
         elf::{ElfFacts, Kind, Load},
         ldso,
         mapped::{self, Change, CodeChange, Decoded},
@@ -327,7 +328,7 @@ pub fn status(bytes: &[u8]) {
 /// What a dynamic linker lists, and the first line of a script.
 pub fn ldso(bytes: &[u8]) {
     ldso::parse_list(bytes);
-    ldso::parse_interpreter_line(bytes);
+    command::parse_interpreter_line(bytes);
 }
 
 /// Lines: a linker's arguments, the content of an ld.so.preload, and a process's files, each with its soname and the names

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io;
+use std::io::{self, Write as _};
 
 /// Whether a character is an order to a terminal, or makes a line look like another: control characters (C0, DEL and C1),
 /// the ends of lines and paragraphs, and what changes the direction of writing.
@@ -33,10 +33,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Says something on standard error, in one line.
-#[expect(clippy::print_stderr, reason = "the one place that prints there")]
+/// Says something on standard error, in one line, if anybody is there to hear it: the terminal may be gone.
 pub fn say(what: fmt::Arguments<'_>) {
-    eprintln!("heaptrace: {}", printable(&what.to_string()));
+    let _ = writeln!(io::stderr(), "heaptrace: {}", printable(&what.to_string()));
 }
 
 /// Writes `value` as JSON that gives a terminal no orders either: JSON's own rules let DEL, C1 and the rest through.

@@ -13,6 +13,7 @@ use heaptrace_tests::{
 };
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, ExitCode},
     thread,
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
                 another_allocator(start)
             }));
     }
+    tests.push(end_to_end("command: a script without #! is a shell's from its first call", script));
     tests.push(end_to_end("command: --no-exact-children spares the others", spared));
     tests.push(end_to_end("command: tar and its compressor are exact, again and again", tar));
     tests.push(end_to_end("let go of at work, again and again, no free is missed", let_go_of_threads));
@@ -199,6 +201,34 @@ fn short_footer(script: &str, options: &[&str]) -> Result<()> {
     ensure!(!said("no losses") || late == 0 && !said("not seen"), "{}", lines.join("\n"));
     let each = footer(&["--verbose"])?;
     ensure!(each.len() >= lines.len().max(late.min(1_000)), "{} lines of {late} processes", each.len());
+    Ok(())
+}
+
+/// As it is when the shell is named: each call of its own, and of what it execs.
+fn script() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    session::copy_libc(folder)?;
+    let program = Program::C("ending").compile()?;
+    fs::write(folder.join("script"), format!("echo $0 $2\nexec {} \"$1\"\n", program.display()))?;
+    fs::set_permissions(folder.join("script"), fs::Permissions::from_mode(0o755))?;
+    let recorded = |before: &[&str]| -> Result<_> {
+        let mut command = heaptrace::command(&["record", "-o"])?;
+        command.arg(heaptrace::record_file(folder)).arg("--").args(before);
+        command.args(["./script", "exit", "spoken"]).current_dir(folder).envs(session::own_libraries(folder));
+        let mut recorder = Running::spawn(command, "heaptrace", folder)?;
+        heaptrace::finish(&mut recorder)?;
+        ensure!(recorder.stdout().contains("./script spoken\n"), "{}", recorder.describe("said else"));
+        let text = text(folder)?;
+        ensure!(text.contains("#   no losses\n"), "{text}");
+        let report = heaptrace::report(folder)?;
+        ensure!(report.processes.iter().all(|process| process.attach_gap_s.is_none()), "{report:?}");
+        let image = |process: &Process| (process.comm.clone(), process.alloc_count, process.alloc_bytes);
+        Ok(report.processes.iter().map(image).collect::<Vec<_>>())
+    };
+    let (by_itself, by_shell) = (recorded(&[])?, recorded(&["/bin/sh"])?);
+    ensure!(by_itself == by_shell, "{by_itself:?}, and {by_shell:?} where the shell was named");
+    ensure!(by_itself.iter().any(|image| image.1 > 0), "{by_itself:?}");
     Ok(())
 }
 

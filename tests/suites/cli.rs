@@ -14,7 +14,7 @@ use std::{
     io::{Read as _, Write as _},
     os::fd::AsRawFd as _,
     os::unix::{
-        fs::{PermissionsExt as _, chown},
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -44,6 +44,15 @@ fn main() -> ExitCode {
         unprivileged("errors give the terminal no orders", orders_in_errors),
         unprivileged("a pipe that nobody reads is refused at once", unread_pipe),
         unprivileged("a recording that leads to a pipe is refused at once", linked_recording),
+        unprivileged(
+            "a recording into a pipe that nobody reads is refused before anything is loaded",
+            unread_recording,
+        ),
+        unprivileged("a recording has no place on standard output", || {
+            usage(&["record", "-o", "-", "-p", "1"])
+        }),
+        unprivileged("a dash is standard output", dash),
+        unprivileged("a bad command is refused before anything is loaded", bad_commands),
         unprivileged("an output replaces a link, not what it leads to", linked_output),
         unprivileged("standard output by its name is written to", named_stdout),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
@@ -52,7 +61,11 @@ fn main() -> ExitCode {
         end_to_end("a missing output folder is found before tracing", missing_folder),
         end_to_end("a target that is killed ends the recording", killed_target),
         end_to_end("the time limit ends the recording", time_limit),
-        end_to_end("Ctrl-C ends the recording and keeps it", interrupted),
+        end_to_end("Ctrl-C ends the recording and keeps it", || ended_by(libc::SIGINT)),
+        end_to_end("SIGTERM ends the recording and keeps it", || ended_by(libc::SIGTERM)),
+        end_to_end("a terminal that closes ends the recording and keeps it", || ended_by(libc::SIGHUP)),
+        end_to_end("Ctrl-\\ ends the recording and keeps it", || ended_by(libc::SIGQUIT)),
+        end_to_end("under nohup it goes on when the terminal closes", hung_up),
         end_to_end("a second Ctrl-C leaves at once", interrupted_twice),
         end_to_end("Ctrl-C while it ends by itself is the first", interrupted_at_the_end),
         end_to_end("Ctrl-C while it says that Ctrl-C ends it", interrupted_at_once),
@@ -62,6 +75,8 @@ fn main() -> ExitCode {
         end_to_end("a record file of the future is refused", future),
         end_to_end("a report of one process holds only that", one_process),
         end_to_end("every format is written", formats),
+        end_to_end("the BPF programs log if they are asked to", logged),
+        end_to_end("where nothing is logged there is no ring for it", without_log),
     ])
 }
 
@@ -115,25 +130,28 @@ fn foreign_record() -> Result<()> {
     Ok(())
 }
 
-/// As a user who may not trace: a copy of the binary, for the build folder may be closed to others.
-fn without_privilege() -> Result<()> {
+/// heaptrace as a user who may not trace, with `folder` as its place: a copy of the binary, for the build folder may be
+/// closed to others.
+fn as_nobody(folder: &Path) -> Result<Command> {
     const NOBODY: u32 = 65534;
-    let folder = TempDir::new()?;
-    let binary = folder.path().join("heaptrace");
+    let binary = folder.join("heaptrace");
     programs::copy(heaptrace::binary()?, &binary)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;
     let mut command = Command::new(binary);
-    command
-        .args(["record", "-o", "out.data"])
-        .args(heaptrace::COMMAND)
-        .args(["/bin/sh", "-c", "touch ran"])
-        .current_dir(folder.path());
+    command.current_dir(folder);
     // SAFETY: no arguments, cannot fail.
     if unsafe { libc::geteuid() } == 0 {
-        chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+        chown(folder, Some(NOBODY), Some(NOBODY))?;
         command.uid(NOBODY).gid(NOBODY);
     }
+    Ok(command)
+}
+
+fn without_privilege() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = as_nobody(folder.path())?;
+    command.args(["record", "-o", "out.data"]).args(heaptrace::COMMAND).args(["/bin/sh", "-c", "touch ran"]);
     let output = command.output()?;
     ensure_refused(&output, &[CANNOT_TRACE], &[])?;
     let said = stderr(&output);
@@ -142,6 +160,42 @@ fn without_privilege() -> Result<()> {
         "it does not say which privilege: {said}"
     );
     ensure!(!folder.path().join("ran").exists(), "it ran the command all the same");
+    Ok(())
+}
+
+/// Who may load nothing is told of the command all the same, so it is looked at before.
+fn bad_commands() -> Result<()> {
+    let folder = TempDir::new()?;
+    let at = |name: &str| folder.path().join(name);
+    for (name, content, mode) in [
+        ("plain", "echo", 0o644),
+        ("broken", "#!/no/such/interpreter", 0o755),
+        ("binary", "\u{1}\0", 0o755),
+        ("another's", "echo", 0o700),
+    ] {
+        fs::write(at(name), content)?;
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode))?;
+    }
+    let mut expected = vec![
+        ("/no/such/program", "/no/such/program: no such file"),
+        ("no-such-program", "no-such-program: command not found"),
+        ("/usr", "/usr: is a directory"),
+        ("./plain", "./plain: is not an executable file"),
+        ("./broken", "the interpreter of ./broken, /no/such/interpreter: no such file"),
+        ("./binary", "./binary: neither a program nor a script"),
+    ];
+    // SAFETY: no arguments, cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        expected.push(("./another's", "./another's: Permission denied"));
+    }
+    for (command, words) in expected {
+        for tracing in ["record", "leaks", "stat", "watch"] {
+            let output = as_nobody(folder.path())?.args([tracing, "-o", "out", "--", command]).output()?;
+            ensure_refused(&output, &[CANNOT_TRACE], &["cannot start the command", words])?;
+        }
+    }
+    let left = fs::read_dir(folder.path())?.count();
+    ensure!(left == 5, "{left} files, of which 5 were there before");
     Ok(())
 }
 
@@ -243,13 +297,36 @@ fn time_limit() -> Result<()> {
     idle.end()
 }
 
-fn interrupted() -> Result<()> {
+fn ended_by(signal: libc::c_int) -> Result<()> {
     let mut idle = Idle::traced(&[])?;
-    idle.recorder.signal(libc::SIGINT)?;
+    idle.recorder.signal(signal)?;
     heaptrace::finish(&mut idle.recorder)?;
     let report = idle.report()?;
     ensure!(report.coverage.finished, "the recording is not finished");
     idle.end()
+}
+
+fn hung_up() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut sleeping = Command::new("sleep").arg("100").spawn()?;
+    let mut command = Command::new("nohup");
+    command.arg(heaptrace::binary()?).args(["record", "-p", &sleeping.id().to_string(), "-o"]);
+    command.arg(heaptrace::record_file(folder));
+    let told = (|| {
+        let mut recorder = Running::spawn(command, "heaptrace", folder)?;
+        recorder.wait_for_line("heaptrace: tracing")?;
+        recorder.signal(libc::SIGHUP)?;
+        std::thread::sleep(Duration::from_millis(500));
+        ensure!(recorder.poll()?.is_none(), "{}", recorder.describe("has ended"));
+        recorder.signal(libc::SIGINT)?;
+        heaptrace::finish(&mut recorder)?;
+        ensure!(heaptrace::report(folder)?.duration_s >= 0.4, "it ended by the first signal");
+        Ok(())
+    })();
+    sleeping.kill()?;
+    sleeping.wait()?;
+    told
 }
 
 /// Nobody reads what it says, so it is held there.
@@ -507,6 +584,28 @@ fn unread_pipe() -> Result<()> {
     Ok(())
 }
 
+/// Who may load nothing is told of the pipe all the same.
+fn unread_recording() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = as_nobody(folder.path())?;
+    ensure!(Command::new("mkfifo").args(["-m", "666"]).arg(folder.path().join("pipe")).status()?.success());
+    chown(folder.path().join("pipe"), Some(fs::metadata(folder.path())?.uid()), None)?;
+    let output = command.args(["record", "-o", "pipe", "--", "true"]).output()?;
+    ensure_refused(&output, &[1], &["failed to write pipe: nobody reads this pipe"])
+}
+
+fn dash() -> Result<()> {
+    let folder = TempDir::new()?;
+    let own = std::process::id().to_string();
+    for format in ["text", "json"] {
+        let arguments = ["inspect", &own, "--format", format, "-o", "-"];
+        let output = heaptrace::command(&arguments)?.current_dir(folder.path()).output()?;
+        ensure!(output.status.success() && !output.stdout.is_empty(), "{}", stderr(&output));
+    }
+    ensure!(fs::read_dir(folder.path())?.next().is_none(), "it wrote a file");
+    Ok(())
+}
+
 fn linked_recording() -> Result<()> {
     let folder = TempDir::new()?;
     let (pipe, link) = (folder.path().join("pipe"), folder.path().join("heaptrace.data"));
@@ -548,4 +647,45 @@ fn named_stdout() -> Result<()> {
     ensure!(fs::read_to_string(&file)?.starts_with("process"), "nothing in the file");
     ensure!(fs::symlink_metadata("/dev/stdout")?.is_symlink(), "/dev/stdout was replaced");
     Ok(())
+}
+
+/// A table of 64 places is too small for what the program holds.
+fn logged() -> Result<()> {
+    for asked in [false, true] {
+        let folder = TempDir::new()?;
+        let mut command = heaptrace::command(&["stat", "-o", "stat", "--max-live", "64"])?;
+        command.args(asked.then_some("--verbose=bpf")).args(heaptrace::COMMAND);
+        command.arg(Program::C("family").compile()?).args(["1", "60"]);
+        let output = command.current_dir(folder.path()).output()?;
+        let said = stderr(&output);
+        let lines = said.lines().filter(|line| line.starts_with("heaptrace: bpf: process "));
+        let full = lines.filter(|line| line.contains(": no room for the block of ")).count();
+        // Ten a second of a kind, and some seconds at most.
+        ensure!(if asked { (10..200).contains(&full) } else { full == 0 }, "{full} lines; said {said}");
+        ensure!(said.contains("more lines were not logged") == asked, "{said}");
+    }
+    Ok(())
+}
+
+fn without_log() -> Result<()> {
+    /// include/uapi/linux/bpf.h
+    const RING: &str = "map_type:\t27\n";
+    let mut sleeping = Command::new("sleep").arg("100").spawn()?;
+    let pid = sleeping.id();
+    let told = (|| {
+        for (options, expected) in [(&[][..], 1), (&["--verbose=bpf"], 2)] {
+            let folder = TempDir::new()?;
+            let mut recorder = heaptrace::attach(&[pid], options, folder.path())?;
+            let files = fs::read_dir(format!("/proc/{}/fdinfo", recorder.pid()))?;
+            let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+            let rings = texts.filter(|text| text.contains(RING)).count();
+            recorder.signal(libc::SIGINT)?;
+            heaptrace::finish(&mut recorder)?;
+            ensure!(rings == expected, "{rings} rings with {options:?}");
+        }
+        Ok(())
+    })();
+    sleeping.kill()?;
+    sleeping.wait()?;
+    told
 }

@@ -24,7 +24,7 @@ use std::{
 
 const CANNOT_TRACE: i32 = 4;
 
-/// By what each is needed for, in the order of the README.
+/// By what each is needed for, in the order of the docs/privileges.md.
 const OWN: &[&str] = &["bpf", "perfmon"];
 const OTHERS: &[&str] = &["bpf", "perfmon", "sys_ptrace"];
 const CLOSED: &[&str] = &["bpf", "perfmon", "sys_ptrace", "dac_read_search"];

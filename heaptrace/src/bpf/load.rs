@@ -8,6 +8,7 @@ use super::{
     features::{self, Features},
     gates::Gate,
     kernel_types::KernelTypes,
+    log::{LogRing, without_log},
     maps::Maps,
     multi::{self, MultiProgram, Relocated},
     options::Options,
@@ -26,6 +27,7 @@ use heaptrace_common::{
     record::{index, process_index},
 };
 use std::{
+    borrow::Cow,
     io,
     panic::resume_unwind,
     path::Path,
@@ -69,6 +71,8 @@ pub struct Tracer {
     /// Where processes' unwind tables are published, and the tables' memory, for a store to take.
     pub unwind: UnwindMaps,
     pub unwind_arrays: Option<UnwindArrays>,
+    /// Where the programs log.
+    pub log: Option<LogRing>,
     /// What verifies probe sites, where the kernel has multi links.
     checker: Option<MultiProgram>,
     /// What was found out about the kernel, for the report's notes.
@@ -96,6 +100,7 @@ impl Tracer {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
         let other = OTHER.get();
         let object = other.map_or(OBJECT, |build| build.object);
+        let object = if options.log { Cow::Borrowed(object) } else { Cow::Owned(without_log(object)?) };
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("LIVE", live::lines_for(sizes.live))
@@ -116,14 +121,14 @@ impl Tracer {
             .map_max_entries("UNWIND_MAPPINGS", unwind.list_elements())
             .map_max_entries("UNWIND_PROCESSES", sizes.processes)
             .map_max_entries("UNWIND_EXACT", sizes.processes)
-            .load(object)
+            .load(&object)
             .map_err(load_error)?;
         let multi_links = options.probes && multi::has_links();
         let multi_filter = multi_links && thread_filter::covers_threads();
         let mut features =
             Features { probes: options.probes, multi_links, multi_filter, ..Features::default() };
         // Before the maps are taken out of `ebpf`. The verifier takes its time: two threads' is half.
-        let multi = if multi_filter { Some(Relocated::new(object, &ebpf)?) } else { None };
+        let multi = if multi_filter { Some(Relocated::new(&object, &ebpf)?) } else { None };
         let (multi, mut tracepoints) = thread::scope(|scope| {
             let multi = multi.map(|relocated| scope.spawn(move || relocated.load()));
             let others = load_others(&mut ebpf, options, multi.is_none());
@@ -131,6 +136,7 @@ impl Tracer {
             let multi = multi.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             Ok::<_, LoadError>((multi.transpose()?, others?))
         })?;
+        let log = if options.log { Some(LogRing::take(&mut ebpf)?) } else { None };
         let unwind_arrays = match options.stacks.uses_tables() {
             true => Some(UnwindArrays::take(&mut ebpf, unwind)?),
             false => None,
@@ -159,7 +165,9 @@ impl Tracer {
         {
             (build.take)(map);
         }
-        Ok((Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, checker, features }, events))
+        let tracer =
+            Self { ebpf, attacher, tracepoints, maps, unwind, unwind_arrays, checker, features, log };
+        Ok((tracer, events))
     }
 
     /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file. `late`: calls

@@ -55,4 +55,6 @@ pub struct Options {
     pub members: Option<Members>,
     /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
     pub block_sizes: Option<(u64, u64)>,
+    /// Log lines from the rare and odd places.
+    pub log: bool,
 }

@@ -78,6 +78,7 @@ pub(super) fn settings(
         max_spilled: live::spill_for(sizes.live),
         base_ns,
         secret,
+        log: options.log.into(),
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
     }

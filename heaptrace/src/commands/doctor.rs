@@ -10,9 +10,9 @@ const CANNOT_TRACE: u8 = 4;
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Also look at this process: its allocators, and every probe that it would get.
+    /// Also check this process: its allocators, and each probe it would get.
     pub pid: Option<u32>,
-    /// How to write it down.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub format: DoctorFormat,
 }

@@ -1,18 +1,18 @@
 //! Following a session: kept up with its targets, its maps read, and its command's work done, until there is a reason to
 //! end.
 
-use super::work::{Ended, Work};
+use super::{
+    signals::Signals,
+    work::{Ended, Work},
+};
 use crate::{
-    bpf::{EventRing, Told},
+    bpf::{EventRing, LogRing, Told},
+    printable::say,
     session::Session,
 };
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
     time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
@@ -36,19 +36,6 @@ const VERIFIED_EVERY: Duration = Duration::from_millis(100);
 /// part of a second to read, and the targets want the processor, too.
 const REST: u32 = 10;
 
-/// The signals that end it. Those that come before anybody follows are kept.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Within a runtime.
-    pub fn catch() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-}
-
 /// What is followed.
 pub(super) struct Following<'a> {
     pub session: &'a mut Session,
@@ -62,12 +49,11 @@ impl Following<'_> {
     pub async fn run<W: Work>(
         self,
         events: EventRing,
-        signals: Signals,
+        signals: &mut Signals,
         every: Option<Duration>,
         work: &mut W,
     ) -> anyhow::Result<Ended> {
         let Self { session, duration, endless } = self;
-        let Signals { mut interrupt, mut terminate } = signals;
         let mut tick = interval(DRAIN_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut prints = every.map(|every| {
@@ -77,6 +63,11 @@ impl Following<'_> {
         });
         // SAFETY: the ring owns its descriptor and keeps it until it is dropped, after the registration.
         let mut ring = unsafe { AsyncFd::register(events) }?;
+        let mut log = match session.take_log() {
+            // SAFETY: as above.
+            Some(log) => Some(unsafe { AsyncFd::register(log) }?),
+            None => None,
+        };
         let mut looks = W::LOOK_EVERY.map(interval);
         let mut verified = Some(interval(VERIFIED_EVERY));
         let tables = session.tables_ready().unwrap_or_default();
@@ -86,8 +77,7 @@ impl Following<'_> {
         let why = 'following: loop {
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => break Ended::Asked,
-                _ = terminate.recv() => break Ended::Asked,
+                () = signals.come() => break Ended::Asked,
                 () = sleep_until(deadline) => break Ended::TimeUp,
                 () = tables.notified() => session.take_tables(),
                 () = next(&mut verified) => session.let_go_of_verified(),
@@ -113,6 +103,7 @@ impl Following<'_> {
                         break Ended::TargetsExited;
                     }
                 }
+                () = lines(&mut log) => {}
                 // Last, as targets can see to it that there are always some.
                 guard = ring.readable_mut() => {
                     let mut guard = guard?;
@@ -140,6 +131,13 @@ impl Following<'_> {
                 }
             }
         };
+        if let Some(log) = &mut log {
+            log.get_mut().say_all();
+            say(format_args!(
+                "bpf: {} more lines were not logged (too many a second)",
+                log.get_ref().left_out()
+            ));
+        }
         if why != Ended::NoReader {
             // What happened until now and was not read: the records of processes that have ended are ahead of it.
             let until = (why != Ended::TargetsExited).then(|| Instant::now() + REST_WITHIN);
@@ -177,6 +175,15 @@ fn take(
         return Ok(Some(Ended::NoReader));
     }
     Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
+}
+
+/// Says the next lines of the BPF programs, if they log any.
+async fn lines(log: &mut Option<AsyncFd<LogRing>>) {
+    let Some(log) = log else { return std::future::pending().await };
+    if let Ok(mut guard) = log.readable_mut().await {
+        guard.get_inner_mut().say_all();
+        guard.clear_ready();
+    }
 }
 
 /// The next tick, or never.

@@ -1,23 +1,22 @@
 //! `heaptrace inspect`: a process's memory and heap as they stand, without tracing.
 
-use super::output::Output;
+use super::output::{Destination, Output};
 use crate::{
     error::CannotTrace,
     inspect::{self, InspectError, Inspection},
 };
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The process to look at.
+    /// Process to look at.
     pub pid: u32,
-    /// How to write it down; svg is the map of a glibc heap.
+    /// Output format; svg is a map of a glibc heap.
     #[arg(long, value_enum, default_value_t)]
     pub format: InspectFormat,
-    /// Write to this file instead of standard output.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Option<PathBuf>,
+    /// Write to this file; - is standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub output: Destination,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -34,7 +33,7 @@ pub enum InspectFormat {
 /// If the process is gone or may not be looked at, there is no heap to draw, or the report cannot be written.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let InspectArgs { pid, format, output } = args;
-    let output = Output::open(output.as_deref())?;
+    let output = Output::open(&output)?;
     // The process or the permission is missing in each case: nothing of ours that failed.
     let found = inspect::examine(pid)
         .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod following;
+pub(crate) mod headings;
 pub mod inspect;
 pub mod leaks;
 mod names;
@@ -10,6 +11,7 @@ mod outside;
 mod progress;
 pub mod record;
 pub mod report;
+mod signals;
 pub mod stat;
 mod target_args;
 pub mod top;

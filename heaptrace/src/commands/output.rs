@@ -3,9 +3,39 @@
 
 use crate::created::{NewFile, Place, is_same_file, place};
 use anyhow::{Context as _, bail};
-use std::io::{self, BufWriter, Write};
+use clap::builder::{MapValueParser, OsStringValueParser, TypedValueParser as _, ValueParserFactory};
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Where to print to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `-`.
+    Stdout,
+    File(PathBuf),
+}
+
+impl Destination {
+    pub fn is_terminal(&self) -> bool {
+        *self == Self::Stdout && io::stdout().is_terminal()
+    }
+}
+
+impl From<OsString> for Destination {
+    fn from(name: OsString) -> Self {
+        if name == "-" { Self::Stdout } else { Self::File(name.into()) }
+    }
+}
+
+impl ValueParserFactory for Destination {
+    type Parser = MapValueParser<OsStringValueParser, fn(OsString) -> Self>;
+
+    fn value_parser() -> Self::Parser {
+        OsStringValueParser::new().map(Self::from)
+    }
+}
 
 /// See the module. What a file's name stood for before stays until the first print, and for good if there is none.
 pub(super) struct Output {
@@ -16,12 +46,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Opens `path`, or standard output.
-    ///
     /// # Errors
     /// If it could not be written to, or would take another's file: see [`crate::created`].
-    pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::stdout()) };
+    pub fn open(destination: &Destination) -> anyhow::Result<Self> {
+        let Destination::File(path) = destination else { return Ok(Self::stdout()) };
         let failed = || format!("failed to open {} for writing", path.display());
         let (out, new): (Box<dyn Write>, _) = match place(path).with_context(failed)? {
             Place::Stream(file) => (Box::new(file), None),
@@ -33,17 +61,17 @@ impl Output {
         Ok(Self { out: buffered(out), name: path.display().to_string(), new })
     }
 
-    /// Opens `path`, or standard output, for what is made of the file `input`.
+    /// For what is made of the file `input`.
     ///
     /// # Errors
     /// As [`Self::open`], and if it is `input` itself.
-    pub fn open_beside(path: Option<&Path>, input: &Path) -> anyhow::Result<Self> {
-        if let Some(path) = path
+    pub fn open_beside(destination: &Destination, input: &Path) -> anyhow::Result<Self> {
+        if let Destination::File(path) = destination
             && is_same_file(path, input)
         {
             bail!("failed to write the report: {} is the recording itself", path.display());
         }
-        Self::open(path)
+        Self::open(destination)
     }
 
     pub fn stdout() -> Self {
@@ -92,4 +120,15 @@ impl Output {
 
 fn buffered(out: Box<dyn Write>) -> BufWriter<Box<dyn Write>> {
     BufWriter::with_capacity(1 << 16, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dash_is_standard_output_and_no_file() {
+        assert_eq!(Destination::from(OsString::from("-")), Destination::Stdout);
+        assert_eq!(Destination::from(OsString::from("./-")), Destination::File("./-".into()));
+    }
 }

@@ -1,8 +1,8 @@
 //! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
 
 use crate::{
-    created::{folder_of, is_folder, kind},
-    error::CannotTrace,
+    created::{Place, folder_of, is_folder, place},
+    error::{CannotTrace, Usage},
     model::Host,
     process::system::{self, MemoryInfo},
 };
@@ -12,8 +12,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Fails before the work if the file could not be written after it.
-pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
+/// Fails before the work if the recording could not be written after it. A pipe is opened here: its reader may not wait.
+pub(super) fn open_output(output: &Path) -> anyhow::Result<Place> {
+    if output == Path::new("-") {
+        bail!(Usage(
+            "a recording is not written to standard output; name a file with -o (./- for one of that name)"
+                .to_owned()
+        ));
+    }
     let folder = folder_of(output);
     if !is_folder(folder) {
         bail!(
@@ -22,14 +28,14 @@ pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
             folder.display()
         );
     }
-    kind(output).with_context(|| format!("failed to write {}", output.display()))?;
+    let place = place(output).with_context(|| format!("failed to write {}", output.display()))?;
     let folder_c = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes())?;
     // SAFETY: a NUL-terminated path.
     if unsafe { libc::access(folder_c.as_ptr(), libc::W_OK) } != 0 {
         return Err(std::io::Error::last_os_error())
             .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()));
     }
-    Ok(())
+    Ok(place)
 }
 
 /// Fails if the kernel's tables would take more than half of the memory that is free for it: others live here,

@@ -1,6 +1,7 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
-use super::output::Output;
+use super::headings::{OUTPUT, SHOWN};
+use super::output::{Destination, Output};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{self, Recording};
@@ -14,29 +15,29 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The recording to report on.
+    /// Recording to read.
     #[arg(default_value = "heaptrace.data")]
     pub file: PathBuf,
-    /// Which bytes to report.
-    #[arg(long, value_enum, default_value_t)]
+    /// What to report.
+    #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub view: View,
-    /// What the rows of the text report are.
-    #[arg(long, value_enum, default_value_t)]
+    /// Group rows by.
+    #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub by: By,
-    /// How to write the report down.
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub format: Format,
-    /// Write to this file instead of standard output.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Option<PathBuf>,
-    /// Only this process.
-    #[arg(long)]
+    /// Write to this file; - is standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
+    pub output: Destination,
+    /// Show only this process.
+    #[arg(long, help_heading = SHOWN)]
     pub pid: Option<u32>,
-    /// Leave out rows of fewer bytes than this; accepts the suffixes k, M, G (of 1024).
-    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_bytes)]
+    /// Leave out rows of fewer bytes. Accepts the suffixes k, M and G (powers of 1024).
+    #[arg(long, help_heading = SHOWN, value_name = "N", default_value = "0", value_parser = parse_bytes)]
     pub min_bytes: u64,
-    /// In text, leave out rows and branches below this share of all bytes, in percent; 0 shows all.
-    #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
+    /// In text, leave out rows and branches below this percentage of all bytes; 0 shows all.
+    #[arg(long, help_heading = SHOWN, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
     pub percent_limit: u32,
     #[command(flatten)]
     pub verbose: VerboseArgs,
@@ -51,7 +52,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     if view == View::Rss && matches!(format, Format::Folded | Format::Svg) {
         return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
     }
-    let output = Output::open_beside(output.as_deref(), &file)?;
+    let output = Output::open_beside(&output, &file)?;
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
         file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
     if let Some(cut) = cut {
@@ -70,7 +71,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         min_bytes,
         limit: percent_limit,
         memory: Some(room),
-        verbose: verbose.verbose,
+        verbose: verbose.footer(),
     };
     let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
     if bytes > most {

@@ -1,7 +1,8 @@
 //! `heaptrace stat`: counts, and prints the counters at the end, or at every interval too.
 
 use super::{
-    output::Output,
+    headings::OUTPUT,
+    output::{Destination, Output},
     outside::now_ns,
     progress::Progress,
     target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
@@ -12,25 +13,25 @@ use super::{
 use crate::{
     model::Profile,
     report::{Glance, PrintFormat, Stat, render_stat},
-    session::Session,
+    session::{Session, SessionOptions},
     target::CommandEnd,
 };
 use clap::Args;
-use std::{ops::ControlFlow, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 
 #[derive(Debug, Args)]
 pub struct StatArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Print at this interval, too: what happened since the last line in text, all so far in JSON.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Also print at this interval: in text what happened since the last line, in JSON the totals so far.
+    #[arg(long, help_heading = OUTPUT, value_name = "TIME", value_parser = parse_duration)]
     pub interval: Option<Duration>,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub format: PrintFormat,
-    /// Print to this file instead of standard output.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Option<PathBuf>,
+    /// Write to this file; - is standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
+    pub output: Destination,
     #[command(flatten)]
     pub follow: FollowArgs,
     #[command(flatten)]
@@ -49,14 +50,15 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None)?;
+    let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    let out = Output::open(output.as_deref())?;
+    let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let mut counting = Counting {
         profile: Profile::new(prepared.start()),
         before: None,
         format,
-        verbose: verbose.verbose,
+        verbose: verbose.footer(),
         out,
         progress: interval.is_none().then(Progress::new),
     };

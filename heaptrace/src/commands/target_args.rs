@@ -1,6 +1,9 @@
 //! Arguments that all tracing commands share: which processes, how stacks are walked, how large the tables are.
 
-use super::report::parse_bytes;
+use super::{
+    headings::{LIMITS, OUTPUT, TARGETS, WHAT},
+    report::parse_bytes,
+};
 use crate::{
     bpf::{MapSizes, Members, StackMode, UnwindSizes},
     error::{CannotTrace, Usage},
@@ -13,23 +16,25 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
 #[derive(Debug, Args)]
+#[command(next_help_heading = TARGETS)]
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
-    /// These processes.
+    /// Trace these PIDs (comma-separated) and their future children.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
         value_parser = value_parser!(u32).range(1..=1 << 22))]
     pub pid: Vec<u32>,
-    /// The whole machine.
+    /// Trace every process on the machine.
     #[arg(short, long)]
     pub all: bool,
-    /// The running processes of this name.
+    /// Trace the running processes with this name (as in /proc/PID/comm).
     #[arg(long, value_name = "NAME")]
     pub comm: Option<String>,
-    /// Every process of this effective user, running or new.
+    /// Trace all processes of this effective user, running and new.
     #[arg(long, value_name = "NAME|UID")]
     pub user: Option<String>,
-    /// Every process in this cgroup (v2) or below, running or new; the path is absolute, or below the mount.
+    /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
+    /// mount point.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
     /// Start this command and trace it from its first instruction.
@@ -40,34 +45,35 @@ pub struct TargetArgs {
 /// How to follow the targets, and until when.
 #[derive(Debug, Args)]
 pub struct FollowArgs {
-    /// Stop after this long, e.g. 30s, 5m, 1h; else on Ctrl-C or when all targets have exited.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    /// Stop after this time, e.g. 30s, 5m or 1h. The default is to stop on Ctrl-C or when all targets have exited.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = LIMITS)]
     pub duration: Option<Duration>,
-    /// Do not trace brk, mmap, munmap and mremap, which slows every system call of the machine a little.
-    #[arg(long)]
+    /// Don't record mappings (saves about 70 ns per system call, machine-wide).
+    #[arg(long, help_heading = WHAT)]
     pub no_growth: bool,
-    /// Leave children out.
-    #[arg(long, conflicts_with_all = ["all", "user", "cgroup"])]
+    /// Don't trace child processes.
+    #[arg(long, help_heading = TARGETS, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
-    /// Miss none of a child's first calls (the default for a started command); slows every process that uses the same
-    /// libc.
-    #[arg(long, conflicts_with = "no_follow", overrides_with = "no_exact_children")]
+    /// Miss none of a child's first allocations; slows every process that uses the same libc. The default for a started
+    /// command.
+    #[arg(long, help_heading = TARGETS, conflicts_with = "no_follow", overrides_with = "no_exact_children")]
     pub exact_children: bool,
-    /// Spare other processes: children are traced from some milliseconds after they began, and the report says how many.
-    #[arg(long, overrides_with = "exact_children")]
+    /// Don't slow other processes: children are traced from a few milliseconds after their fork. The report says how many.
+    #[arg(long, help_heading = TARGETS, overrides_with = "exact_children")]
     pub no_exact_children: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
-    #[arg(long, requires = "command")]
+    #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,
 }
 
 /// Which blocks to look at.
 #[derive(Debug, Args)]
+#[command(next_help_heading = WHAT)]
 pub struct FilterArgs {
-    /// Leave out blocks smaller than this; accepts the suffixes k, M, G (of 1024).
+    /// Don't trace blocks smaller than this. Accepts the suffixes k, M and G (powers of 1024).
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub min_size: Option<u64>,
-    /// Leave out blocks larger than this.
+    /// Don't trace blocks larger than this.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_size: Option<u64>,
 }
@@ -99,41 +105,42 @@ impl FilterArgs {
 
 /// How stacks are walked and kept.
 #[derive(Debug, Args)]
+#[command(next_help_heading = LIMITS)]
 pub struct StackArgs {
-    /// How to walk stacks.
-    #[arg(long, value_enum, default_value_t = StackArg::Auto)]
+    /// How to unwind stacks.
+    #[arg(long, value_enum, default_value_t = StackArg::Auto, help_heading = WHAT)]
     pub stack: StackArg,
-    /// Frames of all distinct stacks together.
+    /// Room for stack frames; raise together with --max-sites.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().frames, value_parser = table_size())]
     pub max_frames: u32,
-    /// Rows of unwind tables (rounded up to 65,536).
+    /// Room for unwind tables, in rows (rounded up to 65,536).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_unwind_rows: u32,
-    /// Code with unwind tables, in MiB (rounded up to 64).
+    /// Most code that has unwind tables, in MiB (rounded up to 64).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().code_mib(), value_parser = value_parser!(u32).range(1..=1 << 15))]
     pub max_unwind_code: u32,
-    /// Lists of up to 128 code mappings with unwind tables: one a process, and another if it has exact rows. With more
-    /// mappings, up to 512, a process takes two or four.
+    /// Processes with full stacks; raise when many run. A process with more than 128 code mappings takes two or four.
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
     pub max_unwind_lists: u32,
 }
 
 /// Sizes of the tables in the kernel. What finds no room is counted and reported.
 #[derive(Debug, Args)]
+#[command(next_help_heading = LIMITS)]
 pub struct SizeArgs {
-    /// Blocks outstanding at one time.
+    /// Most blocks live at once, all processes; more are lost and counted.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
     pub max_live: u32,
-    /// Distinct allocation sites (process, function and stack).
+    /// Distinct allocation sites (process, function and stack). Raise if the report says `stack_map_full`.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = table_size())]
     pub max_sites: u32,
-    /// Processes, ended ones included; an exec counts as another.
+    /// Processes, including those that have exited; an exec counts as a new one.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
     pub max_processes: u32,
-    /// Threads that are in an allocation call at one time (rounded up to a power of two).
+    /// Threads inside an allocation call at once (rounded up to a power of two).
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
     pub max_threads: u32,
-    /// Events (forks, execs, exits, mappings) that wait to be read.
+    /// Events (forks, execs, exits, mappings) waiting to be read.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_events: u32,
 }
@@ -142,16 +149,16 @@ fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
     value_parser!(u32).range(1..=1 << 28)
 }
 
-/// How to walk stacks.
+/// How to unwind stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StackArg {
-    /// By unwind tables, and by frame pointers where there are none.
+    /// .eh_frame tables, and frame pointers where there are none (JIT code).
     Auto,
-    /// By frame pointers.
+    /// Frame pointers only: for programs built with -fno-omit-frame-pointer.
     Fp,
-    /// By unwind tables only.
+    /// .eh_frame only: no frame-pointer fallback for JIT code.
     Dwarf,
-    /// Not at all: totals only.
+    /// No stacks: totals only.
     None,
 }
 
@@ -223,6 +230,7 @@ pub(super) fn session_options(
             _ => None,
         },
         size_filter: filter.sizes()?,
+        log: false,
     })
 }
 
@@ -246,7 +254,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn out_of_range() -> String {
-    format!("expected more than no time, and less than {} s", u32::MAX)
+    format!("expected a time above 0 and below {} s", u32::MAX)
 }
 
 /// The same, and 0.

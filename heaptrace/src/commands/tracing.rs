@@ -1,8 +1,9 @@
 //! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::following::{Following, Signals};
+use super::following::Following;
 use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
+use super::signals::Signals;
 use super::work::{Ended, Work};
 use crate::printable::say;
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     error::CannotTrace,
     model::{Mode, Start},
     session::{Session, SessionOptions, TargetError},
-    target::{CommandEnd, HeldChild, Target, pids_named, pids_of_user, reap},
+    target::{CommandEnd, HeldChild, ResolvedCommand, Target, pids_named, pids_of_user, reap},
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -32,14 +33,21 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
-        check_memory(options.sizes.memory_bytes(), available_memory())?;
-        // Forked before anything else is there that a child should not have.
-        let child = match &target {
-            Target::Command(argv) => Some(HeldChild::fork(argv)?),
+        let command = match &target {
+            Target::Command(argv) => Some(
+                ResolvedCommand::new(argv)
+                    .map_err(|error| CannotTrace(format!("cannot start the command: {error}")))?,
+            ),
             _ => None,
         };
+        check_memory(options.sizes.memory_bytes(), available_memory())?;
+        // Forked before anything else is there that a child should not have.
+        let child = command.as_ref().map(HeldChild::fork).transpose()?;
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
-        add_targets(&mut session, &target, child.as_ref())?;
+        match (&command, &child) {
+            (Some(command), Some(child)) => session.add_command(child, &command.program).map_err(cannot)?,
+            _ => add_running(&mut session, &target)?,
+        }
         let started_ns = now_ns();
         let memory_bytes = options.sizes.memory_bytes();
         Ok(Self { session, events, target, child, started_ns, memory_bytes })
@@ -113,22 +121,20 @@ pub(super) struct Running {
 impl Running {
     /// Keeps up with the targets, once, and has `work` done; `every` is the interval of its prints.
     pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
-        let (events, signals) = self.unfollowed.take().context("a session can be followed once only")?;
+        let (events, mut signals) = self.unfollowed.take().context("a session can be followed once only")?;
         let hurry = Hurry::begin();
         let why = self.runtime.block_on(
-            Following { session: &mut self.session, duration: self.duration, endless: self.endless }
-                .run(events, signals, every, work),
+            Following { session: &mut self.session, duration: self.duration, endless: self.endless }.run(
+                events,
+                &mut signals,
+                every,
+                work,
+            ),
         )?;
         self.followed = self.began.elapsed();
         hurry.end();
-        if why != Ended::Asked {
-            // It may be meant for what has ended meanwhile.
-            pass_one_interrupt().context("failed to set what Ctrl-C does")?;
-        } else {
-            // From here on a second Ctrl-C leaves at once.
-            // SAFETY: sets a signal's default action.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-        }
+        // Where it ended by itself, one may be meant for what has ended meanwhile.
+        signals.let_keys_end(why != Ended::Asked).context("failed to set what Ctrl-C does")?;
         Ok(why)
     }
 
@@ -163,19 +169,6 @@ impl Running {
     }
 }
 
-/// Has one SIGINT do nothing, and the next one end the process.
-fn pass_one_interrupt() -> std::io::Result<()> {
-    extern "C" fn pass(_: libc::c_int) {}
-    // SAFETY: all of the structure may be zero; the handler does nothing.
-    let status = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = pass as extern "C" fn(libc::c_int) as usize;
-        action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
-        libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut())
-    };
-    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
 /// Says how the command ended, if there was one and it has, and why tracing did.
 pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
     if let Some(end) = command {
@@ -192,13 +185,12 @@ pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCod
     }
 }
 
-/// Probes the targets of a session; those of a command before it begins.
-pub(super) fn add_targets(
-    session: &mut Session,
-    target: &Target,
-    child: Option<&HeldChild>,
-) -> anyhow::Result<()> {
-    let cannot = |error: TargetError| CannotTrace(error.to_string());
+fn cannot(error: TargetError) -> CannotTrace {
+    CannotTrace(error.to_string())
+}
+
+/// Probes what is running of a session's targets: nothing of a command.
+pub(super) fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
     match target {
         Target::All => session.add_all().map_err(cannot)?,
         Target::User { id, .. } => session.add_members(&pids_of_user(*id)?).map_err(cannot)?,
@@ -230,11 +222,7 @@ pub(super) fn add_targets(
                 bail!(CannotTrace(error));
             }
         }
-        Target::Command(argv) => {
-            if let Some(child) = child {
-                session.add_command(child, argv).map_err(cannot)?;
-            }
-        }
+        Target::Command(_) => {}
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ fn load() -> Result<Features, LoadError> {
         watch: None,
         probes: true,
         trial: true,
+        log: false,
         members: None,
         block_sizes: None,
     };

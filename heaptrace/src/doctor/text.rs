@@ -62,15 +62,12 @@ fn kernel(features: &[Feature], attach: Option<Attach>, out: Out<'_>) -> io::Res
             State::Unknown => writeln!(out, "           {:25} not known: {detail}", "")?,
         }
     }
-    writeln!(
-        out,
-        "  Probes are placed by {}.\n",
-        match attach {
-            Some(Attach::UprobeMulti) => "uprobe multi links",
-            Some(Attach::PerfEvent) => "perf events",
-            None => "no means: it does not work here",
-        }
-    )
+    let attach = match attach {
+        Some(Attach::UprobeMulti) => "Probes are placed by uprobe multi links",
+        Some(Attach::PerfEvent) => "Probes are placed by perf events",
+        None => "Probes: not available on this machine",
+    };
+    writeln!(out, "  {attach}.\n")
 }
 
 fn rights(privileges: &Privileges, out: Out<'_>) -> io::Result<()> {

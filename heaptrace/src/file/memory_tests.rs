@@ -165,10 +165,10 @@ fn every_report_of_the_recording_given() {
     let before = memory("VmRSS:");
     let dir = TempDir::new().expect("directory");
     let report = |format, view, by| {
-        let output = Some(dir.path().join("report"));
+        let output = dir.path().join("report").into_os_string().into();
         let file = file.clone().into();
         // What it is refused for is not looked at here.
-        let verbose = VerboseArgs { verbose: false };
+        let verbose = VerboseArgs::default();
         run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0, verbose })
             .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
@@ -316,7 +316,7 @@ fn a_report_that_would_not_end_is_refused_with_the_name_of_the_file() {
 }
 
 fn report_error(path: &Path) -> String {
-    let output = Some(path.with_extension("report"));
+    let output = path.with_extension("report").into_os_string().into();
     let (file, view, by) = (path.to_owned(), View::Alloc, By::Stack);
     let args = ReportArgs {
         file,
@@ -327,7 +327,7 @@ fn report_error(path: &Path) -> String {
         pid: None,
         min_bytes: 0,
         percent_limit: 0,
-        verbose: VerboseArgs { verbose: false },
+        verbose: VerboseArgs::default(),
     };
     format!("{:#}", run(args).expect_err("refused"))
 }

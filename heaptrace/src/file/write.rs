@@ -49,8 +49,17 @@ impl FileWriter {
     /// # Errors
     /// [`WriteError`], with the path.
     pub fn create(path: &Path, start: &Start) -> Result<Self, WriteError> {
+        let place = place(path).map_err(|source| WriteError::Create { path: path.into(), source })?;
+        Self::create_at(place, path, start)
+    }
+
+    /// The same where `path` was opened already, as far as that is to be.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_at(place: Place, path: &Path, start: &Start) -> Result<Self, WriteError> {
         let failed = |source| WriteError::Create { path: path.into(), source };
-        let file = match place(path).map_err(failed)? {
+        let file = match place {
             Place::Stream(file) => file,
             Place::File => {
                 // Also a link to a file, but not one that leads nowhere: that is no earlier recording.

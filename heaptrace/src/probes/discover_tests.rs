@@ -1,7 +1,7 @@
 use super::*;
 use crate::probes::probe::Probe;
-use crate::process::ldso;
 use crate::process::test_elf::TestElf;
+use crate::process::{command, ldso};
 use heaptrace_common::function::{Function, Shape};
 use std::process::{Command, Stdio};
 
@@ -58,7 +58,8 @@ fn free_of_glibc_2_36_gets_an_emulated_site_past_its_null_check() {
 #[test]
 fn a_program_is_planned_before_it_runs_as_it_is_while_it_runs() {
     let env: Vec<_> = std::env::vars_os().collect();
-    let ldso::Program { exe, libraries } = ldso::program(&["cat".into()], &env).expect("found");
+    let cat = command::resolve(&["cat".into()], None).expect("found");
+    let ldso::Program { exe, libraries } = ldso::program(&cat, &env).expect("listed");
     let mut discoverer = Discoverer::new();
     let before = discoverer.plan_for_paths(&exe, &libraries).expect("planned");
     let mut child = Command::new(&exe).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");

@@ -1,91 +1,28 @@
-//! For a command that is to be started: which program it is, and which libraries its loader will map.
+//! For a command that is to be started: which libraries its program's loader will map.
 
+use super::command::{self, CommandError, Invocation};
 use super::elf::{ElfFacts, Kind};
 use super::foreign;
 use super::object::{Object, ObjectError, Opened};
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, Read as _};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A failure to find out what a command will run.
+/// A failure to find out what a command will map.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    #[error("{}: command not found on PATH", name.display())]
-    NotFound { name: OsString },
-    #[error("{} is not an executable file", path.display())]
-    NotExecutable { path: PathBuf },
-    #[error("failed to read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}: its interpreter lines lead through more than {MAX_INTERPRETERS} scripts", path.display())]
-    TooManyInterpreters { path: PathBuf },
+pub enum ProgramError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
     #[error(transparent)]
     Object(#[from] ObjectError),
-    #[error("failed to run {} to list the libraries of {}", linker.display(), exe.display())]
+    #[error("failed to run {} to list the libraries of {}: {source}", linker.display(), exe.display())]
     Linker { linker: PathBuf, exe: PathBuf, source: io::Error },
     #[error("{} cannot be loaded: {message}", exe.display())]
     Unloadable { exe: PathBuf, message: String },
-}
-
-/// How many interpreter lines the kernel follows (fs/exec.c, `exec_binprm`).
-const MAX_INTERPRETERS: usize = 4;
-
-/// How much of a script's first line the kernel reads (`BINPRM_BUF_SIZE`).
-const LINE_BYTES: u64 = 256;
-
-/// Where execvp looks if there is no PATH.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
-
-/// The program that the kernel will run for `argv0`: found on `path` (the value of PATH) unless it holds a
-/// slash, and followed through `#!` lines to their interpreter. A script of `#!/usr/bin/env python3` yields
-/// `/usr/bin/env`, which then execs.
-pub fn resolve_command(argv0: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
-    let mut program = find(argv0, path)?;
-    for _ in 0..=MAX_INTERPRETERS {
-        match interpreter_line(&program)? {
-            Some(interpreter) if !is_executable(&interpreter) => {
-                return Err(CommandError::NotExecutable { path: interpreter });
-            }
-            Some(interpreter) => program = interpreter,
-            None => return Ok(program),
-        }
-    }
-    Err(CommandError::TooManyInterpreters { path: program })
-}
-
-fn find(argv0: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
-    if argv0.as_bytes().contains(&b'/') {
-        let path = PathBuf::from(argv0);
-        return if is_executable(&path) { Ok(path) } else { Err(CommandError::NotExecutable { path }) };
-    }
-    std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH)))
-        // An empty entry is the current directory; so is what joining makes of it.
-        .map(|directory| directory.join(argv0))
-        .find(|path| !argv0.is_empty() && is_executable(path))
-        .ok_or_else(|| CommandError::NotFound { name: argv0.to_owned() })
-}
-
-fn is_executable(path: &Path) -> bool {
-    foreign::metadata(path)
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-/// The interpreter that the file's first line names, if it is a script.
-fn interpreter_line(path: &Path) -> Result<Option<PathBuf>, CommandError> {
-    let mut start = Vec::new();
-    foreign::open(path)
-        .and_then(|file| file.take(LINE_BYTES).read_to_end(&mut start))
-        .map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
-    Ok(parse_interpreter_line(&start))
-}
-
-pub(crate) fn parse_interpreter_line(start: &[u8]) -> Option<PathBuf> {
-    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
-    let name = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\0' | b'\r')).next()?;
-    (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
 }
 
 /// What a command runs.
@@ -97,11 +34,10 @@ pub struct Program {
     pub libraries: Vec<PathBuf>,
 }
 
-/// What the command `argv` will run in the environment `env` (PATH, LD_PRELOAD and LD_LIBRARY_PATH matter). Asks the
-/// program's own loader, which maps the libraries and runs none of their code but indirect functions' resolvers.
-pub fn program(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<Program, CommandError> {
-    let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-    let exe = resolve_command(argv.first().map_or(OsStr::new(""), OsString::as_os_str), path)?;
+/// What `command` will run in the environment `env` (LD_PRELOAD and LD_LIBRARY_PATH matter). Asks the program's own
+/// loader, which maps the libraries and runs none of their code but indirect functions' resolvers.
+pub fn program(command: &Invocation, env: &[(OsString, OsString)]) -> Result<Program, ProgramError> {
+    let exe = command.program.clone();
     let ElfFacts { kind, interpreter, soname, .. } = Object::read(Opened::at(&exe)?)?.elf;
     match (interpreter, kind) {
         (Some(linker), _) => libraries(exe, linker, Started::ByKernel, env),
@@ -109,11 +45,11 @@ pub fn program(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<Progra
         (None, Kind::DynamicExecutable | Kind::Library) => {
             let names = [soname.as_deref().map(OsStr::new), exe.file_name()];
             let is_loader = names.into_iter().flatten().any(|name| name.as_bytes().starts_with(b"ld-"));
-            match by_hand(argv.get(1..).unwrap_or_default()).filter(|_| is_loader) {
+            match by_hand(command.arguments.get(1..).unwrap_or_default()).filter(|_| is_loader) {
                 Some((options, program)) => {
-                    libraries(find(program, None)?, exe, Started::ByHand(options), env)
+                    libraries(command::executable(Path::new(program))?, exe, Started::ByHand(options), env)
                 }
-                None => Err(CommandError::Unloadable {
+                None => Err(ProgramError::Unloadable {
                     exe,
                     message: "it needs libraries, but names no loader".to_owned(),
                 }),
@@ -158,7 +94,7 @@ fn libraries(
     linker: PathBuf,
     started: Started<'_>,
     env: &[(OsString, OsString)],
-) -> Result<Program, CommandError> {
+) -> Result<Program, ProgramError> {
     let options = match started {
         Started::ByKernel => &[],
         Started::ByHand(options) => options,
@@ -175,10 +111,10 @@ fn libraries(
         .envs(heeded.map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| CommandError::Linker { linker: linker.clone(), exe: exe.clone(), source })?;
+        .map_err(|source| ProgramError::Linker { linker: linker.clone(), exe: exe.clone(), source })?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(CommandError::Unloadable { exe, message });
+        return Err(ProgramError::Unloadable { exe, message });
     }
     let mut libraries = parse_list(&output.stdout);
     // musl's loader is its C library; it does not list itself by a path of its own.

@@ -1,61 +1,12 @@
 use super::*;
-use crate::process::test_elf::TestElf;
+use crate::process::{command::resolve, test_elf::TestElf};
+use std::os::unix::fs::PermissionsExt as _;
 
 fn script(directory: &Path, name: &str, contents: &[u8]) -> PathBuf {
     let path = directory.join(name);
     std::fs::write(&path, contents).expect("written");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("permitted");
     path
-}
-
-#[test]
-fn a_command_is_found_on_path_and_past_files_that_are_not_executable() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (first, second) = (directory.path().join("1"), directory.path().join("2"));
-    std::fs::create_dir(&first).expect("created");
-    std::fs::create_dir(&second).expect("created");
-    std::fs::write(first.join("tool"), "").expect("written");
-    let tool = script(&second, "tool", b"\x7fELF");
-    let path = std::env::join_paths([&first, &second]).expect("a path");
-    assert_eq!(resolve_command(OsStr::new("tool"), Some(&path)).expect("found"), tool);
-    let missing = resolve_command(OsStr::new("no such tool"), Some(&path)).expect_err("not found");
-    assert_eq!(missing.to_string(), "no such tool: command not found on PATH");
-    let directory_named = resolve_command(first.as_os_str(), None).expect_err("a directory");
-    assert!(matches!(directory_named, CommandError::NotExecutable { .. }));
-}
-
-#[test]
-fn scripts_are_followed_to_their_interpreter() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let inner = script(directory.path(), "inner", b"#! /bin/sh -e\necho\n");
-    let outer = script(directory.path(), "outer", format!("#!{}\n", inner.display()).as_bytes());
-    assert_eq!(resolve_command(outer.as_os_str(), None).expect("found"), Path::new("/bin/sh"));
-}
-
-#[test]
-fn scripts_that_lead_in_a_circle_are_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("circle");
-    script(directory.path(), "circle", format!("#!{}\n", path.display()).as_bytes());
-    let refused = resolve_command(path.as_os_str(), None).expect_err("refused");
-    assert!(matches!(refused, CommandError::TooManyInterpreters { .. }), "{refused}");
-}
-
-#[test]
-fn a_script_without_its_interpreter_names_it() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = script(directory.path(), "broken", b"#!/no/such/interpreter\n");
-    let refused = resolve_command(path.as_os_str(), None).expect_err("refused");
-    assert_eq!(refused.to_string(), "/no/such/interpreter is not an executable file");
-}
-
-#[test]
-fn interpreter_lines_are_read_as_the_kernel_reads_them() {
-    let read = |line: &[u8]| parse_interpreter_line(line);
-    assert_eq!(read(b"#!/bin/sh"), Some("/bin/sh".into()));
-    assert_eq!(read(b"#! \t/usr/bin/env python3\n"), Some("/usr/bin/env".into()));
-    assert_eq!(read(b"#!\n"), None);
-    assert_eq!(read(b"\x7fELF"), None);
 }
 
 #[test]
@@ -68,8 +19,12 @@ fn lists_of_both_loaders_are_read() {
     assert_eq!(parse_list(b"\tstatically linked\n"), [] as [PathBuf; 0]);
 }
 
-fn listed(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf>, CommandError> {
-    program(&[exe.into()], env).map(|program| program.libraries)
+fn run(command: &[OsString], env: &[(OsString, OsString)]) -> Result<Program, ProgramError> {
+    program(&resolve(command, None)?, env)
+}
+
+fn listed(exe: &Path, env: &[(OsString, OsString)]) -> Result<Vec<PathBuf>, ProgramError> {
+    run(&[exe.into()], env).map(|program| program.libraries)
 }
 
 #[test]
@@ -145,11 +100,11 @@ fn the_program_that_a_loader_is_told_to_run_stands_behind_its_options() {
 #[test]
 fn a_program_has_the_same_libraries_if_its_loader_is_started_by_hand() {
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let cat = program(&["/bin/cat".into()], &env).expect("a program");
+    let cat = run(&["/bin/cat".into()], &env).expect("a program");
     let linker =
         Object::read(Opened::at(Path::new("/bin/cat")).expect("opened")).expect("ELF").elf.interpreter;
     let linker = linker.expect("a loader").into_os_string();
-    let by_hand = program(&[linker.clone(), "--inhibit-cache".into(), "/bin/cat".into()], &env);
+    let by_hand = run(&[linker.clone(), "--inhibit-cache".into(), "/bin/cat".into()], &env);
     assert_eq!(by_hand.expect("a program"), cat);
-    assert!(matches!(program(&[linker], &env), Err(CommandError::Unloadable { .. })));
+    assert!(matches!(run(&[linker], &env), Err(ProgramError::Unloadable { .. })));
 }

@@ -41,21 +41,22 @@ pub use watch::{
 
 use clap::ValueEnum;
 
-/// Which bytes a report is about.
+/// What a report is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum View {
-    /// Outstanding: allocated, and neither freed nor released by exec, nor gone without a free.
+    /// Still allocated at the end.
     #[default]
     Live,
-    /// Everything that was allocated, and how much of it was freed.
+    /// All allocations, and how much of them was freed.
     Alloc,
-    /// How large the allocated blocks were.
+    /// Allocations by block size.
     Sizes,
-    /// What brk, mmap and mremap added to the process's memory, which the heap lies in: another view of the same.
+    /// Who asked the kernel for memory (brk, mmap, mremap). Overlaps the heap; don't add the two.
     Growth,
-    /// Page faults (`record --faults`): where memory was touched first and became resident, a page for each.
+    /// Page faults: who touched memory first, one page each. Needs `record --faults`.
     Faults,
-    /// What resident memory is made of: live blocks, blocks from before, what the allocator keeps, stacks, files ...
+    /// What resident memory consists of: live blocks, blocks from before tracing, free memory the allocator keeps,
+    /// stacks, files.
     Rss,
 }
 
@@ -66,30 +67,31 @@ impl View {
     }
 }
 
-/// What the rows of a text report are.
+/// What rows of a text report are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// The function that called the allocator, with the tree of its callers.
+    /// Function that called the allocator, with the tree of its callers.
     #[default]
     Stack,
-    /// The line of code that called the allocator.
+    /// Source line that called the allocator.
     Site,
-    /// The file that this code is in.
+    /// Program or library that called the allocator.
     Module,
+    /// Process.
     Process,
 }
 
 /// How a report is written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A table with call trees, as `perf report --stdio`.
+    /// Table with call trees, as `perf report --stdio`.
     #[default]
     Text,
-    /// One line a stack, for flame graph tools.
+    /// One line per stack, for flame graph tools.
     Folded,
-    /// A flame graph.
+    /// Flame graph.
     Svg,
-    /// Everything, for programs.
+    /// Everything, for scripts.
     Json,
 }
 

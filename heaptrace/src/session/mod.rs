@@ -31,7 +31,7 @@ mod verified;
 
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
-    bpf::{EventRing, Links, LoadError, MapError, MapSizes, Members, Options, StackMode, Tracer},
+    bpf::{EventRing, Links, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
     model::{
         Chunk, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics, Untraceable,
@@ -77,6 +77,8 @@ pub struct SessionOptions {
     pub members: Option<Members>,
     /// Only blocks of these sizes.
     pub size_filter: Option<SizeFilter>,
+    /// The BPF programs log lines: see [`Session::take_log`].
+    pub log: bool,
 }
 
 /// See the module.
@@ -125,6 +127,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// The lines that the BPF programs log, if they do; once.
+    pub fn take_log(&mut self) -> Option<LogRing> {
+        self.tracer.log.take()
+    }
+
     /// Loads the kernel side. The ring of events goes to the caller, who polls it and calls
     /// [`Session::handle_events`].
     pub fn new(options: &SessionOptions) -> Result<(Self, EventRing), LoadError> {
@@ -140,6 +147,7 @@ impl Session {
             probes,
             members,
             size_filter,
+            log,
         } = *options;
         let per_process = !(all || exact_children);
         let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
@@ -156,6 +164,7 @@ impl Session {
             trial: false,
             members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
+            log,
         })?;
         let mut notes = lacking::of_features(&tracer.features);
         let watch = match MappingWatch::start() {

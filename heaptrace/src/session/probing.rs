@@ -13,7 +13,7 @@ use crate::{
         refusal::{Refusal, refusal},
     },
     process::{
-        ldso,
+        ldso::Program,
         maps::Mapping,
         object::{FileId, Object},
         procfs,
@@ -21,7 +21,7 @@ use crate::{
     target::HeldChild,
 };
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
-use std::{collections::BTreeSet, ffi::OsString, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 impl Session {
     /// Traces a running process.
@@ -99,21 +99,16 @@ impl Session {
     }
 
     /// Traces a command that has not begun: its probes are in place before it execs.
-    pub fn add_command(&mut self, child: &HeldChild, argv: &[OsString]) -> Result<(), TargetError> {
-        let command = argv.first().cloned().unwrap_or_default();
-        let fail =
-            |reason: String| TargetError::Command { command: command.to_string_lossy().into_owned(), reason };
-        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let ldso::Program { exe, libraries } =
-            ldso::program(argv, &environment).map_err(|error| fail(error.to_string()))?;
-        let plan =
-            self.discoverer.plan_for_paths(&exe, &libraries).map_err(|error| fail(error.to_string()))?;
+    pub fn add_command(&mut self, child: &HeldChild, program: &Program) -> Result<(), TargetError> {
+        let Program { exe, libraries } = program;
+        let fail = |reason: String| TargetError::Command { command: exe.display().to_string(), reason };
+        let plan = self.discoverer.plan_for_paths(exe, libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
         if let Some(reason) = refusal(&status, &plan).filter(|_| self.probes) {
             return Err(fail(reason.to_string()));
         }
         if let Some(unwinding) = &mut self.unwinding {
-            let files = std::iter::once(&exe).chain(&libraries);
+            let files = std::iter::once(exe).chain(libraries);
             let objects: Vec<_> = files.filter_map(|path| self.discoverer.object_at(path)).collect();
             unwinding.prepare(&objects);
         }

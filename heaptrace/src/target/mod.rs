@@ -7,7 +7,7 @@ mod user;
 
 pub use cgroup::{Cgroup, CgroupError};
 pub use ended::{CommandEnd, reap};
-pub use spawn::{HeldChild, SpawnError};
+pub use spawn::{HeldChild, ResolvedCommand, SpawnError};
 pub use user::{pids_of_user, user_id, user_name};
 
 use crate::process::procfs::{self, ProcError};

@@ -1,8 +1,12 @@
-//! Starting a command so that it can be probed before its first instruction: a child that waits for a word
-//! before it execs.
+//! Starting a command so that it can be probed before its first instruction: what it will run, known before anything
+//! is set up for it, and a child that waits for a word before it execs.
 
+use crate::process::{
+    command::{self, Invocation},
+    ldso::{self, Program, ProgramError},
+};
 use std::{
-    ffi::{CString, NulError, OsString},
+    ffi::{CStr, CString, NulError, OsString},
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
@@ -21,6 +25,25 @@ pub enum SpawnError {
     Exec { command: String, source: io::Error },
 }
 
+/// A command that can be run, in this process's environment.
+#[derive(Debug)]
+pub struct ResolvedCommand {
+    invocation: Invocation,
+    /// What the exec will map.
+    pub program: Program,
+}
+
+impl ResolvedCommand {
+    /// # Errors
+    /// If it cannot be run.
+    pub fn new(argv: &[OsString]) -> Result<Self, ProgramError> {
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let invocation = command::resolve(argv, std::env::var_os("PATH").as_deref())?;
+        let program = ldso::program(&invocation, &environment)?;
+        Ok(Self { invocation, program })
+    }
+}
+
 /// A forked child that has not execed. If this is dropped before [`HeldChild::release`], the child exits
 /// without running the command.
 pub struct HeldChild {
@@ -31,10 +54,12 @@ pub struct HeldChild {
 }
 
 impl HeldChild {
-    /// Forks. `argv[0]` is looked up on PATH by the child's exec, as execvp(3) does.
-    pub fn fork(argv: &[OsString]) -> Result<Self, SpawnError> {
+    /// Forks a child that will run `command`.
+    pub fn fork(command: &ResolvedCommand) -> Result<Self, SpawnError> {
+        let Invocation { file, arguments, program: _ } = &command.invocation;
+        let file_c = CString::new(file.as_os_str().as_bytes())?;
         let owned: Vec<CString> =
-            argv.iter().map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
+            arguments.iter().map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
         let mut pointers: Vec<*const libc::c_char> = owned.iter().map(|word| word.as_ptr()).collect();
         pointers.push(std::ptr::null());
         let (wait, go) = io::pipe().map_err(SpawnError::Fork)?;
@@ -48,11 +73,10 @@ impl HeldChild {
             -1 => Err(SpawnError::Fork(io::Error::last_os_error())),
             0 => {
                 // SAFETY: as above; the descriptors are the child's copies.
-                unsafe { exec_when_told(wait.as_raw_fd(), go_fd, report.as_raw_fd(), &pointers) }
+                unsafe { exec_when_told(wait.as_raw_fd(), go_fd, report.as_raw_fd(), &file_c, &pointers) }
             }
             pid => {
-                let command =
-                    argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+                let command = file.display().to_string();
                 Ok(Self { pid: pid as u32, command, go, failure })
             }
         }
@@ -81,7 +105,7 @@ impl HeldChild {
 
 /// # Safety
 /// Only in a freshly forked child; `argv` ends in a null pointer.
-unsafe fn exec_when_told(wait: i32, go: i32, report: i32, argv: &[*const libc::c_char]) -> ! {
+unsafe fn exec_when_told(wait: i32, go: i32, report: i32, file: &CStr, argv: &[*const libc::c_char]) -> ! {
     // SAFETY: async-signal-safe calls on our own descriptors and locals.
     unsafe {
         // Our copy of the writing end would keep the pipe open if the parent died.
@@ -90,7 +114,7 @@ unsafe fn exec_when_told(wait: i32, go: i32, report: i32, argv: &[*const libc::c
         if libc::read(wait, (&raw mut word).cast(), 1) == 1 {
             // Rust ignores SIGPIPE, and ignored signals stay so over exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            libc::execvp(argv[0], argv.as_ptr());
+            libc::execv(file.as_ptr(), argv.as_ptr());
             let errno = *libc::__errno_location();
             libc::write(report, (&raw const errno).cast(), 4);
         }

@@ -86,6 +86,7 @@ const SELECTIONS: &[Selection] = &[
         ],
         both: false,
     },
+    Selection { suite: "cli", tests: &["the BPF programs log if they are asked to"], both: false },
     Selection {
         suite: "lifecycle",
         tests: &[

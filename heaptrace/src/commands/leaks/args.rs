@@ -2,33 +2,35 @@
 
 use crate::{
     commands::{
+        headings::{OUTPUT, WHAT},
+        output::Destination,
         target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration},
         verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
 use clap::Args;
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct LeaksArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Show blocks that have been outstanding for this long; 0s shows all.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_age)]
+    /// Show blocks that have been live for at least this time; 0s shows all.
+    #[arg(long, help_heading = WHAT, value_name = "TIME", default_value = "10s", value_parser = parse_age)]
     pub older_than: Duration,
-    /// Time between prints; longer where reading all blocks would take more than a tenth of it.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    /// Time between prints. Longer if reading all blocks takes more than a tenth of it.
+    #[arg(long, help_heading = OUTPUT, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub interval: Duration,
-    /// Show this many stacks, those with the most bytes.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    /// Show this many call stacks, those with the most bytes.
+    #[arg(long, help_heading = OUTPUT, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub format: PrintFormat,
-    /// Print to this file instead of standard output.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Option<PathBuf>,
+    /// Write to this file; - is standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
+    pub output: Destination,
     #[command(flatten)]
     pub follow: FollowArgs,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{Amount, OldBlocks, Profile, StackId},
     report::{Leaks, PrintFormat, render_leaks},
-    session::Session,
+    session::{Session, SessionOptions},
 };
 use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
@@ -41,8 +41,9 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
+    let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    let out = Output::open(output.as_deref())?;
+    let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let mut printing = Printing {
         profile: Profile::new(prepared.start()),
@@ -52,7 +53,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         older_than,
         top,
         format,
-        verbose: verbose.verbose,
+        verbose: verbose.footer(),
         out,
     };
     let mut running = prepared.begin(duration)?;

@@ -1,6 +1,10 @@
 //! The arguments of `heaptrace record`.
 
-use crate::commands::target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs};
+use crate::commands::{
+    headings::{OUTPUT, WHAT},
+    target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs},
+    verbose::VerboseArgs,
+};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -8,16 +12,16 @@ use std::path::PathBuf;
 pub struct RecordArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Where to write; an older file of this name is kept as FILE.old.
-    #[arg(short, long, value_name = "FILE", default_value = "heaptrace.data")]
+    /// Write the recording to this file; an earlier one is renamed to FILE.old.
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE", default_value = "heaptrace.data")]
     pub output: PathBuf,
     #[command(flatten)]
     pub follow: FollowArgs,
-    /// Trace page faults too, by stack: who touches memory first. See `report --view faults`.
-    #[arg(long)]
+    /// Also trace page faults: which call stacks touch memory first (`report --view faults`).
+    #[arg(long, help_heading = WHAT)]
     pub faults: bool,
-    /// Don't measure what the processes' resident memory is made of. See `report --view rss`.
-    #[arg(long)]
+    /// Don't measure what each process's resident memory consists of (`report --view rss`).
+    #[arg(long, help_heading = WHAT)]
     pub no_rss: bool,
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -25,4 +29,6 @@ pub struct RecordArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
 }

@@ -5,7 +5,7 @@ mod args;
 pub use args::RecordArgs;
 
 use super::{
-    outside::check_output,
+    outside::open_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, exit_code, say_end},
@@ -37,14 +37,14 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes } = args;
+    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
-    let options = SessionOptions { faults, ..options };
+    let options = SessionOptions { faults, log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
-    check_output(&output)?;
+    let place = open_output(&output)?;
     let prepared = Prepared::new(target, &options)?;
-    let writer = FileWriter::create(&output, &prepared.start())?;
+    let writer = FileWriter::create_at(place, &output, &prepared.start()).context("no recording was made")?;
     let mut recording =
         Recording { writer, progress: Progress::new(), last_write: Instant::now(), measure: !no_rss };
     let mut running = prepared.begin(duration)?;

@@ -19,6 +19,7 @@ pub use args::TopArgs;
 use super::{target_args::TargetArgs, work::Ended};
 use crate::{
     error::CannotTrace,
+    printable::say,
     process::procfs,
     target::{Target, pids_named},
     top::{self, App, Filter, Header},
@@ -28,11 +29,7 @@ use args::{TopFormat, TopTarget};
 use plain::Table;
 use screen::Times;
 use sources::Sources;
-use std::{
-    fmt::Display,
-    io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{io::IsTerminal as _, process::ExitCode};
 
 /// Runs `heaptrace top`.
 ///
@@ -69,14 +66,9 @@ pub fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
     })?;
     // Who ended it, or said when, knows why.
     if !on_terminal && ended == Ended::TargetsExited {
-        say(ended);
+        say(format_args!("{ended}"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says it, if anybody is there to hear: the terminal may be gone.
-fn say(what: impl Display) {
-    let _ = writeln!(io::stderr(), "heaptrace: {what}");
 }
 
 fn target(args: &TopTarget) -> Result<Target, CannotTrace> {

@@ -42,6 +42,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> SessionOptions {
         probes: true,
         members: members(target).filter(|_| named),
         size_filter: None,
+        log: false,
     }
 }
 
@@ -75,5 +76,6 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         probes: false,
         members: members(target),
         size_filter: None,
+        log: false,
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     commands::{
         outside::{Hurry, clock},
-        tracing::add_targets,
+        tracing::add_running,
     },
     model::{AllocatorInfo, ProcessId, StackId},
     report::{self, StackNames},
@@ -74,7 +74,7 @@ impl Sources {
         if args.target.all || args.trace {
             let number = sources.next_number();
             let mut feed = Feed::new(&sources.options, number)?;
-            add_targets(&mut feed.session, &sources.target, None)?;
+            add_running(&mut feed.session, &sources.target)?;
             sources.traced = Some(feed);
             sources.hurry = Some(Hurry::begin());
         }
@@ -100,7 +100,7 @@ impl Sources {
             anyhow::bail!("{why}");
         }
         self.syscalls_ns = Some((bare, f64::MAX));
-        add_targets(&mut feed.session, &self.target, None)?;
+        add_running(&mut feed.session, &self.target)?;
         self.growth = Some(feed);
         Ok(())
     }

@@ -3,6 +3,8 @@
 use crate::{
     bpf::MapSizes,
     commands::{
+        headings::{LIMITS, OUTPUT, TARGETS, WHAT},
+        output::Destination,
         report::parse_bytes,
         target_args::{StackArgs, parse_duration},
         verbose::VerboseArgs,
@@ -16,67 +18,69 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 pub struct WatchArgs {
     #[command(flatten)]
     pub target: WatchTarget,
-    /// Show calls that change a process's memory by this much or more; 0 shows all. Accepts the suffixes k, M, G.
-    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
+    /// Log changes of this size or more; 0 logs all. Accepts the suffixes k, M and G (powers of 1024).
+    #[arg(long, help_heading = WHAT, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
     pub min_bytes: u64,
-    /// Show the stack of each call; the default for JSON, and for text on a terminal.
-    #[arg(long, overrides_with = "no_stacks")]
+    /// Show the call stack of each change. The default for JSON, and for text on a terminal.
+    #[arg(long, help_heading = WHAT, overrides_with = "no_stacks")]
     pub stacks: bool,
-    /// Show no stacks, and walk none.
-    #[arg(long, overrides_with = "stacks")]
+    /// Don't record call stacks.
+    #[arg(long, help_heading = WHAT, overrides_with = "stacks")]
     pub no_stacks: bool,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub format: PrintFormat,
-    /// Print to this file instead of standard output.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Option<PathBuf>,
-    /// Stop after this long, e.g. 30s, 5m, 1h; else on Ctrl-C or when all targets have exited.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    /// Write to this file; - is standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
+    pub output: Destination,
+    /// Stop after this time, e.g. 30s, 5m or 1h. The default is to stop on Ctrl-C or when all targets have exited.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = LIMITS)]
     pub duration: Option<Duration>,
-    /// Leave children out.
-    #[arg(long, conflicts_with_all = ["all", "user", "cgroup"])]
+    /// Don't trace child processes.
+    #[arg(long, help_heading = TARGETS, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
-    #[arg(long, requires = "command")]
+    #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,
     #[command(flatten)]
     pub verbose: VerboseArgs,
     #[command(flatten)]
     pub walks: StackArgs,
-    /// Distinct stacks.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = value_parser!(u32).range(1..=1 << 28))]
+    /// Distinct call stacks.
+    #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_stacks: u32,
-    /// Processes, ended ones included; an exec counts as another.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = value_parser!(u32).range(1..=1 << 28))]
+    /// Processes, including those that have exited; an exec counts as a new one.
+    #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_processes: u32,
-    /// Calls, forks, execs and exits that wait to be read.
-    #[arg(long, value_name = "N", default_value_t = 4 * MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
+    /// Calls, forks, execs and exits waiting to be read.
+    #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = 4 * MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_events: u32,
 }
 
 /// Which processes to watch; one kind, or else the whole machine.
 #[derive(Debug, Args)]
+#[command(next_help_heading = TARGETS)]
 #[group(multiple = false)]
 pub struct WatchTarget {
-    /// These processes.
+    /// Trace these PIDs (comma-separated) and their future children.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
         value_parser = value_parser!(u32).range(1..=1 << 22))]
     pub pid: Vec<u32>,
-    /// The whole machine; the default.
+    /// Trace every process on the machine; the default.
     #[arg(short, long)]
     pub all: bool,
-    /// The running processes of this name.
+    /// Trace the running processes with this name (as in /proc/PID/comm).
     #[arg(long, value_name = "NAME")]
     pub comm: Option<String>,
-    /// Every process of this effective user, running or new.
+    /// Trace all processes of this effective user, running and new.
     #[arg(long, value_name = "NAME|UID")]
     pub user: Option<String>,
-    /// Every process in this cgroup (v2) or below, running or new; the path is absolute, or below the mount.
+    /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
+    /// mount point.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Start this command and watch it from its first instruction.
+    /// Start this command and trace it from its first instruction.
     #[arg(last = true, value_name = "CMD", num_args = 1..)]
     pub command: Vec<OsString>,
 }

@@ -31,7 +31,7 @@ use heaptrace_common::{
     growth::{GrowthEvent, call},
 };
 use spaces::{Applied, Spaces};
-use std::{collections::BTreeMap, io::IsTerminal as _, ops::ControlFlow, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode, time::Duration};
 
 /// Runs `heaptrace watch`.
 ///
@@ -39,11 +39,11 @@ use std::{collections::BTreeMap, io::IsTerminal as _, ops::ControlFlow, process:
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the lines cannot be written.
 pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let target = target(&args)?;
-    let on_terminal = args.output.is_none() && std::io::stdout().is_terminal();
+    let on_terminal = args.output.is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
     let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
-    let out = Output::open(output.as_deref())?;
+    let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     if let Some(why) = prepared.session().growth_unavailable() {
         bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
@@ -62,7 +62,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         min_bytes,
         stacks,
         format,
-        verbose: verbose.verbose,
+        verbose: verbose.footer(),
         out,
     };
     for (record, pid) in prepared.session().running() {
@@ -121,6 +121,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
             _ => None,
         },
         size_filter: None,
+        log: args.verbose.bpf(),
     }
 }
 

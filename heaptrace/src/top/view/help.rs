@@ -11,8 +11,8 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 const KEYS: [(&str, &str); 16] = [
     ("Up Down j k", "one line; PgUp PgDn a page; Home End g G the ends"),
     ("Enter", "open a process; there, show a site's stack"),
-    ("t", "trace the process's malloc calls: says first what that costs"),
-    ("T", "end that; children that were followed, too"),
+    ("t", "trace the process's allocations; says first what that costs"),
+    ("T", "stop tracing it and its traced children"),
     ("/", "filter by words, or by columns: res>100M growth>0 user=root"),
     ("< >", "sort by the column to the left or right"),
     ("F6", "choose the column to sort by"),
@@ -20,23 +20,23 @@ const KEYS: [(&str, &str); 16] = [
     ("F5 V", "tree of parents and children"),
     ("c", "cgroup column"),
     ("s", "in a process: order sites by live bytes, growth or rate"),
-    ("m", "in a traced process: what its resident memory is made of"),
+    ("m", "in a process: what its resident memory consists of"),
     ("f", "write a flame graph of the process to this folder"),
-    ("Space", "pause: the screen stands, measuring goes on"),
-    ("Esc q", "back, and in the end out; Esc lets go of a filter"),
-    ("Ctrl-L Z C", "draw anew, suspend, quit"),
+    ("Space", "pause the screen; measuring goes on"),
+    ("Esc q", "back; on the first screen q quits and Esc clears the filter"),
+    ("Ctrl-L Z C", "redraw, suspend, quit"),
 ];
 
 const ABOUT: [&str; 7] = [
-    "- is what is not measured, which is not 0.",
-    "All but MAP and the columns of tracing is read from /proc once an interval and costs the processes nothing. What \
-     lives for less than an interval may not be seen.",
+    "- means not measured (not zero).",
+    "MAP and the columns of tracing aside, all is read from /proc once per interval and costs the processes nothing. \
+     Processes that live for less than an interval may not be seen.",
     "RES, HEAP and what comes of them may be off by some dozen pages a CPU (the kernel keeps them so since 6.2). Memory \
      that was swapped out is in neither.",
     "GROW/m of a process seen for less than a minute is that of the time it was seen, by the minute.",
-    "COST is that of the traps alone, as measured in top's own process. The BPF programs take more: a third again where \
-     we measured (docs/performance.md).",
-    "LIVE has only blocks from after t. Frees of older ones are in no column.",
+    "COST is a lower bound: the probe traps only, as measured in top's own process. The BPF programs take a third more \
+     where we measured (docs/performance.md).",
+    "LIVE counts blocks allocated after t was pressed. Frees of older blocks are in no column.",
     "Kernel threads have no memory of their own and are left out.",
 ];
 

@@ -17,4 +17,5 @@ pub mod settings;
 pub mod share;
 pub mod stack;
 pub mod statistics;
+pub mod tree;
 pub mod unwind;

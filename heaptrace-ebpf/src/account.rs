@@ -12,7 +12,7 @@ use crate::{
     clock::block_ns,
     judged,
     live::{self, Outcome},
-    maps::{PROCESSES, SITES, count},
+    maps::{self, PROCESSES, count},
     mask::mask,
     share, statistics,
 };
@@ -51,7 +51,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         share::count_live(record, 1);
         atomic::raise(&raw mut (*record).peak_bytes, live);
     }
-    if let Some(site) = SITES.get_ptr_mut(site) {
+    if let Some(site) = maps::site(site) {
         unsafe {
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
@@ -86,7 +86,7 @@ pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
         atomic::sub(&raw mut (*record).live_count, 1);
         share::count_live(record, 1_u32.wrapping_neg());
     }
-    if let Some(site) = SITES.get_ptr_mut(block.site) {
+    if let Some(site) = maps::site(block.site) {
         unsafe {
             atomic::add(&raw mut (*site).free_bytes, block.size);
             atomic::add(&raw mut (*site).free_count, 1);

@@ -12,7 +12,7 @@ use crate::{
     atomic,
     code::{self, Mapped},
     events::send,
-    maps::{SITES, count, setting},
+    maps::{self, count, setting},
     process, site,
     watch::{self, Change},
 };
@@ -284,7 +284,7 @@ fn grew(process: u32, function: Function, bytes: u64) {
     if setting!(watch) != 0 {
         return;
     }
-    let Some(site) = site::of_system_call(process, function).and_then(|site| SITES.get_ptr_mut(site)) else {
+    let Some(site) = site::of_system_call(process, function).and_then(maps::site) else {
         return;
     };
     unsafe {

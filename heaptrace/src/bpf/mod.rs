@@ -4,10 +4,12 @@
 mod attach;
 mod btf;
 mod checks;
+mod chunks;
 mod empty;
 mod events;
 mod features;
 mod gates;
+mod growing;
 mod kernel_types;
 mod live_table;
 mod load;
@@ -29,7 +31,7 @@ pub use empty::EmptyProbes;
 pub use events::{EventRing, Told};
 pub use features::Features;
 
-pub use load::{LoadError, MapSizes, Members, Options, OtherBuild, StackMode, Tracer, load_instead};
+pub use load::{LoadError, MapSizes, Members, Memory, Options, OtherBuild, StackMode, Tracer, load_instead};
 pub use maps::{Counters, Maps};
 pub use multi::MultiProgram;
 pub use thread_filter::own_code;

@@ -10,6 +10,7 @@ mod outside;
 mod progress;
 pub mod record;
 pub mod report;
+mod size_args;
 pub mod stat;
 mod target_args;
 pub mod top;

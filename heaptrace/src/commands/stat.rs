@@ -4,7 +4,8 @@ use super::{
     output::Output,
     outside::now_ns,
     progress::Progress,
-    target_args::{FilterArgs, FollowArgs, SizeArgs, TargetArgs, parse_duration, session_options},
+    size_args::SizeArgs,
+    target_args::{FilterArgs, FollowArgs, TargetArgs, parse_duration, session_options},
     tracing::{Ended, Prepared, Work, exit_code, say_end},
 };
 use crate::{

@@ -1,8 +1,8 @@
 //! Arguments that all tracing commands share: which processes, how stacks are walked, how large the tables are.
 
-use super::report::parse_bytes;
+use super::{report::parse_bytes, size_args::SizeArgs};
 use crate::{
-    bpf::{MapSizes, Members, StackMode, UnwindSizes},
+    bpf::{Members, StackMode, UnwindSizes},
     error::{CannotTrace, Usage},
     model::SizeFilter,
     session::SessionOptions,
@@ -103,9 +103,9 @@ pub struct StackArgs {
     /// How to walk stacks.
     #[arg(long, value_enum, default_value_t = StackArg::Auto)]
     pub stack: StackArg,
-    /// Frames of all distinct stacks together.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().frames, value_parser = table_size())]
-    pub max_frames: u32,
+    /// Most frames of all distinct stacks together, those with the same callers once [default: what --memory leaves].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 26))]
+    pub max_frames: Option<u32>,
     /// Rows of unwind tables (rounded up to 65,536).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_unwind_rows: u32,
@@ -116,30 +116,6 @@ pub struct StackArgs {
     /// mappings, up to 512, a process takes two or four.
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
     pub max_unwind_lists: u32,
-}
-
-/// Sizes of the tables in the kernel. What finds no room is counted and reported.
-#[derive(Debug, Args)]
-pub struct SizeArgs {
-    /// Blocks outstanding at one time.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
-    pub max_live: u32,
-    /// Distinct allocation sites (process, function and stack).
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = table_size())]
-    pub max_sites: u32,
-    /// Processes, ended ones included; an exec counts as another.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
-    pub max_processes: u32,
-    /// Threads that are in an allocation call at one time (rounded up to a power of two).
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
-    pub max_threads: u32,
-    /// Events (forks, execs, exits, mappings) that wait to be read.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
-    pub max_events: u32,
-}
-
-fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
-    value_parser!(u32).range(1..=1 << 28)
 }
 
 /// How to walk stacks.
@@ -195,24 +171,13 @@ pub(super) fn session_options(
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
 ) -> Result<SessionOptions, Usage> {
-    let SizeArgs { max_live, max_sites, max_processes, max_threads, max_events } = *sizes;
     let (mode, unwind) = stack_options(stacks);
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
         exact_children: follow.exact_children(target),
         stacks: mode,
-        sizes: MapSizes {
-            live: max_live,
-            sites: max_sites,
-            // Without stacks there are no frames.
-            frames: stacks.filter(|_| mode != StackMode::None).map_or(1, |stacks| stacks.max_frames),
-            processes: max_processes,
-            threads: max_threads,
-            events: max_events,
-            statistics: stacks.is_none(),
-            unwind,
-        },
+        sizes: sizes.tables(stacks, mode, unwind)?,
         growth: !follow.no_growth,
         faults: false,
         watch: None,

@@ -5,7 +5,7 @@ use super::following::{Following, Signals};
 use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
 use crate::printable::say;
 use crate::{
-    bpf::{EventRing, Told},
+    bpf::{EventRing, Memory, Told},
     error::CannotTrace,
     model::{Mode, Start},
     session::{Session, SessionOptions, TargetError},
@@ -66,12 +66,12 @@ pub(super) struct Prepared {
     child: Option<HeldChild>,
     /// Since the Unix epoch.
     started_ns: i64,
-    memory_bytes: u64,
+    memory: Memory,
 }
 
 impl Prepared {
     pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
-        check_memory(options.sizes.memory_bytes(), available_memory())?;
+        check_memory(options.sizes.memory_bytes().first, available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = match &target {
             Target::Command(argv) => Some(HeldChild::fork(argv)?),
@@ -80,8 +80,8 @@ impl Prepared {
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
         add_targets(&mut session, &target, child.as_ref())?;
         let started_ns = now_ns();
-        let memory_bytes = options.sizes.memory_bytes();
-        Ok(Self { session, events, target, child, started_ns, memory_bytes })
+        let memory = options.sizes.memory_bytes();
+        Ok(Self { session, events, target, child, started_ns, memory })
     }
 
     pub fn session(&self) -> &Session {
@@ -100,7 +100,7 @@ impl Prepared {
 
     /// Lets the command run, and says that tracing has begun.
     pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
-        let Self { session, events, target, child, started_ns: _, memory_bytes } = self;
+        let Self { session, events, target, child, started_ns: _, memory } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
@@ -110,9 +110,10 @@ impl Prepared {
             None => None,
         };
         say(format_args!(
-            "tracing {} ({} MB of kernel memory for tables){}",
+            "tracing {} (tables take {} MB of kernel memory, and up to {} MB){}",
             describe(&target, &session),
-            memory_bytes / 1_000_000,
+            memory.first / 1_000_000,
+            memory.most / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         ));
         if let Some(price) = session.price_for_others() {

@@ -1,9 +1,8 @@
 //! The arguments of `heaptrace leaks`.
 
 use crate::{
-    commands::target_args::{
-        FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration,
-    },
+    commands::size_args::SizeArgs,
+    commands::target_args::{FilterArgs, FollowArgs, StackArgs, TargetArgs, parse_age, parse_duration},
     report::PrintFormat,
 };
 use clap::Args;

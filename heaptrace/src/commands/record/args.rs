@@ -1,6 +1,7 @@
 //! The arguments of `heaptrace record`.
 
-use crate::commands::target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs};
+use crate::commands::size_args::SizeArgs;
+use crate::commands::target_args::{FilterArgs, FollowArgs, StackArgs, TargetArgs};
 use clap::Args;
 use std::path::PathBuf;
 

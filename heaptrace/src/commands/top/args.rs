@@ -1,7 +1,8 @@
 //! The arguments of `heaptrace top`.
 
 use crate::{
-    commands::target_args::{SizeArgs, StackArgs, parse_duration},
+    commands::size_args::SizeArgs,
+    commands::target_args::{StackArgs, parse_duration},
     top::{Column, Filter},
 };
 use clap::{Args, ValueEnum, value_parser};

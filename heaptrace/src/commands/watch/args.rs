@@ -41,9 +41,9 @@ pub struct WatchArgs {
     pub propagate_exit: bool,
     #[command(flatten)]
     pub walks: StackArgs,
-    /// Distinct stacks.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = value_parser!(u32).range(1..=1 << 28))]
-    pub max_stacks: u32,
+    /// Room for the frames of at least so many stacks, where --max-frames says nothing.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 28))]
+    pub max_stacks: Option<u32>,
     /// Processes, ended ones included; an exec counts as another.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_processes: u32,

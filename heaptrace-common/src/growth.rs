@@ -32,8 +32,8 @@ pub struct GrowthEvent {
     pub total_after: u64,
     /// One of `call`.
     pub call: u32,
-    /// The stack: index of its innermost frame in `FRAMES`.
-    pub frames_at: u32,
+    /// The stack's innermost node, see `tree`.
+    pub stack: u32,
     pub frames: u8,
     /// `StackEnd`.
     pub end: u8,

@@ -18,4 +18,5 @@ pub mod settings;
 pub mod share;
 pub mod stack;
 pub mod statistics;
+pub mod tree;
 pub mod unwind;

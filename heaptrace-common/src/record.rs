@@ -48,20 +48,23 @@ pub struct SiteKey {
     pub function: u32,
 }
 
-/// The number in `SITES` of the site for blocks of a process record whose own site found no room: they lie behind the
-/// `max_sites` others, one for each record, so that even a full table loses no block.
+/// Sites in a chunk of `SITES`, which grows by chunks.
+pub const CHUNK_SITES: u32 = 1 << 14;
+
+/// The number of the site for blocks of a process record whose own site found no room: in `OVERFLOW_SITES`, one for each
+/// record, so that even a full table loses no block. Their numbers follow those of all sites that there may be.
 #[inline(always)]
 pub const fn overflow_site(max_sites: u32, process: u32) -> u32 {
     max_sites.wrapping_add(process)
 }
 
-/// An element of `SITES`: outstanding is allocated minus freed, never a counter of its own that could drift.
+/// An element of `SITES` and of `OVERFLOW_SITES`: outstanding is allocated minus freed, never a counter of its own that could drift.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteRecord {
     pub process: u32,
-    /// Index of the innermost frame in `FRAMES`.
-    pub frames_at: u32,
+    /// The stack's innermost node, see `tree`.
+    pub stack: u32,
     pub frames: u8,
     /// `StackEnd`.
     pub end: u8,
@@ -80,17 +83,7 @@ pub struct SiteRecord {
     pub sizes: [u32; SIZE_CLASSES],
 }
 
-/// An element of `STACK_INDEX`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StackCell {
-    /// Of the frames and of why the walk ended; 0 for a cell that is free.
-    pub hash: u64,
-    /// Index of the innermost frame in `FRAMES` plus one; 0 while the stack is being written.
-    pub place: u64,
-}
-
-/// The indexes of sites and stacks: cells that are looked at one after the other from where the key belongs, until one is
+/// The index of sites: cells that are looked at one after the other from where the key belongs, until one is
 /// the key's or free. None is ever given back.
 pub mod index {
     /// Cells that are looked at. With at most half of the cells used, 30 in a row are not to be expected.
@@ -230,26 +223,33 @@ pub const fn pending_key(process: u32, entry_sp: u64) -> u64 {
 /// the process is 0.
 pub const BEING_MADE: u64 = 1;
 
-/// `CURSORS`' only element: how much of each append-only table is used. May run past the table's size.
+/// `CURSORS`' only element: how much of each append-only table is used, and how much there is. May run past the table's
+/// size.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursors {
     pub sites: u64,
-    pub frames: u64,
+    /// Nodes of the tree of stacks.
+    pub nodes: u64,
     pub processes: u64,
     /// Shares that have, or had, a process.
     pub shares: u64,
     /// Blocks in the map beside the table of live blocks; these are given back.
     pub spilled: u64,
+    /// Written by userspace alone: sites that the chunks so far have room for, and the tree's level.
+    pub site_room: u64,
+    pub tree_level: u64,
+    /// The same: when so many sites, or nodes, have been made, it is to be told.
+    pub low_sites: u64,
+    pub low_nodes: u64,
 }
 
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
-    assert!(size_of::<StackCell>() == 16);
     assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
-    assert!(size_of::<Cursors>() == 40);
+    assert!(size_of::<Cursors>() == 72);
 };
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ pub struct Settings {
     /// One of `stack_mode`.
     pub stack_mode: u32,
     pub max_sites: u32,
+    /// Nodes of the tree of stacks.
     pub max_frames: u32,
     pub max_processes: u32,
     /// Slots of `PENDING` minus one; the number of slots is a power of two.
@@ -109,7 +110,7 @@ pub struct Settings {
     pub signal_flags: u32,
     /// Lines of the live table.
     pub live_lines: u32,
-    /// Cells of the indexes of sites and stacks minus one; their number is a power of two.
+    /// Cells of the index of sites minus one; their number is a power of two.
     pub index_mask: u32,
     /// Who is trusted beside root.
     pub own_user: u32,

@@ -13,7 +13,7 @@ use crate::{
     judged,
     live::{self, Outcome},
     log::log,
-    maps::{PROCESSES, SITES, count},
+    maps::{self, PROCESSES, count},
     mask::mask,
     share, statistics,
 };
@@ -42,7 +42,12 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
                 close(record, &entered.old);
             }
             count(Counter::LiveMapFull);
-            log!(Counter::LiveMapFull, "process {}: no room for the block of {} bytes at {:x}", size = size, address = address);
+            log!(
+                Counter::LiveMapFull,
+                "process {}: no room for the block of {} bytes at {:x}",
+                size = size,
+                address = address
+            );
             lost(record, size);
             return;
         }
@@ -53,7 +58,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         share::count_live(record, 1);
         atomic::raise(&raw mut (*record).peak_bytes, live);
     }
-    if let Some(site) = SITES.get_ptr_mut(site) {
+    if let Some(site) = maps::site(site) {
         unsafe {
             atomic::add(&raw mut (*site).alloc_bytes, size);
             atomic::add(&raw mut (*site).alloc_count, 1);
@@ -88,7 +93,7 @@ pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
         atomic::sub(&raw mut (*record).live_count, 1);
         share::count_live(record, 1_u32.wrapping_neg());
     }
-    if let Some(site) = SITES.get_ptr_mut(block.site) {
+    if let Some(site) = maps::site(block.site) {
         unsafe {
             atomic::add(&raw mut (*site).free_bytes, block.size);
             atomic::add(&raw mut (*site).free_count, 1);

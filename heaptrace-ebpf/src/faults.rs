@@ -2,7 +2,7 @@
 
 use crate::{
     atomic,
-    maps::{SITES, setting},
+    maps::{self, setting},
     process, site,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub fn faulted() {
     let (tgid, _) = process::current();
     let Some(process) = process::find(tgid) else { return };
-    let Some(site) = site::of_fault(process).and_then(|site| SITES.get_ptr_mut(site)) else { return };
+    let Some(site) = site::of_fault(process).and_then(maps::site) else { return };
     let page = u64::from(setting!(page_size));
     unsafe {
         atomic::add(&raw mut (*site).alloc_bytes, page);

@@ -13,7 +13,7 @@ use crate::{
     code::{self, Mapped},
     events::send,
     log::log,
-    maps::{SITES, count, setting},
+    maps::{self, count, setting},
     process, site,
     watch::{self, Change},
 };
@@ -138,7 +138,12 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     }
     if SYSCALLS.insert(tid, arguments, 0).is_err() {
         count(Counter::PendingFull);
-        log!(Counter::PendingFull, "process {}: no place for system call {} of thread {}", call = u64::from(call), tid = u64::from(tid));
+        log!(
+            Counter::PendingFull,
+            "process {}: no place for system call {} of thread {}",
+            call = u64::from(call),
+            tid = u64::from(tid)
+        );
         if setting!(watch) != 0 {
             was_alone(&arguments);
         }
@@ -286,7 +291,7 @@ fn grew(process: u32, function: Function, bytes: u64) {
     if setting!(watch) != 0 {
         return;
     }
-    let Some(site) = site::of_system_call(process, function).and_then(|site| SITES.get_ptr_mut(site)) else {
+    let Some(site) = site::of_system_call(process, function).and_then(maps::site) else {
         return;
     };
     unsafe {

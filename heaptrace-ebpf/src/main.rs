@@ -27,6 +27,7 @@ mod share;
 mod site;
 mod stack;
 mod statistics;
+mod tree;
 mod unwind;
 mod watch;
 

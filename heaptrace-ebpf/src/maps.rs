@@ -3,8 +3,9 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_F_MMAPABLE,
-    macros::map,
+    bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP},
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptrace_common::{
@@ -12,10 +13,11 @@ use heaptrace_common::{
     counter::Counter,
     live::{ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
-    record::{Cursors, PendingCall, ProcessRecord, SiteRecord, StackCell},
+    record::{CHUNK_SITES, Cursors, PendingCall, ProcessRecord, SiteRecord},
     settings::Settings,
     share::ShareRecord,
     statistics::StatisticsRecord,
+    tree::{CHUNK_LINES, Line},
     unwind::{
         CodeFile, CodeFileKey, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMappings, SHARD, UnwindMapping,
         lookup::CACHE,
@@ -47,18 +49,24 @@ pub static GATES: Array<u64> = Array::with_max_entries(1 << 12, BPF_F_MMAPABLE);
 #[map]
 pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, 0);
 
-/// The sites' counters. An array, so that a free finds its site by index, and userspace reads it by mmap.
-#[map]
-pub static SITES: Array<SiteRecord> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
+/// An array that userspace maps, and that comes as one of several.
+type Chunk<T, const ENTRIES: usize> = btf_maps::Array<T, ENTRIES, { BPF_F_MMAPABLE as usize }>;
 
-/// Stack hash -> the frames of one stack that has it; shared by the processes of one address layout (fork) and by
+/// The sites' counters, in chunks that userspace adds. Arrays, so that a free finds its site by index, and userspace reads
+/// them by mmap.
+#[btf_map]
+pub static SITES: btf_maps::ArrayOfMaps<Chunk<SiteRecord, { CHUNK_SITES as usize }>, 1> =
+    btf_maps::ArrayOfMaps::new();
+
+/// Sites of processes, by record, for what finds no room.
+#[map]
+pub static OVERFLOW_SITES: Array<SiteRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// The tree of stacks, in chunks that userspace adds; shared by the processes of one address layout (fork) and by
 /// functions.
-#[map]
-pub static STACK_INDEX: Array<StackCell> = Array::with_max_entries(1 << 17, 0);
-
-/// Frames of all stacks, one after the other, each stack written once.
-#[map]
-pub static FRAMES: Array<u64> = Array::with_max_entries(1 << 21, BPF_F_MMAPABLE);
+#[btf_map]
+pub static NODES: btf_maps::ArrayOfMaps<Chunk<Line, { CHUNK_LINES as usize }>, 1> =
+    btf_maps::ArrayOfMaps::new();
 
 /// tgid -> process record, or one of `process_index`.
 #[map]
@@ -150,6 +158,10 @@ pub static CODE_FILES: HashMap<CodeFileKey, CodeFile> = HashMap::with_max_entrie
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Wakes whoever makes room: sites, or nodes of stacks, run short.
+#[map]
+pub static LOW: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// Losses and anomalies by reason.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT as u32, 0);
@@ -189,6 +201,24 @@ pub(crate) use setting;
 #[inline(always)]
 pub fn settings() -> *const Settings {
     &raw const SETTINGS
+}
+
+/// The site numbered `index`.
+#[inline(always)]
+pub fn site(index: u32) -> Option<*mut SiteRecord> {
+    let behind = index.wrapping_sub(setting!(max_sites));
+    if index < setting!(max_sites) {
+        SITES.get_value_ptr_mut(index / CHUNK_SITES, &(index % CHUNK_SITES))
+    } else {
+        OVERFLOW_SITES.get_ptr_mut(behind)
+    }
+}
+
+/// Says that a table runs short.
+#[inline(always)]
+pub fn tell_low() {
+    // Where there is no room, it has been said.
+    let _ = LOW.output::<u64>(&0, u64::from(BPF_RB_FORCE_WAKEUP));
 }
 
 /// Counts one.

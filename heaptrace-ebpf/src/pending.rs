@@ -62,7 +62,11 @@ pub fn claim(
             } else if unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) } {
                 return Some(slot);
             } else {
-                log!(Counter::PendingFull, "process {}: another thread took the place for the call at {:x}", sp = entry_sp);
+                log!(
+                    Counter::PendingFull,
+                    "process {}: another thread took the place for the call at {:x}",
+                    sp = entry_sp
+                );
             }
         }
         way += 1;

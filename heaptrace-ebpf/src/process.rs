@@ -113,7 +113,11 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
         >= u64::from(setting!(max_processes))
     {
         count(Counter::ProcessTableFull);
-        log!(Counter::ProcessTableFull, "process {}: the table of processes is full, no room for {}", tgid = u64::from(tgid));
+        log!(
+            Counter::ProcessTableFull,
+            "process {}: the table of processes is full, no room for {}",
+            tgid = u64::from(tgid)
+        );
         return None;
     }
     let users = share::of_current_user();
@@ -127,7 +131,11 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
         let free = u64::from(setting!(max_processes)).wrapping_sub(made);
         if !share::may_share_take(cursors, users, had, free) {
             count(Counter::ProcessTableFull);
-            log!(Counter::ProcessTableFull, "process {}: its user has too many processes, no room for {}", tgid = u64::from(tgid));
+            log!(
+                Counter::ProcessTableFull,
+                "process {}: its user has too many processes, no room for {}",
+                tgid = u64::from(tgid)
+            );
             return None;
         }
     }

@@ -9,14 +9,14 @@ use heaptrace_common::{
         overflow_site,
     },
     settings::stack_mode,
-    stack::{MAX_FRAMES, StackEnd},
+    stack::StackEnd,
 };
 
 use crate::{
     atomic, events,
     log::log,
-    maps::{CURSORS, FRAMES, SITE_INDEX, SITES, STACK_INDEX, count, setting},
-    share, stack,
+    maps::{self, CURSORS, OVERFLOW_SITES, SITE_INDEX, count, setting},
+    share, stack, tree,
     unwind::scratch::{self, Scratch},
 };
 
@@ -47,7 +47,7 @@ pub fn of_fault(process: u32) -> Option<u32> {
     })
 }
 
-/// Where the stack of a system call of the current thread is kept, how many frames it has, and why it ended. `None`,
+/// The innermost node of the stack of a system call of the current thread, how many frames it has, and why it ended. `None`,
 /// and counted, if it found no room.
 #[inline(always)]
 pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
@@ -57,12 +57,13 @@ pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
     };
     unsafe { stack::walk_system_call(scratch, process) };
     let (frames, end) = unsafe { ((*scratch).frames as u8, (*scratch).end as u8) };
-    let kept = keep_frames(process, scratch);
-    if kept.is_none() {
-        count(Counter::GrowthSiteFull);
-    }
+    let node = tree::keep(process, scratch);
     unsafe { scratch::release(scratch) };
-    Some((kept?, frames, end))
+    if node == tree::NO_ROOM {
+        count(Counter::GrowthSiteFull);
+        return None;
+    }
+    Some((node, frames, end))
 }
 
 /// `None`, and counted, if there is no room to walk the stack that `walk` walks, or to keep it. `walk` gives the site, plus
@@ -185,7 +186,7 @@ fn is_of(cell: u64, key: &SiteKey) -> bool {
         return false;
     }
     // An empty cell leads nowhere.
-    let Some(site) = SITES.get_ptr_mut((cell as u32).wrapping_sub(1)) else { return false };
+    let Some(site) = maps::site((cell as u32).wrapping_sub(1)) else { return false };
     unsafe {
         (*site).hash_low == key.stack_hash as u32
             && (*site).process == key.process
@@ -196,7 +197,7 @@ fn is_of(cell: u64, key: &SiteKey) -> bool {
 /// Makes the site for blocks of `process` whose stack finds no room.
 #[inline(always)]
 pub fn make_overflow(process: u32) {
-    let Some(site) = SITES.get_ptr_mut(overflow_site(setting!(max_sites), process)) else { return };
+    let Some(site) = OVERFLOW_SITES.get_ptr_mut(process) else { return };
     unsafe {
         (*site).process = process;
         (*site).frames = 0;
@@ -216,28 +217,44 @@ fn is_growth(function: u8) -> bool {
 fn take_slot(process: u32, limit: u32) -> Option<(u32, *mut SiteRecord)> {
     let cursors = CURSORS.get_ptr_mut(0)?;
     // Looked at first, so that a full table's cursor does not run away.
-    let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) };
+    let (made, room, low) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*cursors).sites),
+            core::ptr::read_volatile(&raw const (*cursors).site_room),
+            core::ptr::read_volatile(&raw const (*cursors).low_sites),
+        )
+    };
     let share = share::of(process)?;
     let own = unsafe { core::ptr::read_volatile(&raw const (*share).sites) };
-    if made >= u64::from(limit) || !share::may_take(process, own, u64::from(limit).wrapping_sub(made)) {
+    if made >= u64::from(limit)
+        || made >= room
+        || !share::may_take(process, own, u64::from(limit).wrapping_sub(made))
+    {
         return None;
     }
     unsafe { atomic::add_short(&raw mut (*share).sites, 1) };
-    let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) } as u32;
-    Some((index, SITES.get_ptr_mut(index)?))
+    let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) };
+    if index.wrapping_add(1) == low {
+        maps::tell_low();
+    }
+    let index = index as u32;
+    Some((index, maps::site(index)?))
 }
 
 /// The number plus one of a new site, which is in no index yet.
 #[inline(always)]
 fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
-    let frames_at = keep_frames(key.process, scratch)?;
+    let node = tree::keep(key.process, scratch);
+    if node == tree::NO_ROOM {
+        return None;
+    }
     // Growth leaves a quarter of the table to the allocator's calls, whose blocks would else be lost.
     let all = setting!(max_sites);
     let limit = if is_growth(key.function as u8) { all - all / 4 } else { all };
     let (index, site) = take_slot(key.process, limit)?;
     unsafe {
         (*site).process = key.process;
-        (*site).frames_at = frames_at;
+        (*site).stack = node;
         (*site).frames = (*scratch).frames as u8;
         (*site).end = (*scratch).end as u8;
         (*site).function = key.function as u8;
@@ -249,7 +266,7 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
 /// A new site, of which this is the number plus one, is in the index.
 #[inline(always)]
 fn settle(site: u32, scratch: *const Scratch) {
-    let Some(site) = SITES.get_ptr_mut(site.wrapping_sub(1)) else { return };
+    let Some(site) = maps::site(site.wrapping_sub(1)) else { return };
     unsafe {
         core::ptr::write_volatile(&raw mut (*site).ready, 1);
         if (*scratch).end == StackEnd::Interrupted as u32 {
@@ -257,81 +274,4 @@ fn settle(site: u32, scratch: *const Scratch) {
             events::tell_interrupted((*site).process, (*scratch).unwinder.address());
         }
     }
-}
-
-/// Stores the frames, unless they are there already. `None` if there is no room.
-#[inline(always)]
-fn keep_frames(process: u32, scratch: *const Scratch) -> Option<u32> {
-    let (hash, frames) = unsafe { ((*scratch).hash, (*scratch).frames) };
-    let found = stack_in_index(hash, 0);
-    // A process can make a stack that has the hash of another process's.
-    if found != 0 && are_at((found as u32).wrapping_sub(1), scratch) {
-        return Some((found as u32).wrapping_sub(1));
-    }
-    let cursors = CURSORS.get_ptr_mut(0)?;
-    let (kept, most) =
-        (unsafe { core::ptr::read_volatile(&raw const (*cursors).frames) }, u64::from(setting!(max_frames)));
-    let share = share::of(process)?;
-    let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
-    if kept >= most || !share::may_take(process, own, most.wrapping_sub(kept)) {
-        return None;
-    }
-    unsafe { atomic::add_short(&raw mut (*share).frames, frames) };
-    let frames_at = unsafe { atomic::add(&raw mut (*cursors).frames, u64::from(frames)) } as u32;
-    let mut n: u32 = 0;
-    while n < MAX_FRAMES as u32 {
-        if n >= frames {
-            break;
-        }
-        let slot = FRAMES.get_ptr_mut(frames_at.wrapping_add(n))?;
-        unsafe { *slot = *(*scratch).addresses.as_ptr().add(n as usize) };
-        n += 1;
-    }
-    // Without a cell, or if another thread or another stack was first, there is a second copy of the frames.
-    stack_in_index(hash, u64::from(frames_at) + 1);
-    Some(frames_at)
-}
-
-/// Whether the frames of `scratch` are what lies at `place`.
-#[inline(never)]
-fn are_at(place: u32, scratch: *const Scratch) -> bool {
-    let mut n: u32 = 0;
-    while n < MAX_FRAMES as u32 {
-        if n >= unsafe { (*scratch).frames } {
-            break;
-        }
-        let Some(slot) = FRAMES.get_ptr_mut(place.wrapping_add(n)) else { return false };
-        if unsafe { *slot != *(*scratch).addresses.as_ptr().add(n as usize) } {
-            return false;
-        }
-        n += 1;
-    }
-    true
-}
-
-/// The place plus one of the frames of a stack in the index; if there are none, they are at `new` from here on, unless
-/// it is 0. 0 if there are none, or no room.
-#[inline(never)]
-fn stack_in_index(hash: u64, new: u64) -> u64 {
-    let mut n = 0;
-    while n < PROBES {
-        let Some(cell) = STACK_INDEX.get_ptr_mut((hash as u32).wrapping_add(n) & setting!(index_mask)) else {
-            return 0;
-        };
-        unsafe {
-            let there = core::ptr::read_volatile(&raw const (*cell).hash);
-            if there == hash {
-                return core::ptr::read_volatile(&raw const (*cell).place);
-            }
-            if there == 0 {
-                if new != 0 && atomic::replace(&raw mut (*cell).hash, 0, hash) {
-                    core::ptr::write_volatile(&raw mut (*cell).place, new);
-                }
-                // Where another thread took it, the stack is indexed when it is met the next time.
-                return 0;
-            }
-        }
-        n += 1;
-    }
-    0
 }

@@ -44,7 +44,7 @@ pub fn tell(change: &Change) {
     } else {
         None
     };
-    let (frames_at, frames, end) = stack.unwrap_or((0, 0, 0));
+    let (node, frames, end) = stack.unwrap_or((0, 0, 0));
     let share = events::admit(change.process);
     if share == events::REFUSED {
         return;
@@ -73,7 +73,7 @@ pub fn tell(change: &Change) {
         total_before: change.total_before,
         total_after: change.total_after,
         call: change.call,
-        frames_at,
+        stack: node,
         frames,
         end,
         has_stack: u8::from(stack.is_some()),

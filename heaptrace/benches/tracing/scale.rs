@@ -43,7 +43,7 @@ pub fn run(blocks: u32, folder: &Path) -> Result<()> {
     println!("| milliseconds | {} | {} |", spread(&series.record_ms), spread(&series.report_ms));
     println!("| peak memory, MB | {} | {} |", spread(&series.record_mb), spread(&series.report_mb));
     println!("\nThe file has {} MB.", spread(&series.file_mb));
-    println!("The kernel's tables take {} MB.", sizes.memory_bytes() / 1_000_000);
+    println!("The kernel's tables take {} MB.", sizes.memory_bytes().first / 1_000_000);
     Ok(())
 }
 

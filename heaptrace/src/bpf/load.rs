@@ -7,6 +7,7 @@ use super::{
     events::EventRing,
     features::{self, Features},
     gates::Gate,
+    growing,
     kernel_types::KernelTypes,
     log::{LogRing, without_log},
     maps::Maps,
@@ -25,6 +26,7 @@ use heaptrace_common::{
     live,
     probe::Cookie,
     record::{index, process_index},
+    tree,
 };
 use std::{
     borrow::Cow,
@@ -106,10 +108,10 @@ impl Tracer {
             .map_max_entries("LIVE", live::lines_for(sizes.live))
             .map_max_entries("LIVE_TIMES", sizes.live_times())
             .map_max_entries("LIVE_SPILL", live::spill_for(sizes.live))
-            .map_max_entries("SITES", sizes.sites.saturating_add(sizes.processes))
+            .map_max_entries("SITES", growing::site_chunks(sizes.sites))
+            .map_max_entries("OVERFLOW_SITES", sizes.processes)
             .map_max_entries("SITE_INDEX", index::cells_for(sizes.sites))
-            .map_max_entries("STACK_INDEX", index::cells_for(sizes.sites))
-            .map_max_entries("FRAMES", sizes.frames)
+            .map_max_entries("NODES", tree::chunks_for(sizes.frames))
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("SHARES", Shares::entries(sizes.processes))
             .map_max_entries("STATISTICS", statistics)

@@ -6,6 +6,7 @@ use super::{
     error::LoadError,
     events::EventRing,
     gates::{GATES, Gates},
+    growing::{self, Grower, Grown},
     live_table::LiveTable,
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
@@ -47,10 +48,11 @@ impl Counters {
 
 /// Every map that userspace reads or writes.
 pub struct Maps {
-    sites: SharedArray<SiteRecord>,
-    /// Of `sites`, without those for what finds no room.
+    grown: Grown,
+    grower: Grower,
+    /// Sites that there may be, without those for what finds no room.
     max_sites: u32,
-    frames: SharedArray<u64>,
+    overflow_sites: SharedArray<SiteRecord>,
     processes: SharedArray<ProcessRecord>,
     statistics: SharedArray<StatisticsRecord>,
     process_cache: SharedArray<u64>,
@@ -91,11 +93,18 @@ impl Maps {
         let of_shares = data(take("SHARES")?, "SHARES")?;
         let shares = || Shares::new(&of_shares, processes, secret).map_err(shared);
         let (shares, for_events) = (shares()?, shares()?);
+        let cursors = data(take("CURSORS")?, "CURSORS")?;
+        let cursors = || SharedArray::new(&cursors, 1).map_err(shared);
+        let (grown, grower) = growing::take(ebpf, cursors()?, sites, frames)?;
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
+        };
         let maps = Self {
             max_sites: sites,
-            sites: SharedArray::new(&data(take("SITES")?, "SITES")?, sites.saturating_add(processes))
+            grown,
+            grower,
+            overflow_sites: SharedArray::new(&data(take("OVERFLOW_SITES")?, "OVERFLOW_SITES")?, processes)
                 .map_err(shared)?,
-            frames: SharedArray::new(&data(take("FRAMES")?, "FRAMES")?, frames).map_err(shared)?,
             processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes)
                 .map_err(shared)?,
             statistics: SharedArray::new(&data(take("STATISTICS")?, "STATISTICS")?, statistics)
@@ -104,7 +113,7 @@ impl Maps {
                 .map_err(shared)?,
             shares,
             phase: SharedArray::new(&data(take("PHASE")?, "PHASE")?, 1).map_err(shared)?,
-            cursors: SharedArray::new(&data(take("CURSORS")?, "CURSORS")?, 1).map_err(shared)?,
+            cursors: cursors()?,
             process_index: take("PROCESS_INDEX")?
                 .try_into()
                 .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
@@ -142,24 +151,27 @@ impl Maps {
         (0..made).chain(overflow(0)..overflow(self.process_count()))
     }
 
-    /// All site numbers are below this.
-    pub fn site_capacity(&self) -> u32 {
-        self.sites.entries
-    }
-
     /// One site, as it stands.
     pub fn site(&self, index: u32) -> Option<SiteRecord> {
-        self.sites.get(index)
+        match index.checked_sub(self.max_sites) {
+            None => self.grown.site(index),
+            Some(process) => self.overflow_sites.get(process),
+        }
     }
 
     /// The frames of a site, innermost first.
     pub fn frames(&self, site: &SiteRecord) -> Vec<u64> {
-        self.frames_from(site.frames_at, site.frames)
+        self.frames_from(site.stack, site.frames)
     }
 
-    /// `count` frames of one stack, the innermost of which is at `first`.
-    pub fn frames_from(&self, first: u32, count: u8) -> Vec<u64> {
-        (0..u32::from(count)).map_while(|n| self.frames.get(first.checked_add(n)?)).collect()
+    /// `count` frames of one stack, from its innermost node on.
+    pub fn frames_from(&self, node: u32, count: u8) -> Vec<u64> {
+        self.grown.frames(node, count)
+    }
+
+    /// Why the tables of sites and stacks could not grow, if they could not.
+    pub fn growth_failure(&self) -> Option<&io::Error> {
+        self.grower.failure()
     }
 
     /// Process records so far.
@@ -189,7 +201,7 @@ impl Maps {
 
     fn cursor_at(&self, cursor: usize) -> Option<&AtomicU64> {
         let cursors = self.cursors.pointer(0)?;
-        // SAFETY: `Cursors` is 5 u64s, aligned; the BPF side also changes them atomically only.
+        // SAFETY: `Cursors` is u64s, aligned; the BPF side also changes them atomically only.
         Some(unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) })
     }
 
@@ -199,7 +211,7 @@ impl Maps {
         let Some(index) = claimed.filter(|index| *index < self.processes.entries) else {
             return Ok(None);
         };
-        if let Some(site) = self.sites.pointer(overflow_site(self.max_sites, index)) {
+        if let Some(site) = self.overflow_sites.pointer(index) {
             // SAFETY: the record is ours since the cursor passed it, and the site with it; zeroed by the kernel.
             unsafe {
                 (*site).process = index;

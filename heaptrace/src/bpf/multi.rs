@@ -143,9 +143,11 @@ impl Relocated {
         for (name, map) in ebpf.maps() {
             let Some(definition) = object.maps.get(name).cloned() else { continue };
             let fd = match map {
-                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-                    data.fd().as_fd().as_raw_fd()
-                }
+                Map::Array(data)
+                | Map::HashMap(data)
+                | Map::PerCpuArray(data)
+                | Map::RingBuf(data)
+                | Map::ArrayOfMaps(data) => data.fd().as_fd().as_raw_fd(),
                 Map::ProgramArray(_) => {
                     let array = MapData::create(definition.clone(), name, None)
                         .map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;

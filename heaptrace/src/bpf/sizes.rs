@@ -1,12 +1,12 @@
 //! How large the maps are, and what memory they take.
 
-use super::{gates::GATES, shares::Shares, unwind_maps::UnwindSizes};
+use super::{gates::GATES, growing, shares::Shares, unwind_maps::UnwindSizes};
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     event::Event,
     live,
     probe::ProbeRecord,
-    record::{PendingCall, ProcessRecord, SiteRecord, StackCell, index},
+    record::{PendingCall, ProcessRecord, SiteRecord, index},
     share::ShareRecord,
     statistics::StatisticsRecord,
     unwind::memo::{MEMOS, Memo},
@@ -20,9 +20,9 @@ pub(super) const PROBE_ROWS: u32 = 1 << 13;
 pub struct MapSizes {
     /// Blocks outstanding at one time.
     pub live: u32,
-    /// Distinct (process, function, stack).
+    /// Distinct (process, function, stack): the most that there may be, as room for them grows.
     pub sites: u32,
-    /// Frames of all distinct stacks together.
+    /// Frames of all distinct stacks, those with the same callers once: the most that there may be.
     pub frames: u32,
     /// Process images, ended ones included.
     pub processes: u32,
@@ -35,12 +35,21 @@ pub struct MapSizes {
     pub unwind: UnwindSizes,
 }
 
+/// Kernel memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// At the start.
+    pub first: u64,
+    /// In the end, at most.
+    pub most: u64,
+}
+
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
             live: 1 << 20,
-            sites: 1 << 16,
-            frames: 2_000_000,
+            sites: 1 << 19,
+            frames: 1 << 22,
             processes: 1 << 14,
             threads: 1 << 14,
             events: RING_BYTES / EVENT_BYTES,
@@ -70,8 +79,29 @@ impl MapSizes {
         if self.statistics { live::lines_for(self.live) } else { 1 }
     }
 
-    /// Kernel memory that the maps take, in bytes; it is taken at the start and does not grow.
-    pub fn memory_bytes(&self) -> u64 {
+    /// Kernel memory that the maps take, in bytes: at the start, and with sites and frames grown to their limits.
+    pub fn memory_bytes(&self) -> Memory {
+        let fixed = self.fixed_bytes();
+        let (first, most) = growing::memory_bytes(self.sites, self.frames);
+        Memory { first: fixed + first, most: fixed + most }
+    }
+
+    /// Sites and frames that may take what `memory` bytes leave, where they are not set to a number: frames take up to a
+    /// third, and all of it where sites are set.
+    pub fn within(mut self, memory: u64, sites: Option<u32>, frames: Option<u32>) -> Self {
+        (self.sites, self.frames) = (sites.unwrap_or(1), frames.unwrap_or(1));
+        let rest = |of: &Self| memory.saturating_sub(of.memory_bytes().most);
+        if frames.is_none() {
+            self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 3 });
+        }
+        if sites.is_none() {
+            self.sites = growing::sites_within(rest(&self));
+        }
+        self
+    }
+
+    /// What does not grow.
+    fn fixed_bytes(&self) -> u64 {
         // Preallocated hash maps: 48 bytes an element beside key and value, 16 a bucket (kernel/bpf/hashtab.c).
         let hash = |entries: u32, key_value: u64| {
             u64::from(entries) * (48 + key_value) + u64::from(entries.next_power_of_two()) * 16
@@ -84,12 +114,8 @@ impl MapSizes {
             + array(GATES, 8)
             + array(CHECKS, size_of::<Check>())
             + array(CHECKED_CALLS, size_of::<CheckedCall>())
-            + array(index::cells_for(self.sites), 8 + size_of::<StackCell>())
-            + array(
-                self.sites.saturating_add(self.processes),
-                size_of::<SiteRecord>(),
-            )
-            + array(self.frames, 8)
+            + array(index::cells_for(self.sites), 8)
+            + array(self.processes, size_of::<SiteRecord>())
             + array(self.processes, size_of::<ProcessRecord>())
             + array(Shares::entries(self.processes), size_of::<ShareRecord>())
             + array(self.threads.next_power_of_two(), size_of::<PendingCall>())

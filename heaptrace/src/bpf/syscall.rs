@@ -43,6 +43,25 @@ pub struct MapAttr {
     pub map_flags: u32,
 }
 
+/// A new array map that can be mapped, of `entries` values.
+///
+/// # Errors
+/// As bpf(2).
+pub fn mmapable_array(value_size: u32, entries: u32) -> io::Result<OwnedFd> {
+    // include/uapi/linux/bpf.h
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    const BPF_F_MMAPABLE: u32 = 1 << 10;
+    let mut attr = MapAttr {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries: entries,
+        map_flags: BPF_F_MMAPABLE,
+    };
+    // SAFETY: the attribute is as the command wants it.
+    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }
+}
+
 /// `union bpf_attr`, part `batch`.
 #[repr(C)]
 #[derive(Default)]

@@ -1,25 +1,11 @@
 //! Whether a multi link's filter by process covers all of its threads: before 6.10, but for stable
 //! kernels that were mended, it compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
 
-use super::{
-    multi::MultiProgram,
-    site::PlacedSite,
-    syscall::{BPF_MAP_CREATE, MapAttr, bpf_fd},
-};
+use super::{multi::MultiProgram, site::PlacedSite, syscall::mmapable_array};
 use crate::process::procfs;
 use heaptrace_common::probe::Cookie;
 use memmap2::MmapOptions;
-use std::{
-    hint::black_box,
-    io,
-    os::fd::{AsRawFd as _, OwnedFd},
-    path::Path,
-    process, thread,
-};
-
-/// include/uapi/linux/bpf.h
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_F_MMAPABLE: u32 = 1 << 10;
+use std::{hint::black_box, io, os::fd::AsRawFd as _, path::Path, process, thread};
 
 /// Probes a function of our own for this process, calls it from another thread, and looks whether the hit was seen.
 pub fn covers_threads() -> bool {
@@ -27,7 +13,7 @@ pub fn covers_threads() -> bool {
 }
 
 fn try_from_another_thread() -> io::Result<bool> {
-    let map = one_word()?;
+    let map = mmapable_array(8, 1)?;
     let seen = MmapOptions::new().len(4096).map_raw(&map)?;
     let program = MultiProgram::from_instructions(&[
         // r1 = the map's word, as two instructions; *(u64 *)r1 = 1; r0 = 0; exit
@@ -44,18 +30,6 @@ fn try_from_another_thread() -> io::Result<bool> {
     drop(link);
     // SAFETY: the mapping is a page, and nothing writes it any more.
     Ok(called.is_ok() && unsafe { seen.as_ptr().cast::<u64>().read_volatile() } == 1)
-}
-
-fn one_word() -> io::Result<OwnedFd> {
-    let mut attr = MapAttr {
-        map_type: BPF_MAP_TYPE_ARRAY,
-        key_size: 4,
-        value_size: 8,
-        max_entries: 1,
-        map_flags: BPF_F_MMAPABLE,
-    };
-    // SAFETY: the attribute is as the command wants it.
-    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }
 }
 
 #[inline(never)]

@@ -12,6 +12,7 @@ mod progress;
 pub mod record;
 pub mod report;
 mod signals;
+mod size_args;
 pub mod stat;
 mod target_args;
 pub mod top;

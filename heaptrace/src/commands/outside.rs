@@ -4,7 +4,10 @@ use crate::{
     created::{Place, folder_of, is_folder, place},
     error::{CannotTrace, Usage},
     model::Host,
-    process::system::{self, MemoryInfo},
+    process::{
+        priority,
+        system::{self, MemoryInfo},
+    },
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -90,19 +93,14 @@ impl Hurry {
     pub fn begin() -> Self {
         // SAFETY: no pointers; 0 is this process.
         let nice_before = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-        set_nice(-20);
+        priority::raise();
         Self { nice_before }
     }
 
     /// For the work at the end.
     pub fn end(self) {
-        set_nice(self.nice_before);
+        priority::set_nice(self.nice_before);
     }
-}
-
-fn set_nice(nice: i32) {
-    // SAFETY: as above.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 #[cfg(test)]

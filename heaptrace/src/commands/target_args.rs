@@ -3,9 +3,10 @@
 use super::{
     headings::{LIMITS, OUTPUT, TARGETS, WHAT},
     report::parse_bytes,
+    size_args::SizeArgs,
 };
 use crate::{
-    bpf::{MapSizes, Members, StackMode, UnwindSizes},
+    bpf::{Members, StackMode, UnwindSizes},
     error::{CannotTrace, Usage},
     model::SizeFilter,
     session::SessionOptions,
@@ -110,9 +111,9 @@ pub struct StackArgs {
     /// How to unwind stacks.
     #[arg(long, value_enum, default_value_t = StackArg::Auto, help_heading = WHAT)]
     pub stack: StackArg,
-    /// Room for stack frames; raise together with --max-sites.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().frames, value_parser = table_size())]
-    pub max_frames: u32,
+    /// Most stack frames, those with the same callers counted once [default: what --memory leaves].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 26))]
+    pub max_frames: Option<u32>,
     /// Room for unwind tables, in rows (rounded up to 65,536).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_unwind_rows: u32,
@@ -122,31 +123,6 @@ pub struct StackArgs {
     /// Processes with full stacks; raise when many run. A process with more than 128 code mappings takes two or four.
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().lists, value_parser = value_parser!(u32).range(1..=1 << 17))]
     pub max_unwind_lists: u32,
-}
-
-/// Sizes of the tables in the kernel. What finds no room is counted and reported.
-#[derive(Debug, Args)]
-#[command(next_help_heading = LIMITS)]
-pub struct SizeArgs {
-    /// Most blocks live at once, all processes; more are lost and counted.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
-    pub max_live: u32,
-    /// Distinct allocation sites (process, function and stack). Raise if the report says `stack_map_full`.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = table_size())]
-    pub max_sites: u32,
-    /// Processes, including those that have exited; an exec counts as a new one.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
-    pub max_processes: u32,
-    /// Threads inside an allocation call at once (rounded up to a power of two).
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
-    pub max_threads: u32,
-    /// Events (forks, execs, exits, mappings) waiting to be read.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
-    pub max_events: u32,
-}
-
-fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
-    value_parser!(u32).range(1..=1 << 28)
 }
 
 /// How to unwind stacks.
@@ -202,24 +178,13 @@ pub(super) fn session_options(
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
 ) -> Result<SessionOptions, Usage> {
-    let SizeArgs { max_live, max_sites, max_processes, max_threads, max_events } = *sizes;
     let (mode, unwind) = stack_options(stacks);
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
         exact_children: follow.exact_children(target),
         stacks: mode,
-        sizes: MapSizes {
-            live: max_live,
-            sites: max_sites,
-            // Without stacks there are no frames.
-            frames: stacks.filter(|_| mode != StackMode::None).map_or(1, |stacks| stacks.max_frames),
-            processes: max_processes,
-            threads: max_threads,
-            events: max_events,
-            statistics: stacks.is_none(),
-            unwind,
-        },
+        sizes: sizes.tables(stacks, mode, unwind)?,
         growth: !follow.no_growth,
         faults: false,
         watch: None,

@@ -7,7 +7,7 @@ use super::signals::Signals;
 use super::work::{Ended, Work};
 use crate::printable::say;
 use crate::{
-    bpf::EventRing,
+    bpf::{EventRing, Memory},
     error::CannotTrace,
     model::{Mode, Start},
     session::{Session, SessionOptions, TargetError},
@@ -28,7 +28,7 @@ pub(super) struct Prepared {
     child: Option<HeldChild>,
     /// Since the Unix epoch.
     started_ns: i64,
-    memory_bytes: u64,
+    memory: Memory,
 }
 
 impl Prepared {
@@ -40,7 +40,7 @@ impl Prepared {
             ),
             _ => None,
         };
-        check_memory(options.sizes.memory_bytes(), available_memory())?;
+        check_memory(options.sizes.memory_bytes().first, available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = command.as_ref().map(HeldChild::fork).transpose()?;
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
@@ -49,8 +49,8 @@ impl Prepared {
             _ => add_running(&mut session, &target)?,
         }
         let started_ns = now_ns();
-        let memory_bytes = options.sizes.memory_bytes();
-        Ok(Self { session, events, target, child, started_ns, memory_bytes })
+        let memory = options.sizes.memory_bytes();
+        Ok(Self { session, events, target, child, started_ns, memory })
     }
 
     pub fn session(&self) -> &Session {
@@ -69,7 +69,7 @@ impl Prepared {
 
     /// Lets the command run, and says that tracing has begun.
     pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
-        let Self { session, events, target, child, started_ns: _, memory_bytes } = self;
+        let Self { session, events, target, child, started_ns: _, memory } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
@@ -79,9 +79,10 @@ impl Prepared {
             None => None,
         };
         say(format_args!(
-            "tracing {} ({} MB of kernel memory for tables){}",
+            "tracing {} (tables take {} MB of kernel memory, and up to {} MB){}",
             describe(&target, &session),
-            memory_bytes / 1_000_000,
+            memory.first / 1_000_000,
+            memory.most / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         ));
         if let Some(price) = session.price_for_others() {

@@ -20,7 +20,7 @@ pub(super) struct KeptSites {
     /// Of growth and of faults.
     pub growth: Vec<Site>,
     /// By site number in the map.
-    pub ids: Vec<Option<Kept>>,
+    pub ids: HashMap<u32, Kept>,
     /// By site number in the map: how often it has waited for its code.
     pub waits: HashMap<u32, u8>,
 }

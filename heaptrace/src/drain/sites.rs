@@ -33,7 +33,6 @@ impl ProfileBuilder {
     }
 
     fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
-        self.kept.ids.resize(maps.site_capacity() as usize, None);
         for index in maps.site_numbers() {
             let Some(record) = maps.site(index) else { break };
             // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
@@ -41,15 +40,15 @@ impl ProfileBuilder {
             if !wanted || record.ready == 0 || record.alloc_count == 0 {
                 continue;
             }
-            let kept = match self.kept.ids[index as usize] {
-                Some(kept) => kept,
+            let kept = match self.kept.ids.get(&index) {
+                Some(kept) => *kept,
                 None => {
                     let Some(process) = self.table.id(record.process) else { continue };
                     if may_wait && self.is_to_wait(index, &record, maps) {
                         continue;
                     }
                     let kept = self.keep(&record, maps, process);
-                    self.kept.ids[index as usize] = Some(kept);
+                    self.kept.ids.insert(index, kept);
                     kept
                 }
             };
@@ -134,8 +133,8 @@ impl ProfileBuilder {
 
     /// The site numbered `index` in the map, if it has been read and is none of growth.
     pub(super) fn site_of(&self, index: u32) -> Option<SiteId> {
-        match self.kept.ids.get(index as usize).copied().flatten() {
-            Some(Kept::Site(id)) => Some(id),
+        match self.kept.ids.get(&index) {
+            Some(Kept::Site(id)) => Some(*id),
             _ => None,
         }
     }
@@ -177,7 +176,7 @@ impl ProfileBuilder {
 
     /// Sets the age of a site's oldest live block; `site` is its number in the map.
     pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
-        let Some(Kept::Site(id)) = self.kept.ids.get(site as usize).copied().flatten() else { return };
+        let Some(id) = self.site_of(site) else { return };
         let site = &mut self.kept.sites[id.index()];
         let age = (site.totals.live_count() > 0).then_some(age_ns);
         self.kept.changed[id.index()] |= site.oldest_age_ns != age;

@@ -164,6 +164,7 @@ impl Footprint for Note {
             | Self::NotProbedAgain { reason: text, .. }
             | Self::BreakpointsNotHeld { reason: text, .. }
             | Self::EndedBlocksNotRemoved { reason: text }
+            | Self::TablesNotGrown { reason: text }
             | Self::LiveBlocksUnreadable { reason: text }
             | Self::UnmappedBlocksUnknown { reason: text }
             | Self::MappingsUnreadable { reason: text, .. }

@@ -109,6 +109,10 @@ pub enum Note {
     EndedBlocksNotRemoved {
         reason: String,
     },
+    /// Sites and stacks found no more room than there was until then.
+    TablesNotGrown {
+        reason: String,
+    },
     /// A look at all mappings took too long.
     MappingsNotRead,
     LiveBlocksUnreadable {
@@ -182,6 +186,7 @@ impl Note {
             Self::BreakpointsGone { .. } => "breakpoints_gone",
             Self::ProbesMoved { .. } => "probes_moved",
             Self::EndedBlocksNotRemoved { .. } => "ended_blocks_not_removed",
+            Self::TablesNotGrown { .. } => "tables_not_grown",
             Self::MappingsNotRead => "mappings_not_read",
             Self::LiveBlocksUnreadable { .. } => "live_blocks_unreadable",
             Self::UnmappedBlocksUnknown { .. } => "unmapped_blocks_unknown",
@@ -221,6 +226,7 @@ impl Note {
             | Self::MappingsWithoutTable { .. }
             | Self::LeftOut { .. }
             | Self::EndedBlocksNotRemoved { .. }
+            | Self::TablesNotGrown { .. }
             | Self::MappingsNotRead
             | Self::LiveBlocksUnreadable { .. }
             | Self::UnmappedBlocksUnknown { .. }

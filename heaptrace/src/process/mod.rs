@@ -9,6 +9,7 @@ pub mod ldso;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod priority;
 pub mod privileges;
 pub mod procfs;
 pub mod stat;

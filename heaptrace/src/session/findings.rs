@@ -19,6 +19,8 @@ impl Session {
         let some = |count: u64| (count > 0).then_some(count);
         let lost_mappings = self.watch.as_ref().map_or(0, MappingWatch::lost);
         notes.extend(some(lost_mappings).map(|count| Note::MappingsLost { count }));
+        let not_grown = self.tracer.maps.growth_failure();
+        notes.extend(not_grown.map(|error| Note::TablesNotGrown { reason: error.to_string() }));
         notes.extend(some(self.tracer.left_out()).map(|count| Note::TracepointsSkipped { count }));
         notes.extend(self.price_paid());
         self.unwinding.iter().map(Unwinding::failures).for_each(|failures| notes.merge(failures));

@@ -36,7 +36,7 @@ impl Session {
         if told.has_stack == 0 {
             return None;
         }
-        let frames = self.tracer.maps.frames_from(told.frames_at, told.frames);
+        let frames = self.tracer.maps.frames_from(told.stack, told.frames);
         self.builder.intern_stack(told.event.process, &frames, StackEnd::from_number(told.end))
     }
 

@@ -4,7 +4,8 @@ use crate::{
     commands::{
         headings::{OUTPUT, WHAT},
         output::Destination,
-        target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs, parse_age, parse_duration},
+        size_args::SizeArgs,
+        target_args::{FilterArgs, FollowArgs, StackArgs, TargetArgs, parse_age, parse_duration},
         verbose::VerboseArgs,
     },
     report::PrintFormat,

@@ -2,7 +2,8 @@
 
 use crate::commands::{
     headings::{OUTPUT, WHAT},
-    target_args::{FilterArgs, FollowArgs, SizeArgs, StackArgs, TargetArgs},
+    size_args::SizeArgs,
+    target_args::{FilterArgs, FollowArgs, StackArgs, TargetArgs},
     verbose::VerboseArgs,
 };
 use clap::Args;

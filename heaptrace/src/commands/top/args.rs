@@ -3,7 +3,8 @@
 use crate::{
     commands::{
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
-        target_args::{SizeArgs, StackArgs, parse_duration},
+        size_args::SizeArgs,
+        target_args::{StackArgs, parse_duration},
     },
     top::{Column, Filter},
 };

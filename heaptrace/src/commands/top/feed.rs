@@ -36,7 +36,7 @@ pub struct Feed {
 impl Feed {
     /// Loads the kernel side. Must be called within the runtime.
     pub fn new(options: &SessionOptions, number: u64) -> anyhow::Result<Self> {
-        let table_bytes = options.sizes.memory_bytes();
+        let table_bytes = options.sizes.memory_bytes().first;
         check_memory(table_bytes, available_memory())?;
         let (session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
         let tables = session.tables_ready().unwrap_or_default();

@@ -4,6 +4,7 @@ use super::args::TopArgs;
 use crate::{
     bpf::{MapSizes, Members, StackMode},
     commands::target_args::{StackArg, stack_options},
+    error::Usage,
     session::SessionOptions,
     target::Target,
 };
@@ -17,24 +18,15 @@ fn members(target: &Target) -> Option<Members> {
 }
 
 /// Probes: of everything, of those who were named, or of nobody until somebody asks.
-pub fn traced_options(target: &Target, args: &TopArgs) -> SessionOptions {
+pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions, Usage> {
     let (stacks, unwind) = stack_options(Some(&args.walks));
     let named = args.target.all || args.trace;
-    SessionOptions {
+    Ok(SessionOptions {
         all: args.target.all,
         follow: true,
         exact_children: false,
         stacks,
-        sizes: MapSizes {
-            live: args.sizes.max_live,
-            sites: args.sizes.max_sites,
-            frames: args.walks.max_frames,
-            processes: args.sizes.max_processes,
-            threads: args.sizes.max_threads,
-            events: args.sizes.max_events,
-            statistics: false,
-            unwind,
-        },
+        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind)?,
         // Another session's, which all processes have.
         growth: false,
         faults: false,
@@ -43,7 +35,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> SessionOptions {
         members: members(target).filter(|_| named),
         size_filter: None,
         log: false,
-    }
+    })
 }
 
 /// brk, mmap and munmap of those who are shown, without probes.

@@ -52,7 +52,7 @@ pub struct Sources {
 impl Sources {
     /// Begins, with what was asked for from the start. Must be called within the runtime.
     pub fn start(target: Target, args: &TopArgs) -> anyhow::Result<Self> {
-        let options = traced_options(&target, args);
+        let options = traced_options(&target, args)?;
         let mut sources = Self {
             processes: Processes::new(),
             growth: None,
@@ -237,7 +237,7 @@ impl Sources {
 
     /// Has the background find out what tracing a process would be.
     pub fn examine(&self, pid: u32) {
-        let table_bytes = if self.traced.is_some() { 0 } else { self.options.sizes.memory_bytes() };
+        let table_bytes = if self.traced.is_some() { 0 } else { self.options.sizes.memory_bytes().first };
         self.background.ask(Job::Examine { pid, table_bytes });
     }
 

@@ -46,9 +46,9 @@ pub struct WatchArgs {
     pub verbose: VerboseArgs,
     #[command(flatten)]
     pub walks: StackArgs,
-    /// Distinct call stacks.
-    #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = MapSizes::default().sites, value_parser = value_parser!(u32).range(1..=1 << 28))]
-    pub max_stacks: u32,
+    /// Room for the frames of at least so many call stacks, where --max-frames says nothing.
+    #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 28))]
+    pub max_stacks: Option<u32>,
     /// Processes, including those that have exited; an exec counts as a new one.
     #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_processes: u32,

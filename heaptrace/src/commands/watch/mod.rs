@@ -15,7 +15,7 @@ use super::{
 };
 use crate::printable::say;
 use crate::{
-    bpf::{MapSizes, Members, StackMode, Told},
+    bpf::{MapSizes, Members, Told},
     error::CannotTrace,
     growth::Change,
     model::Profile,
@@ -25,7 +25,7 @@ use crate::{
 };
 use anyhow::bail;
 use args::WatchTarget;
-use heaptrace_common::stack::StackEnd;
+use heaptrace_common::stack::{MAX_FRAMES, StackEnd};
 use heaptrace_common::{
     event::{Event, kind},
     growth::{GrowthEvent, call},
@@ -104,8 +104,9 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
             // No blocks, and no calls of allocators.
             live: 1,
             threads: 1,
-            sites: if stacks == StackMode::None { 1 } else { args.max_stacks },
-            frames: walks.map_or(1, |walks| walks.max_frames),
+            // Calls are told of one by one.
+            sites: 1,
+            frames: walks.map_or(1, |walks| frames(walks.max_frames, args.max_stacks)),
             processes: args.max_processes,
             events: args.max_events,
             statistics: false,
@@ -123,6 +124,13 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         size_filter: None,
         log: args.verbose.bpf(),
     }
+}
+
+/// The most frames that stacks may have.
+fn frames(frames: Option<u32>, stacks: Option<u32>) -> u32 {
+    const MOST: u32 = 1 << 26;
+    let of_stacks = |stacks: u32| stacks.saturating_mul(MAX_FRAMES as u32).min(MOST);
+    frames.or(stacks.map(of_stacks)).unwrap_or(MapSizes::default().frames)
 }
 
 struct Watching {

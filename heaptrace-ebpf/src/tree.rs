@@ -1,0 +1,194 @@
+//! Finding or making the nodes of a stack. What the tree is: `heaptrace_common::tree`.
+
+use heaptrace_common::{
+    stack::MAX_FRAMES,
+    tree::{self, BEING_MADE, LINES, Line, MAX_LEVEL, Node, ROOT, WAYS},
+};
+
+use crate::{
+    atomic,
+    maps::{self, CURSORS, NODES, setting},
+    mask::mask,
+    share,
+    unwind::scratch::Scratch,
+};
+
+/// No node: there is no room.
+pub const NO_ROOM: u32 = u32::MAX;
+
+/// Times that a node is looked for: another thread may take the place that was found free.
+const TRIES: u32 = 3;
+
+/// What [`node_in_line`] says where the node is not in the line: a place is free, this and its number; or none is.
+const FREE: u64 = 1 << 32;
+const FULL: u64 = 1 << 33;
+
+/// The innermost node of the stack in `scratch`, which a process has; [`NO_ROOM`] if it found none.
+#[inline(always)]
+pub fn keep(process: u32, scratch: *const Scratch) -> u32 {
+    let frames = unsafe { (*scratch).frames };
+    let mut node = ROOT;
+    let mut n: u32 = 0;
+    while n < MAX_FRAMES as u32 {
+        if n >= frames {
+            break;
+        }
+        let at = mask::<{ MAX_FRAMES as u64 }>(u64::from(frames - 1 - n));
+        let address = unsafe { *(*scratch).addresses.as_ptr().add(at) };
+        node = unsafe { tree_node(process, node, address) } as u32;
+        if node == NO_ROOM {
+            break;
+        }
+        n += 1;
+    }
+    node
+}
+
+/// The node of `address` under `caller`, made for a process if it is not there. A global function, as those below: the
+/// verifier takes it once, and not for each frame.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn tree_node(process: u32, caller: u32, address: u64) -> u64 {
+    let mut tries = 0;
+    while tries < TRIES {
+        let found = unsafe { node_or_place(caller, address) };
+        if found < FREE {
+            return found;
+        }
+        if found == FULL {
+            break;
+        }
+        let node = unsafe { node_made(process, found, caller, address) };
+        if node != 0 {
+            return node;
+        }
+        tries += 1;
+    }
+    u64::from(NO_ROOM)
+}
+
+/// The node of `address` under `caller`; or [`FREE`] and the number that it would have; or [`FULL`].
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn node_or_place(caller: u32, address: u64) -> u64 {
+    let Some(cursors) = CURSORS.get_ptr(0) else { return FULL };
+    let hash = tree::hash(caller, address);
+    let mut level = unsafe { core::ptr::read_volatile(&raw const (*cursors).tree_level) } as u32;
+    if level > MAX_LEVEL {
+        return FULL;
+    }
+    let mut place = FULL;
+    let mut n = 0;
+    while n <= MAX_LEVEL {
+        let found = unsafe { node_in_lines(caller, address, tree::chunk(hash, level), tree::line(hash)) };
+        if found < FREE {
+            return found;
+        }
+        // Where it would be looked for first.
+        if place == FULL {
+            place = found;
+        }
+        if level == 0 {
+            break;
+        }
+        level -= 1;
+        n += 1;
+    }
+    place
+}
+
+/// The same in the lines of a chunk that it may be in, from its own on.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn node_in_lines(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
+    let mut n = 0;
+    while n < LINES {
+        let found = unsafe { node_in_line(caller, address, chunk, tree::after(line, n)) };
+        // None is ever taken out of a line: behind one with a free place there is none.
+        if found != FULL {
+            return found;
+        }
+        n += 1;
+    }
+    FULL
+}
+
+/// The same in one line.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn node_in_line(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
+    let Some(nodes) = nodes_of(chunk, line) else { return FULL };
+    let wanted = tree::link(caller);
+    let mut free = FULL;
+    let mut way = 0;
+    while way < WAYS {
+        let node = unsafe { nodes.add(way) };
+        let link = unsafe { core::ptr::read_volatile(&raw const (*node).link) };
+        let number = u64::from(tree::number(chunk, line, way as u32));
+        if link == wanted && unsafe { core::ptr::read_volatile(&raw const (*node).address) } == address {
+            return number;
+        }
+        if link == 0 && free == FULL {
+            free = FREE | number;
+        }
+        way += 1;
+    }
+    free
+}
+
+/// Makes the node at the place that [`node_or_place`] found free. 0 if it is not free any more; [`NO_ROOM`] if the process
+/// may have no more.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn node_made(process: u32, free: u64, caller: u32, address: u64) -> u64 {
+    let number = free as u32;
+    let index = number.wrapping_sub(1);
+    let line = index / WAYS as u32;
+    let (Some(nodes), Some(cursors), Some(share)) = (
+        nodes_of(line / tree::CHUNK_LINES, line % tree::CHUNK_LINES),
+        CURSORS.get_ptr_mut(0),
+        share::of(process),
+    ) else {
+        return u64::from(NO_ROOM);
+    };
+    let (made, most) =
+        (unsafe { core::ptr::read_volatile(&raw const (*cursors).nodes) }, u64::from(setting!(max_frames)));
+    let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
+    if made >= most || !share::may_take(process, own, most.wrapping_sub(made)) {
+        return u64::from(NO_ROOM);
+    }
+    unsafe {
+        let node = nodes.add(mask::<{ WAYS as u64 - 1 }>(u64::from(index)));
+        if !atomic::replace(&raw mut (*node).link, 0, BEING_MADE) {
+            return 0;
+        }
+        core::ptr::write_volatile(&raw mut (*node).address, address);
+        core::ptr::write_volatile(&raw mut (*node).link, tree::link(caller));
+        atomic::add_short(&raw mut (*share).frames, 1);
+        let made = atomic::add(&raw mut (*cursors).nodes, 1).wrapping_add(1);
+        if made == core::ptr::read_volatile(&raw const (*cursors).low_nodes) {
+            maps::tell_low();
+        }
+    }
+    u64::from(number)
+}
+
+#[inline(always)]
+fn nodes_of(chunk: u32, line: u32) -> Option<*mut Node> {
+    NODES.get_value_ptr_mut(chunk, &line).map(|line: *mut Line| line.cast::<Node>())
+}

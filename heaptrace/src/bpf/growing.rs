@@ -1,0 +1,246 @@
+//! The tables that grow while tracing, sites and the tree of stacks: how large they begin, when they grow and by how much.
+//! The kernel side tells when about half of one is used; what finds no room until it has grown is counted as lost.
+
+use super::{
+    array::SharedArray,
+    chunks::{self, Chunks, NewChunks},
+    error::LoadError,
+};
+use crate::process::priority;
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+use heaptrace_common::{
+    record::{CHUNK_SITES, Cursors, SiteRecord, index},
+    tree::{self, CHUNK_LINES, CHUNK_NODES, Line, Node},
+};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    io::Errno,
+};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+/// Room that there is from the beginning.
+const FIRST_SITES: u32 = 2 * CHUNK_SITES;
+const FIRST_NODES: u32 = CHUNK_NODES / 3 * 2;
+
+/// The most chunks of sites that are added at one time: 23 MB.
+const SITE_STEP: u32 = 8;
+
+/// Chunks of sites for at most `sites`.
+pub(super) fn site_chunks(sites: u32) -> u32 {
+    sites.div_ceil(CHUNK_SITES).max(1)
+}
+
+/// Bytes of so many chunks.
+pub(super) const SITE_CHUNK_BYTES: u64 = CHUNK_SITES as u64 * size_of::<SiteRecord>() as u64;
+pub(super) const NODE_CHUNK_BYTES: u64 = CHUNK_LINES as u64 * size_of::<Line>() as u64;
+
+/// Sites that may take so many bytes, with their part of the index: two cells each, of 8 bytes, and rounded up to a power
+/// of two.
+pub(super) fn sites_within(bytes: u64) -> u32 {
+    (1..=MOST_SITES / CHUNK_SITES)
+        .map(|chunks| chunks * CHUNK_SITES)
+        .take_while(|sites| {
+            let index = u64::from(index::cells_for(*sites)) * 8;
+            u64::from(site_chunks(*sites)) * SITE_CHUNK_BYTES + index <= bytes
+        })
+        .last()
+        .unwrap_or(FIRST_SITES)
+        .max(FIRST_SITES)
+}
+
+/// Frames that may take so many bytes.
+pub(super) fn frames_within(bytes: u64) -> u32 {
+    let chunks = (bytes / NODE_CHUNK_BYTES).clamp(1, 1 << tree::MAX_LEVEL);
+    // As many as have room in so many chunks: see `tree::chunks_for`.
+    ((1_u32 << chunks.ilog2()) * (CHUNK_NODES / 3 * 2)).max(FIRST_NODES)
+}
+
+/// More than that have no number in an entry of the live table, with one for each process: see `live::value`.
+const MOST_SITES: u32 = 1 << 22;
+
+/// Bytes that both take in the beginning, and in the end, where there may be so many.
+pub(super) fn memory_bytes(sites: u32, nodes: u32) -> (u64, u64) {
+    let bytes = |sites, nodes| {
+        u64::from(site_chunks(sites)) * SITE_CHUNK_BYTES
+            + u64::from(tree::chunks_for(nodes)) * NODE_CHUNK_BYTES
+    };
+    (bytes(sites.min(FIRST_SITES), nodes.min(FIRST_NODES)), bytes(sites, nodes))
+}
+
+/// The tables as they are read.
+pub(super) struct Grown {
+    sites: Chunks<SiteRecord>,
+    nodes: Chunks<Line>,
+}
+
+impl Grown {
+    pub fn site(&self, index: u32) -> Option<SiteRecord> {
+        self.sites.get(index)
+    }
+
+    /// The addresses of a stack of `count` frames, innermost first, from its innermost node on.
+    pub fn frames(&self, innermost: u32, count: u8) -> Vec<u64> {
+        let mut frames = Vec::with_capacity(count.into());
+        let mut number = innermost;
+        while frames.len() < count.into()
+            && let Some(Node { address, link }) = self.node(number)
+            && let Some(caller) = tree::caller(link)
+        {
+            frames.push(address);
+            number = caller;
+        }
+        frames
+    }
+
+    fn node(&self, number: u32) -> Option<Node> {
+        let (chunk, line, way) = tree::place(number)?;
+        let line = self.nodes.pointer(chunk.checked_mul(CHUNK_LINES)? + line)?;
+        // SAFETY: within the line, which is mapped as long as the table; plain data.
+        Some(unsafe { (&raw const (*line)[way]).read_volatile() })
+    }
+}
+
+/// Who makes room, on a thread of its own: whoever reads the tables may be busy for a second.
+pub(super) struct Grower {
+    thread: Option<JoinHandle<()>>,
+    /// Written to end it.
+    end: Arc<OwnedFd>,
+    failed: Arc<OnceLock<io::Error>>,
+}
+
+impl Grower {
+    /// Why the tables could not grow, if they could not.
+    pub fn failure(&self) -> Option<&io::Error> {
+        self.failed.get()
+    }
+}
+
+impl Drop for Grower {
+    fn drop(&mut self) {
+        // Its counter has room for one.
+        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has cost room only, which is counted.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes the tables, for at most `sites` and `nodes`, and begins to see to their room. `cursors` is the map's.
+pub(super) fn take(
+    ebpf: &mut Ebpf,
+    cursors: SharedArray<Cursors>,
+    sites: u32,
+    nodes: u32,
+) -> Result<(Grown, Grower), LoadError> {
+    let (of_sites, new_sites) =
+        chunks::take(ebpf, "SITES", CHUNK_SITES, site_chunks(sites.min(FIRST_SITES)))?;
+    let (of_nodes, new_nodes) =
+        chunks::take(ebpf, "NODES", CHUNK_LINES, tree::chunks_for(nodes.min(FIRST_NODES)))?;
+    let broken = |what: String| LoadError::Object { what };
+    let low = ebpf.take_map("LOW").ok_or_else(|| broken("no map LOW".to_owned()))?;
+    let low: RingBuf<MapData> =
+        low.try_into().map_err(|error: aya::maps::MapError| broken(error.to_string()))?;
+    let shared = |source| LoadError::Maps { source };
+    let end = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| shared(error.into()))?;
+    let (end, failed) = (Arc::new(end), Arc::new(OnceLock::new()));
+    let mut room = Room { sites: new_sites, nodes: new_nodes, cursors };
+    room.tell();
+    let growing = {
+        let (end, failed) = (end.clone(), failed.clone());
+        move || {
+            priority::raise();
+            if let Err(error) = room.follow(low, &end) {
+                let _ = failed.set(error);
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("heaptrace-grow".to_owned()).spawn(growing).map_err(shared)?;
+    Ok((Grown { sites: of_sites, nodes: of_nodes }, Grower { thread: Some(thread), end, failed }))
+}
+
+/// The tables as they grow.
+struct Room {
+    sites: NewChunks<SiteRecord>,
+    nodes: NewChunks<Line>,
+    cursors: SharedArray<Cursors>,
+}
+
+impl Room {
+    /// Makes room whenever it is told, until `end`.
+    fn follow(&mut self, mut low: RingBuf<MapData>, end: &OwnedFd) -> io::Result<()> {
+        loop {
+            // SAFETY: the ring has its descriptor as long as it lives.
+            let ring = unsafe { BorrowedFd::borrow_raw(low.as_raw_fd()) };
+            let mut ready = [PollFd::new(&ring, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Err(Errno::INTR) => continue,
+                polled => polled?,
+            };
+            if !ready[1].revents().is_empty() {
+                return Ok(());
+            }
+            while low.next().is_some() {}
+            // The kernel side tells when it comes to that much, not if it is past that.
+            while self.grow()? {}
+        }
+    }
+
+    /// Grows what runs short. Whether it did: then it may run short still.
+    fn grow(&mut self) -> io::Result<bool> {
+        let Some(used) = self.cursors.get(0) else { return Ok(false) };
+        let grown = self.add(&used);
+        // What was added before an error is used, too.
+        self.tell();
+        grown
+    }
+
+    fn add(&mut self, used: &Cursors) -> io::Result<bool> {
+        let (low_sites, low_nodes) = (self.low_sites(), self.low_nodes());
+        if used.sites >= low_sites {
+            let step = self.sites.count().min(SITE_STEP).min(self.sites.most() - self.sites.count());
+            for _ in 0..step {
+                self.sites.add()?;
+            }
+        }
+        if used.nodes >= low_nodes {
+            for _ in 0..self.nodes.count() {
+                self.nodes.add()?;
+            }
+        }
+        Ok(used.sites >= low_sites || used.nodes >= low_nodes)
+    }
+
+    /// Sites at which there are to be more; never, if there can be none.
+    fn low_sites(&self) -> u64 {
+        if self.sites.count() == self.sites.most() { u64::MAX } else { self.site_room() / 2 }
+    }
+
+    fn low_nodes(&self) -> u64 {
+        if self.nodes.count() == self.nodes.most() { u64::MAX } else { tree::low(self.nodes.count()) }
+    }
+
+    fn site_room(&self) -> u64 {
+        u64::from(self.sites.count()) * u64::from(CHUNK_SITES)
+    }
+
+    fn tell(&self) {
+        let Some(cursors) = self.cursors.pointer(0) else { return };
+        // SAFETY: within the mapping; only we write these fields.
+        unsafe {
+            (&raw mut (*cursors).site_room).write_volatile(self.site_room());
+            // Between two levels, after an error, the lower one.
+            (&raw mut (*cursors).tree_level).write_volatile(u64::from(self.nodes.count().ilog2()));
+            (&raw mut (*cursors).low_sites).write_volatile(self.low_sites());
+            (&raw mut (*cursors).low_nodes).write_volatile(self.low_nodes());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! How much memory the kernel's tables may take, and how it is divided.
+
+use super::{headings::LIMITS, outside::available_memory, report::parse_bytes, target_args::StackArgs};
+use crate::{
+    bpf::{MapSizes, StackMode, UnwindSizes},
+    error::Usage,
+};
+use clap::{Args, value_parser};
+
+/// What tables may take where nobody says how much.
+const MEMORY: u64 = 256 << 20;
+
+/// Sizes of the tables in the kernel. What finds no room is counted and reported.
+#[derive(Debug, Args)]
+#[command(next_help_heading = LIMITS)]
+pub struct SizeArgs {
+    /// Most kernel memory for tables, which begin small and grow [default: 256MiB, or half of what is available].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Most blocks live at once, all processes; more are lost and counted.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
+    pub max_live: u32,
+    /// Most allocation sites (process, function and stack) [default: what --memory leaves]. Raise it, or --memory, if the
+    /// report says `stack_map_full`.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 22))]
+    pub max_sites: Option<u32>,
+    /// Processes, including those that have exited; an exec counts as a new one.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
+    pub max_processes: u32,
+    /// Threads inside an allocation call at once (rounded up to a power of two).
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().threads, value_parser = table_size())]
+    pub max_threads: u32,
+    /// Events (forks, execs, exits, mappings) waiting to be read.
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
+    pub max_events: u32,
+}
+
+impl SizeArgs {
+    /// The sizes of all tables, those for stacks among them if there are to be stacks.
+    ///
+    /// # Errors
+    /// If the tables cannot be kept within the memory that was asked for.
+    pub(super) fn tables(
+        &self,
+        stacks: Option<&StackArgs>,
+        mode: StackMode,
+        unwind: UnwindSizes,
+    ) -> Result<MapSizes, Usage> {
+        let Self { memory, max_live, max_sites, max_processes, max_threads, max_events } = *self;
+        // Without stacks there are no frames.
+        let frames = match stacks.filter(|_| mode != StackMode::None) {
+            Some(stacks) => stacks.max_frames,
+            None => Some(1),
+        };
+        let sizes = MapSizes {
+            live: max_live,
+            processes: max_processes,
+            threads: max_threads,
+            events: max_events,
+            statistics: stacks.is_none(),
+            unwind,
+            ..MapSizes::default()
+        };
+        let half = || available_memory().map_or(MEMORY, |available| available / 2);
+        let sizes = sizes.within(memory.unwrap_or_else(|| MEMORY.min(half())), max_sites, frames);
+        match memory {
+            Some(memory) if sizes.memory_bytes().most > memory => Err(Usage(format!(
+                "the tables take at least {} MiB as they are asked for, and --memory allows {} MiB; raise it, or lower \
+                 --max-live, --max-sites, --max-frames, --max-processes, --max-threads or --max-unwind-rows",
+                sizes.memory_bytes().most.div_ceil(1 << 20),
+                memory >> 20
+            ))),
+            _ => Ok(sizes),
+        }
+    }
+}
+
+pub(super) fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=1 << 28)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(line: &str) -> Result<MapSizes, Usage> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            sizes: SizeArgs,
+            #[command(flatten)]
+            stacks: StackArgs,
+        }
+        let Line { sizes, stacks } =
+            <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+        sizes.tables(Some(&stacks), StackMode::Auto, UnwindSizes::default())
+    }
+
+    #[test]
+    fn what_is_not_set_takes_what_the_memory_leaves() {
+        for memory in [128, 256, 300, 1024] {
+            let sizes = tables(&format!("x --memory {memory}MiB")).expect("room");
+            let most = sizes.memory_bytes().most;
+            assert!(most <= memory << 20 && most > (memory << 20) * 3 / 5, "{memory}: {most}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_stays() {
+        let sizes = tables("x --max-sites 100 --max-frames 1000").expect("room");
+        assert_eq!((sizes.sites, sizes.frames), (100, 1000));
+        let sizes = tables("x --max-sites 4000000").expect("more than the default, as it was asked for");
+        assert_eq!(sizes.sites, 4_000_000);
+        let refused = tables("x --memory 200MiB --max-sites 4000000").expect_err("too much");
+        assert!(refused.to_string().contains("--memory allows 200 MiB"), "{refused}");
+        assert!(tables("x --memory 1MiB").is_err());
+    }
+
+    #[test]
+    fn tables_begin_small() {
+        let sizes = tables("x").expect("room");
+        assert!(sizes.memory_bytes().first < 100 << 20, "{:?}", sizes.memory_bytes());
+    }
+}

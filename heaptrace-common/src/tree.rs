@@ -77,9 +77,9 @@ pub const fn chunk(hash: u64, level: u32) -> u32 {
     half | (hash >> 32) as u32 & half.saturating_sub(1)
 }
 
-/// Nodes at which a table of so many chunks is to grow.
+/// Nodes at which a table of so many chunks is to grow. Early, as each chunk costs the kernel a grace period.
 pub const fn low(chunks: u32) -> u64 {
-    chunks as u64 * CHUNK_NODES as u64 / 8 * 5
+    chunks as u64 * CHUNK_NODES as u64 / 2
 }
 
 /// The number of a node.

@@ -268,7 +268,7 @@ fn map_bytes(pid: u32) -> Result<u64> {
     /// include/uapi/linux/bpf.h
     const BPF_MAP_TYPE_RINGBUF: &str = "27";
     let mut sum = 0;
-    let mut ring = 0;
+    let mut rings: Vec<u64> = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
         let field = |name: &str| {
@@ -277,7 +277,7 @@ fn map_bytes(pid: u32) -> Result<u64> {
         let Some(kind) = field("map_type") else { continue };
         sum += field("memlock").context("no memlock")?.parse::<u64>()?;
         if kind == BPF_MAP_TYPE_RINGBUF {
-            ring = field("max_entries").context("no max_entries")?.parse()?;
+            rings.push(field("max_entries").context("no max_entries")?.parse()?);
         }
     }
     for line in
@@ -286,8 +286,8 @@ fn map_bytes(pid: u32) -> Result<u64> {
         let (start, rest) = line.split_once('-').context("no range")?;
         let end = rest.split_whitespace().next().context("no end")?;
         let length = u64::from_str_radix(end, 16)? - u64::from_str_radix(start, 16)?;
-        // The ring is mapped in two parts, its data twice.
-        if length != 4096 && length != 2 * ring + 4096 {
+        // A ring is mapped in two parts, its data twice.
+        if length != 4096 && !rings.iter().any(|ring| length == 2 * ring + 4096) {
             sum += length;
         }
     }

@@ -28,10 +28,11 @@ use std::{
 
 /// Room that there is from the beginning.
 const FIRST_SITES: u32 = 2 * CHUNK_SITES;
-const FIRST_NODES: u32 = CHUNK_NODES / 3 * 2;
+const FIRST_NODES: u32 = 2 * CHUNK_NODES / 3 * 2;
 
-/// The most chunks of sites that are added at one time: 23 MB.
-const SITE_STEP: u32 = 8;
+/// The most chunks of sites that are added at one time: 12 MB. Each takes a grace period (`maybe_wait_bpf_programs`,
+/// kernel/bpf/syscall.c), some 20 ms.
+const SITE_STEP: u32 = 4;
 
 /// Chunks of sites for at most `sites`.
 pub(super) fn site_chunks(sites: u32) -> u32 {
@@ -205,15 +206,17 @@ impl Room {
 
     fn add(&mut self, used: &Cursors) -> io::Result<bool> {
         let (low_sites, low_nodes) = (self.low_sites(), self.low_nodes());
+        // First, as a node without a place costs all stacks that have it.
+        if used.nodes >= low_nodes {
+            for _ in 0..self.nodes.count() {
+                self.nodes.add()?;
+            }
+            self.tell();
+        }
         if used.sites >= low_sites {
             let step = self.sites.count().min(SITE_STEP).min(self.sites.most() - self.sites.count());
             for _ in 0..step {
                 self.sites.add()?;
-            }
-        }
-        if used.nodes >= low_nodes {
-            for _ in 0..self.nodes.count() {
-                self.nodes.add()?;
             }
         }
         Ok(used.sites >= low_sites || used.nodes >= low_nodes)

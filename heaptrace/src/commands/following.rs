@@ -133,10 +133,10 @@ impl Following<'_> {
         };
         if let Some(log) = &mut log {
             log.get_mut().say_all();
-            say(format_args!(
-                "bpf: {} more lines were not logged (too many a second)",
-                log.get_ref().left_out()
-            ));
+            let left_out = log.get_ref().left_out();
+            if left_out > 0 {
+                say(format_args!("bpf: {left_out} more lines were not logged (too many a second)"));
+            }
         }
         if why != Ended::NoReader {
             // What happened until now and was not read: the records of processes that have ended are ahead of it.

@@ -79,7 +79,7 @@ impl Prepared {
             None => None,
         };
         say(format_args!(
-            "tracing {} (tables take {} MB of kernel memory, and up to {} MB){}",
+            "tracing {} ({} MB of kernel memory for tables, which may grow to {} MB){}",
             describe(&target, &session),
             memory.first / 1_000_000,
             memory.most / 1_000_000,

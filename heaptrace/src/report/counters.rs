@@ -18,9 +18,11 @@ struct Description {
 const fn describe(counter: Counter) -> Description {
     let (name, what, option) = match counter {
         Counter::LiveMapFull => ("live_map_full", "new blocks, in no total", Some("--max-live")),
-        Counter::SiteTableFull => {
-            ("stack_map_full", "blocks under an unknown stack", Some("--max-sites and --max-frames"))
-        }
+        Counter::SiteTableFull => (
+            "stack_map_full",
+            "blocks under an unknown stack",
+            Some("--memory, or --max-sites and --max-frames"),
+        ),
         Counter::PendingFull => ("pending_full", "calls, in no total", Some("--max-threads")),
         Counter::RingFull => ("ring_full", "events of processes and mappings", Some("--max-events")),
         Counter::ProcessTableFull => {
@@ -33,7 +35,7 @@ const fn describe(counter: Counter) -> Description {
         Counter::GrowthSiteFull => (
             "growth_map_full",
             "growth and faults without a stack",
-            Some("--max-sites and --max-frames, or --max-stacks of watch"),
+            Some("--memory, or --max-sites and --max-frames; of watch, --max-frames"),
         ),
         Counter::Disagreed => {
             ("disagreed", "calls that did not match the analysis of their function; see the notes", None)

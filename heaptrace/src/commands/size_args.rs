@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn tables_begin_small() {
         let sizes = tables("x").expect("room");
-        assert!(sizes.memory_bytes().first < 100 << 20, "{:?}", sizes.memory_bytes());
+        assert!(sizes.memory_bytes().first < 120_000_000, "{:?}", sizes.memory_bytes());
     }
 }

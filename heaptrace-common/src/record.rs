@@ -58,7 +58,8 @@ pub const fn overflow_site(max_sites: u32, process: u32) -> u32 {
     max_sites.wrapping_add(process)
 }
 
-/// An element of `SITES` and of `OVERFLOW_SITES`: outstanding is allocated minus freed, never a counter of its own that could drift.
+/// An element of `SITES` and of `OVERFLOW_SITES`: outstanding is allocated minus freed, never a counter of its own that
+/// could drift.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteRecord {
@@ -83,8 +84,8 @@ pub struct SiteRecord {
     pub sizes: [u32; SIZE_CLASSES],
 }
 
-/// The index of sites: cells that are looked at one after the other from where the key belongs, until one is
-/// the key's or free. None is ever given back.
+/// The index of sites: cells that are looked at one after the other from where the key belongs, until one is the key's or
+/// free. None is ever given back.
 pub mod index {
     /// Cells that are looked at. With at most half of the cells used, 30 in a row are not to be expected.
     pub const PROBES: u32 = 64;

@@ -1,8 +1,8 @@
 //! Who may have how much of the tables, where several want them. All processes of a user who is not trusted have one share
 //! together, however many they are. It may grow to twice what is free then: one that takes all it gets leaves a third to
 //! the others, two at one time leave a fifth, and whoever comes later leaves a third of what it finds (dynamic thresholds,
-//! Choudhury and Hahne, 1998). Where there is one share only, it has everything. Each process of root's and ours has a share, too, in which is
-//! kept what it has; it is not held to any bound.
+//! Choudhury and Hahne, 1998). Where there is one share only, it has everything. Each process of root's and ours has a
+//! share, too, in which is kept what it has; it is not held to any bound.
 
 /// Users' shares. Users with the same number among these have one together; which do is not known outside.
 pub const USER_SHARES: u32 = 256;

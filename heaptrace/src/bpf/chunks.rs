@@ -1,7 +1,7 @@
 //! A table that grows while tracing: arrays of one size in an array of maps, each added whole and never taken away. Who
 //! grows it is another than who reads it.
 
-use super::{array::SharedArray, error::LoadError, syscall::mmapable_array};
+use super::{array::SharedArray, error::LoadError, syscall::mmapable_array, taken};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, MapData},
@@ -36,10 +36,7 @@ pub(super) fn take<T: Copy>(
     entries: u32,
     chunks: u32,
 ) -> Result<(Chunks<T>, NewChunks<T>), LoadError> {
-    let broken = |what: String| LoadError::Object { what };
-    let map = ebpf.take_map(name).ok_or_else(|| broken(format!("no map {name}")))?;
-    let map: ArrayOfMaps<MapData, MapData> =
-        map.try_into().map_err(|error: aya::maps::MapError| broken(error.to_string()))?;
+    let map: ArrayOfMaps<MapData, MapData> = taken::take(ebpf, name)?;
     let arrays: Arrays<T> = (0..map.len()).map(|_| OnceLock::new()).collect();
     let mut new = NewChunks { map, arrays: arrays.clone(), entries, count: 0 };
     for _ in 0..chunks {

@@ -5,6 +5,7 @@ use super::{
     array::SharedArray,
     chunks::{self, Chunks, NewChunks},
     error::LoadError,
+    taken,
 };
 use crate::process::priority;
 use aya::{
@@ -146,10 +147,7 @@ pub(super) fn take(
         chunks::take(ebpf, "SITES", CHUNK_SITES, site_chunks(sites.min(FIRST_SITES)))?;
     let (of_nodes, new_nodes) =
         chunks::take(ebpf, "NODES", CHUNK_LINES, tree::chunks_for(nodes.min(FIRST_NODES)))?;
-    let broken = |what: String| LoadError::Object { what };
-    let low = ebpf.take_map("LOW").ok_or_else(|| broken("no map LOW".to_owned()))?;
-    let low: RingBuf<MapData> =
-        low.try_into().map_err(|error: aya::maps::MapError| broken(error.to_string()))?;
+    let low: RingBuf<MapData> = taken::take(ebpf, "LOW")?;
     let shared = |source| LoadError::Maps { source };
     let end = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| shared(error.into()))?;
     let (end, failed) = (Arc::new(end), Arc::new(OnceLock::new()));

@@ -1,6 +1,6 @@
 //! The lines that the BPF programs log where they are asked to; and how nothing is made for them where they are not.
 
-use super::error::LoadError;
+use super::{error::LoadError, taken};
 use crate::printable::say;
 use aya::{
     Ebpf,
@@ -41,10 +41,9 @@ unsafe impl aya::Pod for Lines {}
 impl LogRing {
     /// Of programs that were loaded with the setting on.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let broken = |what: String| LoadError::Object { what };
-        let budgets = ebpf.take_map(BUDGETS).ok_or_else(|| broken(format!("it has no map {BUDGETS}")))?;
-        let budgets = Array::try_from(budgets).map_err(|error| broken(error.to_string()))?;
-        let logger = EbpfLogger::init_with_logger(ebpf, Said).map_err(|error| broken(error.to_string()))?;
+        let budgets = taken::take(ebpf, BUDGETS)?;
+        let logger = EbpfLogger::init_with_logger(ebpf, Said)
+            .map_err(|error| LoadError::Object { what: error.to_string() })?;
         Ok(Self { logger, budgets })
     }
 

@@ -10,10 +10,11 @@ use super::{
     live_table::LiveTable,
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
+    taken::{take, take_array, take_data},
 };
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, PerCpuArray},
+    maps::{HashMap, MapData, PerCpuArray},
 };
 use heaptrace_common::{
     check::CHECKS,
@@ -81,63 +82,41 @@ impl Maps {
     ) -> Result<(Self, EventRing), LoadError> {
         let MapSizes { sites, frames, processes, .. } = *sizes;
         let live_lines = live::lines_for(sizes.live);
-        let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
-        };
-        let wrong = |what: String| LoadError::Object { what };
-        let data = |map: Map, name: &str| match map {
-            Map::Array(data) | Map::HashMap(data) => Ok(data),
-            _ => Err(wrong(format!("map {name} is of another kind"))),
-        };
         let shared = |source| LoadError::Maps { source };
-        let of_shares = data(take("SHARES")?, "SHARES")?;
+        let of_shares = take_data(ebpf, "SHARES")?;
         let shares = || Shares::new(&of_shares, processes, secret).map_err(shared);
         let (shares, for_events) = (shares()?, shares()?);
-        let cursors = data(take("CURSORS")?, "CURSORS")?;
+        let cursors = take_data(ebpf, "CURSORS")?;
         let cursors = || SharedArray::new(&cursors, 1).map_err(shared);
         let (grown, grower) = growing::take(ebpf, cursors()?, sites, frames)?;
-        let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or(LoadError::Object { what: format!("no map {name}") })
-        };
         let maps = Self {
             max_sites: sites,
             grown,
             grower,
-            overflow_sites: SharedArray::new(&data(take("OVERFLOW_SITES")?, "OVERFLOW_SITES")?, processes)
-                .map_err(shared)?,
-            processes: SharedArray::new(&data(take("PROCESSES")?, "PROCESSES")?, processes)
-                .map_err(shared)?,
-            statistics: SharedArray::new(&data(take("STATISTICS")?, "STATISTICS")?, statistics)
-                .map_err(shared)?,
-            process_cache: SharedArray::new(&data(take("PROCESS_CACHE")?, "PROCESS_CACHE")?, 1 << 16)
-                .map_err(shared)?,
+            overflow_sites: take_array(ebpf, "OVERFLOW_SITES", processes)?,
+            processes: take_array(ebpf, "PROCESSES", processes)?,
+            statistics: take_array(ebpf, "STATISTICS", statistics)?,
+            process_cache: take_array(ebpf, "PROCESS_CACHE", 1 << 16)?,
             shares,
-            phase: SharedArray::new(&data(take("PHASE")?, "PHASE")?, 1).map_err(shared)?,
+            phase: take_array(ebpf, "PHASE", 1)?,
             cursors: cursors()?,
-            process_index: take("PROCESS_INDEX")?
-                .try_into()
-                .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+            process_index: take(ebpf, "PROCESS_INDEX")?,
             live: LiveTable::new(
-                &data(take("LIVE")?, "LIVE")?,
-                data(take("LIVE_SPILL")?, "LIVE_SPILL")?,
+                &take_data(ebpf, "LIVE")?,
+                take_data(ebpf, "LIVE_SPILL")?,
                 live_lines,
                 base_ns,
             )
             .map_err(shared)?,
-            probes: SharedArray::new(&data(take("PROBES")?, "PROBES")?, PROBE_ROWS).map_err(shared)?,
-            gates: Gates::new(SharedArray::new(&data(take("GATES")?, "GATES")?, GATES).map_err(shared)?),
-            checks: Checks::new(SharedArray::new(&data(take("CHECKS")?, "CHECKS")?, CHECKS).map_err(shared)?),
-            pending: SharedArray::new(&data(take("PENDING")?, "PENDING")?, sizes.threads.next_power_of_two())
-                .map_err(shared)?,
+            probes: take_array(ebpf, "PROBES", PROBE_ROWS)?,
+            gates: Gates::new(take_array(ebpf, "GATES", GATES)?),
+            checks: Checks::new(take_array(ebpf, "CHECKS", CHECKS)?),
+            pending: take_array(ebpf, "PENDING", sizes.threads.next_power_of_two())?,
             probe_rows: std::collections::HashMap::new(),
-            counters: take("COUNTERS")?
-                .try_into()
-                .map_err(|error: aya::maps::MapError| wrong(error.to_string()))?,
+            counters: take(ebpf, "COUNTERS")?,
         };
         maps.set_phase(phase::COUNTING);
-        let ring =
-            take("EVENTS")?.try_into().map_err(|error: aya::maps::MapError| wrong(error.to_string()))?;
-        Ok((maps, EventRing { ring, shares: for_events }))
+        Ok((maps, EventRing { ring: take(ebpf, "EVENTS")?, shares: for_events }))
     }
 
     fn cursor(&self, of: fn(&Cursors) -> u64, entries: u32) -> u32 {

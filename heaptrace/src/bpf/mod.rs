@@ -25,6 +25,7 @@ mod shares;
 mod site;
 mod sizes;
 mod syscall;
+mod taken;
 mod thread_filter;
 mod tracepoints;
 mod unwind_maps;

@@ -4,11 +4,15 @@
 //! after. At its end a walk looks whether that number is still the same, and else is made again: what it read may have
 //! been given to others. So lists and tables are used again only after that store.
 
-use super::{array::SharedArray, error::LoadError};
+use super::{
+    array::SharedArray,
+    error::LoadError,
+    taken::{take, take_array},
+};
 use crate::unwind::{RowKind, store::Arrays};
 use aya::{
     Ebpf,
-    maps::{HashMap as BpfHashMap, Map, MapData},
+    maps::{HashMap as BpfHashMap, MapData},
 };
 use heaptrace_common::unwind::{
     CodeFile, CodeFileKey, LIST_PART, LIST_PARTS, List, MAX_MAPPINGS, MAX_RULES, NEW_SLOTS, NewMapping,
@@ -18,7 +22,6 @@ use heaptrace_common::unwind::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    io,
     ops::Range,
     slice,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -105,9 +108,9 @@ pub struct UnwindArrays {
 impl UnwindArrays {
     pub(super) fn take(ebpf: &mut Ebpf, sizes: UnwindSizes) -> Result<Self, LoadError> {
         Ok(Self {
-            rows: take(ebpf, "UNWIND_ROWS", sizes.row_shards)?,
-            pages: take(ebpf, "UNWIND_PAGES", sizes.page_shards)?,
-            rules: take(ebpf, "UNWIND_RULES", 1)?,
+            rows: take_array(ebpf, "UNWIND_ROWS", sizes.row_shards)?,
+            pages: take_array(ebpf, "UNWIND_PAGES", sizes.page_shards)?,
+            rules: take_array(ebpf, "UNWIND_RULES", 1)?,
         })
     }
 }
@@ -173,17 +176,17 @@ impl UnwindMaps {
     /// Takes the maps out of `ebpf`, which has `processes` process records.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: UnwindSizes, processes: u32) -> Result<Self, LoadError> {
         let in_force = |ebpf: &mut Ebpf, name| -> Result<InForce, LoadError> {
-            Ok(InForce { array: take(ebpf, name, processes)?, published: HashMap::new() })
+            Ok(InForce { array: take_array(ebpf, name, processes)?, published: HashMap::new() })
         };
         Ok(Self {
-            cache: take(ebpf, "UNWIND_CACHE", 1)?,
-            memos: take(ebpf, "UNWIND_MEMOS", MEMOS)?,
-            mappings: take(ebpf, "UNWIND_MAPPINGS", sizes.list_elements())?,
+            cache: take_array(ebpf, "UNWIND_CACHE", 1)?,
+            memos: take_array(ebpf, "UNWIND_MEMOS", MEMOS)?,
+            mappings: take_array(ebpf, "UNWIND_MAPPINGS", sizes.list_elements())?,
             calls: in_force(ebpf, "UNWIND_PROCESSES")?,
             exact: in_force(ebpf, "UNWIND_EXACT")?,
-            new: take(ebpf, "UNWIND_NEW", NEW_SLOTS as u32)?,
+            new: take_array(ebpf, "UNWIND_NEW", NEW_SLOTS as u32)?,
             heads: vec![0; NEW_SLOTS],
-            files: take_files(ebpf)?,
+            files: take(ebpf, "CODE_FILES")?,
             free: vec![true; sizes.lists as usize],
             retired: Vec::new(),
             generation: 0,
@@ -386,21 +389,6 @@ struct Value(CodeFile);
 unsafe impl aya::Pod for Key {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Value {}
-
-fn take_files(ebpf: &mut Ebpf) -> Result<BpfHashMap<MapData, Key, Value>, LoadError> {
-    let broken = |what: String| LoadError::Object { what };
-    let map = ebpf.take_map("CODE_FILES").ok_or_else(|| broken("no map CODE_FILES".to_owned()))?;
-    map.try_into().map_err(|error: aya::maps::MapError| broken(error.to_string()))
-}
-
-fn take<T: Copy>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<SharedArray<T>, LoadError> {
-    match ebpf.take_map(name) {
-        Some(Map::Array(data)) => {
-            SharedArray::new(&data, entries).map_err(|source: io::Error| LoadError::Maps { source })
-        }
-        _ => Err(LoadError::Object { what: format!("no array {name}") }),
-    }
-}
 
 impl<T: Copy, const N: usize> SharedArray<[T; N]> {
     /// All elements' elements, one after the other.

@@ -75,7 +75,7 @@ impl SizeArgs {
     }
 }
 
-pub(super) fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
+fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
     value_parser!(u32).range(1..=1 << 28)
 }
 

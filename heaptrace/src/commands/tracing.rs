@@ -40,7 +40,8 @@ impl Prepared {
             ),
             _ => None,
         };
-        check_memory(options.sizes.memory_bytes().first, available_memory())?;
+        let memory = options.sizes.memory_bytes();
+        check_memory(memory.first, available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = command.as_ref().map(HeldChild::fork).transpose()?;
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
@@ -49,7 +50,6 @@ impl Prepared {
             _ => add_running(&mut session, &target)?,
         }
         let started_ns = now_ns();
-        let memory = options.sizes.memory_bytes();
         Ok(Self { session, events, target, child, started_ns, memory })
     }
 

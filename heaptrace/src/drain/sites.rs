@@ -34,7 +34,8 @@ impl ProfileBuilder {
 
     fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
         for index in maps.site_numbers() {
-            let Some(record) = maps.site(index) else { break };
+            // Numbers run ahead of the room for them where that grows.
+            let Some(record) = maps.site(index) else { continue };
             // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
             let wanted = only.is_none_or(|only| only == record.process);
             if !wanted || record.ready == 0 || record.alloc_count == 0 {

@@ -6,57 +6,36 @@ use crate::model::{Counts, Coverage, Note, Notes, SizeFilter, Untraceable};
 use heaptrace_common::counter::Counter;
 use serde::{Deserialize, Serialize};
 
-/// The counters of what was lost.
-#[derive(Default)]
-struct StoredLost {
-    live_map_full: u64,
-    stack_map_full: u64,
-    pending_full: u64,
-    ring_full: u64,
-    process_table_full: u64,
-    scratch_busy: u64,
-    result_unreadable: u64,
-    growth_map_full: u64,
-    disagreed: u64,
-}
-record!(StoredLost {
-    live_map_full: u64,
-    stack_map_full: u64,
-    pending_full: u64,
-    ring_full: u64,
-    process_table_full: u64,
-    scratch_busy: u64,
-    result_unreadable: u64,
-    growth_map_full: u64,
-    disagreed: u64,
-});
+record!(
+    /// The counters of what was lost.
+    struct StoredLost {
+        live_map_full: u64,
+        stack_map_full: u64,
+        pending_full: u64,
+        ring_full: u64,
+        process_table_full: u64,
+        scratch_busy: u64,
+        result_unreadable: u64,
+        growth_map_full: u64,
+        disagreed: u64,
+    }
+);
 
-/// [`Coverage`], as it is written.
-#[derive(Default)]
-struct StoredCoverage {
-    events: u64,
-    lost: StoredLost,
-    unknown_frees: u64,
-    missed_returns: u64,
-    unpaired_returns: u64,
-    nested_calls: u64,
-    untraceable: Vec<Untraceable>,
-    size_filter: Option<SizeFilter>,
-    finished: bool,
-    notes: Notes,
-}
-record!(StoredCoverage {
-    events: u64,
-    lost: StoredLost,
-    unknown_frees: u64,
-    missed_returns: u64,
-    unpaired_returns: u64,
-    nested_calls: u64,
-    untraceable: Vec<Untraceable>,
-    size_filter: Option<SizeFilter>,
-    finished: bool,
-    notes: Notes,
-});
+record!(
+    /// [`Coverage`], as it is written.
+    struct StoredCoverage {
+        events: u64,
+        lost: StoredLost,
+        unknown_frees: u64,
+        missed_returns: u64,
+        unpaired_returns: u64,
+        nested_calls: u64,
+        untraceable: Vec<Untraceable>,
+        size_filter: Option<SizeFilter>,
+        finished: bool,
+        notes: Notes,
+    }
+);
 
 impl StoredCoverage {
     /// Where a counter is written: every one is.

@@ -41,6 +41,13 @@ pub(super) fn content(version: Version, value: &impl Wire) -> Vec<u8> {
 /// The layout of a record: its values in order. What a minor version appends is `later`, and [`Default`] where an earlier
 /// one has written; nothing is ever taken away, moved, or given another type within a major version.
 macro_rules! record {
+    // A type that is for the file alone.
+    ($(#[$meta:meta])* struct $type:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Default)]
+        struct $type { $($field: $kind),* }
+        record!($type { $($field: $kind),* });
+    };
     ($type:ident { $($field:ident: $kind:ty),* $(,)? } $(later { $($new:ident: $new_kind:ty),* $(,)? })?) => {
         impl $crate::file::wire::Wire for $type {
             fn write(&self, to: &mut $crate::file::wire::Writer) {

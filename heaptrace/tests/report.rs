@@ -188,7 +188,12 @@ fn bytes_after_the_end_of_a_recording_are_said_in_the_footer_and_as_a_warning() 
     let json = |output: &Output| serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
     let (mut after, mut before) = (json(&after), json(&before));
     let notes = |of: &mut serde_json::Value| of["coverage"]["notes"].take();
+    let facts = |of: &mut serde_json::Value| of["coverage"]["facts"].take();
     assert!(notes(&mut after).as_array().is_some_and(|notes| notes.iter().any(|note| note == ignored)));
+    let worst = serde_json::json!([{"kind": "parts_skipped", "what": ignored}]);
+    let fact = serde_json::json!({"kind": "parts_skipped", "count": 1, "incomplete": false, "worst": worst});
+    assert_eq!(facts(&mut after), serde_json::json!([fact]));
     notes(&mut before);
+    assert_eq!(facts(&mut before), serde_json::json!([]));
     assert_eq!(after, before);
 }

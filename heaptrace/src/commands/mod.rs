@@ -13,6 +13,7 @@ pub mod record;
 pub mod report;
 mod signals;
 mod size_args;
+mod stack_args;
 pub mod stat;
 mod target_args;
 pub mod top;

@@ -1,6 +1,6 @@
 //! How much memory the kernel's tables may take, and how it is divided.
 
-use super::{headings::LIMITS, outside::available_memory, report::parse_bytes, target_args::StackArgs};
+use super::{headings::LIMITS, outside::available_memory, report::parse_bytes, stack_args::StackArgs};
 use crate::{
     bpf::{MapSizes, StackMode, UnwindSizes},
     error::Usage,

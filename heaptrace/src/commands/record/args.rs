@@ -3,7 +3,8 @@
 use crate::commands::{
     headings::{OUTPUT, WHAT},
     size_args::SizeArgs,
-    target_args::{FilterArgs, FollowArgs, StackArgs, TargetArgs},
+    stack_args::StackArgs,
+    target_args::{FilterArgs, FollowArgs, TargetArgs},
     verbose::VerboseArgs,
 };
 use clap::Args;

@@ -4,7 +4,8 @@ use crate::{
     commands::{
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
         size_args::SizeArgs,
-        target_args::{StackArgs, parse_duration},
+        stack_args::StackArgs,
+        target_args::parse_duration,
     },
     top::{Column, Filter},
 };

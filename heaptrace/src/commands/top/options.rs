@@ -3,7 +3,7 @@
 use super::args::TopArgs;
 use crate::{
     bpf::{MapSizes, Members, StackMode},
-    commands::target_args::{StackArg, stack_options},
+    commands::stack_args::{StackArg, stack_options},
     error::Usage,
     session::SessionOptions,
     target::Target,

@@ -9,7 +9,8 @@ use super::{
     names::Names,
     output::Output,
     outside::now_ns,
-    target_args::{StackArg, TargetArgs, stack_options},
+    stack_args::{StackArg, stack_options},
+    target_args::TargetArgs,
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };

@@ -88,6 +88,16 @@ impl Grown {
         self.sites.get(index)
     }
 
+    /// The process record of a site, once it is ready.
+    pub fn site_owner(&self, index: u32) -> Option<u32> {
+        let site = self.sites.pointer(index)?;
+        // SAFETY: within the chunk, which is mapped as long as the table; plain data. The kernel side makes a site ready last.
+        unsafe {
+            ((&raw const (*site).ready).read_volatile() != 0)
+                .then(|| (&raw const (*site).process).read_volatile())
+        }
+    }
+
     /// The addresses of a stack of `count` frames, innermost first, from its innermost node on.
     pub fn frames(&self, innermost: u32, count: u8) -> Vec<u64> {
         let mut frames = Vec::with_capacity(count.into());

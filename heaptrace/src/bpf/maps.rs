@@ -125,9 +125,22 @@ impl Maps {
 
     /// Numbers of the sites so far, and then of those for what found no room; slots that lost a race are not `ready`.
     pub fn site_numbers(&self) -> impl Iterator<Item = u32> + use<> {
-        let overflow = |process| overflow_site(self.max_sites, process);
-        let made = self.cursor(|cursors| cursors.sites, self.max_sites);
-        (0..made).chain(overflow(0)..overflow(self.process_count()))
+        (0..self.sites_made()).chain(self.overflow_site(0)..self.overflow_site(self.process_count()))
+    }
+
+    /// Sites so far, without those for what found no room.
+    pub fn sites_made(&self) -> u32 {
+        self.cursor(|cursors| cursors.sites, self.max_sites)
+    }
+
+    /// The number of the site for what finds no room of a process record.
+    pub fn overflow_site(&self, process: u32) -> u32 {
+        overflow_site(self.max_sites, process)
+    }
+
+    /// The process record of a site that is ready and not for what found no room.
+    pub fn site_owner(&self, index: u32) -> Option<u32> {
+        self.grown.site_owner(index)
     }
 
     /// One site, as it stands.

@@ -3,8 +3,7 @@
 
 use crate::created::{NewFile, Place, is_same_file, place};
 use anyhow::{Context as _, bail};
-use clap::builder::{MapValueParser, OsStringValueParser, TypedValueParser as _, ValueParserFactory};
-use std::ffi::OsString;
+use clap::builder::{MapValueParser, PathBufValueParser, TypedValueParser as _, ValueParserFactory};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -23,17 +22,18 @@ impl Destination {
     }
 }
 
-impl From<OsString> for Destination {
-    fn from(name: OsString) -> Self {
-        if name == "-" { Self::Stdout } else { Self::File(name.into()) }
+impl From<PathBuf> for Destination {
+    fn from(name: PathBuf) -> Self {
+        if name.as_os_str() == "-" { Self::Stdout } else { Self::File(name) }
     }
 }
 
 impl ValueParserFactory for Destination {
-    type Parser = MapValueParser<OsStringValueParser, fn(OsString) -> Self>;
+    type Parser = MapValueParser<PathBufValueParser, fn(PathBuf) -> Self>;
 
     fn value_parser() -> Self::Parser {
-        OsStringValueParser::new().map(Self::from)
+        // Takes no empty one.
+        PathBufValueParser::new().map(Self::from)
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_dash_is_standard_output_and_no_file() {
-        assert_eq!(Destination::from(OsString::from("-")), Destination::Stdout);
-        assert_eq!(Destination::from(OsString::from("./-")), Destination::File("./-".into()));
+        assert_eq!(Destination::from(PathBuf::from("-")), Destination::Stdout);
+        assert_eq!(Destination::from(PathBuf::from("./-")), Destination::File("./-".into()));
     }
 }

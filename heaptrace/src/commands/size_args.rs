@@ -22,7 +22,7 @@ pub struct SizeArgs {
     pub max_live: u32,
     /// Most allocation sites (process, function and stack) [default: what --memory leaves]. Raise it, or --memory, if the
     /// report says `stack_map_full`.
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 22))]
+    #[arg(long, value_name = "N", value_parser = table_size())]
     pub max_sites: Option<u32>,
     /// Processes, including those that have exited; an exec counts as a new one.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]

@@ -12,7 +12,7 @@ pub struct StackArgs {
     #[arg(long, value_enum, default_value_t = StackArg::Auto, help_heading = WHAT)]
     pub stack: StackArg,
     /// Most stack frames, those with the same callers counted once [default: what --memory leaves].
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 26))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_frames: Option<u32>,
     /// Room for unwind tables, in rows (rounded up to 65,536).
     #[arg(long, value_name = "N", default_value_t = UnwindSizes::default().rows(), value_parser = value_parser!(u32).range(1..=1 << 24))]

@@ -41,7 +41,7 @@ impl Prepared {
             _ => None,
         };
         let memory = options.sizes.memory_bytes();
-        check_memory(memory.first, available_memory())?;
+        check_memory(memory.most, available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = command.as_ref().map(HeldChild::fork).transpose()?;
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;

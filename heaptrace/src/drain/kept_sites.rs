@@ -1,5 +1,6 @@
 //! Where the map's sites are kept, so far.
 
+use super::owners::Owners;
 use crate::model::{Site, SiteId};
 use std::collections::HashMap;
 
@@ -23,4 +24,5 @@ pub(super) struct KeptSites {
     pub ids: HashMap<u32, Kept>,
     /// By site number in the map: how often it has waited for its code.
     pub waits: HashMap<u32, u8>,
+    pub owners: Owners,
 }

@@ -12,6 +12,7 @@ mod kept_sites;
 mod liveness;
 mod outstanding;
 mod over;
+mod owners;
 mod processes;
 mod sites;
 mod statistics;

@@ -24,41 +24,50 @@ impl ProfileBuilder {
     /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
     /// taken.
     pub fn read_sites(&mut self, maps: &Maps) {
-        self.read(maps, None, true);
+        for index in maps.site_numbers() {
+            self.read(maps, index, true);
+        }
     }
 
     /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
     pub fn read_whole(&mut self, maps: &Maps, only: Option<u32>) {
-        self.read(maps, only, false);
+        match only {
+            None => maps.site_numbers().for_each(|index| self.read(maps, index, false)),
+            Some(record) => {
+                let sites =
+                    self.kept.owners.sites_of(record, maps.sites_made(), |index| maps.site_owner(index));
+                sites
+                    .into_iter()
+                    .chain([maps.overflow_site(record)])
+                    .for_each(|index| self.read(maps, index, false));
+            }
+        }
     }
 
-    fn read(&mut self, maps: &Maps, only: Option<u32>, may_wait: bool) {
-        for index in maps.site_numbers() {
-            // Numbers run ahead of the room for them where that grows.
-            let Some(record) = maps.site(index) else { continue };
-            // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
-            let wanted = only.is_none_or(|only| only == record.process);
-            if !wanted || record.ready == 0 || record.alloc_count == 0 {
-                continue;
+    fn read(&mut self, maps: &Maps, index: u32, may_wait: bool) {
+        // Numbers run ahead of the room for them where that grows.
+        let Some(record) = maps.site(index) else { return };
+        // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
+        if record.ready == 0 || record.alloc_count == 0 {
+            return;
+        }
+        let kept = match self.kept.ids.get(&index) {
+            Some(kept) => *kept,
+            None => {
+                let Some(process) = self.table.id(record.process) else { return };
+                if may_wait && self.is_to_wait(index, &record, maps) {
+                    return;
+                }
+                let kept = self.keep(&record, maps, process);
+                self.kept.ids.insert(index, kept);
+                kept
             }
-            let kept = match self.kept.ids.get(&index) {
-                Some(kept) => *kept,
-                None => {
-                    let Some(process) = self.table.id(record.process) else { continue };
-                    if may_wait && self.is_to_wait(index, &record, maps) {
-                        continue;
-                    }
-                    let kept = self.keep(&record, maps, process);
-                    self.kept.ids.insert(index, kept);
-                    kept
-                }
-            };
-            match kept {
-                Kept::Site(id) => self.update_site(index, id, &record),
-                Kept::Growth(at) => {
-                    let totals = &mut self.kept.growth[at].totals;
-                    (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
-                }
+        };
+        match kept {
+            Kept::Site(id) => self.update_site(index, id, &record),
+            Kept::Growth(at) => {
+                let totals = &mut self.kept.growth[at].totals;
+                (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
             }
         }
     }

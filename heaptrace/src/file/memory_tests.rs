@@ -165,7 +165,7 @@ fn every_report_of_the_recording_given() {
     let before = memory("VmRSS:");
     let dir = TempDir::new().expect("directory");
     let report = |format, view, by| {
-        let output = dir.path().join("report").into_os_string().into();
+        let output = dir.path().join("report").into();
         let file = file.clone().into();
         // What it is refused for is not looked at here.
         let verbose = VerboseArgs::default();
@@ -316,7 +316,7 @@ fn a_report_that_would_not_end_is_refused_with_the_name_of_the_file() {
 }
 
 fn report_error(path: &Path) -> String {
-    let output = path.with_extension("report").into_os_string().into();
+    let output = path.with_extension("report").into();
     let (file, view, by) = (path.to_owned(), View::Alloc, By::Stack);
     let args = ReportArgs {
         file,

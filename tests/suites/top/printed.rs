@@ -16,7 +16,7 @@ pub fn usage() -> Result<()> {
     for (options, said) in [
         (&["--sort", "nothing"][..], "columns are pid, user, mem"),
         (&["--filter", "rss>1"], "there is no column rss"),
-        (&["--interval", "0s"], "more than no time"),
+        (&["--interval", "0s"], "expected a time above 0"),
         (&["--trace"], "--pid"),
         (&["--all", "-p", "1"], "cannot be used with"),
     ] {

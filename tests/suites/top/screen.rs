@@ -59,7 +59,7 @@ pub fn keys() -> Result<()> {
         screen.contains("help: Up and Down scroll") && screen.contains("tree of parents and children")
     })?;
     top.press("\x1b[6~\x1b[6~")?;
-    top.wait_for_text("What lives for less than an interval may not be seen")?;
+    top.wait_for_text("Processes that live for less than an interval may not be seen")?;
     top.press(ESC)?;
     top.wait_for("no help", |screen| !screen.contains("help: "))?;
     // F6: the first of the menu is the PID.

@@ -129,7 +129,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
 
 /// The most frames that stacks may have.
 fn frames(frames: Option<u32>, stacks: Option<u32>) -> u32 {
-    const MOST: u32 = 1 << 26;
+    const MOST: u32 = 1 << 28;
     let of_stacks = |stacks: u32| stacks.saturating_mul(MAX_FRAMES as u32).min(MOST);
     frames.or(stacks.map(of_stacks)).unwrap_or(MapSizes::default().frames)
 }

@@ -53,9 +53,10 @@ pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, 0);
 type Chunk<T, const ENTRIES: usize> = btf_maps::Array<T, ENTRIES, { BPF_F_MMAPABLE as usize }>;
 
 /// The sites' counters, in chunks that userspace adds. Arrays, so that a free finds its site by index, and userspace reads
-/// them by mmap.
+/// them by mmap. Each an array of one: a chunk is made without BTF, and 6.1 takes that for another kind of map than one
+/// with BTF whose values are structs (`bpf_map_meta_equal` compares `timer_off`, kernel/bpf/map_in_map.c).
 #[btf_map]
-pub static SITES: btf_maps::ArrayOfMaps<Chunk<SiteRecord, { CHUNK_SITES as usize }>, 1> =
+pub static SITES: btf_maps::ArrayOfMaps<Chunk<[SiteRecord; 1], { CHUNK_SITES as usize }>, 1> =
     btf_maps::ArrayOfMaps::new();
 
 /// Sites of processes, by record, for what finds no room.
@@ -208,7 +209,7 @@ pub fn settings() -> *const Settings {
 pub fn site(index: u32) -> Option<*mut SiteRecord> {
     let behind = index.wrapping_sub(setting!(max_sites));
     if index < setting!(max_sites) {
-        SITES.get_value_ptr_mut(index / CHUNK_SITES, &(index % CHUNK_SITES))
+        SITES.get_value_ptr_mut(index / CHUNK_SITES, &(index % CHUNK_SITES)).map(<*mut [SiteRecord; 1]>::cast)
     } else {
         OVERFLOW_SITES.get_ptr_mut(behind)
     }

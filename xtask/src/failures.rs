@@ -3,7 +3,8 @@
 /// Lines kept of one test's output: a failed check's own words stand first, the rest is in the full log.
 const LINES: usize = 20;
 
-/// Reads a runner's output line by line and keeps the blocks `---- NAME stdout ----`.
+/// Reads a runner's output line by line and keeps the blocks `---- NAME stdout ----` (libtest) and `---- NAME ----`
+/// (libtest-mimic, which the suites use).
 #[derive(Default)]
 pub struct Failures {
     tests: Vec<Failure>,
@@ -22,7 +23,8 @@ pub struct Failure {
 
 impl Failures {
     pub fn line(&mut self, line: &str) {
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let name = name.strip_suffix(" stdout").unwrap_or(name);
             self.tests.push(Failure { name: name.to_owned(), said: Vec::new(), left_out: 0 });
             self.inside = true;
         } else if line == "failures:" {
@@ -62,6 +64,14 @@ mod tests {
         let said =
             ["thread 'b::c' panicked at src/lib.rs:3:5:", "left is not right"].map(str::to_owned).to_vec();
         assert_eq!(read(output), [Failure { name: "b::c".to_owned(), said, left_out: 0 }]);
+    }
+
+    #[test]
+    fn a_failed_test_of_a_suite_is_kept_too() {
+        let output = "test a: b ... FAILED\n\nfailures:\n\n---- a: b ----\nnot there\n  because of that\n\n\n\
+            failures:\n    a: b\n\n\ntest result: FAILED. 1 passed; 1 failed\n";
+        let said = ["not there", "  because of that"].map(str::to_owned).to_vec();
+        assert_eq!(read(output), [Failure { name: "a: b".to_owned(), said, left_out: 0 }]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{
     multi::MultiProgram,
     site::{HIT, PlacedSite},
 };
+use crate::process::inherited::Unshared;
 use aya::{
     Ebpf,
     programs::{
@@ -26,8 +27,8 @@ pub enum Attacher {
 /// Probes that are in place; dropping it takes them away, which waits for the kernel's grace periods.
 #[must_use]
 pub struct Links {
-    multi: Vec<OwnedFd>,
-    perf: Vec<UProbeLink>,
+    multi: Vec<Unshared<OwnedFd>>,
+    perf: Vec<Unshared<UProbeLink>>,
     /// Behind which they are.
     pub(super) gate: Option<Arc<Gate>>,
     /// What they verify; its number is another function's only once they are gone.
@@ -46,7 +47,7 @@ impl Attacher {
         let mut perf = Vec::new();
         match self {
             Self::Multi(program) => {
-                let multi = vec![program.attach(path, sites, pid)?];
+                let multi = vec![Unshared::new(program.attach(path, sites, pid)?)];
                 return Ok(Links { multi, perf, gate: None, check: None });
             }
             Self::PerfEvents => {
@@ -65,7 +66,7 @@ fn attach_perf(
     offset: u64,
     cookie: u64,
     pid: Option<u32>,
-) -> io::Result<UProbeLink> {
+) -> io::Result<Unshared<UProbeLink>> {
     let program: &mut UProbe = ebpf
         .program_mut(HIT)
         .ok_or_else(|| io::Error::other(format!("no program {HIT}")))?
@@ -78,13 +79,18 @@ fn attach_perf(
         None => UProbeScope::AllProcesses,
     };
     let link = program.attach(point, path, scope).map_err(io::Error::other)?;
-    program.take_link(link).map_err(io::Error::other)
+    program.take_link(link).map(Unshared::new).map_err(io::Error::other)
 }
 
 impl Links {
     /// One link's, which verifies.
     pub(super) fn of_check(link: OwnedFd, check: &Arc<FunctionCheck>) -> Self {
-        Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
+        Self {
+            multi: vec![Unshared::new(link)],
+            perf: Vec::new(),
+            gate: None,
+            check: Some(Arc::clone(check)),
+        }
     }
 
     /// Each link by itself.

@@ -4,7 +4,7 @@ use super::{
     multi::{MultiProgram, empty_program},
     site::PlacedSite,
 };
-use crate::process::system;
+use crate::process::{inherited::Unshared, system};
 use heaptrace_common::probe::Cookie;
 use perf_event::{Builder, Counter, events::Raw};
 use std::{
@@ -21,8 +21,8 @@ use std::{
 pub struct EmptyProbes {
     /// Whose time `/proc/self/fdinfo` has.
     _program: OwnedFd,
-    _links: Vec<OwnedFd>,
-    _events: Vec<Counter>,
+    _links: Unshared<Vec<OwnedFd>>,
+    _events: Unshared<Vec<Counter>>,
 }
 
 impl EmptyProbes {
@@ -34,7 +34,11 @@ impl EmptyProbes {
             let sites: Vec<PlacedSite> = offsets.iter().map(site).collect();
             let program = MultiProgram::empty()?;
             let link = program.attach(path, &sites, Some(pid))?;
-            return Ok(Self { _program: program.into(), _links: vec![link], _events: Vec::new() });
+            return Ok(Self {
+                _program: program.into(),
+                _links: Unshared::new(vec![link]),
+                _events: Unshared::new(Vec::new()),
+            });
         }
         let program = empty_program()?;
         let kind = system::read_text("/sys/bus/event_source/devices/uprobe/type")?;
@@ -52,6 +56,6 @@ impl EmptyProbes {
             event.enable()?;
             events.push(event);
         }
-        Ok(Self { _program: program, _links: Vec::new(), _events: events })
+        Ok(Self { _program: program, _links: Unshared::new(Vec::new()), _events: Unshared::new(events) })
     }
 }

@@ -3,6 +3,7 @@
 use super::error::{LoadError, setup_error};
 use crate::printable::say;
 use crate::process::{
+    inherited::Unshared,
     system,
     tracefs::{ROOTS, Tracefs},
 };
@@ -34,7 +35,7 @@ pub fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<Vec<Attached>, LoadError> {
         let fail = |source| setup_error(name, source);
         program.load().map_err(fail)?;
         let link = program.attach(name).map_err(fail)?;
-        attached.push(Box::new(program.take_link(link).map_err(fail)?));
+        attached.push(Box::new(Unshared::new(program.take_link(link).map_err(fail)?)));
     }
     Ok(attached)
 }
@@ -79,7 +80,7 @@ pub fn attach_growth(ebpf: &mut Ebpf, watch: bool) -> Result<(Placed, Vec<Attach
         match program.attach("syscalls", &name) {
             Ok(link) => {
                 let link = program.take_link(link).map_err(|source| setup_error(&name, source))?;
-                attached.push(Box::new(link));
+                attached.push(Box::new(Unshared::new(link)));
             }
             Err(error) => {
                 let why = format!("tracepoint syscalls:{name}: {error}");
@@ -106,7 +107,7 @@ pub fn attach_faults(ebpf: &mut Ebpf) -> Result<(Placed, Option<Attached>), Load
         Err(error) => return Ok((Placed::Unavailable(format!("tracepoint {FAULTS}: {error}")), None)),
     };
     let link = program.take_link(link).map_err(|source| setup_error(FAULTS, source))?;
-    Ok((Placed::On, Some(Box::new(link))))
+    Ok((Placed::On, Some(Box::new(Unshared::new(link)))))
 }
 
 /// How often the kernel left programs of tracepoints out: it runs none while another one is under way on the same CPU

@@ -4,6 +4,7 @@ pub mod command;
 pub mod elf;
 pub mod file_cache;
 pub mod foreign;
+pub mod inherited;
 pub mod kernel_version;
 pub mod ldso;
 pub mod mapped;

@@ -2,13 +2,15 @@
 
 use super::Session;
 use crate::{
+    bpf::Placed,
     drain::is_code,
     process::{
         mapped::{Change, CodeChange},
         maps::{Mapping, Permissions},
     },
 };
-use std::collections::BTreeSet;
+use heaptrace_common::record::process_state;
+use std::collections::BTreeMap;
 
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -24,7 +26,8 @@ impl Session {
             code.waiting.push(change);
         }
         let mut pending = std::mem::take(&mut self.pending_code.by_pid);
-        let mut changed = BTreeSet::new();
+        // Records, and since when they have code of a file, if they do.
+        let mut changed = BTreeMap::new();
         for (pid, code) in &mut pending {
             let waiting = std::mem::take(&mut code.waiting);
             for change in waiting {
@@ -40,13 +43,37 @@ impl Session {
         let now = super::monotonic_ns();
         pending.retain(|_, code| now.saturating_sub(code.last_ns) < PATIENCE_NS);
         self.pending_code.by_pid = pending;
-        for record in changed {
-            self.publish_code(record);
+        for record in changed.keys() {
+            self.publish_code(*record);
         }
         self.tracer.unwind.settle();
+        // Else events tell of them.
+        if self.tracer.features.growth != Placed::On {
+            for (record, since_ns) in
+                changed.into_iter().filter_map(|(record, of_file)| Some((record, of_file?)))
+            {
+                self.pending_code.to_be_looked_at.entry(record).or_insert(since_ns);
+            }
+        }
     }
 
-    fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, changed: &mut BTreeSet<u32>) {
+    /// Looks again at processes whose code has changed, of which no event told: allocators may be among it.
+    pub(super) fn look_at_changed(&mut self) {
+        for (record, since_ns) in std::mem::take(&mut self.pending_code.to_be_looked_at) {
+            let running = self.builder.record(record).filter(|of| of.state == process_state::RUNNING);
+            if let Some(pid) = running.map(|of| of.tgid) {
+                self.look_again(pid, record, since_ns);
+            }
+        }
+    }
+
+    fn add_code(
+        &mut self,
+        pid: u32,
+        record: u32,
+        change: &CodeChange,
+        changed: &mut BTreeMap<u32, Option<u64>>,
+    ) {
         let Change::Mapped { start, end, offset, dev, inode, path } = change.change.clone() else { return };
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
@@ -62,7 +89,8 @@ impl Session {
                 self.builder.read_whole(&self.tracer.maps, Some(record));
             }
             self.builder.add_code(record, &mapping, object.clone());
-            changed.insert(record);
+            let of_file = changed.entry(record).or_default();
+            *of_file = of_file.or(object.as_ref().map(|_| change.time_ns));
             records.extend(self.builder.heirs_since(record, change.time_ns));
         }
     }

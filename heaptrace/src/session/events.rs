@@ -55,6 +55,7 @@ impl Session {
         for (pid, (record, since_ns)) in look_at {
             self.look_again(pid, record, since_ns);
         }
+        self.look_at_changed();
     }
 
     /// So many events were not looked at.

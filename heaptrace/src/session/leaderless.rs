@@ -19,7 +19,7 @@ impl Session {
     /// A process's probes go, or it has a first thread again: lets go of what held its breakpoints.
     pub(super) fn forget_leaderless(&mut self, pid: u32) {
         let held = self.leaderless.remove(pid);
-        self.drop_aside(held);
+        self.detaching.of_running(held);
     }
 
     /// Probes of a process without its first thread are to be placed.
@@ -125,10 +125,10 @@ impl Session {
         let before = self.leaderless.remove(pid);
         self.leaderless.by_pid.insert(pid, Kept::Held { threads, probes });
         // Once others hold the breakpoints.
-        self.drop_aside(before);
+        self.detaching.of_running(before);
         if !verifying.is_empty() {
             // Entries are not held. Last: links that go take the breakpoints that nobody holds with them.
-            self.drop_aside(verifying);
+            self.detaching.of_running(verifying);
             self.verify_all();
         }
     }

@@ -5,6 +5,7 @@ mod code;
 mod code_check;
 mod code_rounds;
 mod counting;
+mod detaching;
 mod error;
 mod events;
 mod findings;
@@ -41,6 +42,7 @@ use crate::{
     rss::Rounds,
     symbolize::Found,
 };
+use detaching::Detaching;
 pub use error::TargetError;
 use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
@@ -49,7 +51,6 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
-    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tables::ExactRows;
@@ -112,7 +113,7 @@ pub struct Session {
     /// Records in which all was in place that their processes call, when last looked at.
     looked_at: HashSet<u32>,
     notes: Notes,
-    detaching: Vec<thread::JoinHandle<()>>,
+    detaching: Detaching,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
     pending_code: pending_code::PendingCode,
@@ -199,7 +200,7 @@ impl Session {
             untraceable: BTreeMap::new(),
             looked_at: HashSet::new(),
             notes,
-            detaching: Vec::new(),
+            detaching: Detaching::default(),
             watch,
             pending_code: pending_code::PendingCode::default(),
             live_capacity: sizes.live,
@@ -218,6 +219,7 @@ impl Session {
     pub fn drain(&mut self) {
         self.builder.read_processes(&self.tracer.maps);
         self.take_code_changes();
+        self.look_at_changed();
         self.adopt_new_records();
         self.publish_listless();
         self.look_after_leaderless();
@@ -259,10 +261,7 @@ impl Session {
         let links = links.chain(self.idle_links.drain(..));
         let links: Vec<Links> = links.chain(self.verification.end()).collect();
         self.tracer.detach(links);
-        for thread in self.detaching.drain(..) {
-            // A panic there has left nothing that the report depends on.
-            let _ = thread.join();
-        }
+        self.detaching.wait();
         before.elapsed().as_secs_f64()
     }
 

@@ -1,12 +1,14 @@
 //! Changes of processes' code that wait for the records of these.
 
 use crate::process::mapped::CodeChange;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Changes that have found no record yet, and where each process's last exec began.
 #[derive(Default)]
 pub struct PendingCode {
     pub(super) by_pid: HashMap<u32, PidCode>,
+    /// Records that have code since these times, where no event tells of that: calls that map memory are not traced.
+    pub(super) to_be_looked_at: BTreeMap<u32, u64>,
 }
 
 #[derive(Default)]

@@ -417,15 +417,7 @@ impl Session {
             self.verification.forget_unwatched();
             self.discoverer.forget_unused();
             let links = std::mem::take(&mut self.idle_links);
-            self.drop_aside(links);
-        }
-    }
-
-    /// Lets go of links in the background.
-    pub(super) fn drop_aside<T: Send + 'static>(&mut self, links: Vec<T>) {
-        if !links.is_empty() {
-            self.detaching.retain(|thread| !thread.is_finished());
-            self.detaching.push(std::thread::spawn(move || drop(links)));
+            self.detaching.of_ended(links);
         }
     }
 }

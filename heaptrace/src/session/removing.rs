@@ -35,6 +35,7 @@ impl Session {
         let links = removed.iter().flat_map(|pid| self.unprobe(*pid)).collect();
         // At once, and not before it is done: nothing is to be said to be away that is there.
         self.tracer.release(links);
+        self.detaching.wait_for_running();
         self.builder.read_processes(&self.tracer.maps);
         Ok(removed)
     }

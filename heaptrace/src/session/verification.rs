@@ -93,7 +93,7 @@ impl Session {
         });
         let entries = over.iter().map(|verified| (verified.file.stamp, verified.entry));
         self.verification.believed.extend(entries);
-        self.drop_aside(links_of(over));
+        self.detaching.of_running(links_of(over));
         for doubt in doubted {
             self.distrust(&doubt);
         }

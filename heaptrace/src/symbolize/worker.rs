@@ -1,6 +1,7 @@
 //! The parent's side of the symbolizing child: it is started, asked, given time, and killed.
 
 use super::wire::{Answer, Limits, Question, hear, tell};
+use crate::process::inherited;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::{
     fmt, io,
@@ -67,6 +68,8 @@ impl Worker {
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|error| broken(error.into()))?;
         let mut command = program();
+        // Until it has closed what it has of ours, which is the first that it does.
+        let _starts = inherited::child_starts();
         let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         // Our copy of the other end is the command's: the child's death must close the last one.
         drop(command);

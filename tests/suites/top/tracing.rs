@@ -267,7 +267,7 @@ pub fn descendants() -> Result<()> {
         // It execs: until then its memory is the shell's, and goes away while it is read.
         wait_until(PATIENCE, || Ok(fs::read_to_string(format!("/proc/{orphan}/comm"))? == "sleep\n"))?;
         wait_until(PATIENCE, || Ok(changed_bytes(orphan).is_ok_and(|changed| changed > 0)))
-            .context("it is not followed")?;
+            .with_context(|| format!("it is not followed; the screen:\n{}", top.text()))?;
         top.press("T")?;
         top.wait_for_text(&format!("the probes of process {pid} are gone, and of"))?;
         ensure!(changed_bytes(pid)? == 0 && changed_bytes(orphan)? == 0, "probes stay");

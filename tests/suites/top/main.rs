@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             tracing::children,
         ),
         end_to_end("traced and let go of again and again at work, a program goes on as ever", tracing::busy),
+        end_to_end("an allocator that is loaded by a traced process is probed, too", tracing::loaded),
         end_to_end("killed, it leaves no probe behind", tracing::killed),
         end_to_end("a process that ends while it is looked at is said to be gone", tracing::ended),
     ])

@@ -3,7 +3,7 @@
 use crate::{ENTER, ESC, cells, pids, start};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    code::changed_bytes,
+    code::{changed_bytes, changed_bytes_in},
     programs::Program,
     running::{PATIENCE, Running, wait_until},
     session::Waiting,
@@ -276,6 +276,30 @@ pub fn descendants() -> Result<()> {
     // SAFETY: it sleeps for minutes yet, so the id is its own.
     unsafe { libc::kill(orphan as libc::pid_t, libc::SIGKILL) };
     outcome
+}
+
+/// Calls that map memory are not traced here, so no event tells of it.
+pub fn loaded() -> Result<()> {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let script = format!(
+        "import ctypes, os, time\nwhile not os.path.exists('go'): time.sleep(0.05)\n\
+         ctypes.CDLL('{LIBRARY}')\ntime.sleep(1000)"
+    );
+    let mut python = Command::new("python3");
+    // jemalloc wants static TLS, of which dlopen has little.
+    python
+        .args(["-c", &script])
+        .env("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=20000")
+        .current_dir(folder);
+    let python = Running::spawn(python, "python", folder)?;
+    let pid = python.pid();
+    let mut top = start(&["-p", &pid.to_string(), "--trace", "--no-growth"], (100, 24), folder)?;
+    top.wait_for_text("tracing: 1 process")?;
+    fs::write(folder.join("go"), "")?;
+    let probed = || Ok(changed_bytes_in(pid, |path| path.contains("jemalloc"))? > 0);
+    wait_until(PATIENCE, probed).with_context(|| format!("it is not probed; the screen:\n{}", top.text()))
 }
 
 pub fn killed() -> Result<()> {

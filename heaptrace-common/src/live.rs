@@ -4,6 +4,9 @@
 //! entry cannot tell, goes to a hash map of the kernel's beside the table, and the line counts it: whoever finds
 //! neither the block nor such a count need not look there. The table takes a third of the memory of a hash map alone. A
 //! line is two cache lines that lie side by side in one page, which processors fetch together.
+//!
+//! A table that runs short grows by chunks of lines, a level at a time: each level has as many chunks as all before it, or
+//! one. What finds its line full goes to the newest level then, or to an older one, and only after these to the map.
 
 /// Places in a line. With its counter they fill two cache lines.
 pub const WAYS: usize = 6;
@@ -43,6 +46,12 @@ pub struct LiveLine {
     /// [`time`].
     pub times: [u32; WAYS],
 }
+
+/// Lines in a chunk, which has 16 MiB.
+pub const CHUNK_LINES: u32 = 1 << 17;
+
+/// The highest level that the table grows to, with 64 chunks. Level 0 is the table as it began.
+pub const MAX_LEVEL: u32 = 7;
 
 /// The times of a line's blocks to the nanosecond, where lifetimes are counted.
 pub type ExactTimes = [u64; WAYS];
@@ -124,10 +133,32 @@ pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
 /// of a million blocks 4,112 bytes apart a sixth found no place.
 #[inline(always)]
 pub const fn line(key: u64, lines: u32) -> u32 {
+    (((mixed(key) >> 32) * lines as u64) >> 32) as u32
+}
+
+#[inline(always)]
+const fn mixed(key: u64) -> u64 {
     let mut mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^= mixed >> 32;
-    mixed = mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (((mixed >> 32) * lines as u64) >> 32) as u32
+    mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93)
+}
+
+/// The chunk of a key at a level from 1 on, and its line there: by other bits than [`line`], so that what met in one line
+/// does not meet again.
+#[inline(always)]
+pub const fn grown_line(key: u64, level: u32) -> (u32, u32) {
+    let mixed = mixed(key);
+    (crate::tree::chunk(mixed, level - 1), (mixed >> 12) as u32 & (CHUNK_LINES - 1))
+}
+
+/// The level of a table with so many chunks. Between two, the lower one.
+pub const fn level(chunks: u32) -> u32 {
+    if chunks == 0 { 0 } else { chunks.ilog2() + 1 }
+}
+
+/// Blocks that so many chunks have room for, as [`lines_for`] has it.
+pub const fn blocks_in(chunks: u32) -> u32 {
+    (chunks as u64 * CHUNK_LINES as u64 * WAYS as u64 * 2 / 3) as u32
 }
 
 /// Lines for `blocks` live at one time: three places for two blocks, which leaves 5% of them to the map beside when full.
@@ -147,6 +178,7 @@ const _: () = {
     assert!(size_of::<LiveKey>() == 16);
     assert!(size_of::<LiveBlock>() == 24);
     assert!(size_of::<LiveLine>() == 128);
+    assert!(MAX_LEVEL - 1 <= crate::tree::MAX_LEVEL);
 };
 
 #[cfg(test)]
@@ -154,6 +186,28 @@ mod tests {
     extern crate std;
     use super::*;
     use std::vec::Vec;
+
+    #[test]
+    fn each_level_has_as_many_chunks_as_all_before_it_and_uses_them() {
+        assert_eq!([0, 1, 2, 3, 4, 63, 64].map(level), [0, 1, 2, 2, 3, 6, MAX_LEVEL]);
+        for at in 1..=MAX_LEVEL {
+            let used: std::collections::BTreeSet<u32> =
+                (0..2000).map(|n| grown_line(key(n % 7, 0x5000_0000 + u64::from(n) * 48), at).0).collect();
+            let (first, end) = if at == 1 { (0, 1) } else { (1 << (at - 2), 1 << (at - 1)) };
+            assert_eq!(used, (first..end).collect());
+        }
+    }
+
+    #[test]
+    fn what_meets_in_one_line_does_not_meet_again() {
+        let lines = lines_for(1 << 16);
+        let keys = (0..400_000_u64).map(|n| key(3, 0x7f00_0000_0000 + n * 32));
+        let met: Vec<u64> = keys.filter(|key| line(*key, lines) == 471).collect();
+        let mut again: Vec<u32> = met.iter().map(|key| grown_line(*key, 1).1).collect();
+        again.sort_unstable();
+        again.dedup();
+        assert!(met.len() > 8 && again.len() == met.len(), "{} in {} lines", met.len(), again.len());
+    }
 
     #[test]
     fn a_key_tells_address_and_process() {

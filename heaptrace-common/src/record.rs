@@ -237,12 +237,18 @@ pub struct Cursors {
     pub shares: u64,
     /// Blocks in the map beside the table of live blocks; these are given back.
     pub spilled: u64,
+    /// The same of blocks in the chunks that the table grew by.
+    pub grown_live: u64,
     /// Written by userspace alone: sites that the chunks so far have room for, and the tree's level.
     pub site_room: u64,
     pub tree_level: u64,
     /// The same: when so many sites, or nodes, have been made, it is to be told.
     pub low_sites: u64,
     pub low_nodes: u64,
+    /// The same of the live table: its level, and when so many blocks are in the map beside it, or in its chunks.
+    pub live_level: u64,
+    pub low_spilled: u64,
+    pub low_grown: u64,
 }
 
 const _: () = {
@@ -250,7 +256,7 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
     assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
-    assert!(size_of::<Cursors>() == 72);
+    assert!(size_of::<Cursors>() == 104);
 };
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use heaptrace_common::{
-    live::{self, LiveBlock, LiveKey, LiveLine, WAYS},
+    live::{self, LiveBlock, LiveKey, LiveLine, MAX_LEVEL, WAYS},
     record::{Cursors, ProcessRecord},
     share::ShareRecord,
 };
 
 use crate::{
     atomic,
-    maps::{CURSORS, LIVE, LIVE_SPILL, LIVE_TIMES, setting},
+    maps::{self, CURSORS, LIVE, LIVE_GROWN, LIVE_SPILL, LIVE_TIMES, setting},
     share,
 };
 
@@ -108,7 +108,125 @@ unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
     WAYS
 }
 
-/// Whether blocks of the line may be in the map beside the table.
+/// Where an entry is in the chunks that the table grew by.
+#[derive(Clone, Copy)]
+struct Grown {
+    line: *mut LiveLine,
+    way: usize,
+}
+
+/// The line of a key at a level of these.
+#[inline(always)]
+fn grown_line(key: u64, level: u32) -> Option<*mut LiveLine> {
+    let (chunk, line) = live::grown_line(key, level);
+    LIVE_GROWN.get_value_ptr_mut(chunk, &line).map(<*mut [LiveLine; 1]>::cast)
+}
+
+/// What [`live_grown_at`] and [`live_grown_free`] give: the level and the place in its line; 0 is none.
+#[inline(always)]
+fn grown_at(key: u64, found: u64) -> Option<Grown> {
+    let (level, way) = ((found >> 8) as u32, (found & 0xff) as usize);
+    if level == 0 || way >= WAYS {
+        return None;
+    }
+    Some(Grown { line: grown_line(key, level)?, way })
+}
+
+/// Where the block of `key` is in the chunks. A global function, as the next: the verifier takes it once.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn live_grown_at(key: u64) -> u64 {
+    let mut level = level_now();
+    let mut n = 0;
+    while n < MAX_LEVEL {
+        if level == 0 {
+            break;
+        }
+        if let Some(line) = grown_line(key, level) {
+            let way = unsafe { find(line, key) };
+            if way < WAYS {
+                return u64::from(level) << 8 | way as u64;
+            }
+        }
+        level -= 1;
+        n += 1;
+    }
+    0
+}
+
+/// A place that is free for `key` in the chunks, the newest first; the last but `left` in its line.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
+    let mut level = level_now();
+    let mut n = 0;
+    while n < MAX_LEVEL {
+        if level == 0 {
+            break;
+        }
+        if let Some(line) = grown_line(key, level) {
+            let mut left = left;
+            let mut way = 0;
+            while way < WAYS {
+                if unsafe { core::ptr::read_volatile(key_at(line, way)) } == 0 {
+                    if left == 0 {
+                        return u64::from(level) << 8 | way as u64;
+                    }
+                    left = 0;
+                }
+                way += 1;
+            }
+        }
+        level -= 1;
+        n += 1;
+    }
+    0
+}
+
+#[inline(always)]
+fn level_now() -> u32 {
+    let level =
+        CURSORS.get_ptr(0).map_or(0, |at| unsafe { core::ptr::read_volatile(&raw const (*at).live_level) });
+    if level > u64::from(MAX_LEVEL) { 0 } else { level as u32 }
+}
+
+/// A block comes into the chunks, or goes.
+#[inline(always)]
+fn count_grown(change: i64) {
+    let Some(cursors) = CURSORS.get_ptr_mut(0) else { return };
+    unsafe {
+        let count = atomic::add(&raw mut (*cursors).grown_live, change as u64).wrapping_add(change as u64);
+        if count == core::ptr::read_volatile(&raw const (*cursors).low_grown) {
+            maps::tell_low();
+        }
+    }
+}
+
+/// Enters a block whose own line is full into the chunks; whether there was a place.
+#[inline(always)]
+unsafe fn enter_grown(line: *mut LiveLine, key: u64, packed: u64, time_ns: u64, left: u32) -> bool {
+    let Some(at) = grown_at(key, unsafe { live_grown_free(key, left) }) else { return false };
+    unsafe {
+        // First, so that whoever looks for the block sees it.
+        atomic::add(&raw mut (*line).spilled, 1);
+        if !atomic::replace(key_at(at.line, at.way), 0, key) {
+            atomic::sub(&raw mut (*line).spilled, 1);
+            return false;
+        }
+        set_time(at.line, at.way, key, time_ns);
+        core::ptr::write_volatile(value_at(at.line, at.way), packed);
+    }
+    count_grown(1);
+    true
+}
+
+/// Whether blocks of the line may be in the chunks that the table grew by, or in the map beside it.
 #[inline(always)]
 unsafe fn has_spilled(line: *mut LiveLine) -> bool {
     unsafe { core::ptr::read_volatile(&raw const (*line).spilled) != 0 }
@@ -123,29 +241,36 @@ pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: Li
     unsafe {
         let way = find(line, key);
         if way < WAYS {
-            if packed == 0 {
-                if let Some(old) = take_at(line, way, key, false) {
-                    return enter_too_large(line, process, address, &block, old);
-                }
-            } else {
-                let was = core::ptr::read_volatile(value_at(line, way));
-                let time_ns = time_ns(line, way, key);
-                if was != 0 && atomic::replace(value_at(line, way), was, packed) {
-                    set_time(line, way, key, block.time_ns);
-                    return Entered::again(live::block(was, time_ns));
-                }
+            let entered = enter_again(line, way, key, packed, &block);
+            if entered.outcome != Outcome::Full {
+                return entered;
+            }
+            if entered.old.time_ns != 0 {
+                return enter_too_large(line, process, address, &block, entered.old);
             }
         }
-        if has_spilled(line)
-            && let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied()
-        {
-            // Where it has been taken meanwhile, this one is new.
-            if LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_EXIST)).is_ok() {
-                return Entered::again(old);
+        if has_spilled(line) {
+            if let Some(at) = grown_at(key, live_grown_at(key)) {
+                let entered = enter_again(at.line, at.way, key, packed, &block);
+                if entered.outcome != Outcome::Full {
+                    return entered;
+                }
+                if entered.old.time_ns != 0 {
+                    atomic::sub(&raw mut (*line).spilled, 1);
+                    count_grown(-1);
+                    return enter_too_large(line, process, address, &block, entered.old);
+                }
+            }
+            if let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied() {
+                // Where it has been taken meanwhile, this one is new.
+                if LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_EXIST)).is_ok() {
+                    return Entered::again(old);
+                }
             }
         }
         if packed != 0 {
-            let mut left = u32::from(share::has_much_live(record));
+            let few_left = u32::from(share::has_much_live(record));
+            let mut left = few_left;
             let mut way = 0;
             while way < WAYS {
                 let at = key_at(line, way);
@@ -160,6 +285,9 @@ pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: Li
                 }
                 way += 1;
             }
+            if enter_grown(line, key, packed, block.time_ns, few_left) {
+                return Entered::NEW;
+            }
         }
         // First, so that whoever looks for the block sees it.
         atomic::add(&raw mut (*line).spilled, 1);
@@ -168,6 +296,27 @@ pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: Li
             atomic::sub(&raw mut (*line).spilled, 1);
         }
         entered
+    }
+}
+
+/// Enters a block in the place that its address has. `Full` with what gave way where no entry can tell the block; and
+/// without, where that has been taken meanwhile.
+#[inline(always)]
+unsafe fn enter_again(line: *mut LiveLine, way: usize, key: u64, packed: u64, block: &LiveBlock) -> Entered {
+    unsafe {
+        if packed == 0 {
+            return match take_at(line, way, key, false) {
+                Some(old) => Entered { outcome: Outcome::Full, old },
+                None => Entered::FULL,
+            };
+        }
+        let was = core::ptr::read_volatile(value_at(line, way));
+        let time_ns = time_ns(line, way, key);
+        if was != 0 && atomic::replace(value_at(line, way), was, packed) {
+            set_time(line, way, key, block.time_ns);
+            return Entered::again(live::block(was, time_ns));
+        }
+        Entered::FULL
     }
 }
 
@@ -236,7 +385,10 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
 fn count_spilled(share: *mut ShareRecord, cursors: *mut Cursors, change: i32) {
     unsafe {
         atomic::add_short(&raw mut (*share).spilled, change as u32);
-        atomic::add(&raw mut (*cursors).spilled, i64::from(change) as u64);
+        let all = atomic::add(&raw mut (*cursors).spilled, i64::from(change) as u64);
+        if change > 0 && all.wrapping_add(1) == core::ptr::read_volatile(&raw const (*cursors).low_spilled) {
+            maps::tell_low();
+        }
     }
 }
 
@@ -263,6 +415,12 @@ fn take_if(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
         }
         if !has_spilled(line) {
             return None;
+        }
+        if let Some(at) = grown_at(key, live_grown_at(key)) {
+            let block = take_at(at.line, at.way, key, only_held)?;
+            atomic::sub(&raw mut (*line).spilled, 1);
+            count_grown(-1);
+            return Some(block);
         }
         let block = take_spilled(process, address, only_held)?;
         atomic::sub(&raw mut (*line).spilled, 1);
@@ -322,20 +480,30 @@ fn mark(process: u32, address: u64, held: bool) -> bool {
         unsafe {
             let way = find(line, key);
             if way < WAYS {
-                let at = value_at(line, way);
-                let packed = core::ptr::read_volatile(at);
-                let marked = if held { packed | live::HELD } else { packed & !live::HELD };
-                // It fails if another thread frees the block now, whose program is at fault.
-                return packed != 0 && atomic::replace(at, packed, marked);
+                return mark_at(line, way, held);
             }
             if !has_spilled(line) {
                 return false;
+            }
+            if let Some(at) = grown_at(key, live_grown_at(key)) {
+                return mark_at(at.line, at.way, held);
             }
         }
     }
     let Some(block) = LIVE_SPILL.get_ptr_mut(spill_key(process, address)) else { return false };
     unsafe { core::ptr::write_volatile(&raw mut (*block).held, u32::from(held)) };
     true
+}
+
+#[inline(always)]
+unsafe fn mark_at(line: *mut LiveLine, way: usize, held: bool) -> bool {
+    unsafe {
+        let at = value_at(line, way);
+        let packed = core::ptr::read_volatile(at);
+        let marked = if held { packed | live::HELD } else { packed & !live::HELD };
+        // It fails if another thread frees the block now, whose program is at fault.
+        packed != 0 && atomic::replace(at, packed, marked)
+    }
 }
 
 /// When a live block was allocated; `u64::MAX` if there is none.
@@ -350,6 +518,9 @@ pub fn time_of(process: u32, address: u64) -> u64 {
             }
             if !has_spilled(line) {
                 return u64::MAX;
+            }
+            if let Some(at) = grown_at(key, live_grown_at(key)) {
+                return time_ns(at.line, at.way, key);
             }
         }
     }

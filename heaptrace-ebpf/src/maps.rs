@@ -11,7 +11,7 @@ use aya_ebpf::{
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS as CHECK_COUNT, Check, CheckedCall},
     counter::Counter,
-    live::{ExactTimes, LiveBlock, LiveKey, LiveLine},
+    live::{self, ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
     record::{CHUNK_SITES, Cursors, PendingCall, ProcessRecord, SiteRecord},
     settings::Settings,
@@ -28,6 +28,11 @@ use heaptrace_common::{
 /// Blocks that are live. See `heaptrace_common::live`.
 #[map]
 pub static LIVE: Array<LiveLine> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
+
+/// What it grows by, in chunks that userspace adds. Each an array of one: see `SITES`.
+#[btf_map]
+pub static LIVE_GROWN: btf_maps::ArrayOfMaps<Chunk<[LiveLine; 1], { live::CHUNK_LINES as usize }>, 1> =
+    btf_maps::ArrayOfMaps::new();
 
 /// By its lines, where lifetimes are counted.
 #[map]

@@ -74,6 +74,16 @@ impl<T: Copy> NewChunks<T> {
 }
 
 impl<T: Copy> Chunks<T> {
+    /// Chunks so far.
+    pub fn count(&self) -> u32 {
+        self.arrays.iter().take_while(|array| array.get().is_some()).count() as u32
+    }
+
+    /// Elements so far.
+    pub fn pointers(&self) -> impl Iterator<Item = *mut T> + '_ {
+        (0..self.count() * self.entries).filter_map(|index| self.pointer(index))
+    }
+
     pub fn pointer(&self, index: u32) -> Option<*mut T> {
         self.arrays.get((index / self.entries) as usize)?.get()?.pointer(index % self.entries)
     }

@@ -1,10 +1,11 @@
-//! The tables that grow while tracing, sites and the tree of stacks: how large they begin, when they grow and by how much.
+//! The tables that grow while tracing, sites, the tree of stacks and live blocks: how large they begin, when they grow and by how much.
 //! The kernel side tells when about half of one is used; what finds no room until it has grown is counted as lost.
 
 use super::{
     array::SharedArray,
     chunks::{self, Chunks, NewChunks},
     error::LoadError,
+    sizes::MapSizes,
     taken,
 };
 use crate::process::priority;
@@ -13,6 +14,7 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use heaptrace_common::{
+    live::{self, LiveLine},
     record::{CHUNK_SITES, Cursors, SiteRecord, index},
     tree::{self, CHUNK_LINES, CHUNK_NODES, Line, Node},
 };
@@ -35,6 +37,9 @@ const FIRST_NODES: u32 = 2 * CHUNK_NODES / 3 * 2;
 /// kernel/bpf/syscall.c), some 20 ms.
 const SITE_STEP: u32 = 4;
 
+/// The part of the map beside the live table that may fill until the table grows.
+const SPILL_PART: u64 = 8;
+
 /// Chunks of sites for at most `sites`.
 pub(super) fn site_chunks(sites: u32) -> u32 {
     sites.div_ceil(CHUNK_SITES).max(1)
@@ -43,6 +48,7 @@ pub(super) fn site_chunks(sites: u32) -> u32 {
 /// Bytes of so many chunks.
 pub(super) const SITE_CHUNK_BYTES: u64 = CHUNK_SITES as u64 * size_of::<SiteRecord>() as u64;
 pub(super) const NODE_CHUNK_BYTES: u64 = CHUNK_LINES as u64 * size_of::<Line>() as u64;
+const LIVE_CHUNK_BYTES: u64 = live::CHUNK_LINES as u64 * size_of::<LiveLine>() as u64;
 
 /// Sites that may take so many bytes, with their part of the index: two cells each, of 8 bytes, and rounded up to a power
 /// of two.
@@ -68,16 +74,34 @@ pub(super) fn frames_within(bytes: u64) -> u32 {
 /// More than that have no number in an entry of the live table, with one for each process: see `live::value`.
 const MOST_SITES: u32 = 1 << 22;
 
-/// Bytes that both take in the beginning, and in the end, where there may be so many.
-pub(super) fn memory_bytes(sites: u32, nodes: u32) -> (u64, u64) {
+/// Chunks of live blocks that may take so many bytes.
+pub(super) fn live_chunks_within(bytes: u64) -> u32 {
+    match bytes / LIVE_CHUNK_BYTES {
+        0 => 0,
+        chunks => 1 << chunks.ilog2().min(live::MAX_LEVEL - 1),
+    }
+}
+
+/// Bytes that these take in the beginning, and in the end, where there may be so many. Live blocks have another table in
+/// the beginning.
+pub(super) fn memory_bytes(sites: u32, nodes: u32, live_chunks: u32) -> (u64, u64) {
     let bytes = |sites, nodes| {
         u64::from(site_chunks(sites)) * SITE_CHUNK_BYTES
             + u64::from(tree::chunks_for(nodes)) * NODE_CHUNK_BYTES
     };
-    (bytes(sites.min(FIRST_SITES), nodes.min(FIRST_NODES)), bytes(sites, nodes))
+    let live = u64::from(live_chunks) * LIVE_CHUNK_BYTES;
+    (bytes(sites.min(FIRST_SITES), nodes.min(FIRST_NODES)), bytes(sites, nodes) + live)
 }
 
-/// The tables as they are read.
+/// All of them.
+pub(super) struct Tables {
+    pub grown: Grown,
+    /// What the table of live blocks grows by.
+    pub live: Chunks<LiveLine>,
+    pub grower: Grower,
+}
+
+/// Sites and stacks as they are read.
 pub(super) struct Grown {
     sites: Chunks<SiteRecord>,
     nodes: Chunks<Line>,
@@ -146,22 +170,32 @@ impl Drop for Grower {
     }
 }
 
-/// Takes the tables, for at most `sites` and `nodes`, and begins to see to their room. `cursors` is the map's.
+/// Takes the tables and begins to see to their room. `cursors` is the map's.
 pub(super) fn take(
     ebpf: &mut Ebpf,
     cursors: SharedArray<Cursors>,
-    sites: u32,
-    nodes: u32,
-) -> Result<(Grown, Grower), LoadError> {
+    sizes: &MapSizes,
+) -> Result<Tables, LoadError> {
+    let MapSizes { sites, frames: nodes, live_chunks, .. } = *sizes;
     let (of_sites, new_sites) =
         chunks::take(ebpf, "SITES", CHUNK_SITES, site_chunks(sites.min(FIRST_SITES)))?;
     let (of_nodes, new_nodes) =
         chunks::take(ebpf, "NODES", CHUNK_LINES, tree::chunks_for(nodes.min(FIRST_NODES)))?;
+    let (of_live, new_live) = chunks::take(ebpf, "LIVE_GROWN", live::CHUNK_LINES, 0)?;
     let low: RingBuf<MapData> = taken::take(ebpf, "LOW")?;
     let shared = |source| LoadError::Maps { source };
     let end = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| shared(error.into()))?;
     let (end, failed) = (Arc::new(end), Arc::new(OnceLock::new()));
-    let mut room = Room { sites: new_sites, nodes: new_nodes, cursors };
+    let mut room = Room {
+        sites: new_sites,
+        nodes: new_nodes,
+        live: new_live,
+        live_most: live_chunks,
+        spill: live::spill_for(sizes.live).into(),
+        low_spilled: 0,
+        cursors,
+    };
+    room.low_spilled = room.spill / SPILL_PART;
     room.tell();
     let growing = {
         let (end, failed) = (end.clone(), failed.clone());
@@ -173,13 +207,23 @@ pub(super) fn take(
         }
     };
     let thread = thread::Builder::new().name("heaptrace-grow".to_owned()).spawn(growing).map_err(shared)?;
-    Ok((Grown { sites: of_sites, nodes: of_nodes }, Grower { thread: Some(thread), end, failed }))
+    Ok(Tables {
+        grown: Grown { sites: of_sites, nodes: of_nodes },
+        live: of_live,
+        grower: Grower { thread: Some(thread), end, failed },
+    })
 }
 
 /// The tables as they grow.
 struct Room {
     sites: NewChunks<SiteRecord>,
     nodes: NewChunks<Line>,
+    live: NewChunks<LiveLine>,
+    /// Its most chunks.
+    live_most: u32,
+    /// Entries of the map beside it, and when so many are in it that there is to be more.
+    spill: u64,
+    low_spilled: u64,
     cursors: SharedArray<Cursors>,
 }
 
@@ -227,7 +271,29 @@ impl Room {
                 self.sites.add()?;
             }
         }
-        Ok(used.sites >= low_sites || used.nodes >= low_nodes)
+        let live_is_low = self.live.count() < self.live_most
+            && (used.spilled >= self.low_spilled || used.grown_live >= self.low_grown());
+        if live_is_low {
+            for _ in 0..self.live.count().max(1) {
+                self.live.add()?;
+            }
+            // What is in the map stays there.
+            self.low_spilled = used.spilled + self.spill / SPILL_PART;
+        }
+        Ok(used.sites >= low_sites || used.nodes >= low_nodes || live_is_low)
+    }
+
+    /// Blocks in the chunks at which there are to be more. Without a chunk the map beside tells.
+    fn low_grown(&self) -> u64 {
+        match self.live.count() {
+            0 => u64::MAX,
+            chunks if chunks >= self.live_most => u64::MAX,
+            chunks => u64::from(live::blocks_in(chunks)),
+        }
+    }
+
+    fn low_spilled(&self) -> u64 {
+        if self.live.count() >= self.live_most { u64::MAX } else { self.low_spilled }
     }
 
     /// Sites at which there are to be more; never, if there can be none.
@@ -252,6 +318,9 @@ impl Room {
             (&raw mut (*cursors).tree_level).write_volatile(u64::from(self.nodes.count().ilog2()));
             (&raw mut (*cursors).low_sites).write_volatile(self.low_sites());
             (&raw mut (*cursors).low_nodes).write_volatile(self.low_nodes());
+            (&raw mut (*cursors).live_level).write_volatile(live::level(self.live.count()).into());
+            (&raw mut (*cursors).low_spilled).write_volatile(self.low_spilled());
+            (&raw mut (*cursors).low_grown).write_volatile(self.low_grown());
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     array::SharedArray,
+    chunks::Chunks,
     syscall::{delete_entries, for_each_entry},
 };
 use aya::maps::MapData;
-use heaptrace_common::live::{self, LiveBlock, LiveKey, LiveLine, WAYS};
+use heaptrace_common::live::{self, CHUNK_LINES, LiveBlock, LiveKey, LiveLine, WAYS};
 use std::{
     io,
     os::fd::AsFd as _,
@@ -15,6 +16,8 @@ use std::{
 /// See the module.
 pub struct LiveTable {
     lines: SharedArray<LiveLine>,
+    /// By which the table grew.
+    grown: Chunks<LiveLine>,
     /// Blocks that find no place there.
     spill: MapData,
     /// What the lines' times are counted from.
@@ -22,14 +25,26 @@ pub struct LiveTable {
 }
 
 impl LiveTable {
-    pub(super) fn new(lines: &MapData, spill: MapData, count: u32, base_ns: u64) -> io::Result<Self> {
-        Ok(Self { lines: SharedArray::new(lines, count)?, spill, base_ns })
+    /// `lines`, of which there are `count`, in the beginning; later those of `grown`, too.
+    pub(super) fn new(
+        lines: &MapData,
+        count: u32,
+        grown: Chunks<LiveLine>,
+        spill: MapData,
+        base_ns: u64,
+    ) -> io::Result<Self> {
+        Ok(Self { lines: SharedArray::new(lines, count)?, grown, spill, base_ns })
+    }
+
+    /// Blocks that it has room for now beyond those that it began with.
+    pub(super) fn grown_blocks(&self) -> u32 {
+        live::blocks_in(self.grown.count())
     }
 
     /// Hands every live block to `each`. Blocks that come and go meanwhile may or may not be seen.
     pub fn for_each(&self, mut each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
-        for index in 0..self.lines.entries {
-            let Some(line) = self.lines.pointer(index) else { break };
+        let first = (0..self.lines.entries).filter_map(|index| self.lines.pointer(index));
+        for line in first.chain(self.grown.pointers()) {
             for way in 0..WAYS {
                 if let Some((key, block)) = entry(line, way, self.base_ns) {
                     let (process, address) = live::unpacked(key);
@@ -40,31 +55,51 @@ impl LiveTable {
         for_each_entry(self.spill.fd().as_fd(), 1 << 12, each)
     }
 
-    /// Removes blocks that nobody will free any more. Gives those that were in the map beside the table.
-    pub(super) fn remove(&self, blocks: &[LiveKey]) -> io::Result<Vec<LiveKey>> {
-        let spilled: Vec<LiveKey> =
-            blocks.iter().copied().filter(|block| !self.remove_entry(block)).collect();
-        // Counts of their lines stay too high: whoever looks for a block there looks in the map in vain.
-        delete_entries(self.spill.fd().as_fd(), &spilled)?;
-        Ok(spilled)
+    /// Removes blocks that nobody will free any more.
+    pub(super) fn remove(&self, blocks: &[LiveKey]) -> io::Result<Removed> {
+        let mut removed = Removed { spilled: Vec::new(), grown: 0 };
+        for block in blocks {
+            let key = live::key(block.process, block.address);
+            let own = if key == 0 { None } else { self.lines.pointer(live::line(key, self.lines.entries)) };
+            if own.is_some_and(|line| remove_from(line, key)) {
+                continue;
+            }
+            if key != 0 && self.grown_lines(key).any(|line| remove_from(line, key)) {
+                removed.grown += 1;
+            } else {
+                removed.spilled.push(*block);
+            }
+        }
+        // Counts of their lines stay too high: whoever looks for a block there looks elsewhere in vain.
+        delete_entries(self.spill.fd().as_fd(), &removed.spilled)?;
+        Ok(removed)
     }
 
-    fn remove_entry(&self, block: &LiveKey) -> bool {
-        let key = live::key(block.process, block.address);
-        if key == 0 {
-            return false;
-        }
-        let Some(line) = self.lines.pointer(live::line(key, self.lines.entries)) else { return false };
-        (0..WAYS).any(|way| {
-            let at = keys(line, way);
-            if at.load(Ordering::Acquire) != key {
-                return false;
-            }
-            // As the kernel side takes one.
-            values(line, way).swap(0, Ordering::AcqRel);
-            at.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    /// The lines that a key's block may be in beside its own.
+    fn grown_lines(&self, key: u64) -> impl Iterator<Item = *mut LiveLine> + '_ {
+        (1..=live::level(self.grown.count())).filter_map(move |level| {
+            let (chunk, line) = live::grown_line(key, level);
+            self.grown.pointer(chunk * CHUNK_LINES + line)
         })
     }
+}
+
+/// Blocks that were removed: those that were in the map beside the table, and how many in what it grew by.
+pub(super) struct Removed {
+    pub spilled: Vec<LiveKey>,
+    pub grown: u64,
+}
+
+fn remove_from(line: *mut LiveLine, key: u64) -> bool {
+    (0..WAYS).any(|way| {
+        let at = keys(line, way);
+        if at.load(Ordering::Acquire) != key {
+            return false;
+        }
+        // As the kernel side takes one.
+        values(line, way).swap(0, Ordering::AcqRel);
+        at.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    })
 }
 
 /// An entry's key and block, if there is one.

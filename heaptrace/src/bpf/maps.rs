@@ -6,8 +6,8 @@ use super::{
     error::LoadError,
     events::EventRing,
     gates::{GATES, Gates},
-    growing::{self, Grower, Grown},
-    live_table::LiveTable,
+    growing::{self, Grower, Grown, Tables},
+    live_table::{LiveTable, Removed},
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
     taken::{take, take_array, take_data},
@@ -35,6 +35,7 @@ use std::{
 const PROCESSES: usize = 2;
 const SHARES: usize = 3;
 const SPILLED: usize = 4;
+const GROWN_LIVE: usize = 5;
 
 /// What the counters said, by [`Counter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Maps {
     cursors: SharedArray<Cursors>,
     process_index: HashMap<MapData, u32, u32>,
     live: LiveTable,
+    /// Blocks that it had room for in the beginning.
+    first_live: u32,
     probes: SharedArray<ProbeRecord>,
     pub(super) gates: Gates,
     pub(super) checks: Checks,
@@ -80,7 +83,7 @@ impl Maps {
         base_ns: u64,
         secret: u64,
     ) -> Result<(Self, EventRing), LoadError> {
-        let MapSizes { sites, frames, processes, .. } = *sizes;
+        let MapSizes { sites, processes, .. } = *sizes;
         let live_lines = live::lines_for(sizes.live);
         let shared = |source| LoadError::Maps { source };
         let of_shares = take_data(ebpf, "SHARES")?;
@@ -88,9 +91,10 @@ impl Maps {
         let (shares, for_events) = (shares()?, shares()?);
         let cursors = take_data(ebpf, "CURSORS")?;
         let cursors = || SharedArray::new(&cursors, 1).map_err(shared);
-        let (grown, grower) = growing::take(ebpf, cursors()?, sites, frames)?;
+        let Tables { grown, live, grower } = growing::take(ebpf, cursors()?, sizes)?;
         let maps = Self {
             max_sites: sites,
+            first_live: sizes.live,
             grown,
             grower,
             overflow_sites: take_array(ebpf, "OVERFLOW_SITES", processes)?,
@@ -103,8 +107,9 @@ impl Maps {
             process_index: take(ebpf, "PROCESS_INDEX")?,
             live: LiveTable::new(
                 &take_data(ebpf, "LIVE")?,
-                take_data(ebpf, "LIVE_SPILL")?,
                 live_lines,
+                live,
+                take_data(ebpf, "LIVE_SPILL")?,
                 base_ns,
             )
             .map_err(shared)?,
@@ -222,7 +227,8 @@ impl Maps {
 
     /// Removes live blocks of processes that have ended.
     pub fn remove_blocks(&self, blocks: &[LiveKey]) -> io::Result<()> {
-        let mut spilled = self.live.remove(blocks)?.into_iter().peekable();
+        let Removed { spilled, grown } = self.live.remove(blocks)?;
+        let mut spilled = spilled.into_iter().peekable();
         let mut spilled_count = 0_u64;
         for block in blocks {
             // In the order of `blocks`.
@@ -233,6 +239,7 @@ impl Maps {
             }
         }
         self.take_back(SPILLED, spilled_count);
+        self.take_back(GROWN_LIVE, grown);
         Ok(())
     }
 
@@ -317,6 +324,11 @@ impl Maps {
     pub fn index_of(&self, tgid: u32) -> Option<u32> {
         let index = self.process_index.get(&tgid, 0).ok()?;
         self.processes.get(index).is_some_and(|record| record.tgid == tgid).then_some(index)
+    }
+
+    /// Blocks that the live table has room for now.
+    pub fn live_capacity(&self) -> u32 {
+        self.first_live.saturating_add(self.live.grown_blocks())
     }
 
     /// The live blocks.

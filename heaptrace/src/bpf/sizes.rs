@@ -18,8 +18,10 @@ pub(super) const PROBE_ROWS: u32 = 1 << 13;
 /// Sizes of the BPF maps, in entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSizes {
-    /// Blocks outstanding at one time.
+    /// Blocks outstanding at one time, in the beginning.
     pub live: u32,
+    /// Chunks that the table of these may grow by: none, or a power of two.
+    pub live_chunks: u32,
     /// Distinct (process, function, stack): the most that there may be, as room for them grows.
     pub sites: u32,
     /// Frames of all distinct stacks, those with the same callers once: the most that there may be.
@@ -48,6 +50,7 @@ impl Default for MapSizes {
     fn default() -> Self {
         Self {
             live: 1 << 20,
+            live_chunks: 0,
             sites: 1 << 19,
             frames: 1 << 22,
             processes: 1 << 14,
@@ -82,15 +85,19 @@ impl MapSizes {
     /// Kernel memory that the maps take, in bytes: at the start, and with sites and frames grown to their limits.
     pub fn memory_bytes(&self) -> Memory {
         let fixed = self.fixed_bytes();
-        let (first, most) = growing::memory_bytes(self.sites, self.frames);
+        let (first, most) = growing::memory_bytes(self.sites, self.frames, self.live_chunks);
         Memory { first: fixed + first, most: fixed + most }
     }
 
-    /// Sites and frames that may take what `memory` bytes leave, where they are not set to a number: frames take up to a
-    /// third, and all of it where sites are set.
-    pub fn within(mut self, memory: u64, sites: Option<u32>, frames: Option<u32>) -> Self {
+    /// Live blocks, if they `may_grow`, sites and frames that may take what `memory` bytes leave, where they are not set to
+    /// a number: live blocks and frames take up to a third each, and frames all of it where sites are set.
+    pub fn within(mut self, memory: u64, may_grow: bool, sites: Option<u32>, frames: Option<u32>) -> Self {
         (self.sites, self.frames) = (sites.unwrap_or(1), frames.unwrap_or(1));
         let rest = |of: &Self| memory.saturating_sub(of.memory_bytes().most);
+        // To the nanosecond, as lifetimes want them, times are kept for the first table only.
+        if may_grow && !self.statistics {
+            self.live_chunks = growing::live_chunks_within(rest(&self) / 3);
+        }
         if frames.is_none() {
             self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 3 });
         }
@@ -122,9 +129,10 @@ impl MapSizes {
             // PROCESS_CACHE.
             + array(1 << 16, 8)
             + u64::from(self.ring_bytes())
-            // PROCESS_INDEX, SYSCALLS and CODE_FILES.
-            + hash(1 << 15, 8)
-            + hash(1 << 14, 88)
+            // PROCESS_INDEX, SHARING, SYSCALLS and CODE_FILES: keys and values are each rounded up to 8 bytes.
+            + hash(1 << 15, 16)
+            + hash(1 << 12, 16)
+            + hash(1 << 14, 96)
             + hash(1 << 12, 96)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())

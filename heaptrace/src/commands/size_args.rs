@@ -17,9 +17,9 @@ pub struct SizeArgs {
     /// Most kernel memory for tables, which begin small and grow [default: 256MiB, or half of what is available].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
-    /// Most blocks live at once, all processes; more are lost and counted.
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().live, value_parser = table_size())]
-    pub max_live: u32,
+    /// Most blocks live at once, all processes; more are lost and counted [default: 1048576, and what --memory leaves].
+    #[arg(long, value_name = "N", value_parser = table_size())]
+    pub max_live: Option<u32>,
     /// Most allocation sites (process, function and stack) [default: what --memory leaves]. Raise it, or --memory, if the
     /// report says `stack_map_full`.
     #[arg(long, value_name = "N", value_parser = table_size())]
@@ -53,7 +53,7 @@ impl SizeArgs {
             None => Some(1),
         };
         let sizes = MapSizes {
-            live: max_live,
+            live: max_live.unwrap_or(MapSizes::default().live),
             processes: max_processes,
             threads: max_threads,
             events: max_events,
@@ -62,7 +62,8 @@ impl SizeArgs {
             ..MapSizes::default()
         };
         let half = || available_memory().map_or(MEMORY, |available| available / 2);
-        let sizes = sizes.within(memory.unwrap_or_else(|| MEMORY.min(half())), max_sites, frames);
+        let most = memory.unwrap_or_else(|| MEMORY.min(half()));
+        let sizes = sizes.within(most, max_live.is_none(), max_sites, frames);
         match memory {
             Some(memory) if sizes.memory_bytes().most > memory => Err(Usage(format!(
                 "the tables take at least {} MiB as they are asked for, and --memory allows {} MiB; raise it, or lower \

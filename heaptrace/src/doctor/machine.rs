@@ -46,6 +46,7 @@ pub fn examine() -> Machine {
 fn load() -> Result<Features, LoadError> {
     let sizes = MapSizes {
         live: 64,
+        live_chunks: 0,
         sites: 64,
         frames: 1024,
         processes: 64,

@@ -17,7 +17,7 @@ struct Description {
 
 const fn describe(counter: Counter) -> Description {
     let (name, what, option) = match counter {
-        Counter::LiveMapFull => ("live_map_full", "new blocks, in no total", Some("--max-live")),
+        Counter::LiveMapFull => ("live_map_full", "new blocks, in no total", Some("--memory, or --max-live")),
         Counter::SiteTableFull => (
             "stack_map_full",
             "blocks under an unknown stack",
@@ -91,6 +91,9 @@ mod tests {
             if counter == Counter::LiveMapFull { 1_234 } else { u64::from(counter == Counter::Nested) }
         });
         let lines: Vec<String> = lines(&counts).collect();
-        assert_eq!(lines, ["lost 1,234 (live_map_full: new blocks, in no total; raise --max-live)"]);
+        assert_eq!(
+            lines,
+            ["lost 1,234 (live_map_full: new blocks, in no total; raise --memory, or --max-live)"]
+        );
     }
 }

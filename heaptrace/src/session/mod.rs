@@ -117,7 +117,6 @@ pub struct Session {
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
     pending_code: pending_code::PendingCode,
-    live_capacity: u32,
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
     residencies: measured::Residencies,
@@ -203,7 +202,6 @@ impl Session {
             detaching: Detaching::default(),
             watch,
             pending_code: pending_code::PendingCode::default(),
-            live_capacity: sizes.live,
             size_filter,
             counting: counting::Counting::new(),
             residencies: measured::Residencies::default(),
@@ -230,7 +228,7 @@ impl Session {
         if self.traced() == 0 {
             return;
         }
-        if let Err(error) = self.builder.sweep(&self.tracer.maps, self.live_capacity) {
+        if let Err(error) = self.builder.sweep(&self.tracer.maps, self.tracer.maps.live_capacity()) {
             self.note(Note::EndedBlocksNotRemoved { reason: error.to_string() });
         }
     }

@@ -36,7 +36,7 @@ impl Session {
     /// Looks at processes whose turn it is: they may have ended by the end, or have mapped the memory again. For once a
     /// second, after [`Session::drain`].
     pub fn look_for_unmapped_some(&mut self) {
-        if !self.probes || self.live_capacity > MOST_BLOCKS {
+        if !self.probes || self.tracer.maps.live_capacity() > MOST_BLOCKS {
             return;
         }
         let began = Instant::now();

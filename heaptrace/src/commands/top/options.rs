@@ -54,6 +54,7 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         sizes: MapSizes {
             // No blocks, and no calls of allocators.
             live: 1,
+            live_chunks: 0,
             threads: 1,
             sites: SITES,
             frames: if walked { FRAMES } else { 1 },

@@ -104,6 +104,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         sizes: MapSizes {
             // No blocks, and no calls of allocators.
             live: 1,
+            live_chunks: 0,
             threads: 1,
             // Calls are told of one by one.
             sites: 1,

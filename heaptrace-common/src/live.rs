@@ -2,7 +2,7 @@
 //!
 //! A line has six places and belongs to the blocks that hash to it. A block that finds its line full, or that an
 //! entry cannot tell, goes to a hash map of the kernel's beside the table, and the line counts it: whoever finds
-//! neither the block nor such a count need not look there. The table takes a third of the memory of a hash map alone. A
+//! neither the block nor such a count need not look elsewhere. The table takes a third of the memory of a hash map alone. A
 //! line is two cache lines that lie side by side in one page, which processors fetch together.
 //!
 //! A table that runs short grows by chunks of lines, a level at a time: each level has as many chunks as all before it, or
@@ -39,7 +39,7 @@ pub struct LiveBlock {
 pub struct LiveLine {
     /// [`key`]; 0 for a free place.
     pub keys: [u64; WAYS],
-    /// Blocks of this line that are in the map beside the table.
+    /// Blocks of this line that are elsewhere: in chunks, or in the map beside the table.
     pub spilled: u64,
     /// [`value`]; 0 while the entry is being made or taken.
     pub values: [u64; WAYS],
@@ -143,12 +143,12 @@ const fn mixed(key: u64) -> u64 {
     mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
-/// The chunk of a key at a level from 1 on, and its line there: by other bits than [`line`], so that what met in one line
-/// does not meet again.
+/// The chunk of a key at a level from 1 on, and its line there: by other bits than [`line`] and than at other levels, so
+/// that what met in one line does not meet again.
 #[inline(always)]
 pub const fn grown_line(key: u64, level: u32) -> (u32, u32) {
     let mixed = mixed(key);
-    (crate::tree::chunk(mixed, level - 1), (mixed >> 12) as u32 & (CHUNK_LINES - 1))
+    (crate::tree::chunk(mixed, level - 1), (mixed >> level) as u32 & (CHUNK_LINES - 1))
 }
 
 /// The level of a table with so many chunks. Between two, the lower one.

@@ -31,7 +31,7 @@ pub enum Outcome {
     New,
     /// It is in, in the place of another: the address was handed out again, so that one's free was never seen.
     Again,
-    /// There is no room.
+    /// There is no room, or, of a place that was looked at, it is not in that.
     Full,
 }
 
@@ -108,6 +108,9 @@ unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
     WAYS
 }
 
+/// Times that a place is looked for in the chunks: another thread may take the one that was found.
+const GROWN_TRIES: u32 = 2;
+
 /// Where an entry is in the chunks that the table grew by.
 #[derive(Clone, Copy)]
 struct Grown {
@@ -157,7 +160,7 @@ pub unsafe extern "C" fn live_grown_at(key: u64) -> u64 {
     0
 }
 
-/// A place that is free for `key` in the chunks, the newest first; the last but `left` in its line.
+/// A place that is free for `key` in the chunks, the newest first, when `left` of each line are left out: 0 or 1.
 ///
 /// # Safety
 /// None is needed.
@@ -211,19 +214,23 @@ fn count_grown(change: i64) {
 /// Enters a block whose own line is full into the chunks; whether there was a place.
 #[inline(always)]
 unsafe fn enter_grown(line: *mut LiveLine, key: u64, packed: u64, time_ns: u64, left: u32) -> bool {
-    let Some(at) = grown_at(key, unsafe { live_grown_free(key, left) }) else { return false };
-    unsafe {
-        // First, so that whoever looks for the block sees it.
-        atomic::add(&raw mut (*line).spilled, 1);
-        if !atomic::replace(key_at(at.line, at.way), 0, key) {
-            atomic::sub(&raw mut (*line).spilled, 1);
-            return false;
+    // First, so that whoever looks for the block sees it.
+    unsafe { atomic::add(&raw mut (*line).spilled, 1) };
+    let mut tries = 0;
+    while tries < GROWN_TRIES {
+        let Some(at) = grown_at(key, unsafe { live_grown_free(key, left) }) else { break };
+        unsafe {
+            if atomic::replace(key_at(at.line, at.way), 0, key) {
+                set_time(at.line, at.way, key, time_ns);
+                core::ptr::write_volatile(value_at(at.line, at.way), packed);
+                count_grown(1);
+                return true;
+            }
         }
-        set_time(at.line, at.way, key, time_ns);
-        core::ptr::write_volatile(value_at(at.line, at.way), packed);
+        tries += 1;
     }
-    count_grown(1);
-    true
+    unsafe { atomic::sub(&raw mut (*line).spilled, 1) };
+    false
 }
 
 /// Whether blocks of the line may be in the chunks that the table grew by, or in the map beside it.

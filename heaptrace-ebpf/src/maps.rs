@@ -164,7 +164,7 @@ pub static CODE_FILES: HashMap<CodeFileKey, CodeFile> = HashMap::with_max_entrie
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Wakes whoever makes room: sites, or nodes of stacks, run short.
+/// Wakes whoever makes room: sites, nodes of stacks or live blocks run short.
 #[map]
 pub static LOW: RingBuf = RingBuf::with_byte_size(4096, 0);
 

@@ -22,7 +22,7 @@ pub struct EmptyProbes {
     /// Whose time `/proc/self/fdinfo` has.
     _program: OwnedFd,
     _links: Unshared<Vec<OwnedFd>>,
-    _events: Unshared<Vec<Counter>>,
+    _events: Vec<Unshared<Counter>>,
 }
 
 impl EmptyProbes {
@@ -37,7 +37,7 @@ impl EmptyProbes {
             return Ok(Self {
                 _program: program.into(),
                 _links: Unshared::new(vec![link]),
-                _events: Unshared::new(Vec::new()),
+                _events: Vec::new(),
             });
         }
         let program = empty_program()?;
@@ -54,8 +54,8 @@ impl EmptyProbes {
             let mut event = event.build()?;
             event.set_bpf(program.as_raw_fd())?;
             event.enable()?;
-            events.push(event);
+            events.push(Unshared::new(event));
         }
-        Ok(Self { _program: program, _links: Unshared::new(Vec::new()), _events: Unshared::new(events) })
+        Ok(Self { _program: program, _links: Unshared::new(Vec::new()), _events: events })
     }
 }

@@ -1,5 +1,6 @@
-//! The tables that grow while tracing, sites, the tree of stacks and live blocks: how large they begin, when they grow and by how much.
-//! The kernel side tells when about half of one is used; what finds no room until it has grown is counted as lost.
+//! The tables that grow while tracing, sites, the tree of stacks and live blocks: how large they begin, when they grow and by
+//! how much. The kernel side tells when about half of what there is is used; what finds no room until it has grown is
+//! counted as lost.
 
 use super::{
     array::SharedArray,
@@ -25,7 +26,10 @@ use rustix::{
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{Ordering, fence},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -192,10 +196,9 @@ pub(super) fn take(
         live: new_live,
         live_most: live_chunks,
         spill: live::spill_for(sizes.live).into(),
-        low_spilled: 0,
+        failed: failed.clone(),
         cursors,
     };
-    room.low_spilled = room.spill / SPILL_PART;
     room.tell();
     let growing = {
         let (end, failed) = (end.clone(), failed.clone());
@@ -221,9 +224,9 @@ struct Room {
     live: NewChunks<LiveLine>,
     /// Its most chunks.
     live_most: u32,
-    /// Entries of the map beside it, and when so many are in it that there is to be more.
+    /// Entries of the map beside it.
     spill: u64,
-    low_spilled: u64,
+    failed: Arc<OnceLock<io::Error>>,
     cursors: SharedArray<Cursors>,
 }
 
@@ -271,29 +274,35 @@ impl Room {
                 self.sites.add()?;
             }
         }
-        let live_is_low = self.live.count() < self.live_most
-            && (used.spilled >= self.low_spilled || used.grown_live >= self.low_grown());
-        if live_is_low {
-            for _ in 0..self.live.count().max(1) {
-                self.live.add()?;
-            }
-            // What is in the map stays there.
-            self.low_spilled = used.spilled + self.spill / SPILL_PART;
+        let live_is_low = self.live_is_low(used);
+        // One at a time, as the others may run short meanwhile. There is room for these where there is none for 16 MiB.
+        if live_is_low && let Err(error) = self.live.add() {
+            let _ = self.failed.set(error);
+            self.live_most = self.live.count();
         }
         Ok(used.sites >= low_sites || used.nodes >= low_nodes || live_is_low)
     }
 
-    /// Blocks in the chunks at which there are to be more. Without a chunk the map beside tells.
+    fn live_is_low(&self, used: &Cursors) -> bool {
+        let chunks = self.live.count();
+        let level_is_whole = chunks == 0 || chunks.is_power_of_two();
+        chunks < self.live_most
+            && (!level_is_whole || used.spilled >= self.low_spilled() || used.grown_live >= self.low_grown())
+    }
+
+    /// Blocks in the chunks at which there are to be more: half of their places.
     fn low_grown(&self) -> u64 {
         match self.live.count() {
             0 => u64::MAX,
             chunks if chunks >= self.live_most => u64::MAX,
-            chunks => u64::from(live::blocks_in(chunks)),
+            chunks => u64::from(chunks) * u64::from(live::CHUNK_LINES) * live::WAYS as u64 / 2,
         }
     }
 
+    /// Blocks in the map beside the table at which there is to be a first chunk. What comes there later is what no line
+    /// tells, and more lines would not help.
     fn low_spilled(&self) -> u64 {
-        if self.live.count() >= self.live_most { u64::MAX } else { self.low_spilled }
+        if self.live.count() == 0 && self.live_most > 0 { self.spill / SPILL_PART } else { u64::MAX }
     }
 
     /// Sites at which there are to be more; never, if there can be none.
@@ -322,5 +331,7 @@ impl Room {
             (&raw mut (*cursors).low_spilled).write_volatile(self.low_spilled());
             (&raw mut (*cursors).low_grown).write_volatile(self.low_grown());
         }
+        // Before it is looked at how much is used: else neither side may see the other's.
+        fence(Ordering::SeqCst);
     }
 }

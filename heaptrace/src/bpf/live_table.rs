@@ -41,7 +41,8 @@ impl LiveTable {
         live::blocks_in(self.grown.count())
     }
 
-    /// Hands every live block to `each`. Blocks that come and go meanwhile may or may not be seen.
+    /// Hands every live block to `each`. Blocks that come and go meanwhile may or may not be seen, or twice: the block that an
+    /// address had, and the one that it has since.
     pub fn for_each(&self, mut each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {
         let first = (0..self.lines.entries).filter_map(|index| self.lines.pointer(index));
         for line in first.chain(self.grown.pointers()) {
@@ -61,16 +62,24 @@ impl LiveTable {
         for block in blocks {
             let key = live::key(block.process, block.address);
             let own = if key == 0 { None } else { self.lines.pointer(live::line(key, self.lines.entries)) };
-            if own.is_some_and(|line| remove_from(line, key)) {
+            let Some(own) = own else {
+                removed.spilled.push(*block);
+                continue;
+            };
+            if remove_from(own, key).is_some() {
                 continue;
             }
-            if key != 0 && self.grown_lines(key).any(|line| remove_from(line, key)) {
-                removed.grown += 1;
-            } else {
-                removed.spilled.push(*block);
+            match self.grown_lines(key).find_map(|line| remove_from(line, key)) {
+                Some(true) => {
+                    removed.grown += 1;
+                    elsewhere(own).fetch_sub(1, Ordering::AcqRel);
+                }
+                // Another has taken it, and counts it.
+                Some(false) => {}
+                None => removed.spilled.push(*block),
             }
         }
-        // Counts of their lines stay too high: whoever looks for a block there looks elsewhere in vain.
+        // Counts of their lines stay too high: whoever looks for a block there looks in the map in vain.
         delete_entries(self.spill.fd().as_fd(), &removed.spilled)?;
         Ok(removed)
     }
@@ -90,15 +99,17 @@ pub(super) struct Removed {
     pub grown: u64,
 }
 
-fn remove_from(line: *mut LiveLine, key: u64) -> bool {
-    (0..WAYS).any(|way| {
+/// Whether it was we who took the block of `key` out of a line; `None` if it is not there.
+fn remove_from(line: *mut LiveLine, key: u64) -> Option<bool> {
+    (0..WAYS).find_map(|way| {
         let at = keys(line, way);
         if at.load(Ordering::Acquire) != key {
-            return false;
+            return None;
         }
         // As the kernel side takes one.
-        values(line, way).swap(0, Ordering::AcqRel);
-        at.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let ours = values(line, way).swap(0, Ordering::AcqRel) != 0;
+        let _ = at.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed);
+        Some(ours)
     })
 }
 
@@ -119,6 +130,11 @@ fn entry(line: *mut LiveLine, way: usize, base_ns: u64) -> Option<(u64, LiveBloc
 fn keys<'a>(line: *mut LiveLine, way: usize) -> &'a AtomicU64 {
     // SAFETY: within the line, which is mapped as long as the table; all who write it do so by single words.
     unsafe { AtomicU64::from_ptr(&raw mut (*line).keys[way]) }
+}
+
+fn elsewhere<'a>(line: *mut LiveLine) -> &'a AtomicU64 {
+    // SAFETY: as for `keys`.
+    unsafe { AtomicU64::from_ptr(&raw mut (*line).spilled) }
 }
 
 fn values<'a>(line: *mut LiveLine, way: usize) -> &'a AtomicU64 {

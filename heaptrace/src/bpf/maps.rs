@@ -166,7 +166,7 @@ impl Maps {
         self.grown.frames(node, count)
     }
 
-    /// Why the tables of sites and stacks could not grow, if they could not.
+    /// Why a table could not grow, if one could not.
     pub fn growth_failure(&self) -> Option<&io::Error> {
         self.grower.failure()
     }

@@ -82,7 +82,7 @@ impl MapSizes {
         if self.statistics { live::lines_for(self.live) } else { 1 }
     }
 
-    /// Kernel memory that the maps take, in bytes: at the start, and with sites and frames grown to their limits.
+    /// Kernel memory that the maps take, in bytes: at the start, and with what grows grown to its limits.
     pub fn memory_bytes(&self) -> Memory {
         let fixed = self.fixed_bytes();
         let (first, most) = growing::memory_bytes(self.sites, self.frames, self.live_chunks);
@@ -90,7 +90,7 @@ impl MapSizes {
     }
 
     /// Live blocks, if they `may_grow`, sites and frames that may take what `memory` bytes leave, where they are not set to
-    /// a number: live blocks and frames take up to a third each, and frames all of it where sites are set.
+    /// a number: live blocks take up to a third, and frames half of the rest, or all of it where sites are set.
     pub fn within(mut self, memory: u64, may_grow: bool, sites: Option<u32>, frames: Option<u32>) -> Self {
         (self.sites, self.frames) = (sites.unwrap_or(1), frames.unwrap_or(1));
         let rest = |of: &Self| memory.saturating_sub(of.memory_bytes().most);
@@ -99,7 +99,7 @@ impl MapSizes {
             self.live_chunks = growing::live_chunks_within(rest(&self) / 3);
         }
         if frames.is_none() {
-            self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 3 });
+            self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 2 });
         }
         if sites.is_none() {
             self.sites = growing::sites_within(rest(&self));

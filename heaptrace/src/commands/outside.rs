@@ -47,7 +47,7 @@ pub(super) fn check_memory(tables: u64, available: Option<u64>) -> anyhow::Resul
     if available.is_some_and(|available| tables > available / 2) {
         bail!(CannotTrace(format!(
             "the tables would take {} MB of memory, and {} MB are available, of which half may be taken; lower \
-             --max-live, --max-sites, --max-frames, --max-processes or --max-threads",
+             --memory, --max-live, --max-sites, --max-frames, --max-processes or --max-threads",
             tables >> 20,
             available.unwrap_or(0) >> 20
         )));

@@ -17,7 +17,7 @@ pub struct SizeArgs {
     /// Most kernel memory for tables, which begin small and grow [default: 256MiB, or half of what is available].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
-    /// Most blocks live at once, all processes; more are lost and counted [default: 1048576, and what --memory leaves].
+    /// Most blocks live at once, all processes; more are lost and counted [default: 1048576, and but for stat what --memory leaves].
     #[arg(long, value_name = "N", value_parser = table_size())]
     pub max_live: Option<u32>,
     /// Most allocation sites (process, function and stack) [default: what --memory leaves]. Raise it, or --memory, if the
@@ -110,6 +110,9 @@ mod tests {
     fn what_is_set_stays() {
         let sizes = tables("x --max-sites 100 --max-frames 1000").expect("room");
         assert_eq!((sizes.sites, sizes.frames), (100, 1000));
+        assert!(sizes.live_chunks > 0);
+        let sizes = tables("x --max-live 100000 --memory 1GiB").expect("room");
+        assert_eq!((sizes.live, sizes.live_chunks), (100_000, 0));
         let sizes = tables("x --max-sites 4000000").expect("more than the default, as it was asked for");
         assert_eq!(sizes.sites, 4_000_000);
         let refused = tables("x --memory 200MiB --max-sites 4000000").expect_err("too much");

@@ -17,7 +17,7 @@ use heaptrace_common::{
     live::{self, LiveBlock, LiveKey},
     record::{ProcessRecord, process_state},
 };
-use std::{collections::HashMap, io};
+use std::{cmp::Reverse, collections::HashMap, io};
 
 /// Blocks that lie in no mapping of a first look.
 pub struct Suspects {
@@ -101,7 +101,9 @@ impl ProfileBuilder {
                 unmapped.insert(key, block);
             }
         })?;
-        blocks.sort_unstable_by_key(|block| block.key);
+        blocks.sort_unstable_by_key(|block| (block.key, Reverse(block.time_ns)));
+        // Of an address that was seen twice, the newer.
+        blocks.dedup_by_key(|block| block.key);
         // What was resized in its place, by a call of another allocator, still has the parts that it had.
         let resizes = |function| {
             matches!(

@@ -7,7 +7,8 @@
 //! ```
 //! Numbers are little-endian. The crc32 covers the 12 bytes before it and the stored bytes. What the content of a block
 //! is made of is in `wire/`: first one `Start`, then `Chunk`s and the `Memory` of processes that they told of, then the
-//! `Names` of places that they told of, last an `End` without content. A block is written whole and at once, so a recorder
+//! `Names` of places that they told of, last an `End` without content; between these `Padding`, where the file says too much
+//! in too few bytes for a reader's bound on memory. A block is written whole and at once, so a recorder
 //! that was killed leaves a file that is good up to its last whole block.
 //!
 //! The header's version is the major one; the start begins with the minor one. A reader reads the newer minor versions of
@@ -16,6 +17,7 @@
 
 mod budget;
 mod lives;
+mod pays;
 mod read;
 mod skipped;
 mod version;
@@ -53,8 +55,8 @@ const FREE_EXPANSION: usize = 1 << 20;
 /// no memory, but time.
 const FREE_CONTENT: u64 = 256 << 20;
 
-/// The most memory that a recording takes, for each byte of its file; past [`FREE_MEMORY`]. Real ones take 2 to 10: one
-/// that takes more is made to.
+/// The most memory that a recording takes, for each byte of its file; past [`FREE_MEMORY`]. Real ones take 2 to
+/// 10 as a rule; where one would take more, its writer makes it longer ([`pays`]).
 const MEMORY_PER_BYTE: u64 = 20;
 
 /// See [`MEMORY_PER_BYTE`]. With 16 MB for the reader itself, and 12 MB that its allocator leaves unused between pieces,
@@ -71,11 +73,13 @@ enum Kind {
     End = 3,
     Memory = 4,
     Names = 5,
+    /// Without meaning: see [`pays`].
+    Padding = 6,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Start, Self::Chunk, Self::End, Self::Memory, Self::Names]
+        [Self::Start, Self::Chunk, Self::End, Self::Memory, Self::Names, Self::Padding]
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }

@@ -121,6 +121,7 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
                 Ok(()) => continue,
                 Err(why) => why,
             },
+            Ok(Some((Kind::Padding, _))) => continue,
             Ok(Some((Kind::End, _))) if chunks > 0 => break (true, None),
             Ok(Some((Kind::End, _))) => "the end, before any data".into(),
             Ok(Some((Kind::Start, _))) => "a second start".into(),

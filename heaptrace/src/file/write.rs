@@ -1,12 +1,14 @@
 //! Writes a record file, one whole block at a time.
 
 use super::{
-    Codec, HEADER, Kind, MAGIC, MAX_CONTENT, plausible,
+    Codec, HEADER, Kind, MAGIC, MAX_CONTENT,
+    pays::Held,
+    plausible,
     version::Version,
     wire::{self, Wire},
 };
 use crate::created::{Place, create_new, is_file, open_again, place};
-use crate::model::{Chunk, Names, ProcessId, Residency, Start, Symbol};
+use crate::model::{Chunk, Footprint as _, Names, ProcessId, Residency, Start, Symbol};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -19,6 +21,9 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// After so many bytes of names a block ends: far below what the format holds, as one place's may be long.
 const NAMES_BLOCK: usize = 16 << 20;
+
+/// Padding is read as it is written, a block at a time.
+const PADDING_BLOCK: u64 = 1 << 20;
 
 /// Why a record file could not be written. Texts follow "failed to "; the cause is the source.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,7 @@ pub struct FileWriter {
     file: File,
     /// Bytes up to the end of the last whole block.
     written: u64,
+    held: Held,
 }
 
 impl FileWriter {
@@ -73,10 +79,10 @@ impl FileWriter {
                 create_new(path).map_err(failed)?
             }
         };
-        let mut writer = Self { path: path.into(), file, written: 0 };
+        let mut writer = Self { path: path.into(), file, written: 0, held: Held::default() };
         let mut head = MAGIC.to_vec();
         head.extend(Version::CURRENT.major.to_le_bytes());
-        writer.encode(Kind::Start, start, &mut head)?;
+        writer.pack(Kind::Start, content(start), &mut head)?;
         writer.write(&head)?;
         Ok(writer)
     }
@@ -87,10 +93,10 @@ impl FileWriter {
     /// [`WriteError`], e.g. for a full disk. What was written of the block is taken back, so that the file
     /// stays readable and a later chunk can follow.
     pub fn append(&mut self, chunk: &Chunk) -> Result<u64, WriteError> {
-        let mut block = Vec::new();
-        self.encode(Kind::Chunk, chunk, &mut block)?;
-        self.write(&block)?;
-        Ok(block.len() as u64)
+        let before = self.written;
+        self.write_paid(Kind::Chunk, content(chunk), chunk.beside())?;
+        self.held.take_chunk(chunk);
+        Ok(self.written - before)
     }
 
     /// Appends measurements of processes, all of which an earlier chunk told of, as one block.
@@ -101,9 +107,10 @@ impl FileWriter {
         if measured.is_empty() {
             return Ok(());
         }
-        let mut block = Vec::new();
-        self.encode(Kind::Memory, &measured.to_vec(), &mut block)?;
-        self.write(&block)
+        let measured = measured.to_vec();
+        self.write_paid(Kind::Memory, content(&measured), measured.beside())?;
+        self.held.take_measured(&measured);
+        Ok(())
     }
 
     /// Appends the names of places that an earlier chunk told of, as one block or several.
@@ -121,13 +128,9 @@ impl FileWriter {
                 bytes += next.1.iter().map(length).sum::<usize>();
                 Some(next)
             });
-            let mut block = Vec::new();
-            self.encode(
-                Kind::Names,
-                &Names { symbols: symbols.collect(), notes: mem::take(&mut notes) },
-                &mut block,
-            )?;
-            self.write(&block)?;
+            let names = Names { symbols: symbols.collect(), notes: mem::take(&mut notes) };
+            self.write_paid(Kind::Names, content(&names), names.beside())?;
+            self.held.take_names(&names);
         }
         Ok(())
     }
@@ -166,8 +169,20 @@ impl FileWriter {
         self.written
     }
 
-    fn encode(&self, kind: Kind, content: &impl Wire, block: &mut Vec<u8>) -> Result<(), WriteError> {
-        self.pack(kind, wire::content(Version::CURRENT, content), block)
+    /// Writes a block of which a reader takes `taken` bytes of memory, and before it what the file lacks for that.
+    fn write_paid(&mut self, kind: Kind, content: Vec<u8>, taken: u64) -> Result<(), WriteError> {
+        let length = content.len();
+        let mut block = Vec::new();
+        self.pack(kind, content, &mut block)?;
+        let mut lacking = self.held.lacks(self.written + block.len() as u64, length, taken);
+        while lacking > 0 {
+            let part = lacking.min(PADDING_BLOCK);
+            let mut padding = Vec::new();
+            Self::put(Kind::Padding, Codec::Plain, &vec![0; part as usize], part as usize, &mut padding);
+            self.write(&padding)?;
+            lacking -= part;
+        }
+        self.write(&block)
     }
 
     fn pack(&self, kind: Kind, content: Vec<u8>, block: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -181,18 +196,22 @@ impl FileWriter {
         } else {
             (Codec::Plain, content)
         };
+        Self::put(kind, codec, &stored, length, block);
+        Ok(())
+    }
+
+    fn put(kind: Kind, codec: Codec, stored: &[u8], length: usize, block: &mut Vec<u8>) {
         let mut header = [kind as u8, codec as u8, 0, 0].to_vec();
         // Both fit: neither is above MAX_CONTENT.
         header.extend((stored.len() as u32).to_le_bytes());
         header.extend((length as u32).to_le_bytes());
         let mut crc = crc32fast::Hasher::new();
         crc.update(&header);
-        crc.update(&stored);
+        crc.update(stored);
         header.extend(crc.finalize().to_le_bytes());
         debug_assert_eq!(header.len(), HEADER);
         block.extend(header);
         block.extend(stored);
-        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
@@ -210,4 +229,8 @@ impl FileWriter {
     fn write_error(&self, source: io::Error) -> WriteError {
         WriteError::Write { path: self.path.clone(), source }
     }
+}
+
+fn content(value: &impl Wire) -> Vec<u8> {
+    wire::content(Version::CURRENT, value)
 }

@@ -114,7 +114,7 @@ pub(super) fn sentence(note: &Note) -> String {
         Note::EndedBlocksNotRemoved { reason } => {
             format!("blocks of ended processes could not be removed from the live map: {reason}")
         }
-        Note::TablesNotGrown { reason } => format!("the tables of sites and stacks could not grow further: {reason}"),
+        Note::TablesNotGrown { reason } => format!("tables could not grow further: {reason}"),
         Note::MappingsNotRead => {
             "the mappings of some processes were not looked at, as that took too long: their unmapped blocks may count \
              as live"
@@ -168,7 +168,7 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
             ("times", "a thread ended and a process's probes went with it")
         }
         Note::EndedBlocksNotRemoved { .. } => ("times", "blocks of ended processes could not be removed"),
-        Note::TablesNotGrown { .. } => ("times", "the tables of sites and stacks could not grow"),
+        Note::TablesNotGrown { .. } => ("times", "tables could not grow"),
         Note::MappingsNotRead => ("times", "mappings were not looked at"),
         Note::LiveBlocksUnreadable { .. } => ("times", "live blocks could not be read"),
         Note::UnmappedBlocksUnknown { .. } => {

@@ -43,6 +43,7 @@ impl Session {
                     if was_to_be || !self.per_process && !was_looked_at {
                         self.never_looked_at(event.tgid, event.process);
                     }
+                    self.pending_code.to_be_looked_at.remove(&event.process);
                     self.let_go(event.tgid);
                     self.forget_code(event.process);
                 }
@@ -53,6 +54,7 @@ impl Session {
             }
         }
         for (pid, (record, since_ns)) in look_at {
+            self.pending_code.to_be_looked_at.remove(&record);
             self.look_again(pid, record, since_ns);
         }
         self.look_at_changed();

@@ -6,7 +6,6 @@ use super::{
     array::SharedArray,
     chunks::{self, Chunks, NewChunks},
     error::LoadError,
-    sizes::MapSizes,
     taken,
 };
 use crate::process::priority;
@@ -174,13 +173,18 @@ impl Drop for Grower {
     }
 }
 
+/// How far they may grow.
+pub(super) struct Most {
+    pub sites: u32,
+    pub nodes: u32,
+    pub live_chunks: u32,
+    /// Entries of the map beside the table of live blocks, which does not.
+    pub spill: u32,
+}
+
 /// Takes the tables and begins to see to their room. `cursors` is the map's.
-pub(super) fn take(
-    ebpf: &mut Ebpf,
-    cursors: SharedArray<Cursors>,
-    sizes: &MapSizes,
-) -> Result<Tables, LoadError> {
-    let MapSizes { sites, frames: nodes, live_chunks, .. } = *sizes;
+pub(super) fn take(ebpf: &mut Ebpf, cursors: SharedArray<Cursors>, most: Most) -> Result<Tables, LoadError> {
+    let Most { sites, nodes, live_chunks, spill } = most;
     let (of_sites, new_sites) =
         chunks::take(ebpf, "SITES", CHUNK_SITES, site_chunks(sites.min(FIRST_SITES)))?;
     let (of_nodes, new_nodes) =
@@ -195,7 +199,7 @@ pub(super) fn take(
         nodes: new_nodes,
         live: new_live,
         live_most: live_chunks,
-        spill: live::spill_for(sizes.live).into(),
+        spill: spill.into(),
         failed: failed.clone(),
         cursors,
     };

@@ -6,7 +6,7 @@ use super::{
     error::LoadError,
     events::EventRing,
     gates::{GATES, Gates},
-    growing::{self, Grower, Grown, Tables},
+    growing::{self, Grower, Grown, Most, Tables},
     live_table::{LiveTable, Removed},
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
@@ -91,7 +91,13 @@ impl Maps {
         let (shares, for_events) = (shares()?, shares()?);
         let cursors = take_data(ebpf, "CURSORS")?;
         let cursors = || SharedArray::new(&cursors, 1).map_err(shared);
-        let Tables { grown, live, grower } = growing::take(ebpf, cursors()?, sizes)?;
+        let most = Most {
+            sites,
+            nodes: sizes.frames,
+            live_chunks: sizes.live_chunks,
+            spill: live::spill_for(sizes.live),
+        };
+        let Tables { grown, live, grower } = growing::take(ebpf, cursors()?, most)?;
         let maps = Self {
             max_sites: sites,
             first_live: sizes.live,

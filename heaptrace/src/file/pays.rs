@@ -57,10 +57,11 @@ struct Besides(Vec<u32>);
 
 impl Besides {
     /// Bytes that go as these are set.
-    fn replace<Id: Footprint, T: Footprint>(&mut self, new: &[(Id, T)], index: fn(Id) -> usize) -> u64
-    where
-        Id: Copy,
-    {
+    fn replace<Id: Footprint + Copy, T: Footprint>(
+        &mut self,
+        new: &[(Id, T)],
+        index: fn(Id) -> usize,
+    ) -> u64 {
         let mut freed = 0;
         for (id, value) in new {
             // More than that is more than a reader has.

@@ -10,7 +10,6 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 static CHILDREN: RwLock<()> = RwLock::new(());
 
 /// While this is held nothing [`Unshared`] is closed: from before a child is started until it has closed its copies.
-#[must_use]
 pub fn child_starts() -> RwLockWriteGuard<'static, ()> {
     CHILDREN.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,8 @@
 //! Keys and values of the BPF maps.
 //!
-//! A *process record* stands for one process image: an exec ends one and begins another. Records are numbered
-//! in order of appearance and never reused, so a reused PID cannot inherit a dead process's blocks.
+//! A *process record* stands for one process image: an exec ends one and begins another. A record's place is used again
+//! once it has ended and nothing in the tables is about it any more, and so are the places of its sites: userspace sees to
+//! that, and gives them back by rings.
 
 /// Size classes of a site's histogram. Class 0 holds size 0, class k sizes in `[2^(k-1), 2^k)`, the last one
 /// (1 GiB and more) everything else. A power of two, so that the BPF side can mask an index.
@@ -85,7 +86,7 @@ pub struct SiteRecord {
 }
 
 /// The index of sites: cells that are looked at one after the other from where the key belongs, until one is the key's or
-/// free. None is ever given back.
+/// was never used.
 pub mod index {
     /// Cells that are looked at. With at most half of the cells used, 30 in a row are not to be expected.
     pub const PROBES: u32 = 64;
@@ -96,6 +97,16 @@ pub mod index {
         if cells > 1 << 31 { 1 << 31 } else { cells as u32 }
     }
 
+    /// A cell whose site is gone: no site's, as its number would be 0. A new site may have it, and searches go on behind it.
+    pub const TOMBSTONE: u64 = 1 << 32;
+
+    /// The cell where the search for a site begins; those behind it follow.
+    #[inline(always)]
+    pub const fn first(hash_low: u32, process: u32) -> u32 {
+        // Children of one parent have the same stacks: the process decides, too.
+        hash_low ^ process.wrapping_mul(0x9E37_79B1)
+    }
+
     /// A site's cell: the upper half of its stack's hash, and `site`, its number plus one.
     #[inline(always)]
     pub const fn cell(stack_hash: u64, site: u32) -> u64 {
@@ -103,9 +114,13 @@ pub mod index {
     }
 }
 
+/// Places in the rings of numbers that userspace gives back, of records and of sites.
+pub const FREE_RECORDS: u32 = 1 << 14;
+pub const FREE_SITES: u32 = 1 << 16;
+
 /// How a process record stands.
 pub mod process_state {
-    /// The slot is being filled.
+    /// The slot is free, or being filled.
     pub const EMPTY: u64 = 0;
     pub const RUNNING: u64 = 1;
     /// The process ended.
@@ -224,8 +239,7 @@ pub const fn pending_key(process: u32, entry_sp: u64) -> u64 {
 /// the process is 0.
 pub const BEING_MADE: u64 = 1;
 
-/// `CURSORS`' only element: how much of each append-only table is used, and how much there is. May run past the table's
-/// size.
+/// `CURSORS`' only element: how much of each table was ever used, and how much there is. May run past the table's size.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursors {
@@ -249,6 +263,12 @@ pub struct Cursors {
     pub live_level: u64,
     pub low_spilled: u64,
     pub low_grown: u64,
+    /// Records that userspace has given back so far, and that were taken again; and the same of sites. The `n`th is at place
+    /// `n` of its ring.
+    pub records_given: u64,
+    pub records_taken: u64,
+    pub sites_given: u64,
+    pub sites_taken: u64,
 }
 
 const _: () = {
@@ -256,7 +276,8 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
     assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
-    assert!(size_of::<Cursors>() == 104);
+    assert!(size_of::<Cursors>() == 136);
+    assert!(FREE_RECORDS.is_power_of_two() && FREE_SITES.is_power_of_two());
 };
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! A node lies in a line of eight, which its caller and its address choose. The table grows by doubling: each level adds as
 //! many chunks as there are, in which all nodes are made from then on; what was made stays where it is. So a node is looked
 //! for at all levels so far, in one chunk each.
+//!
+//! Nodes that no site has any more are taken out by userspace, first out of sight ([`DYING`]). One that lay behind such a
+//! place may not be found again, and is made a second time: that costs room only.
 
 /// Nodes in a line: two cache lines.
 pub const WAYS: usize = 8;
@@ -24,12 +27,15 @@ pub const MAX_LEVEL: u32 = 9;
 /// The caller of outermost frames; no node has this number.
 pub const ROOT: u32 = 0;
 
+/// In a node's link: nothing refers to it as far as is known, and nobody finds it; its place is free soon.
+pub const DYING: u64 = 4;
+
 /// One frame under its caller's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub address: u64,
-    /// [`link`]; 0 for a place that is free, [`BEING_MADE`] while the node is.
+    /// [`link`] and whose share it is of ([`with_share`]); 0 for a place that is free, [`BEING_MADE`] while the node is.
     pub link: u64,
 }
 
@@ -44,6 +50,26 @@ pub const BEING_MADE: u64 = 1;
 pub const fn link(caller: u32) -> u64 {
     (caller as u64) << 32 | 3
 }
+
+/// A link with the share that paid for the node.
+#[inline(always)]
+pub const fn with_share(link: u64, share: u32) -> u64 {
+    link | ((share as u64) << SHARE_SHIFT) & SHARE_BITS
+}
+
+/// A link without its share: [`link`] of its caller's node, unless it is dying.
+#[inline(always)]
+pub const fn without_share(link: u64) -> u64 {
+    link & !SHARE_BITS
+}
+
+/// The share of a link.
+pub const fn share(link: u64) -> u32 {
+    ((link & SHARE_BITS) >> SHARE_SHIFT) as u32
+}
+
+const SHARE_SHIFT: u32 = 3;
+const SHARE_BITS: u64 = 0xffff_fff8;
 
 /// The caller's node, of a node that is made.
 pub const fn caller(link: u64) -> Option<u32> {
@@ -116,6 +142,10 @@ mod tests {
             assert_eq!(place(number(chunk, line, way)), Some((chunk, line, way as usize)));
         }
         assert_eq!(caller(link(77)), Some(77));
+        let shared = with_share(link(u32::MAX - 1), 40_000);
+        assert_eq!((share(shared), without_share(shared)), (40_000, link(u32::MAX - 1)));
+        assert_ne!(without_share(shared | DYING), link(u32::MAX - 1));
+        assert_eq!(caller(shared | DYING), Some(u32::MAX - 1));
         assert_eq!(caller(BEING_MADE), None);
         assert_eq!(caller(0), None);
     }

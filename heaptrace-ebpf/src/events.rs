@@ -32,10 +32,10 @@ pub fn admit(payer: u32) -> u32 {
     if records::phase_now() == phase::OVER {
         return REFUSED;
     }
-    let share = match records::record(payer) {
-        Some(record) => unsafe { (*record).share },
-        None => share::of_current_user(),
-    };
+    let mut share = share::of(payer);
+    if share == share::NONE {
+        share = share::of_current_user();
+    }
     let Some(record) = share::record(share) else { return 0 };
     let free =
         EVENTS.query(u64::from(BPF_RB_RING_SIZE)).wrapping_sub(EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)));
@@ -44,7 +44,7 @@ pub fn admit(payer: u32) -> u32 {
     let sent = unsafe { core::ptr::read_volatile(&raw const (*record).events_sent) };
     let Some(cursors) = CURSORS.get_ptr(0) else { return REFUSED };
     let room = free / (size_of::<Event>() as u64 + HEADER);
-    if !share::may_share_take(cursors, share, sent.wrapping_sub(read), room) {
+    if !share::may_take(cursors, share, sent.wrapping_sub(read), room) {
         count(Counter::RingFull);
         log!(Counter::RingFull, "process {}: share {} has too many events waiting", share = u64::from(share));
         return REFUSED;

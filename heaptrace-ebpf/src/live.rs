@@ -108,6 +108,23 @@ unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
     WAYS
 }
 
+/// The first place of a line that is free, if `left` before it, 0 or 1, are to stay so; [`WAYS`] if there is none.
+#[inline(always)]
+unsafe fn free_way(line: *mut LiveLine, left: u32) -> usize {
+    let mut left = left;
+    let mut way = 0;
+    while way < WAYS {
+        if unsafe { core::ptr::read_volatile(key_at(line, way)) } == 0 {
+            if left == 0 {
+                return way;
+            }
+            left = 0;
+        }
+        way += 1;
+    }
+    WAYS
+}
+
 /// Times that a place is looked for in the chunks: another thread may take the one that was found.
 const GROWN_TRIES: u32 = 2;
 
@@ -174,16 +191,9 @@ pub unsafe extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
             break;
         }
         if let Some(line) = grown_line(key, level) {
-            let mut left = left;
-            let mut way = 0;
-            while way < WAYS {
-                if unsafe { core::ptr::read_volatile(key_at(line, way)) } == 0 {
-                    if left == 0 {
-                        return u64::from(level) << 8 | way as u64;
-                    }
-                    left = 0;
-                }
-                way += 1;
+            let way = unsafe { free_way(line, left) };
+            if way < WAYS {
+                return u64::from(level) << 8 | way as u64;
             }
         }
         level -= 1;
@@ -203,12 +213,7 @@ fn level_now() -> u32 {
 #[inline(always)]
 fn count_grown(change: i64) {
     let Some(cursors) = CURSORS.get_ptr_mut(0) else { return };
-    unsafe {
-        let count = atomic::add(&raw mut (*cursors).grown_live, change as u64).wrapping_add(change as u64);
-        if count == core::ptr::read_volatile(&raw const (*cursors).low_grown) {
-            maps::tell_low();
-        }
-    }
+    unsafe { maps::count_up(&raw mut (*cursors).grown_live, change, &raw const (*cursors).low_grown) };
 }
 
 /// Enters a block whose own line is full into the chunks; whether there was a place.
@@ -355,7 +360,8 @@ fn spill_key(process: u32, address: u64) -> LiveKey {
 fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
     const EEXIST: i32 = -17;
     let key = spill_key(process, address);
-    let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) else {
+    let of = share::of(process);
+    let (Some(share), Some(cursors)) = (share::record(of), CURSORS.get_ptr_mut(0)) else {
         return Entered::FULL;
     };
     let (used, all) = unsafe {
@@ -364,7 +370,7 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
             core::ptr::read_volatile(&raw const (*cursors).spilled),
         )
     };
-    if !share::may_take(process, used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
+    if !share::may_take(cursors, of, used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
         return Entered::FULL;
     }
     // First: it may be taken as soon as it is in.
@@ -392,10 +398,8 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
 fn count_spilled(share: *mut ShareRecord, cursors: *mut Cursors, change: i32) {
     unsafe {
         atomic::add_short(&raw mut (*share).spilled, change as u32);
-        let all = atomic::add(&raw mut (*cursors).spilled, i64::from(change) as u64);
-        if change > 0 && all.wrapping_add(1) == core::ptr::read_volatile(&raw const (*cursors).low_spilled) {
-            maps::tell_low();
-        }
+        let (all, low) = (&raw mut (*cursors).spilled, &raw const (*cursors).low_spilled);
+        maps::count_up(all, i64::from(change), low);
     }
 }
 
@@ -462,7 +466,7 @@ fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock
     }
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
-    if let (Some(share), Some(cursors)) = (share::of(process), CURSORS.get_ptr_mut(0)) {
+    if let (Some(share), Some(cursors)) = (share::record(share::of(process)), CURSORS.get_ptr_mut(0)) {
         count_spilled(share, cursors, -1);
     }
     Some(block)

@@ -12,6 +12,7 @@ mod clock;
 mod code;
 mod events;
 mod faults;
+mod free;
 mod growth;
 mod judged;
 mod live;

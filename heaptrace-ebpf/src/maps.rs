@@ -13,7 +13,10 @@ use heaptrace_common::{
     counter::Counter,
     live::{self, ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
-    record::{CHUNK_SITES, Cursors, PendingCall, ProcessRecord, SiteRecord},
+    record::{
+        CHUNK_SITES, Cursors, FREE_RECORDS as RECORDS_GIVEN, FREE_SITES as SITES_GIVEN, PendingCall,
+        ProcessRecord, SiteRecord,
+    },
     settings::Settings,
     share::ShareRecord,
     statistics::StatisticsRecord,
@@ -52,7 +55,7 @@ pub static GATES: Array<u64> = Array::with_max_entries(1 << 12, BPF_F_MMAPABLE);
 
 /// (stack, process, function) -> index into `SITES`: cells of `record::index`, which the sites' own fields complete.
 #[map]
-pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, 0);
+pub static SITE_INDEX: Array<u64> = Array::with_max_entries(1 << 17, BPF_F_MMAPABLE);
 
 /// An array that userspace maps, and that comes as one of several.
 type Chunk<T, const ENTRIES: usize> = btf_maps::Array<T, ENTRIES, { BPF_F_MMAPABLE as usize }>;
@@ -116,7 +119,13 @@ pub static CHECKS: Array<Check> = Array::with_max_entries(CHECK_COUNT, BPF_F_MMA
 #[map]
 pub static CHECKED: Array<CheckedCall> = Array::with_max_entries(CHECKED_CALLS, 0);
 
-/// How much of the append-only tables is used.
+/// Numbers of records, and of sites, that are free again: rings, by the count of those given back before.
+#[map]
+pub static FREE_RECORDS: Array<u64> = Array::with_max_entries(RECORDS_GIVEN, BPF_F_MMAPABLE);
+#[map]
+pub static FREE_SITES: Array<u64> = Array::with_max_entries(SITES_GIVEN, BPF_F_MMAPABLE);
+
+/// How much of the tables is used.
 #[map]
 pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -220,9 +229,23 @@ pub fn site(index: u32) -> Option<*mut SiteRecord> {
     }
 }
 
-/// Says that a table runs short.
+/// Adds `change` to the count at `at`, and says so if it has come to what `low` says: the table runs short.
+///
+/// # Safety
+/// Both are fields of `CURSORS`.
 #[inline(always)]
-pub fn tell_low() {
+pub unsafe fn count_up(at: *mut u64, change: i64, low: *const u64) -> u64 {
+    unsafe {
+        let before = crate::atomic::add(at, change as u64);
+        if before.wrapping_add(change as u64) == core::ptr::read_volatile(low) {
+            tell_low();
+        }
+        before
+    }
+}
+
+#[inline(always)]
+fn tell_low() {
     // Where there is no room, it has been said.
     let _ = LOW.output::<u64>(&0, u64::from(BPF_RB_FORCE_WAKEUP));
 }

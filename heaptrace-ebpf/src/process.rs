@@ -15,6 +15,7 @@ use heaptrace_common::{
 use crate::{
     atomic, code,
     events::send,
+    free,
     log::log,
     maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, SHARING, UNWIND_EXACT, count, keep_to_own_stack, setting},
     membership, share, site,
@@ -109,9 +110,10 @@ fn register(tgid: u32) -> Option<u32> {
 #[inline(always)]
 fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> Option<u32> {
     let cursors = CURSORS.get_ptr_mut(0)?;
-    if unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) }
-        >= u64::from(setting!(max_processes))
-    {
+    let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) };
+    let most = u64::from(setting!(max_processes));
+    let free = most.saturating_sub(made).wrapping_add(free::records(cursors));
+    if free == 0 {
         count(Counter::ProcessTableFull);
         log!(
             Counter::ProcessTableFull,
@@ -122,14 +124,8 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
     }
     let users = share::of_current_user();
     if let Some(share) = share::record(users) {
-        let (had, made) = unsafe {
-            (
-                core::ptr::read_volatile(&raw const (*share).processes),
-                core::ptr::read_volatile(&raw const (*cursors).processes),
-            )
-        };
-        let free = u64::from(setting!(max_processes)).wrapping_sub(made);
-        if !share::may_share_take(cursors, users, had, free) {
+        let had = unsafe { core::ptr::read_volatile(&raw const (*share).processes) };
+        if !share::may_take(cursors, users, had, free) {
             count(Counter::ProcessTableFull);
             log!(
                 Counter::ProcessTableFull,
@@ -139,7 +135,14 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
             return None;
         }
     }
-    let index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
+    let mut index = free::record(cursors);
+    if index == free::NONE {
+        if made >= most {
+            count(Counter::ProcessTableFull);
+            return None;
+        }
+        index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
+    }
     let Some(made) = record(index) else {
         count(Counter::ProcessTableFull);
         return None;

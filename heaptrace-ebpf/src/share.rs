@@ -17,11 +17,13 @@ pub fn record(share: u32) -> Option<*mut ShareRecord> {
     SHARES.get_ptr_mut(share)
 }
 
-/// That of a process.
+/// That of a process; [`NONE`] if there is no such.
 #[inline(always)]
-pub fn of(process: u32) -> Option<*mut ShareRecord> {
-    let record = records::record(process)?;
-    self::record(unsafe { core::ptr::read_volatile(&raw const (*record).share) })
+pub fn of(process: u32) -> u32 {
+    match records::record(process) {
+        Some(record) => unsafe { core::ptr::read_volatile(&raw const (*record).share) },
+        None => NONE,
+    }
 }
 
 #[inline(always)]
@@ -61,17 +63,9 @@ fn are_several(cursors: *const Cursors) -> bool {
     unsafe { core::ptr::read_volatile(&raw const (*cursors).shares) > 1 }
 }
 
-/// Whether process `process`, whose share has `used`, may take one more, where `free` are left.
+/// Whether a share that has `used` may take one more, where `free` are left.
 #[inline(always)]
-pub fn may_take(process: u32, used: u32, free: u64) -> bool {
-    let (Some(cursors), Some(record)) = (CURSORS.get_ptr(0), records::record(process)) else { return false };
-    let share = unsafe { core::ptr::read_volatile(&raw const (*record).share) };
-    may_share_take(cursors, share, used, free)
-}
-
-/// The same for a share.
-#[inline(always)]
-pub fn may_share_take(cursors: *const Cursors, share: u32, used: u32, free: u64) -> bool {
+pub fn may_take(cursors: *const Cursors, share: u32, used: u32, free: u64) -> bool {
     !is_users(share) || share::may_take(u64::from(used), free) || !are_several(cursors)
 }
 

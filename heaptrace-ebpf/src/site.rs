@@ -5,7 +5,7 @@ use heaptrace_common::{
     function::Function,
     record::{
         SiteKey, SiteRecord,
-        index::{PROBES, cell},
+        index::{self, PROBES, TOMBSTONE, cell},
         overflow_site,
     },
     settings::stack_mode,
@@ -13,7 +13,7 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic, events,
+    atomic, events, free,
     log::log,
     maps::{self, CURSORS, OVERFLOW_SITES, SITE_INDEX, count, setting},
     share, stack, tree,
@@ -152,11 +152,11 @@ pub unsafe extern "C" fn site_in_cell(key: *const SiteKey, new: u32, n: u32) -> 
     let key = unsafe { &*key };
     let Some(at) = cell_at(key, n) else { return 0 };
     let mut found = unsafe { core::ptr::read_volatile(at) };
-    if found == 0 {
-        if new == 0 {
-            return 0;
-        }
-        if unsafe { atomic::replace(at, 0, cell(key.stack_hash, new)) } {
+    if found == 0 && new == 0 {
+        return 0;
+    }
+    if new != 0 && (found == 0 || found == TOMBSTONE) {
+        if unsafe { atomic::replace(at, found, cell(key.stack_hash, new)) } {
             return u64::from(new);
         }
         found = unsafe { core::ptr::read_volatile(at) };
@@ -167,8 +167,7 @@ pub unsafe extern "C" fn site_in_cell(key: *const SiteKey, new: u32, n: u32) -> 
 /// The cell that holds the site of `key`, if `n` before it hold others.
 #[inline(always)]
 fn cell_at(key: &SiteKey, n: u32) -> Option<*mut u64> {
-    // Children of one parent have the same stacks: the process decides, too.
-    let first = key.stack_hash as u32 ^ key.process.wrapping_mul(0x9E37_79B1);
+    let first = index::first(key.stack_hash as u32, key.process);
     SITE_INDEX.get_ptr_mut(first.wrapping_add(n) & setting!(index_mask))
 }
 
@@ -217,27 +216,25 @@ fn is_growth(function: u8) -> bool {
 fn take_slot(process: u32, limit: u32) -> Option<(u32, *mut SiteRecord)> {
     let cursors = CURSORS.get_ptr_mut(0)?;
     // Looked at first, so that a full table's cursor does not run away.
-    let (made, room, low) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*cursors).sites),
-            core::ptr::read_volatile(&raw const (*cursors).site_room),
-            core::ptr::read_volatile(&raw const (*cursors).low_sites),
-        )
-    };
-    let share = share::of(process)?;
+    let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).sites) };
+    let of = share::of(process);
+    let share = share::record(of)?;
     let own = unsafe { core::ptr::read_volatile(&raw const (*share).sites) };
-    if made >= u64::from(limit)
-        || made >= room
-        || !share::may_take(process, own, u64::from(limit).wrapping_sub(made))
-    {
+    let left = u64::from(limit).wrapping_add(free::sites(cursors)).wrapping_sub(made);
+    // As a signed number: growth's limit is lower than what may be used.
+    if left as i64 <= 0 || !share::may_take(cursors, of, own, left) {
         return None;
     }
-    unsafe { atomic::add_short(&raw mut (*share).sites, 1) };
-    let index = unsafe { atomic::add(&raw mut (*cursors).sites, 1) };
-    if index.wrapping_add(1) == low {
-        maps::tell_low();
+    let mut index = free::site(cursors);
+    if index == free::NONE {
+        let room = unsafe { core::ptr::read_volatile(&raw const (*cursors).site_room) };
+        if made >= room || made >= u64::from(limit) {
+            return None;
+        }
+        index =
+            unsafe { maps::count_up(&raw mut (*cursors).sites, 1, &raw const (*cursors).low_sites) as u32 };
     }
-    let index = index as u32;
+    unsafe { atomic::add_short(&raw mut (*share).sites, 1) };
     Some((index, maps::site(index)?))
 }
 

@@ -113,7 +113,7 @@ pub unsafe extern "C" fn node_in_lines(caller: u32, address: u64, chunk: u32, li
     let mut n = 0;
     while n < LINES {
         let found = unsafe { node_in_line(caller, address, chunk, tree::after(line, n)) };
-        // None is ever taken out of a line: behind one with a free place there is none.
+        // Behind a line with a free place there is none, or one that is made a second time.
         if found != FULL {
             return found;
         }
@@ -137,7 +137,9 @@ pub unsafe extern "C" fn node_in_line(caller: u32, address: u64, chunk: u32, lin
         let node = unsafe { nodes.add(way) };
         let link = unsafe { core::ptr::read_volatile(&raw const (*node).link) };
         let number = u64::from(tree::number(chunk, line, way as u32));
-        if link == wanted && unsafe { core::ptr::read_volatile(&raw const (*node).address) } == address {
+        if tree::without_share(link) == wanted
+            && unsafe { core::ptr::read_volatile(&raw const (*node).address) } == address
+        {
             return number;
         }
         if link == 0 && free == FULL {
@@ -159,17 +161,18 @@ pub unsafe extern "C" fn node_made(process: u32, free: u64, caller: u32, address
     let number = free as u32;
     let index = number.wrapping_sub(1);
     let line = index / WAYS as u32;
+    let of = share::of(process);
     let (Some(nodes), Some(cursors), Some(share)) = (
         nodes_of(line / tree::CHUNK_LINES, line % tree::CHUNK_LINES),
         CURSORS.get_ptr_mut(0),
-        share::of(process),
+        share::record(of),
     ) else {
         return u64::from(NO_ROOM);
     };
     let (made, most) =
         (unsafe { core::ptr::read_volatile(&raw const (*cursors).nodes) }, u64::from(setting!(max_frames)));
     let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
-    if made >= most || !share::may_take(process, own, most.wrapping_sub(made)) {
+    if made >= most || !share::may_take(cursors, of, own, most.wrapping_sub(made)) {
         return u64::from(NO_ROOM);
     }
     unsafe {
@@ -178,12 +181,9 @@ pub unsafe extern "C" fn node_made(process: u32, free: u64, caller: u32, address
             return 0;
         }
         core::ptr::write_volatile(&raw mut (*node).address, address);
-        core::ptr::write_volatile(&raw mut (*node).link, tree::link(caller));
+        core::ptr::write_volatile(&raw mut (*node).link, tree::with_share(tree::link(caller), of));
         atomic::add_short(&raw mut (*share).frames, 1);
-        let made = atomic::add(&raw mut (*cursors).nodes, 1).wrapping_add(1);
-        if made == core::ptr::read_volatile(&raw const (*cursors).low_nodes) {
-            maps::tell_low();
-        }
+        maps::count_up(&raw mut (*cursors).nodes, 1, &raw const (*cursors).low_nodes);
     }
     u64::from(number)
 }

@@ -26,9 +26,22 @@ impl<T: Copy> SharedArray<T> {
         (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index as usize) })
     }
 
+    /// The first element, which every map has.
+    pub(super) fn first(&self) -> *mut T {
+        self.memory.as_mut_ptr().cast()
+    }
+
     pub(super) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: the pointer is into our mapping; T is plain data for which any bytes are a value.
         self.pointer(index).map(|at| unsafe { at.read_volatile() })
+    }
+
+    /// As the kernel makes it.
+    pub(super) fn clear(&self, index: u32) {
+        if let Some(at) = self.pointer(index) {
+            // SAFETY: as in `get`.
+            unsafe { at.write_bytes(0, 1) };
+        }
     }
 
     pub(super) fn set(&self, index: u32, value: T) -> bool {

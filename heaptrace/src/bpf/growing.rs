@@ -6,6 +6,7 @@ use super::{
     array::SharedArray,
     chunks::{self, Chunks, NewChunks},
     error::LoadError,
+    nodes::Nodes,
     taken,
 };
 use crate::process::priority;
@@ -16,7 +17,7 @@ use aya::{
 use heaptrace_common::{
     live::{self, LiveLine},
     record::{CHUNK_SITES, Cursors, SiteRecord, index},
-    tree::{self, CHUNK_LINES, CHUNK_NODES, Line, Node},
+    tree::{self, CHUNK_LINES, CHUNK_NODES, Line},
 };
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
@@ -107,7 +108,7 @@ pub(super) struct Tables {
 /// Sites and stacks as they are read.
 pub(super) struct Grown {
     sites: Chunks<SiteRecord>,
-    nodes: Chunks<Line>,
+    pub nodes: Nodes,
 }
 
 impl Grown {
@@ -125,25 +126,28 @@ impl Grown {
         }
     }
 
-    /// The addresses of a stack of `count` frames, innermost first, from its innermost node on.
-    pub fn frames(&self, innermost: u32, count: u8) -> Vec<u64> {
-        let mut frames = Vec::with_capacity(count.into());
-        let mut number = innermost;
-        while frames.len() < count.into()
-            && let Some(Node { address, link }) = self.node(number)
-            && let Some(caller) = tree::caller(link)
-        {
-            frames.push(address);
-            number = caller;
-        }
-        frames
+    /// The innermost nodes of the stacks of the first `made` sites, those that are being made among them.
+    pub fn stacks(&self, made: u32) -> impl Iterator<Item = u32> + '_ {
+        (0..made).filter_map(|index| {
+            let site = self.sites.pointer(index)?;
+            // SAFETY: within the chunk, as above.
+            Some(unsafe { (&raw const (*site).stack).read_volatile() })
+        })
     }
 
-    fn node(&self, number: u32) -> Option<Node> {
-        let (chunk, line, way) = tree::place(number)?;
-        let line = self.nodes.pointer(chunk.checked_mul(CHUNK_LINES)? + line)?;
-        // SAFETY: within the line, which is mapped as long as the table; plain data.
-        Some(unsafe { (&raw const (*line)[way]).read_volatile() })
+    /// The process that a site is made for or of; a site that nobody has says 0.
+    pub fn site_maker(&self, index: u32) -> Option<u32> {
+        let site = self.sites.pointer(index)?;
+        // SAFETY: within the chunk, as above.
+        Some(unsafe { (&raw const (*site).process).read_volatile() })
+    }
+
+    /// Empties the place of a site that nothing leads to any more.
+    pub fn clear_site(&self, index: u32) {
+        if let Some(site) = self.sites.pointer(index) {
+            // SAFETY: within the chunk, as above; plain data, for which zeros are a value.
+            unsafe { site.write_bytes(0, 1) };
+        }
     }
 }
 
@@ -215,7 +219,7 @@ pub(super) fn take(ebpf: &mut Ebpf, cursors: SharedArray<Cursors>, most: Most) -
     };
     let thread = thread::Builder::new().name("heaptrace-grow".to_owned()).spawn(growing).map_err(shared)?;
     Ok(Tables {
-        grown: Grown { sites: of_sites, nodes: of_nodes },
+        grown: Grown { sites: of_sites, nodes: Nodes(of_nodes) },
         live: of_live,
         grower: Grower { thread: Some(thread), end, failed },
     })

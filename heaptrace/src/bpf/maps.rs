@@ -3,11 +3,13 @@
 use super::{
     array::SharedArray,
     checks::Checks,
+    cursors::CursorCell,
     error::LoadError,
     events::EventRing,
     gates::{GATES, Gates},
     growing::{self, Grower, Grown, Most, Tables},
     live_table::{LiveTable, Removed},
+    retiring::Retiring,
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
     taken::{take, take_array, take_data},
@@ -28,14 +30,9 @@ use heaptrace_common::{
 };
 use std::{
     io,
+    mem::offset_of,
     sync::atomic::{AtomicU64, Ordering},
 };
-
-/// Fields of `Cursors`, by their order.
-const PROCESSES: usize = 2;
-const SHARES: usize = 3;
-const SPILLED: usize = 4;
-const GROWN_LIVE: usize = 5;
 
 /// What the counters said, by [`Counter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,17 +47,20 @@ impl Counters {
 
 /// Every map that userspace reads or writes.
 pub struct Maps {
-    grown: Grown,
+    pub(super) grown: Grown,
     grower: Grower,
     /// Sites that there may be, without those for what finds no room.
-    max_sites: u32,
-    overflow_sites: SharedArray<SiteRecord>,
-    processes: SharedArray<ProcessRecord>,
-    statistics: SharedArray<StatisticsRecord>,
+    pub(super) max_sites: u32,
+    /// Nodes that there may be.
+    pub(super) max_nodes: u64,
+    pub(super) overflow_sites: SharedArray<SiteRecord>,
+    pub(super) processes: SharedArray<ProcessRecord>,
+    pub(super) statistics: SharedArray<StatisticsRecord>,
     process_cache: SharedArray<u64>,
-    shares: Shares,
+    pub(super) shares: Shares,
     phase: SharedArray<u64>,
-    cursors: SharedArray<Cursors>,
+    pub(super) cursors: CursorCell,
+    pub(super) retiring: Retiring,
     process_index: HashMap<MapData, u32, u32>,
     live: LiveTable,
     /// Blocks that it had room for in the beginning.
@@ -90,16 +90,17 @@ impl Maps {
         let shares = || Shares::new(&of_shares, processes, secret).map_err(shared);
         let (shares, for_events) = (shares()?, shares()?);
         let cursors = take_data(ebpf, "CURSORS")?;
-        let cursors = || SharedArray::new(&cursors, 1).map_err(shared);
         let most = Most {
             sites,
             nodes: sizes.frames,
             live_chunks: sizes.live_chunks,
             spill: live::spill_for(sizes.live),
         };
-        let Tables { grown, live, grower } = growing::take(ebpf, cursors()?, most)?;
+        let Tables { grown, live, grower } =
+            growing::take(ebpf, SharedArray::new(&cursors, 1).map_err(shared)?, most)?;
         let maps = Self {
             max_sites: sites,
+            max_nodes: sizes.frames.into(),
             first_live: sizes.live,
             grown,
             grower,
@@ -109,7 +110,8 @@ impl Maps {
             process_cache: take_array(ebpf, "PROCESS_CACHE", 1 << 16)?,
             shares,
             phase: take_array(ebpf, "PHASE", 1)?,
-            cursors: cursors()?,
+            cursors: CursorCell::new(&cursors).map_err(shared)?,
+            retiring: Retiring::take(ebpf, sites)?,
             process_index: take(ebpf, "PROCESS_INDEX")?,
             live: LiveTable::new(
                 &take_data(ebpf, "LIVE")?,
@@ -131,7 +133,7 @@ impl Maps {
     }
 
     fn cursor(&self, of: fn(&Cursors) -> u64, entries: u32) -> u32 {
-        self.cursors.get(0).map_or(0, |cursors| of(&cursors).min(u64::from(entries)) as u32)
+        of(&self.cursors.read()).min(u64::from(entries)) as u32
     }
 
     /// Numbers of the sites so far, and then of those for what found no room; slots that lost a race are not `ready`.
@@ -154,6 +156,11 @@ impl Maps {
         self.grown.site_owner(index)
     }
 
+    /// The process record that a site is made for, ready or not; `None` for record 0, which is also what an empty place says.
+    pub fn site_maker(&self, index: u32) -> Option<u32> {
+        self.grown.site_maker(index).filter(|record| *record != 0)
+    }
+
     /// One site, as it stands.
     pub fn site(&self, index: u32) -> Option<SiteRecord> {
         match index.checked_sub(self.max_sites) {
@@ -169,7 +176,7 @@ impl Maps {
 
     /// `count` frames of one stack, from its innermost node on.
     pub fn frames_from(&self, node: u32, count: u8) -> Vec<u64> {
-        self.grown.frames(node, count)
+        self.grown.nodes.frames(node, count)
     }
 
     /// Why a table could not grow, if one could not.
@@ -177,7 +184,12 @@ impl Maps {
         self.grower.failure()
     }
 
-    /// Process records so far.
+    /// Process records that there may be at one time.
+    pub fn most_records(&self) -> u32 {
+        self.processes.entries
+    }
+
+    /// Process records that were ever used.
     pub fn process_count(&self) -> u32 {
         self.cursor(|cursors| cursors.processes, self.processes.entries)
     }
@@ -192,30 +204,15 @@ impl Maps {
         self.statistics.get(index)
     }
 
-    fn claim(&self, cursor: usize) -> Option<u64> {
-        Some(self.cursor_at(cursor)?.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn take_back(&self, cursor: usize, count: u64) {
-        if let Some(cursor) = self.cursor_at(cursor) {
-            cursor.fetch_sub(count, Ordering::Relaxed);
-        }
-    }
-
-    fn cursor_at(&self, cursor: usize) -> Option<&AtomicU64> {
-        let cursors = self.cursors.pointer(0)?;
-        // SAFETY: `Cursors` is u64s, aligned; the BPF side also changes them atomically only.
-        Some(unsafe { AtomicU64::from_ptr(cursors.cast::<u64>().add(cursor)) })
-    }
-
     /// Registers a process of user `uid` as a target before its probes are placed. `None` if the table is full.
     pub fn register(&mut self, record: ProcessRecord, uid: u32) -> Result<Option<u32>, aya::maps::MapError> {
-        let claimed = self.claim(PROCESSES).and_then(|index| u32::try_from(index).ok());
-        let Some(index) = claimed.filter(|index| *index < self.processes.entries) else {
+        let again = self.retiring.used_record(&self.cursors);
+        let index = again.map_or_else(|| self.cursors.add(offset_of!(Cursors, processes), 1), u64::from);
+        let Some(index) = u32::try_from(index).ok().filter(|index| *index < self.processes.entries) else {
             return Ok(None);
         };
         if let Some(site) = self.overflow_sites.pointer(index) {
-            // SAFETY: the record is ours since the cursor passed it, and the site with it; zeroed by the kernel.
+            // SAFETY: the record is ours since we took it, and the site with it; zeroed.
             unsafe {
                 (*site).process = index;
                 (*site).end = heaptrace_common::stack::StackEnd::NotWalked as u8;
@@ -224,7 +221,7 @@ impl Maps {
         }
         let share = self.shares.of(uid, index);
         if self.shares.joined(share) {
-            self.claim(SHARES);
+            self.cursors.add(offset_of!(Cursors, shares), 1);
         }
         self.processes.set(index, ProcessRecord { share, ..record });
         self.set_index(record.tgid, index)?;
@@ -244,8 +241,8 @@ impl Maps {
                 self.shares.removed(record.share, was_spilled);
             }
         }
-        self.take_back(SPILLED, spilled_count);
-        self.take_back(GROWN_LIVE, grown);
+        self.cursors.subtract(offset_of!(Cursors, spilled), spilled_count);
+        self.cursors.subtract(offset_of!(Cursors, grown_live), grown);
         Ok(())
     }
 

@@ -43,16 +43,43 @@ impl Shares {
     /// A live block of a process with the share is removed, by us, from the map beside the table if it was `spilled`.
     pub fn removed(&self, share: u32, spilled: bool) {
         if share >= self.processes {
-            self.take(share, offset_of!(ShareRecord, live));
+            self.subtract(share, offset_of!(ShareRecord, live), 1);
         }
         if spilled {
-            self.take(share, offset_of!(ShareRecord, spilled));
+            self.subtract(share, offset_of!(ShareRecord, spilled), 1);
         }
     }
 
     /// Another process has the share. Whether it is its first.
     pub fn joined(&self, share: u32) -> bool {
         self.add(share, offset_of!(ShareRecord, processes)) == Some(0)
+    }
+
+    /// A process's record is retired, and with it so many sites; it had so many calls that were never ended. Whether its
+    /// share has no other.
+    pub fn left(&self, share: u32, sites: u32, calls: u32) -> bool {
+        let is_users = share >= self.processes;
+        if is_users {
+            self.subtract(share, offset_of!(ShareRecord, sites), sites);
+            self.subtract(share, offset_of!(ShareRecord, calls), calls);
+        }
+        let was_last = self.subtract(share, offset_of!(ShareRecord, processes), 1) == Some(1);
+        if was_last && !is_users {
+            // What of it is still referred to, events, is counted on.
+            for at in [offset_of!(ShareRecord, sites), offset_of!(ShareRecord, frames)] {
+                if let Some(field) = self.field(share, at) {
+                    field.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+        was_last
+    }
+
+    /// So many nodes of stacks that a share paid for are gone.
+    pub fn frames_gone(&self, share: u32, count: u32) {
+        if share >= self.processes {
+            self.subtract(share, offset_of!(ShareRecord, frames), count);
+        }
     }
 
     /// An event has been read that this share, plus one, paid for; 0 for none.
@@ -62,10 +89,9 @@ impl Shares {
         }
     }
 
-    fn take(&self, share: u32, offset: usize) {
-        if let Some(field) = self.field(share, offset) {
-            field.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Subtracts from the field at `offset`; what it was.
+    fn subtract(&self, share: u32, offset: usize, count: u32) -> Option<u32> {
+        Some(self.field(share, offset)?.fetch_sub(count, Ordering::Relaxed))
     }
 
     /// Adds one to the field at `offset`; what it was.

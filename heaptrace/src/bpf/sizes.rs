@@ -6,7 +6,7 @@ use heaptrace_common::{
     event::Event,
     live,
     probe::ProbeRecord,
-    record::{PendingCall, ProcessRecord, SiteRecord, index},
+    record::{FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteRecord, index},
     share::ShareRecord,
     statistics::StatisticsRecord,
     unwind::memo::{MEMOS, Memo},
@@ -126,6 +126,7 @@ impl MapSizes {
             + array(self.processes, size_of::<ProcessRecord>())
             + array(Shares::entries(self.processes), size_of::<ShareRecord>())
             + array(self.threads.next_power_of_two(), size_of::<PendingCall>())
+            + array(FREE_RECORDS + FREE_SITES, 8)
             // PROCESS_CACHE.
             + array(1 << 16, 8)
             + u64::from(self.ring_bytes())

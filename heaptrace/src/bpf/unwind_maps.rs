@@ -197,10 +197,7 @@ impl UnwindMaps {
     /// Says that userspace is about to learn of every mapping made so far: what is published from here on has those.
     pub fn look_at_heads(&mut self) {
         for (slot, head) in (0..).zip(&mut self.heads) {
-            *head = self.new.pointer(slot).map_or(0, |at| {
-                // SAFETY: within the mapping; the head is the struct's first word, which BPF counts up atomically.
-                unsafe { AtomicU64::from_ptr((&raw mut (*at).head).cast()) }.load(Ordering::Acquire)
-            });
+            *head = self.new.pointer(slot).map_or(0, head_of);
         }
     }
 
@@ -286,6 +283,32 @@ impl UnwindMaps {
         }
     }
 
+    /// Process records are retired: who gets their places begins without lists, new mappings and remembered walks.
+    pub fn retire(&mut self, records: &HashSet<u32>) {
+        for record in records {
+            self.forget(*record);
+            let head = self.new.pointer(*record % NEW_SLOTS as u32).map_or(0, head_of);
+            store(&self.calls.array, *record, Published::default().with_seen(head));
+        }
+        for memo in (0..MEMOS).filter_map(|index| self.memos.pointer(index)) {
+            // SAFETY: within the mapping; the BPF side writes one only while it has made its version odd, and so do we.
+            unsafe {
+                if !records.contains(&(&raw const (*memo).process).read_volatile()) {
+                    continue;
+                }
+                let version = AtomicU64::from_ptr(&raw mut (*memo).version);
+                let held = version.load(Ordering::Acquire);
+                // Who is writing it is another process.
+                if held & 1 == 0
+                    && version.compare_exchange(held, held + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                {
+                    (&raw mut (*memo).count).write_volatile(0);
+                    version.store(held + 2, Ordering::Release);
+                }
+            }
+        }
+    }
+
     fn withdraw(&mut self, kind: RowKind, record: u32) {
         let in_force = self.in_force(kind);
         store(&in_force.array, record, Published::default());
@@ -365,6 +388,11 @@ impl UnwindMaps {
             }
         }
     }
+}
+
+fn head_of(new: *mut NewMappings) -> u64 {
+    // SAFETY: an element of the map, aligned; BPF counts the head up atomically.
+    unsafe { AtomicU64::from_ptr(&raw mut (*new).head) }.load(Ordering::Acquire)
 }
 
 fn parts_of(list: List) -> Range<usize> {

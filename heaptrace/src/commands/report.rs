@@ -108,7 +108,8 @@ fn symbolize_rest(profile: &mut Profile) {
         unchanged_since_ns: profile.started_ns,
         perf_map: &|id| profile.processes.get(id.index()).and_then(open_perf_map),
     };
-    let Found { symbols, notes } = symbolize(&locations, &profile.modules, &profile.processes, &sources);
+    let Found { symbols, notes } =
+        symbolize(&locations, &profile.modules, &|id| profile.processes.get(id.index()), &sources);
     for (index, symbols) in bare.into_iter().zip(symbols) {
         profile.symbols[index] = symbols;
     }

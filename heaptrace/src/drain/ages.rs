@@ -7,7 +7,10 @@ use heaptrace_common::{
     live::{LiveBlock, LiveKey},
     record::{ProcessRecord, process_state},
 };
-use std::{collections::HashMap, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 /// Removing is worth a pass over the whole map once this share of it is of ended processes.
 const SWEEP_AT: u64 = 4;
@@ -39,22 +42,29 @@ impl ProfileBuilder {
     /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.
     pub fn sweep(&mut self, maps: &Maps, capacity: u32) -> io::Result<()> {
         let has_ended = |record: &ProcessRecord| record.state != process_state::RUNNING;
-        let dead = || {
-            let left = (0..maps.process_count()).filter(|process| !self.ages.swept.contains(process));
-            left.filter_map(|process| Some((process, self.record(process).filter(|r| has_ended(r))?)))
-        };
-        let blocks: u64 = dead().map(|(_, record)| record.live_count).sum();
+        let dead = self
+            .table
+            .records()
+            .filter(|(index, _, record)| has_ended(record) && !self.ages.swept.contains(index));
+        let (mut blocks, mut records) = (0, HashSet::new());
+        for (index, _, record) in dead {
+            blocks += record.live_count;
+            records.insert(index);
+        }
         if blocks < u64::from(capacity) / SWEEP_AT {
             return Ok(());
         }
-        let dead: Vec<u32> = dead().map(|(process, _)| process).collect();
-        self.judge_blocks_of(maps, has_ended)?;
-        let ended = |process: u32| self.record(process).is_some_and(has_ended);
+        self.remove_blocks(maps, &records)
+    }
+
+    /// Removes the live blocks of records that have ended.
+    pub(super) fn remove_blocks(&mut self, maps: &Maps, records: &HashSet<u32>) -> io::Result<()> {
+        self.judge_blocks_of(maps, |record| records.contains(&record))?;
         let mut removed: Vec<LiveKey> = Vec::new();
         let mut gone: Vec<(LiveKey, LiveBlock)> = Vec::new();
         let mut oldest: HashMap<u32, u64> = HashMap::new();
         maps.live().for_each(|key, block| {
-            if ended(key.process) {
+            if records.contains(&key.process) {
                 removed.push(key);
                 if self.gone.has(&key, &block) {
                     gone.push((key, block));
@@ -66,7 +76,7 @@ impl ProfileBuilder {
         })?;
         maps.remove_blocks(&removed)?;
         gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
-        self.ages.swept.extend(dead);
+        self.ages.swept.extend(records);
         for (site, time) in oldest {
             let kept = self.ages.removed.entry(site).or_insert(time);
             *kept = (*kept).min(time);

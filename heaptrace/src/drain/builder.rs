@@ -2,23 +2,25 @@
 
 use super::{
     images::{CodeMapping, Image, is_code, module_path},
-    interner::Interner,
+    interner::{Appended, Interner},
     kept_sites::KeptSites,
     over::Gone,
     processes::{Counted, ProcessTable, is_fork},
+    sites::unclassed,
     swept::Ages,
     told::Told,
 };
 use crate::{
     bpf::{Counters, Maps},
     model::{
-        Chunk, Counts, Coverage, Frame, Location, Module, ModuleId, Process, ProcessId, SiteId, Stack, Totals,
+        Amount, Chunk, Counts, Coverage, Frame, GrowthId, Location, Module, ModuleId, Process, ProcessId,
+        SiteId, Stack, Statistics, Totals,
     },
     process::{maps::Mapping, object::Object},
 };
 use heaptrace_common::record::process_state;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -27,7 +29,8 @@ use std::{
 pub struct SymbolInputs<'a> {
     pub locations: &'a [Location],
     pub modules: &'a [Module],
-    pub processes: &'a [Process],
+    /// Those that are not over, or that have generated code.
+    pub processes: &'a BTreeMap<ProcessId, Process>,
     /// By `ModuleId`: the opened file, where one was seen.
     pub files: &'a [Option<Arc<Object>>],
 }
@@ -39,7 +42,8 @@ pub struct ProfileBuilder {
     /// By `ModuleId`: the opened file, for symbols.
     pub(super) sources: Vec<Option<Arc<Object>>>,
     pub(super) locations: Interner<Location>,
-    pub(super) frames: Interner<Frame>,
+    /// Of each location, in the same order.
+    pub(super) frames: Appended<Frame>,
     pub(super) stacks: Interner<Stack>,
     pub(super) images: HashMap<u32, Image>,
     /// Records that `/proc` was read for.
@@ -49,28 +53,42 @@ pub struct ProfileBuilder {
     pub(super) ages: Ages,
     pub(super) gone: Gone,
     told: Told,
+    /// Records that were taken and are still to be filled in.
+    pub(super) unfilled: Vec<u32>,
+    /// What was counted of retired records for `stat`.
+    pub(super) retired_statistics: HashMap<ProcessId, Statistics>,
+    /// What was over of the blocks that processes had which have exited and are retired.
+    pub(super) retired_gone: Amount,
+    /// Processes that have code without a file, which a file of theirs may name.
+    pub(super) generating: HashSet<ProcessId>,
 }
 
 impl ProfileBuilder {
     /// Reads the process records.
-    pub fn read_processes(&mut self, maps: &Maps) {
-        for index in 0..maps.process_count() {
-            let known = self.table.records.get_mut(index as usize);
-            // Nothing happens to a record once it has ended.
-            if known.as_ref().is_some_and(|record| record.state != process_state::RUNNING) {
-                continue;
+    pub fn read_processes(&mut self, maps: &mut Maps) {
+        // Nothing happens to a record once it has ended.
+        let running: Vec<u32> = self.table.running().collect();
+        for index in running {
+            if let Some(record) = maps.process(index) {
+                self.table.read_again(index, record);
             }
-            let Some(record) = maps.process(index) else { break };
-            if let Some(known) = known {
-                *known = record;
-            } else if record.state == process_state::EMPTY {
-                // Being filled in; the next time.
-                break;
-            } else {
-                self.table.push(record);
-                if is_fork(&record) {
-                    self.inherit_image(index, record.parent);
-                }
+        }
+        self.unfilled.extend(maps.new_records());
+        let mut new = Vec::new();
+        self.unfilled.retain(|index| match maps.process(*index) {
+            Some(record) if record.state != process_state::EMPTY => {
+                new.push((*index, record));
+                false
+            }
+            Some(_) => true,
+            None => false,
+        });
+        // One that is made of another comes after it.
+        new.sort_by_key(|(_, record)| record.started_ns);
+        for (index, record) in new {
+            self.table.push(index, record);
+            if is_fork(&record) {
+                self.inherit_image(index, record.parent);
             }
         }
     }
@@ -99,12 +117,12 @@ impl ProfileBuilder {
     /// Says that the process of a record ran before it became a target, or was held: its life begins when its calls
     /// begin to count.
     pub fn was_found(&mut self, record: u32) {
-        self.table.found.insert(record);
+        self.table.was_found(record);
     }
 
     /// Says that some of a record's probes were missing in this time.
     pub fn add_gap(&mut self, record: u32, gap: std::ops::Range<u64>) {
-        self.table.gaps.entry(record).or_default().push(gap);
+        self.table.add_gap(record, gap);
     }
 
     /// Says where the image of a record has its code now.
@@ -141,7 +159,7 @@ impl ProfileBuilder {
         let module = module_path(mapping).map(|path| {
             let build_id = object.as_ref().and_then(|object| object.elf.build_id.clone());
             let id = self.modules.intern(Module { path: path.to_string_lossy().into_owned(), build_id });
-            self.sources.resize(self.modules.items.len(), None);
+            self.sources.resize(self.modules.table.items.len(), None);
             if let Some(object) = object {
                 self.sources[id as usize].get_or_insert(object);
             }
@@ -164,6 +182,12 @@ impl ProfileBuilder {
         }
     }
 
+    /// What is known of a record's code goes.
+    pub(super) fn forget_image(&mut self, record: u32) {
+        self.images.remove(&record);
+        self.known.remove(&record);
+    }
+
     /// The process of a record, to be told what userspace knows of it.
     pub fn process_mut(&mut self, record: u32) -> Option<&mut Process> {
         self.table.get_mut(record)
@@ -171,49 +195,48 @@ impl ProfileBuilder {
 
     /// The record as last read.
     pub fn record(&self, record: u32) -> Option<&heaptrace_common::record::ProcessRecord> {
-        self.table.records.get(record as usize)
-    }
-
-    /// Processes so far.
-    pub fn processes(&self) -> &[Process] {
-        &self.table.processes
+        self.table.record(record)
     }
 
     /// Records that run, with their PIDs.
     pub fn running(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let records = self.table.records.iter().enumerate();
-        records
-            .filter(|(index, record)| {
-                record.state == process_state::RUNNING && self.table.id(*index as u32).is_some()
-            })
-            .map(|(index, record)| (index as u32, record.tgid))
+        self.table.running().filter_map(|index| Some((index, self.table.record(index)?.tgid)))
     }
 
     /// What was added or changed since the last chunk.
     pub fn chunk(&mut self, duration_ns: u64, counted: Counted, coverage: Coverage) -> Chunk {
-        let mut totals = vec![Totals::default(); self.table.processes.len()];
-        for site in &self.kept.sites {
-            totals[site.process.index()].add(&site.totals);
+        let mut totals: HashMap<ProcessId, Totals> = HashMap::new();
+        for site in self.kept.sites.iter() {
+            totals.entry(site.process).or_default().add(&site.totals);
         }
         self.table.sum(&totals, counted);
-        let changed = self.kept.sites.iter().zip(&mut self.kept.changed).enumerate();
-        let sites = changed
-            .filter_map(|(index, (site, changed))| {
-                std::mem::take(changed).then(|| (SiteId(index as u32), site.clone()))
-            })
-            .collect();
+        let (changing, over) = self.table.take_changing();
+        let passed_ns = self.told.pass(counted.until_ns);
+        let changing = changing.into_iter().filter_map(|id| Some((id, self.table.processes.get(&id)?)));
+        let processes = self.told.processes(changing);
+        let (sites, gone) = self.kept.sites.take_changed();
+        for site in gone {
+            self.kept.gone.events += site.totals.alloc_count + site.totals.free_count;
+            self.kept.gone.unclassed += unclassed(&site);
+            self.table.keep_totals(site.process, &site.totals);
+        }
+        let (growth, _) = self.kept.growth.take_changed();
+        for process in over {
+            self.told.forget(process);
+            self.table.forget(process, self.generating.contains(&process));
+        }
         Chunk {
             duration_ns,
-            passed_ns: self.told.pass(counted.until_ns),
+            passed_ns,
             coverage,
-            processes: self.told.processes(&self.table.processes),
-            modules: self.modules.take_new(),
-            locations: self.locations.take_new(),
+            processes,
+            modules: self.modules.table.take_new(),
+            locations: self.locations.table.take_new(),
             symbols: Vec::new(),
             frames: self.frames.take_new(),
-            stacks: self.stacks.take_new(),
-            sites,
-            growth: self.told.growth(&self.kept.growth),
+            stacks: self.stacks.table.take_new(),
+            sites: sites.into_iter().map(|(number, site)| (SiteId(number), site)).collect(),
+            growth: growth.into_iter().map(|(number, site)| (GrowthId(number), site)).collect(),
         }
     }
 
@@ -222,9 +245,10 @@ impl ProfileBuilder {
         // Of the records: the processes have their sums only once a chunk is made.
         let shown = self.shown_records().filter_map(|(index, _)| self.record(index));
         Coverage {
-            events: self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count).sum(),
+            events: self.events(),
             counts: Counts::new(|counter| counters.get(counter)),
-            unknown_frees: shown.map(|record| record.unknown_frees).sum(),
+            unknown_frees: self.table.retired_unknown_frees
+                + shown.map(|record| record.unknown_frees).sum::<u64>(),
             ..Coverage::default()
         }
     }
@@ -232,8 +256,8 @@ impl ProfileBuilder {
     /// What symbols are found from.
     pub fn symbol_inputs(&self) -> SymbolInputs<'_> {
         SymbolInputs {
-            locations: &self.locations.items,
-            modules: &self.modules.items,
+            locations: &self.locations.table.items,
+            modules: &self.modules.table.items,
             processes: &self.table.processes,
             files: &self.sources,
         }
@@ -241,14 +265,18 @@ impl ProfileBuilder {
 
     /// Live bytes and events of all processes, as last read.
     pub fn glance(&self) -> (u64, u64) {
-        let live = self.table.records.iter().filter(|record| record.state == process_state::RUNNING);
-        let events = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
-        (live.map(|record| record.live_bytes).sum(), events.sum())
+        let live = self.table.running().filter_map(|index| self.record(index));
+        (live.map(|record| record.live_bytes).sum(), self.events())
+    }
+
+    fn events(&self) -> u64 {
+        let of_sites = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
+        self.kept.gone.events + of_sites.sum::<u64>()
     }
 
     /// Blocks in the live map, as last read: those of processes that ended are there until [`Self::sweep`].
     pub fn outstanding_blocks(&self) -> u64 {
-        self.table.records.iter().map(|record| record.live_count).sum()
+        self.table.records().map(|(_, _, record)| record.live_count).sum()
     }
 
     /// The process of a record, if it is shown.

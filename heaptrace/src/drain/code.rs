@@ -30,14 +30,14 @@ impl ProfileBuilder {
         let mappings = self.images.get(&record).map_or(&[][..], |image| image.mappings());
         mappings.iter().filter_map(|mapping| mapping.module).filter_map(|module| {
             let known = self.sources.get(module.index()).is_some_and(Option::is_some);
-            let path = &self.modules.items[module.index()].path;
+            let path = &self.modules.table.items[module.index()].path;
             (!known && path != VDSO).then_some(path.as_str())
         })
     }
 
     /// Whether code is of a file that others can see, too.
     pub(super) fn is_of_file(&self, code: &CodeMapping) -> bool {
-        code.module.is_some_and(|module| self.modules.items[module.index()].path != VDSO)
+        code.module.is_some_and(|module| self.modules.table.items[module.index()].path != VDSO)
     }
 
     /// The code of a record's image as it is mapped now, by address, for its unwind tables.
@@ -57,7 +57,7 @@ impl ProfileBuilder {
                     None => bare,
                 },
                 // The kernel's own: its image begins at address 0.
-                None if self.modules.items[module.index()].path == VDSO => {
+                None if self.modules.table.items[module.index()].path == VDSO => {
                     Code { bias: start, file: Some((FileKey::Vdso, None)), ..bare }
                 }
                 None => bare,

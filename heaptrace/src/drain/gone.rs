@@ -15,7 +15,7 @@ use crate::{bpf::Maps, model::Amount, process::maps::Mapping};
 use heaptrace_common::{
     function::Function,
     live::{self, LiveBlock, LiveKey},
-    record::{ProcessRecord, process_state},
+    record::process_state,
 };
 use std::{cmp::Reverse, collections::HashMap, io};
 
@@ -84,11 +84,11 @@ impl ProfileBuilder {
     }
 
     /// The same of some records only.
-    pub fn judge_blocks_of(&mut self, maps: &Maps, of: impl Fn(&ProcessRecord) -> bool) -> io::Result<()> {
+    pub fn judge_blocks_of(&mut self, maps: &Maps, of: impl Fn(u32) -> bool) -> io::Result<()> {
         // An exec released all of a replaced record's.
         let is_of = |process: u32| {
             let record = self.record(process);
-            record.is_some_and(|record| record.state != process_state::REPLACED && of(record))
+            record.is_some_and(|record| record.state != process_state::REPLACED && of(process))
         };
         let mut blocks: Vec<Packed> = Vec::new();
         let mut unmapped: HashMap<LiveKey, LiveBlock> = HashMap::new();

@@ -7,7 +7,7 @@ use heaptrace_common::stack::StackEnd;
 impl ProfileBuilder {
     /// The process of a record.
     pub fn process(&self, record: u32) -> Option<&Process> {
-        self.table.id(record).and_then(|id| self.table.processes.get(id.index()))
+        self.table.id(record).and_then(|id| self.table.processes.get(&id))
     }
 
     /// The process of a record, by number.
@@ -26,9 +26,9 @@ impl ProfileBuilder {
         fn add<T: Clone>(to: &mut Vec<T>, from: &[T]) {
             to.extend_from_slice(from.get(to.len()..).unwrap_or_default());
         }
-        add(&mut profile.modules, &self.modules.items);
-        add(&mut profile.locations, &self.locations.items);
+        add(&mut profile.modules, &self.modules.table.items);
+        add(&mut profile.locations, &self.locations.table.items);
         add(&mut profile.frames, &self.frames.items);
-        add(&mut profile.stacks, &self.stacks.items);
+        add(&mut profile.stacks, &self.stacks.table.items);
     }
 }

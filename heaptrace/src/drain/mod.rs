@@ -14,6 +14,7 @@ mod outstanding;
 mod over;
 mod owners;
 mod processes;
+mod retiring;
 mod sites;
 mod statistics;
 mod swept;

@@ -14,7 +14,7 @@ impl ProfileBuilder {
     pub fn old_blocks(&self, maps: &Maps, older_than_ns: u64, now_ns: u64) -> io::Result<OldBlocks> {
         let mut blocks = OldBlocks::default();
         let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
-        let mut of_exited = Amount::default();
+        let mut of_exited = self.retired_gone;
         maps.live().for_each(|key, block| {
             let Some(record) = self.record(key.process) else { return };
             // An exec released them.
@@ -50,12 +50,13 @@ impl ProfileBuilder {
             old.oldest_ns = old.oldest_ns.max(age_ns);
             old.youngest_ns = old.youngest_ns.min(age_ns);
         })?;
-        let mut at_exit = Amount::default();
+        let mut at_exit = self.table.retired_at_exit;
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));
         for record in records.filter(|record| record.state == process_state::EXITED) {
             at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
         }
         // Not outstanding, though nobody freed them.
+        blocks.gone.add(self.retired_gone);
         for (site, gone) in self.gone.removed() {
             blocks.gone.add(gone);
             let record = maps.site(site).and_then(|site| self.record(site.process));

@@ -34,6 +34,14 @@ impl Gone {
         self.removed.iter().map(|(site, amount)| (*site, *amount))
     }
 
+    /// A site is retired: what is over of its blocks.
+    pub fn retire(&mut self, site: u32) -> Amount {
+        let amount = self.of_site(site);
+        self.by_site.remove(&site);
+        self.removed.remove(&site);
+        amount
+    }
+
     /// A block is removed from the live map: it stays over if it is.
     pub fn remove(&mut self, key: &LiveKey, block: &LiveBlock) {
         if !self.has(key, block) {

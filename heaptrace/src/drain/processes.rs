@@ -1,10 +1,13 @@
 //! The process table: BPF process records (one an image) become processes (one a PID and start).
+//!
+//! A record that has ended, and of which nothing is expected any more, is retired: its number will be another's. What it
+//! counted goes to its process's past. A process all of whose images are retired is over, and goes once that was told.
 
 use super::attendance::Attendance;
-use crate::model::{Process, ProcessId, Totals};
+use crate::model::{Amount, Process, ProcessId, Totals};
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
 };
 
@@ -19,80 +22,157 @@ pub struct Counted {
     pub probes: bool,
 }
 
+/// A record as last read, and what userspace learned of it.
+struct Image {
+    record: ProcessRecord,
+    process: ProcessId,
+    /// The record that it came from, by fork or exec; where that is retired, the one before.
+    origin: Option<u32>,
+    /// See `ProfileBuilder::was_found`.
+    found: bool,
+    /// See `ProfileBuilder::add_gap`.
+    gaps: Vec<Range<u64>>,
+}
+
+/// What a process was before the images that it has.
+#[derive(Default)]
+struct Past {
+    /// Counters only.
+    sums: Process,
+    totals: Totals,
+    life: Life,
+}
+
+/// When a process lived, and when not all its probes counted.
+#[derive(Clone, Default)]
+struct Life {
+    life: Option<Range<u64>>,
+    gaps: Vec<Range<u64>>,
+}
+
 /// Maps record numbers to processes and keeps what userspace learned of each.
 #[derive(Default)]
 pub struct ProcessTable {
-    /// By `ProcessId`. Totals and counters are filled in when a chunk is made.
-    pub processes: Vec<Process>,
-    /// By record.
-    by_record: Vec<ProcessId>,
-    /// By record: as last read.
-    pub records: Vec<ProcessRecord>,
+    /// Those that are not over, or not yet told to be, and whose names of generated code may be asked for. Totals and counters
+    /// are filled in when a chunk is made.
+    pub processes: BTreeMap<ProcessId, Process>,
+    /// Processes so far.
+    count: u32,
+    images: BTreeMap<u32, Image>,
+    running: BTreeSet<u32>,
+    /// The images of each process, in order.
+    of_process: BTreeMap<ProcessId, Vec<u32>>,
     /// By PID, in order.
     of_pid: HashMap<u32, Vec<u32>>,
     /// Records forked from each record.
     heirs: HashMap<u32, Vec<u32>>,
-    /// See `ProfileBuilder::was_found`.
-    pub found: HashSet<u32>,
-    /// See `ProfileBuilder::add_gap`.
-    pub gaps: HashMap<u32, Vec<Range<u64>>>,
+    past: HashMap<ProcessId, Past>,
+    /// All their images are retired, and no chunk was made since.
+    over: BTreeSet<ProcessId>,
+    /// What retired images counted of unknown frees, and what was live when they exited.
+    pub retired_unknown_frees: u64,
+    pub retired_at_exit: Amount,
 }
 
 impl ProcessTable {
-    /// Takes record number `records.len()`; records come in order.
-    pub fn push(&mut self, record: ProcessRecord) {
-        let before = (record.after_exec != 0).then(|| self.id(record.parent)).flatten();
-        let id = before.unwrap_or_else(|| {
-            let id = ProcessId(self.processes.len() as u32);
-            let parent = self.records.get(record.parent as usize).filter(|_| record.parent != NO_PROCESS);
-            self.processes.push(Process {
-                pid: record.tgid,
-                parent_pid: parent.map(|parent| parent.tgid),
-                ..Process::default()
-            });
+    /// Takes record number `index`, which is new. The one that it came from was taken before.
+    pub fn push(&mut self, index: u32, record: ProcessRecord) {
+        let origin = (record.parent != NO_PROCESS).then_some(record.parent);
+        let before = origin.filter(|_| record.after_exec != 0).and_then(|before| self.id(before));
+        let process = before.unwrap_or_else(|| {
+            let id = ProcessId(self.count);
+            self.count += 1;
+            let parent_pid = origin.and_then(|parent| self.record(parent)).map(|parent| parent.tgid);
+            self.processes.insert(id, Process { pid: record.tgid, parent_pid, ..Process::default() });
             id
         });
-        if let Some(process) = self.processes.get_mut(id.index()) {
+        if let Some(process) = self.processes.get_mut(&process) {
             process.comm = comm(&record.comm);
         }
-        let index = self.records.len() as u32;
+        self.of_process.entry(process).or_default().push(index);
         self.of_pid.entry(record.tgid).or_default().push(index);
         if is_fork(&record) {
             self.heirs.entry(record.parent).or_default().push(index);
         }
-        self.by_record.push(id);
-        self.records.push(record);
+        self.images.insert(index, Image { record, process, origin, found: false, gaps: Vec::new() });
+        self.read_again(index, record);
+    }
+
+    /// Takes what a record says now.
+    pub fn read_again(&mut self, index: u32, record: ProcessRecord) {
+        if let Some(image) = self.images.get_mut(&index) {
+            image.record = record;
+            if record.state == process_state::RUNNING {
+                self.running.insert(index);
+            } else {
+                self.running.remove(&index);
+            }
+        }
+    }
+
+    /// Processes so far, those that are over among them.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// A record as last read; `None` once it is retired.
+    pub fn record(&self, index: u32) -> Option<&ProcessRecord> {
+        self.images.get(&index).map(|image| &image.record)
+    }
+
+    /// All records, with their processes.
+    pub fn records(&self) -> impl Iterator<Item = (u32, ProcessId, &ProcessRecord)> {
+        self.images.iter().map(|(index, image)| (*index, image.process, &image.record))
+    }
+
+    /// Records that run.
+    pub fn running(&self) -> impl Iterator<Item = u32> + '_ {
+        self.running.iter().copied()
+    }
+
+    /// See `ProfileBuilder::was_found`.
+    pub fn was_found(&mut self, index: u32) {
+        if let Some(image) = self.images.get_mut(&index) {
+            image.found = true;
+        }
+    }
+
+    /// See `ProfileBuilder::add_gap`.
+    pub fn add_gap(&mut self, index: u32, gap: Range<u64>) {
+        if let Some(image) = self.images.get_mut(&index) {
+            image.gaps.push(gap);
+        }
     }
 
     /// Records forked from `record` at `time_ns` or later.
     pub fn heirs_since(&self, record: u32, time_ns: u64) -> Vec<u32> {
         let heirs = self.heirs.get(&record).into_iter().flatten().copied();
-        heirs.filter(|heir| self.records[*heir as usize].started_ns >= time_ns).collect()
+        heirs.filter(|heir| self.record(*heir).is_some_and(|heir| heir.started_ns >= time_ns)).collect()
     }
 
     /// See `ProfileBuilder::family`.
     pub fn family(&self, record: u32) -> HashSet<u32> {
-        let mut first = record;
-        while let Some(of) = self.records.get(first as usize)
-            && of.after_exec != 0
-            && of.parent < first
-        {
-            first = of.parent;
-        }
-        let mut family = HashSet::from([first]);
-        // A record is made after the one that it came from.
-        for (index, of) in (0..).zip(&self.records).skip(first as usize + 1) {
-            if family.contains(&of.parent) {
-                family.insert(index);
+        let Some(process) = self.id(record) else { return HashSet::new() };
+        let mut family: HashSet<u32> = self.of_process[&process].iter().copied().collect();
+        loop {
+            let came_from = |image: &Image| image.origin.is_some_and(|origin| family.contains(&origin));
+            let new: Vec<u32> = self
+                .images
+                .iter()
+                .filter(|(index, image)| !family.contains(index) && came_from(image))
+                .map(|(index, _)| *index)
+                .collect();
+            if new.is_empty() {
+                return family;
             }
+            family.extend(new);
         }
-        family
     }
 
     /// See `ProfileBuilder::record_at`.
     pub fn record_at(&self, pid: u32, time_ns: u64, exec_began: Option<u64>) -> Option<u32> {
         let records = self.of_pid.get(&pid)?;
-        let started = |record: &u32| self.records[*record as usize].started_ns;
+        let started = |record: &u32| self.images[record].record.started_ns;
         let current = records.iter().rev().find(|record| started(record) <= time_ns).copied();
         match exec_began {
             Some(began) if current.is_none_or(|record| started(&record) < began) => {
@@ -104,18 +184,23 @@ impl ProcessTable {
 
     /// The process of a record.
     pub fn id(&self, record: u32) -> Option<ProcessId> {
-        self.by_record.get(record as usize).copied()
+        self.images.get(&record).map(|image| image.process)
     }
 
     /// The process of a record, to be written to.
     pub fn get_mut(&mut self, record: u32) -> Option<&mut Process> {
-        self.id(record).and_then(|id| self.processes.get_mut(id.index()))
+        self.id(record).and_then(|id| self.processes.get_mut(&id))
     }
 
-    /// Sums the records into their processes. `totals` are the sites' sums, by process.
-    pub fn sum(&mut self, totals: &[Totals], counted: Counted) {
-        let attendances = self.attendances(counted);
-        for (index, process) in self.processes.iter_mut().enumerate() {
+    /// Sums the records into their processes, those that are over since the last call among them. `totals` are the sums of the
+    /// sites that are known still.
+    pub fn sum(&mut self, totals: &HashMap<ProcessId, Totals>, counted: Counted) {
+        let none = Past::default();
+        let over: Vec<(ProcessId, Vec<u32>)> = self.over.iter().map(|id| (*id, Vec::new())).collect();
+        for (id, images) in self.of_process.iter().chain(over.iter().map(|(id, images)| (id, images))) {
+            let past = self.past.get(id).unwrap_or(&none);
+            let mut life = past.life.clone();
+            let Some(process) = self.processes.get_mut(id) else { continue };
             *process = Process {
                 pid: process.pid,
                 parent_pid: process.parent_pid,
@@ -123,108 +208,230 @@ impl ProcessTable {
                 exe: std::mem::take(&mut process.exe),
                 allocators: std::mem::take(&mut process.allocators),
                 rss_bytes: process.rss_bytes,
-                attach_gap_ns: attendances[index].gap_ns,
-                life_ns: attendances[index].life_ns,
-                attached_ns: attendances[index].attached_ns,
-                totals: totals.get(index).copied().unwrap_or_default(),
-                ..Process::default()
+                totals: past.totals,
+                ..past.sums.clone()
             };
-        }
-        for (record, id) in self.records.iter().zip(&self.by_record) {
-            let Some(process) = self.processes.get_mut(id.index()) else { continue };
-            // A new field must be dealt with here.
-            let ProcessRecord {
-                state,
-                tgid: _,
-                parent: _,
-                after_exec,
-                inherits: _,
-                complete: _,
-                armed: _,
-                share: _,
-                _pad: _,
-                started_ns: _,
-                ended_ns: _,
-                armed_ns: _,
-                live_bytes: _,
-                live_count: _,
-                peak_bytes,
-                failed_count,
-                unknown_frees,
-                inherited_bytes,
-                inherited_count,
-                inherited_free_count,
-                missed_frees,
-                lost_bytes,
-                lost_count,
-                filtered_bytes,
-                filtered_count,
-                break_at: _,
-                brk_bytes,
-                mmap_bytes,
-                munmap_bytes,
-                growth_entered: _,
-                growth_left: _,
-                calls_under_way: _,
-                comm: _,
-            } = *record;
-            process.exited = state == process_state::EXITED;
-            process.peak_live_bytes = process.peak_live_bytes.max(peak_bytes);
-            process.failed_count += failed_count;
-            process.unknown_frees += unknown_frees;
-            if after_exec != 0 {
-                // The image before had them.
-                (process.inherited_bytes, process.inherited_count, process.inherited_free_count) = (0, 0, 0);
+            if let Some(totals) = totals.get(id) {
+                process.totals.add(totals);
             }
-            process.inherited_bytes += inherited_bytes;
-            process.inherited_count += inherited_count;
-            process.inherited_free_count += inherited_free_count;
-            process.missed_frees += missed_frees;
-            process.lost_bytes += lost_bytes;
-            process.lost_count += lost_count;
-            process.filtered_bytes = process.filtered_bytes.saturating_add(filtered_bytes);
-            process.filtered_count += filtered_count;
-            process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
-            process.mmap_bytes += mmap_bytes;
-            process.munmap_bytes += munmap_bytes;
+            for image in images.iter().filter_map(|index| self.images.get(index)) {
+                add_counters(process, &image.record);
+                life.add(image, counted);
+            }
+            let Attendance { life_ns, attached_ns, gap_ns } = life.attendance();
+            (process.life_ns, process.attached_ns, process.attach_gap_ns) = (life_ns, attached_ns, gap_ns);
+        }
+    }
+
+    /// The processes that may have changed since the last call, after [`Self::sum`]: those that have images, and those that are
+    /// over, which are told for the last time.
+    pub fn take_changing(&mut self) -> (Vec<ProcessId>, BTreeSet<ProcessId>) {
+        let over = std::mem::take(&mut self.over);
+        let mut all: Vec<ProcessId> = self.of_process.keys().chain(&over).copied().collect();
+        all.sort_unstable();
+        (all, over)
+    }
+
+    /// Totals of sites that are told for the last time.
+    pub fn keep_totals(&mut self, process: ProcessId, totals: &Totals) {
+        if self.of_process.contains_key(&process) {
+            self.past.entry(process).or_default().totals.add(totals);
+        }
+    }
+
+    /// Forgets a process that is over and was told, but for its names if they are `asked_for`.
+    pub fn forget(&mut self, process: ProcessId, asked_for: bool) {
+        if !asked_for {
+            self.processes.remove(&process);
+        }
+        self.past.remove(&process);
+    }
+}
+
+/// How many generations of parents the kernel side asks for a block that a child inherited: `account.rs`.
+const GENERATIONS: usize = 4;
+
+impl ProcessTable {
+    /// Records that have ended, as far as `is_told` says that all news of them have come, and that neither the kernel side nor we
+    /// ask for any more.
+    pub fn retirable(&self, is_told: impl Fn(u32, &ProcessRecord) -> bool) -> Vec<u32> {
+        let has_ended =
+            |record: &ProcessRecord| matches!(record.state, process_state::EXITED | process_state::REPLACED);
+        let mut retirable: BTreeSet<u32> = self
+            .images
+            .iter()
+            .filter(|(index, image)| has_ended(&image.record) && is_told(**index, &image.record))
+            .map(|(index, _)| *index)
+            .collect();
+        let others = self.images.keys().filter(|index| !retirable.contains(index));
+        let mut kept: Vec<u32> = others.copied().collect();
+        let running = self.running.iter().filter_map(|index| self.record(*index));
+        for record in running.filter(|record| is_fork(record)) {
+            // One that runs in its parent's memory counts for it; others may free what theirs allocated.
+            if record.inherits == 0 {
+                kept.extend(retirable.take(&record.parent));
+            } else if record.complete == 0 {
+                let mut of = record;
+                for _ in 0..GENERATIONS {
+                    if of.inherits == 0 || of.after_exec != 0 {
+                        break;
+                    }
+                    kept.extend(retirable.take(&of.parent));
+                    let Some(parent) = self.record(of.parent) else { break };
+                    of = parent;
+                }
+            }
+        }
+        while let Some(index) = kept.pop() {
+            let Some(image) = self.images.get(&index) else { continue };
+            // Whose share it has, which is named by its first holder's record.
+            kept.extend(retirable.take(&image.record.share));
+            // A process's past is told in order.
+            let images = self.of_process.get(&image.process).into_iter().flatten();
+            let later = images.skip_while(|of| **of != index);
+            kept.extend(later.filter_map(|of| retirable.take(of)));
+        }
+        retirable.into_iter().collect()
+    }
+
+    /// Records are retired: their numbers will be others'.
+    pub fn retire(&mut self, records: &[u32], counted: Counted) {
+        let gone = records.iter().filter_map(|index| Some((*index, self.images.remove(index)?)));
+        let gone: HashMap<u32, Image> = gone.collect();
+        for image in self.images.values_mut() {
+            while let Some(origin) = image.origin.and_then(|origin| gone.get(&origin)) {
+                image.origin = origin.origin;
+            }
+        }
+        let mut in_order: Vec<(&u32, &Image)> = gone.iter().collect();
+        in_order.sort_unstable_by_key(|(index, image)| (image.record.started_ns, **index));
+        for (index, image) in in_order {
+            let Image { record, process, .. } = image;
+            self.running.remove(index);
+            self.heirs.remove(index);
+            if is_fork(record) {
+                remove(&mut self.heirs, record.parent, *index);
+            }
+            remove(&mut self.of_pid, record.tgid, *index);
+            let past = self.past.entry(*process).or_default();
+            add_counters(&mut past.sums, record);
+            past.life.add(image, counted);
+            self.retired_unknown_frees += record.unknown_frees;
+            if record.state == process_state::EXITED {
+                self.retired_at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
+            }
+            if let Some(images) = self.of_process.get_mut(process) {
+                images.retain(|of| of != index);
+                if images.is_empty() {
+                    self.of_process.remove(process);
+                    self.over.insert(*process);
+                }
+            }
         }
     }
 }
 
-impl ProcessTable {
-    /// By process.
-    fn attendances(&self, counted: Counted) -> Vec<Attendance> {
-        let Counted { from_ns, until_ns, probes } = counted;
-        let mut lives: Vec<Option<Range<u64>>> = vec![None; self.processes.len()];
-        let mut gaps: Vec<Vec<Range<u64>>> = vec![Vec::new(); self.processes.len()];
-        for (index, (record, id)) in (0_u32..).zip(self.records.iter().zip(&self.by_record)) {
-            let id = id.index();
-            let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
-            let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
-            // One that was found is a target since its calls count, whatever its image is by then.
-            let from = match (&lives[id], self.found.contains(&index)) {
-                (_, true) if record.armed_ns == 0 => record.started_ns,
-                (_, true) => record.armed_ns,
-                (Some(life), _) => life.start,
-                (None, _) => record.started_ns,
-            };
-            // An exec takes no time of which nothing is known.
-            let since = lives[id].as_ref().map_or(record.started_ns, |life| life.end.min(record.started_ns));
-            // What ran before the probes for all were in place was found, too; what ended before was not traced at all.
-            let is_counted = end > from_ns || from_ns <= from;
-            lives[id] = Some(if is_counted { from.max(from_ns)..end } else { from..end });
-            if probes {
-                if !is_counted {
-                    gaps[id].push(from..end);
-                }
-                if record.armed_ns != record.started_ns {
-                    gaps[id].push(since..counts_from);
-                }
-                gaps[id].extend(self.gaps.get(&index).into_iter().flatten().cloned());
-            }
+/// Takes `index` out of the list of `key`.
+fn remove(lists: &mut HashMap<u32, Vec<u32>>, key: u32, index: u32) {
+    if let Some(list) = lists.get_mut(&key) {
+        list.retain(|of| *of != index);
+        if list.is_empty() {
+            lists.remove(&key);
         }
-        let all = lives.into_iter().zip(gaps);
-        all.map(|(life, gaps)| Attendance::of(life.unwrap_or_default(), gaps)).collect()
+    }
+}
+
+/// Adds what an image counted to its process; images come in order.
+fn add_counters(process: &mut Process, record: &ProcessRecord) {
+    // A new field must be dealt with here.
+    let ProcessRecord {
+        state,
+        tgid: _,
+        parent: _,
+        after_exec,
+        inherits: _,
+        complete: _,
+        armed: _,
+        share: _,
+        _pad: _,
+        started_ns: _,
+        ended_ns: _,
+        armed_ns: _,
+        live_bytes: _,
+        live_count: _,
+        peak_bytes,
+        failed_count,
+        unknown_frees,
+        inherited_bytes,
+        inherited_count,
+        inherited_free_count,
+        missed_frees,
+        lost_bytes,
+        lost_count,
+        filtered_bytes,
+        filtered_count,
+        break_at: _,
+        brk_bytes,
+        mmap_bytes,
+        munmap_bytes,
+        growth_entered: _,
+        growth_left: _,
+        calls_under_way: _,
+        comm: _,
+    } = *record;
+    process.exited = state == process_state::EXITED;
+    process.peak_live_bytes = process.peak_live_bytes.max(peak_bytes);
+    process.failed_count += failed_count;
+    process.unknown_frees += unknown_frees;
+    if after_exec != 0 {
+        // The image before had them.
+        (process.inherited_bytes, process.inherited_count, process.inherited_free_count) = (0, 0, 0);
+    }
+    process.inherited_bytes += inherited_bytes;
+    process.inherited_count += inherited_count;
+    process.inherited_free_count += inherited_free_count;
+    process.missed_frees += missed_frees;
+    process.lost_bytes += lost_bytes;
+    process.lost_count += lost_count;
+    process.filtered_bytes = process.filtered_bytes.saturating_add(filtered_bytes);
+    process.filtered_count += filtered_count;
+    process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
+    process.mmap_bytes += mmap_bytes;
+    process.munmap_bytes += munmap_bytes;
+}
+
+impl Life {
+    /// Adds the next image.
+    fn add(&mut self, image: &Image, counted: Counted) {
+        let Counted { from_ns, until_ns, probes } = counted;
+        let Image { record, found, gaps, .. } = image;
+        let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
+        let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
+        // One that was found is a target since its calls count, whatever its image is by then.
+        let from = match (&self.life, found) {
+            (_, true) if record.armed_ns == 0 => record.started_ns,
+            (_, true) => record.armed_ns,
+            (Some(life), _) => life.start,
+            (None, _) => record.started_ns,
+        };
+        // An exec takes no time of which nothing is known.
+        let since = self.life.as_ref().map_or(record.started_ns, |life| life.end.min(record.started_ns));
+        // What ran before the probes for all were in place was found, too; what ended before was not traced at all.
+        let is_counted = end > from_ns || from_ns <= from;
+        self.life = Some(if is_counted { from.max(from_ns)..end } else { from..end });
+        if probes {
+            if !is_counted {
+                self.gaps.push(from..end);
+            }
+            if record.armed_ns != record.started_ns {
+                self.gaps.push(since..counts_from);
+            }
+            self.gaps.extend(gaps.iter().cloned());
+        }
+    }
+
+    fn attendance(self) -> Attendance {
+        Attendance::of(self.life.unwrap_or_default(), self.gaps)
     }
 }
 
@@ -242,6 +449,10 @@ fn comm(bytes: &[u8; 16]) -> String {
 mod tests {
     use super::*;
 
+    fn push(table: &mut ProcessTable, record: ProcessRecord) {
+        table.push(table.images.len() as u32, record);
+    }
+
     const COUNTED: Counted = Counted { from_ns: 0, until_ns: 1_000, probes: true };
 
     fn record(tgid: u32, parent: u32, after_exec: u32) -> ProcessRecord {
@@ -251,30 +462,30 @@ mod tests {
     #[test]
     fn the_images_of_a_process_are_one_process_and_a_reused_pid_is_another() {
         let mut table = ProcessTable::default();
-        table.push(record(10, NO_PROCESS, 0));
-        table.push(record(11, 0, 0));
-        table.push(record(11, 1, 1));
-        table.push(record(11, NO_PROCESS, 0));
+        push(&mut table, record(10, NO_PROCESS, 0));
+        push(&mut table, record(11, 0, 0));
+        push(&mut table, record(11, 1, 1));
+        push(&mut table, record(11, NO_PROCESS, 0));
         let ids: Vec<_> = (0..4).map(|index| table.id(index).map(|id| id.0)).collect();
         assert_eq!(ids, [Some(0), Some(1), Some(1), Some(2)]);
-        assert_eq!(table.processes[1].parent_pid, Some(10));
+        assert_eq!(table.processes[&ProcessId(1)].parent_pid, Some(10));
     }
 
     #[test]
     fn a_code_change_during_an_exec_belongs_to_the_image_that_comes_of_it() {
         let mut table = ProcessTable::default();
         let at = |started_ns, record| ProcessRecord { started_ns, ..record };
-        table.push(at(100, record(7, NO_PROCESS, 0)));
+        push(&mut table, at(100, record(7, NO_PROCESS, 0)));
         assert_eq!(table.record_at(7, 150, None), Some(0));
         assert_eq!(table.record_at(7, 90, None), None);
         // The exec began at 200; its mappings come at 210, its record at 220.
         assert_eq!(table.record_at(7, 210, Some(200)), None);
-        table.push(at(220, record(7, 0, 1)));
+        push(&mut table, at(220, record(7, 0, 1)));
         assert_eq!(table.record_at(7, 210, Some(200)), Some(1));
         assert_eq!(table.record_at(7, 230, Some(200)), Some(1));
         assert_eq!(table.record_at(7, 150, None), Some(0));
         // Another process of this PID, which has not execed.
-        table.push(at(300, record(7, NO_PROCESS, 0)));
+        push(&mut table, at(300, record(7, NO_PROCESS, 0)));
         assert_eq!(table.record_at(7, 310, Some(200)), Some(2));
     }
 
@@ -282,9 +493,9 @@ mod tests {
     fn a_fork_has_what_was_mapped_before_it_and_an_exec_has_not() {
         let mut table = ProcessTable::default();
         let at = |started_ns, record| ProcessRecord { started_ns, ..record };
-        table.push(at(100, record(7, NO_PROCESS, 0)));
-        table.push(at(200, record(8, 0, 0)));
-        table.push(at(300, record(7, 0, 1)));
+        push(&mut table, at(100, record(7, NO_PROCESS, 0)));
+        push(&mut table, at(200, record(8, 0, 0)));
+        push(&mut table, at(300, record(7, 0, 1)));
         assert_eq!(table.heirs_since(0, 150), [1]);
         assert!(table.heirs_since(0, 250).is_empty());
     }
@@ -292,16 +503,16 @@ mod tests {
     #[test]
     fn a_family_has_all_images_and_all_that_came_of_them() {
         let mut table = ProcessTable::default();
-        table.push(record(5, NO_PROCESS, 0));
-        table.push(record(7, NO_PROCESS, 0));
+        push(&mut table, record(5, NO_PROCESS, 0));
+        push(&mut table, record(7, NO_PROCESS, 0));
         // A child, its exec, and its own child.
-        table.push(record(8, 1, 0));
-        table.push(record(8, 2, 1));
-        table.push(record(9, 3, 0));
+        push(&mut table, record(8, 1, 0));
+        push(&mut table, record(8, 2, 1));
+        push(&mut table, record(9, 3, 0));
         // The process's own exec, and a child of that.
-        table.push(record(7, 1, 1));
-        table.push(record(10, 5, 0));
-        table.push(record(6, 0, 0));
+        push(&mut table, record(7, 1, 1));
+        push(&mut table, record(10, 5, 0));
+        push(&mut table, record(6, 0, 0));
         assert_eq!(table.family(5), HashSet::from([1, 2, 3, 4, 5, 6]));
         assert_eq!(table.family(2), HashSet::from([2, 3, 4]));
         assert_eq!(table.family(7), HashSet::from([7]));
@@ -310,20 +521,20 @@ mod tests {
     #[test]
     fn counters_of_all_images_add_up_but_the_peak_is_the_largest() {
         let mut table = ProcessTable::default();
-        table.push(ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) });
-        table.push(ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) });
+        push(&mut table, ProcessRecord { failed_count: 2, peak_bytes: 70, ..record(11, NO_PROCESS, 0) });
+        push(&mut table, ProcessRecord { failed_count: 3, peak_bytes: 50, ..record(11, 0, 1) });
         for _ in 0..2 {
-            table.sum(&[Totals { alloc_bytes: 5, ..Totals::default() }], COUNTED);
+            let totals = Totals { alloc_bytes: 5, ..Totals::default() };
+            table.sum(&[(ProcessId(0), totals)].into(), COUNTED);
         }
-        let process = &table.processes[0];
+        let process = &table.processes[&ProcessId(0)];
         assert_eq!((process.failed_count, process.peak_live_bytes, process.totals.alloc_bytes), (5, 70, 5));
     }
 
     /// (life, attended, gap) of each process.
     fn attended(table: &mut ProcessTable, counted: Counted) -> Vec<(u64, u64, Option<u64>)> {
-        let totals = vec![Totals::default(); table.processes.len()];
-        table.sum(&totals, counted);
-        table.processes.iter().map(|of| (of.life_ns, of.attached_ns, of.attach_gap_ns)).collect()
+        table.sum(&HashMap::new(), counted);
+        table.processes.values().map(|of| (of.life_ns, of.attached_ns, of.attach_gap_ns)).collect()
     }
 
     #[test]
@@ -335,13 +546,13 @@ mod tests {
             armed_ns,
             ..record
         };
-        table.push(at(100, 0, 150, record(7, NO_PROCESS, 0)));
-        table.found.insert(0);
+        push(&mut table, at(100, 0, 150, record(7, NO_PROCESS, 0)));
+        table.was_found(0);
         // Forked, and away by exec before its probes came.
-        table.push(at(300, 310, 0, record(8, 0, 0)));
-        table.push(at(312, 900, 360, record(8, 1, 1)));
+        push(&mut table, at(300, 310, 0, record(8, 0, 0)));
+        push(&mut table, at(312, 900, 360, record(8, 1, 1)));
         // Ended before anybody came.
-        table.push(at(400, 450, 0, record(9, 0, 0)));
+        push(&mut table, at(400, 450, 0, record(9, 0, 0)));
         let expected = [(850, 850, None), (600, 540, Some(60)), (50, 0, Some(50))];
         assert_eq!(attended(&mut table, COUNTED), expected);
         let all = [(850, 850, None), (600, 600, None), (50, 50, None)];
@@ -351,8 +562,9 @@ mod tests {
     #[test]
     fn a_file_that_is_probed_late_is_missing_meanwhile() {
         let mut table = ProcessTable::default();
-        table.push(ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) });
-        table.gaps.insert(0, vec![500..600, 550..560]);
+        push(&mut table, ProcessRecord { started_ns: 200, armed_ns: 200, ..record(7, NO_PROCESS, 0) });
+        table.add_gap(0, 500..600);
+        table.add_gap(0, 550..560);
         assert_eq!(attended(&mut table, COUNTED), [(800, 700, None)]);
         // Probes for all came after it had begun: what was before is not its beginning.
         assert_eq!(attended(&mut table, Counted { from_ns: 400, ..COUNTED }), [(600, 500, None)]);
@@ -361,19 +573,19 @@ mod tests {
     #[test]
     fn an_exec_lets_go_of_what_was_inherited() {
         let mut table = ProcessTable::default();
-        table.push(record(7, NO_PROCESS, 0));
+        push(&mut table, record(7, NO_PROCESS, 0));
         let forked = ProcessRecord {
             inherited_bytes: 70,
             inherited_count: 2,
             inherited_free_count: 1,
             ..record(8, 0, 0)
         };
-        table.push(forked);
+        push(&mut table, forked);
         attended(&mut table, COUNTED);
-        assert_eq!(table.processes[1].inherited_count, 2);
-        table.push(record(8, 1, 1));
+        assert_eq!(table.processes[&ProcessId(1)].inherited_count, 2);
+        push(&mut table, record(8, 1, 1));
         attended(&mut table, COUNTED);
-        let process = &table.processes[1];
+        let process = &table.processes[&ProcessId(1)];
         assert_eq!(
             (process.inherited_bytes, process.inherited_count, process.inherited_free_count),
             (0, 0, 0)

@@ -8,7 +8,8 @@ use super::{
 use crate::{
     bpf::Maps,
     model::{
-        Frame, FrameId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack, StackId, Totals,
+        Frame, FrameId, GrowthId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack,
+        StackId, Totals,
     },
 };
 use heaptrace_common::{
@@ -23,24 +24,31 @@ const MAX_WAITS: u8 = 2;
 impl ProfileBuilder {
     /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
     /// taken.
-    pub fn read_sites(&mut self, maps: &Maps) {
+    pub fn read_sites(&mut self, maps: &mut Maps) {
+        self.take_new_sites(maps);
         for index in maps.site_numbers() {
             self.read(maps, index, true);
         }
     }
 
     /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
-    pub fn read_whole(&mut self, maps: &Maps, only: Option<u32>) {
+    pub fn read_whole(&mut self, maps: &mut Maps, only: Option<u32>) {
+        self.take_new_sites(maps);
         match only {
             None => maps.site_numbers().for_each(|index| self.read(maps, index, false)),
-            Some(record) => {
-                let sites =
-                    self.kept.owners.sites_of(record, maps.sites_made(), |index| maps.site_owner(index));
-                sites
-                    .into_iter()
-                    .chain([maps.overflow_site(record)])
-                    .for_each(|index| self.read(maps, index, false));
-            }
+            Some(record) => self.read_sites_of(maps, record),
+        }
+    }
+
+    fn take_new_sites(&mut self, maps: &mut Maps) {
+        let new = maps.new_sites();
+        self.kept.owners.take(new, |index| maps.site_owner(index));
+    }
+
+    /// Reads those sites of a record that are known of.
+    pub(super) fn read_sites_of(&mut self, maps: &Maps, record: u32) {
+        for index in self.kept.owners.sites_of(record).into_iter().chain([maps.overflow_site(record)]) {
+            self.read(maps, index, false);
         }
     }
 
@@ -65,10 +73,12 @@ impl ProfileBuilder {
         };
         match kept {
             Kept::Site(id) => self.update_site(index, id, &record),
-            Kept::Growth(at) => {
-                let totals = &mut self.kept.growth[at].totals;
-                (totals.alloc_bytes, totals.alloc_count) = (record.alloc_bytes, record.alloc_count);
-            }
+            Kept::Growth(GrowthId(at)) => self.kept.growth.change(at, |site| {
+                let now = (record.alloc_bytes, record.alloc_count);
+                let before = (site.totals.alloc_bytes, site.totals.alloc_count);
+                (site.totals.alloc_bytes, site.totals.alloc_count) = now;
+                now != before
+            }),
         }
     }
 
@@ -97,12 +107,9 @@ impl ProfileBuilder {
             sizes: SizeHistogram::default(),
         };
         if !function.is_allocation() {
-            self.kept.growth.push(site);
-            return Kept::Growth(self.kept.growth.len() - 1);
+            return Kept::Growth(GrowthId(self.kept.growth.push(site)));
         }
-        self.kept.sites.push(site);
-        self.kept.changed.push(true);
-        Kept::Site(SiteId(self.kept.sites.len() as u32 - 1))
+        Kept::Site(SiteId(self.kept.sites.push(site)))
     }
 
     /// What is known to be gone of a site's blocks has changed.
@@ -116,29 +123,26 @@ impl ProfileBuilder {
         let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
         let (free_bytes, free_count) = (record.free_bytes, record.free_count);
         let mut totals = Totals { alloc_bytes, alloc_count, free_bytes, free_count, ..Totals::default() };
-        let image = self.table.records.get(record.process as usize);
+        let image = self.table.record(record.process);
         if image.is_some_and(|image| image.state == process_state::REPLACED) {
             (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
         } else {
             let gone = self.gone.of_site(index);
             (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
         }
-        let site = &mut self.kept.sites[id.index()];
-        if site.totals != totals {
-            site.totals = totals;
-            site.sizes.follow(&record.sizes);
-            self.kept.changed[id.index()] = true;
-        }
+        self.kept.sites.change(id.0, |site| {
+            let changed = site.totals != totals;
+            if changed {
+                site.totals = totals;
+                site.sizes.follow(&record.sizes);
+            }
+            changed
+        });
     }
 
     /// Blocks whose size classes are not known: the map's counts went round between two readings.
     pub fn unclassed_blocks(&self) -> u64 {
-        let unclassed = |site: &Site| {
-            let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
-            // Less is what was allocated between the readings of the one and the other.
-            if missing > u64::from(u32::MAX) { missing } else { 0 }
-        };
-        self.kept.sites.iter().map(unclassed).sum()
+        self.kept.gone.unclassed + self.kept.sites.iter().map(unclassed).sum::<u64>()
     }
 
     /// The site numbered `index` in the map, if it has been read and is none of growth.
@@ -151,7 +155,7 @@ impl ProfileBuilder {
 
     /// The records of processes that are shown.
     pub(super) fn shown_records(&self) -> impl Iterator<Item = (u32, ProcessId)> + '_ {
-        (0..self.table.records.len() as u32).filter_map(|index| Some((index, self.table.id(index)?)))
+        self.table.records().map(|(index, process, _)| (index, process))
     }
 
     fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
@@ -168,17 +172,25 @@ impl ProfileBuilder {
     ) -> StackId {
         let unknown = Image::default();
         let image = self.images.get(&record).unwrap_or(&unknown);
-        let (locations, interned) = (&mut self.locations, &mut self.frames);
+        let (locations, of_locations) = (&mut self.locations, &mut self.frames);
+        let generating = &mut self.generating;
         let stack = frames
             .iter()
             .map(|&address| {
                 let location = match image.locate(address) {
                     Place::InModule(module, offset) => Location::InModule { module, offset },
-                    Place::Anonymous => Location::Anonymous { process, address },
+                    Place::Anonymous => {
+                        generating.insert(process);
+                        Location::Anonymous { process, address }
+                    }
                     Place::Unmapped => Location::Unmapped { process, address },
                 };
-                let location = LocationId(locations.intern(location));
-                FrameId(interned.intern(Frame { address, location }))
+                let location = locations.intern(location);
+                // One frame for each: processes of one program have it at many addresses, and their stacks in common.
+                if of_locations.items.len() == location as usize {
+                    of_locations.items.push(Frame { address, location: LocationId(location) });
+                }
+                FrameId(location)
             })
             .collect();
         StackId(self.stacks.intern(Stack { frames: stack, end }))
@@ -187,9 +199,16 @@ impl ProfileBuilder {
     /// Sets the age of a site's oldest live block; `site` is its number in the map.
     pub(super) fn set_age(&mut self, site: u32, age_ns: u64) {
         let Some(id) = self.site_of(site) else { return };
-        let site = &mut self.kept.sites[id.index()];
-        let age = (site.totals.live_count() > 0).then_some(age_ns);
-        self.kept.changed[id.index()] |= site.oldest_age_ns != age;
-        site.oldest_age_ns = age;
+        self.kept.sites.change(id.0, |site| {
+            let age = (site.totals.live_count() > 0).then_some(age_ns);
+            std::mem::replace(&mut site.oldest_age_ns, age) != age
+        });
     }
+}
+
+/// Blocks of a site of which the size class is not known.
+pub(super) fn unclassed(site: &Site) -> u64 {
+    let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
+    // Less is what was allocated between the readings of the one and the other.
+    if missing > u64::from(u32::MAX) { missing } else { 0 }
 }

@@ -10,7 +10,12 @@ use heaptrace_common::{
 impl ProfileBuilder {
     /// The statistics of each process, by `ProcessId`. After [`Self::read_processes`].
     pub fn statistics(&self, maps: &Maps) -> Vec<Statistics> {
-        let mut all = vec![Statistics::default(); self.processes().len()];
+        let mut all = vec![Statistics::default(); self.table.count()];
+        for (id, retired) in &self.retired_statistics {
+            if let Some(sum) = all.get_mut(id.index()) {
+                sum.clone_from(retired);
+            }
+        }
         for (record, id) in self.shown_records() {
             let sum = all.get_mut(id.index());
             if let (Some(sum), Some(statistics)) = (sum, maps.statistics(record)) {
@@ -21,7 +26,8 @@ impl ProfileBuilder {
     }
 }
 
-fn add(to: &mut Statistics, record: &StatisticsRecord) {
+/// Adds what was counted of one record.
+pub(super) fn add(to: &mut Statistics, record: &StatisticsRecord) {
     let StatisticsRecord { lifetimes, frees, free_bytes, failed } = record;
     for (sum, count) in to.lifetimes.iter_mut().zip(lifetimes.iter().take(LIFETIMES)) {
         *sum += count;

@@ -1,12 +1,12 @@
-//! What chunks have said so far of processes and growth, so that the next says what changed. Sites have a mark of their own.
+//! What chunks have said so far of processes, so that the next says what changed. Sites have a mark of their own.
 
-use crate::model::{GrowthId, Process, ProcessId, Site};
+use crate::model::{Process, ProcessId};
+use std::collections::HashMap;
 
 /// As who folded all chunks has it.
 #[derive(Default)]
 pub(super) struct Told {
-    processes: Vec<Process>,
-    growth: Vec<Site>,
+    processes: HashMap<ProcessId, Process>,
     /// When, by the clock of processes' lives.
     at_ns: u64,
 }
@@ -16,32 +16,29 @@ impl Told {
     pub fn pass(&mut self, now_ns: u64) -> u64 {
         let passed_ns = now_ns.saturating_sub(self.at_ns);
         self.at_ns = now_ns;
-        self.processes.iter_mut().for_each(|process| process.live_on(passed_ns));
+        self.processes.values_mut().for_each(|process| process.live_on(passed_ns));
         passed_ns
     }
 
-    /// The processes that are not as was said.
-    pub fn processes(&mut self, now: &[Process]) -> Vec<(ProcessId, Process)> {
-        changed(&mut self.processes, now, ProcessId)
-    }
-
-    /// The places of growth that are not as was said.
-    pub fn growth(&mut self, now: &[Site]) -> Vec<(GrowthId, Site)> {
-        changed(&mut self.growth, now, GrowthId)
-    }
-}
-
-fn changed<Id, T: Clone + PartialEq>(told: &mut Vec<T>, now: &[T], id: fn(u32) -> Id) -> Vec<(Id, T)> {
-    let mut changed = Vec::new();
-    for (index, now) in now.iter().enumerate() {
-        match told.get_mut(index) {
-            Some(told) if told == now => continue,
-            Some(told) => told.clone_from(now),
-            None => told.push(now.clone()),
+    /// Those of `now`, in order, that are not as was said.
+    pub fn processes<'p>(
+        &mut self,
+        now: impl Iterator<Item = (ProcessId, &'p Process)>,
+    ) -> Vec<(ProcessId, Process)> {
+        let mut changed = Vec::new();
+        for (id, now) in now {
+            if self.processes.get(&id) != Some(now) {
+                self.processes.insert(id, now.clone());
+                changed.push((id, now.clone()));
+            }
         }
-        changed.push((id(index as u32), now.clone()));
+        changed
     }
-    changed
+
+    /// Nothing more will be said of a process.
+    pub fn forget(&mut self, process: ProcessId) {
+        self.processes.remove(&process);
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +57,7 @@ mod tests {
         let mut builder = ProfileBuilder::default();
         for tgid in 0..PROCESSES {
             let ended = tgid % 3 == 0;
-            builder.table.push(ProcessRecord {
+            let record = ProcessRecord {
                 tgid,
                 parent: NO_PROCESS,
                 state: if ended { process_state::EXITED } else { process_state::RUNNING },
@@ -68,7 +65,8 @@ mod tests {
                 armed_ns: if tgid % 5 == 0 { 0 } else { u64::from(tgid) + 7 },
                 ended_ns: if ended { 50_000 } else { 0 },
                 ..ProcessRecord::default()
-            });
+            };
+            builder.table.push(tgid, record);
         }
         builder
     }
@@ -76,6 +74,10 @@ mod tests {
     fn chunk(builder: &mut ProfileBuilder, at_ns: u64) -> Chunk {
         let counted = Counted { from_ns: 0, until_ns: at_ns, probes: true };
         builder.chunk(at_ns, counted, Coverage::default())
+    }
+
+    fn is_as_told(profile: &Profile, builder: &ProfileBuilder) -> bool {
+        profile.processes.iter().eq(builder.table.processes.values())
     }
 
     #[test]
@@ -90,7 +92,7 @@ mod tests {
         let expected = Chunk { duration_ns: 300_000, passed_ns: 200_000, ..Chunk::default() };
         assert!(still == expected, "{} processes are said to have changed", still.processes.len());
         profile.fold(still).expect("nothing new");
-        assert!(profile.processes == builder.processes());
+        assert!(is_as_told(&profile, &builder));
         assert_eq!(profile.processes[1].life_ns, 300_000 - 1);
         assert_eq!(profile.processes[1].attached_ns, 300_000 - 1 - 7);
         assert_eq!(profile.processes[3].life_ns, 50_000 - 3);
@@ -100,14 +102,16 @@ mod tests {
         );
 
         // One's probes are there, and one ends.
-        builder.table.records[5].armed_ns = 350_000;
-        builder.table.records[7].state = process_state::EXITED;
-        builder.table.records[7].ended_ns = 360_000;
+        let changed = |builder: &ProfileBuilder, of| *builder.record(of).expect("is there");
+        let armed = ProcessRecord { armed_ns: 350_000, ..changed(&builder, 5) };
+        builder.table.read_again(5, armed);
+        let ended = ProcessRecord { state: process_state::EXITED, ended_ns: 360_000, ..changed(&builder, 7) };
+        builder.table.read_again(7, ended);
         let two = chunk(&mut builder, 400_000);
         assert_eq!(two.processes.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [5, 7]);
         profile.fold(two).expect("two");
-        assert!(profile.processes == builder.processes());
+        assert!(is_as_told(&profile, &builder));
         profile.fold(chunk(&mut builder, 400_001)).expect("nothing");
-        assert!(profile.processes == builder.processes());
+        assert!(is_as_told(&profile, &builder));
     }
 }

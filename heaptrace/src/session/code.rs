@@ -86,7 +86,7 @@ impl Session {
         while let Some(record) = records.pop() {
             // What was called in a library that is gone must get its name before the next one takes its addresses.
             if self.builder.replaces_code(record, start, end) {
-                self.builder.read_whole(&self.tracer.maps, Some(record));
+                self.builder.read_whole(&mut self.tracer.maps, Some(record));
             }
             self.builder.add_code(record, &mapping, object.clone());
             let of_file = changed.entry(record).or_default();

@@ -13,9 +13,10 @@ impl Session {
     pub fn handle_events(&mut self, events: impl IntoIterator<Item = Event>) {
         // By PID: the record, and when the first of its news came.
         let mut look_at: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         for event in events {
+            self.retiring.take(&event);
             match event.kind {
                 // Its parent was let go of since, and it with it.
                 kind::FORK | kind::EXEC if self.is_left_out(event.process) => {}

@@ -22,6 +22,7 @@ mod placed;
 mod probing;
 mod removing;
 mod residency;
+mod retiring;
 mod symbol_job;
 mod table_builder;
 mod tables;
@@ -124,6 +125,9 @@ pub struct Session {
     /// Of looks for unmapped blocks.
     looks: Rounds,
     verification: verified::Verification,
+    retiring: retiring::Retiring,
+    /// Every growth call is told of.
+    watched: bool,
 }
 
 impl Session {
@@ -208,6 +212,8 @@ impl Session {
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
             verification: verified::Verification::default(),
+            retiring: retiring::Retiring::default(),
+            watched: watched.is_some(),
         };
         session.wait_to_count();
         Ok((session, events))
@@ -215,7 +221,7 @@ impl Session {
 
     /// Reads the maps. Cheap enough for once a second.
     pub fn drain(&mut self) {
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         self.look_at_changed();
         self.adopt_new_records();
@@ -223,7 +229,7 @@ impl Session {
         self.look_after_leaderless();
         self.look_at_code();
         self.look_at_checks();
-        self.builder.read_sites(&self.tracer.maps);
+        self.builder.read_sites(&mut self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.traced() == 0 {
             return;
@@ -231,12 +237,13 @@ impl Session {
         if let Err(error) = self.builder.sweep(&self.tracer.maps, self.tracer.maps.live_capacity()) {
             self.note(Note::EndedBlocksNotRemoved { reason: error.to_string() });
         }
+        self.retire();
     }
 
     /// The same after [`Session::detach`]: nothing waits for later any more.
     pub fn drain_last(&mut self) {
         self.drain();
-        self.builder.read_whole(&self.tracer.maps, None);
+        self.builder.read_whole(&mut self.tracer.maps, None);
         self.judge_blocks();
     }
 

@@ -385,7 +385,7 @@ impl Session {
             self.tracer.maps.register(record, uid).map_err(|source| TargetError::Register { pid, source })?;
         let index = index.ok_or(TargetError::TableFull)?;
         self.builder.was_found(index);
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         Ok(index)
     }
 

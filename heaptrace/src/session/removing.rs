@@ -18,7 +18,7 @@ impl Session {
         let mut removed = Vec::new();
         // Again until nothing is left: until a process was let go of, its children were followed.
         loop {
-            self.builder.read_processes(&self.tracer.maps);
+            self.builder.read_processes(&mut self.tracer.maps);
             let family = self.builder.family(record);
             let running: Vec<(u32, u32)> =
                 self.builder.running().filter(|(record, _)| family.contains(record)).collect();
@@ -36,7 +36,7 @@ impl Session {
         // At once, and not before it is done: nothing is to be said to be away that is there.
         self.tracer.release(links);
         self.detaching.wait_for_running();
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         Ok(removed)
     }
 

@@ -54,7 +54,7 @@ impl Session {
     /// Measures all processes, those with the most live bytes first. For the end, before [`Session::detach`].
     pub fn measure_all(&mut self) {
         let began = Instant::now();
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         let mut run: Vec<(u32, u32)> = self.builder.running().collect();
         run.sort_by_key(|(record, _)| {
             std::cmp::Reverse(self.builder.record(*record).map_or(0, |record| record.live_bytes))
@@ -103,7 +103,7 @@ impl Session {
 
     /// Adds what tracing knows, and keeps it.
     fn complete(&mut self, mut halves: HashMap<u32, Half>, look_at_blocks: bool) {
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         let looked = look_at_blocks
             && self
                 .tracer

@@ -2,17 +2,18 @@
 
 use crate::{
     drain::SymbolInputs,
-    model::{Location, Module, Process},
+    model::{Location, Module, Process, ProcessId},
     process::object::Object,
     symbolize::{Found, Sources, open_perf_map, symbolize},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Locations, and what their symbols are found from.
 pub struct SymbolJob {
     locations: Vec<Location>,
     modules: Vec<Module>,
-    processes: Vec<Process>,
+    /// Those that generate code among the locations'.
+    processes: BTreeMap<ProcessId, Process>,
     /// By `ModuleId`: the file that was mapped.
     files: Vec<Option<Arc<Object>>>,
     /// When the session began, in nanoseconds since the Unix epoch.
@@ -21,10 +22,14 @@ pub struct SymbolJob {
 
 impl SymbolJob {
     pub(super) fn new(inputs: &SymbolInputs<'_>, locations: Vec<Location>, started_ns: i64) -> Self {
+        let process = |location: &Location| match location {
+            Location::Anonymous { process, .. } => Some((*process, inputs.processes.get(process)?.clone())),
+            _ => None,
+        };
         Self {
+            processes: locations.iter().filter_map(process).collect(),
             locations,
             modules: inputs.modules.to_vec(),
-            processes: inputs.processes.to_vec(),
             files: inputs.files.to_vec(),
             started_ns,
         }
@@ -36,8 +41,8 @@ impl SymbolJob {
         let sources = Sources {
             mapped: &|id| Some(files.get(id.index())?.as_ref()?.file().clone()),
             unchanged_since_ns: *started_ns,
-            perf_map: &|id| processes.get(id.index()).and_then(open_perf_map),
+            perf_map: &|id| processes.get(&id).and_then(open_perf_map),
         };
-        symbolize(locations, modules, processes, &sources)
+        symbolize(locations, modules, &|id| processes.get(&id), &sources)
     }
 }

@@ -24,7 +24,7 @@ impl Session {
         if !self.probes || self.counting.is_over() {
             return;
         }
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         let records = self.holders();
         let began = Instant::now();
         let looked = self.look_at(&records, || began.elapsed() < AT_MOST);
@@ -100,7 +100,7 @@ impl Session {
     /// Keeps those that are of their records' images.
     fn keep_still(&mut self, read: &mut HashMap<u32, Vec<Mapping>>) {
         // After they were read: what has happened since tells what was not yet told then.
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         read.retain(|record, mappings| self.is_still(*record, mappings));
     }

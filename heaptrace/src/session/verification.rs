@@ -102,7 +102,7 @@ impl Session {
 
     /// At the end, once nothing counts any more: nothing can be done but to say so.
     pub(super) fn look_at_checks_last(&mut self) {
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         for doubt in self.doubted(&self.verification.seen()) {
             self.note(doubt.note(AfterDistrust::Ended));
         }
@@ -179,7 +179,7 @@ impl Session {
         self.note(doubt.note(then));
         self.verification.believed.remove(&(file.stamp, *entry));
         // As they are now: an image that was replaced meanwhile would go on with the arm of the one before.
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         let processes: Vec<(u32, u32)> = self.builder.running().collect();
         let concerned: Vec<(u32, u32)> = processes
             .into_iter()
@@ -224,7 +224,7 @@ impl Session {
     /// a gap as `records` have, which are told of already.
     fn tell_of_children_of(&mut self, records: &[u32], since_ns: u64) {
         let now_ns = monotonic_ns();
-        self.builder.read_processes(&self.tracer.maps);
+        self.builder.read_processes(&mut self.tracer.maps);
         let running: Vec<u32> = self.builder.running().map(|(record, _)| record).collect();
         for record in running.into_iter().filter(|record| !records.contains(record)) {
             let started_ns = self.builder.record(record).map_or(0, |record| record.started_ns);

@@ -29,7 +29,7 @@ fn of_all(bounds: Bounds, paths: &[&Path], offset: u64) -> Found {
     let files: Vec<Arc<File>> = paths.iter().map(|path| Arc::new(File::open(path).expect("open"))).collect();
     let sources =
         Sources { mapped: &|id| files.get(id.index()).cloned(), unchanged_since_ns: 0, perf_map: &|_| None };
-    symbolize_within(bounds, &locations, &modules, &[], &sources)
+    symbolize_within(bounds, &locations, &modules, &|_| None, &sources)
 }
 
 fn long_at(data: &[u8], at: usize) -> u64 {
@@ -149,7 +149,7 @@ fn a_file_put_in_place_of_roots_does_not_take_roots_share() {
                 None
             };
             let sources = Sources { mapped: &mapped, unchanged_since_ns: i64::MAX, perf_map: &|_| None };
-            symbolize_within(tight(), &locations, &[module(&path, id.clone())], &[], &sources)
+            symbolize_within(tight(), &locations, &[module(&path, id.clone())], &|_| None, &sources)
         };
         assert_eq!(names(&find(false).symbols[0]), ["outer"], "{id:?}");
         assert_eq!(find(true).symbols, [[]], "{id:?}");
@@ -279,7 +279,7 @@ fn names_are_those_of_the_mapped_file_whatever_lies_at_its_path() {
     symlink("/proc/self/exe", &path).expect("link");
     let sources = Sources { mapped: &|_| Some(file.clone()), unchanged_since_ns: 0, perf_map: &|_| None };
     let locations = [Location::InModule { module: ModuleId(0), offset }];
-    let found = symbolize(&locations, &[module(&path, None)], &[], &sources);
+    let found = symbolize(&locations, &[module(&path, None)], &|_| None, &sources);
     assert_eq!(names(&found.symbols[0]), ["outer"]);
 }
 

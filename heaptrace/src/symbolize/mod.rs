@@ -101,22 +101,22 @@ impl Default for Bounds {
 /// before.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The symbols of each of `locations`. `modules` and `processes` are the tables that the locations refer to. Each file
+/// The symbols of each of `locations`. `modules` and `process` are what the locations refer to. Each file
 /// is opened once and closed before the next, so that memory is that of the largest.
-pub fn symbolize(
+pub fn symbolize<'p>(
     locations: &[Location],
     modules: &[Module],
-    processes: &[Process],
+    process: &dyn Fn(ProcessId) -> Option<&'p Process>,
     sources: &Sources<'_>,
 ) -> Found {
-    symbolize_within(Bounds::default(), locations, modules, processes, sources)
+    symbolize_within(Bounds::default(), locations, modules, process, sources)
 }
 
-fn symbolize_within(
+fn symbolize_within<'p>(
     bounds: Bounds,
     locations: &[Location],
     modules: &[Module],
-    processes: &[Process],
+    process: &dyn Fn(ProcessId) -> Option<&'p Process>,
     sources: &Sources<'_>,
 ) -> Found {
     // Sorted by place, for the sake of the caches underneath; equal ones are asked for once.
@@ -126,8 +126,8 @@ fn symbolize_within(
             Location::InModule { module, offset } if module.index() < modules.len() => {
                 (Subject::Module(module), offset)
             }
-            Location::Anonymous { process, address } if process.index() < processes.len() => {
-                (Subject::PerfMap(process), address)
+            Location::Anonymous { process: id, address } if process(id).is_some() => {
+                (Subject::PerfMap(id), address)
             }
             _ => continue,
         };
@@ -156,7 +156,8 @@ fn symbolize_within(
                     run.module(&modules[id.index()], (sources.mapped)(id), &places, sources)
                 }
                 Subject::PerfMap(id) => {
-                    (sources.perf_map)(id).map(|map| run.perf_map(&processes[id.index()], &map, &places))
+                    let of = (sources.perf_map)(id).zip(process(id));
+                    of.map(|(map, process)| run.perf_map(process, &map, &places))
                 }
             };
             for (symbols, indices) in symbols.unwrap_or_default().into_iter().zip(wanted.values()) {

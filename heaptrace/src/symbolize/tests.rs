@@ -54,7 +54,7 @@ pub(super) fn found(bounds: Bounds, path: &Path, offset: u64) -> Found {
     let locations = [Location::InModule { module: ModuleId(0), offset }];
     let file = Arc::new(File::open(path).expect("open"));
     let sources = Sources { mapped: &|_| Some(file.clone()), unchanged_since_ns: 0, perf_map: &|_| None };
-    symbolize_within(bounds, &locations, &[module(path, None)], &[], &sources)
+    symbolize_within(bounds, &locations, &[module(path, None)], &|_| None, &sources)
 }
 
 pub(super) fn module(path: &Path, build_id: Option<BuildId>) -> Module {
@@ -148,7 +148,7 @@ fn a_module_is_used_only_if_its_build_id_is_the_recorded_one() {
 pub(super) fn on_disk(path: &Path, id: Option<Vec<u8>>, unchanged_since_ns: i64, offset: u64) -> Found {
     let locations = [Location::InModule { module: ModuleId(0), offset }];
     let sources = Sources { mapped: &|_| None, unchanged_since_ns, perf_map: &|_| None };
-    symbolize(&locations, &[module(path, id.map(BuildId))], &[], &sources)
+    symbolize(&locations, &[module(path, id.map(BuildId))], &|_| None, &sources)
 }
 
 #[test]
@@ -174,7 +174,8 @@ fn locations_without_a_file_stay_without_symbols_and_the_order_is_kept() {
         perf_map: &|_| File::open(&map).ok(),
     };
     let modules = [module(Path::new("/gone"), None), module(Path::new("prog"), None)];
-    let found = symbolize(&locations, &modules, &[Process::default()], &sources);
+    let process = Process::default();
+    let found = symbolize(&locations, &modules, &|id| (id.0 == 0).then_some(&process), &sources);
     assert_eq!(found.notes, [] as [&str; 0]);
     let names: Vec<_> = found.symbols.iter().map(|list| list.first().map(|s| s.name.as_str())).collect();
     assert_eq!(names, [None, Some("outer"), Some("jitted"), None, None, None, None]);

@@ -1,0 +1,71 @@
+//! Numbers that are given back to the kernel side, by a ring from which it takes them: as many as there are places at one
+//! time, and the others when there is room.
+
+use super::{array::SharedArray, error::LoadError, taken::take_array};
+use aya::Ebpf;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// See the module.
+pub(super) struct FreeNumbers {
+    ring: SharedArray<u64>,
+    /// Those that found no place yet.
+    waiting: VecDeque<u32>,
+    /// Taken ones that the caller has been told of.
+    told: u64,
+}
+
+/// How many were given back so far, and how many of them were taken: fields of `Cursors`.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub given: &'a AtomicU64,
+    pub taken: &'a AtomicU64,
+}
+
+impl FreeNumbers {
+    /// The ring `name`, which has so many `places`: a power of two.
+    pub fn take(ebpf: &mut Ebpf, name: &str, places: u32) -> Result<Self, LoadError> {
+        Ok(Self { ring: take_array(ebpf, name, places)?, waiting: VecDeque::new(), told: 0 })
+    }
+
+    /// Gives numbers back of which nothing is left anywhere.
+    pub fn give(&mut self, numbers: impl IntoIterator<Item = u32>, ends: Ends<'_>) {
+        self.waiting.extend(numbers);
+        let mut given = ends.given.load(Ordering::Acquire);
+        // A place is free once the caller has been told what was taken from it.
+        while given.wrapping_sub(self.told) < u64::from(self.ring.entries)
+            && let Some(number) = self.waiting.pop_front()
+        {
+            self.ring.set(self.place(given), number.into());
+            given += 1;
+        }
+        ends.given.store(given, Ordering::Release);
+    }
+
+    /// The numbers that have been taken since the last call.
+    pub fn taken(&mut self, ends: Ends<'_>) -> Vec<u32> {
+        let new = self.told..ends.taken.load(Ordering::Acquire);
+        self.told = new.end;
+        new.filter_map(|at| Some(self.ring.get(self.place(at))? as u32)).collect()
+    }
+
+    /// Takes one for ourselves, as the kernel side does.
+    pub fn take_one(&self, ends: Ends<'_>) -> Option<u32> {
+        loop {
+            let at = ends.taken.load(Ordering::Acquire);
+            if at == ends.given.load(Ordering::Acquire) {
+                return None;
+            }
+            let number = self.ring.get(self.place(at))?;
+            if ends.taken.compare_exchange(at, at + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return Some(number as u32);
+            }
+        }
+    }
+
+    fn place(&self, count: u64) -> u32 {
+        count as u32 & (self.ring.entries - 1)
+    }
+}

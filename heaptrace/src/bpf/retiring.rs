@@ -1,0 +1,144 @@
+//! What is retired: records of processes that have ended, with their sites, and nodes of stacks that no site has. Their places
+//! are used again.
+
+use super::{
+    cursors::CursorCell, error::LoadError, free_numbers::FreeNumbers, maps::Maps, nodes::Marks,
+    site_index::SiteIndex, taken::take_array,
+};
+use aya::Ebpf;
+use heaptrace_common::record::{Cursors, FREE_RECORDS, FREE_SITES, index};
+use std::{io, mem::offset_of};
+
+/// A record and its sites, of which all has been read.
+#[derive(Clone, Debug)]
+pub struct Retired {
+    pub record: u32,
+    /// Without the one for what found no room.
+    pub sites: Vec<u32>,
+}
+
+/// See the module.
+pub(super) struct Retiring {
+    index: SiteIndex,
+    records: FreeNumbers,
+    sites: FreeNumbers,
+    /// Records and sites below these have been told of.
+    told_records: u32,
+    told_sites: u32,
+    /// Nodes that were left when they were last looked through.
+    nodes_left: u64,
+}
+
+impl Retiring {
+    /// For `max_sites` sites.
+    pub fn take(ebpf: &mut Ebpf, max_sites: u32) -> Result<Self, LoadError> {
+        Ok(Self {
+            index: SiteIndex(take_array(ebpf, "SITE_INDEX", index::cells_for(max_sites))?),
+            records: FreeNumbers::take(ebpf, "FREE_RECORDS", FREE_RECORDS)?,
+            sites: FreeNumbers::take(ebpf, "FREE_SITES", FREE_SITES)?,
+            told_records: 0,
+            told_sites: 0,
+            nodes_left: 0,
+        })
+    }
+
+    /// A record that was given back, for ourselves.
+    pub fn used_record(&self, cursors: &CursorCell) -> Option<u32> {
+        self.records.take_one(cursors.of_records())
+    }
+}
+
+impl Maps {
+    /// The records that were taken since the last call; some may still be filled in.
+    pub fn new_records(&mut self) -> Vec<u32> {
+        let new = self.retiring.told_records..self.process_count();
+        self.retiring.told_records = new.end;
+        new.chain(self.retiring.records.taken(self.cursors.of_records())).collect()
+    }
+
+    /// The same of sites.
+    pub fn new_sites(&mut self) -> Vec<u32> {
+        let new = self.retiring.told_sites..self.sites_made();
+        self.retiring.told_sites = new.end;
+        new.chain(self.retiring.sites.taken(self.cursors.of_sites())).collect()
+    }
+
+    /// Whether so much of a table is used that what can be retired should be: before those grow that can.
+    pub fn is_filling(&self) -> bool {
+        let used = self.cursors.read();
+        let records = used.processes.saturating_sub(used.records_given - used.records_taken);
+        let sites = used.sites.saturating_sub(used.sites_given - used.sites_taken);
+        records >= u64::from(self.processes.entries) / 4
+            || sites >= (used.low_sites / 4 * 3).min(u64::from(self.max_sites) / 2)
+            || self.has_many_nodes()
+    }
+
+    /// Gives records back, and their sites. Nothing runs any more that began while their processes lived, their live blocks
+    /// are removed, and nobody asks for them any more.
+    pub fn retire(&mut self, retired: &[Retired]) {
+        for Retired { record, sites } in retired {
+            let Some(of) = self.process(*record) else { continue };
+            if self.shares.left(of.share, sites.len() as u32, of.calls_under_way as u32) {
+                self.cursors.subtract(offset_of!(Cursors, shares), 1);
+            }
+            for number in sites {
+                if let Some(site) = self.grown.site(*number) {
+                    self.retiring.index.remove(*number, &site);
+                }
+                self.grown.clear_site(*number);
+            }
+        }
+        let records: Vec<u32> = retired.iter().map(|of| of.record).collect();
+        self.forget_calls(&records);
+        for record in &records {
+            self.overflow_sites.clear(*record);
+            self.statistics.clear(*record);
+            self.processes.clear(*record);
+        }
+        let sites = retired.iter().flat_map(|of| of.sites.iter().copied());
+        self.retiring.sites.give(sites, self.cursors.of_sites());
+        self.retiring.records.give(records, self.cursors.of_records());
+    }
+
+    /// Whether there are so many nodes of stacks that those of retired sites should be looked for: before there is room for
+    /// more, and not again until there are many new ones.
+    pub fn has_many_nodes(&self) -> bool {
+        let used = self.cursors.read();
+        let low = used.low_nodes.min(self.max_nodes);
+        used.nodes >= (low / 4 * 3).max(self.retiring.nodes_left + low / 8)
+    }
+
+    /// Takes nodes that no site has out of sight: see [`Self::free_hidden_nodes`].
+    pub fn hide_nodes(&self) {
+        self.grown.nodes.hide(&self.marked_nodes());
+    }
+
+    /// Frees the places of nodes that went out of sight, once no program runs that began before they did.
+    pub fn free_hidden_nodes(&mut self) {
+        let freed = self.grown.nodes.free_hidden(&self.marked_nodes());
+        for (share, count) in &freed {
+            self.shares.frames_gone(*share, *count);
+        }
+        let count = freed.into_values().map(u64::from).sum();
+        self.cursors.subtract(offset_of!(Cursors, nodes), count);
+        self.retiring.nodes_left = self.cursors.read().nodes;
+    }
+
+    fn marked_nodes(&self) -> Marks {
+        self.grown.nodes.mark(self.grown.stacks(self.sites_made()))
+    }
+}
+
+/// Waits until no BPF program of ours runs that began before: they run where RCU looks (`bpf_prog_run_array_uprobe`,
+/// include/linux/trace_events.h; `uprobe_prog_run` and `__bpf_trace_run`, kernel/trace/bpf_trace.c), and
+/// `MEMBARRIER_CMD_GLOBAL` waits for that (kernel/sched/membarrier.c). Takes some ten milliseconds.
+///
+/// # Errors
+/// Where the kernel cannot: with CPUs that are `nohz_full`.
+pub fn wait_for_programs() -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,64 @@
+//! What is over is retired: records of processes that have ended, with all that is known of them and their sites, so that
+//! tracing can go on for months.
+
+use super::{ProfileBuilder, kept_sites::Kept, processes::Counted, statistics};
+use crate::bpf::{Maps, Retired};
+use heaptrace_common::record::{ProcessRecord, process_state};
+use std::{collections::HashSet, io};
+
+impl ProfileBuilder {
+    /// Records that can be retired, as far as `is_told` says that all news of them have come.
+    pub fn retirable(&self, is_told: impl Fn(u32, &ProcessRecord) -> bool) -> Vec<u32> {
+        // One of those may come of any.
+        if self.unfilled.is_empty() { self.table.retirable(is_told) } else { Vec::new() }
+    }
+
+    /// Retires records that [`Self::retirable`] gave, and on which no program of the kernel side is at work any more.
+    ///
+    /// # Errors
+    /// If their live blocks cannot be read or removed; then they stay.
+    pub fn retire(&mut self, maps: &mut Maps, records: &[u32], counted: Counted) -> io::Result<()> {
+        for record in records {
+            self.read_sites_of(maps, *record);
+        }
+        let has_blocks = |record: &&u32| {
+            let blocks = self.record(**record).map_or(0, |record| record.live_count);
+            blocks > 0 && !self.ages.swept.contains(*record)
+        };
+        let with_blocks: HashSet<u32> = records.iter().filter(has_blocks).copied().collect();
+        if !with_blocks.is_empty() {
+            self.remove_blocks(maps, &with_blocks)?;
+        }
+        let retired: Vec<Retired> = records.iter().map(|record| self.retire_one(maps, *record)).collect();
+        self.table.retire(records, counted);
+        maps.retire(&retired);
+        Ok(())
+    }
+
+    fn retire_one(&mut self, maps: &Maps, record: u32) -> Retired {
+        let (ended_ns, has_exited) =
+            self.record(record).map_or((0, false), |of| (of.ended_ns, of.state == process_state::EXITED));
+        let sites = self.kept.owners.retire(record, |site| maps.site_maker(site));
+        for site in sites.iter().copied().chain([maps.overflow_site(record)]) {
+            if let Some(time_ns) = self.ages.removed.remove(&site) {
+                self.set_age(site, ended_ns.saturating_sub(time_ns));
+            }
+            let gone = self.gone.retire(site);
+            if has_exited {
+                self.retired_gone.add(gone);
+            }
+            self.kept.waits.remove(&site);
+            match self.kept.ids.remove(&site) {
+                Some(Kept::Site(id)) => self.kept.sites.retire(id.0),
+                Some(Kept::Growth(id)) => self.kept.growth.retire(id.0),
+                None => {}
+            }
+        }
+        if let (Some(process), Some(of)) = (self.table.id(record), maps.statistics(record)) {
+            statistics::add(self.retired_statistics.entry(process).or_default(), &of);
+        }
+        self.ages.swept.remove(&record);
+        self.forget_image(record);
+        Retired { record, sites }
+    }
+}

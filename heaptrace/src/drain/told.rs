@@ -48,8 +48,8 @@ fn changed<Id, T: Clone + PartialEq>(told: &mut Vec<T>, now: &[T], id: fn(u32) -
 mod tests {
     use super::super::{ProfileBuilder, processes::Counted};
     use crate::{
+        fixtures::profiles::start,
         model::{Chunk, Coverage, Profile},
-        report::samples::start,
     };
     use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
 

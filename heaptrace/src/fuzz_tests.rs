@@ -1,13 +1,12 @@
 //! The entry points under proptest: inputs that are real but for a few damages. Memory is counted.
 
-#[path = "fuzz_seeds.rs"]
-mod seeds;
-
 use super::*;
-use crate::process::test_elf::TestElf;
+use crate::fixtures::{
+    fuzz_seeds::{LIST, TEST_ELF, own_library, recorded, seeds},
+    test_elf::TestElf,
+};
 use object::ReadCache;
 use proptest::prelude::*;
-use seeds::{LIST, TEST_ELF, own_library, recorded, seeds};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,

@@ -14,6 +14,8 @@ pub mod doctor;
 pub mod drain;
 pub mod error;
 pub mod file;
+#[cfg(test)]
+mod fixtures;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod growth;

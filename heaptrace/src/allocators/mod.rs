@@ -7,7 +7,5 @@ pub mod glibc;
 pub mod jemalloc;
 pub mod memory;
 mod recognize;
-#[cfg(test)]
-pub mod synthetic;
 
 pub use recognize::{Known, Recognizer};

@@ -47,7 +47,7 @@ impl Attacher {
         let mut perf = Vec::new();
         match self {
             Self::Multi(program) => {
-                let multi = vec![Unshared::new(program.attach(path, sites, pid)?)];
+                let multi = vec![program.attach(path, sites, pid)?];
                 return Ok(Links { multi, perf, gate: None, check: None });
             }
             Self::PerfEvents => {
@@ -84,13 +84,8 @@ fn attach_perf(
 
 impl Links {
     /// One link's, which verifies.
-    pub(super) fn of_check(link: OwnedFd, check: &Arc<FunctionCheck>) -> Self {
-        Self {
-            multi: vec![Unshared::new(link)],
-            perf: Vec::new(),
-            gate: None,
-            check: Some(Arc::clone(check)),
-        }
+    pub(super) fn of_check(link: Unshared<OwnedFd>, check: &Arc<FunctionCheck>) -> Self {
+        Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
     }
 
     /// Each link by itself.

@@ -21,7 +21,7 @@ use std::{
 pub struct EmptyProbes {
     /// Whose time `/proc/self/fdinfo` has.
     _program: OwnedFd,
-    _links: Unshared<Vec<OwnedFd>>,
+    _link: Option<Unshared<OwnedFd>>,
     _events: Vec<Unshared<Counter>>,
 }
 
@@ -34,11 +34,7 @@ impl EmptyProbes {
             let sites: Vec<PlacedSite> = offsets.iter().map(site).collect();
             let program = MultiProgram::empty()?;
             let link = program.attach(path, &sites, Some(pid))?;
-            return Ok(Self {
-                _program: program.into(),
-                _links: Unshared::new(vec![link]),
-                _events: Vec::new(),
-            });
+            return Ok(Self { _program: program.into(), _link: Some(link), _events: Vec::new() });
         }
         let program = empty_program()?;
         let kind = system::read_text("/sys/bus/event_source/devices/uprobe/type")?;
@@ -56,6 +52,6 @@ impl EmptyProbes {
             event.enable()?;
             events.push(Unshared::new(event));
         }
-        Ok(Self { _program: program, _links: Unshared::new(Vec::new()), _events: events })
+        Ok(Self { _program: program, _link: None, _events: events })
     }
 }

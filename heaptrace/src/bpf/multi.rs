@@ -8,6 +8,7 @@ use super::{
     site::{CHECK, HIT, PlacedSite},
     syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
 };
+use crate::process::inherited::Unshared;
 use aya::{
     Ebpf,
     maps::{Map, MapData},
@@ -105,8 +106,13 @@ impl MultiProgram {
     }
 
     /// A link for all `sites` of the file at `path`. `pid` limits it to one process.
-    pub fn attach(&self, path: &Path, sites: &[PlacedSite], pid: Option<u32>) -> io::Result<OwnedFd> {
-        link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid)
+    pub fn attach(
+        &self,
+        path: &Path,
+        sites: &[PlacedSite],
+        pid: Option<u32>,
+    ) -> io::Result<Unshared<OwnedFd>> {
+        link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid).map(Unshared::new)
     }
 }
 

@@ -2,7 +2,7 @@
 //! kernels that were mended, it compared threads (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c).
 
 use super::{multi::MultiProgram, site::PlacedSite, syscall::mmapable_array};
-use crate::process::{inherited::Unshared, procfs};
+use crate::process::procfs;
 use heaptrace_common::probe::Cookie;
 use memmap2::MmapOptions;
 use std::{hint::black_box, io, os::fd::AsRawFd as _, path::Path, process, thread};
@@ -27,7 +27,7 @@ fn try_from_another_thread() -> io::Result<bool> {
     let site = PlacedSite { offset, cookie: Cookie::default() };
     let link = program.attach(Path::new(&path), &[site], Some(process::id()))?;
     let called = thread::spawn(|| probed(1)).join();
-    drop(Unshared::new(link));
+    drop(link);
     // SAFETY: the mapping is a page, and nothing writes it any more.
     Ok(called.is_ok() && unsafe { seen.as_ptr().cast::<u64>().read_volatile() } == 1)
 }

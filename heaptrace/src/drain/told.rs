@@ -45,8 +45,8 @@ impl Told {
 mod tests {
     use super::super::{ProfileBuilder, processes::Counted};
     use crate::{
+        fixtures::profiles::start,
         model::{Chunk, Coverage, Profile},
-        report::samples::start,
     };
     use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
 

@@ -30,7 +30,7 @@ fn recordings_of_the_formats_so_far_are_read() {
     }
 }
 
-/// A file of 7.1, as far as 7.0 can make one: the start and chunk of samples, `more` blocks, and the end.
+/// A file of 7.1, as far as 7.0 can make one: the start and chunk of fixtures, `more` blocks, and the end.
 fn newer(version: Version, chunk: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
     let start = wire::content(version, &start());
     [
@@ -46,7 +46,7 @@ fn newer(version: Version, chunk: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
 
 const NEWER: Version = Version { major: Version::CURRENT.major, minor: Version::CURRENT.minor + 1 };
 
-/// The content of the chunk of samples, with three more bytes behind what is known of it.
+/// The content of the chunk of fixtures, with three more bytes behind what is known of it.
 fn appended() -> Vec<u8> {
     let content = encode(&chunk(&full()));
     let (mut record, mut length) = (content.as_slice(), 0_usize);

@@ -10,11 +10,11 @@ use crate::commands::{
     report::{ReportArgs, run},
     verbose::VerboseArgs,
 };
+use crate::fixtures::profiles::start;
 use crate::model::{
     AllocatorInfo, Chunk, Coverage, Frame, FrameId, Location, LocationId, Note, Process, ProcessId,
     Residency, Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
 };
-use crate::report::samples::start;
 use crate::report::{By, Format, View};
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::fs;

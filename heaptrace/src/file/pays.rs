@@ -3,7 +3,7 @@
 
 use super::{FREE_MEMORY, MEMORY_PER_BYTE};
 use crate::model::{Chunk, Footprint, GrowthId, Names, ProcessId, Residency, SiteId};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 /// What a reader has at one time beside what is counted.
 const MARGIN: u64 = 4 << 20;
@@ -13,9 +13,9 @@ const MARGIN: u64 = 4 << 20;
 pub(super) struct Held {
     kept: u64,
     coverage: u64,
-    processes: Besides,
-    sites: Besides,
-    growth: Besides,
+    processes: Elements,
+    sites: Elements,
+    growth: Elements,
     /// By location; those without symbols are not there.
     symbols: BTreeMap<usize, u64>,
     residency: BTreeMap<ProcessId, u64>,
@@ -29,33 +29,35 @@ impl Held {
         most.saturating_sub(written * MEMORY_PER_BYTE + FREE_MEMORY).div_ceil(MEMORY_PER_BYTE)
     }
 
-    pub fn take_chunk(&mut self, chunk: &Chunk) {
+    /// Counts a chunk of which a reader takes `taken` bytes.
+    pub fn take_chunk(&mut self, chunk: &Chunk, taken: u64) {
         let coverage = chunk.coverage.beside();
-        let freed = std::mem::replace(&mut self.coverage, coverage)
+        let freed = mem::replace(&mut self.coverage, coverage)
             + self.processes.replace(&chunk.processes, ProcessId::index)
             + self.sites.replace(&chunk.sites, SiteId::index)
             + self.growth.replace(&chunk.growth, GrowthId::index)
             + replace(&mut self.symbols, chunk.symbols.iter().map(|named| (named.0.index(), named)));
-        self.kept = (self.kept + chunk.beside()).saturating_sub(freed);
+        self.kept = (self.kept + taken).saturating_sub(freed);
     }
 
-    pub fn take_names(&mut self, names: &Names) {
+    /// Counts names, likewise.
+    pub fn take_names(&mut self, names: &Names, taken: u64) {
         let freed = replace(&mut self.symbols, names.symbols.iter().map(|named| (named.0.index(), named)));
-        self.kept = (self.kept + names.beside()).saturating_sub(freed);
+        self.kept = (self.kept + taken).saturating_sub(freed);
     }
 
-    pub fn take_measured(&mut self, measured: &[(ProcessId, Residency)]) {
-        let taken: u64 = measured.iter().map(whole).sum();
+    /// Counts measurements, likewise.
+    pub fn take_measured(&mut self, measured: &[(ProcessId, Residency)], taken: u64) {
         let freed = replace(&mut self.residency, measured.iter().map(|of| (of.0, of)));
         self.kept = (self.kept + taken).saturating_sub(freed);
     }
 }
 
-/// Bytes beside each element of a table, by its index: as little as can be, as there are hundreds of thousands.
+/// Bytes of each element of a table, by its index: as little as can be, as there are hundreds of thousands.
 #[derive(Debug, Default)]
-struct Besides(Vec<u32>);
+struct Elements(Vec<u32>);
 
-impl Besides {
+impl Elements {
     /// Bytes that go as these are set.
     fn replace<Id: Footprint + Copy, T: Footprint>(
         &mut self,
@@ -63,15 +65,12 @@ impl Besides {
         index: fn(Id) -> usize,
     ) -> u64 {
         let mut freed = 0;
-        for (id, value) in new {
+        for element in new {
             // More than that is more than a reader has.
-            let beside = u32::try_from(value.beside()).unwrap_or(0);
-            match self.0.get_mut(index(*id)) {
-                Some(slot) => {
-                    freed += size_of::<(Id, T)>() as u64 + Id::REPORTED + T::REPORTED + u64::from(*slot);
-                    *slot = beside;
-                }
-                None => self.0.push(beside),
+            let whole = u32::try_from(element.whole()).unwrap_or(0);
+            match self.0.get_mut(index(element.0)) {
+                Some(slot) => freed += u64::from(mem::replace(slot, whole)),
+                None => self.0.push(whole),
             }
         }
         freed
@@ -82,11 +81,7 @@ fn replace<'v, K: Ord, T: Footprint + 'v>(
     known: &mut BTreeMap<K, u64>,
     new: impl Iterator<Item = (K, &'v T)>,
 ) -> u64 {
-    new.filter_map(|(key, value)| known.insert(key, whole(value))).sum()
-}
-
-fn whole<T: Footprint>(value: &T) -> u64 {
-    size_of::<T>() as u64 + T::REPORTED + value.beside()
+    new.filter_map(|(key, value)| known.insert(key, value.whole())).sum()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     file::{FileWriter, read},
+    fixtures::profiles::start,
     model::{Location, LocationId, Process, Site, Stack, StackId, Symbol, Totals},
-    report::samples::start,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::fs;

@@ -2,11 +2,11 @@
 
 use super::wire::Wire;
 use super::*;
+use crate::fixtures::profiles::{chunk, full, start};
 use crate::model::{
     Chunk, GrowthId, Location, LocationId, Names, Note, Notes, Process, ProcessId, Profile, Site, SiteId,
     Symbol,
 };
-use crate::report::samples::{chunk, full, start};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;

@@ -94,8 +94,9 @@ impl FileWriter {
     /// stays readable and a later chunk can follow.
     pub fn append(&mut self, chunk: &Chunk) -> Result<u64, WriteError> {
         let before = self.written;
-        self.write_paid(Kind::Chunk, content(chunk), chunk.beside())?;
-        self.held.take_chunk(chunk);
+        let taken = chunk.beside();
+        self.write_paid(Kind::Chunk, content(chunk), taken)?;
+        self.held.take_chunk(chunk, taken);
         Ok(self.written - before)
     }
 
@@ -108,8 +109,9 @@ impl FileWriter {
             return Ok(());
         }
         let measured = measured.to_vec();
-        self.write_paid(Kind::Memory, content(&measured), measured.beside())?;
-        self.held.take_measured(&measured);
+        let taken = measured.beside();
+        self.write_paid(Kind::Memory, content(&measured), taken)?;
+        self.held.take_measured(&measured, taken);
         Ok(())
     }
 
@@ -129,8 +131,9 @@ impl FileWriter {
                 Some(next)
             });
             let names = Names { symbols: symbols.collect(), notes: mem::take(&mut notes) };
-            self.write_paid(Kind::Names, content(&names), names.beside())?;
-            self.held.take_names(&names);
+            let taken = names.beside();
+            self.write_paid(Kind::Names, content(&names), taken)?;
+            self.held.take_names(&names, taken);
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use crate::allocators::{
         picture::{Part, Picture},
         survey,
     },
-    synthetic::{ARENA, HEAP, Heap, LIBC, PARAMETERS, SECOND, What},
 };
+use crate::fixtures::glibc_heap::{ARENA, HEAP, Heap, LIBC, PARAMETERS, SECOND, What};
 use crate::rss::mappings::Memory;
 use proptest::prelude::*;
 

@@ -5,7 +5,7 @@ use super::{
     Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes, Process, ProcessId,
     Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 /// The most frames a stack may have. Recorders stop at [`heaptrace_common::stack::MAX_FRAMES`]; the rest is
 /// room for later ones, and a bound on what a damaged file can make a report print.
@@ -209,9 +209,10 @@ impl Profile {
         }
         for (location, list) in symbols {
             if let Some(slot) = self.symbols.get_mut(location.index()) {
-                let known = if slot.is_empty() { 0 } else { size_of::<(LocationId, Vec<Symbol>)>() as u64 };
-                freed += known + slot.beside();
-                *slot = list;
+                let earlier = mem::replace(slot, list);
+                if !earlier.is_empty() {
+                    freed += (location, earlier).whole();
+                }
             }
         }
         freed
@@ -229,10 +230,7 @@ impl Profile {
         let mut freed = 0;
         for (process, residency) in measured {
             let earlier = self.residency.insert(process, residency);
-            let footprint = |of: Residency| {
-                size_of::<(ProcessId, Residency)>() as u64 + Residency::REPORTED + of.beside()
-            };
-            freed += earlier.map_or(0, footprint);
+            freed += earlier.map_or(0, |earlier| (process, earlier).whole());
         }
         Ok(freed)
     }
@@ -279,14 +277,15 @@ impl Profile {
 
 /// Sets what is known, and appends what is next; that none is past that was checked. Gives the memory that what was replaced
 /// had taken.
-fn set<Id: Footprint, T: Footprint>(table: &mut Vec<T>, new: Vec<(Id, T)>, index: fn(Id) -> usize) -> u64 {
+fn set<Id: Footprint + Copy, T: Footprint>(
+    table: &mut Vec<T>,
+    new: Vec<(Id, T)>,
+    index: fn(Id) -> usize,
+) -> u64 {
     let mut freed = 0;
     for (id, new) in new {
         match table.get_mut(index(id)) {
-            Some(slot) => {
-                freed += size_of::<(Id, T)>() as u64 + Id::REPORTED + T::REPORTED + slot.beside();
-                *slot = new;
-            }
+            Some(slot) => freed += (id, mem::replace(slot, new)).whole(),
             None => table.push(new),
         }
     }

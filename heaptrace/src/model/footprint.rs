@@ -10,12 +10,17 @@ use super::{
 pub(crate) const PIECE: u64 = 16;
 
 /// Bytes in memory.
-pub(crate) trait Footprint {
+pub(crate) trait Footprint: Sized {
     /// What reports make of each, at most, at one time.
     const REPORTED: u64 = 0;
 
     /// What it has beside itself.
     fn beside(&self) -> u64;
+
+    /// With itself, and what reports make of it.
+    fn whole(&self) -> u64 {
+        size_of::<Self>() as u64 + Self::REPORTED + self.beside()
+    }
 }
 
 macro_rules! flat {
@@ -49,8 +54,7 @@ impl Footprint for String {
 
 impl<T: Footprint> Footprint for Vec<T> {
     fn beside(&self) -> u64 {
-        let elements = self.iter().map(|one| size_of::<T>() as u64 + T::REPORTED + one.beside());
-        elements.fold(if self.is_empty() { 0 } else { PIECE }, u64::saturating_add)
+        self.iter().map(T::whole).fold(if self.is_empty() { 0 } else { PIECE }, u64::saturating_add)
     }
 }
 
@@ -189,8 +193,7 @@ impl Footprint for Note {
 impl Footprint for Notes {
     fn beside(&self) -> u64 {
         let cases = self.kinds().iter().flat_map(|cases| cases.kept());
-        let each = cases.map(|note| size_of::<Note>() as u64 + Note::REPORTED + note.beside());
-        each.fold(self.kinds().len() as u64 * PIECE, u64::saturating_add)
+        cases.map(Note::whole).fold(self.kinds().len() as u64 * PIECE, u64::saturating_add)
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
+use crate::fixtures::test_elf::TestElf;
 use crate::probes::probe::Probe;
-use crate::process::test_elf::TestElf;
 use crate::process::{command, ldso};
 use heaptrace_common::function::{Function, Shape};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::process::test_elf::TestElf;
+use crate::fixtures::test_elf::TestElf;
 use heaptrace_common::function::Function;
 use heaptrace_common::probe::Place;
 

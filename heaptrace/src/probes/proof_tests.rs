@@ -1,10 +1,10 @@
 use super::*;
+use crate::fixtures::test_elf::TestElf;
 use crate::probes::candidate::Candidate;
 use crate::probes::cut::Emulation;
 use crate::probes::plan::{FilePlan, Places, plan};
 use crate::probes::symbols::FileSymbols;
 use crate::process::object::Opened;
-use crate::process::test_elf::TestElf;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::process::test_elf::TestElf;
+use crate::fixtures::test_elf::TestElf;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 use super::*;
+use crate::fixtures::test_elf::TestElf;
 use crate::process::file_cache::HEADER;
 use crate::process::object::Opened;
-use crate::process::test_elf::TestElf;
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::process::test_elf::{CODE_BIAS, TestElf};
+use crate::fixtures::test_elf::{CODE_BIAS, TestElf};
 use heaptrace_common::function::Function;
 use proptest::prelude::*;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::process::{command::resolve, test_elf::TestElf};
+use crate::{fixtures::test_elf::TestElf, process::command::resolve};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn script(directory: &Path, name: &str, contents: &[u8]) -> PathBuf {

@@ -17,6 +17,4 @@ pub mod stat;
 pub mod statm;
 pub mod status;
 pub mod system;
-#[cfg(test)]
-pub(crate) mod test_elf;
 pub mod tracefs;

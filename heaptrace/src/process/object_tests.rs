@@ -1,8 +1,8 @@
 use super::*;
+use crate::fixtures::test_elf::{CODE_BIAS, TestElf};
 use crate::model::BuildId;
 use crate::process::elf::Kind;
 use crate::process::maps;
-use crate::process::test_elf::{CODE_BIAS, TestElf};
 use proptest::prelude::*;
 use std::io::{BufRead as _, Write as _};
 use std::process::{Child, Command, Stdio};

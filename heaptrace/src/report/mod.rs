@@ -24,8 +24,6 @@ mod tree;
 mod watch;
 
 #[cfg(test)]
-pub(crate) mod samples;
-#[cfg(test)]
 mod tests;
 
 pub use expansion::expansion;

@@ -1,7 +1,7 @@
 //! Golden files of every format (`INSTA_UPDATE=always cargo test` rewrites them), and what must hold of any.
 
-use super::samples::{empty, full, large};
 use super::*;
+use crate::fixtures::profiles::{empty, full, large};
 use crate::model::{Note, Profile};
 use insta::assert_snapshot;
 

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use heaptrace_common::record::process_state;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -26,15 +26,14 @@ impl Session {
             code.waiting.push(change);
         }
         let mut pending = std::mem::take(&mut self.pending_code.by_pid);
-        // Records, and since when they have code of a file, if they do.
-        let mut changed = BTreeMap::new();
+        let mut to_be_published = BTreeSet::new();
         for (pid, code) in &mut pending {
             let waiting = std::mem::take(&mut code.waiting);
             for change in waiting {
                 if change.change == Change::Exec {
                     code.exec_began = Some(change.time_ns);
                 } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, code.exec_began) {
-                    self.add_code(*pid, record, &change, &mut changed);
+                    self.add_code(*pid, record, &change, &mut to_be_published);
                 } else {
                     code.waiting.push(change);
                 }
@@ -43,18 +42,10 @@ impl Session {
         let now = super::monotonic_ns();
         pending.retain(|_, code| now.saturating_sub(code.last_ns) < PATIENCE_NS);
         self.pending_code.by_pid = pending;
-        for record in changed.keys() {
-            self.publish_code(*record);
+        for record in to_be_published {
+            self.publish_code(record);
         }
         self.tracer.unwind.settle();
-        // Else events tell of them.
-        if self.tracer.features.growth != Placed::On {
-            for (record, since_ns) in
-                changed.into_iter().filter_map(|(record, of_file)| Some((record, of_file?)))
-            {
-                self.pending_code.to_be_looked_at.entry(record).or_insert(since_ns);
-            }
-        }
     }
 
     /// Looks again at processes whose code has changed, of which no event told: allocators may be among it.
@@ -67,13 +58,8 @@ impl Session {
         }
     }
 
-    fn add_code(
-        &mut self,
-        pid: u32,
-        record: u32,
-        change: &CodeChange,
-        changed: &mut BTreeMap<u32, Option<u64>>,
-    ) {
+    /// Gives the code that `change` tells of to a record and its heirs.
+    fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, to_be_published: &mut BTreeSet<u32>) {
         let Change::Mapped { start, end, offset, dev, inode, path } = change.change.clone() else { return };
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
@@ -89,8 +75,11 @@ impl Session {
                 self.builder.read_whole(&mut self.tracer.maps, Some(record));
             }
             self.builder.add_code(record, &mapping, object.clone());
-            let of_file = changed.entry(record).or_default();
-            *of_file = of_file.or(object.as_ref().map(|_| change.time_ns));
+            to_be_published.insert(record);
+            // Else an event tells of it.
+            if object.is_some() && self.tracer.features.growth != Placed::On {
+                self.pending_code.to_be_looked_at.entry(record).or_insert(change.time_ns);
+            }
             records.extend(self.builder.heirs_since(record, change.time_ns));
         }
     }

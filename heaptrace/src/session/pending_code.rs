@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Default)]
 pub struct PendingCode {
     pub(super) by_pid: HashMap<u32, PidCode>,
-    /// Records whose code changed, and when first, where no event tells of that: calls that map memory are not traced.
+    /// Records that got code of a file, and when first, where no event tells of that: calls that map memory are not traced.
     pub(super) to_be_looked_at: BTreeMap<u32, u64>,
 }
 

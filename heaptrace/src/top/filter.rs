@@ -146,12 +146,13 @@ fn number(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::example, *};
+    use super::*;
+    use crate::fixtures::top_rows;
     use proptest::prelude::*;
 
     fn found(filter: &str) -> Vec<u32> {
         let filter = Filter::parse(filter).expect(filter);
-        example::rows().iter().filter(|row| filter.accepts(row)).map(|row| row.identity.pid).collect()
+        top_rows::rows().iter().filter(|row| filter.accepts(row)).map(|row| row.identity.pid).collect()
     }
 
     #[test]
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(found("812"), [812]);
         assert_eq!(found("system.slice/redis"), [812]);
         assert_eq!(found("nothing-of-that-name"), [0; 0]);
-        assert_eq!(found("").len(), example::rows().len());
+        assert_eq!(found("").len(), top_rows::rows().len());
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         #[test]
         fn any_text_is_read_without_panic(text: String) {
             if let Ok(filter) = Filter::parse(&text) {
-                let rows = example::rows();
+                let rows = top_rows::rows();
                 prop_assert!(rows.iter().filter(|row| filter.accepts(row)).count() <= rows.len());
             }
         }
@@ -196,7 +197,7 @@ mod tests {
         fn sizes_are_compared_as_they_are_written(kib in 0_u32..1 << 20) {
             let above = Filter::parse(&format!("res>{kib}k")).expect("a filter");
             let most = Filter::parse(&format!("res<={kib}k")).expect("a filter");
-            for row in example::rows() {
+            for row in top_rows::rows() {
                 prop_assert_eq!(above.accepts(&row), row.res > u64::from(kib) * 1024);
                 prop_assert!(above.accepts(&row) != most.accepts(&row));
             }

@@ -165,22 +165,24 @@ pub fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::{
-        example,
-        filter::Filter,
-        order::{Arrangement, arrange},
-        row,
+    use crate::{
+        fixtures::top_rows,
+        top::{
+            filter::Filter,
+            order::{Arrangement, arrange},
+            row,
+        },
     };
 
     #[test]
     fn a_refresh_is_an_object_on_a_line() {
-        let (history, sample) = example::history(true);
+        let (history, sample) = top_rows::history(true);
         let rows = row::rows(&sample, &history);
         let filter = Filter::parse("pid<900 pid>1").expect("a filter");
         let sort = crate::top::Column::Pid;
         let places = arrange(&rows, &Arrangement { sort, reverse: false, filter: &filter, tree: false });
         let mut out = Vec::new();
-        render(0, &example::header(true), &sample, (&rows, &history, &places), &mut out).expect("a line");
+        render(0, &top_rows::header(true), &sample, (&rows, &history, &places), &mut out).expect("a line");
         let text = String::from_utf8(out).expect("text");
         assert_eq!(text.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");

@@ -19,9 +19,6 @@ mod state;
 mod text;
 mod view;
 
-#[cfg(test)]
-mod example;
-
 pub use amount::{bytes, signed_bytes};
 pub use app::App;
 pub use arm::{Answer, Arming, Offer, ProbeCost};

@@ -106,11 +106,12 @@ fn tree(rows: &[Row], how: &Arrangement<'_>, found: &[usize]) -> Vec<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::example, *};
+    use super::*;
+    use crate::fixtures::top_rows;
     use proptest::prelude::*;
 
     fn pids(sort: Column, reverse: bool, filter: &str, tree: bool) -> Vec<(String, u32)> {
-        let rows = example::rows();
+        let rows = top_rows::rows();
         let filter = Filter::parse(filter).expect("a filter");
         let places = arrange(&rows, &Arrangement { sort, reverse, filter: &filter, tree });
         places.into_iter().map(|place| (place.branch, rows[place.row].identity.pid)).collect()
@@ -150,7 +151,7 @@ mod tests {
         /// Whoever is whose parent, rings included, everybody has one line.
         #[test]
         fn every_row_is_shown_once(parents in proptest::collection::vec(0_u32..12, 0..12), reverse: bool) {
-            let template = example::rows().remove(0);
+            let template = top_rows::rows().remove(0);
             let rows: Vec<Row> = parents.iter().enumerate().map(|(pid, parent)| {
                 let mut row = template.clone();
                 (row.identity.pid, row.parent) = (pid as u32, *parent);
@@ -167,7 +168,7 @@ mod tests {
 
         #[test]
         fn sorted_means_sorted(sizes in proptest::collection::vec(any::<u64>(), 0..40)) {
-            let template = example::rows().remove(0);
+            let template = top_rows::rows().remove(0);
             let rows: Vec<Row> = sizes.iter().map(|size| Row { res: *size, ..template.clone() }).collect();
             let how =
                 Arrangement { sort: Column::Res, reverse: false, filter: &Filter::default(), tree: false };

@@ -128,11 +128,11 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example;
+    use crate::fixtures::top_rows;
 
     #[test]
     fn what_is_not_measured_is_absent() {
-        let rows = example::rows();
+        let rows = top_rows::rows();
         let python = rows.iter().find(|row| row.about.comm == "python3").expect("python3");
         assert!(python.traced.is_none() && python.growth.is_some_and(|growth| growth > 0.0));
         let redis = rows.iter().find(|row| row.about.comm == "redis-server").expect("redis");

@@ -81,8 +81,8 @@ impl SiteHistory {
 mod tests {
     use super::*;
     use crate::{
+        fixtures::top_rows,
         model::{ProcessId, SizeHistogram, StackId, Totals},
-        top::example,
     };
     use heaptrace_common::function::Function;
 
@@ -113,6 +113,6 @@ mod tests {
             history.add(second * 1_000_000_000, &[site(700, 5), site(40, 2)]);
         }
         assert_eq!(history.rates(0).growth, Some(0.0));
-        assert!(!example::rows().is_empty());
+        assert!(!top_rows::rows().is_empty());
     }
 }

@@ -94,22 +94,24 @@ pub fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::{
-        example,
-        filter::Filter,
-        order::{Arrangement, arrange},
-        row,
+    use crate::{
+        fixtures::top_rows,
+        top::{
+            filter::Filter,
+            order::{Arrangement, arrange},
+            row,
+        },
     };
 
     fn text(traced: bool, hidden: usize) -> String {
-        let (history, sample) = example::history(traced);
+        let (history, sample) = top_rows::history(traced);
         let rows = row::rows(&sample, &history);
         let filter = Filter::default();
         let how = Arrangement { sort: Column::Growth, reverse: false, filter: &filter, tree: traced };
         let mut places = arrange(&rows, &how);
         places.truncate(places.len() - hidden);
         let mut out = Vec::new();
-        render(&example::header(traced), &rows, &places, hidden, true, &mut out).expect("a table");
+        render(&top_rows::header(traced), &rows, &places, hidden, true, &mut out).expect("a table");
         String::from_utf8(out).expect("text")
     }
 

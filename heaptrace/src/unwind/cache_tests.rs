@@ -1,7 +1,7 @@
 use super::*;
+use crate::fixtures::test_elf::TestElf;
 use crate::process::file_cache::{HEADER, STALE, TEMPORARY};
 use crate::process::object::Opened;
-use crate::process::test_elf::TestElf;
 use crate::unwind::ehframe::RawRow;
 use crate::unwind::locate::Code;
 use heaptrace_common::unwind::{CfaKind, FpKind};

@@ -1,6 +1,6 @@
 use super::*;
+use crate::fixtures::gimli_rows;
 use crate::unwind::ehframe::{self, lookup};
-use crate::unwind::oracle;
 use heaptrace_common::unwind::{CfaKind, FpKind};
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Instruction};
 use proptest::prelude::*;
@@ -28,11 +28,11 @@ fn last_bytes(code: &[u8], start: u64) -> Vec<u64> {
 
 #[test]
 fn at_every_call_of_real_files_the_kept_rows_say_what_all_rows_and_gimli_say() {
-    for path in oracle::files() {
+    for path in gimli_rows::files() {
         let bytes = std::fs::read(&path).unwrap();
         let frames = ehframe::read(&bytes.as_slice()).unwrap();
         let kept = keep(&frames.rows, &frames.code, &bytes.as_slice()).unwrap();
-        let gimli = oracle::Frames::of(&bytes.as_slice());
+        let gimli = gimli_rows::Frames::of(&bytes.as_slice());
         let mut calls = Vec::new();
         for (start, end) in gimli.ranges() {
             let code = frames.code.iter().find(|code| code.start <= start && end <= code.end).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::unwind::oracle;
+use crate::fixtures::gimli_rows;
 use heaptrace_common::unwind::{CfaKind, FpKind};
 use proptest::prelude::*;
 use std::fs::File;
@@ -57,10 +57,10 @@ impl Section {
 
 #[test]
 fn every_row_of_real_files_means_what_gimli_says_it_means() {
-    for path in oracle::files() {
+    for path in gimli_rows::files() {
         let file = File::open(&path).unwrap();
         let frames = read(&file).unwrap();
-        let gimli = oracle::Frames::of(&file);
+        let gimli = gimli_rows::Frames::of(&file);
         let edges = gimli.row_edges();
         let visited = gimli.each(&edges, |address, row| {
             let rule = lookup(&frames.rows, address);
@@ -271,7 +271,8 @@ fn debug_frame_serves_where_there_is_no_eh_frame() {
 fn an_image_that_is_no_elf_file_or_has_no_unwind_information_is_an_error() {
     assert!(matches!(read(&&b"#!/bin/sh"[..]), Err(FrameError::Elf(_))));
     assert!(matches!(read(&&b""[..]), Err(FrameError::Elf(_))));
-    let elf = crate::process::test_elf::TestElf { exported: vec![("malloc", &[0xc3])], ..Default::default() };
+    let elf =
+        crate::fixtures::test_elf::TestElf { exported: vec![("malloc", &[0xc3])], ..Default::default() };
     assert!(matches!(read(&elf.build().as_slice()), Err(FrameError::NoFrames)));
 }
 

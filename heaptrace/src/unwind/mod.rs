@@ -7,8 +7,6 @@ pub mod callsites;
 pub mod ehframe;
 pub mod image;
 pub mod locate;
-#[cfg(test)]
-mod oracle;
 pub mod rule;
 mod space;
 pub mod store;

@@ -1,6 +1,6 @@
 use super::*;
+use crate::fixtures::gimli_rows;
 use crate::unwind::ehframe::lookup;
-use crate::unwind::oracle;
 use proptest::prelude::*;
 use std::fs::File;
 
@@ -22,7 +22,7 @@ fn table(rows: &[(u64, Rule)], code: &[Code]) -> FileTable {
 
 #[test]
 fn the_table_of_a_real_file_says_at_every_row_what_the_kept_rows_say() {
-    for path in oracle::files() {
+    for path in gimli_rows::files() {
         let file = File::open(&path).unwrap();
         let frames = ehframe::read(&file).unwrap();
         let kept = callsites::keep(&frames.rows, &frames.code, &file).unwrap();
@@ -40,7 +40,7 @@ fn the_table_of_a_real_file_says_at_every_row_what_the_kept_rows_say() {
 
 #[test]
 fn a_table_of_exact_rows_says_at_every_row_what_all_rows_say() {
-    for path in oracle::files() {
+    for path in gimli_rows::files() {
         let file = File::open(&path).unwrap();
         let frames = ehframe::read(&file).unwrap();
         let table = FileTable::of(&file, RowKind::Exact).unwrap();

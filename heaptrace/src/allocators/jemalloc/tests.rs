@@ -6,7 +6,7 @@ use super::{
     locate::arenas_in,
     survey,
 };
-use crate::allocators::{data::Data, synthetic::Image};
+use crate::{allocators::data::Data, fixtures::glibc_heap::Image};
 use proptest::prelude::*;
 
 const DATA: u64 = 0x7f00_0000_0000;

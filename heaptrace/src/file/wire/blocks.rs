@@ -1,6 +1,6 @@
 //! The contents of blocks. The measurements of a block are a list of pairs, and have no layout of their own.
 
-use super::{Bad, Reader, Wire, Writer, record};
+use super::{Bad, Reader, Values as _, Wire, Writer, record, values};
 use crate::model::{
     Chunk, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes, Process,
     ProcessId, Site, SiteId, Stack, Start, Symbol,
@@ -8,19 +8,15 @@ use crate::model::{
 
 record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Notes });
 
+values!(Start { heaptrace: String, host: Host, started_ns: i64, mode: Mode });
+
 /// The minor version, then a record.
 impl Wire for Start {
     fn write(&self, to: &mut Writer) {
-        let Self { heaptrace, host, started_ns, mode } = self;
         if to.version().is_framed() {
             to.version().minor.write(to);
         }
-        to.record(|to| {
-            heaptrace.write(to);
-            host.write(to);
-            started_ns.write(to);
-            mode.write(to);
-        });
+        to.record(|to| self.write_values(to));
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
@@ -28,67 +24,36 @@ impl Wire for Start {
             let minor = Wire::read(from)?;
             from.set_minor(minor);
         }
-        from.record(|from| {
-            Ok(Self {
-                heaptrace: String::read(from)?,
-                host: Host::read(from)?,
-                started_ns: i64::read(from)?,
-                mode: Mode::read(from)?,
-            })
-        })
+        from.record(Self::read_values)
     }
 }
 
+values!(Chunk {
+    duration_ns: u64,
+    passed_ns: u64,
+    coverage: Coverage,
+    processes: Vec<(ProcessId, Process)>,
+    modules: Vec<Module>,
+    locations: Vec<Location>,
+    symbols: Vec<(LocationId, Vec<Symbol>)>,
+    frames: Vec<Frame>,
+    stacks: Vec<Stack>,
+    sites: Vec<(SiteId, Site)>,
+    growth: Vec<(GrowthId, Site)>,
+});
+
+/// A record, since there are such.
 impl Wire for Chunk {
     fn write(&self, to: &mut Writer) {
         debug_assert!(to.version().is_framed(), "chunks held all processes and all growth before");
-        let Self {
-            duration_ns,
-            passed_ns,
-            coverage,
-            processes,
-            modules,
-            locations,
-            symbols,
-            frames,
-            stacks,
-            sites,
-            growth,
-        } = self;
-        to.record(|to| {
-            duration_ns.write(to);
-            passed_ns.write(to);
-            coverage.write(to);
-            processes.write(to);
-            modules.write(to);
-            locations.write(to);
-            symbols.write(to);
-            frames.write(to);
-            stacks.write(to);
-            sites.write(to);
-            growth.write(to);
-        });
+        to.record(|to| self.write_values(to));
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
         if !from.version().is_framed() {
             return read_whole(from);
         }
-        from.record(|from| {
-            Ok(Self {
-                duration_ns: u64::read(from)?,
-                passed_ns: u64::read(from)?,
-                coverage: Coverage::read(from)?,
-                processes: Vec::<(ProcessId, Process)>::read(from)?,
-                modules: Vec::<Module>::read(from)?,
-                locations: Vec::<Location>::read(from)?,
-                symbols: Vec::<(LocationId, Vec<Symbol>)>::read(from)?,
-                frames: Vec::<Frame>::read(from)?,
-                stacks: Vec::<Stack>::read(from)?,
-                sites: Vec::<(SiteId, Site)>::read(from)?,
-                growth: Vec::<(GrowthId, Site)>::read(from)?,
-            })
-        })
+        from.record(Self::read_values)
     }
 }
 

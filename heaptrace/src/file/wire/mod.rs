@@ -38,8 +38,42 @@ pub(super) fn content(version: Version, value: &impl Wire) -> Vec<u8> {
     writer.into_content()
 }
 
-/// The layout of a record: its values in order. What a minor version appends is `later`, and [`Default`] where an earlier
-/// one has written; nothing is ever taken away, moved, or given another type within a major version.
+/// The values of a record.
+trait Values: Sized {
+    fn write_values(&self, to: &mut Writer);
+
+    fn read_values(from: &mut Reader<'_>) -> Result<Self, Bad>;
+}
+
+/// Which they are, in order. What a minor version appends is `later`, and [`Default`] where an earlier one has written;
+/// nothing is ever taken away, moved, or given another type within a major version.
+macro_rules! values {
+    ($type:ident { $($field:ident: $kind:ty),* $(,)? } $(later { $($new:ident: $new_kind:ty),* $(,)? })?) => {
+        impl $crate::file::wire::Values for $type {
+            fn write_values(&self, to: &mut $crate::file::wire::Writer) {
+                let Self { $($field,)* $($($new,)*)? } = self;
+                $(<$kind as $crate::file::wire::Wire>::write($field, to);)*
+                $($(<$new_kind as $crate::file::wire::Wire>::write($new, to);)*)?
+            }
+
+            fn read_values(
+                from: &mut $crate::file::wire::Reader<'_>,
+            ) -> Result<Self, $crate::file::wire::Bad> {
+                Ok(Self {
+                    $($field: <$kind as $crate::file::wire::Wire>::read(from)?,)*
+                    $($($new: if from.has_more() {
+                        <$new_kind as $crate::file::wire::Wire>::read(from)?
+                    } else {
+                        <$new_kind>::default()
+                    },)*)?
+                })
+            }
+        }
+    };
+}
+use values;
+
+/// A type that is a record and no more, with its values.
 macro_rules! record {
     // A type that is for the file alone.
     ($(#[$meta:meta])* struct $type:ident { $($field:ident: $kind:ty),* $(,)? }) => {
@@ -48,27 +82,16 @@ macro_rules! record {
         struct $type { $($field: $kind),* }
         record!($type { $($field: $kind),* });
     };
-    ($type:ident { $($field:ident: $kind:ty),* $(,)? } $(later { $($new:ident: $new_kind:ty),* $(,)? })?) => {
+    ($type:ident $($values:tt)*) => {
+        $crate::file::wire::values!($type $($values)*);
+
         impl $crate::file::wire::Wire for $type {
             fn write(&self, to: &mut $crate::file::wire::Writer) {
-                let Self { $($field,)* $($($new,)*)? } = self;
-                to.record(|to| {
-                    $(<$kind as $crate::file::wire::Wire>::write($field, to);)*
-                    $($(<$new_kind as $crate::file::wire::Wire>::write($new, to);)*)?
-                });
+                to.record(|to| $crate::file::wire::Values::write_values(self, to));
             }
 
             fn read(from: &mut $crate::file::wire::Reader<'_>) -> Result<Self, $crate::file::wire::Bad> {
-                from.record(|from| {
-                    Ok(Self {
-                        $($field: <$kind as $crate::file::wire::Wire>::read(from)?,)*
-                        $($($new: if from.has_more() {
-                            <$new_kind as $crate::file::wire::Wire>::read(from)?
-                        } else {
-                            <$new_kind>::default()
-                        },)*)?
-                    })
-                })
+                from.record($crate::file::wire::Values::read_values)
             }
         }
     };

@@ -1,8 +1,8 @@
 //! What makes a cut sound, one condition a test: each fails if the analysis forgets it.
 
-use super::assembler::{Assembler, Program, program};
 use super::frames::Span;
 use super::*;
+use crate::fixtures::assembler::{self, Assembler, Program, program};
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 

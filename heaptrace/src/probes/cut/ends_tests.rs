@@ -1,8 +1,8 @@
 //! Where calls begin and end otherwise: in other functions, through hooks, in what is freed; and whose calls count.
 
-use super::assembler::program;
 use super::conditions_tests::{EMULATION, KEEP, LEAVE, NOP, RBX, RET, TEST, cut, of_image, site};
 use super::*;
+use crate::fixtures::assembler::program;
 use heaptrace_common::function::Shape;
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is found in the C library of this machine, and that no bytes do harm.
 
 use super::*;
+use crate::fixtures::assembler::BASE;
 use crate::process::elf::ElfFacts;
 use heaptrace_common::function::Shape;
 use proptest::prelude::*;
@@ -92,7 +93,7 @@ fn every_allocation_function_of_the_c_library_is_seen_without_return_probes() {
 proptest! {
     #[test]
     fn any_code_is_analysed_without_panic_and_in_time(code in prop::collection::vec(any::<u8>(), 1..600), middle: u16) {
-        let base = assembler::BASE;
+        let base = BASE;
         let (end, middle) = (base + code.len() as u64, base + u64::from(middle) % code.len() as u64);
         let spans = [base..middle, middle..end];
         let spans: Vec<_> = spans.into_iter().filter(|span| span.start < span.end).collect();

@@ -8,8 +8,6 @@
 //! way, and by a minimum cut that no call passes two sites or none (`choose`).
 
 mod answer;
-#[cfg(test)]
-mod assembler;
 mod backward;
 mod build;
 mod candidates;
@@ -76,9 +74,5 @@ mod conditions_tests;
 mod ends_tests;
 #[cfg(test)]
 mod libc_tests;
-#[cfg(test)]
-mod random_machine;
-#[cfg(test)]
-mod random_programs;
 #[cfg(test)]
 mod random_tests;

@@ -2,10 +2,12 @@
 //! that keeps its arguments and then one that sees its result; and what is seen there is what was asked for and what
 //! comes back.
 
-use super::assembler::Program;
-use super::random_machine::{Event, Machine};
-use super::random_programs::{body, program};
 use super::*;
+use crate::fixtures::{
+    assembler::Program,
+    random_machine::{Event, Machine},
+    random_programs::{body, program},
+};
 use heaptrace_common::function::Shape;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};

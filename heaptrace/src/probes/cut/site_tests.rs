@@ -1,9 +1,6 @@
 use super::*;
+use crate::fixtures::first_bytes::*;
 use proptest::prelude::*;
-
-#[path = "site_bytes.rs"]
-mod bytes;
-use bytes::*;
 
 fn site(offset: u32, pushed: u16, emulated: bool, why: Why) -> Site {
     Site { offset, pushed, emulated, why }

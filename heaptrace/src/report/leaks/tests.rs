@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    fixtures::profiles::{empty, full},
     model::{Change, Old, SiteId},
-    report::samples::{empty, full},
 };
 use insta::assert_snapshot;
 

@@ -2,11 +2,9 @@
 
 use super::*;
 use crate::{
+    fixtures::profiles::{empty, full},
     model::FunctionStatistics,
-    report::{
-        PrintFormat,
-        samples::{empty, full},
-    },
+    report::PrintFormat,
 };
 use heaptrace_common::function::Function;
 use insta::assert_snapshot;

@@ -1,9 +1,9 @@
 //! Golden prints, made by hand.
 
 use super::*;
-use crate::report::{
-    PrintFormat,
-    samples::{empty, full},
+use crate::{
+    fixtures::profiles::{empty, full},
+    report::PrintFormat,
 };
 use insta::assert_snapshot;
 

@@ -1,10 +1,12 @@
 //! Golden screens, and screens of any size.
 
-use crate::top::{
-    App, Detail, Instant, SiteKind, SiteRow,
-    arm::{Answer, Arming, Offer, ProbeCost},
-    example,
-    keys::Action,
+use crate::{
+    fixtures::top_rows,
+    top::{
+        App, Detail, Instant, SiteKind, SiteRow,
+        arm::{Answer, Arming, Offer, ProbeCost},
+        keys::Action,
+    },
 };
 use proptest::prelude::*;
 use ratatui::{Terminal, backend::TestBackend};
@@ -21,8 +23,8 @@ fn screen(app: &App) -> String {
 
 fn app(size: (u16, u16), traced: bool) -> App {
     let mut app = App::new(super::screen(size));
-    let (history, sample) = example::history(traced);
-    app.refresh(crate::top::row::rows(&sample, &history), example::header(traced));
+    let (history, sample) = top_rows::history(traced);
+    app.refresh(crate::top::row::rows(&sample, &history), top_rows::header(traced));
     app
 }
 

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         end_to_end("100 threads against a table of 16", threads_against_a_small_table),
         end_to_end("processes beyond a table of 5", processes_against_a_small_table),
         end_to_end("processes that exec, beyond a table of 40", execs_against_a_small_table),
+        end_to_end("10,000 short processes in a table of 1,000, used again", places_used_again),
         end_to_end("events beyond a small ring", events_against_a_small_ring),
         end_to_end("10,000 short processes are exact", short_processes),
         end_to_end("tables take less than 120 MB, as the kernel counts them, and as is said", memory),
@@ -181,19 +182,23 @@ fn processes_against_a_small_table() -> Result<()> {
     const CHILDREN: usize = 30;
     let folder = TempDir::new()?;
     // The program itself is two: before its exec, and after.
-    let session = brief_session(&["30", "fork"], &["--max-processes=7"]);
+    let session = brief_session(&["30", "fork", "together"], &["--max-processes=7"]);
     let report = session.record_in(Start::Command, folder.path())?.report;
     only(&report, &["process_table_full"])?;
     let kept = exact_moments(brief(&report))?;
     let without_record = lost(&report, "process_table_full")? as usize;
-    ensure!(kept == 5 && kept + without_record == CHILDREN, "{kept} kept, {without_record} lost");
+    // The one before its exec may be retired by then.
+    ensure!(
+        (5..=6).contains(&kept) && kept + without_record == CHILDREN,
+        "{kept} kept, {without_record} lost"
+    );
     footer(&folder, "process_table_full")
 }
 
 fn execs_against_a_small_table() -> Result<()> {
     const CHILDREN: usize = 60;
     let folder = TempDir::new()?;
-    let session = brief_session(&["60", "exec"], &["--max-processes=42"]);
+    let session = brief_session(&["60", "exec", "together"], &["--max-processes=42"]);
     let report = session.record_in(Start::Command, folder.path())?.report;
     only(&report, &["process_table_full"])?;
     // An image that found no room is left out: it allocates in no total, and nothing is under a wrong process.
@@ -201,6 +206,19 @@ fn execs_against_a_small_table() -> Result<()> {
     ensure!(kept > 0 && kept < CHILDREN, "{kept} of {CHILDREN} kept");
     ensure!(lost(&report, "process_table_full")? as usize >= CHILDREN - kept, "{:?}", report.coverage.lost);
     footer(&folder, "process_table_full")
+}
+
+/// The places of processes that have ended are others'. However fast they come, what finds none is counted.
+fn places_used_again() -> Result<()> {
+    const CHILDREN: usize = 10_000;
+    const ROOM: usize = 1_000;
+    let report = brief_session(&["10000", "fork"], &["--max-processes=1000"]).record(Start::Command)?.report;
+    only(&report, &["process_table_full"])?;
+    let kept = exact_moments(brief(&report))?;
+    let without_record = lost(&report, "process_table_full")? as usize;
+    println!("{kept} of {CHILDREN} kept in {ROOM} places");
+    ensure!(kept > 2 * ROOM && kept + without_record == CHILDREN, "{kept} kept, {without_record} lost");
+    Ok(())
 }
 
 /// Events that are lost cost no block: the kernel's side accounts by itself.

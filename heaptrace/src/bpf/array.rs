@@ -21,6 +21,14 @@ impl<T: Copy> SharedArray<T> {
         Ok(Self { memory, entries, element: PhantomData })
     }
 
+    /// One without a map.
+    #[cfg(test)]
+    pub(super) fn in_memory(entries: u32) -> Self {
+        let length = (size_of::<T>() * entries as usize).next_multiple_of(4096);
+        let memory = MmapOptions::new().len(length).map_anon().expect("memory").into();
+        Self { memory, entries, element: PhantomData }
+    }
+
     pub(super) fn pointer(&self, index: u32) -> Option<*mut T> {
         // SAFETY: below `entries`, so within the mapping.
         (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index as usize) })

@@ -74,6 +74,13 @@ impl<T: Copy> NewChunks<T> {
 }
 
 impl<T: Copy> Chunks<T> {
+    /// Chunks without maps.
+    #[cfg(test)]
+    pub fn in_memory(entries: u32, chunks: u32) -> Self {
+        let array = || OnceLock::from(SharedArray::in_memory(entries));
+        Self { arrays: (0..chunks).map(|_| array()).collect(), entries }
+    }
+
     /// Chunks so far.
     pub fn count(&self) -> u32 {
         self.arrays.iter().take_while(|array| array.get().is_some()).count() as u32

@@ -69,3 +69,47 @@ impl FreeNumbers {
         count as u32 & (self.ring.entries - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACES: u32 = 4;
+
+    fn ring() -> (FreeNumbers, [AtomicU64; 2]) {
+        let ring = SharedArray::in_memory(PLACES);
+        (FreeNumbers { ring, waiting: VecDeque::new(), told: 0 }, [AtomicU64::new(0), AtomicU64::new(0)])
+    }
+
+    #[test]
+    fn what_is_given_back_is_taken_once_in_order_and_told_of_once() {
+        let (mut free, [given, taken]) = ring();
+        let ends = Ends { given: &given, taken: &taken };
+        assert_eq!(free.take_one(ends), None);
+        free.give(0..10, ends);
+        let mut seen = Vec::new();
+        for round in 0..6 {
+            for _ in 0..round % 3 {
+                seen.extend(free.take_one(ends));
+            }
+            assert_eq!(free.taken(ends).len(), round % 3, "{round}");
+            free.give([], ends);
+        }
+        assert_eq!(seen, (0..6).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn a_place_is_used_again_once_its_number_was_told_of() {
+        let (mut free, [given, taken]) = ring();
+        let ends = Ends { given: &given, taken: &taken };
+        free.give(10..20, ends);
+        for number in 10..14 {
+            assert_eq!(free.take_one(ends), Some(number));
+        }
+        // All are taken, but who asks what was must find it.
+        free.give([], ends);
+        assert_eq!((free.take_one(ends), free.taken(ends)), (None, vec![10, 11, 12, 13]));
+        free.give([], ends);
+        assert_eq!(free.take_one(ends), Some(14));
+    }
+}

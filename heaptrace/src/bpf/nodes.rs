@@ -103,3 +103,61 @@ impl Nodes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node, as the kernel side makes it.
+    fn make(nodes: &Nodes, number: u32, caller: u32, share: u32) {
+        let (chunk, line, way) = tree::place(number).expect("a node");
+        let line = nodes.0.pointer(chunk * CHUNK_LINES + line).expect("a line");
+        let link = tree::with_share(tree::link(caller), share);
+        // SAFETY: within the line, and nobody else is at it.
+        unsafe { (*line)[way] = Node { address: 0x1000 + u64::from(number), link } };
+    }
+
+    /// 1 is called by nobody, 2 and 3 by 1, 4 by 2, 9 by 3.
+    fn tree() -> Nodes {
+        let nodes = Nodes(Chunks::in_memory(CHUNK_LINES, 1));
+        for (number, caller) in [(1, ROOT), (2, 1), (3, 1), (4, 2), (9, 3)] {
+            make(&nodes, number, caller, 70 + number);
+        }
+        nodes
+    }
+
+    fn numbers(nodes: &Nodes) -> Vec<u32> {
+        nodes
+            .links()
+            .filter(|(_, link)| link.load(Ordering::Relaxed) != 0)
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    #[test]
+    fn what_no_stack_has_goes_and_is_booked_to_its_share() {
+        let nodes = tree();
+        nodes.hide(&nodes.mark([4].into_iter()));
+        assert_eq!(nodes.frames(4, 9), [0x1004, 0x1002, 0x1001]);
+        let freed = nodes.free_hidden(&nodes.mark([4].into_iter()));
+        assert_eq!(freed, HashMap::from([(73, 1), (79, 1)]));
+        assert_eq!(numbers(&nodes), [1, 2, 4]);
+    }
+
+    #[test]
+    fn what_a_program_had_found_before_it_went_out_of_sight_comes_back_with_its_callers() {
+        let nodes = tree();
+        nodes.hide(&nodes.mark([4].into_iter()));
+        // Below 9 a node was made meanwhile, and a site of it.
+        make(&nodes, 20, 9, 5);
+        let freed = nodes.free_hidden(&nodes.mark([4, 20].into_iter()));
+        assert_eq!((freed.len(), numbers(&nodes)), (0, vec![1, 2, 3, 4, 9, 20]));
+        let hidden = nodes.links().filter(|(_, link)| link.load(Ordering::Relaxed) & DYING != 0).count();
+        assert_eq!(hidden, 0);
+        // What is made meanwhile and has no site yet is not looked at.
+        nodes.hide(&nodes.mark([4].into_iter()));
+        make(&nodes, 21, 2, 5);
+        nodes.free_hidden(&nodes.mark([4].into_iter()));
+        assert_eq!(numbers(&nodes), [1, 2, 4, 21]);
+    }
+}

@@ -7,7 +7,7 @@ use super::{
 };
 use aya::Ebpf;
 use heaptrace_common::record::{Cursors, FREE_RECORDS, FREE_SITES, index};
-use std::{io, mem::offset_of};
+use std::{collections::HashSet, io, mem::offset_of};
 
 /// A record and its sites, of which all has been read.
 #[derive(Clone, Debug)]
@@ -71,6 +71,25 @@ impl Maps {
         records >= u64::from(self.processes.entries) / 4
             || sites >= (used.low_sites / 4 * 3).min(u64::from(self.max_sites) / 2)
             || self.has_many_nodes()
+    }
+
+    /// Has `others` that were made by an exec have shares of their own, if theirs are those of `retired` records: an image has
+    /// the share of the one before. Only trusted users' processes have such, which are held to no bound.
+    pub fn part_shares(&self, others: impl Iterator<Item = u32>, retired: &HashSet<u32>) {
+        for record in others {
+            if let Some(of) = self.process(record).filter(|of| retired.contains(&of.share))
+                && let Some(at) = self.processes.pointer(record)
+            {
+                // SAFETY: within the mapping, aligned; the BPF side reads it whole.
+                unsafe { (&raw mut (*at).share).write_volatile(record) };
+                if self.shares.joined(record) {
+                    self.cursors.add(offset_of!(Cursors, shares), 1);
+                }
+                if self.shares.left(of.share, 0, 0) {
+                    self.cursors.subtract(offset_of!(Cursors, shares), 1);
+                }
+            }
+        }
     }
 
     /// Gives records back, and their sites. Nothing runs any more that began while their processes lived, their live blocks

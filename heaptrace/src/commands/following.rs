@@ -29,8 +29,8 @@ const REST_WITHIN: Duration = Duration::from_millis(1500);
 /// How often the maps are read.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is looked for functions whose sites have been verified enough.
-const VERIFIED_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked for what cannot wait for a drain.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How many times as long as a print takes is the least time from one to the next: a map of millions of blocks takes
 /// part of a second to read, and the targets want the processor, too.
@@ -69,7 +69,7 @@ impl Following<'_> {
             None => None,
         };
         let mut looks = W::LOOK_EVERY.map(interval);
-        let mut verified = Some(interval(VERIFIED_EVERY));
+        let mut often = Some(interval(LOOK_EVERY));
         let tables = session.tables_ready().unwrap_or_default();
         let started = Instant::now();
         let deadline =
@@ -80,7 +80,7 @@ impl Following<'_> {
                 () = signals.come() => break Ended::Asked,
                 () = sleep_until(deadline) => break Ended::TimeUp,
                 () = tables.notified() => session.take_tables(),
-                () = next(&mut verified) => session.let_go_of_verified(),
+                () = next(&mut often) => session.look_often(),
                 () = next(&mut prints) => {
                     let before = Instant::now();
                     session.drain();
@@ -99,7 +99,7 @@ impl Following<'_> {
                     // Where that takes long, the events have the same time.
                     tick.reset_after(DRAIN_EVERY.max(2 * before.elapsed()).saturating_sub(before.elapsed()));
                     // The exit events of all targets may have been lost.
-                    if !endless && session.traced() == 0 {
+                    if !endless && session.has_ended() {
                         break Ended::TargetsExited;
                     }
                 }
@@ -174,7 +174,7 @@ fn take(
     if work.told(session, events)?.is_break() {
         return Ok(Some(Ended::NoReader));
     }
-    Ok((!endless && session.traced() == 0).then_some(Ended::TargetsExited))
+    Ok((!endless && session.has_ended()).then_some(Ended::TargetsExited))
 }
 
 /// Says the next lines of the BPF programs, if they log any.

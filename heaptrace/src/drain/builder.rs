@@ -66,6 +66,12 @@ pub struct ProfileBuilder {
 impl ProfileBuilder {
     /// Reads the process records.
     pub fn read_processes(&mut self, maps: &mut Maps) {
+        // What has ended was followed by what came of it: where none runs, that may have been made, and have ended, meanwhile.
+        while self.read_processes_once(maps) && self.table.running().next().is_none() {}
+    }
+
+    /// Whether there were new ones.
+    fn read_processes_once(&mut self, maps: &mut Maps) -> bool {
         // Nothing happens to a record once it has ended.
         let running: Vec<u32> = self.table.running().collect();
         for index in running {
@@ -85,12 +91,20 @@ impl ProfileBuilder {
         });
         // One that is made of another comes after it.
         new.sort_by_key(|(_, record)| record.started_ns);
+        let is_any_new = !new.is_empty();
         for (index, record) in new {
             self.table.push(index, record);
             if is_fork(&record) {
                 self.inherit_image(index, record.parent);
             }
         }
+        is_any_new
+    }
+
+    /// Whether a process is in the midst of an exec, as far as can be told at `now_ns`: its old image's record has ended, and
+    /// its new image's has not come yet.
+    pub fn is_within_exec(&self, now_ns: u64) -> bool {
+        self.table.is_within_exec(now_ns)
     }
 
     /// Records that run and that nothing is known of yet: see [`Self::set_image`].

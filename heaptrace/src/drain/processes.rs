@@ -67,6 +67,8 @@ pub struct ProcessTable {
     /// Records forked from each record.
     heirs: HashMap<u32, Vec<u32>>,
     past: HashMap<ProcessId, Past>,
+    /// Records that were replaced, and by what is not known yet.
+    replaced: BTreeSet<u32>,
     /// All their images are retired, and no chunk was made since.
     over: BTreeSet<ProcessId>,
     /// What retired images counted of unknown frees, and what was live when they exited.
@@ -89,6 +91,9 @@ impl ProcessTable {
         if let Some(process) = self.processes.get_mut(&process) {
             process.comm = comm(&record.comm);
         }
+        if before.is_some() {
+            self.replaced.remove(&record.parent);
+        }
         self.of_process.entry(process).or_default().push(index);
         self.of_pid.entry(record.tgid).or_default().push(index);
         if is_fork(&record) {
@@ -102,6 +107,10 @@ impl ProcessTable {
     pub fn read_again(&mut self, index: u32, record: ProcessRecord) {
         if let Some(image) = self.images.get_mut(&index) {
             image.record = record;
+            if record.state == process_state::REPLACED {
+                // What comes of it is taken later.
+                self.replaced.insert(index);
+            }
             if record.state == process_state::RUNNING {
                 self.running.insert(index);
             } else {
@@ -128,6 +137,15 @@ impl ProcessTable {
     /// Records that run.
     pub fn running(&self) -> impl Iterator<Item = u32> + '_ {
         self.running.iter().copied()
+    }
+
+    /// See `ProfileBuilder::is_within_exec`.
+    pub fn is_within_exec(&self, now_ns: u64) -> bool {
+        /// It is made by the same program; without room there is none.
+        const AT_MOST_NS: u64 = 1_000_000_000;
+        let ended =
+            self.replaced.iter().filter_map(|index| self.record(*index)).map(|record| record.ended_ns);
+        ended.max().is_some_and(|ended_ns| now_ns.saturating_sub(ended_ns) < AT_MOST_NS)
     }
 
     /// See `ProfileBuilder::was_found`.
@@ -284,8 +302,6 @@ impl ProcessTable {
         }
         while let Some(index) = kept.pop() {
             let Some(image) = self.images.get(&index) else { continue };
-            // Whose share it has, which is named by its first holder's record.
-            kept.extend(retirable.take(&image.record.share));
             // A process's past is told in order.
             let images = self.of_process.get(&image.process).into_iter().flatten();
             let later = images.skip_while(|of| **of != index);
@@ -308,6 +324,7 @@ impl ProcessTable {
         for (index, image) in in_order {
             let Image { record, process, .. } = image;
             self.running.remove(index);
+            self.replaced.remove(index);
             self.heirs.remove(index);
             if is_fork(record) {
                 remove(&mut self.heirs, record.parent, *index);
@@ -590,5 +607,121 @@ mod tests {
             (process.inherited_bytes, process.inherited_count, process.inherited_free_count),
             (0, 0, 0)
         );
+    }
+
+    fn at(started_ns: u64, ended_ns: u64, state: u64, record: ProcessRecord) -> ProcessRecord {
+        ProcessRecord { started_ns, ended_ns, state, armed_ns: started_ns, share: 1_000_000, ..record }
+    }
+
+    const EXITED: u64 = process_state::EXITED;
+    const REPLACED: u64 = process_state::REPLACED;
+    const RUNNING: u64 = process_state::RUNNING;
+
+    fn retirable(table: &ProcessTable) -> Vec<u32> {
+        table.retirable(|_, _| true)
+    }
+
+    #[test]
+    fn what_has_ended_and_was_told_of_is_retired() {
+        let mut table = ProcessTable::default();
+        push(&mut table, at(100, 0, RUNNING, record(7, NO_PROCESS, 0)));
+        push(&mut table, at(200, 210, REPLACED, record(8, 0, 0)));
+        push(&mut table, at(211, 300, EXITED, record(8, 1, 1)));
+        push(&mut table, at(220, 230, process_state::LEFT_OUT, record(9, 0, 0)));
+        assert_eq!(retirable(&table), [1, 2]);
+        // A process's past is told in order.
+        assert_eq!(table.retirable(|index, _| index != 1), [0; 0]);
+        assert_eq!(table.retirable(|index, _| index != 2), [1]);
+    }
+
+    #[test]
+    fn what_runs_in_a_parents_memory_or_may_free_its_blocks_keeps_it() {
+        let mut table = ProcessTable::default();
+        push(&mut table, at(100, 150, EXITED, record(7, NO_PROCESS, 0)));
+        // vfork's.
+        push(&mut table, at(110, 0, RUNNING, record(8, 0, 0)));
+        assert_eq!(retirable(&table), [0; 0]);
+        table.read_again(1, at(110, 120, REPLACED, record(8, 0, 0)));
+        push(&mut table, at(121, 0, RUNNING, record(8, 1, 1)));
+        assert_eq!(retirable(&table), [0, 1]);
+        // fork's, five generations of which one lives: four are asked for.
+        let mut table = ProcessTable::default();
+        push(&mut table, at(100, 150, EXITED, record(7, NO_PROCESS, 0)));
+        for parent in 0..5 {
+            let state = if parent == 4 { RUNNING } else { EXITED };
+            let forked = ProcessRecord { inherits: 1, ..record(8 + parent, parent, 0) };
+            push(&mut table, at(200 + u64::from(parent), 300, state, forked));
+        }
+        assert_eq!(retirable(&table), [0]);
+        // Whose own calls were all seen asks nobody.
+        table.read_again(5, ProcessRecord { complete: 1, ..*table.record(5).expect("is there") });
+        assert_eq!(retirable(&table), [0, 1, 2, 3, 4]);
+    }
+
+    /// All that is said of processes, however much of them is retired meanwhile.
+    #[test]
+    fn what_is_retired_is_summed_as_if_it_were_not() {
+        let build = |retire: bool| {
+            let mut table = ProcessTable::default();
+            let counted = Counted { from_ns: 120, until_ns: 5_000, probes: true };
+            push(&mut table, at(100, 0, RUNNING, record(7, NO_PROCESS, 0)));
+            for n in 0..40_u32 {
+                let start = 200 + u64::from(n) * 100;
+                let forked = ProcessRecord {
+                    inherited_bytes: 70,
+                    inherited_count: 1,
+                    failed_count: 1,
+                    peak_bytes: u64::from(n * 7 % 5),
+                    ..record(8 + n, 0, 0)
+                };
+                let (fork, exec) = (1 + 2 * n, 2 + 2 * n);
+                let armed_ns = if n % 3 == 0 { 0 } else { start };
+                table.push(fork, ProcessRecord { armed_ns, ..at(start, start + 10, REPLACED, forked) });
+                let image =
+                    ProcessRecord { unknown_frees: 2, failed_count: n.into(), ..record(8 + n, fork, 1) };
+                let armed_ns = start + 12 + u64::from(n % 4);
+                table.push(exec, ProcessRecord { armed_ns, ..at(start + 12, start + 90, EXITED, image) });
+                if n % 5 == 0 {
+                    table.add_gap(exec, start + 30..start + 40);
+                }
+                if retire && n % 7 == 0 {
+                    // Half of a process, too.
+                    let records = table.retirable(|index, _| index != exec);
+                    table.retire(&records, counted);
+                }
+            }
+            table.sum(&HashMap::new(), counted);
+            let unknown: u64 = table.records().map(|(_, _, record)| record.unknown_frees).sum();
+            assert_eq!(table.records().count() < 40, retire);
+            (table.processes.clone(), unknown + table.retired_unknown_frees)
+        };
+        assert!(build(true) == build(false));
+    }
+
+    #[test]
+    fn a_family_holds_together_where_one_in_between_is_retired() {
+        let mut table = ProcessTable::default();
+        push(&mut table, at(100, 0, RUNNING, record(7, NO_PROCESS, 0)));
+        push(&mut table, at(200, 250, EXITED, record(8, 0, 0)));
+        push(&mut table, at(210, 0, RUNNING, ProcessRecord { inherits: 1, complete: 1, ..record(9, 1, 0) }));
+        table.retire(&[1], COUNTED);
+        assert_eq!(table.family(0), HashSet::from([0, 2]));
+        // Its number is another's now.
+        table.push(1, at(300, 0, RUNNING, record(10, NO_PROCESS, 0)));
+        assert_eq!(table.family(1), HashSet::from([1]));
+        assert_eq!((table.record_at(8, 400, None), table.record_at(10, 400, None)), (None, Some(1)));
+    }
+
+    #[test]
+    fn between_two_images_a_process_has_not_ended() {
+        let mut table = ProcessTable::default();
+        push(&mut table, at(100, 0, RUNNING, record(7, NO_PROCESS, 0)));
+        assert!(!table.is_within_exec(150));
+        table.read_again(0, at(100, 200, REPLACED, record(7, NO_PROCESS, 0)));
+        assert!(table.is_within_exec(210) && !table.is_within_exec(1_000_000_200));
+        push(&mut table, at(205, 250, REPLACED, record(7, 0, 1)));
+        assert!(table.is_within_exec(260));
+        push(&mut table, at(255, 0, RUNNING, record(7, 1, 1)));
+        assert!(!table.is_within_exec(260));
     }
 }

@@ -29,6 +29,9 @@ impl ProfileBuilder {
         if !with_blocks.is_empty() {
             self.remove_blocks(maps, &with_blocks)?;
         }
+        let of: HashSet<u32> = records.iter().copied().collect();
+        let others = self.table.records().map(|(index, ..)| index).filter(|index| !of.contains(index));
+        maps.part_shares(others, &of);
         let retired: Vec<Retired> = records.iter().map(|record| self.retire_one(maps, *record)).collect();
         self.table.retire(records, counted);
         maps.retire(&retired);

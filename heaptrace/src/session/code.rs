@@ -1,6 +1,6 @@
 //! Sorts the machine's code changes to the images of traced processes.
 
-use super::Session;
+use super::{Session, pending_code::Waiting};
 use crate::{
     bpf::Placed,
     drain::is_code,
@@ -12,36 +12,28 @@ use crate::{
 use heaptrace_common::record::process_state;
 use std::collections::BTreeSet;
 
-/// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
-const PATIENCE_NS: u64 = 10_000_000_000;
-
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.
     pub(super) fn take_code_changes(&mut self) {
         self.tracer.unwind.look_at_heads();
         let Some(watch) = &mut self.watch else { return };
-        for change in watch.read() {
-            let code = self.pending_code.by_pid.entry(change.pid).or_default();
-            code.last_ns = change.time_ns;
-            code.waiting.push(change);
-        }
-        let mut pending = std::mem::take(&mut self.pending_code.by_pid);
+        self.pending_code.add(watch.read());
         let mut to_be_published = BTreeSet::new();
-        for (pid, code) in &mut pending {
-            let waiting = std::mem::take(&mut code.waiting);
-            for change in waiting {
+        for mut waiting in self.pending_code.take() {
+            let pid = waiting.pid;
+            let mut left = Vec::new();
+            for change in waiting.changes {
                 if change.change == Change::Exec {
-                    code.exec_began = Some(change.time_ns);
-                } else if let Some(record) = self.builder.record_at(*pid, change.time_ns, code.exec_began) {
-                    self.add_code(*pid, record, &change, &mut to_be_published);
+                    waiting.exec_began = Some(change.time_ns);
+                } else if let Some(record) = self.builder.record_at(pid, change.time_ns, waiting.exec_began) {
+                    self.add_code(pid, record, &change, &mut to_be_published);
                 } else {
-                    code.waiting.push(change);
+                    left.push(change);
                 }
             }
+            self.pending_code.put_back(Waiting { changes: left, ..waiting });
         }
-        let now = super::monotonic_ns();
-        pending.retain(|_, code| now.saturating_sub(code.last_ns) < PATIENCE_NS);
-        self.pending_code.by_pid = pending;
+        self.pending_code.forget_old(super::monotonic_ns());
         for record in to_be_published {
             self.publish_code(record);
         }

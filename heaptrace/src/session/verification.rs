@@ -129,8 +129,8 @@ impl Session {
         doubted
     }
 
-    /// Lets go of functions that have been seen enough, whose calls cost a trap more until then. For several times a second.
-    pub fn let_go_of_verified(&mut self) {
+    /// Lets go of functions that have been seen enough, whose calls cost a trap more until then.
+    pub(super) fn let_go_of_verified(&mut self) {
         if self.verification.running.iter().any(|verified| verified.check.seen().calls >= ENOUGH) {
             self.look_at_checks();
         }

@@ -283,7 +283,7 @@ impl Sources {
 
     /// Gives the tables back once nothing is traced any more; what was lost is remembered.
     pub fn drop_if_idle(&mut self) {
-        if self.all || self.traced.as_ref().is_none_or(|feed| feed.session.traced() > 0) {
+        if self.all || self.traced.as_ref().is_none_or(|feed| !feed.session.has_ended()) {
             return;
         }
         if let Some(mut feed) = self.traced.take() {

@@ -36,6 +36,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 probes: true,
                 members: None,
                 size_filter: None,
+                keep_old: None,
                 log: false,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);

@@ -133,6 +133,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         probes: true,
         members: None,
         size_filter: None,
+        keep_old: None,
         log: false,
     };
     let (mut session, _events) = Session::new(&options)?;

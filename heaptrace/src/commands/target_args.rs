@@ -162,6 +162,7 @@ pub(super) fn session_options(
             _ => None,
         },
         size_filter: filter.sizes()?,
+        keep_old: None,
         log: false,
     })
 }

@@ -1,8 +1,7 @@
 //! The live map read block by block: how old each site's oldest block is, and blocks of processes that ended,
 //! which would else fill the map.
 
-use super::ProfileBuilder;
-use crate::bpf::Maps;
+use super::{ProfileBuilder, kernel::KernelTables};
 use heaptrace_common::{
     live::{LiveBlock, LiveKey},
     record::{ProcessRecord, process_state},
@@ -18,10 +17,10 @@ const SWEEP_AT: u64 = 4;
 impl ProfileBuilder {
     /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`). After
     /// [`Self::judge_blocks`].
-    pub fn read_ages(&mut self, maps: &Maps, now_ns: u64) -> io::Result<()> {
+    pub fn read_ages(&mut self, maps: &impl KernelTables, now_ns: u64) -> io::Result<()> {
         let mut oldest: HashMap<u32, (u64, u64)> = HashMap::new();
         let end_of = |process: u32| self.record(process).map_or(0, |record| record.ended_ns);
-        maps.live().for_each(|key, block| {
+        maps.for_each_live(|key, block| {
             if self.gone.has(&key, &block) {
                 return;
             }
@@ -40,7 +39,7 @@ impl ProfileBuilder {
     }
 
     /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.
-    pub fn sweep(&mut self, maps: &Maps, capacity: u32) -> io::Result<()> {
+    pub fn sweep(&mut self, maps: &impl KernelTables, capacity: u32) -> io::Result<()> {
         let has_ended = |record: &ProcessRecord| record.state != process_state::RUNNING;
         let dead = self
             .table
@@ -58,22 +57,34 @@ impl ProfileBuilder {
     }
 
     /// Removes the live blocks of records that have ended.
-    pub(super) fn remove_blocks(&mut self, maps: &Maps, records: &HashSet<u32>) -> io::Result<()> {
+    pub(super) fn remove_blocks(
+        &mut self,
+        maps: &impl KernelTables,
+        records: &HashSet<u32>,
+    ) -> io::Result<()> {
         self.judge_blocks_of(maps, |record| records.contains(&record))?;
         let mut removed: Vec<LiveKey> = Vec::new();
         let mut gone: Vec<(LiveKey, LiveBlock)> = Vec::new();
         let mut oldest: HashMap<u32, u64> = HashMap::new();
-        maps.live().for_each(|key, block| {
+        let mut kept = self.kept_old.take();
+        let read = maps.for_each_live(|key, block| {
             if records.contains(&key.process) {
                 removed.push(key);
                 if self.gone.has(&key, &block) {
                     gone.push((key, block));
                     return;
                 }
+                if let (Some(kept), Some(site)) = (&mut kept, self.site_of(block.site))
+                    && let Some(of) = self.record(key.process).filter(|of| of.state == process_state::EXITED)
+                {
+                    kept.add(site, &block, of.ended_ns.saturating_sub(block.time_ns));
+                }
                 let time = oldest.entry(block.site).or_insert(block.time_ns);
                 *time = (*time).min(block.time_ns);
             }
-        })?;
+        });
+        self.kept_old = kept;
+        read?;
         maps.remove_blocks(&removed)?;
         gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
         self.ages.swept.extend(records);

@@ -4,6 +4,8 @@ use super::{
     images::{CodeMapping, Image, is_code, module_path},
     interner::{Appended, Interner},
     kept_sites::KeptSites,
+    kernel::KernelTables,
+    outstanding::KeptOld,
     over::Gone,
     processes::{Counted, ProcessTable, is_fork},
     sites::unclassed,
@@ -11,7 +13,7 @@ use super::{
     told::Told,
 };
 use crate::{
-    bpf::{Counters, Maps},
+    bpf::Counters,
     model::{
         Amount, Chunk, Counts, Coverage, Frame, GrowthId, Location, Module, ModuleId, Process, ProcessId,
         SiteId, Stack, Statistics, Totals,
@@ -59,19 +61,20 @@ pub struct ProfileBuilder {
     pub(super) retired_statistics: HashMap<ProcessId, Statistics>,
     /// What was over of the blocks that processes had which have exited and are retired.
     pub(super) retired_gone: Amount,
+    pub(super) kept_old: Option<KeptOld>,
     /// Processes that have code without a file, which a file of theirs may name.
     pub(super) generating: HashSet<ProcessId>,
 }
 
 impl ProfileBuilder {
     /// Reads the process records.
-    pub fn read_processes(&mut self, maps: &mut Maps) {
+    pub fn read_processes(&mut self, maps: &mut impl KernelTables) {
         // What has ended was followed by what came of it: where none runs, that may have been made, and have ended, meanwhile.
         while self.read_processes_once(maps) && self.table.running().next().is_none() {}
     }
 
     /// Whether there were new ones.
-    fn read_processes_once(&mut self, maps: &mut Maps) -> bool {
+    fn read_processes_once(&mut self, maps: &mut impl KernelTables) -> bool {
         // Nothing happens to a record once it has ended.
         let running: Vec<u32> = self.table.running().collect();
         for index in running {
@@ -286,6 +289,13 @@ impl ProfileBuilder {
     fn events(&self) -> u64 {
         let of_sites = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
         self.kept.gone.events + of_sites.sum::<u64>()
+    }
+
+    /// Of how much something is kept that grows with processes: records, processes, sites.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        let sites = self.kept.sites.iter().count() + self.kept.ids.len() + self.images.len();
+        self.table.records().count() + self.table.processes.len() + sites
     }
 
     /// Blocks in the live map, as last read: those of processes that ended are there until [`Self::sweep`].

@@ -8,10 +8,11 @@
 
 use super::{
     ProfileBuilder,
+    kernel::KernelTables,
     liveness::{Mapped, is_old_enough, overlaid},
     over::is_same,
 };
-use crate::{bpf::Maps, model::Amount, process::maps::Mapping};
+use crate::{model::Amount, process::maps::Mapping};
 use heaptrace_common::{
     function::Function,
     live::{self, LiveBlock, LiveKey},
@@ -36,14 +37,14 @@ impl ProfileBuilder {
     /// (`CLOCK_MONOTONIC`).
     pub fn suspects(
         &self,
-        maps: &Maps,
+        maps: &impl KernelTables,
         mapped: &HashMap<u32, Vec<Mapping>>,
         now_ns: u64,
     ) -> io::Result<Suspects> {
         let mapped: HashMap<u32, Mapped> =
             mapped.iter().map(|(record, mappings)| (*record, Mapped::new(mappings))).collect();
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
-        maps.live().for_each(|key, block| {
+        maps.for_each_live(|key, block| {
             let Some(mapped) = mapped.get(&key.process) else { return };
             let is_known = || self.gone.unmapped.get(&key).is_some_and(|gone| is_same(gone, &block));
             if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) && !is_known() {
@@ -79,12 +80,12 @@ impl ProfileBuilder {
 
     /// Reads the live map and finds which of its blocks are over, and of which sites they are. After
     /// [`Self::read_sites`].
-    pub fn judge_blocks(&mut self, maps: &Maps) -> io::Result<()> {
+    pub fn judge_blocks(&mut self, maps: &impl KernelTables) -> io::Result<()> {
         self.judge_blocks_of(maps, |_| true)
     }
 
     /// The same of some records only.
-    pub fn judge_blocks_of(&mut self, maps: &Maps, of: impl Fn(u32) -> bool) -> io::Result<()> {
+    pub fn judge_blocks_of(&mut self, maps: &impl KernelTables, of: impl Fn(u32) -> bool) -> io::Result<()> {
         // An exec released all of a replaced record's.
         let is_of = |process: u32| {
             let record = self.record(process);
@@ -92,7 +93,7 @@ impl ProfileBuilder {
         };
         let mut blocks: Vec<Packed> = Vec::new();
         let mut unmapped: HashMap<LiveKey, LiveBlock> = HashMap::new();
-        maps.live().for_each(|key, block| {
+        maps.for_each_live(|key, block| {
             if !is_of(key.process) {
                 return;
             }

@@ -9,6 +9,7 @@ mod growth;
 mod images;
 mod interner;
 mod kept_sites;
+mod kernel;
 mod liveness;
 mod outstanding;
 mod over;
@@ -24,4 +25,9 @@ pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;
 pub use images::is_code;
 pub(crate) use images::{CodeMapping, Image};
+#[cfg(test)]
+pub(crate) use kernel::KernelTables;
 pub use processes::Counted;
+
+#[cfg(test)]
+mod kernel_tests;

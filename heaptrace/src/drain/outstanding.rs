@@ -1,21 +1,75 @@
 //! Blocks that have been outstanding for a while, by site, from the live map.
 
-use super::ProfileBuilder;
-use crate::{
-    bpf::Maps,
-    model::{Amount, Old, OldBlocks, SiteId},
-};
-use heaptrace_common::record::process_state;
+use super::{ProfileBuilder, kernel::KernelTables};
+use crate::model::{Amount, Old, OldBlocks, SiteId};
+use heaptrace_common::{live::LiveBlock, record::process_state};
 use std::{collections::BTreeMap, io};
 
+/// Old blocks by site.
+#[derive(Clone, Default)]
+struct OldBySite {
+    sites: BTreeMap<SiteId, Old>,
+    younger: Amount,
+}
+
+impl OldBySite {
+    fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64, older_than_ns: u64, exited: bool) {
+        if age_ns < older_than_ns {
+            self.younger.add(Amount { bytes: block.size, count: 1 });
+            return;
+        }
+        let old = self.sites.entry(site).or_insert(Old {
+            site,
+            bytes: 0,
+            count: 0,
+            oldest_ns: age_ns,
+            youngest_ns: age_ns,
+            exited,
+        });
+        old.bytes += block.size;
+        old.count += 1;
+        old.oldest_ns = old.oldest_ns.max(age_ns);
+        old.youngest_ns = old.youngest_ns.min(age_ns);
+    }
+}
+
+/// What is kept of blocks that are removed from the live map, of processes that have exited.
+pub(super) struct KeptOld {
+    older_than_ns: u64,
+    by_site: OldBySite,
+    all: Amount,
+}
+
+impl KeptOld {
+    /// Takes a block of which the site has been read, `age_ns` old at its process's end.
+    pub fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64) {
+        self.by_site.add(site, block, age_ns, self.older_than_ns, true);
+        self.all.add(Amount { bytes: block.size, count: 1 });
+    }
+}
+
 impl ProfileBuilder {
+    /// Has [`Self::old_blocks`] know of those that were at least so old when their processes exited, though they are removed from
+    /// the live map.
+    pub fn keep_old_blocks(&mut self, older_than_ns: u64) {
+        self.kept_old =
+            Some(KeptOld { older_than_ns, by_site: OldBySite::default(), all: Amount::default() });
+    }
+
     /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its
     /// process. After [`Self::read_sites`] and [`Self::judge_blocks`].
-    pub fn old_blocks(&self, maps: &Maps, older_than_ns: u64, now_ns: u64) -> io::Result<OldBlocks> {
+    pub fn old_blocks(
+        &self,
+        maps: &impl KernelTables,
+        older_than_ns: u64,
+        now_ns: u64,
+    ) -> io::Result<OldBlocks> {
         let mut blocks = OldBlocks::default();
-        let mut by_site: BTreeMap<SiteId, Old> = BTreeMap::new();
+        let kept = self.kept_old.as_ref();
+        let mut by_site = kept.map(|kept| kept.by_site.clone()).unwrap_or_default();
         let mut of_exited = self.retired_gone;
-        maps.live().for_each(|key, block| {
+        of_exited.add(kept.map(|kept| kept.all).unwrap_or_default());
+        maps.for_each_live(|key, block| {
             let Some(record) = self.record(key.process) else { return };
             // An exec released them.
             if record.state == process_state::REPLACED {
@@ -33,22 +87,7 @@ impl ProfileBuilder {
             }
             // Allocated since the sites were read: the next time.
             let Some(site) = self.site_of(block.site) else { return };
-            if age_ns < older_than_ns {
-                blocks.younger.add(Amount { bytes: block.size, count: 1 });
-                return;
-            }
-            let old = by_site.entry(site).or_insert(Old {
-                site,
-                bytes: 0,
-                count: 0,
-                oldest_ns: age_ns,
-                youngest_ns: age_ns,
-                exited,
-            });
-            old.bytes += block.size;
-            old.count += 1;
-            old.oldest_ns = old.oldest_ns.max(age_ns);
-            old.youngest_ns = old.youngest_ns.min(age_ns);
+            by_site.add(site, &block, age_ns, older_than_ns, exited);
         })?;
         let mut at_exit = self.table.retired_at_exit;
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));
@@ -68,7 +107,8 @@ impl ProfileBuilder {
             bytes: at_exit.bytes.saturating_sub(of_exited.bytes),
             count: at_exit.count.saturating_sub(of_exited.count),
         };
-        blocks.sites = by_site.into_values().collect();
+        blocks.younger = by_site.younger;
+        blocks.sites = by_site.sites.into_values().collect();
         Ok(blocks)
     }
 }

@@ -1,8 +1,8 @@
 //! What is over is retired: records of processes that have ended, with all that is known of them and their sites, so that
 //! tracing can go on for months.
 
-use super::{ProfileBuilder, kept_sites::Kept, processes::Counted, statistics};
-use crate::bpf::{Maps, Retired};
+use super::{ProfileBuilder, kept_sites::Kept, kernel::KernelTables, processes::Counted, statistics};
+use crate::bpf::Retired;
 use heaptrace_common::record::{ProcessRecord, process_state};
 use std::{collections::HashSet, io};
 
@@ -17,7 +17,13 @@ impl ProfileBuilder {
     ///
     /// # Errors
     /// If their live blocks cannot be read or removed; then they stay.
-    pub fn retire(&mut self, maps: &mut Maps, records: &[u32], counted: Counted) -> io::Result<()> {
+    pub fn retire(
+        &mut self,
+        maps: &mut impl KernelTables,
+        records: &[u32],
+        counted: Counted,
+    ) -> io::Result<()> {
+        self.take_new_sites(maps);
         for record in records {
             self.read_sites_of(maps, *record);
         }
@@ -38,7 +44,7 @@ impl ProfileBuilder {
         Ok(())
     }
 
-    fn retire_one(&mut self, maps: &Maps, record: u32) -> Retired {
+    fn retire_one(&mut self, maps: &impl KernelTables, record: u32) -> Retired {
         let (ended_ns, has_exited) =
             self.record(record).map_or((0, false), |of| (of.ended_ns, of.state == process_state::EXITED));
         let sites = self.kept.owners.retire(record, |site| maps.site_maker(site));

@@ -4,13 +4,11 @@ use super::{
     ProfileBuilder,
     images::{Image, Place},
     kept_sites::Kept,
+    kernel::KernelTables,
 };
-use crate::{
-    bpf::Maps,
-    model::{
-        Frame, FrameId, GrowthId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack,
-        StackId, Totals,
-    },
+use crate::model::{
+    Frame, FrameId, GrowthId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack, StackId,
+    Totals,
 };
 use heaptrace_common::{
     function::Function,
@@ -24,7 +22,7 @@ const MAX_WAITS: u8 = 2;
 impl ProfileBuilder {
     /// Reads the sites. One whose code is not known yet waits for the next call: it was mapped since word of it was
     /// taken.
-    pub fn read_sites(&mut self, maps: &mut Maps) {
+    pub fn read_sites(&mut self, maps: &mut impl KernelTables) {
         self.take_new_sites(maps);
         for index in maps.site_numbers() {
             self.read(maps, index, true);
@@ -32,7 +30,7 @@ impl ProfileBuilder {
     }
 
     /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
-    pub fn read_whole(&mut self, maps: &mut Maps, only: Option<u32>) {
+    pub fn read_whole(&mut self, maps: &mut impl KernelTables, only: Option<u32>) {
         self.take_new_sites(maps);
         match only {
             None => maps.site_numbers().for_each(|index| self.read(maps, index, false)),
@@ -40,19 +38,20 @@ impl ProfileBuilder {
         }
     }
 
-    fn take_new_sites(&mut self, maps: &mut Maps) {
+    /// Learns whose the sites are that have been made since the last call.
+    pub(super) fn take_new_sites(&mut self, maps: &mut impl KernelTables) {
         let new = maps.new_sites();
         self.kept.owners.take(new, |index| maps.site_owner(index));
     }
 
     /// Reads those sites of a record that are known of.
-    pub(super) fn read_sites_of(&mut self, maps: &Maps, record: u32) {
+    pub(super) fn read_sites_of(&mut self, maps: &impl KernelTables, record: u32) {
         for index in self.kept.owners.sites_of(record).into_iter().chain([maps.overflow_site(record)]) {
             self.read(maps, index, false);
         }
     }
 
-    fn read(&mut self, maps: &Maps, index: u32, may_wait: bool) {
+    fn read(&mut self, maps: &impl KernelTables, index: u32, may_wait: bool) {
         // Numbers run ahead of the room for them where that grows.
         let Some(record) = maps.site(index) else { return };
         // Overflow sites stay empty as a rule; slots that lost a race for their key are never ready.
@@ -83,7 +82,7 @@ impl ProfileBuilder {
     }
 
     /// Whether a site is in code of which nothing is known, and word of it may still come.
-    fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &Maps) -> bool {
+    fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &impl KernelTables) -> bool {
         let known = |image: &Image| {
             maps.frames(record).iter().all(|address| image.locate(*address) != Place::Unmapped)
         };
@@ -96,7 +95,7 @@ impl ProfileBuilder {
         *waits <= MAX_WAITS
     }
 
-    fn keep(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> Kept {
+    fn keep(&mut self, record: &SiteRecord, maps: &impl KernelTables, process: ProcessId) -> Kept {
         let function = Function::from_number(record.function).unwrap_or(Function::Unknown);
         let site = Site {
             process,
@@ -113,7 +112,7 @@ impl ProfileBuilder {
     }
 
     /// What is known to be gone of a site's blocks has changed.
-    pub(super) fn set_gone(&mut self, site: u32, maps: &Maps) {
+    pub(super) fn set_gone(&mut self, site: u32, maps: &impl KernelTables) {
         if let (Some(id), Some(record)) = (self.site_of(site), maps.site(site)) {
             self.update_site(site, id, &record);
         }
@@ -158,7 +157,7 @@ impl ProfileBuilder {
         self.table.records().map(|(index, process, _)| (index, process))
     }
 
-    fn stack(&mut self, record: &SiteRecord, maps: &Maps, process: ProcessId) -> StackId {
+    fn stack(&mut self, record: &SiteRecord, maps: &impl KernelTables, process: ProcessId) -> StackId {
         self.stack_of(record.process, process, &maps.frames(record), StackEnd::from_number(record.end))
     }
 

@@ -1,7 +1,7 @@
 //! What `stat` has counted, from process records to processes.
 
-use super::ProfileBuilder;
-use crate::{bpf::Maps, model::Statistics};
+use super::{ProfileBuilder, kernel::KernelTables};
+use crate::model::Statistics;
 use heaptrace_common::{
     function::Function,
     statistics::{LIFETIMES, StatisticsRecord},
@@ -9,7 +9,7 @@ use heaptrace_common::{
 
 impl ProfileBuilder {
     /// The statistics of each process, by `ProcessId`. After [`Self::read_processes`].
-    pub fn statistics(&self, maps: &Maps) -> Vec<Statistics> {
+    pub fn statistics(&self, maps: &impl KernelTables) -> Vec<Statistics> {
         let mut all = vec![Statistics::default(); self.table.count()];
         for (id, retired) in &self.retired_statistics {
             if let Some(sum) = all.get_mut(id.index()) {

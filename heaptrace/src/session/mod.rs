@@ -79,6 +79,8 @@ pub struct SessionOptions {
     pub members: Option<Members>,
     /// Only blocks of these sizes.
     pub size_filter: Option<SizeFilter>,
+    /// What was at least so old when its process exited is kept for [`Session::old_blocks`].
+    pub keep_old: Option<Duration>,
     /// The BPF programs log lines: see [`Session::take_log`].
     pub log: bool,
 }
@@ -151,6 +153,7 @@ impl Session {
             probes,
             members,
             size_filter,
+            keep_old,
             log,
         } = *options;
         let per_process = !(all || exact_children);
@@ -215,6 +218,9 @@ impl Session {
             retiring: retiring::Retiring::default(),
             watched: watched.is_some(),
         };
+        if let Some(older_than) = keep_old {
+            session.builder.keep_old_blocks(nanoseconds(older_than));
+        }
         session.wait_to_count();
         Ok((session, events))
     }
@@ -316,8 +322,7 @@ impl Session {
             self.look_for_unmapped();
             self.judge_blocks();
         }
-        let older_than_ns = u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX);
-        self.builder.old_blocks(&self.tracer.maps, older_than_ns, self.counting.now_ns())
+        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
     }
 
     /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.
@@ -352,4 +357,8 @@ impl Session {
     pub fn has_ended(&self) -> bool {
         self.traced() == 0 && !self.builder.is_within_exec(monotonic_ns())
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

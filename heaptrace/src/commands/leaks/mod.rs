@@ -41,7 +41,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
-    let options = SessionOptions { log: verbose.bpf(), ..options };
+    let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;

@@ -34,6 +34,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         probes: true,
         members: members(target).filter(|_| named),
         size_filter: None,
+        keep_old: None,
         log: false,
     })
 }
@@ -69,6 +70,7 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         probes: false,
         members: members(target),
         size_filter: None,
+        keep_old: None,
         log: false,
     }
 }

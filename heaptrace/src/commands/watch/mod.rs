@@ -124,6 +124,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
             _ => None,
         },
         size_filter: None,
+        keep_old: None,
         log: args.verbose.bpf(),
     }
 }

@@ -1,0 +1,233 @@
+//! What is made of processes that come and go, against a fake kernel.
+
+use super::{ProfileBuilder, processes::Counted};
+use crate::{
+    fixtures::{fake_kernel::FakeKernel, profiles::start},
+    model::{Chunk, Coverage, Profile},
+    process::maps,
+};
+use std::time::Instant;
+
+/// Both sides, and what a reader of the recording has.
+struct Run {
+    kernel: FakeKernel,
+    builder: ProfileBuilder,
+    /// Records that were found to be over at the last look.
+    waiting: Vec<u32>,
+}
+
+impl Run {
+    fn new(records: usize, sites: usize) -> Self {
+        Self {
+            kernel: FakeKernel::new(records, sites),
+            builder: ProfileBuilder::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        Counted { from_ns: 0, until_ns: self.kernel.now_ns, probes: true }
+    }
+
+    /// As a session does once a second.
+    fn drain(&mut self) {
+        let Self { kernel, builder, .. } = self;
+        builder.read_processes(kernel);
+        let code = maps::parse(b"0-10000 r-xp 00000000 fe:01 9 /bin/program\n");
+        // As the kernel tells of mappings, also of processes that have ended.
+        let records = builder.table.records().map(|(record, ..)| record);
+        let bare: Vec<u32> = records.filter(|record| !builder.images.contains_key(record)).collect();
+        bare.into_iter().for_each(|record| builder.set_image(record, &code, &[]));
+        builder.read_sites(kernel);
+        builder.sweep(kernel, 1 << 20).expect("swept");
+        self.retire();
+    }
+
+    /// As a session does more often, where tables fill.
+    fn retire(&mut self) {
+        let (records, counted) = (std::mem::take(&mut self.waiting), self.counted());
+        self.builder.retire(&mut self.kernel, &records, counted).expect("retired");
+        self.waiting = self.builder.retirable(|_, _| true);
+    }
+
+    fn chunk(&mut self) -> Chunk {
+        self.builder.chunk(self.kernel.now_ns, self.counted(), Coverage::default())
+    }
+
+    /// The last one.
+    fn finish(&mut self) -> Chunk {
+        self.drain();
+        self.builder.read_whole(&mut self.kernel, None);
+        self.builder.judge_blocks(&self.kernel).expect("judged");
+        self.builder.read_ages(&self.kernel, self.kernel.now_ns).expect("read");
+        self.chunk()
+    }
+}
+
+/// A child that execs, allocates four blocks from three stacks and frees two; it may leave by exit only.
+fn short_life(run: &mut Run, parent: u32, tgid: u32) -> bool {
+    let Some(child) = run.kernel.fork(parent, tgid, tgid.is_multiple_of(2)) else { return false };
+    run.kernel.allocate(child, 7, 0x1000, 24);
+    run.kernel.exec_ends(child);
+    let Some(image) = run.kernel.exec_begins(child) else { return false };
+    for (stack, address, size) in [(1, 0x1000, 100), (2, 0x2000, 200), (3, 0x3000, 300), (3, 0x4000, 400)] {
+        run.kernel.allocate(image, stack, address, size);
+    }
+    run.kernel.free(image, 0x2000);
+    run.kernel.free(image, 0x3000);
+    run.kernel.exit(image);
+    true
+}
+
+const LIVE: u64 = 100 + 400;
+const ALLOCATED: u64 = 24 + 100 + 200 + 300 + 400;
+
+/// Children of one process, so many at one time between two looks.
+fn storm(run: &mut Run, children: u32, between: u32, mut tell: impl FnMut(&mut Run)) {
+    let parent = run.kernel.start(1).expect("room");
+    run.kernel.allocate(parent, 9, 0x9000, 1);
+    for n in 0..children {
+        // PIDs come again.
+        assert!(short_life(run, parent, 2 + n % 300), "{n}: no room");
+        if n.is_multiple_of(between) {
+            run.drain();
+            tell(run);
+        } else if n % between == between / 2 {
+            run.builder.read_processes(&mut run.kernel);
+            run.retire();
+        }
+    }
+}
+
+#[test]
+fn a_storm_of_forks_is_exact_in_small_tables() {
+    const CHILDREN: u32 = 3_000;
+    let mut run = Run::new(100, 400);
+    let mut profile = Profile::new(start());
+    storm(&mut run, CHILDREN, 8, |run| {
+        if run.kernel.now_ns.is_multiple_of(3) {
+            profile.fold(run.chunk()).expect("a chunk");
+        }
+    });
+    profile.fold(run.finish()).expect("the last chunk");
+    assert_eq!((run.kernel.lost_records, run.kernel.lost_sites), (0, 0));
+    assert_eq!(profile.processes.len(), 1 + CHILDREN as usize);
+    for process in &profile.processes[1..] {
+        assert!(process.exited && process.parent_pid == Some(1));
+        let totals = &process.totals;
+        assert_eq!((totals.alloc_bytes, totals.alloc_count), (ALLOCATED, 5));
+        assert_eq!((totals.live_bytes(), totals.live_count(), totals.released_bytes), (LIVE, 2, 24));
+    }
+    // By site, too.
+    let live: u64 = profile.sites.iter().map(|site| site.totals.live_bytes()).sum();
+    assert_eq!(live, u64::from(CHILDREN) * LIVE + 1);
+    let aged = profile.sites.iter().filter(|site| site.oldest_age_ns.is_some()).count();
+    assert_eq!(aged, 1 + 2 * CHILDREN as usize);
+    // Stacks are processes' in common.
+    assert_eq!(profile.stacks.len(), 5);
+}
+
+#[test]
+fn an_exec_between_two_reads_ends_nothing() {
+    let mut run = Run::new(10, 10);
+    let record = run.kernel.start(7).expect("room");
+    run.drain();
+    run.kernel.exec_ends(record);
+    run.builder.read_processes(&mut run.kernel);
+    assert_eq!(run.builder.running().count(), 0);
+    assert!(run.builder.is_within_exec(run.kernel.now_ns));
+    let new = run.kernel.exec_begins(record).expect("room");
+    run.builder.read_processes(&mut run.kernel);
+    assert_eq!(run.builder.running().collect::<Vec<_>>(), [(new, 7)]);
+    assert!(!run.builder.is_within_exec(run.kernel.now_ns));
+}
+
+#[test]
+fn what_finds_no_room_is_in_no_total_and_others_are_as_they_were() {
+    let mut run = Run::new(4, 4);
+    let parent = run.kernel.start(1).expect("room");
+    run.kernel.allocate(parent, 1, 0x1000, 10);
+    for tgid in 2..5 {
+        let child = run.kernel.fork(parent, tgid, false).expect("room");
+        run.kernel.allocate(child, 1, 0x1000, 10);
+        run.kernel.allocate(child, 2, 0x2000, 20);
+    }
+    assert_eq!(run.kernel.fork(parent, 5, false), None);
+    let mut profile = Profile::new(start());
+    profile.fold(run.finish()).expect("a chunk");
+    assert_eq!((run.kernel.lost_records, run.kernel.lost_sites), (1, 3));
+    let allocated: Vec<u64> = profile.processes.iter().map(|process| process.totals.alloc_bytes).collect();
+    assert_eq!(allocated, [10, 30, 10, 0]);
+}
+
+#[test]
+fn one_that_runs_in_its_parents_memory_keeps_that() {
+    let mut run = Run::new(10, 10);
+    let parent = run.kernel.start(1).expect("room");
+    let child = run.kernel.fork(parent, 2, true).expect("room");
+    run.kernel.exit(parent);
+    for _ in 0..3 {
+        // The fake kernel asserts that it is there.
+        run.drain();
+    }
+    assert_eq!(run.kernel.held().0, 2);
+    run.kernel.exec_ends(child);
+    run.kernel.exec_begins(child).expect("room");
+    for _ in 0..3 {
+        run.drain();
+    }
+    assert_eq!(run.kernel.held().0, 1);
+}
+
+/// As `record` runs for months: what was told is kept by nobody. Prints figures at every tenth.
+fn months(children: u32) {
+    let mut run = Run::new(1 << 14, 1 << 17);
+    let (mut told, mut sites, mut live, mut released) = (0_usize, 0_usize, 0_u64, 0_u64);
+    let mut sum = |chunk: Chunk| {
+        for (_, process) in chunk.processes.iter().filter(|(_, process)| process.exited) {
+            told += 1;
+            live += process.totals.live_bytes();
+            released += process.totals.released_bytes;
+        }
+        // Some are told again, with their ages.
+        sites = chunk.sites.iter().map(|(id, _)| id.index() + 1).fold(sites, usize::max);
+    };
+    let (mut looks, mut next, mut before) = (0_u32, children / 10, Instant::now());
+    let mut most = (0, 0, 0);
+    let mut done = 0;
+    storm(&mut run, children, 1_000, |run| {
+        (looks, done) = (looks + 1, done + 1_000);
+        if looks.is_multiple_of(5) {
+            sum(run.chunk());
+        }
+        let (records, of_sites, blocks) = run.kernel.held();
+        most = (most.0.max(records), most.1.max(of_sites), most.2.max(blocks));
+        if done >= next {
+            next += children / 10;
+            println!(
+                "{done}: {:.1} s, tables {:?}, {} kept",
+                before.elapsed().as_secs_f64(),
+                most,
+                run.builder.kept()
+            );
+            (before, most) = (Instant::now(), (0, 0, 0));
+        }
+        assert!(run.builder.kept() < 100_000, "{} are kept", run.builder.kept());
+    });
+    sum(run.finish());
+    assert_eq!((run.kernel.lost_records, run.kernel.lost_sites), (0, 0));
+    let children = u64::from(children);
+    assert_eq!((live, released), (children * LIVE, children * 24));
+    assert_eq!((told as u64, sites as u64), (children, children * 4 + 1));
+}
+
+#[test]
+fn months_of_short_processes_are_exact_and_leave_nothing_behind() {
+    months(60_000);
+}
+
+#[test]
+#[ignore = "takes minutes: for a release build"]
+fn ten_million_short_processes() {
+    months(10_000_000);
+}

@@ -316,6 +316,16 @@ impl Maps {
         Ok(())
     }
 
+    /// Has the cache not name a record that is retired: a program that ran while its process was let go of may have put it in.
+    pub(super) fn forget_in_cache(&self, tgid: u32, record: u32) {
+        let held = u64::from(tgid) << 32 | u64::from(record);
+        if let Some(at) = self.process_cache.pointer(tgid & 0xffff) {
+            // SAFETY: an element of the map, aligned; the BPF side reads and writes it whole.
+            let cell = unsafe { AtomicU64::from_ptr(at) };
+            let _ = cell.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets `tgid`.
     pub fn clear_index(&mut self, tgid: u32) -> Result<(), aya::maps::MapError> {
         self.process_index.remove(&tgid)?;

@@ -66,9 +66,8 @@ impl Maps {
     /// Whether so much of a table is used that what can be retired should be: before those grow that can.
     pub fn is_filling(&self) -> bool {
         let used = self.cursors.read();
-        let records = used.processes.saturating_sub(used.records_given - used.records_taken);
         let sites = used.sites.saturating_sub(used.sites_given - used.sites_taken);
-        records >= u64::from(self.processes.entries) / 4
+        self.records_used() >= u64::from(self.processes.entries) / 4
             || sites >= (used.low_sites / 4 * 3).min(u64::from(self.max_sites) / 2)
             || self.has_many_nodes()
     }
@@ -92,11 +91,22 @@ impl Maps {
         }
     }
 
+    /// Whether so many records are used that those that can be retired must not wait.
+    pub fn has_few_records(&self) -> bool {
+        self.records_used() >= u64::from(self.processes.entries) / 2
+    }
+
+    fn records_used(&self) -> u64 {
+        let used = self.cursors.read();
+        used.processes.saturating_sub(used.records_given - used.records_taken)
+    }
+
     /// Gives records back, and their sites. Nothing runs any more that began while their processes lived, their live blocks
     /// are removed, and nobody asks for them any more.
     pub fn retire(&mut self, retired: &[Retired]) {
         for Retired { record, sites } in retired {
             let Some(of) = self.process(*record) else { continue };
+            self.forget_in_cache(of.tgid, *record);
             if self.shares.left(of.share, sites.len() as u32, of.calls_under_way as u32) {
                 self.cursors.subtract(offset_of!(Cursors, shares), 1);
             }

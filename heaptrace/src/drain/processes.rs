@@ -227,6 +227,7 @@ impl ProcessTable {
                 allocators: std::mem::take(&mut process.allocators),
                 rss_bytes: process.rss_bytes,
                 totals: past.totals,
+                over: !images.iter().any(|index| self.running.contains(index)),
                 ..past.sums.clone()
             };
             if let Some(totals) = totals.get(id) {
@@ -273,12 +274,12 @@ impl ProcessTable {
     /// Records that have ended, as far as `is_told` says that all news of them have come, and that neither the kernel side nor we
     /// ask for any more.
     pub fn retirable(&self, is_told: impl Fn(u32, &ProcessRecord) -> bool) -> Vec<u32> {
-        let has_ended =
-            |record: &ProcessRecord| matches!(record.state, process_state::EXITED | process_state::REPLACED);
+        let is_over =
+            |record: &ProcessRecord| ![process_state::EMPTY, process_state::RUNNING].contains(&record.state);
         let mut retirable: BTreeSet<u32> = self
             .images
             .iter()
-            .filter(|(index, image)| has_ended(&image.record) && is_told(**index, &image.record))
+            .filter(|(index, image)| is_over(&image.record) && is_told(**index, &image.record))
             .map(|(index, _)| *index)
             .collect();
         let others = self.images.keys().filter(|index| !retirable.contains(index));
@@ -628,10 +629,10 @@ mod tests {
         push(&mut table, at(200, 210, REPLACED, record(8, 0, 0)));
         push(&mut table, at(211, 300, EXITED, record(8, 1, 1)));
         push(&mut table, at(220, 230, process_state::LEFT_OUT, record(9, 0, 0)));
-        assert_eq!(retirable(&table), [1, 2]);
+        assert_eq!(retirable(&table), [1, 2, 3]);
         // A process's past is told in order.
-        assert_eq!(table.retirable(|index, _| index != 1), [0; 0]);
-        assert_eq!(table.retirable(|index, _| index != 2), [1]);
+        assert_eq!(table.retirable(|index, _| index != 1), [3]);
+        assert_eq!(table.retirable(|index, _| index != 2), [1, 3]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn recordings_of_the_formats_so_far_are_read() {
     }
 }
 
-/// A file of 7.1, as far as 7.0 can make one: the start and chunk of fixtures, `more` blocks, and the end.
+/// A file of the next minor version, as far as this one can make one: the start and chunk of fixtures, `more` blocks, and the end.
 fn newer(version: Version, chunk: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
     let start = wire::content(version, &start());
     [
@@ -78,7 +78,7 @@ fn a_newer_minor_version_is_read_and_what_was_skipped_is_said() {
     assert_eq!(
         recording.skipped.sentences(recording.version),
         [
-            "a newer heaptrace made the file (format 7.1, while this version knows 7.0): skipped 2 blocks of unknown \
+            "a newer heaptrace made the file (format 7.2, while this version knows 7.1): skipped 2 blocks of unknown \
           kinds (53 bytes) and 1 unknown addition to a record (3 bytes)"
         ]
     );

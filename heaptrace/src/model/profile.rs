@@ -208,6 +208,8 @@ pub struct Process {
     /// Resident set size when last read; 0 where it never was.
     pub rss_bytes: u64,
     pub exited: bool,
+    /// It has ended, or is not looked at any more: it does not live on in later chunks that do not name it.
+    pub over: bool,
     /// From the process's first moment until all its probes counted. `None` if that is no time, and for processes that
     /// ran before they became targets: their first moment is when they did.
     pub attach_gap_ns: Option<u64>,
@@ -257,7 +259,7 @@ impl Process {
 
     /// Lets time pass in which nothing else of it changes: it lives on, and as attended as before.
     pub fn live_on(&mut self, passed_ns: u64) {
-        if !self.exited {
+        if !self.exited && !self.over {
             self.life_ns = self.life_ns.saturating_add(passed_ns);
             if self.attached_ns > 0 {
                 self.attached_ns = self.attached_ns.saturating_add(passed_ns);

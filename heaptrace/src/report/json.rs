@@ -285,6 +285,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         attach_gap_ns,
         life_ns: _,
         attached_ns: _,
+        over: _,
     } = process;
     Process {
         pid: *pid,

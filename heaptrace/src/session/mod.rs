@@ -249,7 +249,7 @@ impl Session {
     /// Does what cannot wait for the next [`Session::drain`]. Cheap enough for ten times a second.
     pub fn look_often(&mut self) {
         self.let_go_of_verified();
-        if self.tracer.maps.is_filling() {
+        if self.tracer.maps.has_few_records() {
             self.retire();
         }
     }

@@ -53,7 +53,10 @@ macro_rules! values {
             fn write_values(&self, to: &mut $crate::file::wire::Writer) {
                 let Self { $($field,)* $($($new,)*)? } = self;
                 $(<$kind as $crate::file::wire::Wire>::write($field, to);)*
-                $($(<$new_kind as $crate::file::wire::Wire>::write($new, to);)*)?
+                // Before records had lengths nothing could be appended.
+                $(if to.version().is_framed() {
+                    $(<$new_kind as $crate::file::wire::Wire>::write($new, to);)*
+                })?
             }
 
             fn read_values(

@@ -123,7 +123,6 @@ impl<'c> Reader<'c> {
     }
 
     /// Whether the record that is being read has more: a value that a later minor version has appended.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no minor version has appended anything yet"))]
     pub fn has_more(&self) -> bool {
         self.version.is_framed() && !self.rest.is_empty()
     }

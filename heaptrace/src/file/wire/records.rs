@@ -280,6 +280,8 @@ record!(Process {
     attach_gap_ns: Option<u64>,
     life_ns: u64,
     attached_ns: u64,
+} later {
+    over: bool,
 });
 record!(Untraceable { pid: u32, comm: String, reason: String });
 record!(SizeFilter { min: u64, max: u64 });

@@ -7,9 +7,9 @@ use super::{
     error::LoadError,
     events::EventRing,
     gates::{GATES, Gates},
+    given_back::GivenBack,
     growing::{self, Grower, Grown, Most, Tables},
     live_table::{LiveTable, Removed},
-    retiring::Retiring,
     shares::Shares,
     sizes::{MapSizes, PROBE_ROWS},
     taken::{take, take_array, take_data},
@@ -60,7 +60,7 @@ pub struct Maps {
     pub(super) shares: Shares,
     phase: SharedArray<u64>,
     pub(super) cursors: CursorCell,
-    pub(super) retiring: Retiring,
+    pub(super) given_back: GivenBack,
     process_index: HashMap<MapData, u32, u32>,
     live: LiveTable,
     /// Blocks that it had room for in the beginning.
@@ -111,7 +111,7 @@ impl Maps {
             shares,
             phase: take_array(ebpf, "PHASE", 1)?,
             cursors: CursorCell::new(&cursors).map_err(shared)?,
-            retiring: Retiring::take(ebpf, sites)?,
+            given_back: GivenBack::take(ebpf, sites)?,
             process_index: take(ebpf, "PROCESS_INDEX")?,
             live: LiveTable::new(
                 &take_data(ebpf, "LIVE")?,
@@ -206,7 +206,7 @@ impl Maps {
 
     /// Registers a process of user `uid` as a target before its probes are placed. `None` if the table is full.
     pub fn register(&mut self, record: ProcessRecord, uid: u32) -> Result<Option<u32>, aya::maps::MapError> {
-        let again = self.retiring.used_record(&self.cursors);
+        let again = self.given_back.used_record(&self.cursors);
         let index = again.map_or_else(|| self.cursors.add(offset_of!(Cursors, processes), 1), u64::from);
         let Some(index) = u32::try_from(index).ok().filter(|index| *index < self.processes.entries) else {
             return Ok(None);

@@ -13,6 +13,7 @@ mod events;
 mod features;
 mod free_numbers;
 mod gates;
+mod given_back;
 mod growing;
 mod kernel_types;
 mod live_table;

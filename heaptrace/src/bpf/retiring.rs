@@ -1,12 +1,8 @@
 //! What is retired: records of processes that have ended, with their sites, and nodes of stacks that no site has. Their places
 //! are used again.
 
-use super::{
-    cursors::CursorCell, error::LoadError, free_numbers::FreeNumbers, maps::Maps, nodes::Marks,
-    site_index::SiteIndex, taken::take_array,
-};
-use aya::Ebpf;
-use heaptrace_common::record::{Cursors, FREE_RECORDS, FREE_SITES, index};
+use super::{maps::Maps, nodes::Marks};
+use heaptrace_common::record::Cursors;
 use std::{collections::HashSet, io, mem::offset_of};
 
 /// A record and its sites, of which all has been read.
@@ -17,50 +13,19 @@ pub struct Retired {
     pub sites: Vec<u32>,
 }
 
-/// See the module.
-pub(super) struct Retiring {
-    index: SiteIndex,
-    records: FreeNumbers,
-    sites: FreeNumbers,
-    /// Records and sites below these have been told of.
-    told_records: u32,
-    told_sites: u32,
-    /// Nodes that were left when they were last looked through.
-    nodes_left: u64,
-}
-
-impl Retiring {
-    /// For `max_sites` sites.
-    pub fn take(ebpf: &mut Ebpf, max_sites: u32) -> Result<Self, LoadError> {
-        Ok(Self {
-            index: SiteIndex(take_array(ebpf, "SITE_INDEX", index::cells_for(max_sites))?),
-            records: FreeNumbers::take(ebpf, "FREE_RECORDS", FREE_RECORDS)?,
-            sites: FreeNumbers::take(ebpf, "FREE_SITES", FREE_SITES)?,
-            told_records: 0,
-            told_sites: 0,
-            nodes_left: 0,
-        })
-    }
-
-    /// A record that was given back, for ourselves.
-    pub fn used_record(&self, cursors: &CursorCell) -> Option<u32> {
-        self.records.take_one(cursors.of_records())
-    }
-}
-
 impl Maps {
     /// The records that were taken since the last call; some may still be filled in.
     pub fn new_records(&mut self) -> Vec<u32> {
-        let new = self.retiring.told_records..self.process_count();
-        self.retiring.told_records = new.end;
-        new.chain(self.retiring.records.taken(self.cursors.of_records())).collect()
+        let new = self.given_back.told_records..self.process_count();
+        self.given_back.told_records = new.end;
+        new.chain(self.given_back.records.taken(self.cursors.of_records())).collect()
     }
 
     /// The same of sites.
     pub fn new_sites(&mut self) -> Vec<u32> {
-        let new = self.retiring.told_sites..self.sites_made();
-        self.retiring.told_sites = new.end;
-        new.chain(self.retiring.sites.taken(self.cursors.of_sites())).collect()
+        let new = self.given_back.told_sites..self.sites_made();
+        self.given_back.told_sites = new.end;
+        new.chain(self.given_back.sites.taken(self.cursors.of_sites())).collect()
     }
 
     /// Whether so much of a table is used that what can be retired should be: before those grow that can.
@@ -112,7 +77,7 @@ impl Maps {
             }
             for number in sites {
                 if let Some(site) = self.grown.site(*number) {
-                    self.retiring.index.remove(*number, &site);
+                    self.given_back.index.remove(*number, &site);
                 }
                 self.grown.clear_site(*number);
             }
@@ -125,8 +90,8 @@ impl Maps {
             self.processes.clear(*record);
         }
         let sites = retired.iter().flat_map(|of| of.sites.iter().copied());
-        self.retiring.sites.give(sites, self.cursors.of_sites());
-        self.retiring.records.give(records, self.cursors.of_records());
+        self.given_back.sites.give(sites, self.cursors.of_sites());
+        self.given_back.records.give(records, self.cursors.of_records());
     }
 
     /// Whether there are so many nodes of stacks that those of retired sites should be looked for: before there is room for
@@ -134,7 +99,7 @@ impl Maps {
     pub fn has_many_nodes(&self) -> bool {
         let used = self.cursors.read();
         let low = used.low_nodes.min(self.max_nodes);
-        used.nodes >= (low / 4 * 3).max(self.retiring.nodes_left + low / 8)
+        used.nodes >= (low / 4 * 3).max(self.given_back.nodes_left + low / 8)
     }
 
     /// Takes nodes that no site has out of sight: see [`Self::free_hidden_nodes`].
@@ -150,7 +115,7 @@ impl Maps {
         }
         let count = freed.into_values().map(u64::from).sum();
         self.cursors.subtract(offset_of!(Cursors, nodes), count);
-        self.retiring.nodes_left = self.cursors.read().nodes;
+        self.given_back.nodes_left = self.cursors.read().nodes;
     }
 
     fn marked_nodes(&self) -> Marks {

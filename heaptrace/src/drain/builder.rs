@@ -3,12 +3,11 @@
 use super::{
     images::{CodeMapping, Image, is_code, module_path},
     interner::{Appended, Interner},
-    kept_sites::KeptSites,
+    kept_sites::{KeptSites, unclassed},
     kernel::KernelTables,
-    outstanding::KeptOld,
+    old::KeptOld,
     over::Gone,
     processes::{Counted, ProcessTable, is_fork},
-    sites::unclassed,
     swept::Ages,
     told::Told,
 };

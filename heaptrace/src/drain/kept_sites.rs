@@ -82,3 +82,10 @@ impl Table {
         (changed, over.into_iter().filter_map(|number| self.sites.remove(&number)).collect())
     }
 }
+
+/// Blocks of a site of which the size class is not known.
+pub(super) fn unclassed(site: &Site) -> u64 {
+    let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
+    // Less is what was allocated between the readings of the one and the other.
+    if missing > u64::from(u32::MAX) { missing } else { 0 }
+}

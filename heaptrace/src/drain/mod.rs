@@ -11,6 +11,7 @@ mod interner;
 mod kept_sites;
 mod kernel;
 mod liveness;
+mod old;
 mod outstanding;
 mod over;
 mod owners;

@@ -1,52 +1,9 @@
 //! Blocks that have been outstanding for a while, by site, from the live map.
 
-use super::{ProfileBuilder, kernel::KernelTables};
-use crate::model::{Amount, Old, OldBlocks, SiteId};
-use heaptrace_common::{live::LiveBlock, record::process_state};
-use std::{collections::BTreeMap, io};
-
-/// Old blocks by site.
-#[derive(Clone, Default)]
-struct OldBySite {
-    sites: BTreeMap<SiteId, Old>,
-    younger: Amount,
-}
-
-impl OldBySite {
-    fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64, older_than_ns: u64, exited: bool) {
-        if age_ns < older_than_ns {
-            self.younger.add(Amount { bytes: block.size, count: 1 });
-            return;
-        }
-        let old = self.sites.entry(site).or_insert(Old {
-            site,
-            bytes: 0,
-            count: 0,
-            oldest_ns: age_ns,
-            youngest_ns: age_ns,
-            exited,
-        });
-        old.bytes += block.size;
-        old.count += 1;
-        old.oldest_ns = old.oldest_ns.max(age_ns);
-        old.youngest_ns = old.youngest_ns.min(age_ns);
-    }
-}
-
-/// What is kept of blocks that are removed from the live map, of processes that have exited.
-pub(super) struct KeptOld {
-    older_than_ns: u64,
-    by_site: OldBySite,
-    all: Amount,
-}
-
-impl KeptOld {
-    /// Takes a block of which the site has been read, `age_ns` old at its process's end.
-    pub fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64) {
-        self.by_site.add(site, block, age_ns, self.older_than_ns, true);
-        self.all.add(Amount { bytes: block.size, count: 1 });
-    }
-}
+use super::{ProfileBuilder, kernel::KernelTables, old::KeptOld};
+use crate::model::{Amount, OldBlocks};
+use heaptrace_common::record::process_state;
+use std::io;
 
 impl ProfileBuilder {
     /// Has [`Self::old_blocks`] know of those that were at least so old when their processes exited, though they are removed from

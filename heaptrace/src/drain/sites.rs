@@ -3,7 +3,7 @@
 use super::{
     ProfileBuilder,
     images::{Image, Place},
-    kept_sites::Kept,
+    kept_sites::{Kept, unclassed},
     kernel::KernelTables,
 };
 use crate::model::{
@@ -203,11 +203,4 @@ impl ProfileBuilder {
             std::mem::replace(&mut site.oldest_age_ns, age) != age
         });
     }
-}
-
-/// Blocks of a site of which the size class is not known.
-pub(super) fn unclassed(site: &Site) -> u64 {
-    let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
-    // Less is what was allocated between the readings of the one and the other.
-    if missing > u64::from(u32::MAX) { missing } else { 0 }
 }

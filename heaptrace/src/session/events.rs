@@ -16,7 +16,7 @@ impl Session {
         self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         for event in events {
-            self.retiring.take(&event);
+            self.over.take(&event);
             match event.kind {
                 // Its parent was let go of since, and it with it.
                 kind::FORK | kind::EXEC if self.is_left_out(event.process) => {}

@@ -16,6 +16,7 @@ mod lacking;
 mod leaderless;
 mod mapped_code;
 mod measured;
+mod over;
 mod pending_code;
 mod phases;
 mod placed;
@@ -127,7 +128,7 @@ pub struct Session {
     /// Of looks for unmapped blocks.
     looks: Rounds,
     verification: verified::Verification,
-    retiring: retiring::Retiring,
+    over: over::Over,
     /// Every growth call is told of.
     watched: bool,
 }
@@ -215,7 +216,7 @@ impl Session {
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
             verification: verified::Verification::default(),
-            retiring: retiring::Retiring::default(),
+            over: over::Over::default(),
             watched: watched.is_some(),
         };
         if let Some(older_than) = keep_old {

@@ -384,8 +384,8 @@ impl Session {
         let index =
             self.tracer.maps.register(record, uid).map_err(|source| TargetError::Register { pid, source })?;
         let index = index.ok_or(TargetError::TableFull)?;
-        self.builder.was_found(index);
         self.builder.read_processes(&mut self.tracer.maps);
+        self.builder.was_found(index);
         Ok(index)
     }
 

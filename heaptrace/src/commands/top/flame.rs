@@ -45,3 +45,24 @@ fn of_process(profile: &Profile, process: ProcessId, names: Names) -> anyhow::Re
     profile.name(names)?;
     Ok(profile)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::profiles::full,
+        model::{LocationId, Symbol},
+    };
+
+    #[test]
+    fn one_process_is_taken_from_a_snapshot_with_its_names() {
+        let snapshot = full();
+        let symbol = Symbol { name: "grow".into(), file: None, line: None, inlined: false };
+        let names = Names { symbols: vec![(LocationId(3), vec![symbol.clone()])], ..Names::default() };
+        let taken = of_process(&snapshot, ProcessId(1), names).expect("its places are there");
+        assert!(snapshot.sites.iter().any(|site| site.process == ProcessId(0)));
+        let its: Vec<_> = snapshot.sites.iter().filter(|site| site.process == ProcessId(1)).collect();
+        assert!(!its.is_empty() && taken.sites.iter().eq(its));
+        assert_eq!(taken.symbols[3], [symbol]);
+    }
+}

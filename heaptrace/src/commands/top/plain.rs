@@ -50,12 +50,12 @@ pub async fn run(
             _ = interrupt.recv() => return Ok(Ended::Asked),
             _ = terminate.recv() => return Ok(Ended::Asked),
             () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+            () = pace.due() => {}
             done = sources.news() => {
                 // Only the screen asks for what would be left.
                 let _ = done?.map(|done| sources.take(done)).transpose()?;
                 continue;
             }
-            () = pace.due() => {}
         }
         let before_refresh = Instant::now();
         let sample = sources.refresh(&mut header)?;

@@ -117,6 +117,13 @@ pub async fn run(
                 // The terminal is gone.
                 Some(Err(_)) | None => return Ok(Ended::NoReader),
             },
+            // Before news: at the same interval, who has just refreshed spares the engines their own reading.
+            () = pace.due() => {
+                let before = Instant::now();
+                refresh(sources, &mut app, &mut header, &mut history)?;
+                pace.rest(before.elapsed());
+                left = left.map(|left| left - 1);
+            }
             done = sources.news() => match done? {
                 // What came of news from the kernel is seen at the next refresh.
                 None => continue,
@@ -129,12 +136,6 @@ pub async fn run(
                 }
                 _ => effect = Some(Effect::Detail),
             }},
-            () = pace.due() => {
-                let before = Instant::now();
-                refresh(sources, &mut app, &mut header, &mut history)?;
-                pace.rest(before.elapsed());
-                left = left.map(|left| left - 1);
-            }
         }
         match effect {
             Some(Effect::Quit) => return Ok(Ended::Asked),

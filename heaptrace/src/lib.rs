@@ -12,6 +12,7 @@ pub mod commands;
 pub mod created;
 pub mod doctor;
 pub mod drain;
+pub mod engine;
 pub mod error;
 pub mod file;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Symbols of the stacks that a command prints while it traces: each place is looked up once.
 
 use crate::{
-    model::{Location, LocationId, Note, Notes, Profile, StackId, Symbol},
+    model::{self, Location, LocationId, Note, Profile, StackId},
     session::Session,
     symbolize::Found,
 };
@@ -12,19 +12,18 @@ use std::collections::BTreeSet;
 pub(super) struct Names {
     /// Locations that were looked up, found or not.
     asked: BTreeSet<LocationId>,
-    /// Whose names were not found and why.
-    notes: Notes,
 }
 
 impl Names {
-    /// Finds symbols for those places in `stacks` that were in none before, and puts them into `profile`.
-    pub fn find(&mut self, session: &Session, profile: &mut Profile, stacks: impl Iterator<Item = StackId>) {
+    /// Finds symbols for those places in `stacks` that were in none before, for `profile` and later ones.
+    pub fn find(
+        &mut self,
+        session: &Session,
+        profile: &Profile,
+        stacks: impl Iterator<Item = StackId>,
+    ) -> model::Names {
         let (ids, locations) = self.new_in(profile, stacks);
-        let Found { symbols, notes } = session.symbols_of(&locations);
-        put(profile, ids.into_iter().zip(symbols));
-        self.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
-        // Each chunk brings notes of its own, which take the place of these.
-        profile.coverage.notes.merge(&self.notes);
+        of_places(ids, session.symbols_of(&locations))
     }
 
     /// Those places in `stacks` that were in none before, to be looked up by somebody else.
@@ -42,12 +41,11 @@ impl Names {
     }
 }
 
-/// Puts symbols that were found into `profile`.
-pub(super) fn put(profile: &mut Profile, names: impl IntoIterator<Item = (LocationId, Vec<Symbol>)>) {
-    profile.symbols.resize_with(profile.locations.len(), Vec::new);
-    for (id, symbols) in names {
-        if let Some(slot) = profile.symbols.get_mut(id.index()) {
-            *slot = symbols;
-        }
+/// What was found of these places, for profiles.
+pub(super) fn of_places(ids: Vec<LocationId>, found: Found) -> model::Names {
+    let Found { symbols, notes } = found;
+    model::Names {
+        symbols: ids.into_iter().zip(symbols).collect(),
+        notes: notes.into_iter().map(|what| Note::NamesMissing { what }).collect(),
     }
 }

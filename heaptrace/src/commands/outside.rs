@@ -1,19 +1,12 @@
-//! What a tracing command needs of the world around it: a place to write to, the host's name, the processor.
+//! What a tracing command needs of the world around it: a place to write to, the time of day, the processor.
 
 use crate::{
     created::{Place, folder_of, is_folder, place},
     error::{CannotTrace, Usage},
-    model::Host,
-    process::{
-        priority,
-        system::{self, MemoryInfo},
-    },
+    process::{priority, system::MemoryInfo},
 };
 use anyhow::{Context as _, bail};
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::Path;
 
 /// Fails before the work if the recording could not be written after it. A pipe is opened here: its reader may not wait.
 pub(super) fn open_output(output: &Path) -> anyhow::Result<Place> {
@@ -60,11 +53,6 @@ pub(super) fn available_memory() -> Option<u64> {
     MemoryInfo::read()?.bytes("MemAvailable")
 }
 
-/// Now, in nanoseconds since the Unix epoch.
-pub(super) fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
-}
-
 /// The time of day where we are, `12:34:56`; empty if the C library cannot tell.
 pub(super) fn clock() -> String {
     // SAFETY: a time of no fields that are pointers we would read.
@@ -75,11 +63,6 @@ pub(super) fn clock() -> String {
         return String::new();
     }
     format!("{:02}:{:02}:{:02}", time.tm_hour, time.tm_min, time.tm_sec)
-}
-
-/// What the recording says of this machine.
-pub(super) fn host() -> Host {
-    Host { kernel: system::kernel_release(), arch: std::env::consts::ARCH.to_owned() }
 }
 
 /// A process's claim on the processor, to be given back.

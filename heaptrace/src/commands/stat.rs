@@ -3,7 +3,6 @@
 use super::{
     headings::OUTPUT,
     output::{Destination, Output},
-    outside::now_ns,
     progress::Progress,
     size_args::SizeArgs,
     target_args::{FilterArgs, FollowArgs, TargetArgs, parse_duration, session_options},
@@ -12,9 +11,10 @@ use super::{
     work::{Ended, Work},
 };
 use crate::{
-    model::Profile,
+    engine::{Engine, Snapshots},
+    process::system::now_ns,
     report::{Glance, PrintFormat, Stat, render_stat},
-    session::{Session, SessionOptions},
+    session::SessionOptions,
     target::CommandEnd,
 };
 use clap::Args;
@@ -56,7 +56,6 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let mut counting = Counting {
-        profile: Profile::new(prepared.start()),
         before: None,
         format,
         verbose: verbose.footer(),
@@ -67,19 +66,17 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(interval, &mut counting)?;
     drop(counting.progress.take());
     running.detach();
-    running.session.drain_last();
+    running.engine.drain_last();
     let ended = running.end_of_command(why);
     if why != Ended::NoReader {
-        let followed = running.followed();
         // Whether anybody still reads makes no difference any more.
-        let _ = counting.print_once(&mut running.session, followed, true, ended)?;
+        let _ = counting.print_once(&mut running.engine, true, ended)?;
     }
     say_end(ended, why);
     Ok(exit_code(ended, propagate_exit))
 }
 
 struct Counting {
-    profile: Profile,
     before: Option<Glance>,
     format: PrintFormat,
     verbose: bool,
@@ -89,34 +86,33 @@ struct Counting {
 }
 
 impl Work for Counting {
-    fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()> {
+    type Form = Snapshots;
+
+    fn tick(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<()> {
         if let Some(progress) = &mut self.progress {
-            let (live, events, lost) = session.glance();
-            progress.show(elapsed, live, events, lost);
+            let (live, events, lost) = engine.session().glance();
+            progress.show(engine.followed(), live, events, lost);
         }
         Ok(())
     }
 
-    fn print(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<ControlFlow<()>> {
-        self.print_once(session, elapsed, false, None)
+    fn print(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
+        self.print_once(engine, false, None)
     }
 }
 
 impl Counting {
-    /// After the session was drained.
+    /// After the engine was drained.
     fn print_once(
         &mut self,
-        session: &mut Session,
-        elapsed: Duration,
+        engine: &mut Engine<Snapshots>,
         last: bool,
         command: Option<CommandEnd>,
     ) -> anyhow::Result<ControlFlow<()>> {
-        self.profile.fold(session.chunk()?)?;
-        self.profile.duration_ns = elapsed.as_nanos() as u64;
-        self.profile.coverage.finished = true;
-        let statistics = session.statistics();
+        let profile = engine.snapshot()?;
+        let statistics = engine.session().statistics();
         let stat = Stat {
-            profile: &self.profile,
+            profile: &profile,
             statistics: &statistics,
             last,
             time_ns: now_ns(),
@@ -125,7 +121,7 @@ impl Counting {
             verbose: self.verbose,
         };
         let read = self.out.print(|out| render_stat(self.format, &stat, out));
-        self.before = Some(Glance::of(&self.profile));
+        self.before = Some(Glance::of(&profile));
         read
     }
 }

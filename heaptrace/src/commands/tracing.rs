@@ -1,37 +1,36 @@
-//! What all tracing commands do alike: bring a session up on its targets, follow it until there is a reason to end,
+//! What all tracing commands do alike: bring an engine up on its targets, follow it until there is a reason to end,
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
-use super::following::Following;
-use super::outside::{Hurry, available_memory, check_memory, host, now_ns};
+use super::following::follow;
+use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
 use super::work::{Ended, Work};
 use crate::printable::say;
 use crate::{
-    bpf::{EventRing, Memory},
+    bpf::Memory,
+    engine::{Engine, Form},
     error::CannotTrace,
-    model::{Mode, Start},
-    session::{Session, SessionOptions, TargetError},
-    target::{CommandEnd, HeldChild, ResolvedCommand, Target, pids_named, pids_of_user, reap},
+    session::{Session, SessionOptions},
+    target::{CommandEnd, HeldChild, ResolvedCommand, Target, reap},
 };
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use std::{
     fmt,
     process::ExitCode,
     time::{Duration, Instant},
 };
+use tokio::runtime::Runtime;
 
-/// A session whose targets are probed, and whose command, if it has one, has not begun.
-pub(super) struct Prepared {
-    session: Session,
-    events: EventRing,
+/// An engine whose targets are probed, and whose command, if it has one, has not begun.
+pub(super) struct Prepared<F> {
+    pub engine: Engine<F>,
+    runtime: Runtime,
     target: Target,
     child: Option<HeldChild>,
-    /// Since the Unix epoch.
-    started_ns: i64,
     memory: Memory,
 }
 
-impl Prepared {
+impl<F: Form> Prepared<F> {
     pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
         let command = match &target {
             Target::Command(argv) => Some(
@@ -44,110 +43,73 @@ impl Prepared {
         check_memory(memory.most, available_memory())?;
         // Forked before anything else is there that a child should not have.
         let child = command.as_ref().map(HeldChild::fork).transpose()?;
-        let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let within = runtime.enter();
+        let mut engine = Engine::new(options)?;
         match (&command, &child) {
-            (Some(command), Some(child)) => session.add_command(child, &command.program).map_err(cannot)?,
-            _ => add_running(&mut session, &target)?,
+            (Some(command), Some(child)) => engine.add_command(child, &command.program)?,
+            _ => engine.add_running(&target)?,
         }
-        let started_ns = now_ns();
-        Ok(Self { session, events, target, child, started_ns, memory })
-    }
-
-    pub fn session(&self) -> &Session {
-        &self.session
-    }
-
-    /// What a profile of this session begins with.
-    pub fn start(&self) -> Start {
-        Start {
-            heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host(),
-            started_ns: self.started_ns,
-            mode: Mode::Exact,
-        }
+        drop(within);
+        Ok(Self { engine, runtime, target, child, memory })
     }
 
     /// Lets the command run, and says that tracing has begun.
-    pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running> {
-        let Self { session, events, target, child, started_ns: _, memory } = self;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running<F>> {
+        let Self { mut engine, runtime, target, child, memory } = self;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
-        let began = Instant::now();
+        engine.begin();
         let command = match child {
             Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
             None => None,
         };
         say(format_args!(
             "tracing {} ({} MB of kernel memory for tables, which may grow to {} MB){}",
-            describe(&target, &session),
+            describe(&target, engine.session()),
             memory.first / 1_000_000,
             memory.most / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         ));
-        if let Some(price) = session.price_for_others() {
+        if let Some(price) = engine.session().price_for_others() {
             say(format_args!("{price}"));
         }
-        let endless = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
-        Ok(Running {
-            session,
-            unfollowed: Some((events, signals)),
-            command,
-            duration,
-            began,
-            followed: Duration::ZERO,
-            endless,
-            runtime,
-        })
+        Ok(Running { engine, unheeded: Some(signals), command, duration, runtime })
     }
 }
 
-/// A session that is being followed.
-pub(super) struct Running {
-    pub session: Session,
+/// An engine that is being followed.
+pub(super) struct Running<F> {
+    pub engine: Engine<F>,
     /// Until followed.
-    unfollowed: Option<(EventRing, Signals)>,
+    unheeded: Option<Signals>,
     /// The command's PID.
     command: Option<u32>,
     duration: Option<Duration>,
-    /// When the command was let go.
-    began: Instant,
-    /// From then until following ended.
-    followed: Duration,
-    /// New targets can come when all have exited.
-    endless: bool,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
 }
 
-impl Running {
+impl<F: Form> Running<F> {
     /// Keeps up with the targets, once, and has `work` done; `every` is the interval of its prints.
-    pub fn follow(&mut self, every: Option<Duration>, work: &mut impl Work) -> anyhow::Result<Ended> {
-        let (events, mut signals) = self.unfollowed.take().context("a session can be followed once only")?;
+    pub fn follow(
+        &mut self,
+        every: Option<Duration>,
+        work: &mut impl Work<Form = F>,
+    ) -> anyhow::Result<Ended> {
+        let mut signals = self.unheeded.take().context("an engine can be followed once only")?;
         let hurry = Hurry::begin();
-        let why = self.runtime.block_on(
-            Following { session: &mut self.session, duration: self.duration, endless: self.endless }.run(
-                events,
-                &mut signals,
-                every,
-                work,
-            ),
-        )?;
-        self.followed = self.began.elapsed();
+        let following = follow(&mut self.engine, &mut signals, self.duration, every, work);
+        let why = self.runtime.block_on(following)?;
         hurry.end();
         // Where it ended by itself, one may be meant for what has ended meanwhile.
         signals.let_keys_end(why != Ended::Asked).context("failed to set what Ctrl-C does")?;
         Ok(why)
     }
 
-    /// How long the session was followed: without what it takes to place probes and to take them away.
-    pub fn followed(&self) -> Duration {
-        self.followed
-    }
-
     /// Takes the probes away; nothing changes any more.
     pub fn detach(&mut self) {
-        self.session.look_for_unmapped();
-        let seconds = self.session.detach();
+        self.engine.look_for_unmapped();
+        let seconds = self.engine.detach();
         if seconds > 2.0 {
             say(format_args!("took {seconds:.1} s to remove the probes"));
         }
@@ -184,48 +146,6 @@ pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCod
         Some(end) if propagate => ExitCode::from(end.code()),
         _ => ExitCode::SUCCESS,
     }
-}
-
-fn cannot(error: TargetError) -> CannotTrace {
-    CannotTrace(error.to_string())
-}
-
-/// Probes what is running of a session's targets: nothing of a command.
-pub(super) fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
-    match target {
-        Target::All => session.add_all().map_err(cannot)?,
-        Target::User { id, .. } => session.add_members(&pids_of_user(*id)?).map_err(cannot)?,
-        Target::Cgroup(cgroup) => {
-            let pids = cgroup.pids().map_err(|error| CannotTrace(error.to_string()))?;
-            session.add_members(&pids).map_err(cannot)?;
-        }
-        Target::Pids(pids) => {
-            for pid in pids {
-                session.add_pid(*pid).map_err(cannot)?;
-            }
-        }
-        Target::Comm(comm) => {
-            let pids = pids_named(comm)?;
-            if pids.is_empty() {
-                bail!(CannotTrace(format!(
-                    "no running process is named {comm}; names are those in /proc/PID/comm, at most 15 bytes"
-                )));
-            }
-            let mut traced = 0;
-            let mut last = None;
-            for pid in pids {
-                match session.add_pid(pid) {
-                    Ok(()) => traced += 1,
-                    Err(error) => last = Some(session.leave_out_named(pid, error)),
-                }
-            }
-            if let (0, Some(error)) = (traced, last) {
-                bail!(CannotTrace(error));
-            }
-        }
-        Target::Command(_) => {}
-    }
-    Ok(())
 }
 
 fn describe(target: &Target, session: &Session) -> String {

@@ -1,23 +1,26 @@
-//! What a command does while its session is followed, and why that ended.
+//! What a command does while its engine is followed, and why that ended.
 
-use crate::{bpf::Told, session::Session};
-use std::{fmt, ops::ControlFlow, time::Duration};
+use crate::{
+    bpf::Told,
+    engine::{Engine, Form},
+};
+use std::{fmt, ops::ControlFlow};
 
-/// What a command does while its session runs.
+/// What a command does while its engine runs.
 pub(super) trait Work {
-    /// How often to look into the ring unbidden; `None` if the kernel side wakes us for all it tells.
-    const LOOK_EVERY: Option<Duration> = None;
+    /// How the engine hands out what it finds.
+    type Form: Form;
 
-    /// After the session has dealt with what came through the ring. Breaks if nobody reads any more.
-    fn told(&mut self, _: &mut Session, _: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+    /// After the engine has dealt with what came through the ring. Breaks if nobody reads any more.
+    fn told(&mut self, _: &mut Engine<Self::Form>, _: &[Told]) -> anyhow::Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Once a second, after the maps were read.
-    fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()>;
+    /// Once a second, after the maps were read; not in seconds in which [`Self::print`] was called.
+    fn tick(&mut self, engine: &mut Engine<Self::Form>) -> anyhow::Result<()>;
 
     /// At every interval, where there is one, after the maps were read. Breaks if nobody reads any more.
-    fn print(&mut self, _: &mut Session, _elapsed: Duration) -> anyhow::Result<ControlFlow<()>> {
+    fn print(&mut self, _: &mut Engine<Self::Form>) -> anyhow::Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, Metadata, ReadDir},
     io,
     path::Path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
@@ -28,6 +29,11 @@ pub fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 
 pub fn folder(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     fs::read_dir(path)
+}
+
+/// Now, in nanoseconds since the Unix epoch.
+pub fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
 }
 
 /// The running kernel's release, as `uname -r`; empty if it cannot be read.

@@ -8,15 +8,16 @@ pub use args::LeaksArgs;
 use super::{
     names::Names,
     output::Output,
-    outside::now_ns,
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };
 use crate::{
-    model::{Amount, OldBlocks, Profile, StackId},
+    engine::{Engine, Snapshots},
+    model::{Amount, OldBlocks, StackId},
+    process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
-    session::{Session, SessionOptions},
+    session::SessionOptions,
 };
 use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
@@ -46,7 +47,6 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
     let mut printing = Printing {
-        profile: Profile::new(prepared.start()),
         trends: Trends::default(),
         names: Names::default(),
         number: 0,
@@ -59,11 +59,10 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let mut running = prepared.begin(duration)?;
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
-    running.session.drain_last();
+    running.engine.drain_last();
     if why != Ended::NoReader {
-        let followed = running.followed();
         // Whether anybody still reads makes no difference any more.
-        let _ = printing.print_once(&mut running.session, followed, true)?;
+        let _ = printing.print_once(&mut running.engine, true)?;
     }
     let ended = running.end_of_command(why);
     say_end(ended, why);
@@ -71,8 +70,6 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
 }
 
 struct Printing {
-    /// What was seen so far, with the symbols of what was printed.
-    profile: Profile,
     trends: Trends,
     names: Names,
     number: u64,
@@ -84,27 +81,22 @@ struct Printing {
 }
 
 impl Work for Printing {
-    fn tick(&mut self, _: &mut Session, _: Duration) -> anyhow::Result<()> {
+    type Form = Snapshots;
+
+    fn tick(&mut self, _: &mut Engine<Snapshots>) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn print(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<ControlFlow<()>> {
-        self.print_once(session, elapsed, false)
+    fn print(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
+        self.print_once(engine, false)
     }
 }
 
 impl Printing {
-    /// After the session was drained.
-    fn print_once(
-        &mut self,
-        session: &mut Session,
-        elapsed: Duration,
-        last: bool,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        let OldBlocks { mut sites, younger, removed, gone } = session.old_blocks(self.older_than)?;
-        self.profile.fold(session.chunk()?)?;
-        self.profile.duration_ns = elapsed.as_nanos() as u64;
-        self.profile.coverage.finished = true;
+    /// After the engine was drained.
+    fn print_once(&mut self, engine: &mut Engine<Snapshots>, last: bool) -> anyhow::Result<ControlFlow<()>> {
+        let OldBlocks { mut sites, younger, removed, gone } = engine.old_blocks(self.older_than)?;
+        let profile = engine.snapshot()?;
         let mut exited = Amount::default();
         // While others run, what they hold matters; in the end, all that was never freed.
         sites.retain(|old| {
@@ -116,12 +108,15 @@ impl Printing {
         });
         let trends = self.trends.update(&sites);
         let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
-        let sites = shown.iter().filter_map(|trend| self.profile.sites.get(trend.old.site.index()));
+        let sites = shown.iter().filter_map(|trend| profile.sites.get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
-        self.names.find(session, &mut self.profile, stacks.into_iter());
+        let found = self.names.find(engine.session(), &profile, stacks.into_iter());
+        // Let go of before it gets a successor, which it becomes.
+        drop(profile);
+        let profile = engine.name(found)?;
         self.number += 1;
         let leaks = Leaks {
-            profile: &self.profile,
+            profile: &profile,
             number: self.number,
             last,
             time_ns: now_ns(),

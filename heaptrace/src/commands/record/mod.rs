@@ -13,8 +13,9 @@ use super::{
 };
 use crate::printable::say;
 use crate::{
+    engine::{Chunks, Engine, Looks},
     file::FileWriter,
-    session::{Session, SessionOptions},
+    session::SessionOptions,
 };
 use anyhow::Context as _;
 use indicatif::HumanCount;
@@ -43,29 +44,30 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
-    let prepared = Prepared::new(target, &options)?;
-    let writer = FileWriter::create_at(place, &output, &prepared.start()).context("no recording was made")?;
-    let mut recording =
-        Recording { writer, progress: Progress::new(), last_write: Instant::now(), measure: !no_rss };
+    let mut prepared = Prepared::new(target, &options)?;
+    prepared.engine.look_into(Looks { memory: !no_rss, unmapped: true });
+    let start = prepared.engine.start();
+    let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
+    let mut recording = Recording { writer, progress: Progress::new(), last_write: Instant::now() };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
     let mut writer = recording.writer;
-    let blocks = running.session.outstanding_blocks();
+    let blocks = running.engine.session().outstanding_blocks();
     if blocks > MANY_BLOCKS {
         say(format_args!("{why}; reading {} live blocks", HumanCount(blocks)));
     }
     if !no_rss {
         // While the numbers of the blocks are still of this moment.
-        running.session.measure_all();
+        running.engine.measure_all();
     }
     running.detach();
-    let chunk = running.session.finish()?;
+    let chunk = running.engine.finish()?;
     let events = chunk.coverage.events;
     writer.append(&chunk).context(CUT_SHORT)?;
-    writer.append_memory(&running.session.take_residency()).context(CUT_SHORT)?;
+    writer.append_memory(&running.engine.measured()).context(CUT_SHORT)?;
     // Last, as it may take long: all that was traced is written by now.
-    writer.append_names(running.session.names()).context(CUT_SHORT)?;
+    writer.append_names(running.engine.names()).context(CUT_SHORT)?;
     let written = writer.written();
     let kept = writer.finish()?;
     if let Some(kept) = &kept {
@@ -88,22 +90,18 @@ struct Recording {
     writer: FileWriter,
     progress: Progress,
     last_write: Instant,
-    /// The processes' memory, too.
-    measure: bool,
 }
 
 impl Work for Recording {
-    fn tick(&mut self, session: &mut Session, elapsed: Duration) -> anyhow::Result<()> {
-        let (live, events, lost) = session.glance();
-        self.progress.show(elapsed, live, events, lost);
-        if self.measure {
-            session.measure_some();
-        }
-        session.look_for_unmapped_some();
+    type Form = Chunks;
+
+    fn tick(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
+        let (live, events, lost) = engine.session().glance();
+        self.progress.show(engine.followed(), live, events, lost);
         if self.last_write.elapsed() >= WRITE_EVERY {
             self.last_write = Instant::now();
-            self.writer.append(&session.chunk()?).context(CUT_SHORT)?;
-            self.writer.append_memory(&session.take_residency()).context(CUT_SHORT)?;
+            self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;
+            self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
         }
         Ok(())
     }

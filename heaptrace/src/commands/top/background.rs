@@ -6,7 +6,7 @@ use super::{
     job::{Done, Job},
     prospect::Prospects,
 };
-use crate::{commands::names, model::Note, symbolize::Found};
+use crate::{commands::names, model::Names};
 use std::{sync::mpsc, thread};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -66,14 +66,13 @@ fn work(
 fn do_names(job: Job) -> Option<Done> {
     match job {
         Job::Names { feed, ids, job } => {
-            let names = ids.into_iter().zip(job.run().symbols).collect();
-            Some(Done::Names { feed, names })
+            // That some are missing is seen on the screen.
+            let Names { symbols, notes: _ } = names::of_places(ids, job.run());
+            Some(Done::Names { feed, names: Names { symbols, ..Names::default() } })
         }
-        Job::Flame { mut profile, ids, job, growth, pid } => {
-            let Found { symbols, notes } = job.run();
-            names::put(&mut profile, ids.into_iter().zip(symbols));
-            profile.coverage.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
-            Some(Done::Flame(match flame::write(&profile, growth, pid) {
+        Job::Flame { profile, process, ids, job, growth, pid } => {
+            let names = names::of_places(ids, job.run());
+            Some(Done::Flame(match flame::write(&profile, process, names, growth, pid) {
                 Ok(path) => format!("wrote {path}"),
                 Err(error) => format!("no flame graph: {error:#}"),
             }))

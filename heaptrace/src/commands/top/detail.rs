@@ -41,13 +41,13 @@ pub fn of(
     sites.truncate(SHOWN);
     let stacks: Vec<StackId> = sites.iter().filter_map(|row| Some(feed.sites().get(row.id)?.stack)).collect();
     let job = feed.names_of(&stacks);
-    let names = StackNames::new(&feed.profile);
+    let names = StackNames::new(feed.profile());
     for (row, stack) in sites.iter_mut().zip(stacks) {
         row.frames = names.of(stack);
         // Of an allocation all frames are of interest: the C library's own callers of malloc, too.
         row.inner = if growth { names.inner(stack) } else { 0 };
     }
-    let mut notes = feed.profile.processes.get(id.index()).map(notes).unwrap_or_default();
+    let mut notes = feed.profile().processes.get(id.index()).map(notes).unwrap_or_default();
     if hidden > 0 {
         notes.push(format!("{hidden} more sites are not shown; f shows them all"));
     }
@@ -65,7 +65,7 @@ pub fn of(
                 bytes(mapped.munmap)
             )
         }),
-        residency: if growth { Vec::new() } else { residency_lines(&feed.profile, id.index()) },
+        residency: if growth { Vec::new() } else { residency_lines(feed.profile(), id.index()) },
         notes,
     };
     (detail, job)

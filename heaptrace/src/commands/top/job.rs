@@ -1,10 +1,11 @@
 //! What is done behind the screen, and what comes of it.
 
 use crate::{
-    model::{AllocatorInfo, LocationId, Profile, Symbol},
+    model::{AllocatorInfo, LocationId, Names, ProcessId, Profile},
     session::SymbolJob,
     top::{Answer, ProbeCost},
 };
+use std::sync::Arc;
 
 /// What is to be done.
 pub enum Job {
@@ -13,9 +14,10 @@ pub enum Job {
         ids: Vec<LocationId>,
         job: SymbolJob,
     },
-    /// `profile` has one process's sites, `ids` are their locations.
+    /// Of one process of `profile`; `ids` are the locations of its sites.
     Flame {
-        profile: Box<Profile>,
+        profile: Arc<Profile>,
+        process: ProcessId,
         ids: Vec<LocationId>,
         job: SymbolJob,
         growth: bool,
@@ -37,7 +39,7 @@ pub enum Job {
 pub enum Done {
     Names {
         feed: u64,
-        names: Vec<(LocationId, Vec<Symbol>)>,
+        names: Names,
     },
     /// What is to be said.
     Flame(String),

@@ -1,14 +1,20 @@
 //! `heaptrace top` where there is no terminal: one table, or one JSON object, an interval.
 
-use super::{args::TopFormat, screen::Times, sources::Sources};
+use super::{
+    args::TopFormat,
+    screen::{SHARE, Times},
+    sources::Sources,
+};
 use crate::{
-    commands::{output::Output, outside::now_ns, work::Ended},
+    commands::{output::Output, work::Ended},
+    engine::Pace,
+    process::system::now_ns,
     top::{Arrangement, Column, Filter, Header, History, arrange, render_json, render_text, rows},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::sleep_until,
 };
 
 /// How tables are arranged.
@@ -32,8 +38,7 @@ pub async fn run(
 ) -> anyhow::Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut tick = interval(times.every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace::now(times.every, SHARE);
     let far = Duration::from_secs(u64::from(u32::MAX));
     let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
     let mut out = Output::stdout();
@@ -45,14 +50,16 @@ pub async fn run(
             _ = interrupt.recv() => return Ok(Ended::Asked),
             _ = terminate.recv() => return Ok(Ended::Asked),
             () = sleep_until(deadline) => return Ok(Ended::TimeUp),
+            () = pace.due() => {}
             done = sources.news() => {
                 // Only the screen asks for what would be left.
-                let _ = done?.map(|done| sources.take(done));
+                let _ = done?.map(|done| sources.take(done)).transpose()?;
                 continue;
             }
-            _ = tick.tick() => {}
         }
+        let before_refresh = Instant::now();
         let sample = sources.refresh(&mut header)?;
+        pace.rest(before_refresh.elapsed());
         history.add(&sample);
         let Some(before) = printed else {
             printed = Some(0);

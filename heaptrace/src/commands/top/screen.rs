@@ -3,6 +3,7 @@
 use super::{job::Done, sources::Sources};
 use crate::{
     commands::work::Ended,
+    engine::Pace,
     top::{self, App, Effect, Header, History, action, draw, rows},
 };
 use futures_util::StreamExt as _;
@@ -22,7 +23,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::sleep_until,
 };
 
 /// The terminal, in its alternate screen and in raw mode. As it was again when this is dropped, also by a panic.
@@ -71,6 +72,9 @@ impl Drop for Screen {
     }
 }
 
+/// Where a refresh takes long, keys and what is traced have the same time.
+pub const SHARE: u32 = 2;
+
 /// How often, how long, and what of.
 pub struct Times {
     pub every: Duration,
@@ -88,8 +92,7 @@ pub async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut tick = interval(times.every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace::now(times.every, SHARE);
     let far = Duration::from_secs(u64::from(u32::MAX));
     let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
     let mut left = times.iterations;
@@ -114,10 +117,17 @@ pub async fn run(
                 // The terminal is gone.
                 Some(Err(_)) | None => return Ok(Ended::NoReader),
             },
+            // Before news: at the same interval, who has just refreshed spares the engines their own reading.
+            () = pace.due() => {
+                let before = Instant::now();
+                refresh(sources, &mut app, &mut header, &mut history)?;
+                pace.rest(before.elapsed());
+                left = left.map(|left| left - 1);
+            }
             done = sources.news() => match done? {
                 // What came of news from the kernel is seen at the next refresh.
                 None => continue,
-                Some(done) => match sources.take(done) {
+                Some(done) => match sources.take(done)? {
                 Some(Done::Flame(said)) => app.status = Some(said),
                 Some(Done::Examined { pid, answer }) => {
                     if let Some(arming) = app.arming.as_mut().filter(|arming| arming.pid == pid) {
@@ -126,10 +136,6 @@ pub async fn run(
                 }
                 _ => effect = Some(Effect::Detail),
             }},
-            _ = tick.tick() => {
-                refresh(sources, &mut app, &mut header, &mut history)?;
-                left = left.map(|left| left - 1);
-            }
         }
         match effect {
             Some(Effect::Quit) => return Ok(Ended::Asked),
@@ -143,7 +149,7 @@ pub async fn run(
                 app.status = Some(sources.arm(pid));
                 // What is traced now has to be seen.
                 app.paused = false;
-                tick.reset_after(times.every.saturating_sub(before.elapsed()));
+                pace.rest(before.elapsed());
                 refresh(sources, &mut app, &mut header, &mut history)?;
             }
             Some(Effect::Disarm(pid)) => {

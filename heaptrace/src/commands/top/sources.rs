@@ -1,4 +1,4 @@
-//! Where the numbers come from: `/proc`, a session on growth, and one on the processes that are traced.
+//! Where the numbers come from: `/proc`, an engine for growth, and one for the processes that are traced.
 
 use super::{
     args::TopArgs,
@@ -11,10 +11,7 @@ use super::{
     processes::Processes,
 };
 use crate::{
-    commands::{
-        outside::{Hurry, clock},
-        tracing::add_running,
-    },
+    commands::outside::{Hurry, clock},
     model::{AllocatorInfo, ProcessId, StackId},
     report::{self, StackNames},
     session::{SessionOptions, monotonic_ns},
@@ -74,7 +71,7 @@ impl Sources {
         if args.target.all || args.trace {
             let number = sources.next_number();
             let mut feed = Feed::new(&sources.options, number)?;
-            add_running(&mut feed.session, &sources.target)?;
+            feed.engine.add_running(&sources.target)?;
             sources.traced = Some(feed);
             sources.hurry = Some(Hurry::begin());
         }
@@ -96,11 +93,11 @@ impl Sources {
     fn start_growth(&mut self, args: &TopArgs) -> anyhow::Result<()> {
         let bare = (0..10).map(|_| time_syscalls()).fold(f64::MAX, f64::min);
         let mut feed = Feed::new(&growth_options(&self.target, args), self.next_number())?;
-        if let Some(why) = feed.session.growth_unavailable() {
+        if let Some(why) = feed.engine.session().growth_unavailable() {
             anyhow::bail!("{why}");
         }
         self.syscalls_ns = Some((bare, f64::MAX));
-        add_running(&mut feed.session, &self.target)?;
+        feed.engine.add_running(&self.target)?;
         self.growth = Some(feed);
         Ok(())
     }
@@ -151,7 +148,7 @@ impl Sources {
             });
         header.sources.growth_bytes = self.growth.as_ref().map_or(0, |feed| feed.table_bytes);
         header.sources.all = self.all;
-        header.sources.traced = self.traced.as_ref().map_or(0, |feed| feed.session.traced());
+        header.sources.traced = self.traced.as_ref().map_or(0, |feed| feed.engine.session().traced());
         header.sources.table_bytes = self.traced.as_ref().map_or(0, |feed| feed.table_bytes);
         header.notes = self.notes();
         if read.closed > 0 {
@@ -186,7 +183,7 @@ impl Sources {
         if let Some(job) = feed.names_of(&stacks) {
             self.background.ask(job);
         }
-        let names = StackNames::new(&feed.profile);
+        let names = StackNames::new(feed.profile());
         let mut traced = HashMap::new();
         for (pid, (id, process)) in feed.processes() {
             let allocators = &process.allocators;
@@ -220,8 +217,8 @@ impl Sources {
         let mut notes = self.lasting.clone();
         for (feed, what) in [(&self.growth, "growth"), (&self.traced, "tracing")] {
             let Some(feed) = feed else { continue };
-            notes.extend(report::losses(&feed.profile).into_iter().map(|loss| format!("{what}: {loss}")));
-            let untraceable = &feed.profile.coverage.untraceable;
+            notes.extend(report::losses(feed.profile()).into_iter().map(|loss| format!("{what}: {loss}")));
+            let untraceable = &feed.profile().coverage.untraceable;
             if what == "tracing" && !untraceable.is_empty() {
                 let first = &untraceable[0];
                 let more = untraceable.len() - 1;
@@ -261,7 +258,7 @@ impl Sources {
             self.traced = Some(Feed::new(&self.options, number)?);
         }
         if let Some(feed) = &mut self.traced {
-            feed.session.add_pid(pid)?;
+            feed.engine.add_pid(pid)?;
         }
         Ok(())
     }
@@ -269,7 +266,7 @@ impl Sources {
     /// Ends tracing a process; what is to be said.
     pub fn disarm(&mut self, pid: u32) -> String {
         let Some(feed) = &mut self.traced else { return format!("process {pid} is not traced") };
-        let said = match feed.session.remove_pid(pid) {
+        let said = match feed.engine.drop_pid(pid) {
             Ok(removed) if removed.is_empty() => format!("process {pid} is not traced"),
             Ok(removed) if removed.len() == 1 => format!("the probes of process {pid} are gone"),
             Ok(removed) => {
@@ -283,15 +280,15 @@ impl Sources {
 
     /// Gives the tables back once nothing is traced any more; what was lost is remembered.
     pub fn drop_if_idle(&mut self) {
-        if self.all || self.traced.as_ref().is_none_or(|feed| !feed.session.has_ended()) {
+        if self.all || self.traced.as_ref().is_none_or(|feed| !feed.engine.session().has_ended()) {
             return;
         }
         if let Some(mut feed) = self.traced.take() {
             // A failure here would be one of reading what nobody asks for any more.
             let _ = feed.refresh(monotonic_ns());
-            let losses = report::losses(&feed.profile).into_iter();
+            let losses = report::losses(feed.profile()).into_iter();
             self.lasting.extend(losses.map(|loss| format!("earlier tracing: {loss}")));
-            feed.session.detach();
+            feed.engine.detach();
         }
         if let Some(hurry) = self.hurry.take() {
             hurry.end();
@@ -302,7 +299,7 @@ impl Sources {
     pub fn measure(&mut self, wanted: bool) {
         self.looks = wanted;
         if let Some(feed) = &mut self.traced {
-            feed.measures = wanted;
+            feed.measure(wanted);
         }
     }
 
@@ -336,12 +333,12 @@ impl Sources {
     }
 
     /// Takes what the background has done; what is left is for the screen.
-    pub fn take(&mut self, done: Done) -> Option<Done> {
-        match done {
+    pub fn take(&mut self, done: Done) -> anyhow::Result<Option<Done>> {
+        Ok(match done {
             Done::Names { feed: number, names } => {
                 let feeds = [&mut self.growth, &mut self.traced].into_iter().flatten();
                 if let Some(feed) = feeds.into_iter().find(|feed| feed.number == number) {
-                    feed.take_names(names);
+                    feed.take_names(names)?;
                 }
                 None
             }
@@ -350,13 +347,13 @@ impl Sources {
                 None
             }
             done => Some(done),
-        }
+        })
     }
 
     /// Takes everything away; gives the seconds that took.
     pub fn end(mut self) -> f64 {
         let feeds = [self.traced.take(), self.growth.take()].into_iter().flatten();
-        feeds.map(|mut feed| feed.session.detach()).sum()
+        feeds.map(|mut feed| feed.engine.detach()).sum()
     }
 }
 

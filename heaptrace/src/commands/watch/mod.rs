@@ -8,7 +8,6 @@ pub use args::WatchArgs;
 use super::{
     names::Names,
     output::Output,
-    outside::now_ns,
     stack_args::{StackArg, stack_options},
     target_args::TargetArgs,
     tracing::{Prepared, exit_code, say_end},
@@ -17,9 +16,11 @@ use super::{
 use crate::printable::say;
 use crate::{
     bpf::{MapSizes, Members, Told},
+    engine::Engine,
     error::CannotTrace,
     growth::Change,
     model::Profile,
+    process::system::now_ns,
     report::{GrowthCall, GrowthTotals, PrintFormat, WatchEnd, render_watch_calls, render_watch_end},
     session::{Session, SessionOptions, monotonic_ns},
     target::Target,
@@ -32,7 +33,7 @@ use heaptrace_common::{
     growth::{GrowthEvent, call},
 };
 use spaces::{Applied, Spaces};
-use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode};
 
 /// Runs `heaptrace watch`.
 ///
@@ -46,11 +47,12 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;
-    if let Some(why) = prepared.session().growth_unavailable() {
+    let session = prepared.engine.session();
+    if let Some(why) = session.growth_unavailable() {
         bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
     }
     let mut watching = Watching {
-        profile: Profile::new(prepared.start()),
+        profile: Profile::new(prepared.engine.start()),
         spaces: Spaces::new(),
         totals: BTreeMap::new(),
         names: Names::default(),
@@ -66,15 +68,15 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         verbose: verbose.footer(),
         out,
     };
-    for (record, pid) in prepared.session().running() {
-        watching.spaces.begin(prepared.session(), record, pid);
+    for (record, pid) in session.running() {
+        watching.spaces.begin(session, record, pid);
     }
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut watching)?;
     running.detach();
     let ended = running.end_of_command(why);
     if why != Ended::NoReader {
-        watching.end(&running.session, running.followed())?;
+        watching.end(&running.engine)?;
     }
     say_end(ended, why);
     Ok(exit_code(ended, propagate_exit))
@@ -161,11 +163,11 @@ struct Watching {
 }
 
 impl Work for Watching {
-    /// Lines are as good as at once for who reads them.
-    const LOOK_EVERY: Option<Duration> = Some(Duration::from_millis(50));
+    /// What is printed are the news; the profile has only what their stacks are made of.
+    type Form = ();
 
-    fn tick(&mut self, session: &mut Session, _: Duration) -> anyhow::Result<()> {
-        let (_, _, lost) = session.glance();
+    fn tick(&mut self, engine: &mut Engine<()>) -> anyhow::Result<()> {
+        let (_, _, lost) = engine.session().glance();
         if lost > 0 && !self.warned {
             self.warned = true;
             say(format_args!("warning: calls or processes are being lost; the end says which"));
@@ -173,7 +175,7 @@ impl Work for Watching {
         Ok(())
     }
 
-    fn told(&mut self, session: &mut Session, told: &[Told]) -> anyhow::Result<ControlFlow<()>> {
+    fn told(&mut self, engine: &mut Engine<()>, told: &[Told]) -> anyhow::Result<ControlFlow<()>> {
         self.epoch_ns = now_ns().wrapping_sub_unsigned(monotonic_ns());
         let mut calls = Vec::new();
         // A thread can lose the processor between looking at the clock and telling.
@@ -181,16 +183,18 @@ impl Work for Watching {
         told.sort_by_key(|told| told.event().time_ns);
         for told in &told {
             match told {
-                Told::Event(event) => self.process_event(session, event),
-                Told::Growth(growth) => calls.extend(self.growth(session, growth)),
+                Told::Event(event) => self.process_event(engine.session(), event),
+                Told::Growth(growth) => calls.extend(self.growth(engine, growth)),
             }
         }
         if calls.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
         if self.stacks {
+            let session = engine.session();
             session.copy_stacks(&mut self.profile);
-            self.names.find(session, &mut self.profile, calls.iter().filter_map(|call| call.stack));
+            let stacks = calls.iter().filter_map(|call| call.stack);
+            self.profile.name(self.names.find(session, &self.profile, stacks))?;
         }
         let (first, profile) = (!self.written, &self.profile);
         self.written = true;
@@ -219,14 +223,14 @@ impl Watching {
     }
 
     /// Books a call; what is to be printed of it.
-    fn growth(&mut self, session: &mut Session, told: &GrowthEvent) -> Option<GrowthCall> {
+    fn growth(&mut self, engine: &mut Engine<()>, told: &GrowthEvent) -> Option<GrowthCall> {
         let Event { tgid: pid, other: tid, process: record, time_ns, .. } = told.event;
         // The same, where what came later has been printed: lines are in order.
         self.last_ns = self.last_ns.max(time_ns);
         let Applied { change: Change { delta, at, kind }, totals: by_kernel } =
-            self.spaces.apply(session, told)?;
+            self.spaces.apply(engine.session(), told)?;
         let total = by_kernel.map(|(after, _)| after);
-        let comm = session.process(record).map(|process| process.comm.clone()).unwrap_or_default();
+        let comm = engine.session().process(record).map(|process| process.comm.clone()).unwrap_or_default();
         let totals = self.totals.entry(record).or_default();
         totals.pid = pid;
         totals.first = totals.first.or(by_kernel.map(|(_, before)| before));
@@ -252,13 +256,13 @@ impl Watching {
             total,
             address: at,
             kind,
-            stack: if self.stacks { session.stack_of(told) } else { None },
+            stack: if self.stacks { engine.stack_of(told) } else { None },
         })
     }
 
-    fn end(&mut self, session: &Session, followed: Duration) -> anyhow::Result<()> {
-        self.profile.duration_ns = followed.as_nanos() as u64;
-        self.profile.coverage = session.coverage()?;
+    fn end(&mut self, engine: &Engine<()>) -> anyhow::Result<()> {
+        self.profile.duration_ns = engine.followed().as_nanos() as u64;
+        self.profile.coverage = engine.session().coverage()?;
         self.profile.coverage.finished = true;
         let mut totals: Vec<GrowthTotals> = std::mem::take(&mut self.totals).into_values().collect();
         totals.sort_by_key(|process| std::cmp::Reverse(process.net().unsigned_abs()));

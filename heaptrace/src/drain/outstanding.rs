@@ -9,8 +9,7 @@ impl ProfileBuilder {
     /// Has [`Self::old_blocks`] know of those that were at least so old when their processes exited, though they are removed from
     /// the live map.
     pub fn keep_old_blocks(&mut self, older_than_ns: u64) {
-        self.kept_old =
-            Some(KeptOld { older_than_ns, by_site: OldBySite::default(), all: Amount::default() });
+        self.kept_old = Some(KeptOld::new(older_than_ns));
     }
 
     /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its

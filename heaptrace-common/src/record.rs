@@ -239,7 +239,8 @@ pub const fn pending_key(process: u32, entry_sp: u64) -> u64 {
 /// the process is 0.
 pub const BEING_MADE: u64 = 1;
 
-/// `CURSORS`' only element: how much of each table was ever used, and how much there is. May run past the table's size.
+/// `CURSORS`' only element: how much of each table is used, or was ever used where places are given back by a ring, and how much there is.
+/// May run past the table's size.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursors {
@@ -247,7 +248,7 @@ pub struct Cursors {
     /// Nodes of the tree of stacks.
     pub nodes: u64,
     pub processes: u64,
-    /// Shares that have, or had, a process.
+    /// Shares that have a process record.
     pub shares: u64,
     /// Blocks in the map beside the table of live blocks; these are given back.
     pub spilled: u64,

@@ -11,7 +11,7 @@ pub const USER_SHARES: u32 = 256;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShareRecord {
-    /// Process records so far.
+    /// Process records.
     pub processes: u32,
     pub sites: u32,
     pub frames: u32,

@@ -59,7 +59,7 @@ fn remember(tgid: u32, index: u32) {
 
 /// What is known of `tgid`, `process_index::NONE` included.
 #[inline(always)]
-fn look_up(tgid: u32) -> u32 {
+pub fn look_up(tgid: u32) -> u32 {
     let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) else { return process_index::NONE };
     let value = unsafe { core::ptr::read_volatile(cell) };
     if (value >> 32) as u32 == tgid {
@@ -91,10 +91,10 @@ fn register(tgid: u32) -> Option<u32> {
         && let Some(first) = unsafe { PROCESS_INDEX.get(tgid) }.copied()
     {
         // Another thread of it was first; ours becomes an image of the same process that did nothing.
-        if first < index
-            && let Some(made) = record(index)
-        {
+        if let Some(made) = record(index) {
             unsafe {
+                // As one that comes after it.
+                (*made).started_ns = bpf_ktime_get_ns();
                 (*made).parent = first;
                 (*made).after_exec = 1;
             }

@@ -147,7 +147,8 @@ fn stacks() -> Result<()> {
 /// Children and programs of the victim are traced when those of others have filled their share.
 fn processes() -> Result<()> {
     let takers = kinds(&[&["children"], &["programs"]]);
-    let options = ["--max-processes=300"];
+    // What has ended gives its place back some tenths of a second later.
+    let options = ["--max-processes=30"];
     let (report, _, ledger, _greedy) =
         beside(&takers, ("process", &["fork"]), &options, SECONDS(3), nothing)?;
     ensure!(report.coverage.lost["process_table_full"] > 0, "the table was large enough");

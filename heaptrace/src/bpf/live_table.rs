@@ -79,8 +79,15 @@ impl LiveTable {
                 None => removed.spilled.push(*block),
             }
         }
-        // Counts of their lines stay too high: whoever looks for a block there looks in the map in vain.
-        delete_entries(self.spill.fd().as_fd(), &removed.spilled)?;
+        removed.spilled = delete_entries(self.spill.fd().as_fd(), &removed.spilled)?;
+        for block in &removed.spilled {
+            let key = live::key(block.process, block.address);
+            if key != 0
+                && let Some(own) = self.lines.pointer(live::line(key, self.lines.entries))
+            {
+                elsewhere(own).fetch_sub(1, Ordering::AcqRel);
+            }
+        }
         Ok(removed)
     }
 

@@ -276,7 +276,7 @@ impl Maps {
         }
     }
 
-    /// Forgets the calls of `records` whose results are still to come. While these are disarmed, and once no program runs
+    /// Forgets the calls of `records` whose results are still to come. While these are disarmed or have ended, and once no program runs
     /// that began before: calls that begin meanwhile are not seen, and one of them may lie where a kept one did.
     pub fn forget_calls(&self, records: &[u32]) {
         for at in (0..self.pending.entries).filter_map(|index| self.pending.pointer(index)) {
@@ -316,13 +316,17 @@ impl Maps {
         Ok(())
     }
 
-    /// Has the cache not name a record that is retired: a program that ran while its process was let go of may have put it in.
-    pub(super) fn forget_in_cache(&self, tgid: u32, record: u32) {
-        let held = u64::from(tgid) << 32 | u64::from(record);
-        if let Some(at) = self.process_cache.pointer(tgid & 0xffff) {
-            // SAFETY: an element of the map, aligned; the BPF side reads and writes it whole.
-            let cell = unsafe { AtomicU64::from_ptr(at) };
-            let _ = cell.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Relaxed);
+    /// Has the cache not name records of which nothing is expected any more: a program that ran while a process was let go of
+    /// may have put one in. Before it is waited for such programs, and after.
+    pub fn forget_cached(&self, records: &[u32]) {
+        for record in records {
+            let Some(tgid) = self.process(*record).map(|record| record.tgid) else { continue };
+            let held = u64::from(tgid) << 32 | u64::from(*record);
+            if let Some(at) = self.process_cache.pointer(tgid & 0xffff) {
+                // SAFETY: an element of the map, aligned; the BPF side reads and writes it whole.
+                let cell = unsafe { AtomicU64::from_ptr(at) };
+                let _ = cell.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
         }
     }
 

@@ -18,14 +18,21 @@ impl Maps {
     pub fn new_records(&mut self) -> Vec<u32> {
         let new = self.given_back.told_records..self.process_count();
         self.given_back.told_records = new.end;
-        new.chain(self.given_back.records.taken(self.cursors.of_records())).collect()
+        let ends = self.cursors.of_records();
+        let new = new.chain(self.given_back.records.taken(ends)).collect();
+        // There is room for others.
+        self.given_back.records.give([], ends);
+        new
     }
 
     /// The same of sites.
     pub fn new_sites(&mut self) -> Vec<u32> {
         let new = self.given_back.told_sites..self.sites_made();
         self.given_back.told_sites = new.end;
-        new.chain(self.given_back.sites.taken(self.cursors.of_sites())).collect()
+        let ends = self.cursors.of_sites();
+        let new = new.chain(self.given_back.sites.taken(ends)).collect();
+        self.given_back.sites.give([], ends);
+        new
     }
 
     /// Whether so much of a table is used that what can be retired should be: before those grow that can.
@@ -33,7 +40,7 @@ impl Maps {
         let used = self.cursors.read();
         let sites = used.sites.saturating_sub(used.sites_given - used.sites_taken);
         self.records_used() >= u64::from(self.processes.entries) / 4
-            || sites >= (used.low_sites / 4 * 3).min(u64::from(self.max_sites) / 2)
+            || sites >= (used.low_sites / 4 * 3).min(u64::from(self.max_sites) / 2).max(1)
             || self.has_many_nodes()
     }
 
@@ -71,7 +78,6 @@ impl Maps {
     pub fn retire(&mut self, retired: &[Retired]) {
         for Retired { record, sites } in retired {
             let Some(of) = self.process(*record) else { continue };
-            self.forget_in_cache(of.tgid, *record);
             if self.shares.left(of.share, sites.len() as u32, of.calls_under_way as u32) {
                 self.cursors.subtract(offset_of!(Cursors, shares), 1);
             }
@@ -83,6 +89,7 @@ impl Maps {
             }
         }
         let records: Vec<u32> = retired.iter().map(|of| of.record).collect();
+        self.forget_cached(&records);
         self.forget_calls(&records);
         for record in &records {
             self.overflow_sites.clear(*record);
@@ -99,7 +106,7 @@ impl Maps {
     pub fn has_many_nodes(&self) -> bool {
         let used = self.cursors.read();
         let low = used.low_nodes.min(self.max_nodes);
-        used.nodes >= (low / 4 * 3).max(self.given_back.nodes_left + low / 8)
+        used.nodes >= (low / 4 * 3).max(self.given_back.nodes_left + low / 8).min(low - low / 16)
     }
 
     /// Takes nodes that no site has out of sight: see [`Self::free_hidden_nodes`].

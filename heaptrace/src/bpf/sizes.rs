@@ -26,7 +26,7 @@ pub struct MapSizes {
     pub sites: u32,
     /// Frames of all distinct stacks, those with the same callers once: the most that there may be.
     pub frames: u32,
-    /// Process images, ended ones included.
+    /// Process images at one time, with those that have ended and are not retired yet.
     pub processes: u32,
     /// Calls of two traps under way at one time, of which a thread has one as a rule; rounded up to a power of two.
     pub threads: u32,

@@ -124,7 +124,8 @@ pub fn for_each_entry<K: Copy + Default, V: Copy + Default>(
 }
 
 /// Deletes `keys` from a hash map; keys that are not there are no error. `K` must have the map's key size.
-pub fn delete_entries<K: Copy>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+pub fn delete_entries<K: Copy>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<Vec<K>> {
+    let mut deleted = Vec::with_capacity(keys.len());
     let mut rest = keys;
     while !rest.is_empty() {
         let mut attr = BatchAttr {
@@ -135,13 +136,17 @@ pub fn delete_entries<K: Copy>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()
         };
         // SAFETY: `keys` holds `count` keys.
         match unsafe { bpf(BPF_MAP_DELETE_BATCH, &mut attr) } {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                deleted.extend_from_slice(rest);
+                break;
+            }
             // The key after those deleted is not there.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                deleted.extend_from_slice(rest.get(..attr.count as usize).unwrap_or_default());
                 rest = rest.get(attr.count as usize + 1..).unwrap_or_default();
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(deleted)
 }

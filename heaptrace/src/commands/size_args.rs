@@ -24,7 +24,7 @@ pub struct SizeArgs {
     /// report says `stack_map_full`.
     #[arg(long, value_name = "N", value_parser = table_size())]
     pub max_sites: Option<u32>,
-    /// Processes, including those that have exited; an exec counts as a new one.
+    /// Processes at one time, and those that have just exited; an exec counts as a new one.
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = table_size())]
     pub max_processes: u32,
     /// Threads inside an allocation call at once (rounded up to a power of two).

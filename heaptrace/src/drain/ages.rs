@@ -75,7 +75,8 @@ impl ProfileBuilder {
                     return;
                 }
                 if let (Some(kept), Some(site)) = (&mut kept, self.site_of(block.site))
-                    && let Some(of) = self.record(key.process).filter(|of| of.state == process_state::EXITED)
+                    && let Some(of) =
+                        self.record(key.process).filter(|of| of.state != process_state::REPLACED)
                 {
                     kept.add(site, &block, of.ended_ns.saturating_sub(block.time_ns));
                 }

@@ -179,6 +179,28 @@ fn one_that_runs_in_its_parents_memory_keeps_that() {
     assert_eq!(run.kernel.held().0, 1);
 }
 
+#[test]
+fn what_was_let_go_of_is_retired_and_lives_on_nowhere() {
+    let mut run = Run::new(10, 10);
+    let mut profile = Profile::new(start());
+    let record = run.kernel.start(7).expect("room");
+    run.kernel.allocate(record, 1, 0x1000, 10);
+    profile.fold(run.finish()).expect("a chunk");
+    run.kernel.leave_out(record);
+    run.drain();
+    profile.fold(run.chunk()).expect("a chunk");
+    let life = profile.processes[0].life_ns;
+    for _ in 0..3 {
+        run.kernel.now_ns += 1_000_000;
+        run.drain();
+        profile.fold(run.chunk()).expect("a chunk");
+    }
+    assert_eq!((run.kernel.held(), run.builder.kept()), ((0, 0, 0), 0));
+    let process = &profile.processes[0];
+    assert!(process.over && !process.exited);
+    assert_eq!((process.life_ns, process.totals.live_bytes()), (life, 10));
+}
+
 /// As `record` runs for months: what was told is kept by nobody. Prints figures at every tenth.
 fn months(children: u32) {
     let mut run = Run::new(1 << 14, 1 << 17);

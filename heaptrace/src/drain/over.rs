@@ -2,7 +2,7 @@
 
 use crate::model::Amount;
 use heaptrace_common::live::{LiveBlock, LiveKey};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// See the module.
 #[derive(Default)]
@@ -32,6 +32,17 @@ impl Gone {
     /// The same of blocks that were removed, by site.
     pub fn removed(&self) -> impl Iterator<Item = (u32, Amount)> + '_ {
         self.removed.iter().map(|(site, amount)| (*site, *amount))
+    }
+
+    /// Records are retired: others have their numbers.
+    pub fn forget(&mut self, records: &HashSet<u32>) {
+        self.over.retain(|key, _| !records.contains(&key.process));
+        self.unmapped.retain(|key, _| !records.contains(&key.process));
+    }
+
+    /// Whether any block of these records was over when last judged.
+    pub fn has_any_of(&self, records: &HashSet<u32>) -> bool {
+        self.over.keys().any(|key| records.contains(&key.process))
     }
 
     /// A site is retired: what is over of its blocks.

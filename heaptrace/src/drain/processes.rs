@@ -335,7 +335,7 @@ impl ProcessTable {
             add_counters(&mut past.sums, record);
             past.life.add(image, counted);
             self.retired_unknown_frees += record.unknown_frees;
-            if record.state == process_state::EXITED {
+            if record.state != process_state::REPLACED {
                 self.retired_at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
             }
             if let Some(images) = self.of_process.get_mut(process) {

@@ -27,15 +27,13 @@ impl ProfileBuilder {
         for record in records {
             self.read_sites_of(maps, *record);
         }
-        let has_blocks = |record: &&u32| {
-            let blocks = self.record(**record).map_or(0, |record| record.live_count);
-            blocks > 0 && !self.ages.swept.contains(*record)
-        };
-        let with_blocks: HashSet<u32> = records.iter().filter(has_blocks).copied().collect();
-        if !with_blocks.is_empty() {
-            self.remove_blocks(maps, &with_blocks)?;
-        }
         let of: HashSet<u32> = records.iter().copied().collect();
+        // As they are now: what runs in its memory may have gone on after its own end.
+        let has_blocks = |record: &u32| maps.process(*record).is_some_and(|record| record.live_count > 0);
+        if records.iter().any(has_blocks) || self.gone.has_any_of(&of) {
+            self.remove_blocks(maps, &of)?;
+        }
+        self.gone.forget(&of);
         let others = self.table.records().map(|(index, ..)| index).filter(|index| !of.contains(index));
         maps.part_shares(others, &of);
         let retired: Vec<Retired> = records.iter().map(|record| self.retire_one(maps, *record)).collect();
@@ -45,15 +43,15 @@ impl ProfileBuilder {
     }
 
     fn retire_one(&mut self, maps: &impl KernelTables, record: u32) -> Retired {
-        let (ended_ns, has_exited) =
-            self.record(record).map_or((0, false), |of| (of.ended_ns, of.state == process_state::EXITED));
+        let (ended_ns, was_released) =
+            self.record(record).map_or((0, false), |of| (of.ended_ns, of.state == process_state::REPLACED));
         let sites = self.kept.owners.retire(record, |site| maps.site_maker(site));
         for site in sites.iter().copied().chain([maps.overflow_site(record)]) {
             if let Some(time_ns) = self.ages.removed.remove(&site) {
                 self.set_age(site, ended_ns.saturating_sub(time_ns));
             }
             let gone = self.gone.retire(site);
-            if has_exited {
+            if !was_released {
                 self.retired_gone.add(gone);
             }
             self.kept.waits.remove(&site);

@@ -2,7 +2,7 @@
 
 use super::{Engine, wakes::Wake};
 use crate::bpf::Told;
-use std::{io, mem};
+use std::{io, mem, time::Instant};
 
 /// What happened.
 #[derive(Debug)]
@@ -32,7 +32,11 @@ impl<F> Engine<F> {
             }
             match self.wakes.next().await? {
                 Wake::Tables => self.session.take_tables(),
-                Wake::Often => self.session.look_often(),
+                Wake::Often => {
+                    let before = Instant::now();
+                    self.session.look_often();
+                    self.wakes.looked(before.elapsed());
+                }
                 Wake::Drain => {
                     self.drain();
                     return Ok(News::Drained);

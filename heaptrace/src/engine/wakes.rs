@@ -66,7 +66,7 @@ impl Wakes {
             },
             tables,
             drains: Pace::now(DRAIN_EVERY, DRAIN_SHARE),
-            often: Pace::now(LOOK_EVERY, 0),
+            often: Pace::now(LOOK_EVERY, DRAIN_SHARE),
             unbidden: unbidden.then(|| Unbidden { pace: Pace::now(UNBIDDEN_EVERY, 0), more: false }),
         })
     }
@@ -113,6 +113,11 @@ impl Wakes {
     /// The maps were read, with what was made of them, in this time.
     pub fn drained(&mut self, took: Duration) {
         self.drains.rest(took);
+    }
+
+    /// It was looked for what cannot wait, and that took so long.
+    pub fn looked(&mut self, took: Duration) {
+        self.often.rest(took);
     }
 
     /// Says what else was logged.

@@ -35,14 +35,16 @@ pub(super) enum What {
 }
 
 impl Waiting {
-    pub fn begin(what: What) -> Self {
-        let programs = thread::spawn(|| {
+    /// `None` where there is no thread to be had: it is tried again.
+    pub fn begin(what: What) -> Option<Self> {
+        let wait = || {
             wait_for_programs().or_else(|_| {
                 thread::sleep(LONG_ENOUGH);
                 Ok(())
             })
-        });
-        Self { programs, what }
+        };
+        let programs = thread::Builder::new().name("heaptrace-wait".to_owned()).spawn(wait).ok()?;
+        Some(Self { programs, what })
     }
 }
 

@@ -26,7 +26,7 @@ impl Session {
                 // Growth calls of which each is told have stacks without sites.
                 if self.over.waiting.is_none() && !self.watched && self.tracer.maps.has_many_nodes() {
                     self.tracer.maps.hide_nodes();
-                    self.over.waiting = Some(Waiting::begin(What::Nodes));
+                    self.over.waiting = Waiting::begin(What::Nodes);
                 }
             }
             Some(Waiting { what: What::Nodes, .. }) => self.tracer.maps.free_hidden_nodes(),
@@ -37,7 +37,8 @@ impl Session {
                 });
                 let many = records.len() as u32 >= self.tracer.maps.most_records() / MANY;
                 if many || !records.is_empty() && self.tracer.maps.is_filling() {
-                    self.over.waiting = Some(Waiting::begin(What::Records(records)));
+                    self.tracer.maps.forget_cached(&records);
+                    self.over.waiting = Waiting::begin(What::Records(records));
                 }
             }
         }

@@ -50,7 +50,7 @@ pub struct WatchArgs {
     /// Room for the frames of at least so many call stacks, where --max-frames says nothing.
     #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_stacks: Option<u32>,
-    /// Processes, including those that have exited; an exec counts as a new one.
+    /// Processes at one time, and those that have just exited; an exec counts as a new one.
     #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = MapSizes::default().processes, value_parser = value_parser!(u32).range(1..=1 << 28))]
     pub max_processes: u32,
     /// Calls, forks, execs and exits waiting to be read.

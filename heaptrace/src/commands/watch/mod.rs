@@ -55,6 +55,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         profile: Profile::new(prepared.engine.start()),
         spaces: Spaces::new(),
         totals: BTreeMap::new(),
+        ended: Vec::new(),
         names: Names::default(),
         epoch_ns: 0,
         ends: BTreeMap::new(),
@@ -144,6 +145,8 @@ struct Watching {
     spaces: Spaces,
     /// By the first record of a process.
     totals: BTreeMap<u32, GrowthTotals>,
+    /// Of processes that have ended, whose records are others' by now.
+    ended: Vec<GrowthTotals>,
     names: Names,
     /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch: looked at again and again, as the machine may sleep.
     epoch_ns: i64,
@@ -208,8 +211,12 @@ impl Work for Watching {
 impl Watching {
     fn process_event(&mut self, session: &Session, event: &Event) {
         match event.kind {
-            kind::FORK => self.spaces.fork(event.process, event.other),
+            kind::FORK => {
+                self.record_ends(event.process);
+                self.spaces.fork(event.process, event.other);
+            }
             kind::EXEC => {
+                self.record_ends(event.process);
                 self.spaces.exec(session, event.process, event.tgid);
                 // The same process: its totals go on.
                 if let Some(totals) = self.totals.remove(&event.other) {
@@ -217,9 +224,15 @@ impl Watching {
                 }
                 self.spaces.gone(event.other);
             }
-            kind::EXIT => self.spaces.gone(event.process),
+            kind::EXIT => self.record_ends(event.process),
             _ => {}
         }
+    }
+
+    /// Whoever had a record has ended.
+    fn record_ends(&mut self, record: u32) {
+        self.spaces.gone(record);
+        self.ended.extend(self.totals.remove(&record));
     }
 
     /// Books a call; what is to be printed of it.
@@ -265,6 +278,7 @@ impl Watching {
         self.profile.coverage = engine.session().coverage()?;
         self.profile.coverage.finished = true;
         let mut totals: Vec<GrowthTotals> = std::mem::take(&mut self.totals).into_values().collect();
+        totals.append(&mut self.ended);
         totals.sort_by_key(|process| std::cmp::Reverse(process.net().unsigned_abs()));
         let end = WatchEnd {
             profile: &self.profile,

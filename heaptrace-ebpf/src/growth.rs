@@ -180,7 +180,7 @@ fn pages(length: u64) -> u64 {
 
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
-    let (tgid, tid) = process::current();
+    let (_, tid) = process::current();
     // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
     // functions below it. Only this thread uses the entry.
     let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
@@ -190,8 +190,7 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
         total = code::mapped_bytes();
         alone = was_alone(arguments);
     }
-    // Of a process that was let go of meanwhile, the record may be another's by now.
-    if arguments.call == call && process::look_up(tgid) == arguments.process {
+    if arguments.call == call {
         left(ctx, call, arguments, (total, alone));
     }
     let _ = SYSCALLS.remove(tid);

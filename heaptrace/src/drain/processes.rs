@@ -90,6 +90,10 @@ impl ProcessTable {
         });
         if let Some(process) = self.processes.get_mut(&process) {
             process.comm = comm(&record.comm);
+            if before.is_some() {
+                // Another program; which one, its first mapping tells.
+                process.exe.clear();
+            }
         }
         if before.is_some() {
             self.replaced.remove(&record.parent);
@@ -711,6 +715,15 @@ mod tests {
         table.push(1, at(300, 0, RUNNING, record(10, NO_PROCESS, 0)));
         assert_eq!(table.family(1), HashSet::from([1]));
         assert_eq!((table.record_at(8, 400, None), table.record_at(10, 400, None)), (None, Some(1)));
+    }
+
+    #[test]
+    fn an_exec_runs_another_program() {
+        let mut table = ProcessTable::default();
+        push(&mut table, record(7, NO_PROCESS, 0));
+        table.get_mut(0).expect("is there").exe = "/bin/make".into();
+        push(&mut table, record(7, 0, 1));
+        assert_eq!(table.processes[&ProcessId(0)].exe, "");
     }
 
     #[test]

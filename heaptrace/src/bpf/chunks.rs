@@ -95,6 +95,13 @@ impl<T: Copy> Chunks<T> {
         self.arrays.get((index / self.entries) as usize)?.get()?.pointer(index % self.entries)
     }
 
+    /// As the kernel makes it.
+    pub fn clear(&self, index: u32) {
+        if let Some(array) = self.arrays.get((index / self.entries) as usize).and_then(OnceLock::get) {
+            array.clear(index % self.entries);
+        }
+    }
+
     pub fn get(&self, index: u32) -> Option<T> {
         self.arrays.get((index / self.entries) as usize)?.get()?.get(index % self.entries)
     }

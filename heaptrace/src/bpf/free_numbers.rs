@@ -15,6 +15,8 @@ pub(super) struct FreeNumbers {
     waiting: VecDeque<u32>,
     /// Taken ones that the caller has been told of.
     told: u64,
+    /// All below were told of when they were taken for the first time.
+    told_first: u32,
 }
 
 /// How many were given back so far, and how many of them were taken: fields of `Cursors`.
@@ -27,7 +29,7 @@ pub(super) struct Ends<'a> {
 impl FreeNumbers {
     /// The ring `name`, which has so many `places`: a power of two.
     pub fn take(ebpf: &mut Ebpf, name: &str, places: u32) -> Result<Self, LoadError> {
-        Ok(Self { ring: take_array(ebpf, name, places)?, waiting: VecDeque::new(), told: 0 })
+        Ok(Self { ring: take_array(ebpf, name, places)?, waiting: VecDeque::new(), told: 0, told_first: 0 })
     }
 
     /// Gives numbers back of which nothing is left anywhere.
@@ -44,11 +46,17 @@ impl FreeNumbers {
         ends.given.store(given, Ordering::Release);
     }
 
-    /// The numbers that have been taken since the last call.
-    pub fn taken(&mut self, ends: Ends<'_>) -> Vec<u32> {
-        let new = self.told..ends.taken.load(Ordering::Acquire);
-        self.told = new.end;
-        new.filter_map(|at| Some(self.ring.get(self.place(at))? as u32)).collect()
+    /// The numbers that have been taken since the last call: for the first time, of which there are `made` so far, and from the
+    /// ring, which has places for others then.
+    pub fn taken(&mut self, made: u32, ends: Ends<'_>) -> Vec<u32> {
+        let first = self.told_first..made;
+        self.told_first = made;
+        let again = self.told..ends.taken.load(Ordering::Acquire);
+        self.told = again.end;
+        let again = again.filter_map(|at| Some(self.ring.get(self.place(at))? as u32));
+        let taken = first.chain(again).collect();
+        self.give([], ends);
+        taken
     }
 
     /// Takes one for ourselves, as the kernel side does.
@@ -78,7 +86,10 @@ mod tests {
 
     fn ring() -> (FreeNumbers, [AtomicU64; 2]) {
         let ring = SharedArray::in_memory(PLACES);
-        (FreeNumbers { ring, waiting: VecDeque::new(), told: 0 }, [AtomicU64::new(0), AtomicU64::new(0)])
+        (
+            FreeNumbers { ring, waiting: VecDeque::new(), told: 0, told_first: 0 },
+            [AtomicU64::new(0), AtomicU64::new(0)],
+        )
     }
 
     #[test]
@@ -92,7 +103,7 @@ mod tests {
             for _ in 0..round % 3 {
                 seen.extend(free.take_one(ends));
             }
-            assert_eq!(free.taken(ends).len(), round % 3, "{round}");
+            assert_eq!(free.taken(0, ends).len(), round % 3, "{round}");
             free.give([], ends);
         }
         assert_eq!(seen, (0..6).collect::<Vec<u32>>());
@@ -108,7 +119,7 @@ mod tests {
         }
         // All are taken, but who asks what was must find it.
         free.give([], ends);
-        assert_eq!((free.take_one(ends), free.taken(ends)), (None, vec![10, 11, 12, 13]));
+        assert_eq!((free.take_one(ends), free.taken(0, ends)), (None, vec![10, 11, 12, 13]));
         free.give([], ends);
         assert_eq!(free.take_one(ends), Some(14));
     }

@@ -12,9 +12,6 @@ pub(super) struct GivenBack {
     pub index: SiteIndex,
     pub records: FreeNumbers,
     pub sites: FreeNumbers,
-    /// Records and sites below these have been told of.
-    pub told_records: u32,
-    pub told_sites: u32,
     /// Nodes that were left when they were last looked through.
     pub nodes_left: u64,
 }
@@ -26,8 +23,6 @@ impl GivenBack {
             index: SiteIndex(take_array(ebpf, "SITE_INDEX", index::cells_for(max_sites))?),
             records: FreeNumbers::take(ebpf, "FREE_RECORDS", FREE_RECORDS)?,
             sites: FreeNumbers::take(ebpf, "FREE_SITES", FREE_SITES)?,
-            told_records: 0,
-            told_sites: 0,
             nodes_left: 0,
         })
     }

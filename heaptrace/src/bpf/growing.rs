@@ -144,10 +144,7 @@ impl Grown {
 
     /// Empties the place of a site that nothing leads to any more.
     pub fn clear_site(&self, index: u32) {
-        if let Some(site) = self.sites.pointer(index) {
-            // SAFETY: within the chunk, as above; plain data, for which zeros are a value.
-            unsafe { site.write_bytes(0, 1) };
-        }
+        self.sites.clear(index);
     }
 }
 

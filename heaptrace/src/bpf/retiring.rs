@@ -16,23 +16,14 @@ pub struct Retired {
 impl Maps {
     /// The records that were taken since the last call; some may still be filled in.
     pub fn new_records(&mut self) -> Vec<u32> {
-        let new = self.given_back.told_records..self.process_count();
-        self.given_back.told_records = new.end;
-        let ends = self.cursors.of_records();
-        let new = new.chain(self.given_back.records.taken(ends)).collect();
-        // There is room for others.
-        self.given_back.records.give([], ends);
-        new
+        let made = self.process_count();
+        self.given_back.records.taken(made, self.cursors.of_records())
     }
 
     /// The same of sites.
     pub fn new_sites(&mut self) -> Vec<u32> {
-        let new = self.given_back.told_sites..self.sites_made();
-        self.given_back.told_sites = new.end;
-        let ends = self.cursors.of_sites();
-        let new = new.chain(self.given_back.sites.taken(ends)).collect();
-        self.given_back.sites.give([], ends);
-        new
+        let made = self.sites_made();
+        self.given_back.sites.taken(made, self.cursors.of_sites())
     }
 
     /// Whether so much of a table is used that what can be retired should be: before those grow that can.

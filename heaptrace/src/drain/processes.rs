@@ -91,12 +91,10 @@ impl ProcessTable {
         if let Some(process) = self.processes.get_mut(&process) {
             process.comm = comm(&record.comm);
             if before.is_some() {
+                self.replaced.remove(&record.parent);
                 // Another program; which one, its first mapping tells.
                 process.exe.clear();
             }
-        }
-        if before.is_some() {
-            self.replaced.remove(&record.parent);
         }
         self.of_process.entry(process).or_default().push(index);
         self.of_pid.entry(record.tgid).or_default().push(index);

@@ -4,7 +4,6 @@ use crate::bpf::wait_for_programs;
 use heaptrace_common::event::{Event, kind};
 use std::{
     collections::HashSet,
-    io,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -24,7 +23,7 @@ pub(super) struct Over {
 
 /// What waits until no program runs that began before it was found.
 pub(super) struct Waiting {
-    pub programs: JoinHandle<io::Result<()>>,
+    pub programs: JoinHandle<()>,
     pub what: What,
 }
 
@@ -38,10 +37,9 @@ impl Waiting {
     /// `None` where there is no thread to be had: it is tried again.
     pub fn begin(what: What) -> Option<Self> {
         let wait = || {
-            wait_for_programs().or_else(|_| {
+            if wait_for_programs().is_err() {
                 thread::sleep(LONG_ENOUGH);
-                Ok(())
-            })
+            }
         };
         let programs = thread::Builder::new().name("heaptrace-wait".to_owned()).spawn(wait).ok()?;
         Some(Self { programs, what })

@@ -50,6 +50,23 @@ impl Steady {
         self.waiting.target.pid()
     }
 
+    /// Waits until it has allocated since: its threads do nothing else, and this long of running is many calls.
+    fn wait_until_it_ran(&self) -> Result<()> {
+        let begun = self.run_time()?;
+        wait_until(PATIENCE, || Ok(self.run_time()? > begun + Duration::from_millis(20))).context("it did not run")
+    }
+
+    /// What its threads have run (first field of /proc/PID/task/TID/schedstat, proc_pid_schedstat in
+    /// Documentation/scheduler/sched-stats.rst).
+    fn run_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().context("an empty schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
     /// Waits until no probe is in its code.
     fn wait_until_bare(&self) -> Result<()> {
         wait_until(PATIENCE, || Ok(code::changed_bytes(self.pid())? == 0)).context("probes were left behind")
@@ -176,6 +193,7 @@ fn full_disk() -> Result<()> {
 fn disturbed(folder: &Path, meanwhile: impl FnOnce(&Path) -> Result<()>) -> Result<String> {
     let steady = Steady::start(folder, "2")?;
     let mut recorder = heaptrace::attach(&[steady.pid()], &[], folder)?;
+    steady.wait_until_it_ran()?;
     meanwhile(&heaptrace::record_file(folder))?;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;

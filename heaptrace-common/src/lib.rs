@@ -16,6 +16,7 @@ pub mod probe;
 pub mod record;
 pub mod settings;
 pub mod share;
+pub mod sizes;
 pub mod stack;
 pub mod statistics;
 pub mod tree;

@@ -4,40 +4,7 @@
 //! once it has ended and nothing in the tables is about it any more, and so are the places of its sites: userspace sees to
 //! that, and gives them back by rings.
 
-/// Size classes of a site's histogram. Class 0 holds size 0, class k sizes in `[2^(k-1), 2^k)`, the last one
-/// (1 GiB and more) everything else. A power of two, so that the BPF side can mask an index.
-pub const SIZE_CLASSES: usize = 32;
-
-/// The size class of `size`.
-pub const fn size_class(size: u64) -> u32 {
-    // A binary search: BPF has no count-leading-zeros instruction.
-    let mut rest = size;
-    let mut bits = 0;
-    if rest >> 31 != 0 {
-        return SIZE_CLASSES as u32 - 1;
-    }
-    if rest >> 16 != 0 {
-        rest >>= 16;
-        bits += 16;
-    }
-    if rest >> 8 != 0 {
-        rest >>= 8;
-        bits += 8;
-    }
-    if rest >> 4 != 0 {
-        rest >>= 4;
-        bits += 4;
-    }
-    if rest >> 2 != 0 {
-        rest >>= 2;
-        bits += 2;
-    }
-    if rest >> 1 != 0 {
-        rest >>= 1;
-        bits += 1;
-    }
-    bits + rest as u32
-}
+use crate::sizes;
 
 /// What makes a site.
 #[repr(C)]
@@ -80,9 +47,8 @@ pub struct SiteRecord {
     pub alloc_count: u64,
     pub free_bytes: u64,
     pub free_count: u64,
-    /// Allocations by size class, modulo 2^32: a quarter of the table's memory less than if they were wider. Whoever reads
-    /// them at least once in so many calls of one site knows them all, and `alloc_count` tells if that was too late.
-    pub sizes: [u32; SIZE_CLASSES],
+    /// Allocations by size class: see `sizes`.
+    pub sizes: [u64; sizes::WORDS],
 }
 
 /// The index of sites: cells that are looked at one after the other from where the key belongs, until one is the key's or
@@ -274,7 +240,7 @@ pub struct Cursors {
 
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
-    assert!(size_of::<SiteRecord>() == 48 + 4 * SIZE_CLASSES);
+    assert!(size_of::<SiteRecord>() == 112);
     assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 136);
@@ -299,14 +265,6 @@ mod tests {
                 let free = (0..index::PROBES).find(|n| !used[(from.wrapping_add(*n) & (cells - 1)) as usize]);
                 used[(from.wrapping_add(free.expect("room")) & (cells - 1)) as usize] = true;
             }
-        }
-    }
-
-    #[test]
-    fn size_class_is_the_bit_length_up_to_the_last_class() {
-        for size in (0..4096).chain([u64::from(u32::MAX), 1 << 30, (1 << 30) - 1, 1 << 40, u64::MAX]) {
-            let bits = u64::BITS - size.leading_zeros();
-            assert_eq!(size_class(size), bits.min(SIZE_CLASSES as u32 - 1), "size {size}");
         }
     }
 }

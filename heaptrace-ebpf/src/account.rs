@@ -1,10 +1,12 @@
 //! Blocks in and out: the live table, the site's counters and the process's totals.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use heaptrace_common::{
     counter::Counter,
     function::Function,
     live::LiveBlock,
-    record::{ProcessRecord, SIZE_CLASSES, size_class},
+    record::{ProcessRecord, SiteRecord},
+    sizes,
 };
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     judged,
     live::{self, Outcome},
     log::log,
-    maps::{self, PROCESSES, count},
+    maps::{self, CARRIED_SIZES, PROCESSES, count},
     mask::mask,
     share, statistics,
 };
@@ -58,14 +60,51 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
         share::count_live(record, 1);
         atomic::raise(&raw mut (*record).peak_bytes, live);
     }
-    if let Some(site) = maps::site(site) {
+    if let Some(record) = maps::site(site) {
         unsafe {
-            atomic::add(&raw mut (*site).alloc_bytes, size);
-            atomic::add(&raw mut (*site).alloc_count, 1);
-            let class = mask::<{ SIZE_CLASSES as u64 - 1 }>(u64::from(size_class(size)));
-            atomic::increment((&raw mut (*site).sizes).cast::<u32>().add(class));
+            atomic::add(&raw mut (*record).alloc_bytes, size);
+            atomic::add(&raw mut (*record).alloc_count, 1);
+        }
+        classed(site, record, sizes::size_class(size));
+    }
+}
+
+/// Counts an allocation in its size class. See `heaptrace_common::sizes`.
+#[inline(always)]
+fn classed(site: u32, record: *mut SiteRecord, class: u32) {
+    let (word, shift) = sizes::place(class);
+    let at = mask::<{ sizes::WORDS as u64 - 1 }>(word as u64);
+    unsafe {
+        let words = (&raw mut (*record).sizes).cast::<u64>();
+        let before = atomic::add(words.add(at), 1 << shift);
+        if sizes::is_to_carry(before, shift) {
+            atomic::sub(words.add(at), sizes::CARRY << shift);
+            carry(u64::from(class), u64::from(site));
         }
     }
+}
+
+/// Counts what a class of a site has carried. A global function: once in so many calls, and the verifier takes it once.
+///
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn carry(class: u64, site: u64) -> u64 {
+    let key = sizes::carried_key(site as u32, class as u32);
+    let mut tries = 0;
+    while tries < 2 {
+        if let Some(times) = CARRIED_SIZES.get_ptr_mut(&key) {
+            unsafe { atomic::add(times, 1) };
+            return 1;
+        }
+        // Another may enter it first. Where there is no room, the site's count tells.
+        if CARRIED_SIZES.insert(&key, &1, u64::from(BPF_NOEXIST)).is_ok() {
+            return 1;
+        }
+        tries += 1;
+    }
+    0
 }
 
 #[inline(always)]

@@ -30,15 +30,6 @@ pub unsafe fn sub_short(at: *mut u32, value: u32) {
     unsafe { add_short(at, value.wrapping_neg()) };
 }
 
-/// Adds one, modulo 2^32.
-///
-/// # Safety
-/// As for [`add`].
-#[inline(always)]
-pub unsafe fn increment(at: *mut u32) {
-    unsafe { add_short(at, 1) };
-}
-
 /// Subtracts and returns the value before.
 #[inline(always)]
 pub unsafe fn sub(at: *mut u64, value: u64) -> u64 {

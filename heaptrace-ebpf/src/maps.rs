@@ -19,6 +19,7 @@ use heaptrace_common::{
     },
     settings::Settings,
     share::ShareRecord,
+    sizes::CARRIED,
     statistics::StatisticsRecord,
     tree::{CHUNK_LINES, Line},
     unwind::{
@@ -70,6 +71,10 @@ pub static SITES: btf_maps::ArrayOfMaps<Chunk<[SiteRecord; 1], { CHUNK_SITES as 
 /// Sites of processes, by record, for what finds no room.
 #[map]
 pub static OVERFLOW_SITES: Array<SiteRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// What classes of sizes have carried: see `heaptrace_common::sizes`.
+#[map]
+pub static CARRIED_SIZES: HashMap<u64, u64> = HashMap::with_max_entries(CARRIED, 0);
 
 /// The tree of stacks, in chunks that userspace adds; shared by the processes of one address layout (fork) and by
 /// functions.

@@ -35,6 +35,14 @@ impl Maps {
             || self.has_many_nodes()
     }
 
+    /// What the size classes of sites have carried: keys and values of the table of that.
+    ///
+    /// # Errors
+    /// If the kernel does not let us read it.
+    pub fn carried_sizes(&self) -> io::Result<Vec<(u64, u64)>> {
+        self.given_back.carried_sizes()
+    }
+
     /// Has `others` that were made by an exec have shares of their own, if theirs are those of `retired` records: an image has
     /// the share of the one before. Only trusted users' processes have such, which are held to no bound.
     pub fn part_shares(&self, others: impl Iterator<Item = u32>, retired: &HashSet<u32>) {
@@ -88,6 +96,11 @@ impl Maps {
             self.processes.clear(*record);
         }
         let sites = retired.iter().flat_map(|of| of.sites.iter().copied());
+        let overflow = records.iter().map(|record| self.overflow_site(*record));
+        // Who has a number next would have what its sizes carried: rather nobody has it.
+        if self.given_back.forget_carried(&sites.clone().chain(overflow).collect()).is_err() {
+            return;
+        }
         self.given_back.sites.give(sites, self.cursors.of_sites());
         self.given_back.records.give(records, self.cursors.of_records());
     }

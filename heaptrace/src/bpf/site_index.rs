@@ -39,9 +39,9 @@ impl SiteIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heaptrace_common::record::{
-        SIZE_CLASSES,
-        index::{cell, cells_for},
+    use heaptrace_common::{
+        record::index::{cell, cells_for},
+        sizes,
     };
     use std::collections::HashMap;
 
@@ -58,7 +58,7 @@ mod tests {
             alloc_count: 0,
             free_bytes: 0,
             free_count: 0,
-            sizes: [0; SIZE_CLASSES],
+            sizes: [0; sizes::WORDS],
         }
     }
 

@@ -8,6 +8,7 @@ use heaptrace_common::{
     probe::ProbeRecord,
     record::{FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteRecord, index},
     share::ShareRecord,
+    sizes::CARRIED,
     statistics::StatisticsRecord,
     unwind::memo::{MEMOS, Memo},
 };
@@ -130,11 +131,12 @@ impl MapSizes {
             // PROCESS_CACHE.
             + array(1 << 16, 8)
             + u64::from(self.ring_bytes())
-            // PROCESS_INDEX, SHARING, SYSCALLS and CODE_FILES: keys and values are each rounded up to 8 bytes.
+            // PROCESS_INDEX, SHARING, SYSCALLS, CODE_FILES and CARRIED_SIZES: keys and values are each rounded up to 8 bytes.
             + hash(1 << 15, 16)
             + hash(1 << 12, 16)
             + hash(1 << 14, 96)
             + hash(1 << 12, 96)
+            + hash(CARRIED, 16)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
             + array(MEMOS, size_of::<Memo>())

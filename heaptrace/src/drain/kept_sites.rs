@@ -1,7 +1,8 @@
 //! Where the map's sites are kept, so far. What was retired goes once it was told.
 
-use super::owners::Owners;
+use super::{carried::Carried, owners::Owners};
 use crate::model::{GrowthId, Site, SiteId};
+use heaptrace_common::sizes::CARRY;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where a site of the map is kept.
@@ -22,6 +23,7 @@ pub(super) struct KeptSites {
     /// By site number in the map: how often it has waited for its code.
     pub waits: HashMap<u32, u8>,
     pub owners: Owners,
+    pub carried: Carried,
     /// What is counted of sites that went.
     pub gone: Gone,
 }
@@ -85,7 +87,7 @@ impl Table {
 
 /// Blocks of a site of which the size class is not known.
 pub(super) fn unclassed(site: &Site) -> u64 {
-    let missing = site.totals.alloc_count.saturating_sub(site.sizes.0.iter().sum());
+    let missing = site.totals.alloc_count.saturating_sub(site.sizes.total());
     // Less is what was allocated between the readings of the one and the other.
-    if missing > u64::from(u32::MAX) { missing } else { 0 }
+    if missing >= CARRY { missing } else { 0 }
 }

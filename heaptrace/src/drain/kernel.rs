@@ -37,6 +37,12 @@ pub trait KernelTables {
     /// The frames of a site, innermost first.
     fn frames(&self, site: &SiteRecord) -> Vec<u64>;
 
+    /// What the size classes of sites have carried: entries of the table of that.
+    ///
+    /// # Errors
+    /// If the kernel does not let us read.
+    fn carried_sizes(&self) -> io::Result<Vec<(u64, u64)>>;
+
     /// Hands every live block to `each`. Blocks that come and go meanwhile may or may not be seen, or twice: the block that an
     /// address had, and the one that it has since.
     ///
@@ -96,6 +102,10 @@ impl KernelTables for Maps {
 
     fn frames(&self, site: &SiteRecord) -> Vec<u64> {
         Self::frames(self, site)
+    }
+
+    fn carried_sizes(&self) -> io::Result<Vec<(u64, u64)>> {
+        Self::carried_sizes(self)
     }
 
     fn for_each_live(&self, each: impl FnMut(LiveKey, LiveBlock)) -> io::Result<()> {

@@ -6,6 +6,7 @@ use crate::{
     model::{Chunk, Coverage, Profile},
     process::maps,
 };
+use heaptrace_common::sizes::CARRY;
 use std::time::Instant;
 
 /// Both sides, and what a reader of the recording has.
@@ -158,6 +159,34 @@ fn what_finds_no_room_is_in_no_total_and_others_are_as_they_were() {
     assert_eq!((run.kernel.lost_records, run.kernel.lost_sites), (1, 3));
     let allocated: Vec<u64> = profile.processes.iter().map(|process| process.totals.alloc_bytes).collect();
     assert_eq!(allocated, [10, 30, 10, 0]);
+}
+
+#[test]
+fn sizes_that_carried_are_their_sites_and_not_the_next_ones() {
+    const CALLS: u64 = 3 * CARRY + 5;
+    let mut run = Run::new(4, 4);
+    let mut profile = Profile::new(start());
+    for tgid in 1..5 {
+        let record = run.kernel.start(tgid).expect("room");
+        for n in 0..CALLS {
+            // Neighbours: one carries, and the other does not.
+            run.kernel.allocate(record, 1, 0x1000, if n % 100 == 0 { 9 } else { 5 });
+            run.kernel.free(record, 0x1000);
+            if n == CALLS / 2 {
+                run.drain();
+                profile.fold(run.chunk()).expect("a chunk");
+            }
+        }
+        run.kernel.exit(record);
+        (0..3).for_each(|_| run.drain());
+    }
+    profile.fold(run.finish()).expect("the last chunk");
+    assert_eq!((run.kernel.held(), run.builder.unclassed_blocks()), ((0, 0, 0), 0));
+    let nines = CALLS.div_ceil(100);
+    assert_eq!(profile.sites.len(), 4);
+    for site in &profile.sites {
+        assert_eq!(site.sizes.0, [0, 0, 0, CALLS - nines, nines]);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod ages;
 mod attendance;
 mod builder;
+mod carried;
 mod code;
 mod gone;
 mod growth;

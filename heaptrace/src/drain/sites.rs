@@ -41,6 +41,8 @@ impl ProfileBuilder {
     /// Learns whose the sites are that have been made since the last call.
     pub(super) fn take_new_sites(&mut self, maps: &mut impl KernelTables) {
         let new = maps.new_sites();
+        // Where it cannot be read, sizes are missing, and how many is said.
+        self.kept.carried.take(&maps.carried_sizes().unwrap_or_default());
         self.kept.owners.take(new, |index| maps.site_owner(index));
     }
 
@@ -129,19 +131,23 @@ impl ProfileBuilder {
             let gone = self.gone.of_site(index);
             (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
         }
+        let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
-            let changed = site.totals != totals;
+            // Sizes may be behind: what was carried is read before.
+            let changed = site.totals != totals || site.sizes.total() != alloc_count;
             if changed {
                 site.totals = totals;
-                site.sizes.follow(&record.sizes);
+                carried.follow(index, &record.sizes, &mut site.sizes);
             }
             changed
         });
     }
 
-    /// Blocks whose size classes are not known: the map's counts went round between two readings.
+    /// Blocks whose size classes are not known: there was no room for what their sites carried.
     pub fn unclassed_blocks(&self) -> u64 {
-        self.kept.gone.unclassed + self.kept.sites.iter().map(unclassed).sum::<u64>()
+        let of_sites =
+            if self.kept.carried.was_full() { self.kept.sites.iter().map(unclassed).sum() } else { 0 };
+        self.kept.gone.unclassed + of_sites
     }
 
     /// The site numbered `index` in the map, if it has been read and is none of growth.

@@ -180,10 +180,15 @@ fn pages(length: u64) -> u64 {
 
 #[inline(always)]
 pub fn leave(ctx: &TracePointContext, call: u32) {
-    let (_, tid) = process::current();
+    let (tgid, tid) = process::current();
     // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
     // functions below it. Only this thread uses the entry.
     let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
+    if process::look_up(tgid) != arguments.process {
+        // It was let go of meanwhile, and another may have its record.
+        let _ = SYSCALLS.remove(tid);
+        return;
+    }
     let (mut total, mut alone) = (0, false);
     if setting!(watch) != 0 {
         // In this order: a call that begins in between must not be taken for none.

@@ -59,7 +59,7 @@ fn remember(tgid: u32, index: u32) {
 
 /// What is known of `tgid`, `process_index::NONE` included.
 #[inline(always)]
-fn look_up(tgid: u32) -> u32 {
+pub fn look_up(tgid: u32) -> u32 {
     let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) else { return process_index::NONE };
     let value = unsafe { core::ptr::read_volatile(cell) };
     if (value >> 32) as u32 == tgid {

@@ -53,7 +53,7 @@ pub(super) fn sentence(note: &Note) -> String {
         }
         Note::UnclassedBlocks { count } => {
             let blocks = counted(*count, "block is", "blocks are");
-            format!("{blocks} in no size class: heaptrace was kept from reading the counts for too long")
+            format!("{blocks} in no size class: the table of sizes that many blocks have was full")
         }
         Note::NotProbed { what } => what.clone(),
         Note::ProbesNotPlaced { pid, reason } => {

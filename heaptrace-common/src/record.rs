@@ -236,6 +236,9 @@ pub struct Cursors {
     pub records_taken: u64,
     pub sites_given: u64,
     pub sites_taken: u64,
+    /// Stacks that found no room among the sites, and among the nodes.
+    pub sites_refused: u64,
+    pub nodes_refused: u64,
 }
 
 const _: () = {
@@ -243,7 +246,7 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 112);
     assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
     assert!(size_of::<PendingCall>() == 40);
-    assert!(size_of::<Cursors>() == 136);
+    assert!(size_of::<Cursors>() == 152);
     assert!(FREE_RECORDS.is_power_of_two() && FREE_SITES.is_power_of_two());
 };
 

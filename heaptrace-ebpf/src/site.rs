@@ -248,7 +248,12 @@ fn make(key: &SiteKey, scratch: *const Scratch) -> Option<u32> {
     // Growth leaves a quarter of the table to the allocator's calls, whose blocks would else be lost.
     let all = setting!(max_sites);
     let limit = if is_growth(key.function as u8) { all - all / 4 } else { all };
-    let (index, site) = take_slot(key.process, limit)?;
+    let Some((index, site)) = take_slot(key.process, limit) else {
+        if let Some(cursors) = CURSORS.get_ptr_mut(0) {
+            unsafe { atomic::add(&raw mut (*cursors).sites_refused, 1) };
+        }
+        return None;
+    };
     unsafe {
         (*site).process = key.process;
         (*site).stack = node;

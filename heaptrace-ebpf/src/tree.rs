@@ -37,6 +37,9 @@ pub fn keep(process: u32, scratch: *const Scratch) -> u32 {
         let address = unsafe { *(*scratch).addresses.as_ptr().add(at) };
         node = unsafe { tree_node(process, node, address) } as u32;
         if node == NO_ROOM {
+            if let Some(cursors) = CURSORS.get_ptr_mut(0) {
+                unsafe { atomic::add(&raw mut (*cursors).nodes_refused, 1) };
+            }
             break;
         }
         n += 1;

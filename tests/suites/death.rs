@@ -53,7 +53,8 @@ impl Steady {
     /// Waits until it has allocated since: its threads do nothing else, and this long of running is many calls.
     fn wait_until_it_ran(&self) -> Result<()> {
         let begun = self.run_time()?;
-        wait_until(PATIENCE, || Ok(self.run_time()? > begun + Duration::from_millis(20))).context("it did not run")
+        wait_until(PATIENCE, || Ok(self.run_time()? > begun + Duration::from_millis(20)))
+            .context("it did not run")
     }
 
     /// What its threads have run (first field of /proc/PID/task/TID/schedstat, proc_pid_schedstat in

@@ -88,12 +88,27 @@ fn stacks_against_a_small_table() -> Result<()> {
     let under_unknown: u64 =
         report.sites.iter().filter(|site| site.stack_end == "not_walked").map(|site| site.alloc_count).sum();
     ensure!(under_unknown == unknown, "{under_unknown} blocks under an unknown stack, {unknown} counted");
+    full_table(&report, "sites", unknown)?;
     footer(&folder, "stack_map_full")
+}
+
+/// The table that was full is named, with what it had no room for.
+fn full_table(report: &Report, table: &str, least: u64) -> Result<()> {
+    let said = |note: &&String| note.starts_with(&format!("the table of {table} had no room for"));
+    let note = report.coverage.notes.iter().find(said);
+    let note = note.with_context(|| format!("{table} are not named: {:?}", report.coverage.notes))?;
+    let count: String = note.chars().filter(char::is_ascii_digit).collect();
+    ensure!(count.parse::<u64>()? >= least && note.ends_with(&format!("--max-{table}")), "{note}");
+    let other = if table == "sites" { "frames" } else { "sites" };
+    ensure!(!report.coverage.notes.iter().any(|note| note.contains(&format!("table of {other}"))), "{note}");
+    Ok(())
 }
 
 fn frames_against_a_small_table() -> Result<()> {
     let (report, folder) = many_stacks("--max-frames=1000")?;
-    ensure!(lost(&report, "stack_map_full")? > 19_000, "{:?}", report.coverage.lost);
+    let unknown = lost(&report, "stack_map_full")?;
+    ensure!(unknown > 19_000, "{:?}", report.coverage.lost);
+    full_table(&report, "frames", unknown)?;
     footer(&folder, "stack_map_full")
 }
 

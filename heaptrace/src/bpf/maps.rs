@@ -45,6 +45,13 @@ impl Counters {
     }
 }
 
+/// Stacks that found no room, by what was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StacksRefused {
+    pub sites: u64,
+    pub frames: u64,
+}
+
 /// Every map that userspace reads or writes.
 pub struct Maps {
     pub(super) grown: Grown,
@@ -177,6 +184,12 @@ impl Maps {
     /// `count` frames of one stack, from its innermost node on.
     pub fn frames_from(&self, node: u32, count: u8) -> Vec<u64> {
         self.grown.nodes.frames(node, count)
+    }
+
+    /// Stacks that found no room.
+    pub fn stacks_refused(&self) -> StacksRefused {
+        let Cursors { sites_refused: sites, nodes_refused: frames, .. } = self.cursors.read();
+        StacksRefused { sites, frames }
     }
 
     /// Why a table could not grow, if one could not.

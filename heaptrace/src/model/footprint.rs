@@ -182,6 +182,7 @@ impl Footprint for Note {
             | Self::MappingsLost { .. }
             | Self::TracepointsSkipped { .. }
             | Self::MappingsWithoutTable { .. }
+            | Self::StacksNotKept { .. }
             | Self::UnclassedBlocks { .. }
             | Self::BreakpointsGone { .. }
             | Self::ProbesMoved { .. }

@@ -16,7 +16,7 @@ pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use counts::Counts;
 pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
-pub use note::{AfterDistrust, Cases, Note, Notes};
+pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
     AllocatorInfo, Coverage, Frame, Host, Location, Mode, Module, Process, Profile, Site, SizeFilter, Stack,

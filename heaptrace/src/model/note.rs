@@ -43,6 +43,11 @@ pub enum Note {
     MappingsWithoutTable {
         count: u64,
     },
+    /// Stacks that found no room in a table; what came of them is among what was lost.
+    StacksNotKept {
+        table: StackTable,
+        count: u64,
+    },
     /// Blocks that are in no class of sizes.
     UnclassedBlocks {
         count: u64,
@@ -149,6 +154,14 @@ pub enum Note {
     },
 }
 
+/// What a stack takes room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackTable {
+    Sites,
+    Frames,
+}
+
 /// What became of the probes of a function that is distrusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,6 +187,7 @@ impl Note {
             Self::TrapsForOthers { .. } => "traps_for_others",
             Self::NoUnwindTable { .. } => "no_unwind_table",
             Self::MappingsWithoutTable { .. } => "mappings_without_table",
+            Self::StacksNotKept { .. } => "stacks_not_kept",
             Self::UnclassedBlocks { .. } => "unclassed_blocks",
             Self::NotProbed { .. } => "not_probed",
             Self::ProbesNotPlaced { .. } => "probes_not_placed",
@@ -224,6 +238,7 @@ impl Note {
             | Self::TrapsForOthers { .. }
             | Self::NoUnwindTable { .. }
             | Self::MappingsWithoutTable { .. }
+            | Self::StacksNotKept { .. }
             | Self::LeftOut { .. }
             | Self::EndedBlocksNotRemoved { .. }
             | Self::TablesNotGrown { .. }
@@ -247,6 +262,7 @@ impl Note {
             Self::MappingsLost { count }
             | Self::TracepointsSkipped { count }
             | Self::MappingsWithoutTable { count }
+            | Self::StacksNotKept { count, .. }
             | Self::UnclassedBlocks { count } => *count,
             Self::EndedUnseen { files, .. } => files.len() as u64,
             _ => 0,

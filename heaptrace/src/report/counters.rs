@@ -1,9 +1,10 @@
 //! The kernel's counters in JSON and in words: one entry for each, which the compiler asks for.
 
-use crate::model::Counts;
+use crate::model::{Cases, Counts, Coverage, Note, StackTable};
 use crate::units::thousands;
 use heaptrace_common::counter::Counter;
 use serde::{Serialize, Serializer};
+use std::collections::HashSet;
 
 /// What users read of a counter.
 struct Description {
@@ -65,6 +66,40 @@ pub(super) fn lines(counts: &Counts) -> impl Iterator<Item = String> + '_ {
     })
 }
 
+/// What was lost in half a line, if anything was: how much, of what, and the options that make more room where it was short.
+pub fn in_short(coverage: &Coverage) -> Option<String> {
+    let lost: Vec<(Counter, u64)> = coverage.counts.losses().filter(|(_, count)| *count > 0).collect();
+    let tables = coverage.notes.kinds().iter().flat_map(Cases::kept).filter_map(|note| match note {
+        Note::StacksNotKept { table, .. } => Some(option_of(*table)),
+        _ => None,
+    });
+    let tables: Vec<&str> = tables.collect();
+    let mut options: Vec<&str> = Vec::new();
+    for (counter, _) in &lost {
+        match counter {
+            // Which of the two is known.
+            Counter::SiteTableFull | Counter::GrowthSiteFull if !tables.is_empty() => options.extend(&tables),
+            _ => options.extend(describe(*counter).option),
+        }
+    }
+    let mut seen = HashSet::new();
+    options.retain(|option| seen.insert(*option));
+    let each: Vec<String> = lost
+        .iter()
+        .map(|(counter, count)| format!("{} {}", describe(*counter).name, thousands(*count)))
+        .collect();
+    let raise = if options.is_empty() { String::new() } else { format!("; raise {}", options.join(", or ")) };
+    (!lost.is_empty()).then(|| format!("lost: {}{raise}", each.join(", ")))
+}
+
+/// The option that makes room in a table.
+pub(super) const fn option_of(table: StackTable) -> &'static str {
+    match table {
+        StackTable::Sites => "--memory, or --max-sites",
+        StackTable::Frames => "--memory, or --max-frames",
+    }
+}
+
 /// Every counter of what was lost by its name, zero or not.
 pub(super) struct Lost<'a>(pub &'a Counts);
 
@@ -77,12 +112,24 @@ impl Serialize for Lost<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     #[test]
     fn each_counter_has_a_name_of_its_own() {
         let names: HashSet<&str> = Counter::ALL.into_iter().map(|counter| describe(counter).name).collect();
         assert_eq!(names.len(), Counter::COUNT);
+    }
+
+    #[test]
+    fn the_end_of_a_recording_names_the_table_that_was_full_and_its_option() {
+        let note = Note::StacksNotKept { table: StackTable::Frames, count: 1_234 };
+        let mut coverage = Coverage { notes: [note].into_iter().collect(), ..Coverage::default() };
+        assert_eq!(in_short(&coverage), None);
+        coverage.counts.add(Counter::SiteTableFull, 1_230);
+        coverage.counts.add(Counter::GrowthSiteFull, 4);
+        coverage.counts.add(Counter::ScratchBusy, 1);
+        let said = in_short(&coverage).expect("a loss");
+        let lost = "lost: stack_map_full 1,230, scratch_busy 1, growth_map_full 4";
+        assert_eq!(said, format!("{lost}; raise --memory, or --max-frames"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use counters::in_short as lost_in_short;
 pub use expansion::expansion;
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};

@@ -1,6 +1,7 @@
 //! Notes in words: a sentence for a case, a line for a kind.
 
-use crate::model::{AfterDistrust, Cases, Note, Notes};
+use super::counters;
+use crate::model::{AfterDistrust, Cases, Note, Notes, StackTable};
 use crate::printable::printable;
 use crate::units::{counted, thousands};
 use serde::Serialize;
@@ -50,6 +51,14 @@ pub(super) fn sentence(note: &Note) -> String {
         Note::MappingsWithoutTable { count } => {
             let mappings = counted(*count, "code mapping", "code mappings");
             format!("{mappings} beyond those a process can have were walked without tables")
+        }
+        Note::StacksNotKept { table, count } => {
+            let times = counted(*count, "stack", "stacks");
+            let name = match table {
+                StackTable::Sites => "sites",
+                StackTable::Frames => "frames",
+            };
+            format!("the table of {name} had no room for {times}; raise {}", counters::option_of(*table))
         }
         Note::UnclassedBlocks { count } => {
             let blocks = counted(*count, "block is", "blocks are");
@@ -151,6 +160,7 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::TrapsForOthers { .. } => ("times", "processes that are not traced took traps"),
         Note::NoUnwindTable { .. } => ("reasons", "why stacks were walked without unwind tables"),
         Note::MappingsWithoutTable { .. } => ("times", "code mappings were walked without tables"),
+        Note::StacksNotKept { .. } => ("tables", "had no room for stacks"),
         Note::UnclassedBlocks { .. } => ("times", "blocks are in no size class"),
         Note::NotProbed { .. } => ("functions or files", "are not traced, or not wholly"),
         Note::ProbesNotPlaced { .. } => ("times", "probes could not be placed in a process"),

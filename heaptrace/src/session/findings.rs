@@ -4,7 +4,7 @@
 use super::{Session, tables::Unwinding};
 use crate::{
     bpf::MapError,
-    model::{Cases, Coverage, Note, Untraceable},
+    model::{Cases, Coverage, Note, StackTable, Untraceable},
     process::mapped::MappingWatch,
 };
 use heaptrace_common::counter::Counter;
@@ -19,6 +19,10 @@ impl Session {
         let some = |count: u64| (count > 0).then_some(count);
         let lost_mappings = self.watch.as_ref().map_or(0, MappingWatch::lost);
         notes.extend(some(lost_mappings).map(|count| Note::MappingsLost { count }));
+        let refused = self.tracer.maps.stacks_refused();
+        for (table, count) in [(StackTable::Sites, refused.sites), (StackTable::Frames, refused.frames)] {
+            notes.extend(some(count).map(|count| Note::StacksNotKept { table, count }));
+        }
         let not_grown = self.tracer.maps.growth_failure();
         notes.extend(not_grown.map(|error| Note::TablesNotGrown { reason: error.to_string() }));
         notes.extend(some(self.tracer.left_out()).map(|count| Note::TracepointsSkipped { count }));

@@ -15,6 +15,7 @@ use crate::printable::say;
 use crate::{
     engine::{Chunks, Engine, Looks},
     file::FileWriter,
+    report::lost_in_short,
     session::SessionOptions,
 };
 use anyhow::Context as _;
@@ -64,6 +65,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     running.detach();
     let chunk = running.engine.finish()?;
     let events = chunk.coverage.events;
+    let lost = lost_in_short(&chunk.coverage).map_or_else(String::new, |lost| format!("; {lost}"));
     writer.append(&chunk).context(CUT_SHORT)?;
     writer.append_memory(&running.engine.measured()).context(CUT_SHORT)?;
     // Last, as it may take long: all that was traced is written by now.
@@ -79,7 +81,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     }
     let output = kept.unwrap_or(output);
     let ended = running.end_of_command(why);
-    say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}", output.display()));
+    say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
     if events == 0 {
         say(format_args!("no allocation was seen; `heaptrace report` says what was looked at"));
     }

@@ -221,6 +221,7 @@ impl Note {
             | Self::FaultsUnavailable { .. }
             | Self::MappingsLost { .. }
             | Self::TracepointsSkipped { .. }
+            | Self::StacksNotKept { .. }
             | Self::UnclassedBlocks { .. }
             | Self::NotProbed { .. }
             | Self::ProbesNotPlaced { .. }
@@ -238,7 +239,6 @@ impl Note {
             | Self::TrapsForOthers { .. }
             | Self::NoUnwindTable { .. }
             | Self::MappingsWithoutTable { .. }
-            | Self::StacksNotKept { .. }
             | Self::LeftOut { .. }
             | Self::EndedBlocksNotRemoved { .. }
             | Self::TablesNotGrown { .. }

@@ -4,6 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "what stands there is looked at before it is opened")]
 
 use crate::process::foreign;
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::geteuid,
+};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -172,17 +176,12 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 fn own_uid() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
+    geteuid().as_raw()
 }
 
 /// Ends O_NONBLOCK, which was for opening only.
 fn wait_in_writes(file: &File) -> io::Result<()> {
-    // SAFETY: changes the flags of a descriptor that is open.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(fcntl_setfl(file, OFlags::empty())?)
 }
 
 /// Creates a file that its owner alone can read; never what is there already, whatever it is.

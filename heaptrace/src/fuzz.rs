@@ -26,12 +26,13 @@ use heaptrace_common::{
     function::Shape,
     unwind::{MAX_RULES, PAGE_BITS, SHARD},
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Seek as _, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, net::UnixStream},
     },
     path::{Component, Path, PathBuf},
@@ -296,13 +297,7 @@ pub fn debug_link(bytes: &[u8]) {
 
 /// A file without a name.
 fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    // SAFETY: a NUL-terminated name; the descriptor that it gives is nobody else's.
-    let mut file = unsafe {
-        match libc::memfd_create(c"fuzzed".as_ptr(), libc::MFD_CLOEXEC) {
-            -1 => return Err(io::Error::last_os_error()),
-            fd => File::from_raw_fd(fd),
-        }
-    };
+    let mut file = File::from(memfd_create("fuzzed", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)

@@ -28,6 +28,7 @@ use heaptrace_common::{
     record::{index, process_index},
     tree,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     borrow::Cow,
     io,
@@ -265,19 +266,11 @@ fn load_others(
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; a probed file and a link each cost a descriptor. Both
 /// are raised as far as they go, and what is missing then shows as an error where it matters.
 fn raise_limits() {
-    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid pointer to a local.
-    let unlimited = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } == 0;
+    let unlimited = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_ok();
     let to_their_most: &[_] =
-        if unlimited { &[libc::RLIMIT_NOFILE] } else { &[libc::RLIMIT_NOFILE, libc::RLIMIT_MEMLOCK] };
+        if unlimited { &[Resource::Nofile] } else { &[Resource::Nofile, Resource::Memlock] };
     for resource in to_their_most {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: as above.
-        unsafe {
-            if libc::getrlimit(*resource, &raw mut limit) == 0 {
-                limit.rlim_cur = limit.rlim_max;
-                libc::setrlimit(*resource, &raw const limit);
-            }
-        }
+        let Rlimit { maximum, .. } = getrlimit(*resource);
+        let _ = setrlimit(*resource, Rlimit { current: maximum, maximum });
     }
 }

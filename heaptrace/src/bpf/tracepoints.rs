@@ -11,10 +11,8 @@ use aya::{
     Ebpf,
     programs::{Program, ProgramError, RawTracePoint, TracePoint},
 };
-use std::{
-    ffi::CString,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use rustix::mount::{MountFlags, mount};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
 where
@@ -140,13 +138,7 @@ fn mount_tracefs() -> Result<(), String> {
         }
         Tracefs::NotMounted => {}
     }
-    let target = CString::new(ROOTS[0]).map_err(|error| error.to_string())?;
-    // SAFETY: NUL-terminated strings that outlive the call.
-    let result = unsafe {
-        libc::mount(c"tracefs".as_ptr(), target.as_ptr(), c"tracefs".as_ptr(), 0, std::ptr::null())
-    };
-    if result != 0 {
-        let error = std::io::Error::last_os_error();
+    if let Err(error) = mount("tracefs", ROOTS[0], "tracefs", MountFlags::empty(), None) {
         return Err(format!(
             "tracefs is not mounted on {root}, and mounting it failed: {error}; as root: mount -t tracefs tracefs \
              {root}",

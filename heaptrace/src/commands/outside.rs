@@ -6,6 +6,7 @@ use crate::{
     process::{priority, system::MemoryInfo},
 };
 use anyhow::{Context as _, bail};
+use rustix::fs::{Access, access};
 use std::path::Path;
 
 /// Fails before the work if the recording could not be written after it. A pipe is opened here: its reader may not wait.
@@ -25,12 +26,9 @@ pub(super) fn open_output(output: &Path) -> anyhow::Result<Place> {
         );
     }
     let place = place(output).with_context(|| format!("failed to write {}", output.display()))?;
-    let folder_c = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes())?;
-    // SAFETY: a NUL-terminated path.
-    if unsafe { libc::access(folder_c.as_ptr(), libc::W_OK) } != 0 {
-        return Err(std::io::Error::last_os_error())
-            .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()));
-    }
+    access(folder, Access::WRITE_OK)
+        .map_err(std::io::Error::from)
+        .with_context(|| format!("failed to write {}: {}", output.display(), folder.display()))?;
     Ok(place)
 }
 
@@ -74,8 +72,7 @@ impl Hurry {
     /// Asks for the processor at once when a child appears: on a busy machine it would else run for long before its
     /// probes are in place. Without the privilege nothing changes.
     pub fn begin() -> Self {
-        // SAFETY: no pointers; 0 is this process.
-        let nice_before = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let nice_before = priority::nice();
         priority::raise();
         Self { nice_before }
     }

@@ -11,14 +11,18 @@
 )]
 
 use super::{elf::MAX_BUILD_ID, object::Object};
+use rustix::{
+    fs::{Mode, OFlags, mkdirat, openat},
+    io::Errno,
+    process::geteuid,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
-use std::os::unix::{
-    ffi::OsStrExt as _,
-    fs::{MetadataExt as _, OpenOptionsExt as _},
+use std::os::{
+    fd::AsRawFd as _,
+    unix::fs::{MetadataExt as _, OpenOptionsExt as _},
 };
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,7 +144,7 @@ impl FileCache {
             return refused("it is no folder in a folder");
         };
         let folder = descend(folder)?;
-        let directory = make_in(&folder, name, libc::O_RDONLY)?;
+        let directory = make_in(&folder, name, OFlags::RDONLY)?;
         let metadata = directory.metadata()?;
         if !is_ours(&metadata) || metadata.mode() & 0o022 != 0 {
             return refused("the cache directory belongs to someone else or others may write to it");
@@ -256,7 +260,7 @@ fn descend(folder: &Path) -> io::Result<File> {
     let first = first.unwrap_or_default();
     for name in first.components().skip(1).chain(names) {
         let Component::Normal(name) = name else { return Err(refused()) };
-        at = make_in(&at, name, libc::O_PATH)?;
+        at = make_in(&at, name, OFlags::PATH)?;
         let metadata = at.metadata()?;
         // In a folder like /tmp nobody can rename what is another's.
         let is_changed_by_others = metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0;
@@ -268,28 +272,22 @@ fn descend(folder: &Path) -> io::Result<File> {
 }
 
 /// Opens a folder in another, which is made if it is missing. A link is not followed.
-fn make_in(folder: &File, name: &OsStr, how: libc::c_int) -> io::Result<File> {
-    let name = CString::new(name.as_bytes())?;
-    let flags = how | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: an open descriptor, and a NUL-terminated name.
-    let open = || match unsafe { libc::openat(folder.as_raw_fd(), name.as_ptr(), flags) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: it was opened just now, and nobody else has it.
-        fd => Ok(unsafe { File::from_raw_fd(fd) }),
-    };
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // SAFETY: as above. Where it fails, opening does, too.
-            unsafe { libc::mkdirat(folder.as_raw_fd(), name.as_ptr(), 0o700) };
+fn make_in(folder: &File, name: &OsStr, how: OFlags) -> io::Result<File> {
+    let flags = how | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || openat(folder, name, flags, Mode::empty());
+    let opened = open().or_else(|error| match error {
+        Errno::NOENT => {
+            // Where it fails, opening does, too.
+            let _ = mkdirat(folder, name, Mode::RWXU);
             open()
         }
-        opened => opened,
-    }
+        error => Err(error),
+    });
+    Ok(File::from(opened?))
 }
 
 fn is_ours(metadata: &fs::Metadata) -> bool {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    metadata.uid() == unsafe { libc::geteuid() }
+    metadata.uid() == geteuid().as_raw()
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

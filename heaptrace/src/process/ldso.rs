@@ -4,9 +4,13 @@ use super::command::{self, CommandError, Invocation};
 use super::elf::{ElfFacts, Kind};
 use super::foreign;
 use super::object::{Object, ObjectError, Opened};
-use std::ffi::{CString, OsStr, OsString};
+use rustix::{
+    fs::{StatVfsMountFlags, getxattr, statvfs},
+    process::{getegid, geteuid, getgid, getuid},
+    thread::no_new_privs,
+};
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -127,32 +131,21 @@ fn libraries(
 /// Whether `exe` gets other rights than ours, so that its loader ignores LD_PRELOAD and LD_LIBRARY_PATH
 /// (`cap_bprm_creds_from_file`, security/commoncap.c; ld.so(8), secure-execution mode).
 fn runs_in_secure_mode(exe: &Path) -> bool {
-    let (Ok(metadata), Ok(path)) = (foreign::metadata(exe), CString::new(exe.as_os_str().as_bytes())) else {
-        return false;
-    };
-    let mut mount = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: a NUL-terminated path; the buffer is read only if the call has filled it.
-    let nosuid = unsafe {
-        libc::statvfs(path.as_ptr(), mount.as_mut_ptr()) == 0
-            && mount.assume_init().f_flag & libc::ST_NOSUID != 0
-    };
-    // SAFETY: only reads a flag of this thread.
-    let no_new_rights = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
-    if nosuid || no_new_rights {
+    let Ok(metadata) = foreign::metadata(exe) else { return false };
+    let nosuid = statvfs(exe).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::NOSUID));
+    if nosuid || no_new_privs().unwrap_or(false) {
         return false;
     }
-    // SAFETY: no arguments, cannot fail.
-    let (uid, euid, gid, egid) =
-        unsafe { (libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid()) };
+    let (uid, euid) = (getuid().as_raw(), geteuid().as_raw());
+    let (gid, egid) = (getgid().as_raw(), getegid().as_raw());
     let mode = metadata.mode();
     // Without the group's right to execute, the bit once meant mandatory locking.
     let setgid = mode & 0o2010 == 0o2010;
     let new_uid = if mode & 0o4000 != 0 { metadata.uid() } else { euid };
     let new_gid = if setgid { metadata.gid() } else { egid };
-    // SAFETY: NUL-terminated strings, and no buffer.
-    let has_capabilities = || unsafe {
-        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0
-    };
+    // Without a buffer it gives the length.
+    let has_capabilities =
+        || getxattr(exe, c"security.capability", &mut [0_u8; 0]).is_ok_and(|length| length > 0);
     new_uid != uid || new_gid != gid || uid != 0 && has_capabilities()
 }
 

@@ -1,5 +1,7 @@
 //! A thread's claim on the processor.
 
+use rustix::process::{getpriority_process, setpriority_process};
+
 /// Asks for the processor at once for the calling thread. Without the privilege nothing changes.
 pub fn raise() {
     set_nice(-20);
@@ -7,6 +9,10 @@ pub fn raise() {
 
 /// Sets the calling thread's nice value: on Linux each thread has its own (setpriority(2)).
 pub fn set_nice(nice: i32) {
-    // SAFETY: no pointers; 0 is this thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    let _ = setpriority_process(None, nice);
+}
+
+/// The calling thread's nice value.
+pub fn nice() -> i32 {
+    getpriority_process(None).unwrap_or(0)
 }

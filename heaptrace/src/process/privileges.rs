@@ -3,6 +3,7 @@
 
 use super::system;
 use caps::{CapSet, Capability, CapsHashSet};
+use rustix::process::{getegid, geteuid, getgid, getuid};
 use std::fmt;
 
 /// A capability, and what it is for.
@@ -65,8 +66,7 @@ pub const NEEDS: [Need; 6] = [
 
 /// Who is trusted beside root: who runs heaptrace, by sudo if so.
 pub fn own_user() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    match unsafe { libc::geteuid() } {
+    match geteuid().as_raw() {
         // Nobody but root says so to root.
         0 => std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok()).unwrap_or(0),
         user => user,
@@ -91,12 +91,10 @@ pub struct Privileges {
 impl Privileges {
     /// Reads them. What cannot be read counts as not there.
     pub fn read() -> Self {
-        // SAFETY: both calls have no preconditions and cannot fail.
-        let (uid, effective_uid) = unsafe { (libc::getuid(), libc::geteuid()) };
         let map = system::read_text("/proc/self/uid_map").unwrap_or_default();
         Self {
-            uid,
-            effective_uid,
+            uid: getuid().as_raw(),
+            effective_uid: geteuid().as_raw(),
             in_user_namespace: !map.is_empty() && !is_initial_map(&map),
             effective: caps::read(None, CapSet::Effective).unwrap_or_default(),
         }
@@ -177,16 +175,13 @@ pub struct Setuid;
 
 /// Fails where files would not be written with the caller's own rights.
 pub fn refuse_setuid() -> Result<(), Setuid> {
-    // SAFETY: the calls have no preconditions and cannot fail.
-    let same = unsafe { libc::getuid() == libc::geteuid() && libc::getgid() == libc::getegid() };
-    if same { Ok(()) } else { Err(Setuid) }
+    if getuid() == geteuid() && getgid() == getegid() { Ok(()) } else { Err(Setuid) }
 }
 
 /// Gives up all capabilities of a caller who is not root: what only reads and writes files does that with the
 /// caller's own rights, also where the program file was given more. Call it before there are threads.
 pub fn drop_all() -> Result<(), caps::errors::CapsError> {
-    // SAFETY: no preconditions, cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
+    if geteuid().is_root() {
         return Ok(());
     }
     // The ambient set follows the permitted one.

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "what is read here is bounded, and of the kernel's making")]
 
 use super::{foreign, maps, stat, statm, status};
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     fs::{self, File, Metadata},
     io::{self, Read as _},
@@ -209,9 +210,7 @@ pub fn rss_bytes(pid: u32) -> Result<u64, ProcError> {
 
 /// Bytes in a page.
 pub fn page_size() -> u64 {
-    // SAFETY: sysconf only reads its argument.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(size).unwrap_or(4096)
+    rustix::param::page_size() as u64
 }
 
 /// One variable of the environment that the process was started with.
@@ -266,9 +265,7 @@ fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
 
 /// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
 pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid pointer to a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -287,6 +284,7 @@ pub fn stack_pointers(pid: u32) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
     #[test]
     fn we_are_found_with_our_threads_and_our_parent() {
@@ -316,12 +314,9 @@ mod tests {
         let here = (&raw const mappings) as u64;
         assert!(mappings.iter().any(|mapping| (mapping.start..mapping.end).contains(&here)));
         let mut child = std::process::Command::new("true").spawn().expect("true");
-        // SAFETY: all-zero is a value of this plain C type.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `info` is ours; waits for our child, and leaves it to be waited for.
-        let status =
-            unsafe { libc::waitid(libc::P_PID, child.id(), &raw mut info, libc::WEXITED | libc::WNOWAIT) };
-        assert_eq!(status, 0);
+        // It is left to be waited for.
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&child)), how).expect("it ends");
         assert_eq!(read_whole_maps(child.id()).expect("a zombie can be looked at"), None);
         child.wait().expect("wait");
         assert!(read_whole_maps(child.id()).expect_err("gone").is_gone());

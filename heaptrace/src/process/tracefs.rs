@@ -1,10 +1,15 @@
 //! tracefs, where the numbers of tracepoints are: whether it is there and may be read. Mounts nothing.
 
 use super::system;
+use rustix::{
+    fs::{Access, AtFlags, accessat},
+    io::Errno,
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+};
 use std::{
     ffi::CStr,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -60,39 +65,14 @@ impl Tracefs {
 /// Whether this kernel's tracefs has syscall tracepoints, asked of an instance that is mounted nowhere. Needs
 /// CAP_SYS_ADMIN (Linux 5.2, fs/fsopen.c).
 pub fn has_syscalls_unmounted() -> io::Result<bool> {
-    /// include/uapi/linux/mount.h
-    const FSCONFIG_CMD_CREATE: libc::c_long = 6;
-    // SAFETY: a NUL-terminated name that outlives the call.
-    let context = unsafe { descriptor(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 0)) }?;
-    let no_key = std::ptr::null::<libc::c_char>();
-    // SAFETY: this command takes no key and no value.
-    let created = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, no_key, no_key, 0)
-    };
-    if created != 0 {
-        return Err(io::Error::last_os_error());
+    let context = fsopen("tracefs", FsOpenFlags::empty())?;
+    fsconfig_create(context.as_fd())?;
+    let mount = fsmount(context.as_fd(), FsMountFlags::empty(), MountAttrFlags::empty())?;
+    match accessat(mount, SAMPLE, Access::EXISTS, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
     }
-    // SAFETY: numbers only.
-    let mount = unsafe { descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0)) }?;
-    // SAFETY: a NUL-terminated path that outlives the call.
-    let found = unsafe { libc::faccessat(mount.as_raw_fd(), SAMPLE.as_ptr(), libc::F_OK, 0) };
-    if found == 0 {
-        return Ok(true);
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        error => Err(error),
-    }
-}
-
-/// # Safety
-/// `result` is what a system call that makes a descriptor gave.
-unsafe fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: by the caller: new, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
 }
 
 #[cfg(test)]

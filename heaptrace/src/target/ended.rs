@@ -1,5 +1,6 @@
 //! How a command that was started ended.
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use std::fmt;
 
 /// How a command ended.
@@ -30,14 +31,7 @@ impl fmt::Display for CommandEnd {
 
 /// How the command `pid` ended, if it has.
 pub fn reap(pid: u32) -> Option<CommandEnd> {
-    let mut status = 0;
-    // SAFETY: a valid pointer to a local.
-    let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
-    (reaped > 0).then(|| {
-        if libc::WIFSIGNALED(status) {
-            CommandEnd::Killed(libc::WTERMSIG(status) as u8)
-        } else {
-            CommandEnd::Exited(libc::WEXITSTATUS(status) as u8)
-        }
-    })
+    let (_, status) = waitpid(Pid::from_raw(pid as i32), WaitOptions::NOHANG).ok()??;
+    let killed = status.terminating_signal().map(|signal| CommandEnd::Killed(signal as u8));
+    killed.or_else(|| Some(CommandEnd::Exited(status.exit_status()? as u8)))
 }

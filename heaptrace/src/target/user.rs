@@ -90,8 +90,7 @@ mod tests {
     #[test]
     fn our_child_runs_as_our_user() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
-        // SAFETY: no arguments, cannot fail.
-        let pids = pids_of_user(unsafe { libc::geteuid() }).expect("pids");
+        let pids = pids_of_user(rustix::process::geteuid().as_raw()).expect("pids");
         assert!(pids.contains(&child.id()) && !pids.contains(&std::process::id()));
         child.kill().expect("kill");
         child.wait().expect("wait");

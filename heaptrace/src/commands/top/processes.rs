@@ -45,14 +45,12 @@ pub struct Read {
 
 impl Processes {
     pub fn new() -> Self {
-        // SAFETY: sysconf only reads its argument.
-        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
         Self {
             known: HashMap::new(),
             users: HashMap::new(),
             family: HashSet::new(),
             round: 0,
-            ticks_per_s: u64::try_from(ticks).unwrap_or(100).max(1),
+            ticks_per_s: rustix::param::clock_ticks_per_second().max(1),
             page_size: procfs::page_size(),
         }
     }

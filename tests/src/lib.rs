@@ -28,5 +28,6 @@ pub mod report;
 pub mod runner;
 pub mod running;
 pub mod session;
+pub mod slow_names;
 pub mod steps;
 pub mod terminal;

@@ -70,6 +70,18 @@ impl Running {
         Ok(())
     }
 
+    /// Sends `signal` to its process group, unless its end was already seen.
+    pub fn signal_group(&self, signal: libc::c_int) -> Result<()> {
+        if self.status.is_none() {
+            // SAFETY: the leader has not been waited for, so the group's id is still its own.
+            let result = unsafe { libc::kill(-(self.pid() as libc::pid_t), signal) };
+            if result != 0 {
+                return Err(std::io::Error::last_os_error()).context("failed to send a signal");
+            }
+        }
+        Ok(())
+    }
+
     /// The exit status, if the process has ended.
     pub fn poll(&mut self) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {

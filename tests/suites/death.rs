@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         end_to_end("a file that is deleted while recording is written anew", deleted_file),
         end_to_end("a file whose name is taken while recording is written beside it", replaced_file),
         end_to_end("targets that are killed while attaching", killed_targets),
+        end_to_end("a target that has ended is said to have", ended_target),
     ])
 }
 
@@ -228,6 +229,46 @@ fn replaced_file() -> Result<()> {
     Ok(())
 }
 
+fn ended_before(pid: u32) -> String {
+    format!("heaptrace: process {pid} ended before it could be traced\n")
+}
+
+fn not_there(pid: u32) -> String {
+    format!("heaptrace: no process {pid} is there\n")
+}
+
+/// Nobody has waited for it, so that there is still something of it.
+fn ended_target() -> Result<()> {
+    let folder = TempDir::new()?;
+    let steady = Steady::start(folder.path(), "2")?;
+    let pid = steady.pid();
+    steady.waiting.target.signal(libc::SIGKILL)?;
+    let is_over = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))?.count();
+        Ok(threads == 1 && fs::read_to_string(format!("/proc/{pid}/stat"))?.contains(") Z "))
+    };
+    wait_until(PATIENCE, is_over).context("it did not end")?;
+    let file = heaptrace::record_file(folder.path());
+    let file = file.to_str().context("not UTF-8")?;
+    let named = pid.to_string();
+    for command in
+        [&["record", "-o", file][..], &["stat"], &["leaks"], &["watch"], &["top", "--trace", "-n", "1"]]
+    {
+        let output = heaptrace::output(&[command, &["-p", &named]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(4) && said == ended_before(pid),
+            "{command:?}: {}: {said}",
+            output.status
+        );
+    }
+    drop(steady);
+    let output = heaptrace::output(&["stat", "-p", &named])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(4) && said == not_there(pid), "{}: {said}", output.status);
+    Ok(())
+}
+
 /// Whatever it was doing, it ends by itself: with a recording, or saying that the target is gone.
 fn killed_targets() -> Result<()> {
     let folder = TempDir::new()?;
@@ -246,7 +287,7 @@ fn killed_targets() -> Result<()> {
         drop(steady);
         match recorder.wait()?.code() {
             Some(0) => recorded += 1,
-            Some(4) if recorder.stderr().contains(&pid.to_string()) => gone += 1,
+            Some(4) if [ended_before(pid), not_there(pid)].contains(&recorder.stderr()) => gone += 1,
             code => bail!("{}", recorder.describe(&format!("ended with {code:?}"))),
         }
         for file in ["ready", "go", "end"] {

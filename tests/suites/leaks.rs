@@ -8,6 +8,7 @@ use heaptrace_tests::{
     programs::Program,
     runner::{self, end_to_end, unprivileged},
     session::ledger_file,
+    slow_names::{self, Stopped},
     steps::{CACHED, LEAKED, Steps},
 };
 use serde_json::Value;
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         end_to_end("rows are what the program holds, and tell growth between prints", rows),
         end_to_end("younger blocks are left out and summed up", ages),
         end_to_end("Ctrl-C ends it with a last print", interrupted),
+        end_to_end(
+            "Ctrl-C while symbols are looked up: what waits is printed, and then the last",
+            interrupted_lookup,
+        ),
         end_to_end("what a command never freed is in the last print", at_exit),
         end_to_end(
             "--exact-children: what a forked child holds is there from its first call",
@@ -182,6 +187,36 @@ fn interrupted() -> Result<()> {
     }
     let status = waiting.target.wait()?;
     ensure!(status.success(), "the program ended with {status}");
+    Ok(())
+}
+
+fn interrupted_lookup() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let program = slow_names::copy(&Program::C("steps").compile()?, folder)?;
+    let mut steps = Steps::start_copy(&program, folder)?;
+    let options = ["--older-than", "0s", "--interval", "50ms"];
+    let mut live = Live::attach("leaks", &[steps.pid()], &options, folder)?;
+    steps.step(1, folder)?;
+    let lookup = Stopped::child_of(live.run.pid())?;
+    let before = live.prints()?.len();
+    steps.step(2, folder)?;
+    // As a terminal does: to all in the foreground.
+    live.run.signal_group(libc::SIGINT)?;
+    // The probes are gone by then.
+    live.run.wait_for_line("heaptrace: still looking up symbols")?;
+    steps.step(3, folder)?;
+    steps.end(folder)?;
+    ensure!(live.prints()?.len() == before, "something was printed before its symbols were found");
+    lookup.go_on()?;
+    let prints = live.finish(0)?;
+    let [waited, last] = &prints[before..] else {
+        anyhow::bail!("{before} prints, and then not two: {prints:?}")
+    };
+    ensure!(waited["last"] == false && last["last"] == true, "{waited}\n{last}");
+    ensure!(held(waited, "site_cache")?.1 > 0, "{waited}");
+    // What was done after that is in no print.
+    ensure!(holds(last, "site_leak", times(LEAKED, 2)) && holds(last, "site_cache", CACHED), "{last}");
     Ok(())
 }
 

@@ -9,7 +9,9 @@ use heaptrace_tests::{
     runner::{self, end_to_end, unprivileged},
     running::Running,
     session::Waiting,
+    slow_names::{self, Stopped},
 };
+use serde_json::Value;
 use std::{
     fs,
     path::Path,
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         end_to_end("no code of a watched process is changed", unprobed),
         end_to_end("a heap that begins while it is watched", heapless),
         end_to_end("what an overfull ring loses is counted", losses),
+        end_to_end("while symbols are looked up, calls are read on, and come out in order", slow),
         end_to_end("text has a line a call with its caller, and totals", text),
     ])
 }
@@ -296,6 +299,38 @@ fn losses() -> Result<()> {
         (0..4).flat_map(|n| (0..2000).map(move |i| 2 + u64::from(i % (1 + (i * 7 + n * 3) % 13) > 0))).sum();
     let sum = seen + lost;
     ensure!((made..made + 40).contains(&sum), "{seen} seen and {lost} lost of {made}");
+    Ok(())
+}
+
+fn slow() -> Result<()> {
+    const ROUNDS: usize = 300;
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let program = slow_names::copy(&Program::C("pages").compile()?, folder)?;
+    let mut waiting = Waiting::start(Command::new(program), folder)?;
+    // The ring takes a fifth of the calls.
+    let options = ["--min-bytes", "0", "--max-events", "120"];
+    let live = Live::attach("watch", &[waiting.target.pid()], &options, folder)?;
+    waiting.go()?;
+    let lookup = Stopped::child_of(live.run.pid())?;
+    ensure!(waiting.target.wait()?.success(), "the program failed");
+    ensure!(live.prints()?.is_empty(), "something was printed before its symbols were found");
+    lookup.go_on()?;
+    let printed = Printed::new(live.finish(0)?)?;
+    ensure!(printed.lost()? == 0, "{} calls were lost", printed.lost()?);
+    let site = |line: &Value| {
+        let frames = line["stack"].as_array()?.iter();
+        frames
+            .filter_map(|frame| frame["symbol"].as_str())
+            .find(|name| name.starts_with("site_"))
+            .map(str::to_owned)
+    };
+    let sites: Vec<String> = printed.lines.iter().filter_map(site).collect();
+    let mut expected = vec!["site_pages"; 2 * ROUNDS];
+    expected.extend(["site_last"; 2]);
+    ensure!(sites == expected, "{} calls with these sites: {sites:?}", printed.lines.len());
+    let times: Vec<Option<&str>> = printed.lines.iter().map(|line| line["time"].as_str()).collect();
+    ensure!(times.is_sorted(), "{times:?}");
     Ok(())
 }
 

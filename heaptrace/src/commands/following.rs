@@ -27,7 +27,12 @@ pub(super) async fn follow<W: Work>(
             biased;
             () = signals.come() => break Ended::Asked,
             () = sleep_until(deadline) => break Ended::TimeUp,
-            () = due(&mut prints) => {
+            names = work.found() => {
+                if work.take(engine, names)?.is_break() {
+                    break Ended::NoReader;
+                }
+            }
+            () = due(&mut prints), if !work.waits() => {
                 let before = Instant::now();
                 engine.drain();
                 if work.print(engine)?.is_break() {

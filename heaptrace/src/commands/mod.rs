@@ -8,6 +8,7 @@ pub mod leaks;
 mod names;
 mod output;
 mod outside;
+mod prints;
 mod progress;
 pub mod record;
 pub mod report;

@@ -2,7 +2,6 @@
 
 use crate::{
     model::{self, Location, LocationId, Note, Profile, StackId},
-    session::Session,
     symbolize::Found,
 };
 use std::collections::BTreeSet;
@@ -15,18 +14,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Finds symbols for those places in `stacks` that were in none before, for `profile` and later ones.
-    pub fn find(
-        &mut self,
-        session: &Session,
-        profile: &Profile,
-        stacks: impl Iterator<Item = StackId>,
-    ) -> model::Names {
-        let (ids, locations) = self.new_in(profile, stacks);
-        of_places(ids, session.symbols_of(&locations))
-    }
-
-    /// Those places in `stacks` that were in none before, to be looked up by somebody else.
+    /// Those places in `stacks` that were in none before, to be looked up.
     pub fn new_in(
         &mut self,
         profile: &Profile,

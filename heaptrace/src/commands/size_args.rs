@@ -66,14 +66,42 @@ impl SizeArgs {
         let sizes = sizes.within(most, max_live.is_none(), max_sites, frames);
         match memory {
             Some(memory) if sizes.memory_bytes().most > memory => Err(Usage(format!(
-                "the tables take at least {} MiB as they are asked for, and --memory allows {} MiB; raise it, or lower \
-                 --max-live, --max-sites, --max-frames, --max-processes, --max-threads or --max-unwind-rows",
+                "the tables take at least {} MiB, and --memory allows {} MiB: {}; raise it, or lower one of these",
                 sizes.memory_bytes().most.div_ceil(1 << 20),
-                memory >> 20
+                memory >> 20,
+                parts(&sizes)
             ))),
             _ => Ok(sizes),
         }
     }
+}
+
+/// What tables of these sizes are made of, by the option that makes each smaller, the largest first.
+fn parts(sizes: &MapSizes) -> String {
+    const SHOWN: u64 = 1 << 20;
+    let unwind = sizes.unwind;
+    let smaller = |unwind| MapSizes { unwind, ..*sizes };
+    let without = [
+        ("--max-live", MapSizes { live: 1, live_chunks: 0, ..*sizes }),
+        ("--max-sites", MapSizes { sites: 1, ..*sizes }),
+        ("--max-frames", MapSizes { frames: 1, ..*sizes }),
+        ("--max-processes", MapSizes { processes: 1, ..*sizes }),
+        ("--max-threads", MapSizes { threads: 1, ..*sizes }),
+        ("--max-events", MapSizes { events: 1, ..*sizes }),
+        ("--max-unwind-rows", smaller(UnwindSizes { row_shards: 1, ..unwind })),
+        ("--max-unwind-code", smaller(UnwindSizes { page_shards: 1, ..unwind })),
+        ("--max-unwind-lists", smaller(UnwindSizes { lists: 1, ..unwind })),
+    ];
+    let all = sizes.memory_bytes().most;
+    let mut parts =
+        without.map(|(option, without)| (option, all.saturating_sub(without.memory_bytes().most)));
+    parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let shown = || parts.iter().filter(|(_, bytes)| *bytes >= SHOWN);
+    let rest = all.saturating_sub(shown().map(|(_, bytes)| bytes).sum());
+    let mut texts: Vec<String> =
+        shown().map(|(option, bytes)| format!("{option} takes {} MiB", bytes.div_ceil(1 << 20))).collect();
+    texts.push(format!("the rest {} MiB", rest >> 20));
+    texts.join(", ")
 }
 
 fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
@@ -117,7 +145,9 @@ mod tests {
         assert_eq!(sizes.sites, 4_000_000);
         let refused = tables("x --memory 200MiB --max-sites 4000000").expect_err("too much");
         assert!(refused.to_string().contains("--memory allows 200 MiB"), "{refused}");
-        assert!(tables("x --memory 1MiB").is_err());
+        let refused = tables("x --memory 64MiB").expect_err("too little").to_string();
+        let live = refused.find("--max-live takes").expect("what takes most");
+        assert!(refused.find("--max-unwind-rows takes").is_some_and(|rows| rows > live), "{refused}");
     }
 
     #[test]

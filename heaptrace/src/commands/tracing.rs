@@ -16,10 +16,11 @@ use crate::{
 use anyhow::Context as _;
 use std::{
     fmt,
+    ops::ControlFlow,
     process::ExitCode,
     time::{Duration, Instant},
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::timeout};
 
 /// An engine whose targets are probed, and whose command, if it has one, has not begun.
 pub(super) struct Prepared<F> {
@@ -104,6 +105,28 @@ impl<F: Form> Running<F> {
         // Where it ended by itself, one may be meant for what has ended meanwhile.
         signals.let_keys_end(why != Ended::Asked).context("failed to set what Ctrl-C does")?;
         Ok(why)
+    }
+
+    /// Prints what still waits for symbols. Breaks if nobody reads any more.
+    pub fn print_rest(&mut self, work: &mut impl Work<Form = F>) -> anyhow::Result<ControlFlow<()>> {
+        const SILENT: Duration = Duration::from_secs(2);
+        let mut silent = Some(SILENT);
+        while work.waits() {
+            let names = self.runtime.block_on(async {
+                if let Some(time) = silent {
+                    if let Ok(names) = timeout(time, work.found()).await {
+                        return names;
+                    }
+                    silent = None;
+                    say(format_args!("still looking up symbols; the rest is printed when they are found"));
+                }
+                work.found().await
+            });
+            if work.take(&mut self.engine, names)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Takes the probes away; nothing changes any more.

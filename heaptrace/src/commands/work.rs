@@ -3,8 +3,9 @@
 use crate::{
     bpf::Told,
     engine::{Engine, Form},
+    model::Names,
 };
-use std::{fmt, ops::ControlFlow};
+use std::{fmt, future::Future, ops::ControlFlow};
 
 /// What a command does while its engine runs.
 pub(super) trait Work {
@@ -19,8 +20,24 @@ pub(super) trait Work {
     /// Once a second, after the maps were read; not in seconds in which [`Self::print`] was called.
     fn tick(&mut self, engine: &mut Engine<Self::Form>) -> anyhow::Result<()>;
 
-    /// At every interval, where there is one, after the maps were read. Breaks if nobody reads any more.
+    /// At every interval, where there is one, after the maps were read; later, where a print before [`Self::waits`] then.
+    /// Breaks if nobody reads any more.
     fn print(&mut self, _: &mut Engine<Self::Form>) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether a print waits for symbols, which are being looked for.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// Those symbols, once they were found. Nothing is lost where it is not waited for to the end.
+    fn found(&mut self) -> impl Future<Output = Names> {
+        std::future::pending()
+    }
+
+    /// Takes them, and prints what waited for them. Breaks if nobody reads any more.
+    fn take(&mut self, _: &mut Engine<Self::Form>, _: Names) -> anyhow::Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -4,11 +4,15 @@ use super::Engine;
 use crate::{
     bpf::MapError,
     error::CannotTrace,
-    process::ldso::Program,
+    process::{ldso::Program, procfs},
     session::{Session, TargetError},
     target::{HeldChild, Target, pids_named, pids_of_user},
 };
 use anyhow::bail;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 impl<F> Engine<F> {
     /// Traces what is running of `target`: nothing of a command.
@@ -24,9 +28,9 @@ impl<F> Engine<F> {
     /// Traces a process.
     ///
     /// # Errors
-    /// If it cannot be.
-    pub fn add_pid(&mut self, pid: u32) -> Result<(), TargetError> {
-        self.session.add_pid(pid)?;
+    /// [`CannotTrace`] if it cannot be.
+    pub fn add_pid(&mut self, pid: u32) -> Result<(), CannotTrace> {
+        add_pid(&mut self.session, pid)?;
         self.clock.have_targets();
         Ok(())
     }
@@ -62,7 +66,7 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
         }
         Target::Pids(pids) => {
             for pid in pids {
-                session.add_pid(*pid).map_err(cannot)?;
+                add_pid(session, *pid)?;
             }
         }
         Target::Comm(comm) => {
@@ -77,7 +81,11 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
             for pid in pids {
                 match session.add_pid(pid) {
                     Ok(()) => traced += 1,
-                    Err(error) => last = Some(session.leave_out_named(pid, error)),
+                    Err(error) => {
+                        let ended = has_ended(pid);
+                        let why = session.leave_out_named(pid, error);
+                        last = Some(if ended { ended_before(pid) } else { why });
+                    }
                 }
             }
             if let (0, Some(error)) = (traced, last) {
@@ -89,6 +97,60 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Of one that ends meanwhile that is why, whatever was met first: a file of /proc that is not there, memory that it has let
+/// go of, a probe that finds no process.
+fn add_pid(session: &mut Session, pid: u32) -> Result<(), CannotTrace> {
+    let was_there = procfs::exists(pid);
+    session.add_pid(pid).map_err(|error| match was_there {
+        false => CannotTrace(format!("no process {pid} is there")),
+        true if has_ended(pid) => CannotTrace(ended_before(pid)),
+        true => cannot(error),
+    })
+}
+
+fn ended_before(pid: u32) -> String {
+    format!("process {pid} ended before it could be traced")
+}
+
+/// Whether a process that could not be traced has ended, or does just now.
+fn has_ended(pid: u32) -> bool {
+    const SOON: Duration = Duration::from_millis(200);
+    const POLL: Duration = Duration::from_millis(5);
+    let before = Instant::now();
+    loop {
+        if !procfs::is_running(pid, procfs::thread_with_memory(pid)) {
+            return true;
+        }
+        // Its memory goes first (`do_exit`, kernel/exit.c); a kernel thread has none.
+        let is_ending = procfs::read_status(pid).is_ok_and(|status| status.no_memory);
+        if !is_ending || before.elapsed() > SOON {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+}
+
 fn cannot(error: TargetError) -> CannotTrace {
     CannotTrace(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_ended_is_told_from_who_runs() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat");
+        assert!(!has_ended(child.id()));
+        child.kill().expect("a signal");
+        let before = Instant::now();
+        // Not waited for: there is still something of it.
+        while !has_ended(child.id()) {
+            assert!(before.elapsed() < Duration::from_secs(60));
+        }
+        assert!(procfs::exists(child.id()));
+        child.wait().expect("its end");
+        assert!(has_ended(child.id()));
+    }
 }

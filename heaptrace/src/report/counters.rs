@@ -27,7 +27,7 @@ const fn describe(counter: Counter) -> Description {
         Counter::PendingFull => ("pending_full", "calls, in no total", Some("--max-threads")),
         Counter::RingFull => ("ring_full", "events of processes and mappings", Some("--max-events")),
         Counter::ProcessTableFull => {
-            ("process_table_full", "calls of further processes, in no total", Some("--max-processes"))
+            ("process_table_full", "processes and execs, their calls in no total", Some("--max-processes"))
         }
         Counter::ScratchBusy => ("scratch_busy", "blocks under an unknown stack", None),
         Counter::ResultUnreadable => {

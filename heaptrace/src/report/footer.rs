@@ -127,11 +127,24 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     lines.extend(size_filter.map(|filter| filtered(profile, filter)));
     let late = profile.processes.iter().filter(|process| process.attach_gap_ns.is_some());
     let by_late = late.map(|process| process.unknown_frees).fold(0, u64::saturating_add).min(*unknown_frees);
-    let unknown_frees = *unknown_frees - by_late;
+    // What such a child frees is known as inherited only while its parent still has it.
+    let heirs = profile.processes.iter();
+    let heirs = heirs.filter(|process| process.attach_gap_ns.is_none() && process.inherited_count > 0);
+    let by_heirs = heirs.map(|process| process.unknown_frees).fold(0, u64::saturating_add);
+    let by_heirs = by_heirs.min(*unknown_frees - by_late);
+    let unknown_frees = *unknown_frees - by_late - by_heirs;
     if by_late > 0 {
         let frees = counted(by_late, "free of an unknown block", "frees of unknown blocks");
         lines.push(format!(
             "{frees} in processes whose beginning was not traced: allocated then, or inherited at fork{}",
+            if size_filter.is_some() { ", or filtered by size" } else { "" }
+        ));
+    }
+    if by_heirs > 0 {
+        let frees = counted(by_heirs, "free of an unknown block", "frees of unknown blocks");
+        lines.push(format!(
+            "{frees} in forked children: allocated before tracing began, or inherited and freed by the parent since{}, \
+             which cannot be told apart",
             if size_filter.is_some() { ", or filtered by size" } else { "" }
         ));
     }

@@ -210,6 +210,22 @@ fn a_filter_by_size_is_told_and_what_it_makes_uncertain() {
 }
 
 #[test]
+fn what_a_child_frees_may_be_inherited_where_its_parent_was_attached_to() {
+    let mut profile = full();
+    let child = &mut profile.processes[1];
+    (child.attach_gap_ns, child.unknown_frees) = (None, 3);
+    profile.coverage.unknown_frees = 7;
+    let report = text(&profile, Options::default());
+    for line in [
+        "3 frees of unknown blocks in forked children: allocated before tracing began, or inherited and freed by the \
+         parent since, which cannot be told apart",
+        "4 frees of unknown blocks: allocated before tracing began, or without room in the table",
+    ] {
+        assert!(report.contains(line), "{line:?} is not in {report}");
+    }
+}
+
+#[test]
 fn branches_of_a_call_tree_add_up_to_their_row() {
     // One row, whose branches fork no further: 200 callers, most of them below the share that is drawn.
     let mut profile = large(200, 3);

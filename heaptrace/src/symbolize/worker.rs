@@ -6,7 +6,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::{
     fmt, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -70,7 +70,9 @@ impl Worker {
         let mut command = program();
         // Until it has closed what it has of ours, which is the first that it does.
         let _starts = inherited::child_starts();
-        let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        // What is typed to end us is for us to heed: we may still need what it finds.
+        let child = command.process_group(0).spawn();
         // Our copy of the other end is the command's: the child's death must close the last one.
         drop(command);
         let mut worker = Self { child: Some(child.map_err(broken)?), socket };

@@ -159,6 +159,9 @@ mod tests {
         assert_eq!(action(&Mode::List, key('s')), None);
         assert_eq!(action(&Mode::Process, key('s')), Some(Action::Order));
         assert_eq!(action(&Mode::Arm, key('y')), Some(Action::Enter));
+        for mode in [Mode::Arm, Mode::Help(0), Mode::Sort(0)] {
+            assert_eq!(action(&mode, key('q')), Some(Action::Back), "{mode:?}");
+        }
         assert_eq!(action(&Mode::List, key('y')), None);
     }
 }

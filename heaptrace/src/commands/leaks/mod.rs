@@ -6,15 +6,15 @@ mod trends;
 pub use args::LeaksArgs;
 
 use super::{
-    names::Names,
     output::Output,
+    prints::Prints,
     target_args::{FollowArgs, session_options},
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };
 use crate::{
     engine::{Engine, Snapshots},
-    model::{Amount, OldBlocks, StackId},
+    model::{Amount, Names, OldBlocks, StackId, Trend},
     process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
     session::SessionOptions,
@@ -48,7 +48,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(target, &options)?;
     let mut printing = Printing {
         trends: Trends::default(),
-        names: Names::default(),
+        prints: Prints::start(),
         number: 0,
         older_than,
         top,
@@ -60,9 +60,12 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
     running.engine.drain_last();
-    if why != Ended::NoReader {
+    if why != Ended::NoReader
+        && running.print_rest(&mut printing)?.is_continue()
+        && printing.print_once(&mut running.engine, true)?.is_continue()
+    {
         // Whether anybody still reads makes no difference any more.
-        let _ = printing.print_once(&mut running.engine, true)?;
+        let _ = running.print_rest(&mut printing)?;
     }
     let ended = running.end_of_command(why);
     say_end(ended, why);
@@ -71,13 +74,25 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
 
 struct Printing {
     trends: Trends,
-    names: Names,
+    prints: Prints<Print>,
     number: u64,
     older_than: Duration,
     top: usize,
     format: PrintFormat,
     verbose: bool,
     out: Output,
+}
+
+/// What is printed of the engine's latest snapshot: there is none after it before this is out.
+struct Print {
+    last: bool,
+    time_ns: i64,
+    /// The largest first.
+    trends: Vec<Trend>,
+    younger: Amount,
+    exited: Amount,
+    removed: Amount,
+    gone: Amount,
 }
 
 impl Work for Printing {
@@ -90,10 +105,24 @@ impl Work for Printing {
     fn print(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
         self.print_once(engine, false)
     }
+
+    fn waits(&self) -> bool {
+        self.prints.are_waiting()
+    }
+
+    async fn found(&mut self) -> Names {
+        self.prints.found().await
+    }
+
+    fn take(&mut self, engine: &mut Engine<Snapshots>, names: Names) -> anyhow::Result<ControlFlow<()>> {
+        engine.name(names)?;
+        self.prints.look_up(engine.session());
+        self.print_ready(engine)
+    }
 }
 
 impl Printing {
-    /// After the engine was drained.
+    /// After the engine was drained, and where no print waits.
     fn print_once(&mut self, engine: &mut Engine<Snapshots>, last: bool) -> anyhow::Result<ControlFlow<()>> {
         let OldBlocks { mut sites, younger, removed, gone } = engine.old_blocks(self.older_than)?;
         let profile = engine.snapshot()?;
@@ -107,28 +136,39 @@ impl Printing {
             keep
         });
         let trends = self.trends.update(&sites);
-        let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
-        let sites = shown.iter().filter_map(|trend| profile.sites.get(trend.old.site.index()));
+        let sites =
+            trends.iter().take(self.top).filter_map(|trend| profile.sites.get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
-        let found = self.names.find(engine.session(), &profile, stacks.into_iter());
-        // Let go of before it gets a successor, which it becomes.
+        let print = Print { last, time_ns: now_ns(), trends, younger, exited, removed, gone };
+        self.prints.add(print, &profile, stacks.into_iter(), engine.session());
+        // Let go of before it gets its symbols, or a successor, which it becomes.
         drop(profile);
-        let profile = engine.name(found)?;
-        self.number += 1;
-        let leaks = Leaks {
-            profile: &profile,
-            number: self.number,
-            last,
-            time_ns: now_ns(),
-            older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
-            shown,
-            hidden,
-            younger,
-            exited,
-            removed,
-            gone,
-            verbose: self.verbose,
-        };
-        self.out.print(|out| render_leaks(self.format, &leaks, out))
+        self.print_ready(engine)
+    }
+
+    fn print_ready(&mut self, engine: &Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
+        while let Some(print) = self.prints.next_ready() {
+            let Print { last, time_ns, trends, younger, exited, removed, gone } = print;
+            let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
+            self.number += 1;
+            let leaks = Leaks {
+                profile: engine.latest(),
+                number: self.number,
+                last,
+                time_ns,
+                older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
+                shown,
+                hidden,
+                younger,
+                exited,
+                removed,
+                gone,
+                verbose: self.verbose,
+            };
+            if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -6,8 +6,8 @@ mod spaces;
 pub use args::WatchArgs;
 
 use super::{
-    names::Names,
     output::Output,
+    prints::Prints,
     stack_args::{StackArg, stack_options},
     target_args::TargetArgs,
     tracing::{Prepared, exit_code, say_end},
@@ -19,7 +19,7 @@ use crate::{
     engine::Engine,
     error::CannotTrace,
     growth::Change,
-    model::Profile,
+    model::{Names, Note, Notes, Profile, StackId},
     process::system::now_ns,
     report::{GrowthCall, GrowthTotals, PrintFormat, WatchEnd, render_watch_calls, render_watch_end},
     session::{Session, SessionOptions, monotonic_ns},
@@ -56,7 +56,10 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         spaces: Spaces::new(),
         totals: BTreeMap::new(),
         ended: Vec::new(),
-        names: Names::default(),
+        prints: Prints::start(),
+        calls_waiting: 0,
+        not_awaited: 0,
+        unnamed: Notes::default(),
         epoch_ns: 0,
         ends: BTreeMap::new(),
         warned: false,
@@ -76,7 +79,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let why = running.follow(None, &mut watching)?;
     running.detach();
     let ended = running.end_of_command(why);
-    if why != Ended::NoReader {
+    if why != Ended::NoReader && running.print_rest(&mut watching)?.is_continue() {
         watching.end(&running.engine)?;
     }
     say_end(ended, why);
@@ -139,6 +142,10 @@ fn frames(frames: Option<u32>, stacks: Option<u32>) -> u32 {
     frames.or(stacks.map(of_stacks)).unwrap_or(MapSizes::default().frames)
 }
 
+/// The most calls that wait for symbols, some 20 MB: where more come while a large file is read, the first are printed as
+/// they are, with addresses.
+const MOST_WAITING: usize = 1 << 17;
+
 struct Watching {
     /// What stacks are made of, with the symbols of those that were printed.
     profile: Profile,
@@ -147,7 +154,13 @@ struct Watching {
     totals: BTreeMap<u32, GrowthTotals>,
     /// Of processes that have ended, whose records are others' by now.
     ended: Vec<GrowthTotals>,
-    names: Names,
+    prints: Prints<Vec<GrowthCall>>,
+    /// Calls in `prints`.
+    calls_waiting: usize,
+    /// Calls that were printed before their symbols were found.
+    not_awaited: u64,
+    /// Whose names are missing and why.
+    unnamed: Notes,
     /// What `CLOCK_MONOTONIC` 0 is since the Unix epoch: looked at again and again, as the machine may sleep.
     epoch_ns: i64,
     /// Why stacks of the shown calls ended.
@@ -193,22 +206,64 @@ impl Work for Watching {
         if calls.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
+        let session = engine.session();
         if self.stacks {
-            let session = engine.session();
             session.copy_stacks(&mut self.profile);
-            let stacks = calls.iter().filter_map(|call| call.stack);
-            self.profile.name(self.names.find(session, &self.profile, stacks))?;
         }
+        let stacks: Vec<StackId> = calls.iter().filter_map(|call| call.stack).collect();
+        self.calls_waiting += calls.len();
+        self.prints.add(calls, &self.profile, stacks.into_iter(), session);
+        if self.print_ready()?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        while self.calls_waiting > MOST_WAITING
+            && let Some(calls) = self.prints.next_as_it_is()
+        {
+            self.not_awaited += calls.len() as u64;
+            if self.print_calls(&calls)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn waits(&self) -> bool {
+        self.prints.are_waiting()
+    }
+
+    async fn found(&mut self) -> Names {
+        self.prints.found().await
+    }
+
+    fn take(&mut self, engine: &mut Engine<()>, names: Names) -> anyhow::Result<ControlFlow<()>> {
+        self.unnamed.merge(&names.notes);
+        self.profile.name(names)?;
+        self.prints.look_up(engine.session());
+        self.print_ready()
+    }
+}
+
+impl Watching {
+    fn print_ready(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        while let Some(calls) = self.prints.next_ready() {
+            if self.print_calls(&calls)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Of calls that waited until now.
+    fn print_calls(&mut self, calls: &[GrowthCall]) -> anyhow::Result<ControlFlow<()>> {
+        self.calls_waiting -= calls.len();
         let (first, profile) = (!self.written, &self.profile);
         self.written = true;
         self.shown += calls.len() as u64;
         let stacks = calls.iter().filter_map(|call| profile.stacks.get(call.stack?.index()));
         stacks.for_each(|stack| *self.ends.entry(stack.end).or_default() += 1);
-        self.out.print(|out| render_watch_calls(self.format, (profile, &calls), first, self.stacks, out))
+        self.out.print(|out| render_watch_calls(self.format, (profile, calls), first, self.stacks, out))
     }
-}
 
-impl Watching {
     fn process_event(&mut self, session: &Session, event: &Event) {
         match event.kind {
             kind::FORK => {
@@ -276,6 +331,14 @@ impl Watching {
     fn end(&mut self, engine: &Engine<()>) -> anyhow::Result<()> {
         self.profile.duration_ns = engine.followed().as_nanos() as u64;
         self.profile.coverage = engine.session().coverage()?;
+        self.profile.coverage.notes.merge(&self.unnamed);
+        if self.not_awaited > 0 {
+            let what = format!(
+                "{} calls were printed before their symbols were found, as {MOST_WAITING} waited for that",
+                self.not_awaited
+            );
+            self.profile.coverage.notes.extend([Note::NamesMissing { what }]);
+        }
         self.profile.coverage.finished = true;
         let mut totals: Vec<GrowthTotals> = std::mem::take(&mut self.totals).into_values().collect();
         totals.append(&mut self.ended);

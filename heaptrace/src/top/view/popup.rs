@@ -63,15 +63,15 @@ fn lines(arming: &Arming) -> Vec<(String, Style)> {
     match answer {
         Answer::Wait => {
             lines.push(("Measuring what a probe costs on this machine ...".into(), PLAIN));
-            lines.push(("Esc: back".into(), DIM));
+            lines.push(("Esc or q: back".into(), DIM));
         }
         Answer::Cannot(why) => {
             lines.push((format!("cannot be traced: {why}"), PLAIN));
-            lines.push(("Enter or Esc: back".into(), DIM));
+            lines.push(("Enter, Esc or q: back".into(), DIM));
         }
         Answer::Can(offer) => {
             lines.extend(of_offer(offer).into_iter().map(|text| (text, PLAIN)));
-            lines.push(("Enter: trace   Esc: do not".into(), DIM));
+            lines.push(("Enter: trace   Esc or q: do not".into(), DIM));
         }
     }
     lines

@@ -28,6 +28,11 @@ mod tables;
 mod tables_in_force;
 mod unmapped;
 
+#[cfg(test)]
+pub(crate) use self::{
+    attachments::{Kernel, Processes, World},
+    code_check::Expected,
+};
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},

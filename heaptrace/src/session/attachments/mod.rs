@@ -17,6 +17,9 @@ mod verification;
 mod verified;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     bpf::{Links, ProbeSite},
     model::Untraceable,
@@ -28,7 +31,7 @@ use placed::PlacedProbes;
 use shared::Shared;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use verified::Verification;
-pub(super) use world::{Kernel, Processes, World};
+pub(crate) use world::{Kernel, Processes, World};
 
 /// How processes are traced.
 #[derive(Clone, Copy, Debug)]

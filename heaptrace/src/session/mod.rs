@@ -218,6 +218,8 @@ impl Session {
         if !self.counting.is_over() {
             let (attachments, mut world) = self.split();
             attachments.look_at_checks(&mut world);
+            // Later, the kernel side does not hear of ends by itself.
+            attachments.look_for_ended(&mut world);
         }
         self.builder.read_sites(&mut self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.

@@ -1,6 +1,6 @@
 //! From a process to its probes: looked at, made a target, probed and counted; and looked at again.
 
-use super::{Attachments, World};
+use super::{Attachments, World, unheard::forget_vanished};
 use crate::{
     drain::Code,
     model::Note,
@@ -9,7 +9,10 @@ use crate::{
         plan::{FilePlan, Plan},
         refusal::{Refusal, refusal},
     },
-    process::object::Object,
+    process::{
+        object::Object,
+        procfs::{self, ProcError},
+    },
     session::{code_check::Expected, error::TargetError},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -192,6 +195,12 @@ impl<L: Send + 'static> Attachments<L> {
         let index = index.ok_or(TargetError::TableFull)?;
         world.read_processes();
         world.builder_mut().was_found(index);
+        // Of an end that came before, nobody tells.
+        if !world.is_running(pid, world.thread_with_memory(pid)) {
+            forget_vanished(world, pid, index);
+            let source = ProcError::Gone { pid, file: procfs::path(pid, "stat") }.into();
+            return Err(TargetError::Discover { pid, source });
+        }
         Ok(index)
     }
 

@@ -66,6 +66,7 @@ impl Run {
         world.read_processes();
         attachments.adopt_new_records(world);
         attachments.look_after_leaderless(world);
+        attachments.look_for_ended(world);
         attachments.look_at_checks(world);
     }
 
@@ -91,7 +92,7 @@ impl Run {
     }
 }
 
-const MOMENTS: [Moment; 7] = [Discover, Attach(0), Attached(0), Attach(1), Attached(1), Arm, Armed];
+const MOMENTS: [Moment; 8] = [Discover, Register, Attach(0), Attached(0), Attach(1), Attached(1), Arm, Armed];
 
 #[test]
 fn a_target_that_vanishes_at_any_moment_of_attaching_leaves_nothing() {
@@ -419,6 +420,22 @@ fn a_pid_that_is_used_again_is_another_process() {
     assert_eq!(run.world.counting(), [6, 7]);
     let new = run.world.links().0;
     assert_eq!(new, 2 + 2 + 2, "it was given the probes of the one before");
+    run.end();
+}
+
+#[test]
+fn the_probes_of_a_process_of_whose_exit_no_event_tells_go_too() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.traced(7);
+    run.world.exit(7);
+    run.world.events.clear();
+    run.look();
+    run.look();
+    // The next with its PID.
+    run.world.fork(6, 7);
+    run.look();
+    assert_eq!((run.world.counting(), run.world.links().0), (vec![6, 7], 2 + 2 + 2));
     run.end();
 }
 

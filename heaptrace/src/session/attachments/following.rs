@@ -18,7 +18,7 @@ impl<L: Send + 'static> Attachments<L> {
             }
             kind::FORK => {
                 world.publish_code(event.process);
-                self.place_in_child(world, event.tgid, event.process, event.parent_tgid);
+                self.place_in_child(world, event);
             }
             kind::EXEC | kind::MAP_EXEC => {
                 if event.kind == kind::EXEC {

@@ -153,6 +153,10 @@ impl<L: Send + 'static> Attachments<L> {
     /// The first thread, or a further one, ended at `since_ns` or later.
     fn place_by_another(&mut self, world: &mut impl World<L>, pid: u32, since_ns: u64, first_thread: bool) {
         let plans = self.plans_in(pid);
+        // Nothing tells of it, as the event of its fork was lost: it has a gap until it is looked at.
+        if plans.is_empty() {
+            return;
+        }
         let record = world.index_of(pid);
         record.iter().for_each(|record| world.disarm(*record));
         self.let_go(world, pid);

@@ -76,7 +76,7 @@ impl<L: Send + 'static> Attachments<L> {
             how,
             probed: HashMap::new(),
             leaderless: Leaderless::default(),
-            everywhere: PlacedProbes::default(),
+            everywhere: PlacedProbes::new(0),
             shared: Shared::new(how.tell_of_others),
             idle_links: Vec::new(),
             untraceable: BTreeMap::new(),

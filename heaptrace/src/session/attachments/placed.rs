@@ -8,16 +8,22 @@ use std::collections::HashMap;
 
 /// Probes that are in place, by file.
 pub struct PlacedProbes<L> {
+    /// When the first of them were placed.
+    since_ns: u64,
     files: HashMap<FileId, (FilePlan, Vec<L>)>,
 }
 
-impl<L> Default for PlacedProbes<L> {
-    fn default() -> Self {
-        Self { files: HashMap::new() }
-    }
-}
-
 impl<L> PlacedProbes<L> {
+    /// None so far, at `now_ns`.
+    pub fn new(now_ns: u64) -> Self {
+        Self { since_ns: now_ns, files: HashMap::new() }
+    }
+
+    /// Whether any are of before `time_ns`.
+    pub fn are_before(&self, time_ns: u64) -> bool {
+        self.since_ns < time_ns
+    }
+
     pub fn has(&self, file: FileId) -> bool {
         self.files.contains_key(&file)
     }

@@ -7,6 +7,7 @@ use crate::{
     process::object::FileId,
     session::error::TargetError,
 };
+use heaptrace_common::event::Event;
 
 impl<L: Send + 'static> Attachments<L> {
     /// Probes `files` in process `pid`, or, where probes are for all processes, wherever they are mapped.
@@ -55,7 +56,8 @@ impl<L: Send + 'static> Attachments<L> {
                 TargetError::Attach { path: plan.file.path.display().to_string(), source }
             })?;
             if per_process {
-                self.probed.entry(pid).or_default().add(plan, links);
+                let now_ns = world.now_ns();
+                self.probed.entry(pid).or_insert_with(|| PlacedProbes::new(now_ns)).add(plan, links);
             } else {
                 self.shared.add(plan.file.path.display().to_string());
                 self.everywhere.add(plan, links);
@@ -109,11 +111,16 @@ impl<L: Send + 'static> Attachments<L> {
     }
 
     /// Probes in a forked child what is probed in its parent.
-    pub(super) fn place_in_child(&mut self, world: &mut impl World<L>, child: u32, record: u32, parent: u32) {
+    pub(super) fn place_in_child(&mut self, world: &mut impl World<L>, event: &Event) {
+        let Event { tgid: child, process: record, parent_tgid, time_ns, .. } = *event;
         if !self.how.per_process || !self.how.probes {
             return;
         }
-        let plans = self.plans_in(parent);
+        // Another's that had its PID, of whose exit no event told.
+        if self.probed.get(&child).is_some_and(|placed| placed.are_before(time_ns)) {
+            self.let_go(world, child);
+        }
+        let plans = self.plans_in(parent_tgid);
         // Its parent lost its probes; until it is looked at itself, it has a gap.
         if plans.is_empty() {
             return;

@@ -133,6 +133,32 @@ fn one_of_many_that_vanishes_is_no_error_and_no_fact() {
 }
 
 #[test]
+fn one_that_ends_before_it_is_a_target_is_none_though_nobody_waits_for_it() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.start(7);
+    run.world.at(Register, 7, |world| world.end(7));
+    let gone = run.add(7).expect_err("gone");
+    assert!(matches!(gone, TargetError::Discover { pid: 7, .. }), "{gone:?}");
+    run.look();
+    assert_eq!((run.world.running(), run.world.links()), (vec![], (0, 0)));
+    run.end();
+}
+
+#[test]
+fn one_of_whose_exit_the_kernel_side_does_not_hear_is_missed() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.traced(7);
+    run.world.exit_unheard(7);
+    for _ in 0..4 {
+        run.look();
+    }
+    assert_eq!((run.world.running(), run.world.counting()), (vec![6], vec![6]));
+    assert!(!run.attachments.probed.contains_key(&7));
+    run.end();
+}
+
+#[test]
 fn one_that_vanishes_while_it_is_looked_at_again_leaves_nothing() {
     for moment in [Discover, Attach(2), Attached(2), Arm, Armed] {
         let mut run = Run::new(BY_PROCESS, 10);
@@ -226,8 +252,22 @@ fn a_process_without_its_first_thread_has_its_breakpoints_held_for_others() {
     run.look();
     run.attachments.wait();
     assert_eq!((threads(&run, Holding), run.world.counting()), (BTreeSet::new(), vec![6, 7]));
+    assert!(!run.attachments.leaderless.contains(7));
+    run.end();
+}
+
+#[test]
+fn what_holds_breakpoints_goes_with_the_process() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(7);
+    run.world.start_thread(7, 71);
+    run.world.exit_thread(7, 7, false);
+    run.look();
+    assert_eq!(run.world.in_place(Holding), 2);
     run.world.exit(7);
     run.look();
+    run.attachments.wait();
+    assert_eq!((run.world.in_place(Holding), run.world.in_place(Verifying)), (0, 0));
     run.end();
 }
 
@@ -408,6 +448,20 @@ fn an_exec_between_two_looks_keeps_its_probes_and_is_told_of_what_is_new() {
     run.look();
     assert_eq!((run.world.links_of(7), run.world.counting()), (2, vec![7]));
     assert_eq!(run.told(), (vec![], vec![]));
+    run.end();
+}
+
+#[test]
+fn of_several_execs_the_last_ones_image_is_looked_at() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.world.fork(6, 7);
+    run.world.events.clear();
+    for _ in 0..3 {
+        run.world.exec(7, &[run.libc.clone()]);
+    }
+    run.handle();
+    assert_eq!((run.world.links_of(7), run.world.counting()), (1, vec![6, 7]));
     run.end();
 }
 

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 /// All checks.
-pub(super) struct Checks(Arc<Shared>);
+pub struct Checks(Arc<Shared>);
 
 struct Shared {
     seen: SharedArray<Check>,
@@ -24,7 +24,7 @@ pub struct FunctionCheck {
 }
 
 impl Checks {
-    pub fn new(seen: SharedArray<Check>) -> Self {
+    pub(super) fn new(seen: SharedArray<Check>) -> Self {
         let free = (0..seen.entries.min(CHECKS)).rev().collect();
         Self(Arc::new(Shared { seen, free: Mutex::new(free), openings: AtomicU64::new(0) }))
     }
@@ -34,6 +34,19 @@ impl Checks {
         let number = self.0.free().pop()?;
         self.0.seen.set(number, Check { glibc: glibc.into(), ..Check::default() });
         Some(FunctionCheck { number, shared: Arc::clone(&self.0) })
+    }
+}
+
+#[cfg(test)]
+impl Checks {
+    /// Without a map.
+    pub fn in_memory() -> Self {
+        Self::new(SharedArray::in_memory(CHECKS))
+    }
+
+    /// As if this was seen by each that is taken.
+    pub fn have_seen(&self, seen: Check) {
+        (0..CHECKS).for_each(|number| _ = self.0.seen.set(number, seen));
     }
 }
 

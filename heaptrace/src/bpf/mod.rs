@@ -39,6 +39,8 @@ mod unwind_maps;
 pub use attach::{Attacher, Links};
 pub use aya::maps::MapError;
 pub use btf::Btf;
+#[cfg(test)]
+pub use checks::Checks;
 pub use checks::FunctionCheck;
 pub use empty::EmptyProbes;
 pub use error::LoadError;

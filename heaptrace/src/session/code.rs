@@ -1,6 +1,6 @@
 //! Sorts the machine's code changes to the images of traced processes.
 
-use super::{Session, pending_code::Waiting};
+use super::{Session, attachments::World as _, pending_code::Waiting};
 use crate::{
     bpf::Placed,
     drain::is_code,
@@ -35,7 +35,7 @@ impl Session {
         }
         self.pending_code.forget_old(super::monotonic_ns());
         for record in to_be_published {
-            self.publish_code(record);
+            self.world().publish_code(record);
         }
         self.tracer.unwind.settle();
     }
@@ -45,7 +45,8 @@ impl Session {
         for (record, since_ns) in std::mem::take(&mut self.pending_code.to_be_looked_at) {
             let running = self.builder.record(record).filter(|of| of.state == process_state::RUNNING);
             if let Some(pid) = running.map(|of| of.tgid) {
-                self.look_again(pid, record, since_ns);
+                let (attachments, mut world) = self.split();
+                attachments.look_again(&mut world, pid, record, since_ns);
             }
         }
     }

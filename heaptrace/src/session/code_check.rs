@@ -3,19 +3,9 @@
 //! another instruction, and the kernel would put the file's byte back when the probe goes. And the kernel places nothing,
 //! and says nothing, in code that is writable (`valid_vma`, kernel/events/uprobes.c, 6.18).
 
-use super::{
-    Session, TargetError,
-    mapped_code::{MappedCode, Stretch},
-    monotonic_ns,
-    placed::PlacedProbes,
-};
+use super::mapped_code::{MappedCode, Stretch};
 use crate::{
-    probes::{
-        discover::ProcessView,
-        plan::{FilePlan, Plan},
-        probe::Probe,
-        refusal::Refusal,
-    },
+    probes::{plan::FilePlan, probe::Probe, refusal::Refusal},
     process::{maps::Mapping, procfs},
 };
 
@@ -30,73 +20,15 @@ const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 
 /// What code is compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Expected {
+pub enum Expected {
     /// The file's bytes.
     File,
     /// The same, and a breakpoint at each site.
     Probes,
 }
 
-impl Session {
-    /// Looks at the code of those whose turn it is: for once a second.
-    pub(super) fn look_at_code(&mut self) {
-        if !self.probes || self.counting.is_over() {
-            return;
-        }
-        let running: Vec<u32> = self.builder.running().map(|(_, pid)| pid).collect();
-        for pid in self.code_rounds.due(&running, monotonic_ns()) {
-            // Breakpoints that went with its first thread are told of where they are held.
-            let is_told = |fault: &Refusal| {
-                matches!(fault, Refusal::NoBreakpoint { .. }) && !procfs::is_running(pid, pid)
-            };
-            if let Some(reason) = self.fault_in_probed(pid).filter(|fault| !is_told(fault)) {
-                let comm = procfs::comm(pid).unwrap_or_default();
-                self.let_go_of_refused(TargetError::Refused { pid, comm, reason });
-            }
-        }
-    }
-
-    /// Refuses a process whose allocator's code is not what its file has, in files of which we have not probed all yet.
-    pub(super) fn check_code(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        let missing = plan.files.iter().filter_map(|plan| self.missing(view.identity.pid, plan));
-        let missing: Vec<FilePlan> = missing.collect();
-        refuse_fault(view, &missing.iter().collect::<Vec<_>>(), Expected::File)
-    }
-
-    /// Refuses a process that lacks any of the probes that were placed in it.
-    pub(super) fn check_placed(view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        refuse_fault(view, &plan.files.iter().collect::<Vec<_>>(), Expected::Probes)
-    }
-
-    /// Refuses a process that is being debugged and has a breakpoint at a site that we have not probed yet: the kernel
-    /// takes it for a probe that is there already (`verify_opcode`, kernel/events/uprobes.c, 6.18) and places nothing, so
-    /// calls would be missing in silence. Other tracers' probes look the same, and are no matter where no debugger is.
-    pub(super) fn check_breakpoints(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        let (pid, tracer) = (view.identity.pid, view.status.tracer_pid);
-        if tracer == 0 {
-            return Ok(());
-        }
-        // Unreadable: then nothing can be said, and probes are placed as for any other process.
-        let Some(code) = MappedCode::open(view.thread, &view.mappings) else { return Ok(()) };
-        let missing = plan.files.iter().filter_map(|plan| self.missing(pid, plan));
-        let symbols: Vec<String> = missing.flat_map(|plan| occupied(&code, &plan)).collect();
-        if symbols.is_empty() {
-            return Ok(());
-        }
-        let reason = Refusal::Breakpoints { symbols, tracer };
-        Err(TargetError::Refused { pid, comm: view.comm.clone(), reason })
-    }
-
-    /// What is not as expected in the code of a process that was probed.
-    pub(super) fn fault_in_probed(&self, pid: u32) -> Option<Refusal> {
-        let code = MappedCode::now(procfs::thread_with_memory(pid))?;
-        let own = self.probed.get(&pid).into_iter().flat_map(PlacedProbes::plans);
-        own.chain(self.everywhere.plans()).find_map(|plan| fault_in(&code, plan, Expected::Probes))
-    }
-}
-
 /// Whether a process lacks the breakpoint of any of a file's sites, as one of its threads sees it.
-pub(super) fn lacks_breakpoints(thread: u32, plan: &FilePlan) -> bool {
+pub fn lacks_breakpoints(thread: u32, plan: &FilePlan) -> bool {
     let Some(code) = MappedCode::now(thread) else { return false };
     let is_missing = |offset: u64| {
         let mut stretches = code.stretches(&plan.file, offset..offset + 1);
@@ -105,16 +37,14 @@ pub(super) fn lacks_breakpoints(thread: u32, plan: &FilePlan) -> bool {
     plan.probes.iter().any(|probe| probe.sites.iter().any(|site| is_missing(site.offset)))
 }
 
-fn refuse_fault(view: &ProcessView, plans: &[&FilePlan], expected: Expected) -> Result<(), TargetError> {
-    let pid = view.identity.pid;
-    match fault(view.thread, &view.mappings, plans, expected) {
-        Some(reason) => Err(TargetError::Refused { pid, comm: view.comm.clone(), reason }),
-        None => Ok(()),
-    }
+/// What is not as expected in the code of a process as it is now.
+pub fn fault_now<'a>(pid: u32, mut plans: impl Iterator<Item = &'a FilePlan>) -> Option<Refusal> {
+    let code = MappedCode::now(procfs::thread_with_memory(pid))?;
+    plans.find_map(|plan| fault_in(&code, plan, Expected::Probes))
 }
 
 /// What is not as expected in a process's code of the files of `plans`. Nothing can be said of what cannot be read.
-fn fault(thread: u32, mappings: &[Mapping], plans: &[&FilePlan], expected: Expected) -> Option<Refusal> {
+pub fn fault(thread: u32, mappings: &[Mapping], plans: &[&FilePlan], expected: Expected) -> Option<Refusal> {
     let find = |code: &MappedCode<'_>| plans.iter().find_map(|plan| fault_in(code, plan, expected));
     find(&MappedCode::open(thread, mappings)?)?;
     // Not what another image has there, which the process has replaced its own with since.
@@ -144,8 +74,14 @@ fn byte_at(stretch: &Stretch, offset: u64) -> Option<u8> {
     stretch.in_memory.get(usize::try_from(offset.checked_sub(stretch.offset)?).ok()?).copied()
 }
 
-/// The functions of a file at whose probe sites the process has a breakpoint that the file does not have.
-fn occupied(code: &MappedCode<'_>, plan: &FilePlan) -> Vec<String> {
+/// The functions of files at whose probe sites a process has a breakpoint that the file does not have.
+pub fn occupied(thread: u32, mappings: &[Mapping], plans: &[FilePlan]) -> Vec<String> {
+    // Unreadable: then nothing can be said, and probes are placed as for any other process.
+    let Some(code) = MappedCode::open(thread, mappings) else { return Vec::new() };
+    plans.iter().flat_map(|plan| occupied_in(&code, plan)).collect()
+}
+
+fn occupied_in(code: &MappedCode<'_>, plan: &FilePlan) -> Vec<String> {
     let is_occupied = |offset: u64| {
         let mut stretches = code.stretches(&plan.file, offset..offset + 1);
         stretches.any(|byte| byte.in_memory == [BREAKPOINT] && byte.in_file != [BREAKPOINT])

@@ -4,7 +4,7 @@
 use super::{Session, tables::Unwinding};
 use crate::{
     bpf::MapError,
-    model::{Cases, Coverage, Note, StackTable, Untraceable},
+    model::{Coverage, Note, StackTable},
     process::mapped::MappingWatch,
 };
 use heaptrace_common::counter::Counter;
@@ -32,7 +32,7 @@ impl Session {
         notes.extend(some(without_table).map(|count| Note::MappingsWithoutTable { count }));
         notes.extend(some(self.builder.unclassed_blocks()).map(|count| Note::UnclassedBlocks { count }));
         Ok(Coverage {
-            untraceable: self.untraceable.values().cloned().collect(),
+            untraceable: self.attachments.untraceable().cloned().collect(),
             size_filter: self.size_filter,
             notes,
             ..coverage
@@ -43,19 +43,9 @@ impl Session {
         self.notes.take(note);
     }
 
-    /// Why a process is not traced: in the list of these, or, where that is full, a case of a note.
-    pub(super) fn note_untraceable(&mut self, process: Untraceable) {
-        if self.untraceable.len() < Cases::KEPT || self.untraceable.contains_key(&process.pid) {
-            self.untraceable.insert(process.pid, process);
-        } else {
-            let Untraceable { pid, comm, reason } = process;
-            self.note(Note::LeftOut { pid, comm, reason });
-        }
-    }
-
     /// How many processes were to be traced and are not.
     pub fn untraceable(&self) -> u64 {
         let like = Note::LeftOut { pid: 0, comm: String::new(), reason: String::new() };
-        self.untraceable.len() as u64 + self.notes.count_like(&like)
+        self.attachments.untraceable().len() as u64 + self.notes.count_like(&like)
     }
 }

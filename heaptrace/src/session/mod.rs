@@ -1,27 +1,25 @@
 //! One tracing session: targets in, probes placed and kept up with forks, execs and new libraries, and the
 //! profile built up. What a command does with it (file, screen) is the command's.
 
+mod adding;
+mod attachments;
 mod code;
 mod code_check;
+mod code_looks;
 mod code_rounds;
 mod counting;
-mod detaching;
 mod error;
 mod events;
 mod findings;
 mod growth;
-mod held;
 mod known_files;
 mod lacking;
-mod leaderless;
 mod mapped_code;
 mod measured;
 mod over;
 mod pending_code;
 mod phases;
-mod placed;
-mod probing;
-mod removing;
+mod real_world;
 mod residency;
 mod retiring;
 mod symbol_job;
@@ -29,28 +27,28 @@ mod table_builder;
 mod tables;
 mod tables_in_force;
 mod unmapped;
-mod verification;
-mod verified;
 
+#[cfg(test)]
+pub(crate) use self::{
+    attachments::{Kernel, Processes, World},
+    code_check::Expected,
+};
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
-    bpf::{EventRing, Links, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
+    bpf::{EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
-    model::{
-        Chunk, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics, Untraceable,
-    },
+    model::{Chunk, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics},
     probes::{discover::Discoverer, plan::Places},
     process::mapped::MappingWatch,
     rss::Rounds,
     symbolize::Found,
 };
-use detaching::Detaching;
+use attachments::{Attachments, How};
 pub use error::TargetError;
-use placed::PlacedProbes;
 pub use symbol_job::SymbolJob;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::HashSet,
     io,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -99,25 +97,10 @@ pub struct Session {
     probes: bool,
     /// Probes are placed for each process, not for all that map a file.
     per_process: bool,
-    /// Nobody named the processes one by one.
-    unnamed: bool,
-    /// By PID; a fork's child is given the same at once.
-    probed: HashMap<u32, PlacedProbes>,
-    leaderless: held::Leaderless,
-    /// For all processes.
-    everywhere: PlacedProbes,
-    /// What others pay for that is to be told.
-    shared: counting::Shared,
-    /// Of processes that ended.
-    idle_links: Vec<Links>,
+    attachments: Attachments,
     /// Events that were not looked at, as tracing had ended.
     unread: u64,
-    /// By PID, and bounded: see [`Session::note_untraceable`].
-    untraceable: BTreeMap<u32, Untraceable>,
-    /// Records in which all was in place that their processes call, when last looked at.
-    looked_at: HashSet<u32>,
     notes: Notes,
-    detaching: Detaching,
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
     pending_code: pending_code::PendingCode,
@@ -127,7 +110,6 @@ pub struct Session {
     code_rounds: code_rounds::CodeRounds,
     /// Of looks for unmapped blocks.
     looks: Rounds,
-    verification: verified::Verification,
     over: over::Over,
     /// Every growth call is told of.
     watched: bool,
@@ -197,17 +179,14 @@ impl Session {
             builder: ProfileBuilder::default(),
             probes,
             per_process,
-            unnamed: all || members.is_some(),
-            probed: HashMap::new(),
-            leaderless: held::Leaderless::default(),
-            everywhere: PlacedProbes::default(),
-            shared: counting::Shared::new(exact_children && !all && !per_process),
-            idle_links: Vec::new(),
+            attachments: Attachments::new(How {
+                probes,
+                per_process,
+                unnamed: all || members.is_some(),
+                tell_of_others: exact_children && !all && !per_process,
+            }),
             unread: 0,
-            untraceable: BTreeMap::new(),
-            looked_at: HashSet::new(),
             notes,
-            detaching: Detaching::default(),
             watch,
             pending_code: pending_code::PendingCode::default(),
             size_filter,
@@ -215,7 +194,6 @@ impl Session {
             residencies: measured::Residencies::default(),
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
-            verification: verified::Verification::default(),
             over: over::Over::default(),
             watched: watched.is_some(),
         };
@@ -231,11 +209,18 @@ impl Session {
         self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         self.look_at_changed();
-        self.adopt_new_records();
+        let (attachments, mut world) = self.split();
+        attachments.adopt_new_records(&mut world);
         self.publish_listless();
-        self.look_after_leaderless();
+        let (attachments, mut world) = self.split();
+        attachments.look_after_leaderless(&mut world);
         self.look_at_code();
-        self.look_at_checks();
+        if !self.counting.is_over() {
+            let (attachments, mut world) = self.split();
+            attachments.look_at_checks(&mut world);
+            // Later, the kernel side does not hear of ends by itself.
+            attachments.look_for_ended(&mut world);
+        }
         self.builder.read_sites(&mut self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.has_ended() {
@@ -249,7 +234,8 @@ impl Session {
 
     /// Does what cannot wait for the next [`Session::drain`]. Cheap enough for ten times a second.
     pub fn look_often(&mut self) {
-        self.let_go_of_verified();
+        let (attachments, mut world) = self.split();
+        attachments.let_go_of_verified(&mut world);
         if self.tracer.maps.has_few_records() {
             self.retire();
         }
@@ -274,14 +260,11 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         self.end_counting();
-        self.look_at_checks_last();
-        self.leaderless.clear();
-        let links = self.probed.drain().flat_map(|(_, mut placed)| placed.take_links());
-        let links = links.chain(self.everywhere.take_links());
-        let links = links.chain(self.idle_links.drain(..));
-        let links: Vec<Links> = links.chain(self.verification.end()).collect();
+        let (attachments, mut world) = self.split();
+        attachments.look_at_checks_last(&mut world);
+        let links = self.attachments.end();
         self.tracer.detach(links);
-        self.detaching.wait();
+        self.attachments.wait();
         before.elapsed().as_secs_f64()
     }
 

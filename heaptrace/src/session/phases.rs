@@ -36,7 +36,7 @@ impl Session {
 
     /// What processes that are not traced pay, to be said when tracing begins.
     pub fn price_for_others(&self) -> Option<String> {
-        self.shared.who().map(|who| {
+        self.attachments.shared().who().map(|who| {
             format!(
                 "children are traced from their first call: until the end {who} takes a trap at each of its calls, \
                  0.5 to 1 us (--no-exact-children spares them)"
@@ -46,6 +46,6 @@ impl Session {
 
     /// The same, for the report.
     pub(super) fn price_paid(&self) -> Option<Note> {
-        self.shared.files().map(|(files, more)| Note::TrapsForOthers { files, more })
+        self.attachments.shared().files().map(|(files, more)| Note::TrapsForOthers { files, more })
     }
 }

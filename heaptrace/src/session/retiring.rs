@@ -3,6 +3,7 @@
 
 use super::{
     Session,
+    attachments::World as _,
     over::{Waiting, What},
 };
 use crate::model::Note;
@@ -47,8 +48,8 @@ impl Session {
     fn retire_records(&mut self, records: &[u32]) {
         let counted = self.counting.counted(self.probes);
         for record in records {
-            self.forget_code(*record);
-            self.looked_at.remove(record);
+            self.world().forget_code(*record);
+            self.attachments.forget_record(*record);
             self.pending_code.to_be_looked_at.remove(record);
             self.residencies.allocators.remove(record);
             self.over.told.remove(record);

@@ -1,23 +1,9 @@
 //! The unwind tables of a session's processes, put in force as they are built and as code comes and goes.
 
-use super::Session;
+use super::{Session, attachments::World as _};
 use std::collections::BTreeSet;
 
 impl Session {
-    /// Puts the tables of a record in force as its code is now.
-    pub(super) fn publish_code(&mut self, record: u32) {
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.publish(&mut self.tracer.unwind, record, &self.builder.code(record));
-        }
-    }
-
-    /// The record's image is gone.
-    pub(super) fn forget_code(&mut self, record: u32) {
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.forget(&mut self.tracer.unwind, record);
-        }
-    }
-
     /// A walk of a record's process ended at an interrupted instruction: the exact rows of its file are wanted.
     pub(super) fn interrupted_at(&mut self, record: u32, address: u64) {
         let Some(unwinding) = &mut self.unwinding else { return };
@@ -26,7 +12,7 @@ impl Session {
         let Some((file, _)) = at.and_then(|code| code.file.as_ref()) else { return };
         if unwinding.want_exact(*file) {
             for user in unwinding.users(*file) {
-                self.publish_code(user);
+                self.world().publish_code(user);
             }
         }
     }
@@ -36,7 +22,7 @@ impl Session {
         let listless =
             self.unwinding.as_ref().map(|unwinding| unwinding.listless.clone()).unwrap_or_default();
         for record in listless {
-            self.publish_code(record);
+            self.world().publish_code(record);
             if self.unwinding.as_ref().is_some_and(|unwinding| unwinding.listless.contains(&record)) {
                 return;
             }
@@ -52,22 +38,7 @@ impl Session {
             }
         }
         for record in records {
-            self.publish_code(record);
-        }
-    }
-
-    /// Waits until all tables that were asked for are there: a process that is traced from here on has whole
-    /// stacks from its first one.
-    pub(super) fn wait_for_tables(&mut self) {
-        let mut records = BTreeSet::new();
-        if let Some(unwinding) = &mut self.unwinding {
-            while unwinding.preloading || !unwinding.building.is_empty() {
-                let Ok(built) = unwinding.built.recv() else { break };
-                records.extend(unwinding.place(&mut self.tracer.unwind, built));
-            }
-        }
-        for record in records {
-            self.publish_code(record);
+            self.world().publish_code(record);
         }
     }
 }

@@ -1,19 +1,29 @@
 //! What is probed: in one process, or wherever a file is mapped.
 
 use crate::{
-    bpf::Links,
     probes::{plan::FilePlan, probe::Probe},
     process::object::FileId,
 };
 use std::collections::HashMap;
 
 /// Probes that are in place, by file.
-#[derive(Default)]
-pub struct PlacedProbes {
-    files: HashMap<FileId, (FilePlan, Vec<Links>)>,
+pub struct PlacedProbes<L> {
+    /// When the first of them were placed.
+    since_ns: u64,
+    files: HashMap<FileId, (FilePlan, Vec<L>)>,
 }
 
-impl PlacedProbes {
+impl<L> PlacedProbes<L> {
+    /// None so far, at `now_ns`.
+    pub fn new(now_ns: u64) -> Self {
+        Self { since_ns: now_ns, files: HashMap::new() }
+    }
+
+    /// Whether any are of before `time_ns`.
+    pub fn are_before(&self, time_ns: u64) -> bool {
+        self.since_ns < time_ns
+    }
+
     pub fn has(&self, file: FileId) -> bool {
         self.files.contains_key(&file)
     }
@@ -28,7 +38,7 @@ impl PlacedProbes {
     }
 
     /// `plan`, of which nothing was in place before.
-    pub fn add(&mut self, plan: FilePlan, links: Links) {
+    pub fn add(&mut self, plan: FilePlan, links: L) {
         let id = plan.file.id();
         match self.files.get_mut(&id) {
             Some((placed, all)) => {
@@ -47,12 +57,12 @@ impl PlacedProbes {
     }
 
     /// Forgets the probes of a file.
-    pub fn remove(&mut self, file: FileId) -> Vec<Links> {
+    pub fn remove(&mut self, file: FileId) -> Vec<L> {
         self.files.remove(&file).map(|(_, links)| links).unwrap_or_default()
     }
 
     /// Forgets all.
-    pub fn take_links(&mut self) -> Vec<Links> {
+    pub fn take_links(&mut self) -> Vec<L> {
         self.files.drain().flat_map(|(_, (_, links))| links).collect()
     }
 }

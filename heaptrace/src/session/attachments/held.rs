@@ -1,12 +1,11 @@
 //! What holds the breakpoints of processes whose first thread is gone.
 
-use crate::bpf::EmptyProbes;
 use std::collections::HashMap;
 
 /// How the probes of a process without its first thread are kept.
 pub(super) enum Kept {
     /// Held for these threads, until this is dropped.
-    Held { threads: Vec<u32>, probes: Vec<EmptyProbes> },
+    Held { threads: Vec<u32>, probes: Vec<Box<dyn Send>> },
     /// Placed by way of this one.
     PlacedBy(u32),
 }
@@ -26,7 +25,7 @@ impl Leaderless {
     }
 
     /// Forgets a process; gives the probes by which its breakpoints were held.
-    pub(super) fn remove(&mut self, pid: u32) -> Vec<EmptyProbes> {
+    pub(super) fn remove(&mut self, pid: u32) -> Vec<Box<dyn Send>> {
         match self.by_pid.remove(&pid) {
             Some(Kept::Held { probes, .. }) => probes,
             _ => Vec::new(),

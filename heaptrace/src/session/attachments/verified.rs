@@ -1,14 +1,11 @@
 //! What is known of functions under verification, and when it speaks against one.
 
+use super::World;
 use crate::{
-    bpf::{FunctionCheck, Links},
-    drain::ProfileBuilder,
+    bpf::FunctionCheck,
     model::{AfterDistrust, Note},
     probes::probe::Probe,
-    process::{
-        object::{FileStamp, Object},
-        procfs,
-    },
+    process::object::{FileStamp, Object},
 };
 use heaptrace_common::check::Check;
 use std::{
@@ -27,10 +24,10 @@ const ONE_IN: u64 = 16;
 const FREES_IN_LEFT: u64 = 4;
 
 /// What looks at one process's calls of a function, or at all processes'.
-pub struct Watch {
+pub struct Watch<L> {
     /// `None` for all.
     pub pid: Option<u32>,
-    pub links: Links,
+    pub links: L,
 }
 
 /// Which unannounced calls speak against nothing, as they were under way when hits began to count.
@@ -62,7 +59,7 @@ impl Excuse {
 }
 
 /// One function under verification.
-pub struct Verified {
+pub struct Verified<L> {
     pub file: Arc<Object>,
     /// File offset of its entry.
     pub entry: u64,
@@ -72,13 +69,12 @@ pub struct Verified {
     /// Frees of unknown blocks up to then, of all processes.
     pub unknown_frees: u64,
     pub check: Arc<FunctionCheck>,
-    pub watches: Vec<Watch>,
+    pub watches: Vec<Watch<L>>,
 }
 
 /// See the module.
-#[derive(Default)]
-pub struct Verification {
-    pub running: Vec<Verified>,
+pub struct Verification<L> {
+    pub running: Vec<Verified<L>>,
     /// Files, and entries in them, that are believed.
     pub believed: HashSet<(FileStamp, u64)>,
     /// Whose calls of a file are looked at, or were until they were believed.
@@ -89,14 +85,26 @@ pub struct Verification {
     pub missed: u64,
 }
 
-impl Verification {
+impl<L> Default for Verification<L> {
+    fn default() -> Self {
+        Self {
+            running: Vec::new(),
+            believed: HashSet::new(),
+            processes: HashMap::new(),
+            displaced: 0,
+            missed: 0,
+        }
+    }
+}
+
+impl<L> Verification<L> {
     /// Ends it; gives the links to let go of.
-    pub fn end(&mut self) -> Vec<Links> {
+    pub fn end(&mut self) -> Vec<L> {
         links_of(self.retire(|_| true))
     }
 
     /// Looks at a process no more, as its probes go; gives the links to let go of.
-    pub fn forget(&mut self, pid: u32) -> Vec<Links> {
+    pub fn forget(&mut self, pid: u32) -> Vec<L> {
         self.give_place(pid);
         let owner = Some(pid);
         let gone = self.running.iter_mut().flat_map(|verified| {
@@ -107,7 +115,7 @@ impl Verification {
 
     /// Ends the verification of what is looked at in a process, in all, from this moment on; gives the links to let go of.
     /// Those that go one after the other would make calls seem unannounced.
-    pub fn abandon(&mut self, pid: u32) -> Vec<Links> {
+    pub fn abandon(&mut self, pid: u32) -> Vec<L> {
         self.give_place(pid);
         links_of(self.retire(|verified| verified.watches.iter().any(|watch| watch.pid == Some(pid))))
     }
@@ -123,8 +131,8 @@ impl Verification {
     }
 
     /// Takes the functions out that `is_over` holds for; no hits count for them any more.
-    pub fn retire(&mut self, mut is_over: impl FnMut(&Verified) -> bool) -> Vec<Verified> {
-        let retired: Vec<Verified> = self.running.extract_if(.., |verified| is_over(verified)).collect();
+    pub fn retire(&mut self, mut is_over: impl FnMut(&Verified<L>) -> bool) -> Vec<Verified<L>> {
+        let retired: Vec<Verified<L>> = self.running.extract_if(.., |verified| is_over(verified)).collect();
         for verified in &retired {
             verified.check.open(false);
             self.displaced += verified.check.seen().not_kept;
@@ -138,25 +146,25 @@ impl Verification {
     }
 
     /// Hits of the functions that `is_meant` holds for count from now on.
-    pub fn open(&mut self, builder: &ProfileBuilder, is_meant: impl Fn(&Verified) -> bool) {
-        let mut meant: Vec<&mut Verified> =
+    pub fn open(&mut self, world: &impl World<L>, is_meant: impl Fn(&Verified<L>) -> bool) {
+        let mut meant: Vec<&mut Verified<L>> =
             self.running.iter_mut().filter(|verified| is_meant(verified)).collect();
         let mut threads = Threads::default();
         for verified in &mut meant {
             verified.close();
             // While closed: what has come to a site until then is of the opening before.
             let unannounced = verified.check.seen().unannounced;
-            verified.excuse.open(unannounced, threads.of(&verified.watches, builder));
+            verified.excuse.open(unannounced, threads.of(&verified.watches, world));
         }
         meant.iter().for_each(|verified| verified.check.open(true));
-        count_threads(meant, builder);
+        count_threads(meant, world);
     }
 
     /// A process counts from now on, later than its functions are looked at: it may have more threads by now.
-    pub fn began_to_count(&mut self, pid: u32, builder: &ProfileBuilder) {
+    pub fn began_to_count(&mut self, pid: u32, world: &impl World<L>) {
         let is_watched =
-            |verified: &&mut Verified| verified.watches.iter().any(|watch| watch.pid == Some(pid));
-        count_threads(self.running.iter_mut().filter(is_watched).collect(), builder);
+            |verified: &&mut Verified<L>| verified.watches.iter().any(|watch| watch.pid == Some(pid));
+        count_threads(self.running.iter_mut().filter(is_watched).collect(), world);
     }
 
     /// What was seen of each.
@@ -201,7 +209,7 @@ impl Doubt {
         }
     }
 
-    pub fn is_of(&self, verified: &Verified) -> bool {
+    pub fn is_of<L>(&self, verified: &Verified<L>) -> bool {
         self.file.stamp == verified.file.stamp && self.entry == verified.entry
     }
 }
@@ -231,7 +239,7 @@ pub fn doubt(seen: &Check, ends_here: bool, may_seem: u64, unknown_frees: u64) -
     None
 }
 
-impl Verified {
+impl<L> Verified<L> {
     /// `probe`'s function in `file`, `unknown_frees` having come until now.
     pub fn new(file: Arc<Object>, probe: &Probe, check: FunctionCheck, unknown_frees: u64) -> Self {
         Self {
@@ -247,9 +255,9 @@ impl Verified {
     }
 
     /// Whether the kernel may have taken breakpoints of a process with its first thread, an entry's before a site's.
-    fn is_leaderless(&self) -> bool {
+    fn is_leaderless(&self, world: &impl World<L>) -> bool {
         let mut pids = self.watches.iter().filter_map(|watch| watch.pid);
-        pids.any(|pid| procfs::thread_with_memory(pid) != pid)
+        pids.any(|pid| world.thread_with_memory(pid) != pid)
     }
 
     pub fn close(&self) {
@@ -258,26 +266,26 @@ impl Verified {
 
     /// How many of its `unannounced` calls may only seem so; with what gave way to others, `displaced` calls of all
     /// functions. Looks again where it would speak against the function.
-    pub fn may_seem(&mut self, unannounced: u64, displaced: u64, builder: &ProfileBuilder) -> u64 {
+    pub fn may_seem(&mut self, unannounced: u64, displaced: u64, world: &impl World<L>) -> u64 {
         if unannounced > self.excuse.of(unannounced) + displaced {
-            count_threads(vec![self], builder);
+            count_threads(vec![self], world);
         }
         let may_seem = self.excuse.of(unannounced) + displaced;
         // After what was seen: so long it had its first thread.
-        if unannounced > may_seem && self.is_leaderless() { unannounced } else { may_seem }
+        if unannounced > may_seem && self.is_leaderless(world) { unannounced } else { may_seem }
     }
 }
 
 /// Threads that are there now may have a call under way, too.
-fn count_threads(of: Vec<&mut Verified>, builder: &ProfileBuilder) {
+fn count_threads<L>(of: Vec<&mut Verified<L>>, world: &impl World<L>) {
     let mut threads = Threads::default();
     for verified in of {
-        verified.excuse.count(threads.of(&verified.watches, builder));
+        verified.excuse.count(threads.of(&verified.watches, world));
     }
 }
 
 /// What looks at the calls of `verified`.
-pub fn links_of(verified: Vec<Verified>) -> Vec<Links> {
+pub fn links_of<L>(verified: Vec<Verified<L>>) -> Vec<L> {
     verified.into_iter().flat_map(|verified| verified.watches).map(|watch| watch.links).collect()
 }
 
@@ -289,17 +297,19 @@ struct Threads {
 
 impl Threads {
     /// Of the processes whose calls are looked at.
-    fn of(&mut self, watches: &[Watch], builder: &ProfileBuilder) -> u64 {
+    fn of<L>(&mut self, watches: &[Watch<L>], world: &impl World<L>) -> u64 {
         let count = |pid: Option<u32>| match pid {
-            Some(pid) => thread_count(pid),
-            None => ELSEWHERE + builder.running().map(|(_, pid)| thread_count(pid)).sum::<u64>(),
+            Some(pid) => thread_count(world, pid),
+            None => {
+                ELSEWHERE + world.builder().running().map(|(_, pid)| thread_count(world, pid)).sum::<u64>()
+            }
         };
         watches.iter().map(|watch| *self.by_owner.entry(watch.pid).or_insert_with(|| count(watch.pid))).sum()
     }
 }
 
-fn thread_count(pid: u32) -> u64 {
-    procfs::threads(pid).map_or(1, |threads| threads.len() as u64)
+fn thread_count<L>(world: &impl World<L>, pid: u32) -> u64 {
+    world.threads(pid).len().max(1) as u64
 }
 
 #[cfg(test)]

@@ -1,0 +1,278 @@
+//! From a process to its probes: looked at, made a target, probed and counted; and looked at again.
+
+use super::{Attachments, World, unheard::forget_vanished};
+use crate::{
+    drain::Code,
+    model::Note,
+    probes::{
+        discover::ProcessView,
+        plan::{FilePlan, Plan},
+        refusal::{Refusal, refusal},
+    },
+    process::{
+        object::Object,
+        procfs::{self, ProcError},
+    },
+    session::{code_check::Expected, error::TargetError},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl<L: Send + 'static> Attachments<L> {
+    /// Traces a running process. `whole`: from the first call on with whole stacks, though it takes longer to begin.
+    ///
+    /// # Errors
+    /// If it cannot be traced, or is gone by now.
+    pub fn add(&mut self, world: &mut impl World<L>, pid: u32, whole: bool) -> Result<(), TargetError> {
+        let (view, plan) = world.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
+        self.check(&view, &plan)?;
+        if self.how.probes {
+            self.check_breakpoints(world, &view, &plan)?;
+            self.check_code(world, &view, &plan)?;
+        }
+        let record = self.register(world, pid, Some(&view))?;
+        self.learn(world, record, &view, &plan);
+        if whole {
+            world.wait_for_tables();
+        }
+        self.place(world, pid, &plan.files)?;
+        if self.how.probes
+            && let Err(error) = check_placed(world, &view, &plan)
+        {
+            self.take_away(pid);
+            return Err(error);
+        }
+        self.arm(world, pid, record);
+        Ok(())
+    }
+
+    /// Traces one of those that nobody named: that it is gone, or must be left alone, is no error.
+    ///
+    /// # Errors
+    /// If no process can be traced.
+    pub fn add_one_of_many(
+        &mut self,
+        world: &mut impl World<L>,
+        pid: u32,
+        whole: bool,
+    ) -> Result<(), TargetError> {
+        match self.add(world, pid, whole) {
+            Ok(()) => {}
+            // Ended meanwhile, or a kernel thread.
+            Err(TargetError::Discover { .. }) => {}
+            Err(TargetError::Refused { pid, comm, reason }) => self.leave_out(world, pid, comm, reason),
+            Err(TargetError::Attach { .. }) if !world.exists(pid) => {}
+            Err(error @ TargetError::Attach { .. }) => {
+                world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Traces a process that is held before its exec, which will map `files`.
+    ///
+    /// # Errors
+    /// If it cannot be traced.
+    pub fn add_held(
+        &mut self,
+        world: &mut impl World<L>,
+        pid: u32,
+        files: &[FilePlan],
+    ) -> Result<(), TargetError> {
+        let record = self.register(world, pid, None)?;
+        self.place(world, pid, files)?;
+        world.arm(record, world.now_ns());
+        Ok(())
+    }
+
+    /// Looks at a traced process again: new mappings, and allocators that were not there before `since_ns`.
+    pub fn look_again(&mut self, world: &mut impl World<L>, pid: u32, record: u32, since_ns: u64) {
+        let Ok((view, plan)) = world.discover(pid) else {
+            return self.never_looked_at(world, pid, record);
+        };
+        // A process that exits has let go of its memory before /proc forgets it.
+        if view.mappings.is_empty() {
+            return self.never_looked_at(world, pid, record);
+        }
+        self.learn(world, record, &view, &plan);
+        // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
+        if plan.files.is_empty() || !self.how.probes {
+            return;
+        }
+        let new = self.unprobed(pid, &plan.files);
+        // What a debugger's breakpoints keep from being seen is told; the rest goes on.
+        if let Err(error) = self.check_breakpoints(world, &view, &plan) {
+            world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+        }
+        // Then its gap is said of the process.
+        let armed = world.is_armed(record);
+        let checked = self.check(&view, &plan).and_then(|()| self.check_code(world, &view, &plan));
+        let placed = checked.and_then(|()| self.place(world, pid, &plan.files));
+        match placed.and_then(|()| check_placed(world, &view, &plan)) {
+            Ok(()) => {
+                let now_ns = self.arm(world, pid, record);
+                self.untraceable.remove(&pid);
+                self.looked_at.insert(record);
+                if !new.is_empty() && armed {
+                    world.builder_mut().add_gap(record, since_ns..now_ns);
+                    note_late(world, pid, &view.comm, &new, now_ns.saturating_sub(since_ns));
+                }
+            }
+            Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(world, error),
+            // It may have ended meanwhile.
+            Err(error) if world.exists(pid) => {
+                world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+            }
+            Err(_) => self.never_looked_at(world, pid, record),
+        }
+    }
+
+    /// Where probes are for all: a process that is no target yet may have brought an allocator that nobody had before, at
+    /// its exec at `since_ns`.
+    pub(super) fn look_for_allocators(&mut self, world: &mut impl World<L>, pid: u32, since_ns: u64) {
+        let Ok((view, plan)) = world.discover(pid) else { return };
+        let new = self.unprobed(pid, &plan.files);
+        match self.place(world, pid, &plan.files) {
+            Ok(()) if !new.is_empty() => {
+                let late_ns = world.now_ns().saturating_sub(since_ns);
+                note_late(world, pid, &view.comm, &new, late_ns);
+            }
+            Err(error @ TargetError::Refused { .. }) => {
+                world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
+            }
+            // Gone by now: else it will be looked at again when it allocates.
+            _ => {}
+        }
+    }
+
+    /// A process ended before anybody could look at what it had mapped last: allocators among that, which nobody could
+    /// foresee, were not probed.
+    pub(super) fn never_looked_at(&mut self, world: &mut impl World<L>, pid: u32, record: u32) {
+        let per_process = self.how.per_process;
+        if !self.how.probes || per_process && !self.probed.contains_key(&pid) {
+            return;
+        }
+        let code = world.builder().code(record);
+        let mut objects: Vec<&Arc<Object>> = code.iter().filter_map(Code::object).collect();
+        // By address: the program lies lowest, and libraries the lower the later they were mapped, which is their order of
+        // resolution.
+        if let Some(libraries) = objects.get_mut(1..) {
+            libraries.reverse();
+        }
+        let plan = world.plan_of(objects);
+        let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
+        if per_process {
+            files.extend(world.builder().unopened_code(record).map(str::to_owned));
+        }
+        if files.is_empty() {
+            return;
+        }
+        let comm =
+            world.builder_mut().process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
+        let files = files.into_iter().collect();
+        world.note(Note::EndedUnseen { pid, comm, files, opened: !per_process });
+        if !per_process {
+            // For the next that are like it. What cannot be placed is told as it was.
+            let _ = self.place_sites(world, pid, pid, &plan.files);
+            // Where probes are placed by process, it has one until it is looked at.
+            if let Some(started_ns) = world.builder().record(record).map(|record| record.started_ns) {
+                world.builder_mut().add_gap(record, started_ns..u64::MAX);
+            }
+        }
+    }
+
+    /// The record of `pid`: there already, or new.
+    fn register(
+        &self,
+        world: &mut impl World<L>,
+        pid: u32,
+        seen: Option<&ProcessView>,
+    ) -> Result<u32, TargetError> {
+        if let Some(record) = world.index_of(pid) {
+            return Ok(record);
+        }
+        let index = world.register(pid, seen).map_err(|source| TargetError::Register { pid, source })?;
+        let index = index.ok_or(TargetError::TableFull)?;
+        world.read_processes();
+        world.builder_mut().was_found(index);
+        // Of an end that came before, nobody tells.
+        if !world.is_running(pid, world.thread_with_memory(pid)) {
+            forget_vanished(world, pid, index);
+            let source = ProcError::Gone { pid, file: procfs::path(pid, "stat") }.into();
+            return Err(TargetError::Discover { pid, source });
+        }
+        Ok(index)
+    }
+
+    /// Keeps what was seen of a process: its code, its name, its allocators.
+    fn learn(&self, world: &mut impl World<L>, record: u32, view: &ProcessView, plan: &Plan) {
+        if self.how.probes {
+            plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+        }
+        world.builder_mut().set_image(record, &view.mappings, &view.objects);
+        world.publish_code(record);
+        world.builder_mut().describe(record, &view.exe, &view.comm, view.rss_bytes);
+        if let Some(process) = world.builder_mut().process_mut(record) {
+            for file in &plan.files {
+                if !process.allocators.contains(&file.allocator) {
+                    process.allocators.push(file.allocator.clone());
+                }
+            }
+        }
+    }
+
+    fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+        match refusal(&view.status, plan) {
+            // Others are about probes.
+            Some(reason) if self.how.probes || reason == Refusal::NoMemory => Err(refused(view, reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a process whose allocator's code is not what its file has, in files of which we have not probed all yet.
+    fn check_code(&self, world: &impl World<L>, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+        let missing = self.missing_of(view, plan);
+        let fault = world.fault(view, &missing.iter().collect::<Vec<_>>(), Expected::File);
+        fault.map_or(Ok(()), |reason| Err(refused(view, reason)))
+    }
+
+    /// Refuses a process that is being debugged and has a breakpoint at a site that we have not probed yet: the kernel
+    /// takes it for a probe that is there already (`verify_opcode`, kernel/events/uprobes.c, 6.18) and places nothing, so
+    /// calls would be missing in silence. Other tracers' probes look the same, and are no matter where no debugger is.
+    fn check_breakpoints(
+        &self,
+        world: &impl World<L>,
+        view: &ProcessView,
+        plan: &Plan,
+    ) -> Result<(), TargetError> {
+        let tracer = view.status.tracer_pid;
+        if tracer == 0 {
+            return Ok(());
+        }
+        let symbols = world.occupied(view, &self.missing_of(view, plan));
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        Err(refused(view, Refusal::Breakpoints { symbols, tracer }))
+    }
+
+    /// The parts of a plan that are not probed in its process.
+    fn missing_of(&self, view: &ProcessView, plan: &Plan) -> Vec<FilePlan> {
+        plan.files.iter().filter_map(|plan| self.missing(view.identity.pid, plan)).collect()
+    }
+}
+
+/// Refuses a process that lacks any of the probes that were placed in it.
+fn check_placed<L>(world: &impl World<L>, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
+    let fault = world.fault(view, &plan.files.iter().collect::<Vec<_>>(), Expected::Probes);
+    fault.map_or(Ok(()), |reason| Err(refused(view, reason)))
+}
+
+fn refused(view: &ProcessView, reason: Refusal) -> TargetError {
+    TargetError::Refused { pid: view.identity.pid, comm: view.comm.clone(), reason }
+}
+
+/// Probes of `files` came so late after they were mapped.
+fn note_late<L>(world: &mut impl World<L>, pid: u32, comm: &str, files: &[String], late_ns: u64) {
+    world.note(Note::ProbedLate { pid, comm: comm.to_owned(), files: files.to_vec(), late_ns });
+}

@@ -64,8 +64,8 @@ pub struct Attachments<L = Links> {
     looked_at: HashSet<u32>,
     /// What the events at hand tell to look at, by PID: the record, and when the first of its news came.
     due: BTreeMap<u32, (u32, u64)>,
-    /// PIDs that have probes and no record that runs, when last looked at.
-    ended: HashSet<u32>,
+    /// PIDs that have probes and no record that runs, and when that was seen first.
+    ended: HashMap<u32, u64>,
     verification: Verification<L>,
     detaching: Detaching,
 }
@@ -82,7 +82,7 @@ impl<L: Send + 'static> Attachments<L> {
             untraceable: BTreeMap::new(),
             looked_at: HashSet::new(),
             due: BTreeMap::new(),
-            ended: HashSet::new(),
+            ended: HashMap::new(),
             verification: Verification::default(),
             detaching: Detaching::default(),
         }

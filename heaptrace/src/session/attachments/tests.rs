@@ -69,6 +69,9 @@ impl Run {
         attachments.adopt_new_records(world);
         attachments.look_after_leaderless(world);
         attachments.look_for_ended(world);
+        // Others look more often: in the midst of an exec, too.
+        attachments.look_for_ended(world);
+        world.kernel.now_ns += 2_000_000_000;
         attachments.look_at_checks(world);
     }
 

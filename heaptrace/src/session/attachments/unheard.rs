@@ -3,8 +3,11 @@
 use super::{Attachments, World};
 use std::collections::HashSet;
 
+/// So long neither image's record may run in the midst of an exec, or an exit's event be on its way.
+const PATIENCE_NS: u64 = 2_000_000_000;
+
 impl<L: Send + 'static> Attachments<L> {
-    /// Once a second, after the process records were read: lets go of what such processes left, before others have their
+    /// After the process records were read, however often: lets go of what such processes left, before others have their
     /// PIDs.
     pub fn look_for_ended(&mut self, world: &mut impl World<L>) {
         let running: Vec<(u32, u32)> = world.builder().running().collect();
@@ -15,15 +18,16 @@ impl<L: Send + 'static> Attachments<L> {
             }
         }
         let running: HashSet<u32> = running.into_iter().map(|(_, pid)| pid).collect();
-        let mut ended: HashSet<u32> =
-            self.probed.keys().chain(self.leaderless.by_pid.keys()).copied().collect();
-        ended.retain(|pid| !running.contains(pid));
-        // Twice: in the midst of an exec neither image's record runs, and of an exit the event may be on its way.
-        for pid in self.ended.iter().filter(|pid| ended.contains(pid)).copied().collect::<Vec<_>>() {
+        let now_ns = world.now_ns();
+        let probed = self.probed.keys().chain(self.leaderless.by_pid.keys());
+        let ended = probed.filter(|pid| !running.contains(pid));
+        let ended = ended.map(|pid| (*pid, self.ended.get(pid).copied().unwrap_or(now_ns)));
+        self.ended = ended.collect();
+        let over = self.ended.iter().filter(|(_, since_ns)| now_ns.saturating_sub(**since_ns) >= PATIENCE_NS);
+        for pid in over.map(|(pid, _)| *pid).collect::<Vec<_>>() {
             self.let_go(world, pid);
-            ended.remove(&pid);
+            self.ended.remove(&pid);
         }
-        self.ended = ended;
     }
 }
 

@@ -154,28 +154,19 @@ fn grown_at(key: u64, found: u64) -> Option<Grown> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn live_grown_at(key: u64) -> u64 {
-    let mut level = level_now();
-    let mut n = 0;
-    while n < MAX_LEVEL {
-        if level == 0 {
-            break;
-        }
-        if let Some(line) = grown_line(key, level) {
-            let way = find(line, key);
-            if way < WAYS {
-                return u64::from(level) << 8 | way as u64;
-            }
-        }
-        level -= 1;
-        n += 1;
-    }
-    0
+    in_chunks::<false>(key, 0)
 }
 
-/// A place that is free for `key` in the chunks, the newest first, when `left` of each line are left out: 0 or 1.
+/// A place that is free for `key` in the chunks, when `left` of each line are left out: 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
+    in_chunks::<true>(key, left)
+}
+
+/// The block of `key` in its lines in the chunks, the newest first; or a place that is `FREE`.
+#[inline(always)]
+fn in_chunks<const FREE: bool>(key: u64, left: u32) -> u64 {
     let mut level = level_now();
     let mut n = 0;
     while n < MAX_LEVEL {
@@ -183,7 +174,7 @@ pub extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
             break;
         }
         if let Some(line) = grown_line(key, level) {
-            let way = free_way(line, left);
+            let way = if FREE { free_way(line, left) } else { find(line, key) };
             if way < WAYS {
                 return u64::from(level) << 8 | way as u64;
             }

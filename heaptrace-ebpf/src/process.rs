@@ -108,7 +108,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
     let cursors = CURSORS.value(0)?;
     let made = at!(cursors.processes).load();
     let most = u64::from(setting!(max_processes));
-    let free = most.saturating_sub(made).wrapping_add(free::records(cursors));
+    let free = most.saturating_sub(made).wrapping_add(free::records(cursors).left());
     if free == 0 {
         count(Counter::ProcessTableFull);
         log!(
@@ -131,7 +131,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
             return None;
         }
     }
-    let mut index = free::record(cursors);
+    let mut index = free::records(cursors).take();
     if index == free::NONE {
         if made >= most {
             count(Counter::ProcessTableFull);

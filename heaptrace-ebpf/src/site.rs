@@ -216,12 +216,12 @@ fn take_slot(process: u32, limit: u32) -> Option<(u32, Value<SiteRecord>)> {
     let of = share::of(process);
     let share = share::record(of)?;
     let own = at!(share.sites).load();
-    let left = u64::from(limit).wrapping_add(free::sites(cursors)).wrapping_sub(made);
+    let left = u64::from(limit).wrapping_add(free::sites(cursors).left()).wrapping_sub(made);
     // As a signed number: growth's limit is lower than what may be used.
     if left as i64 <= 0 || !share::may_take(cursors, of, own, left) {
         return None;
     }
-    let mut index = free::site(cursors);
+    let mut index = free::sites(cursors).take();
     if index == free::NONE {
         let room = at!(cursors.site_room).load();
         if made >= room || made >= u64::from(limit) {

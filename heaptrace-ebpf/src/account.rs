@@ -10,20 +10,19 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
     clock::block_ns,
     judged,
     live::{self, Outcome},
     log::log,
     maps::{self, CARRIED_SIZES, PROCESSES, count},
-    mask::mask,
     share, statistics,
+    value::{Lookup, Value, at},
 };
 
 /// A block came to life. Called before anyone else can know its address. A function of its own, so that what it keeps on
 /// the stack is not below the walk, which before 6.3 has 512 bytes with all its callers.
 #[inline(never)]
-pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u64, size: u64) {
+pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address: u64, size: u64) {
     let block = LiveBlock { size, time_ns: block_ns(), site, held: 0 };
     let entered = live::enter(process, record, address, block);
     match entered.outcome {
@@ -36,7 +35,7 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
                 judged::freed(Function::Realloc as u8, address, entered.old.size);
             } else {
                 // The address was handed out again: the free of the block before was never seen.
-                unsafe { atomic::add(&raw mut (*record).missed_frees, 1) };
+                at!(record.missed_frees).add(1);
             }
         }
         Outcome::Full => {
@@ -54,52 +53,42 @@ pub fn allocated(process: u32, record: *mut ProcessRecord, site: u32, address: u
             return;
         }
     }
-    unsafe {
-        let live = atomic::add(&raw mut (*record).live_bytes, size).wrapping_add(size);
-        atomic::add(&raw mut (*record).live_count, 1);
-        share::count_live(record, 1);
-        atomic::raise(&raw mut (*record).peak_bytes, live);
-    }
+    let live = at!(record.live_bytes).add(size).wrapping_add(size);
+    at!(record.live_count).add(1);
+    share::count_live(record, 1);
+    at!(record.peak_bytes).raise(live);
     if let Some(record) = maps::site(site) {
-        unsafe {
-            atomic::add(&raw mut (*record).alloc_bytes, size);
-            atomic::add(&raw mut (*record).alloc_count, 1);
-        }
+        at!(record.alloc_bytes).add(size);
+        at!(record.alloc_count).add(1);
         classed(site, record, sizes::size_class(size));
     }
 }
 
 /// Counts an allocation in its size class. See `heaptrace_common::sizes`.
 #[inline(always)]
-fn classed(site: u32, record: *mut SiteRecord, class: u32) {
+fn classed(site: u32, record: Value<SiteRecord>, class: u32) {
     let (word, shift) = sizes::place(class);
-    let at = mask::<{ sizes::WORDS as u64 - 1 }>(word as u64);
-    unsafe {
-        let words = (&raw mut (*record).sizes).cast::<u64>();
-        let before = atomic::add(words.add(at), 1 << shift);
-        if sizes::is_to_carry(before, shift) {
-            atomic::sub(words.add(at), sizes::CARRY << shift);
-            carry(u64::from(class), u64::from(site));
-        }
+    let word = at!(record.sizes).masked(word as u64);
+    let before = word.add(1 << shift);
+    if sizes::is_to_carry(before, shift) {
+        word.sub(sizes::CARRY << shift);
+        carry(u64::from(class), u64::from(site));
     }
 }
 
 /// Counts what a class of a site has carried. A global function: once in so many calls, and the verifier takes it once.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn carry(class: u64, site: u64) -> u64 {
-    let key = sizes::carried_key(site as u32, class as u32);
+pub extern "C" fn carry(class: u64, site: u64) -> u64 {
+    let (key, once) = (&sizes::carried_key(site as u32, class as u32), &1);
     let mut tries = 0;
     while tries < 2 {
-        if let Some(times) = CARRIED_SIZES.get_ptr_mut(&key) {
-            unsafe { atomic::add(times, 1) };
+        if let Some(times) = CARRIED_SIZES.value(key) {
+            times.add(1);
             return 1;
         }
         // Another may enter it first. Where there is no room, the site's count tells.
-        if CARRIED_SIZES.insert(&key, &1, u64::from(BPF_NOEXIST)).is_ok() {
+        if CARRIED_SIZES.insert(key, once, u64::from(BPF_NOEXIST)).is_ok() {
             return 1;
         }
         tries += 1;
@@ -108,35 +97,27 @@ pub unsafe extern "C" fn carry(class: u64, site: u64) -> u64 {
 }
 
 #[inline(always)]
-fn lost(record: *mut ProcessRecord, size: u64) {
-    unsafe {
-        atomic::add(&raw mut (*record).lost_bytes, size);
-        atomic::add(&raw mut (*record).lost_count, 1);
-    }
+fn lost(record: Value<ProcessRecord>, size: u64) {
+    at!(record.lost_bytes).add(size);
+    at!(record.lost_count).add(1);
 }
 
 /// A block of a size that was not asked for.
 #[inline(always)]
-pub fn filtered(record: *mut ProcessRecord, size: u64) {
-    unsafe {
-        atomic::add(&raw mut (*record).filtered_bytes, size);
-        atomic::add(&raw mut (*record).filtered_count, 1);
-    }
+pub fn filtered(record: Value<ProcessRecord>, size: u64) {
+    at!(record.filtered_bytes).add(size);
+    at!(record.filtered_count).add(1);
 }
 
 /// Books a taken block as freed.
 #[inline(always)]
-pub fn close(record: *mut ProcessRecord, block: &LiveBlock) {
-    unsafe {
-        atomic::sub(&raw mut (*record).live_bytes, block.size);
-        atomic::sub(&raw mut (*record).live_count, 1);
-        share::count_live(record, 1_u32.wrapping_neg());
-    }
+pub fn close(record: Value<ProcessRecord>, block: &LiveBlock) {
+    at!(record.live_bytes).sub(block.size);
+    at!(record.live_count).sub(1);
+    share::count_live(record, 1_u32.wrapping_neg());
     if let Some(site) = maps::site(block.site) {
-        unsafe {
-            atomic::add(&raw mut (*site).free_bytes, block.size);
-            atomic::add(&raw mut (*site).free_count, 1);
-        }
+        at!(site.free_bytes).add(block.size);
+        at!(site.free_count).add(1);
     }
 }
 
@@ -145,38 +126,34 @@ const GENERATIONS: u32 = 4;
 
 /// A free of a block that is not live: from before tracing, or from a parent at fork.
 #[inline(always)]
-pub fn unknown_free(record: *mut ProcessRecord, address: u64) {
-    unsafe {
-        if is_inherited(record, address) {
-            atomic::add(&raw mut (*record).inherited_free_count, 1);
-        } else {
-            atomic::add(&raw mut (*record).unknown_frees, 1);
-        }
+pub fn unknown_free(record: Value<ProcessRecord>, address: u64) {
+    if is_inherited(record, address) {
+        at!(record.inherited_free_count).add(1);
+    } else {
+        at!(record.unknown_frees).add(1);
     }
 }
 
 /// Where not everything was seen from the start, a block that the parent has freed since is not found, and
 /// counts as unknown.
 #[inline(always)]
-unsafe fn is_inherited(record: *const ProcessRecord, address: u64) -> bool {
-    unsafe {
-        if (*record).inherits == 0 || (*record).complete != 0 {
-            return (*record).inherits != 0;
-        }
-        let forked_ns = (*record).started_ns;
-        let mut ancestor = (*record).parent;
-        let mut generation = 0;
-        while generation < GENERATIONS {
-            if live::time_of(ancestor, address) <= forked_ns {
-                return true;
-            }
-            let Some(parent) = PROCESSES.get_ptr(ancestor) else { return false };
-            if (*parent).inherits == 0 {
-                return false;
-            }
-            ancestor = (*parent).parent;
-            generation += 1;
-        }
-        false
+fn is_inherited(record: Value<ProcessRecord>, address: u64) -> bool {
+    if at!(record.inherits).get() == 0 || at!(record.complete).get() != 0 {
+        return at!(record.inherits).get() != 0;
     }
+    let forked_ns = at!(record.started_ns).get();
+    let mut ancestor = at!(record.parent).get();
+    let mut generation = 0;
+    while generation < GENERATIONS {
+        if live::time_of(ancestor, address) <= forked_ns {
+            return true;
+        }
+        let Some(parent) = PROCESSES.value(ancestor) else { return false };
+        if at!(parent.inherits).get() == 0 {
+            return false;
+        }
+        ancestor = at!(parent.parent).get();
+        generation += 1;
+    }
+    false
 }

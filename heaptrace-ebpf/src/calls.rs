@@ -4,10 +4,7 @@
 //! between, its address may already be another thread's. Nothing on the program's stack is changed; where a call is
 //! met twice, the two hits are paired by what no other call has, its place on the stack.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
-};
+use aya_ebpf::EbpfContext;
 use heaptrace_common::{
     counter::Counter,
     function::{Function, Shape},
@@ -16,7 +13,9 @@ use heaptrace_common::{
 };
 
 use crate::{
-    account, atomic, judged, live,
+    account,
+    helpers::{attach_cookie, read_user},
+    judged, live,
     log::log,
     maps::{GATES, PROBES, count, setting},
     pending, process,
@@ -24,16 +23,15 @@ use crate::{
     share,
     site::{self, Caller},
     statistics, unwind,
+    value::{Lookup, Value, at},
 };
 
 /// A probe of a traced process was hit.
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
-    let cookie = Cookie::from_bits(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    let cookie = Cookie::from_bits(attach_cookie(ctx));
     let Some((process, record)) = process::counted(ctx) else { return };
-    if cookie.gate != 0
-        && GATES.get(cookie.gate).is_none_or(|gate| unsafe { core::ptr::read_volatile(gate) } == 0)
-    {
+    if cookie.gate != 0 && GATES.value(cookie.gate).is_none_or(|gate| gate.load() == 0) {
         return;
     }
     let Some(probe) = PROBES.get(cookie.row) else { return };
@@ -47,7 +45,7 @@ pub fn hit(ctx: &impl EbpfContext) {
 
 struct Hit<'a> {
     process: u32,
-    record: *mut ProcessRecord,
+    record: Value<ProcessRecord>,
     probe: &'a ProbeRecord,
     registers: Registers,
     /// Where the return address lies.
@@ -120,7 +118,7 @@ impl Hit<'_> {
             if n as u32 >= self.probe.own_count {
                 return false;
             }
-            let own = unsafe { *self.probe.own.as_ptr().add(n) };
+            let Some(own) = self.probe.own.get(n) else { return false };
             // A return address lies behind its call.
             if distance > i64::from(own.start) && distance <= i64::from(own.end) {
                 return true;
@@ -175,24 +173,23 @@ impl Hit<'_> {
     fn leave_word(&self, address: u64) {
         let return_address = self.return_address();
         if let Some(kept) = pending::find(self.process, self.entry_sp) {
-            let is_word = unsafe { (*kept).shape } == Shape::Free0 as u8;
-            if !is_word && unsafe { (*kept).return_address } == return_address {
+            let is_word = at!(kept.shape).get() == Shape::Free0 as u8;
+            if !is_word && at!(kept.return_address).get() == return_address {
                 // A call that goes on in this one.
                 return;
             }
             // Word that nobody took, or a call that was left.
             self.release(kept);
         }
-        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, false) else { return };
-        let call = unsafe { &mut *slot };
-        call.function = self.probe.function;
-        call.shape = self.probe.shape;
-        call.process = self.process;
-        call.return_address = return_address;
-        call.size = 0;
-        call.has_old = 0;
-        call.pointer = address;
-        unsafe { pending::publish(slot, self.process, self.entry_sp) };
+        let Some(call) = pending::claim(self.process, self.record, self.entry_sp, false) else { return };
+        at!(call.function).set(self.probe.function);
+        at!(call.shape).set(self.probe.shape);
+        at!(call.process).set(self.process);
+        at!(call.return_address).set(return_address);
+        at!(call.size).set(0);
+        at!(call.has_old).set(0);
+        at!(call.pointer).set(address);
+        pending::publish(call, self.process, self.entry_sp);
     }
 
     /// Whether a realloc jumped here at its end, as `realloc(p, 0)` does, to free the block at `address`.
@@ -206,11 +203,9 @@ impl Hit<'_> {
     #[inline(always)]
     fn ends(&self, address: u64, is_meant: impl FnOnce(u8) -> bool) -> bool {
         let Some(call) = pending::find(self.process, self.entry_sp) else { return false };
-        let same = unsafe {
-            is_meant((*call).shape)
-                && (*call).pointer == address
-                && (*call).return_address == self.return_address()
-        };
+        let same = is_meant(at!(call.shape).get())
+            && at!(call.pointer).get() == address
+            && at!(call.return_address).get() == self.return_address();
         if same {
             self.release(call);
         }
@@ -219,20 +214,20 @@ impl Hit<'_> {
 
     /// Gives the place of a call, or of word, back.
     #[inline(always)]
-    fn release(&self, call: *mut PendingCall) {
-        unsafe {
-            let is_word = (*call).shape == Shape::Free0 as u8;
-            if pending::release(call, self.process, self.entry_sp) && !is_word {
-                atomic::sub(&raw mut (*self.record).calls_under_way, 1);
-                share::count_calls(self.record, 1_u32.wrapping_neg());
-            }
+    fn release(&self, call: Value<PendingCall>) {
+        let is_word = at!(call.shape).get() == Shape::Free0 as u8;
+        if pending::release(call, self.process, self.entry_sp) && !is_word {
+            let record = self.record;
+            at!(record.calls_under_way).sub(1);
+            share::count_calls(self.record, 1_u32.wrapping_neg());
         }
     }
 
     /// Whether the process has calls whose results are still to come.
     #[inline(always)]
     fn is_any_under_way(&self) -> bool {
-        unsafe { core::ptr::read_volatile(&raw const (*self.record).calls_under_way) != 0 }
+        let record = self.record;
+        at!(record.calls_under_way).load() != 0
     }
 
     /// Whether a function that jumped to this one has freed the block at `address` just now.
@@ -251,7 +246,7 @@ impl Hit<'_> {
         }
         let entry = self.registers.ip().wrapping_sub(i64::from(self.probe.from_entry) as u64);
         let back = self.return_address();
-        let Ok(call) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+        let Some(call) = read_user::<[u8; 5]>(back.wrapping_sub(5)) else {
             return false;
         };
         let distance = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
@@ -276,59 +271,58 @@ impl Hit<'_> {
             return;
         }
         if let Some(left) = pending::find(self.process, self.entry_sp) {
-            let left = unsafe { &mut *left };
             if self.probe.joined != 0
-                && left.return_address == return_address
-                && left.function != self.probe.function
-                && left.shape != Shape::Free0 as u8
+                && at!(left.return_address).get() == return_address
+                && at!(left.function).get() != self.probe.function
+                && at!(left.shape).get() != Shape::Free0 as u8
             {
                 // Reached by a jump out of the other function, whose call this completes.
                 count(Counter::Nested);
                 return;
             }
             // Left without a return, by longjmp or an exception; or word that nobody took.
-            if left.shape != Shape::Free0 as u8 {
+            if at!(left.shape).get() != Shape::Free0 as u8 {
                 count(Counter::MissedReturn);
                 log!(
                     Counter::MissedReturn,
                     "process {}: a call of function {} for {} bytes never returned, stack {:x}",
-                    function = u64::from(left.function),
-                    size = left.size,
+                    function = u64::from(at!(left.function).get()),
+                    size = at!(left.size).get(),
                     sp = self.entry_sp
                 );
             }
             self.release(left);
         }
         // First, and also of what finds no place: without any, no hit is looked for among calls under way.
-        unsafe { atomic::add(&raw mut (*self.record).calls_under_way, 1) };
+        let record = self.record;
+        at!(record.calls_under_way).add(1);
         share::count_calls(self.record, 1);
-        let Some(slot) = pending::claim(self.process, self.record, self.entry_sp, true) else {
+        let Some(call) = pending::claim(self.process, self.record, self.entry_sp, true) else {
             share::count_calls(self.record, 1_u32.wrapping_neg());
             return;
         };
-        let call = unsafe { &mut *slot };
         let shape = self.probe.shape;
-        call.function = self.probe.function;
-        call.shape = shape;
-        call.process = self.process;
-        call.return_address = return_address;
-        call.size = self.size();
-        call.has_old = 0;
-        call.pointer = 0;
-        if shape == Shape::OutPointer as u8 || resizes(shape) {
-            call.pointer = self.registers.arg0();
-        }
+        at!(call.function).set(self.probe.function);
+        at!(call.shape).set(shape);
+        at!(call.process).set(self.process);
+        at!(call.return_address).set(return_address);
+        at!(call.size).set(self.size());
+        at!(call.has_old).set(0);
+        let has_pointer = shape == Shape::OutPointer as u8 || resizes(shape);
+        let pointer = if has_pointer { self.registers.arg0() } else { 0 };
+        at!(call.pointer).set(pointer);
         // At the result it would be too late: the address can be another thread's new block by then. It stays in the
         // table, as the call may be left without having freed it.
-        if resizes(shape) && call.pointer != 0 && live::hold(self.process, call.pointer) {
-            call.has_old = 1;
+        if resizes(shape) && pointer != 0 && live::hold(self.process, pointer) {
+            at!(call.has_old).set(1);
         }
-        unsafe { pending::publish(slot, self.process, self.entry_sp) };
+        pending::publish(call, self.process, self.entry_sp);
     }
 
     #[inline(always)]
     fn finish(&self, whole: bool) -> Finished {
         let probe = self.probe;
+        // No `Option`: what follows would be there twice, as LLVM knows where it is none.
         let mut begun: *mut PendingCall = core::ptr::null_mut();
         let may_be_within = (probe.joined != 0 || probe.own_count != 0)
             && (probe.within_begun == 0 || self.is_any_under_way());
@@ -343,20 +337,21 @@ impl Hit<'_> {
             if (!whole || probe.joined != 0)
                 && let Some(call) = pending::find(self.process, self.entry_sp)
                 // What lies there now tells whether it is that call's.
-                && unsafe { (*call).return_address } == return_address
-                && unsafe { (*call).shape } != Shape::Free0 as u8
+                && at!(call.return_address).get() == return_address
+                && at!(call.shape).get() != Shape::Free0 as u8
             {
-                if whole && unsafe { (*call).function } == probe.function {
+                if whole && at!(call.function).get() == probe.function {
                     // Seen whole it has no beginning of its own: an earlier call was left there.
                     count(Counter::MissedReturn);
                     self.release(call);
                 } else {
-                    begun = call;
+                    begun = call.as_ptr();
                 }
             }
         }
         let result = self.registers.value(probe.result);
-        if begun.is_null() {
+        // SAFETY: null, or from the map.
+        let Some(call) = (unsafe { Value::given(begun) }) else {
             if !whole && probe.shared != 0 {
                 // Another function's, as most that come by here.
                 return Finished::NOTHING;
@@ -381,12 +376,12 @@ impl Hit<'_> {
                 return Finished::NOTHING;
             }
             return self.judge(probe.function, size, result);
-        }
-        let call = unsafe { &mut *begun };
-        let (function, size) = (call.function, call.size);
-        let finished = if call.shape == Shape::OutPointer as u8 {
-            self.finish_out_pointer(call, result)
-        } else if resizes(call.shape) && call.pointer != 0 {
+        };
+        let (function, size) = (at!(call.function).get(), at!(call.size).get());
+        let shape = at!(call.shape).get();
+        let finished = if shape == Shape::OutPointer as u8 {
+            self.finish_out_pointer(function, size, at!(call.pointer).get(), result)
+        } else if resizes(shape) && at!(call.pointer).get() != 0 {
             self.settle_old(call, result != 0 || size == 0);
             // realloc(p, 0) freed p.
             if result == 0 && size == 0 { Finished::NOTHING } else { self.judge(function, size, result) }
@@ -398,48 +393,50 @@ impl Hit<'_> {
     }
 
     #[inline(always)]
-    fn finish_out_pointer(&self, call: &PendingCall, result: u64) -> Finished {
+    fn finish_out_pointer(&self, function: u8, size: u64, pointer: u64, result: u64) -> Finished {
         let mut address = if result == UNREADABLE { UNREADABLE } else { 0 };
         if result as u32 == 0 {
-            match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
-                Ok(given) => address = given,
-                Err(_) => {
+            match read_user(pointer) {
+                Some(given) => address = given,
+                None => {
                     count(Counter::ResultUnreadable);
                     log!(
                         Counter::ResultUnreadable,
                         "process {}: the result of function {} at {:x} cannot be read",
-                        function = u64::from(call.function),
-                        address = call.pointer
+                        function = u64::from(function),
+                        address = pointer
                     );
                     return Finished::NOTHING;
                 }
             }
         }
-        self.judge(call.function, call.size, address)
+        self.judge(function, size, address)
     }
 
     /// The block that a realloc was given is gone, or stays.
     #[inline(always)]
-    fn settle_old(&self, call: &PendingCall, gone: bool) {
-        if call.has_old == 0 {
+    fn settle_old(&self, call: Value<PendingCall>, gone: bool) {
+        let (function, pointer) = (at!(call.function).get(), at!(call.pointer).get());
+        if at!(call.has_old).get() == 0 {
             if gone {
-                account::unknown_free(self.record, call.pointer);
-                statistics::freed(self.process, call.function, None);
-                judged::unknown(call.function, call.pointer);
+                account::unknown_free(self.record, pointer);
+                statistics::freed(self.process, function, None);
+                judged::unknown(function, pointer);
             }
         } else if !gone {
-            live::let_go(self.process, call.pointer);
-        } else if let Some(old) = live::take_held(self.process, call.pointer) {
+            live::let_go(self.process, pointer);
+        } else if let Some(old) = live::take_held(self.process, pointer) {
             account::close(self.record, &old);
-            statistics::freed(self.process, call.function, Some(&old));
-            judged::freed(call.function, call.pointer, old.size);
+            statistics::freed(self.process, function, Some(&old));
+            judged::freed(function, pointer, old.size);
         }
     }
 
     #[inline(always)]
     fn judge(&self, function: u8, size: u64, address: u64) -> Finished {
         if address == 0 {
-            unsafe { atomic::add(&raw mut (*self.record).failed_count, 1) };
+            let record = self.record;
+            at!(record.failed_count).add(1);
             statistics::failed(self.process, function);
             judged::failed(function);
             return Finished::NOTHING;

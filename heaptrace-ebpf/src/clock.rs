@@ -1,12 +1,12 @@
 //! The time of blocks: `CLOCK_MONOTONIC`, as of the last tick.
 
-use aya_ebpf::{
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
-    macros::map,
-    maps::Array,
-};
+use aya_ebpf::{macros::map, maps::Array};
 
-use crate::maps::setting;
+use crate::{
+    helpers::{now_ns, tick},
+    maps::setting,
+    value::{Lookup, at},
+};
 
 /// The clock, as last read.
 #[map]
@@ -22,25 +22,23 @@ pub struct Reading {
 /// The time of a block: exact where lifetimes are counted, as most blocks live for less than a tick.
 #[inline(always)]
 pub fn block_ns() -> u64 {
-    if setting!(statistics) != 0 { unsafe { bpf_ktime_get_ns() } } else { coarse_ns() }
+    if setting!(statistics) != 0 { now_ns() } else { coarse_ns() }
 }
 
 /// Nanoseconds, at most a tick (1 to 10 ms) old: the clock is read once a tick, as that takes 20 to 30 ns and an age needs
 /// no more. The tick itself is one load, which the verifier inlines.
 #[inline(always)]
 fn coarse_ns() -> u64 {
-    let tick = unsafe { bpf_jiffies64() };
-    let Some(last) = CLOCK.get_ptr_mut(0) else { return 0 };
-    unsafe {
-        if core::ptr::read_volatile(&raw const (*last).tick) == tick {
-            return core::ptr::read_volatile(&raw const (*last).ns);
-        }
-        let now = bpf_ktime_get_ns();
-        // The time first: whoever sees the tick sees no older time, but one of a CPU that was as late.
-        if now > core::ptr::read_volatile(&raw const (*last).ns) {
-            core::ptr::write_volatile(&raw mut (*last).ns, now);
-        }
-        core::ptr::write_volatile(&raw mut (*last).tick, tick);
-        now
+    let tick = tick();
+    let Some(last) = CLOCK.value(0) else { return 0 };
+    if at!(last.tick).load() == tick {
+        return at!(last.ns).load();
     }
+    let now = now_ns();
+    // The time first: whoever sees the tick sees no older time, but one of a CPU that was as late.
+    if now > at!(last.ns).load() {
+        at!(last.ns).store(now);
+    }
+    at!(last.tick).store(tick);
+    now
 }

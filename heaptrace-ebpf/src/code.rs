@@ -1,14 +1,16 @@
 //! Which file's code a process maps: known here, its unwind table is in force before the first call in it.
 //! Userspace says which files have tables (`CODE_FILES`), and has the last word.
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task};
-use heaptrace_common::unwind::{CodeFile, CodeFileKey, NO_TABLE, UnwindMapping};
+use heaptrace_common::unwind::{CodeFile, CodeFileKey, NO_TABLE, TablePlace, UnwindMapping};
 
 use crate::{
+    helpers::{read_kernel, task, user_registers},
     maps::{CODE_FILES, setting},
-    stack::user_registers,
     unwind::new,
+    value::{Lookup, Plain, at, plain},
 };
+
+plain!(CodeFile, TablePlace);
 
 /// include/uapi/linux/auxvec.h
 const AT_BASE: u64 = 7;
@@ -33,8 +35,8 @@ impl Mapped {
 
 /// What is in the kernel's memory `offset` bytes from `at`. Any address may be asked for.
 #[inline(always)]
-fn read<T: Copy>(at: u64, offset: u32) -> Option<T> {
-    unsafe { bpf_probe_read_kernel(at.wrapping_add(u64::from(offset)) as *const T) }.ok()
+fn read<T: Plain>(at: u64, offset: u32) -> Option<T> {
+    read_kernel(at.wrapping_add(u64::from(offset)))
 }
 
 /// Whether the table of `known` is of the file with `inode`, a `struct inode`, as it is now.
@@ -54,7 +56,7 @@ fn known(file: u64) -> Option<(CodeFileKey, CodeFile)> {
     let super_block: u64 = read(inode, setting!(code.inode_super_block))?;
     let dev = u64::from(read::<u32>(super_block, setting!(code.super_block_dev))?);
     let key = CodeFileKey { dev, inode: read(inode, setting!(code.inode_number))? };
-    let known = unsafe { *CODE_FILES.get(key)? };
+    let known = CODE_FILES.value(key)?.get();
     is_unchanged(&known, inode)?.then_some((key, known))
 }
 
@@ -73,7 +75,7 @@ pub fn mapping(fd: u64, offset: u64) -> Mapped {
 /// The `struct file` of a descriptor of the current process.
 #[inline(always)]
 fn opened(fd: u32) -> Option<u64> {
-    let task = unsafe { bpf_get_current_task() };
+    let task = task();
     let files: u64 = read(task, setting!(code.task_files))?;
     let table: u64 = read(files, setting!(code.files_fdt))?;
     if fd >= read::<u32>(table, setting!(code.fdtable_max_fds))? {
@@ -92,8 +94,10 @@ pub fn mapped(process: u32, what: Mapped, start: u64, length: u64) {
     let end = start.wrapping_add(length);
     let unknown = UnwindMapping { start, end, bias: 0, first_page: 0, pages_at: NO_TABLE };
     // One without a table counts too: what was there before is gone.
-    let mapping = match unsafe { CODE_FILES.get(what.file) } {
-        Some(known) if what.file.inode != 0 => known.table.mapping(start, end, start.wrapping_add(what.bias)),
+    let mapping = match CODE_FILES.value(what.file) {
+        Some(known) if what.file.inode != 0 => {
+            at!(known.table).get().mapping(start, end, start.wrapping_add(what.bias))
+        }
         _ => unknown,
     };
     new::add(process, mapping);
@@ -113,21 +117,21 @@ pub fn mapped_bytes() -> u64 {
     if setting!(watch) == 0 || setting!(code.mm_total_vm) == 0 {
         return 0;
     }
-    let memory: Option<u64> = read(unsafe { bpf_get_current_task() }, setting!(code.task_mm));
+    let memory: Option<u64> = read(task(), setting!(code.task_mm));
     let pages: Option<u64> = memory.and_then(|memory| read(memory, setting!(code.mm_total_vm)));
     pages.unwrap_or(0).wrapping_mul(u64::from(setting!(page_size)))
 }
 
 #[inline(always)]
 fn image(process: u32) -> Option<()> {
-    let memory: u64 = read(unsafe { bpf_get_current_task() }, setting!(code.task_mm))?;
+    let memory: u64 = read(task(), setting!(code.task_mm))?;
     let (_, program) = known(read(memory, setting!(code.mm_exe_file))?)?;
     let code: u64 = read(memory, setting!(code.mm_start_code))?;
     add_whole(process, &program, code.wrapping_sub(program.code_start));
-    let linker = unsafe { *CODE_FILES.get(program.interpreter)? };
+    let linker = CODE_FILES.value(program.interpreter)?.get();
     let base = uw_interpreter_base(memory);
     // Whether it is that linker: the kernel is about to run its first instruction.
-    let (ip, _, _) = unsafe { user_registers() };
+    let (ip, _, _) = user_registers();
     if base != 0 && ip == base.wrapping_add(linker.entry) {
         add_whole(process, &linker, base);
     }

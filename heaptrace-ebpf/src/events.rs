@@ -1,9 +1,6 @@
 //! Rare events to userspace: each share has so many waiting.
 
-use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE},
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -11,10 +8,11 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
+    helpers::now_ns,
     log::log,
     maps::{CURSORS, EVENTS, count, setting},
     records, share,
+    value::{Lookup, at},
 };
 
 /// What the kernel puts before each (`BPF_RINGBUF_HDR_SZ`).
@@ -40,16 +38,16 @@ pub fn admit(payer: u32) -> u32 {
     let free =
         EVENTS.query(u64::from(BPF_RB_RING_SIZE)).wrapping_sub(EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)));
     // In this order: what is read was sent before.
-    let read = unsafe { core::ptr::read_volatile(&raw const (*record).events_read) };
-    let sent = unsafe { core::ptr::read_volatile(&raw const (*record).events_sent) };
-    let Some(cursors) = CURSORS.get_ptr(0) else { return REFUSED };
+    let read = at!(record.events_read).load();
+    let sent = at!(record.events_sent).load();
+    let Some(cursors) = CURSORS.value(0) else { return REFUSED };
     let room = free / (size_of::<Event>() as u64 + HEADER);
     if !share::may_take(cursors, share, sent.wrapping_sub(read), room) {
         count(Counter::RingFull);
         log!(Counter::RingFull, "process {}: share {} has too many events waiting", share = u64::from(share));
         return REFUSED;
     }
-    unsafe { atomic::add_short(&raw mut (*record).events_sent, 1) };
+    at!(record.events_sent).add(1);
     share.wrapping_add(1)
 }
 
@@ -59,7 +57,7 @@ pub fn failed(share: u32) {
     count(Counter::RingFull);
     log!(Counter::RingFull, "process {}: the ring of events is full");
     if let Some(record) = share::record(share.wrapping_sub(1)) {
-        unsafe { atomic::sub_short(&raw mut (*record).events_sent, 1) };
+        at!(record.events_sent).sub(1);
     }
 }
 
@@ -81,7 +79,7 @@ pub fn send(event: Event, payer: u32) {
 #[inline(always)]
 pub fn tell_interrupted(process: u32, address: u64) {
     let (tgid, _) = records::current();
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = now_ns();
     let kind = kind::INTERRUPTED;
     let (other, length) = (NO_PROCESS, 0);
     send(Event { kind, tgid, process, other, time_ns, address, length, parent_tgid: 0, share: 0 }, process);

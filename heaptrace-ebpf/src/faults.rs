@@ -1,9 +1,9 @@
 //! Page faults of traced processes, by the stack that touched the memory: where it becomes resident.
 
 use crate::{
-    atomic,
     maps::{self, setting},
     process, site,
+    value::at,
 };
 
 /// The current thread faulted in user mode. Whether the kernel then maps one page or several around it is not known
@@ -14,8 +14,6 @@ pub fn faulted() {
     let Some(process) = process::find(tgid) else { return };
     let Some(site) = site::of_fault(process).and_then(maps::site) else { return };
     let page = u64::from(setting!(page_size));
-    unsafe {
-        atomic::add(&raw mut (*site).alloc_bytes, page);
-        atomic::add(&raw mut (*site).alloc_count, 1);
-    }
+    at!(site.alloc_bytes).add(page);
+    at!(site.alloc_count).add(1);
 }

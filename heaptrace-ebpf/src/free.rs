@@ -4,8 +4,8 @@ use aya_ebpf::maps::Array;
 use heaptrace_common::record::{Cursors, FREE_RECORDS as RECORD_PLACES, FREE_SITES as SITE_PLACES};
 
 use crate::{
-    atomic,
     maps::{FREE_RECORDS, FREE_SITES},
+    value::{Lookup, Value, at},
 };
 
 /// No number.
@@ -14,66 +14,54 @@ pub const NONE: u32 = u32::MAX;
 /// Others may take what was seen to be free.
 const TRIES: u32 = 4;
 
-/// A record that was given back; [`NONE`] if there is none.
+/// A ring of such numbers.
+pub struct Free {
+    ring: &'static Array<u64>,
+    places: u32,
+    given: Value<u64>,
+    taken: Value<u64>,
+}
+
+/// Records that were given back.
 #[inline(always)]
-pub fn record(cursors: *mut Cursors) -> u32 {
-    // SAFETY: `cursors` is the map's element.
-    unsafe {
-        let taken = &raw mut (*cursors).records_taken;
-        take(&FREE_RECORDS, RECORD_PLACES, &raw const (*cursors).records_given, taken)
+pub fn records(cursors: Value<Cursors>) -> Free {
+    let (given, taken) = (at!(cursors.records_given), at!(cursors.records_taken));
+    Free { ring: &FREE_RECORDS, places: RECORD_PLACES, given, taken }
+}
+
+/// Sites that were given back.
+#[inline(always)]
+pub fn sites(cursors: Value<Cursors>) -> Free {
+    let (given, taken) = (at!(cursors.sites_given), at!(cursors.sites_taken));
+    Free { ring: &FREE_SITES, places: SITE_PLACES, given, taken }
+}
+
+impl Free {
+    /// How many there are.
+    #[inline(always)]
+    pub fn left(&self) -> u64 {
+        // In this order it never goes below 0.
+        let taken = self.taken.load();
+        self.given.load().wrapping_sub(taken)
     }
-}
 
-/// Such records.
-#[inline(always)]
-pub fn records(cursors: *const Cursors) -> u64 {
-    // SAFETY: as in [`record`].
-    unsafe { left(&raw const (*cursors).records_given, &raw const (*cursors).records_taken) }
-}
-
-/// A site that was given back; [`NONE`] if there is none.
-#[inline(always)]
-pub fn site(cursors: *mut Cursors) -> u32 {
-    // SAFETY: as in [`record`].
-    unsafe {
-        let taken = &raw mut (*cursors).sites_taken;
-        take(&FREE_SITES, SITE_PLACES, &raw const (*cursors).sites_given, taken)
-    }
-}
-
-/// Such sites.
-#[inline(always)]
-pub fn sites(cursors: *const Cursors) -> u64 {
-    // SAFETY: as in [`record`].
-    unsafe { left(&raw const (*cursors).sites_given, &raw const (*cursors).sites_taken) }
-}
-
-#[inline(always)]
-unsafe fn take(ring: &Array<u64>, places: u32, given: *const u64, taken: *mut u64) -> u32 {
-    let mut tries = 0;
-    while tries < TRIES {
-        unsafe {
-            let at = core::ptr::read_volatile(taken);
-            if at == core::ptr::read_volatile(given) {
+    /// One of them; [`NONE`] if there is none.
+    #[inline(always)]
+    pub fn take(&self) -> u32 {
+        let mut tries = 0;
+        while tries < TRIES {
+            let at = self.taken.load();
+            if at == self.given.load() {
                 break;
             }
-            let Some(place) = ring.get_ptr(at as u32 & (places - 1)) else { break };
+            let Some(place) = self.ring.value(at as u32 & (self.places - 1)) else { break };
             // Nothing else is put in its place until it is taken.
-            let number = core::ptr::read_volatile(place);
-            if atomic::replace(taken, at, at.wrapping_add(1)) {
+            let number = place.load();
+            if self.taken.replace(at, at.wrapping_add(1)) {
                 return number as u32;
             }
+            tries += 1;
         }
-        tries += 1;
-    }
-    NONE
-}
-
-#[inline(always)]
-unsafe fn left(given: *const u64, taken: *const u64) -> u64 {
-    // In this order it never goes below 0.
-    unsafe {
-        let taken = core::ptr::read_volatile(taken);
-        core::ptr::read_volatile(given).wrapping_sub(taken)
+        NONE
     }
 }

@@ -1,6 +1,6 @@
 //! brk, mmap, munmap and mremap: per-process totals, and word of new executable mappings.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::HashMap, programs::TracePointContext};
+use aya_ebpf::{macros::map, maps::HashMap, programs::TracePointContext};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -9,12 +9,13 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
     code::{self, Mapped},
     events::send,
+    helpers::now_ns,
     log::log,
     maps::{self, count, setting},
     process, site,
+    value::at,
     watch::{self, Change},
 };
 
@@ -80,6 +81,7 @@ impl Arguments {
 
 #[inline(always)]
 fn argument(ctx: &TracePointContext, n: usize) -> u64 {
+    // SAFETY: an integer, and the kernel checks what is read of it.
     unsafe { ctx.read_at(ARGUMENTS + 8 * n) }.unwrap_or(0)
 }
 
@@ -132,7 +134,7 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let Some(process) = process::find(tgid) else { return };
     let mut arguments = Arguments { call, process, ..arguments() };
     if setting!(watch) != 0 {
-        arguments.entered_ns = unsafe { bpf_ktime_get_ns() };
+        arguments.entered_ns = now_ns();
         arguments.alone_since = entered(process);
         arguments.total = code::mapped_bytes();
     }
@@ -154,22 +156,18 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
 #[inline(always)]
 fn entered(process: u32) -> u64 {
     let Some(record) = process::record(process) else { return NOT_ALONE };
-    unsafe {
-        let entered = atomic::add(&raw mut (*record).growth_entered, 1);
-        let left = core::ptr::read_volatile(&raw const (*record).growth_left);
-        if entered == left { left } else { NOT_ALONE }
-    }
+    let entered = at!(record.growth_entered).add(1);
+    let left = at!(record.growth_left).load();
+    if entered == left { left } else { NOT_ALONE }
 }
 
 /// A call ends. Whether no other one was under way since it began.
 #[inline(always)]
 fn was_alone(arguments: &Arguments) -> bool {
     let Some(record) = process::record(arguments.process) else { return false };
-    unsafe {
-        let entered = core::ptr::read_volatile(&raw const (*record).growth_entered);
-        let left = atomic::add(&raw mut (*record).growth_left, 1);
-        arguments.alone_since == left && entered == left.wrapping_add(1)
-    }
+    let entered = at!(record.growth_entered).load();
+    let left = at!(record.growth_left).add(1);
+    arguments.alone_since == left && entered == left.wrapping_add(1)
 }
 
 #[inline(always)]
@@ -182,7 +180,8 @@ fn pages(length: u64) -> u64 {
 pub fn leave(ctx: &TracePointContext, call: u32) {
     let (tgid, tid) = process::current();
     // Where it is: a copy would be on the stack that the walk needs, which before 6.3 is 512 bytes with that of all
-    // functions below it. Only this thread uses the entry.
+    // functions below it.
+    // SAFETY: only this thread uses the entry.
     let Some(arguments) = (unsafe { SYSCALLS.get(tid) }) else { return };
     if process::look_up(tgid) != arguments.process {
         // It was let go of meanwhile, and another may have its record.
@@ -211,51 +210,49 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
     }
     let Some(record) = process::record(arguments.process) else { return };
     let mut break_before = 0;
-    unsafe {
-        match call {
-            BRK => {
-                let before = atomic::swap(&raw mut (*record).break_at, result);
-                break_before = before;
-                if before != 0 {
-                    atomic::add(&raw mut (*record).brk_bytes, result.wrapping_sub(before));
-                    if result > before {
-                        grew(arguments.process, Function::Brk, result - before);
-                    }
+    match call {
+        BRK => {
+            let before = at!(record.break_at).swap(result);
+            break_before = before;
+            if before != 0 {
+                at!(record.brk_bytes).add(result.wrapping_sub(before));
+                if result > before {
+                    grew(arguments.process, Function::Brk, result - before);
                 }
             }
-            MMAP => {
-                atomic::add(&raw mut (*record).mmap_bytes, pages(arguments.second));
-                grew(arguments.process, Function::Mmap, pages(arguments.second));
-                if arguments.third & PROT_EXEC != 0 {
-                    code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
-                    let told = Event {
-                        kind: kind::MAP_EXEC,
-                        // Not that of a vfork's child, which maps it for its parent.
-                        tgid: (*record).tgid,
-                        process: arguments.process,
-                        other: NO_PROCESS,
-                        time_ns: bpf_ktime_get_ns(),
-                        address: result,
-                        length: pages(arguments.second),
-                        parent_tgid: 0,
-                        share: 0,
-                    };
-                    send(told, arguments.process);
-                }
+        }
+        MMAP => {
+            at!(record.mmap_bytes).add(pages(arguments.second));
+            grew(arguments.process, Function::Mmap, pages(arguments.second));
+            if arguments.third & PROT_EXEC != 0 {
+                code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
+                let told = Event {
+                    kind: kind::MAP_EXEC,
+                    // Not that of a vfork's child, which maps it for its parent.
+                    tgid: at!(record.tgid).get(),
+                    process: arguments.process,
+                    other: NO_PROCESS,
+                    time_ns: now_ns(),
+                    address: result,
+                    length: pages(arguments.second),
+                    parent_tgid: 0,
+                    share: 0,
+                };
+                send(told, arguments.process);
             }
-            MUNMAP => {
-                atomic::add(&raw mut (*record).munmap_bytes, pages(arguments.second));
-            }
-            // What is mapped stays so.
-            MADVISE => {}
-            _ => {
-                let (old, new) = (pages(arguments.second), pages(arguments.third));
-                if new > old {
-                    atomic::add(&raw mut (*record).mmap_bytes, new - old);
-                    grew(arguments.process, Function::Mremap, new - old);
-                } else {
-                    atomic::add(&raw mut (*record).munmap_bytes, old - new);
-                }
+        }
+        MUNMAP => {
+            at!(record.munmap_bytes).add(pages(arguments.second));
+        }
+        // What is mapped stays so.
+        MADVISE => {}
+        _ => {
+            let (old, new) = (pages(arguments.second), pages(arguments.third));
+            if new > old {
+                at!(record.mmap_bytes).add(new - old);
+                grew(arguments.process, Function::Mremap, new - old);
+            } else {
+                at!(record.munmap_bytes).add(old - new);
             }
         }
     }
@@ -299,8 +296,6 @@ fn grew(process: u32, function: Function, bytes: u64) {
     let Some(site) = site::of_system_call(process, function).and_then(maps::site) else {
         return;
     };
-    unsafe {
-        atomic::add(&raw mut (*site).alloc_bytes, bytes);
-        atomic::add(&raw mut (*site).alloc_count, 1);
-    }
+    at!(site.alloc_bytes).add(bytes);
+    at!(site.alloc_count).add(1);
 }

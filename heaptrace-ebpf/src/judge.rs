@@ -6,20 +6,21 @@
 //! thread is higher up the stack than where it began was left, by longjmp or an exception.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "the BPF target's core has no AtomicU64 with compare-and-swap")]
 
-#[expect(dead_code, reason = "heaptrace uses the rest of this file")]
-mod atomic;
+#[expect(dead_code, reason = "heaptrace uses the rest of these files")]
+mod helpers;
+#[expect(dead_code, reason = "as above")]
+mod mask;
+#[expect(dead_code, reason = "as above")]
+mod value;
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_ANY, pt_regs},
-    helpers::{
-        bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user,
-        generated::{bpf_get_current_task, bpf_get_func_ip},
-    },
+    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, generated::bpf_get_func_ip},
     macros::map,
     maps::{Array, HashMap},
 };
@@ -27,6 +28,11 @@ use heaptrace_common::{
     function::Shape,
     judged::{FUNCTIONS, JudgeCookie, JudgeCount, JudgedBlock, Tallies, Tally, UnderWay, mix},
 };
+
+use helpers::{read_kernel, read_user, task};
+use value::{Lookup, Value, at, plain};
+
+plain!(UnderWay);
 
 /// By function.
 #[map]
@@ -53,20 +59,21 @@ static BLOCKS: HashMap<JudgedBlock, u64> = HashMap::with_max_entries(1 << 21, 0)
 #[unsafe(link_section = "uprobe")]
 extern "C" fn judge(ctx: *mut c_void) -> u32 {
     let registers: *const pt_regs = ctx.cast();
-    let cookie = JudgeCookie::from_bits(unsafe { bpf_get_attach_cookie(ctx) });
     let thread = bpf_get_current_pid_tgid();
-    let hit = unsafe {
-        Hit {
-            cookie,
+    // SAFETY: the program's own context, which is registers.
+    let (hit, ip) = unsafe {
+        let hit = Hit {
+            cookie: JudgeCookie::from_bits(bpf_get_attach_cookie(ctx)),
             thread,
             entry: bpf_get_func_ip(ctx),
             arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx],
             sp: (*registers).rsp,
             result: (*registers).rax,
-        }
+        };
+        (hit, (*registers).rip)
     };
     // At a return it is what the return goes to.
-    if unsafe { (*registers).rip } == hit.entry {
+    if ip == hit.entry {
         hit.begin()
     } else {
         hit.end();
@@ -89,9 +96,9 @@ const NO_RETURN: u32 = 1;
 impl Hit {
     #[inline(always)]
     fn begin(&self) -> u32 {
-        if let Some(outer) = CALLS.get_ptr_mut(self.thread) {
+        if let Some(outer) = CALLS.value(self.thread) {
             // In the same place: by a jump out of it.
-            if self.sp <= unsafe { (*outer).sp } {
+            if self.sp <= at!(outer.sp).get() {
                 count(JudgeCount::Nested);
                 return NO_RETURN;
             }
@@ -145,8 +152,8 @@ impl Hit {
 
     #[inline(always)]
     fn end(&self) {
-        let call = match unsafe { CALLS.get(self.thread) } {
-            Some(call) => *call,
+        let call = match CALLS.value(self.thread) {
+            Some(call) => call.get(),
             None => return count(JudgeCount::Unpaired),
         };
         // Of another call than the one that is kept, which it is behind.
@@ -160,7 +167,7 @@ impl Hit {
         let mut result = self.result;
         let resizes = call.shape == Shape::Resize as u8 || call.shape == Shape::ResizeProduct as u8;
         if call.shape == Shape::OutPointer as u8 {
-            let given = unsafe { bpf_probe_read_user(call.pointer as *const u64) }.unwrap_or(0);
+            let given = read_user(call.pointer).unwrap_or(0);
             result = if result as u32 == 0 { given } else { 0 };
         }
         if resizes && call.pointer != 0 {
@@ -169,12 +176,12 @@ impl Hit {
                 return;
             }
         }
-        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(call.function)) else { return };
+        let Some(tallies) = TALLIES.value(u32::from(call.function)) else { return };
         if result == 0 {
-            unsafe { atomic::add(&raw mut (*tallies).failed, 1) };
+            at!(tallies.failed).add(1);
             return;
         }
-        unsafe { add(&raw mut (*tallies).allocated, call.size, mix(result, call.size)) };
+        add(at!(tallies.allocated), call.size, mix(result, call.size));
         self.keep(result, call.size);
     }
 
@@ -187,21 +194,21 @@ impl Hit {
             }
             return;
         }
-        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(call.function)) else { return };
+        let Some(tallies) = TALLIES.value(u32::from(call.function)) else { return };
         if call.has_old != 0 {
-            unsafe { add(&raw mut (*tallies).freed, call.old_size, mix(call.pointer, call.old_size)) };
+            add(at!(tallies.freed), call.old_size, mix(call.pointer, call.old_size));
         } else {
-            unsafe { add(&raw mut (*tallies).unknown, 0, mix(call.pointer, 0)) };
+            add(at!(tallies.unknown), 0, mix(call.pointer, 0));
         }
     }
 
     #[inline(always)]
     fn free(&self, address: u64) {
-        let Some(tallies) = TALLIES.get_ptr_mut(u32::from(self.cookie.function)) else { return };
+        let Some(tallies) = TALLIES.value(u32::from(self.cookie.function)) else { return };
         match self.take(address) {
-            Some(size) => unsafe { add(&raw mut (*tallies).freed, size, mix(address, size)) },
+            Some(size) => add(at!(tallies.freed), size, mix(address, size)),
             None if self.is_the_allocators() => count(JudgeCount::Own),
-            None => unsafe { add(&raw mut (*tallies).unknown, 0, mix(address, 0)) },
+            None => add(at!(tallies.unknown), 0, mix(address, 0)),
         }
     }
 
@@ -212,8 +219,8 @@ impl Hit {
         if self.cookie.library == 0 {
             return false;
         }
-        let Ok(back) = (unsafe { bpf_probe_read_user(self.sp as *const u64) }) else { return false };
-        let Ok(code) = (unsafe { bpf_probe_read_user(back.wrapping_sub(5) as *const [u8; 5]) }) else {
+        let Some(back) = read_user::<u64>(self.sp) else { return false };
+        let Some(code) = read_user::<[u8; 5]>(back.wrapping_sub(5)) else {
             return false;
         };
         let distance = i32::from_le_bytes([code[1], code[2], code[3], code[4]]);
@@ -223,7 +230,7 @@ impl Hit {
     /// By the process whose memory it is: a child that runs in its parent's (vfork) frees that one's blocks.
     #[inline(always)]
     fn key(&self, address: u64) -> JudgedBlock {
-        let memory = at_offset(unsafe { bpf_get_current_task() }, 0);
+        let memory = at_offset(task(), 0);
         let owner = at_offset(memory, 1);
         JudgedBlock { address, owner: at_offset(owner, 2) as u32, _pad: 0 }
     }
@@ -231,7 +238,7 @@ impl Hit {
     #[inline(always)]
     fn take(&self, address: u64) -> Option<u64> {
         let key = self.key(address);
-        let size = unsafe { BLOCKS.get(key) }.copied()?;
+        let size = BLOCKS.value(key).map(Value::get)?;
         let _ = BLOCKS.remove(key);
         Some(size)
     }
@@ -248,22 +255,20 @@ impl Hit {
 #[inline(always)]
 fn at_offset(at: u64, n: u32) -> u64 {
     let offset = OFFSETS.get(n).copied().unwrap_or(0);
-    unsafe { bpf_probe_read_kernel(at.wrapping_add(offset) as *const u64) }.unwrap_or(0)
+    read_kernel(at.wrapping_add(offset)).unwrap_or(0)
 }
 
 #[inline(always)]
-unsafe fn add(tally: *mut Tally, bytes: u64, sum: u64) {
-    unsafe {
-        atomic::add(&raw mut (*tally).count, 1);
-        atomic::add(&raw mut (*tally).bytes, bytes);
-        atomic::add(&raw mut (*tally).sum, sum);
-    }
+fn add(tally: Value<Tally>, bytes: u64, sum: u64) {
+    at!(tally.count).add(1);
+    at!(tally.bytes).add(bytes);
+    at!(tally.sum).add(sum);
 }
 
 #[inline(always)]
 fn count(of: JudgeCount) {
-    if let Some(value) = COUNTS.get_ptr_mut(of as u32) {
-        unsafe { atomic::add(value, 1) };
+    if let Some(value) = COUNTS.value(of as u32) {
+        value.add(1);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use heaptrace_common::judged::{Tallies, Tally, mix};
 
-use crate::atomic;
+use crate::value::{Value, at};
 
 #[cfg(feature = "judge")]
 #[aya_ebpf::macros::map]
@@ -11,30 +11,28 @@ pub static TALLIES: aya_ebpf::maps::Array<Tallies> =
 
 #[cfg(feature = "judge")]
 #[inline(always)]
-fn of(function: u8) -> Option<*mut Tallies> {
-    TALLIES.get_ptr_mut(u32::from(function))
+fn of(function: u8) -> Option<Value<Tallies>> {
+    crate::value::Lookup::value(&TALLIES, u32::from(function))
 }
 
 #[cfg(not(feature = "judge"))]
 #[inline(always)]
-const fn of(_: u8) -> Option<*mut Tallies> {
+const fn of(_: u8) -> Option<Value<Tallies>> {
     None
 }
 
 #[inline(always)]
-unsafe fn add(tally: *mut Tally, bytes: u64, sum: u64) {
-    unsafe {
-        atomic::add(&raw mut (*tally).count, 1);
-        atomic::add(&raw mut (*tally).bytes, bytes);
-        atomic::add(&raw mut (*tally).sum, sum);
-    }
+fn add(tally: Value<Tally>, bytes: u64, sum: u64) {
+    at!(tally.count).add(1);
+    at!(tally.bytes).add(bytes);
+    at!(tally.sum).add(sum);
 }
 
 /// A block is about to be accounted.
 #[inline(always)]
 pub fn allocated(function: u8, address: u64, size: u64) {
     if let Some(tallies) = of(function) {
-        unsafe { add(&raw mut (*tallies).allocated, size, mix(address, size)) };
+        add(at!(tallies.allocated), size, mix(address, size));
     }
 }
 
@@ -42,7 +40,7 @@ pub fn allocated(function: u8, address: u64, size: u64) {
 #[inline(always)]
 pub fn freed(function: u8, address: u64, size: u64) {
     if let Some(tallies) = of(function) {
-        unsafe { add(&raw mut (*tallies).freed, size, mix(address, size)) };
+        add(at!(tallies.freed), size, mix(address, size));
     }
 }
 
@@ -50,7 +48,7 @@ pub fn freed(function: u8, address: u64, size: u64) {
 #[inline(always)]
 pub fn unknown(function: u8, address: u64) {
     if let Some(tallies) = of(function) {
-        unsafe { add(&raw mut (*tallies).unknown, 0, mix(address, 0)) };
+        add(at!(tallies.unknown), 0, mix(address, 0));
     }
 }
 
@@ -58,6 +56,6 @@ pub fn unknown(function: u8, address: u64) {
 #[inline(always)]
 pub fn failed(function: u8) {
     if let Some(tallies) = of(function) {
-        unsafe { atomic::add(&raw mut (*tallies).failed, 1) };
+        at!(tallies.failed).add(1);
     }
 }

@@ -11,10 +11,12 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
     maps::{self, CURSORS, LIVE, LIVE_GROWN, LIVE_SPILL, LIVE_TIMES, setting},
     share,
+    value::{Lookup, Value, at, plain},
 };
+
+plain!(LiveBlock);
 
 /// What became of a block that was to be entered. No enum: LLVM carries its payload along where there is none, and the
 /// verifier sees that it was never written.
@@ -49,59 +51,55 @@ const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, held: 0 };
 
 /// The line of a key; `None` for a block that has no key.
 #[inline(always)]
-fn line_of(key: u64) -> Option<*mut LiveLine> {
-    if key == 0 { None } else { LIVE.get_ptr_mut(live::line(key, setting!(live_lines))) }
+fn line_of(key: u64) -> Option<Value<LiveLine>> {
+    if key == 0 { None } else { LIVE.value(live::line(key, setting!(live_lines))) }
 }
 
 #[inline(always)]
-unsafe fn key_at(line: *mut LiveLine, way: usize) -> *mut u64 {
-    unsafe { (&raw mut (*line).keys).cast::<u64>().add(way) }
+fn key_at(line: Value<LiveLine>, way: usize) -> Value<u64> {
+    at!(line.keys).at(way)
 }
 
 #[inline(always)]
-unsafe fn value_at(line: *mut LiveLine, way: usize) -> *mut u64 {
-    unsafe { (&raw mut (*line).values).cast::<u64>().add(way) }
+fn value_at(line: Value<LiveLine>, way: usize) -> Value<u64> {
+    at!(line.values).at(way)
 }
 
 #[inline(always)]
-unsafe fn time_at(line: *mut LiveLine, way: usize) -> *mut u32 {
-    unsafe { (&raw mut (*line).times).cast::<u32>().add(way) }
+fn time_at(line: Value<LiveLine>, way: usize) -> Value<u32> {
+    at!(line.times).at(way)
 }
 
 /// The time of the entry at `way`, which is of `key`, in nanoseconds.
 #[inline(always)]
-unsafe fn time_ns(line: *mut LiveLine, way: usize, key: u64) -> u64 {
+fn time_ns(line: Value<LiveLine>, way: usize, key: u64) -> u64 {
     if setting!(statistics) != 0
-        && let Some(times) = LIVE_TIMES.get_ptr(live::line(key, setting!(live_lines)))
+        && let Some(times) = LIVE_TIMES.value(live::line(key, setting!(live_lines)))
     {
-        return unsafe { core::ptr::read_volatile(times.cast::<u64>().add(way)) };
+        return times.at(way).load();
     }
-    live::time_ns(unsafe { core::ptr::read_volatile(time_at(line, way)) }, setting!(base_ns))
+    live::time_ns(time_at(line, way).load(), setting!(base_ns))
 }
 
 #[inline(always)]
-unsafe fn set_time(line: *mut LiveLine, way: usize, key: u64, time_ns: u64) {
+fn set_time(line: Value<LiveLine>, way: usize, key: u64, time_ns: u64) {
     let time = live::time(time_ns, setting!(base_ns));
-    unsafe { core::ptr::write_volatile(time_at(line, way), time) };
+    time_at(line, way).store(time);
     if setting!(statistics) != 0
-        && let Some(times) = LIVE_TIMES.get_ptr_mut(live::line(key, setting!(live_lines)))
+        && let Some(times) = LIVE_TIMES.value(live::line(key, setting!(live_lines)))
     {
-        unsafe { core::ptr::write_volatile(times.cast::<u64>().add(way), time_ns) };
+        times.at(way).store(time_ns);
     }
 }
 
 /// Where the block of `key` is in its line. [`WAYS`] if it is not there, or another thread takes it now, whose place
 /// is not to be used again.
 #[inline(always)]
-unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
+fn find(line: Value<LiveLine>, key: u64) -> usize {
     let mut way = 0;
     while way < WAYS {
-        unsafe {
-            if core::ptr::read_volatile(key_at(line, way)) == key
-                && core::ptr::read_volatile(value_at(line, way)) != 0
-            {
-                return way;
-            }
+        if key_at(line, way).load() == key && value_at(line, way).load() != 0 {
+            return way;
         }
         way += 1;
     }
@@ -110,11 +108,11 @@ unsafe fn find(line: *mut LiveLine, key: u64) -> usize {
 
 /// The first place of a line that is free, if `left` before it, 0 or 1, are to stay so; [`WAYS`] if there is none.
 #[inline(always)]
-unsafe fn free_way(line: *mut LiveLine, left: u32) -> usize {
+fn free_way(line: Value<LiveLine>, left: u32) -> usize {
     let mut left = left;
     let mut way = 0;
     while way < WAYS {
-        if unsafe { core::ptr::read_volatile(key_at(line, way)) } == 0 {
+        if key_at(line, way).load() == 0 {
             if left == 0 {
                 return way;
             }
@@ -131,15 +129,15 @@ const GROWN_TRIES: u32 = 2;
 /// Where an entry is in the chunks that the table grew by.
 #[derive(Clone, Copy)]
 struct Grown {
-    line: *mut LiveLine,
+    line: Value<LiveLine>,
     way: usize,
 }
 
 /// The line of a key at a level of these.
 #[inline(always)]
-fn grown_line(key: u64, level: u32) -> Option<*mut LiveLine> {
+fn grown_line(key: u64, level: u32) -> Option<Value<LiveLine>> {
     let (chunk, line) = live::grown_line(key, level);
-    LIVE_GROWN.get_value_ptr_mut(chunk, &line).map(<*mut [LiveLine; 1]>::cast)
+    LIVE_GROWN.value((chunk, line)).map(|line| line.at(0))
 }
 
 /// What [`live_grown_at`] and [`live_grown_free`] give: the level and the place in its line; 0 is none.
@@ -153,37 +151,22 @@ fn grown_at(key: u64, found: u64) -> Option<Grown> {
 }
 
 /// Where the block of `key` is in the chunks. A global function, as the next: the verifier takes it once.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn live_grown_at(key: u64) -> u64 {
-    let mut level = level_now();
-    let mut n = 0;
-    while n < MAX_LEVEL {
-        if level == 0 {
-            break;
-        }
-        if let Some(line) = grown_line(key, level) {
-            let way = unsafe { find(line, key) };
-            if way < WAYS {
-                return u64::from(level) << 8 | way as u64;
-            }
-        }
-        level -= 1;
-        n += 1;
-    }
-    0
+pub extern "C" fn live_grown_at(key: u64) -> u64 {
+    in_chunks::<false>(key, 0)
 }
 
-/// A place that is free for `key` in the chunks, the newest first, when `left` of each line are left out: 0 or 1.
-///
-/// # Safety
-/// None is needed.
+/// A place that is free for `key` in the chunks, when `left` of each line are left out: 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
+pub extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
+    in_chunks::<true>(key, left)
+}
+
+/// The block of `key` in its lines in the chunks, the newest first; or a place that is `FREE`.
+#[inline(always)]
+fn in_chunks<const FREE: bool>(key: u64, left: u32) -> u64 {
     let mut level = level_now();
     let mut n = 0;
     while n < MAX_LEVEL {
@@ -191,7 +174,7 @@ pub unsafe extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
             break;
         }
         if let Some(line) = grown_line(key, level) {
-            let way = unsafe { free_way(line, left) };
+            let way = if FREE { free_way(line, left) } else { find(line, key) };
             if way < WAYS {
                 return u64::from(level) << 8 | way as u64;
             }
@@ -204,151 +187,142 @@ pub unsafe extern "C" fn live_grown_free(key: u64, left: u32) -> u64 {
 
 #[inline(always)]
 fn level_now() -> u32 {
-    let level =
-        CURSORS.get_ptr(0).map_or(0, |at| unsafe { core::ptr::read_volatile(&raw const (*at).live_level) });
+    let level = CURSORS.value(0).map_or(0, |at| at!(at.live_level).load());
     if level > u64::from(MAX_LEVEL) { 0 } else { level as u32 }
 }
 
 /// A block comes into the chunks, or goes.
 #[inline(always)]
 fn count_grown(change: i64) {
-    let Some(cursors) = CURSORS.get_ptr_mut(0) else { return };
-    unsafe { maps::count_up(&raw mut (*cursors).grown_live, change, &raw const (*cursors).low_grown) };
+    let Some(cursors) = CURSORS.value(0) else { return };
+    maps::count_up(at!(cursors.grown_live), change, at!(cursors.low_grown));
 }
 
 /// Enters a block whose own line is full into the chunks; whether there was a place.
 #[inline(always)]
-unsafe fn enter_grown(line: *mut LiveLine, key: u64, packed: u64, time_ns: u64, left: u32) -> bool {
+fn enter_grown(line: Value<LiveLine>, key: u64, packed: u64, time_ns: u64, left: u32) -> bool {
     // First, so that whoever looks for the block sees it.
-    unsafe { atomic::add(&raw mut (*line).spilled, 1) };
+    at!(line.spilled).add(1);
     let mut tries = 0;
     while tries < GROWN_TRIES {
-        let Some(at) = grown_at(key, unsafe { live_grown_free(key, left) }) else { break };
-        unsafe {
-            if atomic::replace(key_at(at.line, at.way), 0, key) {
-                set_time(at.line, at.way, key, time_ns);
-                core::ptr::write_volatile(value_at(at.line, at.way), packed);
-                count_grown(1);
-                return true;
-            }
+        let Some(at) = grown_at(key, live_grown_free(key, left)) else { break };
+        if key_at(at.line, at.way).replace(0, key) {
+            set_time(at.line, at.way, key, time_ns);
+            value_at(at.line, at.way).store(packed);
+            count_grown(1);
+            return true;
         }
         tries += 1;
     }
-    unsafe { atomic::sub(&raw mut (*line).spilled, 1) };
+    at!(line.spilled).sub(1);
     false
 }
 
 /// Whether blocks of the line may be in the chunks that the table grew by, or in the map beside it.
 #[inline(always)]
-unsafe fn has_spilled(line: *mut LiveLine) -> bool {
-    unsafe { core::ptr::read_volatile(&raw const (*line).spilled) != 0 }
+fn has_spilled(line: Value<LiveLine>) -> bool {
+    at!(line.spilled).load() != 0
 }
 
 /// Enters a block.
 #[inline(always)]
-pub fn enter(process: u32, record: *const ProcessRecord, address: u64, block: LiveBlock) -> Entered {
+pub fn enter(process: u32, record: Value<ProcessRecord>, address: u64, block: LiveBlock) -> Entered {
     let key = live::key(process, address);
     let Some(line) = line_of(key) else { return spill(process, address, &block) };
     let packed = live::value(block.size, block.site);
-    unsafe {
-        let way = find(line, key);
-        if way < WAYS {
-            let entered = enter_again(line, way, key, packed, &block);
+    let way = find(line, key);
+    if way < WAYS {
+        let entered = enter_again(line, way, key, packed, &block);
+        if entered.outcome != Outcome::Full {
+            return entered;
+        }
+        if entered.old.time_ns != 0 {
+            return enter_too_large(line, process, address, &block, entered.old);
+        }
+    }
+    if has_spilled(line) {
+        if let Some(at) = grown_at(key, live_grown_at(key)) {
+            let entered = enter_again(at.line, at.way, key, packed, &block);
             if entered.outcome != Outcome::Full {
                 return entered;
             }
             if entered.old.time_ns != 0 {
+                at!(line.spilled).sub(1);
+                count_grown(-1);
                 return enter_too_large(line, process, address, &block, entered.old);
             }
         }
-        if has_spilled(line) {
-            if let Some(at) = grown_at(key, live_grown_at(key)) {
-                let entered = enter_again(at.line, at.way, key, packed, &block);
-                if entered.outcome != Outcome::Full {
-                    return entered;
-                }
-                if entered.old.time_ns != 0 {
-                    atomic::sub(&raw mut (*line).spilled, 1);
-                    count_grown(-1);
-                    return enter_too_large(line, process, address, &block, entered.old);
-                }
-            }
-            if let Some(old) = LIVE_SPILL.get(spill_key(process, address)).copied() {
-                // Where it has been taken meanwhile, this one is new.
-                if LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_EXIST)).is_ok() {
-                    return Entered::again(old);
-                }
+        if let Some(old) = LIVE_SPILL.value(spill_key(process, address)).map(Value::get) {
+            // Where it has been taken meanwhile, this one is new.
+            if LIVE_SPILL.insert(spill_key(process, address), block, u64::from(BPF_EXIST)).is_ok() {
+                return Entered::again(old);
             }
         }
-        if packed != 0 {
-            let few_left = u32::from(share::has_much_live(record));
-            let mut left = few_left;
-            let mut way = 0;
-            while way < WAYS {
-                let at = key_at(line, way);
-                if core::ptr::read_volatile(at) == 0 {
-                    if left != 0 {
-                        left = 0;
-                    } else if atomic::replace(at, 0, key) {
-                        set_time(line, way, key, block.time_ns);
-                        core::ptr::write_volatile(value_at(line, way), packed);
-                        return Entered::NEW;
-                    }
-                }
-                way += 1;
-            }
-            if enter_grown(line, key, packed, block.time_ns, few_left) {
-                return Entered::NEW;
-            }
-        }
-        // First, so that whoever looks for the block sees it.
-        atomic::add(&raw mut (*line).spilled, 1);
-        let entered = spill(process, address, &block);
-        if entered.outcome != Outcome::New {
-            atomic::sub(&raw mut (*line).spilled, 1);
-        }
-        entered
     }
+    if packed != 0 {
+        let few_left = u32::from(share::has_much_live(record));
+        let mut left = few_left;
+        let mut way = 0;
+        while way < WAYS {
+            let at = key_at(line, way);
+            if at.load() == 0 {
+                if left != 0 {
+                    left = 0;
+                } else if at.replace(0, key) {
+                    set_time(line, way, key, block.time_ns);
+                    value_at(line, way).store(packed);
+                    return Entered::NEW;
+                }
+            }
+            way += 1;
+        }
+        if enter_grown(line, key, packed, block.time_ns, few_left) {
+            return Entered::NEW;
+        }
+    }
+    // First, so that whoever looks for the block sees it.
+    at!(line.spilled).add(1);
+    let entered = spill(process, address, &block);
+    if entered.outcome != Outcome::New {
+        at!(line.spilled).sub(1);
+    }
+    entered
 }
 
 /// Enters a block in the place that its address has. `Full` with what gave way where no entry can tell the block; and
 /// without, where that has been taken meanwhile.
 #[inline(always)]
-unsafe fn enter_again(line: *mut LiveLine, way: usize, key: u64, packed: u64, block: &LiveBlock) -> Entered {
-    unsafe {
-        if packed == 0 {
-            return match take_at(line, way, key, false) {
-                Some(old) => Entered { outcome: Outcome::Full, old },
-                None => Entered::FULL,
-            };
-        }
-        let was = core::ptr::read_volatile(value_at(line, way));
-        let time_ns = time_ns(line, way, key);
-        if was != 0 && atomic::replace(value_at(line, way), was, packed) {
-            set_time(line, way, key, block.time_ns);
-            return Entered::again(live::block(was, time_ns));
-        }
-        Entered::FULL
+fn enter_again(line: Value<LiveLine>, way: usize, key: u64, packed: u64, block: &LiveBlock) -> Entered {
+    if packed == 0 {
+        return match take_at(line, way, key, false) {
+            Some(old) => Entered { outcome: Outcome::Full, old },
+            None => Entered::FULL,
+        };
     }
+    let was = value_at(line, way).load();
+    let time_ns = time_ns(line, way, key);
+    if was != 0 && value_at(line, way).replace(was, packed) {
+        set_time(line, way, key, block.time_ns);
+        return Entered::again(live::block(was, time_ns));
+    }
+    Entered::FULL
 }
 
 /// `old` was in the place of a block that no entry can tell.
 #[inline(always)]
-unsafe fn enter_too_large(
-    line: *mut LiveLine,
+fn enter_too_large(
+    line: Value<LiveLine>,
     process: u32,
     address: u64,
     block: &LiveBlock,
     old: LiveBlock,
 ) -> Entered {
-    unsafe {
-        atomic::add(&raw mut (*line).spilled, 1);
-        if spill(process, address, block).outcome != Outcome::New {
-            atomic::sub(&raw mut (*line).spilled, 1);
-            return Entered { outcome: Outcome::Full, old };
-        }
-        Entered::again(old)
+    at!(line.spilled).add(1);
+    if spill(process, address, block).outcome != Outcome::New {
+        at!(line.spilled).sub(1);
+        return Entered { outcome: Outcome::Full, old };
     }
+    Entered::again(old)
 }
 
 #[inline(always)]
@@ -361,15 +335,10 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
     const EEXIST: i32 = -17;
     let key = spill_key(process, address);
     let of = share::of(process);
-    let (Some(share), Some(cursors)) = (share::record(of), CURSORS.get_ptr_mut(0)) else {
+    let (Some(share), Some(cursors)) = (share::record(of), CURSORS.value(0)) else {
         return Entered::FULL;
     };
-    let (used, all) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*share).spilled),
-            core::ptr::read_volatile(&raw const (*cursors).spilled),
-        )
-    };
+    let (used, all) = (at!(share.spilled).load(), at!(cursors.spilled).load());
     if !share::may_take(cursors, of, used, u64::from(setting!(max_spilled)).saturating_sub(all)) {
         return Entered::FULL;
     }
@@ -379,7 +348,7 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
         Ok(()) => Entered::NEW,
         Err(EEXIST) => {
             count_spilled(share, cursors, -1);
-            let old = unsafe { LIVE_SPILL.get(key) }.copied();
+            let old = LIVE_SPILL.value(key).map(Value::get);
             // Not where it has been taken meanwhile, which is counted.
             if LIVE_SPILL.insert(key, block, u64::from(BPF_EXIST)).is_err() {
                 return Entered::FULL;
@@ -395,12 +364,10 @@ fn spill(process: u32, address: u64, block: &LiveBlock) -> Entered {
 
 /// A block of a share comes into the map beside the table, or goes.
 #[inline(always)]
-fn count_spilled(share: *mut ShareRecord, cursors: *mut Cursors, change: i32) {
-    unsafe {
-        atomic::add_short(&raw mut (*share).spilled, change as u32);
-        let (all, low) = (&raw mut (*cursors).spilled, &raw const (*cursors).low_spilled);
-        maps::count_up(all, i64::from(change), low);
-    }
+fn count_spilled(share: Value<ShareRecord>, cursors: Value<Cursors>, change: i32) {
+    at!(share.spilled).add(change as u32);
+    let (all, low) = (at!(cursors.spilled), at!(cursors.low_spilled));
+    maps::count_up(all, i64::from(change), low);
 }
 
 /// Takes a block out. `None` if it is not there, or another thread takes it now.
@@ -419,54 +386,50 @@ pub fn take_held(process: u32, address: u64) -> Option<LiveBlock> {
 fn take_if(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
     let key = live::key(process, address);
     let Some(line) = line_of(key) else { return take_spilled(process, address, only_held) };
-    unsafe {
-        let way = find(line, key);
-        if way < WAYS {
-            return take_at(line, way, key, only_held);
-        }
-        if !has_spilled(line) {
-            return None;
-        }
-        if let Some(at) = grown_at(key, live_grown_at(key)) {
-            let block = take_at(at.line, at.way, key, only_held)?;
-            atomic::sub(&raw mut (*line).spilled, 1);
-            count_grown(-1);
-            return Some(block);
-        }
-        let block = take_spilled(process, address, only_held)?;
-        atomic::sub(&raw mut (*line).spilled, 1);
-        Some(block)
+    let way = find(line, key);
+    if way < WAYS {
+        return take_at(line, way, key, only_held);
     }
+    if !has_spilled(line) {
+        return None;
+    }
+    if let Some(at) = grown_at(key, live_grown_at(key)) {
+        let block = take_at(at.line, at.way, key, only_held)?;
+        at!(line.spilled).sub(1);
+        count_grown(-1);
+        return Some(block);
+    }
+    let block = take_spilled(process, address, only_held)?;
+    at!(line.spilled).sub(1);
+    Some(block)
 }
 
 #[inline(always)]
-unsafe fn take_at(line: *mut LiveLine, way: usize, key: u64, only_held: bool) -> Option<LiveBlock> {
-    unsafe {
-        let packed = core::ptr::read_volatile(value_at(line, way));
-        let time_ns = time_ns(line, way, key);
-        // Not what another thread enters meanwhile, which got the address since.
-        if packed == 0 || only_held && packed & live::HELD == 0 {
-            return None;
-        }
-        // Of two threads that free the same block, only one takes it. While the value is 0, nobody else uses the place.
-        if !atomic::replace(value_at(line, way), packed, 0) {
-            return None;
-        }
-        atomic::replace(key_at(line, way), key, 0);
-        Some(live::block(packed, time_ns))
+fn take_at(line: Value<LiveLine>, way: usize, key: u64, only_held: bool) -> Option<LiveBlock> {
+    let packed = value_at(line, way).load();
+    let time_ns = time_ns(line, way, key);
+    // Not what another thread enters meanwhile, which got the address since.
+    if packed == 0 || only_held && packed & live::HELD == 0 {
+        return None;
     }
+    // Of two threads that free the same block, only one takes it. While the value is 0, nobody else uses the place.
+    if !value_at(line, way).replace(packed, 0) {
+        return None;
+    }
+    key_at(line, way).replace(key, 0);
+    Some(live::block(packed, time_ns))
 }
 
 #[inline(always)]
 fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
     let key = spill_key(process, address);
-    let block = unsafe { LIVE_SPILL.get(key) }.copied()?;
+    let block = LIVE_SPILL.value(key).map(Value::get)?;
     if only_held && block.held == 0 {
         return None;
     }
     // Of two threads that free the same block, only one removes it.
     LIVE_SPILL.remove(key).ok()?;
-    if let (Some(share), Some(cursors)) = (share::record(share::of(process)), CURSORS.get_ptr_mut(0)) {
+    if let (Some(share), Some(cursors)) = (share::record(share::of(process)), CURSORS.value(0)) {
         count_spilled(share, cursors, -1);
     }
     Some(block)
@@ -488,33 +451,29 @@ pub fn let_go(process: u32, address: u64) {
 fn mark(process: u32, address: u64, held: bool) -> bool {
     let key = live::key(process, address);
     if let Some(line) = line_of(key) {
-        unsafe {
-            let way = find(line, key);
-            if way < WAYS {
-                return mark_at(line, way, held);
-            }
-            if !has_spilled(line) {
-                return false;
-            }
-            if let Some(at) = grown_at(key, live_grown_at(key)) {
-                return mark_at(at.line, at.way, held);
-            }
+        let way = find(line, key);
+        if way < WAYS {
+            return mark_at(line, way, held);
+        }
+        if !has_spilled(line) {
+            return false;
+        }
+        if let Some(at) = grown_at(key, live_grown_at(key)) {
+            return mark_at(at.line, at.way, held);
         }
     }
-    let Some(block) = LIVE_SPILL.get_ptr_mut(spill_key(process, address)) else { return false };
-    unsafe { core::ptr::write_volatile(&raw mut (*block).held, u32::from(held)) };
+    let Some(block) = LIVE_SPILL.value(spill_key(process, address)) else { return false };
+    at!(block.held).store(u32::from(held));
     true
 }
 
 #[inline(always)]
-unsafe fn mark_at(line: *mut LiveLine, way: usize, held: bool) -> bool {
-    unsafe {
-        let at = value_at(line, way);
-        let packed = core::ptr::read_volatile(at);
-        let marked = if held { packed | live::HELD } else { packed & !live::HELD };
-        // It fails if another thread frees the block now, whose program is at fault.
-        packed != 0 && atomic::replace(at, packed, marked)
-    }
+fn mark_at(line: Value<LiveLine>, way: usize, held: bool) -> bool {
+    let at = value_at(line, way);
+    let packed = at.load();
+    let marked = if held { packed | live::HELD } else { packed & !live::HELD };
+    // It fails if another thread frees the block now, whose program is at fault.
+    packed != 0 && at.replace(packed, marked)
 }
 
 /// When a live block was allocated; `u64::MAX` if there is none.
@@ -522,18 +481,16 @@ unsafe fn mark_at(line: *mut LiveLine, way: usize, held: bool) -> bool {
 pub fn time_of(process: u32, address: u64) -> u64 {
     let key = live::key(process, address);
     if let Some(line) = line_of(key) {
-        unsafe {
-            let way = find(line, key);
-            if way < WAYS {
-                return time_ns(line, way, key);
-            }
-            if !has_spilled(line) {
-                return u64::MAX;
-            }
-            if let Some(at) = grown_at(key, live_grown_at(key)) {
-                return time_ns(at.line, at.way, key);
-            }
+        let way = find(line, key);
+        if way < WAYS {
+            return time_ns(line, way, key);
+        }
+        if !has_spilled(line) {
+            return u64::MAX;
+        }
+        if let Some(at) = grown_at(key, live_grown_at(key)) {
+            return time_ns(at.line, at.way, key);
         }
     }
-    unsafe { LIVE_SPILL.get(spill_key(process, address)) }.map_or(u64::MAX, |block| block.time_ns)
+    LIVE_SPILL.value(spill_key(process, address)).map_or(u64::MAX, |block| at!(block.time_ns).get())
 }

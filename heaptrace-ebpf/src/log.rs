@@ -2,13 +2,18 @@
 //! the kernel drops the code at load, all but the look at the setting, and userspace sees to it that the maps are not made
 //! (`bpf/log.rs`).
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::{macros::map, maps::Array};
 use heaptrace_common::{
     counter::Counter,
     log::{Budget, LINES, PERIOD_NS},
 };
 
-use crate::{atomic, maps::setting, records};
+use crate::{
+    helpers::now_ns,
+    maps::setting,
+    records,
+    value::{Lookup, at},
+};
 
 /// How many lines there were of late, by the counter that they are about.
 #[map]
@@ -22,17 +27,15 @@ pub fn is_on() -> bool {
 /// The process that a line is about: the current one, if it may have another line of what `counter` counts; else 0.
 #[inline(always)]
 pub fn admit(counter: Counter) -> u32 {
-    let Some(budget) = LOG_BUDGETS.get_ptr_mut(counter as u32) else { return 0 };
-    let period = unsafe { bpf_ktime_get_ns() } / PERIOD_NS;
-    unsafe {
-        let before = core::ptr::read_volatile(&raw const (*budget).period);
-        if before != period && atomic::replace(&raw mut (*budget).period, before, period) {
-            core::ptr::write_volatile(&raw mut (*budget).lines, 0);
-        }
-        if atomic::add(&raw mut (*budget).lines, 1) >= LINES {
-            atomic::add(&raw mut (*budget).left_out, 1);
-            return 0;
-        }
+    let Some(budget) = LOG_BUDGETS.value(counter as u32) else { return 0 };
+    let period = now_ns() / PERIOD_NS;
+    let before = at!(budget.period).load();
+    if before != period && at!(budget.period).replace(before, period) {
+        at!(budget.lines).store(0);
+    }
+    if at!(budget.lines).add(1) >= LINES {
+        at!(budget.left_out).add(1);
+        return 0;
     }
     records::current().0
 }

@@ -5,7 +5,6 @@
 #![expect(internal_features, reason = "the BPF target's core has no AtomicU64 with compare-and-swap")]
 
 mod account;
-mod atomic;
 mod calls;
 mod check;
 mod clock;
@@ -14,6 +13,7 @@ mod events;
 mod faults;
 mod free;
 mod growth;
+mod helpers;
 mod judged;
 mod live;
 mod log;
@@ -30,6 +30,7 @@ mod stack;
 mod statistics;
 mod tree;
 mod unwind;
+mod value;
 mod watch;
 
 use aya_ebpf::{

@@ -29,6 +29,8 @@ use heaptrace_common::{
     },
 };
 
+use crate::value::{Lookup, Value};
+
 /// Blocks that are live. See `heaptrace_common::live`.
 #[map]
 pub static LIVE: Array<LiveLine> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
@@ -225,28 +227,23 @@ pub fn settings() -> *const Settings {
 
 /// The site numbered `index`.
 #[inline(always)]
-pub fn site(index: u32) -> Option<*mut SiteRecord> {
+pub fn site(index: u32) -> Option<Value<SiteRecord>> {
     let behind = index.wrapping_sub(setting!(max_sites));
     if index < setting!(max_sites) {
-        SITES.get_value_ptr_mut(index / CHUNK_SITES, &(index % CHUNK_SITES)).map(<*mut [SiteRecord; 1]>::cast)
+        SITES.value((index / CHUNK_SITES, index % CHUNK_SITES)).map(|site| site.at(0))
     } else {
-        OVERFLOW_SITES.get_ptr_mut(behind)
+        OVERFLOW_SITES.value(behind)
     }
 }
 
 /// Adds `change` to the count at `at`, and says so if it has come to what `low` says: the table runs short.
-///
-/// # Safety
-/// Both are fields of `CURSORS`.
 #[inline(always)]
-pub unsafe fn count_up(at: *mut u64, change: i64, low: *const u64) -> u64 {
-    unsafe {
-        let before = crate::atomic::add(at, change as u64);
-        if before.wrapping_add(change as u64) == core::ptr::read_volatile(low) {
-            tell_low();
-        }
-        before
+pub fn count_up(at: Value<u64>, change: i64, low: Value<u64>) -> u64 {
+    let before = at.add(change as u64);
+    if before.wrapping_add(change as u64) == low.load() {
+        tell_low();
     }
+    before
 }
 
 #[inline(always)]
@@ -258,8 +255,8 @@ fn tell_low() {
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+    if let Some(value) = COUNTERS.value(counter as u32) {
         // Atomic: a program can be preempted by another on the same CPU.
-        unsafe { crate::atomic::add(value, 1) };
+        value.add(1);
     }
 }

@@ -10,3 +10,19 @@ pub fn mask<const MASK: u64>(value: u64) -> usize {
     unsafe { core::arch::asm!("{0} &= {1}", inout(reg) index, const MASK, options(pure, nomem, nostack)) };
     index as usize
 }
+
+/// The same, by the largest such mask that an array of `N` has an element for.
+#[inline(always)]
+pub fn within<const N: usize>(value: u64) -> usize {
+    let mut index = value;
+    // SAFETY: as in [`mask`].
+    unsafe {
+        core::arch::asm!(
+            "{0} &= {1}",
+            inout(reg) index,
+            const (1_u64 << N.ilog2()) - 1,
+            options(pure, nomem, nostack)
+        )
+    };
+    index as usize
+}

@@ -1,11 +1,11 @@
 //! Whether the current process is one of those that were asked for by user or by cgroup.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_probe_read_kernel, generated::bpf_get_current_ancestor_cgroup_id,
-};
 use heaptrace_common::settings::scope;
 
-use crate::maps::setting;
+use crate::{
+    helpers::{cgroup_at, read_kernel, task},
+    maps::setting,
+};
 
 /// Cgroups nest no deeper than this, or are not recognized: deeper than systemd and containers in each other go.
 const DEEPEST: i32 = 32;
@@ -23,11 +23,8 @@ pub fn is_member() -> bool {
 #[inline(always)]
 fn effective_user() -> Option<u32> {
     let (cred_at, euid_at) = (u64::from(setting!(task_cred)), u64::from(setting!(cred_euid)));
-    // SAFETY: reads of kernel memory that fail where there is none.
-    unsafe {
-        let cred = bpf_probe_read_kernel((bpf_get_current_task() + cred_at) as *const u64).ok()?;
-        bpf_probe_read_kernel((cred + euid_at) as *const u32).ok()
-    }
+    let cred = read_kernel::<u64>(task() + cred_at)?;
+    read_kernel(cred + euid_at)
 }
 
 /// Whether cgroup `id` is the current task's or an ancestor of it. All levels are asked for: in a cgroup namespace
@@ -36,7 +33,7 @@ fn effective_user() -> Option<u32> {
 fn is_below(id: u64) -> bool {
     let mut level = 0;
     while level < DEEPEST {
-        match unsafe { bpf_get_current_ancestor_cgroup_id(level) } {
+        match cgroup_at(level) {
             // Deeper than the task's own.
             0 => return false,
             ancestor if ancestor == id => return true,

@@ -9,10 +9,10 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
     log::log,
     maps::{PENDING, count, setting},
     process, share, unwind,
+    value::{Lookup, Value, at},
 };
 
 /// Places where a call may be kept; what has none of them left is in no total (`Counter::PendingFull`).
@@ -29,12 +29,12 @@ fn place(key: u64, way: u32) -> u32 {
 
 /// The call at `entry_sp`, if one is kept.
 #[inline(always)]
-pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
+pub fn find(process: u32, entry_sp: u64) -> Option<Value<PendingCall>> {
     let key = pending_key(process, entry_sp);
     let mut way = 0;
     while way < WAYS {
-        let slot = PENDING.get_ptr_mut(place(key, way))?;
-        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == key {
+        let slot = PENDING.value(place(key, way))?;
+        if at!(slot.key).load() == key {
             return Some(slot);
         }
         way += 1;
@@ -47,19 +47,19 @@ pub fn find(process: u32, entry_sp: u64) -> Option<*mut PendingCall> {
 #[inline(always)]
 pub fn claim(
     process: u32,
-    record: *const ProcessRecord,
+    record: Value<ProcessRecord>,
     entry_sp: u64,
     counts: bool,
-) -> Option<*mut PendingCall> {
+) -> Option<Value<PendingCall>> {
     let key = pending_key(process, entry_sp);
     let mut left = u32::from(share::has_many_calls(record));
     let mut way = 0;
     while way < WAYS {
-        let slot = PENDING.get_ptr_mut(place(key, way))?;
-        if unsafe { core::ptr::read_volatile(&raw const (*slot).key) } == 0 {
+        let slot = PENDING.value(place(key, way))?;
+        if at!(slot.key).load() == 0 {
             if left != 0 {
                 left = 0;
-            } else if unsafe { atomic::replace(&raw mut (*slot).key, 0, BEING_MADE) } {
+            } else if at!(slot.key).replace(0, BEING_MADE) {
                 return Some(slot);
             } else {
                 log!(
@@ -73,19 +73,17 @@ pub fn claim(
     }
     let mut way = 0;
     while way < WAYS {
-        let slot = PENDING.get_ptr_mut(place(key, way))?;
-        unsafe {
-            let held = core::ptr::read_volatile(&raw const (*slot).key);
-            let is_word = (*slot).shape == Shape::Free0 as u8;
-            if held > BEING_MADE
-                && (is_word || is_over(process, slot, held))
-                && atomic::replace(&raw mut (*slot).key, held, BEING_MADE)
-            {
-                if !is_word {
-                    count(Counter::MissedReturn);
-                }
-                return Some(slot);
+        let slot = PENDING.value(place(key, way))?;
+        let held = at!(slot.key).load();
+        let is_word = at!(slot.shape).get() == Shape::Free0 as u8;
+        if held > BEING_MADE
+            && (is_word || is_over(process, slot, held))
+            && at!(slot.key).replace(held, BEING_MADE)
+        {
+            if !is_word {
+                count(Counter::MissedReturn);
             }
+            return Some(slot);
         }
         way += 1;
     }
@@ -99,38 +97,28 @@ pub fn claim(
 /// Whether a kept call is known to be left: its process has ended, or its return address is gone from the stack, which
 /// only its own process's threads can see.
 #[inline(always)]
-unsafe fn is_over(process: u32, slot: *const PendingCall, key: u64) -> bool {
-    unsafe {
-        let owner = (*slot).process;
-        if owner == process {
-            let at = live::unpacked(key).1;
-            let there = unwind::return_address(at);
-            // The beginning of a page is where another tracer's return probe leads, and whose call that was only its own
-            // thread knows.
-            let is_known = there & (PAGE - 1) != 0;
-            return is_known && there != (*slot).return_address;
-        }
-        process::record(owner).is_some_and(|record| {
-            core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING
-        })
+fn is_over(process: u32, slot: Value<PendingCall>, key: u64) -> bool {
+    let owner = at!(slot.process).get();
+    if owner == process {
+        let at = live::unpacked(key).1;
+        let there = unwind::return_address(at);
+        // The beginning of a page is where another tracer's return probe leads, and whose call that was only its own
+        // thread knows.
+        let is_known = there & (PAGE - 1) != 0;
+        return is_known && there != at!(slot.return_address).get();
     }
+    process::record(owner).is_some_and(|record| at!(record.state).load() != process_state::RUNNING)
 }
 
-/// A claimed place is filled.
-///
-/// # Safety
-/// `slot` came from `claim`, for a call at `entry_sp`.
+/// A place that was claimed for a call at `entry_sp` is filled.
 #[inline(always)]
-pub unsafe fn publish(slot: *mut PendingCall, process: u32, entry_sp: u64) {
+pub fn publish(slot: Value<PendingCall>, process: u32, entry_sp: u64) {
     // Behind all fields: an atomic operation, which nothing is moved over.
-    unsafe { atomic::replace(&raw mut (*slot).key, BEING_MADE, pending_key(process, entry_sp)) };
+    at!(slot.key).replace(BEING_MADE, pending_key(process, entry_sp));
 }
 
-/// Gives the place of the call at `entry_sp` back; whether it was still that call's.
-///
-/// # Safety
-/// `slot` came from `find`, for that call.
+/// Gives the place of the call at `entry_sp`, which [`find`] found, back; whether it was still that call's.
 #[inline(always)]
-pub unsafe fn release(slot: *mut PendingCall, process: u32, entry_sp: u64) -> bool {
-    unsafe { atomic::replace(&raw mut (*slot).key, pending_key(process, entry_sp), 0) }
+pub fn release(slot: Value<PendingCall>, process: u32, entry_sp: u64) -> bool {
+    at!(slot.key).replace(pending_key(process, entry_sp), 0)
 }

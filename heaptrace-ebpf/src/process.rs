@@ -1,10 +1,6 @@
 //! Which process a hit belongs to, and the life of process records.
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_get_current_comm, bpf_ktime_get_ns, bpf_probe_read_kernel},
-};
+use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST, helpers::bpf_get_current_comm};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
@@ -13,13 +9,15 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic, code,
+    code,
     events::send,
     free,
+    helpers::{now_ns, read_kernel},
     log::log,
     maps::{CURSORS, PROCESS_CACHE, PROCESS_INDEX, SHARING, UNWIND_EXACT, count, keep_to_own_stack, setting},
     membership, share, site,
     unwind::new,
+    value::{Lookup, Value, at},
 };
 
 pub use crate::records::{current, phase_now, record};
@@ -34,13 +32,13 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// Whether the calls of a process count now.
 #[inline(always)]
-fn counts(record: *const ProcessRecord) -> bool {
-    phase_now() == phase::COUNTING && unsafe { core::ptr::read_volatile(&raw const (*record).armed) } != 0
+fn counts(record: Value<ProcessRecord>) -> bool {
+    phase_now() == phase::COUNTING && at!(record.armed).load() != 0
 }
 
 /// The current process and its record, if its calls count now.
 #[inline(always)]
-pub fn counted(ctx: &impl EbpfContext) -> Option<(u32, *mut ProcessRecord)> {
+pub fn counted(ctx: &impl EbpfContext) -> Option<(u32, Value<ProcessRecord>)> {
     let process = find(current().0)?;
     let Some(record) = record(process) else {
         // Never: a place where it costs nothing.
@@ -52,22 +50,22 @@ pub fn counted(ctx: &impl EbpfContext) -> Option<(u32, *mut ProcessRecord)> {
 
 #[inline(always)]
 fn remember(tgid: u32, index: u32) {
-    if let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) {
-        unsafe { core::ptr::write_volatile(cell, u64::from(tgid) << 32 | u64::from(index)) };
+    if let Some(cell) = PROCESS_CACHE.value(tgid & 0xffff) {
+        cell.store(u64::from(tgid) << 32 | u64::from(index));
     }
 }
 
 /// What is known of `tgid`, `process_index::NONE` included.
 #[inline(always)]
 pub fn look_up(tgid: u32) -> u32 {
-    let Some(cell) = PROCESS_CACHE.get_ptr_mut(tgid & 0xffff) else { return process_index::NONE };
-    let value = unsafe { core::ptr::read_volatile(cell) };
+    let Some(cell) = PROCESS_CACHE.value(tgid & 0xffff) else { return process_index::NONE };
+    let value = cell.load();
     if (value >> 32) as u32 == tgid {
         return value as u32;
     }
-    let index = unsafe { PROCESS_INDEX.get(tgid) }.copied().unwrap_or(process_index::NONE);
+    let index = PROCESS_INDEX.value(tgid).map(Value::get).unwrap_or(process_index::NONE);
     // Only over what was there before: userspace may have registered the process meanwhile.
-    unsafe { atomic::replace(cell, value, u64::from(tgid) << 32 | u64::from(index)) };
+    cell.replace(value, u64::from(tgid) << 32 | u64::from(index));
     index
 }
 
@@ -88,16 +86,14 @@ pub fn find(tgid: u32) -> Option<u32> {
 fn register(tgid: u32) -> Option<u32> {
     let index = make(tgid, NO_PROCESS, 0, 0, setting!(probes_for_all))?;
     if PROCESS_INDEX.insert(tgid, index, u64::from(BPF_NOEXIST)).is_err()
-        && let Some(first) = unsafe { PROCESS_INDEX.get(tgid) }.copied()
+        && let Some(first) = PROCESS_INDEX.value(tgid).map(Value::get)
     {
         // Another thread of it was first; ours becomes an image of the same process that did nothing.
         if let Some(made) = record(index) {
-            unsafe {
-                // As one that comes after it.
-                (*made).started_ns = bpf_ktime_get_ns();
-                (*made).parent = first;
-                (*made).after_exec = 1;
-            }
+            // As one that comes after it.
+            at!(made.started_ns).set(now_ns());
+            at!(made.parent).set(first);
+            at!(made.after_exec).set(1);
         }
         end(index, process_state::REPLACED);
         return (first < process_index::NONE).then_some(first);
@@ -109,10 +105,10 @@ fn register(tgid: u32) -> Option<u32> {
 /// A new record; its comm is the current task's. `armed`: its probes are in place from its first instruction on.
 #[inline(always)]
 fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> Option<u32> {
-    let cursors = CURSORS.get_ptr_mut(0)?;
-    let made = unsafe { core::ptr::read_volatile(&raw const (*cursors).processes) };
+    let cursors = CURSORS.value(0)?;
+    let made = at!(cursors.processes).load();
     let most = u64::from(setting!(max_processes));
-    let free = most.saturating_sub(made).wrapping_add(free::records(cursors));
+    let free = most.saturating_sub(made).wrapping_add(free::records(cursors).left());
     if free == 0 {
         count(Counter::ProcessTableFull);
         log!(
@@ -124,7 +120,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
     }
     let users = share::of_current_user();
     if let Some(share) = share::record(users) {
-        let had = unsafe { core::ptr::read_volatile(&raw const (*share).processes) };
+        let had = at!(share.processes).load();
         if !share::may_take(cursors, users, had, free) {
             count(Counter::ProcessTableFull);
             log!(
@@ -135,52 +131,45 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
             return None;
         }
     }
-    let mut index = free::record(cursors);
+    let mut index = free::records(cursors).take();
     if index == free::NONE {
         if made >= most {
             count(Counter::ProcessTableFull);
             return None;
         }
-        index = unsafe { atomic::add(&raw mut (*cursors).processes, 1) } as u32;
+        index = at!(cursors.processes).add(1) as u32;
     }
     let Some(made) = record(index) else {
         count(Counter::ProcessTableFull);
         return None;
     };
     let most = setting!(max_processes);
-    unsafe {
-        (*made).tgid = tgid;
-        (*made).parent = parent;
-        (*made).after_exec = after_exec;
-        (*made).inherits = inherits;
-        (*made).armed = armed;
-        // An exec changes nothing about whose it is.
-        let mut share = index;
-        if users != share::NONE {
-            share = users;
-        } else if after_exec != 0
-            && let Some(old) = record(parent)
-            && (*old).share < most
-        {
-            share = (*old).share;
-        }
-        (*made).share = share;
-        share::joined(share);
-        let now = bpf_ktime_get_ns();
-        (*made).started_ns = now;
-        (*made).armed_ns = if armed != 0 { now } else { 0 };
-        site::make_overflow(index);
-        if let Ok(comm) = bpf_get_current_comm() {
-            (*made).comm = comm;
-        }
-        core::ptr::write_volatile(&raw mut (*made).state, process_state::RUNNING);
+    at!(made.tgid).set(tgid);
+    at!(made.parent).set(parent);
+    at!(made.after_exec).set(after_exec);
+    at!(made.inherits).set(inherits);
+    at!(made.armed).set(armed);
+    // An exec changes nothing about whose it is.
+    let mut share = index;
+    if users != share::NONE {
+        share = users;
+    } else if after_exec != 0
+        && let Some(old) = record(parent)
+        && at!(old.share).get() < most
+    {
+        share = at!(old.share).get();
     }
+    at!(made.share).set(share);
+    share::joined(share);
+    let now = now_ns();
+    at!(made.started_ns).set(now);
+    at!(made.armed_ns).set(if armed != 0 { now } else { 0 });
+    site::make_overflow(index);
+    if let Ok(comm) = bpf_get_current_comm() {
+        at!(made.comm).set(comm);
+    }
+    at!(made.state).store(process_state::RUNNING);
     Some(index)
-}
-
-#[inline(always)]
-unsafe fn read_kernel<T>(at: u64) -> Option<T> {
-    unsafe { bpf_probe_read_kernel(at as *const T) }.ok()
 }
 
 /// A task was made: `task` is its `task_struct`, the current task its parent.
@@ -190,7 +179,7 @@ pub fn forked(task: u64, clone_flags: u64) {
         return;
     }
     let tgid_at = task + u64::from(setting!(task_tgid));
-    let Some(child) = (unsafe { read_kernel::<u32>(tgid_at) }) else { return };
+    let Some(child) = read_kernel::<u32>(tgid_at) else { return };
     let (tgid, _) = current();
     let parent = look_up(tgid);
     // What heaptrace runs for itself is left out like itself; a command that it traces is forked without this flag.
@@ -209,13 +198,11 @@ pub fn forked(task: u64, clone_flags: u64) {
     let shares = clone_flags & CLONE_VM != 0;
     let Some(index) = make(child, parent, 0, u32::from(!shares), setting!(probes_for_all)) else { return };
     if let (Some(child), Some(parent), false) = (record(index), record(parent), shares) {
-        unsafe {
-            (*child).inherited_bytes = (*parent).live_bytes;
-            (*child).inherited_count = (*parent).live_count;
-            (*child).break_at = (*parent).break_at;
-            // What it allocates before its probes are there is not inherited.
-            (*child).complete = (*parent).complete & (*child).armed;
-        }
+        at!(child.inherited_bytes).set(at!(parent.live_bytes).get());
+        at!(child.inherited_count).set(at!(parent.live_count).get());
+        at!(child.break_at).set(at!(parent.break_at).get());
+        // What it allocates before its probes are there is not inherited.
+        at!(child.complete).set(at!(parent.complete).get() & at!(child.armed).get());
     }
     inherit_code(index, parent);
     let counts_for = if shares && SHARING.insert(child, index, 0).is_ok() { parent } else { index };
@@ -228,8 +215,8 @@ pub fn forked(task: u64, clone_flags: u64) {
 #[inline(always)]
 fn inherit_code(child: u32, parent: u32) {
     new::inherit(child, parent);
-    if let (Some(to), Some(from)) = (UNWIND_EXACT.get_ptr_mut(child), UNWIND_EXACT.get_ptr(parent)) {
-        unsafe { core::ptr::write_volatile(to, core::ptr::read_volatile(from)) };
+    if let (Some(to), Some(from)) = (UNWIND_EXACT.value(child), UNWIND_EXACT.value(parent)) {
+        to.store(from.load());
     }
 }
 
@@ -257,7 +244,7 @@ pub fn execed() {
         {
             if let Some(new) = record(index) {
                 // Where it has probes already, it is traced from its first instruction.
-                unsafe { (*new).complete = (*new).armed };
+                at!(new.complete).set(at!(new.armed).get());
             }
             code::execed(index);
             tell_exec(tgid, index, NO_PROCESS);
@@ -265,11 +252,11 @@ pub fn execed() {
         return;
     }
     end(old, process_state::REPLACED);
-    let armed = record(old).map_or(0, |old| unsafe { core::ptr::read_volatile(&raw const (*old).armed) });
+    let armed = record(old).map_or(0, |old| at!(old.armed).load());
     match make(tgid, old, 1, 0, armed) {
         Some(index) => {
             if let Some(new) = record(index) {
-                unsafe { (*new).complete = armed };
+                at!(new.complete).set(armed);
             }
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
             code::execed(index);
@@ -287,7 +274,7 @@ pub fn execed() {
 #[inline(always)]
 fn take_own(tgid: u32) -> u32 {
     let index = look_up(tgid);
-    let Some(own) = (unsafe { SHARING.get(tgid) }).copied() else { return index };
+    let Some(own) = SHARING.value(tgid).map(Value::get) else { return index };
     let _ = SHARING.remove(tgid);
     // It may have been let go of.
     if index < process_index::NONE { own } else { index }
@@ -300,8 +287,8 @@ pub fn thread_exited(task: u64) {
     // The leader may be gone long before the last thread: do_exit (kernel/exit.c) counts `signal->live` down
     // before this tracepoint.
     let (signal_at, live_at) = (u64::from(setting!(task_signal)), u64::from(setting!(signal_live)));
-    let Some(signal) = (unsafe { read_kernel::<u64>(task + signal_at) }) else { return };
-    let Some(live) = (unsafe { read_kernel::<i32>(signal + live_at) }) else { return };
+    let Some(signal) = read_kernel::<u64>(task + signal_at) else { return };
+    let Some(live) = read_kernel::<i32>(signal + live_at) else { return };
     if live != 0 {
         let index = look_up(tgid);
         if tid == tgid && index < process_index::NONE && !is_group_exit(signal) {
@@ -329,26 +316,24 @@ pub fn thread_exited(task: u64) {
 #[inline(always)]
 fn is_group_exit(signal: u64) -> bool {
     let flags_at = signal + u64::from(setting!(signal_flags));
-    let flags: Option<u32> = unsafe { read_kernel(flags_at) };
+    let flags: Option<u32> = read_kernel(flags_at);
     flags.is_some_and(|flags| flags & SIGNAL_GROUP_EXIT != 0)
 }
 
 #[inline(always)]
 fn end(index: u32, state: u64) -> bool {
     let Some(record) = record(index) else { return false };
-    unsafe {
-        if core::ptr::read_volatile(&raw const (*record).state) != process_state::RUNNING {
-            return false;
-        }
-        // First: userspace reads a record that has ended once only. Two that end it do so at one time.
-        core::ptr::write_volatile(&raw mut (*record).ended_ns, bpf_ktime_get_ns());
-        atomic::replace(&raw mut (*record).state, process_state::RUNNING, state)
+    if at!(record.state).load() != process_state::RUNNING {
+        return false;
     }
+    // First: userspace reads a record that has ended once only. Two that end it do so at one time.
+    at!(record.ended_ns).store(now_ns());
+    at!(record.state).replace(process_state::RUNNING, state)
 }
 
 #[inline(always)]
 fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = now_ns();
     // A fork is the parent's doing.
     let payer = if kind == kind::FORK { other } else { process };
     send(Event { kind, tgid, process, other, time_ns, address: 0, length: 0, parent_tgid, share: 0 }, payer);
@@ -357,7 +342,7 @@ fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
 /// The current process, now of record `process`, has replaced its image.
 #[inline(always)]
 fn tell_exec(tgid: u32, process: u32, other: u32) {
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = now_ns();
     let (kind, length) = (kind::EXEC, code::mapped_bytes());
     send(
         Event { kind, tgid, process, other, time_ns, address: 0, length, parent_tgid: 0, share: 0 },

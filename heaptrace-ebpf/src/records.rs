@@ -3,7 +3,10 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use heaptrace_common::record::{ProcessRecord, phase};
 
-use crate::maps::{PHASE, PROCESSES};
+use crate::{
+    maps::{PHASE, PROCESSES},
+    value::{Lookup, Value},
+};
 
 /// Process and thread, as (tgid, tid).
 #[inline(always)]
@@ -13,11 +16,11 @@ pub fn current() -> (u32, u32) {
 }
 
 #[inline(always)]
-pub fn record(index: u32) -> Option<*mut ProcessRecord> {
-    PROCESSES.get_ptr_mut(index)
+pub fn record(index: u32) -> Option<Value<ProcessRecord>> {
+    PROCESSES.value(index)
 }
 
 #[inline(always)]
 pub fn phase_now() -> u64 {
-    PHASE.get_ptr(0).map_or(phase::BEFORE, |at| unsafe { core::ptr::read_volatile(at) })
+    PHASE.value(0).map_or(phase::BEFORE, Value::load)
 }

@@ -1,16 +1,18 @@
 //! x86_64 user registers in a probe's `pt_regs` (arch/x86/include/uapi/asm/ptrace.h), System V arguments.
 
-use aya_ebpf::{EbpfContext, bindings::pt_regs, helpers::bpf_probe_read_user};
+use aya_ebpf::{EbpfContext, bindings::pt_regs};
 use heaptrace_common::{
     probe::{Place, ProbeRecord},
     unwind::step::LOST,
 };
 
+use crate::helpers::read_user;
+
 /// In the place of a value that lies in memory and cannot be read: no address of a program's, and a size that no
 /// allocator can give. No `Option`: see [`Registers::value`].
 pub const UNREADABLE: u64 = u64::MAX - 14;
 
-/// The user registers at a probe hit.
+/// The user registers at a probe hit: the context of the program that runs.
 #[derive(Clone, Copy)]
 pub struct Registers(*const pt_regs);
 
@@ -22,16 +24,19 @@ impl Registers {
 
     #[inline(always)]
     pub fn arg0(self) -> u64 {
+        // SAFETY: the program's context.
         unsafe { (*self.0).rdi }
     }
 
     #[inline(always)]
     pub fn ip(self) -> u64 {
+        // SAFETY: as in `arg0`.
         unsafe { (*self.0).rip }
     }
 
     #[inline(always)]
     pub fn sp(self) -> u64 {
+        // SAFETY: as in `arg0`.
         unsafe { (*self.0).rsp }
     }
 
@@ -48,6 +53,7 @@ impl Registers {
 
     #[inline(always)]
     pub fn flags(self) -> u64 {
+        // SAFETY: as in `arg0`.
         unsafe { (*self.0).eflags }
     }
 
@@ -97,7 +103,7 @@ impl Registers {
     pub fn value(self, place: u16) -> u64 {
         if place >= Place::FIRST_SLOT {
             let at = self.stack(place);
-            return unsafe { bpf_probe_read_user(at as *const u64) }.unwrap_or(UNREADABLE);
+            return read_user(at).unwrap_or(UNREADABLE);
         }
         if place >= Place::FIRST_REGISTER { self.numbered(place as u8 & 15) } else { 0 }
     }

@@ -7,21 +7,21 @@ use heaptrace_common::{
 };
 
 use crate::{
-    atomic,
     maps::{CURSORS, SHARES, setting},
     records,
+    value::{Lookup, Value, at},
 };
 
 #[inline(always)]
-pub fn record(share: u32) -> Option<*mut ShareRecord> {
-    SHARES.get_ptr_mut(share)
+pub fn record(share: u32) -> Option<Value<ShareRecord>> {
+    SHARES.value(share)
 }
 
 /// That of a process; [`NONE`] if there is no such.
 #[inline(always)]
 pub fn of(process: u32) -> u32 {
     match records::record(process) {
-        Some(record) => unsafe { core::ptr::read_volatile(&raw const (*record).share) },
+        Some(record) => at!(record.share).load(),
         None => NONE,
     }
 }
@@ -49,65 +49,61 @@ pub fn of_current_user() -> u32 {
 /// Another process has a share.
 #[inline(always)]
 pub fn joined(share: u32) {
-    let (Some(record), Some(cursors)) = (record(share), CURSORS.get_ptr_mut(0)) else { return };
-    unsafe {
-        if atomic::add_short(&raw mut (*record).processes, 1) == 0 {
-            atomic::add(&raw mut (*cursors).shares, 1);
-        }
+    let (Some(record), Some(cursors)) = (record(share), CURSORS.value(0)) else { return };
+    if at!(record.processes).add(1) == 0 {
+        at!(cursors.shares).add(1);
     }
 }
 
 /// Whether there are several shares.
 #[inline(always)]
-fn are_several(cursors: *const Cursors) -> bool {
-    unsafe { core::ptr::read_volatile(&raw const (*cursors).shares) > 1 }
+fn are_several(cursors: Value<Cursors>) -> bool {
+    at!(cursors.shares).load() > 1
 }
 
 /// Whether a share that has `used` may take one more, where `free` are left.
 #[inline(always)]
-pub fn may_take(cursors: *const Cursors, share: u32, used: u32, free: u64) -> bool {
+pub fn may_take(cursors: Value<Cursors>, share: u32, used: u32, free: u64) -> bool {
     !is_users(share) || share::may_take(u64::from(used), free) || !are_several(cursors)
 }
 
 /// Whether a user's processes together have so many live blocks that they are not given the last place of a line.
 #[inline(always)]
-pub fn has_much_live(record: *const ProcessRecord) -> bool {
+pub fn has_much_live(record: Value<ProcessRecord>) -> bool {
     let few = setting!(few_live);
-    users(record).is_some_and(|share| unsafe { core::ptr::read_volatile(&raw const (*share).live) } >= few)
-        && several()
+    users(record).is_some_and(|share| at!(share.live).load() >= few) && several()
 }
 
 /// The same of their calls under way.
 #[inline(always)]
-pub fn has_many_calls(record: *const ProcessRecord) -> bool {
+pub fn has_many_calls(record: Value<ProcessRecord>) -> bool {
     let few = setting!(few_calls);
-    users(record).is_some_and(|share| unsafe { core::ptr::read_volatile(&raw const (*share).calls) } >= few)
-        && several()
+    users(record).is_some_and(|share| at!(share.calls).load() >= few) && several()
 }
 
 #[inline(always)]
 fn several() -> bool {
-    CURSORS.get_ptr(0).is_some_and(are_several)
+    CURSORS.value(0).is_some_and(are_several)
 }
 
 /// A process has another live block, or one less: a user's share has those of all his.
 #[inline(always)]
-pub fn count_live(record: *const ProcessRecord, change: u32) {
+pub fn count_live(record: Value<ProcessRecord>, change: u32) {
     if let Some(share) = users(record) {
-        unsafe { atomic::add_short(&raw mut (*share).live, change) };
+        at!(share.live).add(change);
     }
 }
 
 /// The same of calls under way.
 #[inline(always)]
-pub fn count_calls(record: *const ProcessRecord, change: u32) {
+pub fn count_calls(record: Value<ProcessRecord>, change: u32) {
     if let Some(share) = users(record) {
-        unsafe { atomic::add_short(&raw mut (*share).calls, change) };
+        at!(share.calls).add(change);
     }
 }
 
 #[inline(always)]
-fn users(record: *const ProcessRecord) -> Option<*mut ShareRecord> {
-    let share = unsafe { (*record).share };
+fn users(record: Value<ProcessRecord>) -> Option<Value<ShareRecord>> {
+    let share = at!(record.share).get();
     if is_users(share) { self::record(share) } else { None }
 }

@@ -1,21 +1,18 @@
 //! Walking the caller's stack: from where, by what; and the walk by frame pointers alone.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
-};
 use heaptrace_common::{
     settings::stack_mode,
     stack::{MAX_FRAMES, StackEnd},
 };
 
 use crate::{
+    helpers::{fill_from_user, user_registers},
     maps::setting,
-    mask::mask,
     unwind::{
         self, Frame,
         scratch::{Scratch, WINDOW, mix, seed},
     },
+    value::{Value, at},
 };
 
 /// A frame this far above the last one is no frame: perf's and UNWIND's limit for one function's locals.
@@ -36,30 +33,25 @@ pub struct Caller {
 
 /// Walks from the caller of a function that is under way. Gives the site, plus one, of a stack that was walked before; then
 /// `scratch` does not have it.
-///
-/// # Safety
-/// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk_caller(scratch: *mut Scratch, process: u32, function: u8, caller: Caller) -> u64 {
+pub fn walk_caller(scratch: Value<Scratch>, process: u32, function: u8, caller: Caller) -> u64 {
     let Caller { entry_sp, bp, bp_at } = caller;
     let frame = if setting!(stack_mode) == stack_mode::NONE {
         Ok(Frame::new(0, entry_sp, bp))
     } else {
-        Frame::of_caller(entry_sp, bp, bp_at, &mut unsafe { unwind::cleared_memory(scratch) })
+        Frame::of_caller(entry_sp, bp, bp_at, &mut unwind::cleared_memory(scratch))
     };
-    unsafe {
-        match frame {
-            Ok(frame) => {
-                if uses_tables() {
-                    let known = unwind::recall(scratch, process, function, frame);
-                    if known != 0 {
-                        return known;
-                    }
+    match frame {
+        Ok(frame) => {
+            if uses_tables() {
+                let known = unwind::recall(scratch, process, function, frame);
+                if known != 0 {
+                    return known;
                 }
-                walk_from(scratch, process, frame);
             }
-            Err(end) => nothing(scratch, end),
+            walk_from(scratch, process, frame);
         }
+        Err(end) => nothing(scratch, end),
     }
     0
 }
@@ -72,80 +64,55 @@ fn uses_tables() -> bool {
 }
 
 /// Remembers that the walk that `scratch` has is of `site`.
-///
-/// # Safety
-/// As for [`walk_caller`].
 #[inline(always)]
-pub unsafe fn remember(scratch: *mut Scratch, process: u32, function: u8, site: u32) {
+pub fn remember(scratch: Value<Scratch>, process: u32, function: u8, site: u32) {
     if uses_tables() {
-        unsafe { unwind::uw_remember(scratch, process, u32::from(function), site) };
+        unwind::remember(scratch, process, function, site);
     }
 }
 
 /// A stack without frames.
 #[inline(always)]
-unsafe fn nothing(scratch: *mut Scratch, end: StackEnd) {
-    unsafe {
-        unwind::forget_reads(scratch);
-        (*scratch).frames = 0;
-        (*scratch).end = end as u32;
-        (*scratch).hash = 0;
-    }
+fn nothing(scratch: Value<Scratch>, end: StackEnd) {
+    unwind::forget_reads(scratch);
+    at!(scratch.frames).set(0);
+    at!(scratch.end).set(end as u32);
+    at!(scratch.hash).set(0);
 }
 
 /// Walks from a system call of the current thread, in a tracepoint's program.
-///
-/// # Safety
-/// As for [`walk_caller`].
 #[inline(always)]
-pub unsafe fn walk_system_call(scratch: *mut Scratch, process: u32) {
-    let (ip, sp, bp) = unsafe { user_registers() };
-    unsafe {
-        unwind::cleared_memory(scratch);
-        walk_from(scratch, process, Frame::new(ip, sp, bp));
-    }
+pub fn walk_system_call(scratch: Value<Scratch>, process: u32) {
+    let (ip, sp, bp) = user_registers();
+    unwind::cleared_memory(scratch);
+    walk_from(scratch, process, Frame::new(ip, sp, bp));
 }
 
 /// Walks from where the current thread faulted, in a tracepoint's program.
-///
-/// # Safety
-/// As for [`walk_caller`].
 #[inline(always)]
-pub unsafe fn walk_fault(scratch: *mut Scratch, process: u32) {
-    let (ip, sp, bp) = unsafe { user_registers() };
-    unsafe {
-        unwind::cleared_memory(scratch);
-        walk_from(scratch, process, Frame::at_instruction(ip, sp, bp));
-    }
-}
-
-/// rip, rsp and rbp with which the current thread entered the kernel.
-#[inline(always)]
-pub unsafe fn user_registers() -> (u64, u64, u64) {
-    // SAFETY: both take or give a pointer that is valid in any program of a task (kernel 5.15).
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
-    unsafe { ((*registers).rip, (*registers).rsp, (*registers).rbp) }
+pub fn walk_fault(scratch: Value<Scratch>, process: u32) {
+    let (ip, sp, bp) = user_registers();
+    unwind::cleared_memory(scratch);
+    walk_from(scratch, process, Frame::at_instruction(ip, sp, bp));
 }
 
 #[inline(always)]
-unsafe fn walk_from(scratch: *mut Scratch, process: u32, mut frame: Frame) {
+fn walk_from(scratch: Value<Scratch>, process: u32, mut frame: Frame) {
     let mode = setting!(stack_mode);
     if uses_tables() {
-        unsafe { unwind::walk(scratch, process, frame) };
+        unwind::walk(scratch, process, frame);
     } else if mode == stack_mode::FRAME_POINTERS {
-        unsafe {
-            let bp = frame.frame_pointer(&mut unwind::cleared_memory(scratch));
-            walk_by_frame_pointers(scratch, frame.pc, frame.sp, bp);
-        }
+        let bp = frame.frame_pointer(&mut unwind::cleared_memory(scratch));
+        walk_by_frame_pointers(scratch, frame.pc, frame.sp, bp);
     } else {
-        unsafe { nothing(scratch, StackEnd::NotWalked) };
+        nothing(scratch, StackEnd::NotWalked);
     }
 }
 
 #[inline(always)]
-unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u64) {
-    let scratch = unsafe { &mut *scratch };
-    scratch.addresses[0] = ip;
+fn walk_by_frame_pointers(scratch: Value<Scratch>, ip: u64, sp: u64, bp: u64) {
+    at!(scratch.addresses).at(0).set(ip);
+    let window = at!(scratch.window);
     let mut hash = mix(seed(), ip);
     let mut n: u32 = 1;
     let mut floor = sp;
@@ -167,8 +134,7 @@ unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u6
         let mut at = frame.wrapping_sub(window_start);
         if at >= window_pairs {
             let length = (PAGE - (frame & (PAGE - 1))).clamp(16, WINDOW as u64);
-            let to = scratch.window.as_mut_ptr().cast();
-            if unsafe { bpf_probe_read_user(to, length as u32, frame as *const _) } != 0 {
+            if !fill_from_user(window, length, frame) {
                 end = StackEnd::Unreadable;
                 break;
             }
@@ -176,8 +142,7 @@ unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u6
             window_pairs = length - 15;
             at = 0;
         }
-        let word = mask::<{ WINDOW as u64 / 8 - 1 }>(at >> 3);
-        let [next, address] = unsafe { scratch.window.as_ptr().add(word).cast::<[u64; 2]>().read() };
+        let [next, address] = window.masked_pair(at >> 3).get();
         if address == 0 {
             end = StackEnd::Complete;
             break;
@@ -187,12 +152,12 @@ unsafe fn walk_by_frame_pointers(scratch: *mut Scratch, ip: u64, sp: u64, bp: u6
             break;
         }
         hash = mix(hash, address);
-        unsafe { *scratch.addresses.as_mut_ptr().add(n as usize) = address };
+        at!(scratch.addresses).at(n as usize).set(address);
         n += 1;
         floor = frame + 16;
         frame = next;
     }
-    scratch.frames = n;
-    scratch.end = end as u32;
-    scratch.hash = mix(hash, end as u64);
+    at!(scratch.frames).set(n);
+    at!(scratch.end).set(end as u32);
+    at!(scratch.hash).set(mix(hash, end as u64));
 }

@@ -3,42 +3,33 @@
 
 use heaptrace_common::{
     live::LiveBlock,
-    statistics::{FUNCTION_SLOTS, LIFETIME_SLOTS, StatisticsRecord, lifetime_class},
+    statistics::{StatisticsRecord, lifetime_class},
 };
 
 use crate::{
-    atomic,
     clock::block_ns,
     maps::{STATISTICS, setting},
-    mask::mask,
+    value::{Lookup, Value, at},
 };
 
 #[inline(always)]
-fn of(process: u32) -> Option<*mut StatisticsRecord> {
+fn of(process: u32) -> Option<Value<StatisticsRecord>> {
     if setting!(statistics) == 0 {
         return None;
     }
-    STATISTICS.get_ptr_mut(process)
-}
-
-#[inline(always)]
-unsafe fn add<const SLOTS: usize>(array: *mut [u64; SLOTS], slot: usize, value: u64) {
-    unsafe { atomic::add(array.cast::<u64>().add(slot), value) };
+    STATISTICS.value(process)
 }
 
 /// `function` freed a block of the program's: `block`, if it was known to be live.
 #[inline(always)]
 pub fn freed(process: u32, function: u8, block: Option<&LiveBlock>) {
     let Some(record) = of(process) else { return };
-    let slot = mask::<{ FUNCTION_SLOTS as u64 - 1 }>(u64::from(function));
-    unsafe { add(&raw mut (*record).frees, slot, 1) };
+    let function = u64::from(function);
+    at!(record.frees).masked(function).add(1);
     if let Some(block) = block {
         let lived = block_ns().saturating_sub(block.time_ns);
-        let class = mask::<{ LIFETIME_SLOTS as u64 - 1 }>(u64::from(lifetime_class(lived)));
-        unsafe {
-            add(&raw mut (*record).free_bytes, slot, block.size);
-            add(&raw mut (*record).lifetimes, class, 1);
-        }
+        at!(record.free_bytes).masked(function).add(block.size);
+        at!(record.lifetimes).masked(u64::from(lifetime_class(lived))).add(1);
     }
 }
 
@@ -46,6 +37,5 @@ pub fn freed(process: u32, function: u8, block: Option<&LiveBlock>) {
 #[inline(always)]
 pub fn failed(process: u32, function: u8) {
     let Some(record) = of(process) else { return };
-    let slot = mask::<{ FUNCTION_SLOTS as u64 - 1 }>(u64::from(function));
-    unsafe { add(&raw mut (*record).failed, slot, 1) };
+    at!(record.failed).masked(u64::from(function)).add(1);
 }

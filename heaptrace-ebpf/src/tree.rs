@@ -2,15 +2,14 @@
 
 use heaptrace_common::{
     stack::MAX_FRAMES,
-    tree::{self, BEING_MADE, LINES, Line, MAX_LEVEL, Node, ROOT, WAYS},
+    tree::{self, BEING_MADE, LINES, Line, MAX_LEVEL, ROOT, WAYS},
 };
 
 use crate::{
-    atomic,
     maps::{self, CURSORS, NODES, setting},
-    mask::mask,
     share,
     unwind::scratch::Scratch,
+    value::{Lookup, Value, at},
 };
 
 /// No node: there is no room.
@@ -25,20 +24,19 @@ const FULL: u64 = 1 << 33;
 
 /// The innermost node of the stack in `scratch`, which a process has; [`NO_ROOM`] if it found none.
 #[inline(always)]
-pub fn keep(process: u32, scratch: *const Scratch) -> u32 {
-    let frames = unsafe { (*scratch).frames };
+pub fn keep(process: u32, scratch: Value<Scratch>) -> u32 {
+    let frames = at!(scratch.frames).get();
     let mut node = ROOT;
     let mut n: u32 = 0;
     while n < MAX_FRAMES as u32 {
         if n >= frames {
             break;
         }
-        let at = mask::<{ MAX_FRAMES as u64 }>(u64::from(frames - 1 - n));
-        let address = unsafe { *(*scratch).addresses.as_ptr().add(at) };
-        node = unsafe { tree_node(process, node, address) } as u32;
+        let address = at!(scratch.addresses).masked(u64::from(frames - 1 - n)).get();
+        node = tree_node(process, node, address) as u32;
         if node == NO_ROOM {
-            if let Some(cursors) = CURSORS.get_ptr_mut(0) {
-                unsafe { atomic::add(&raw mut (*cursors).nodes_refused, 1) };
+            if let Some(cursors) = CURSORS.value(0) {
+                at!(cursors.nodes_refused).add(1);
             }
             break;
         }
@@ -49,22 +47,19 @@ pub fn keep(process: u32, scratch: *const Scratch) -> u32 {
 
 /// The node of `address` under `caller`, made for a process if it is not there. A global function, as those below: the
 /// verifier takes it once, and not for each frame.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn tree_node(process: u32, caller: u32, address: u64) -> u64 {
+pub extern "C" fn tree_node(process: u32, caller: u32, address: u64) -> u64 {
     let mut tries = 0;
     while tries < TRIES {
-        let found = unsafe { node_or_place(caller, address) };
+        let found = node_or_place(caller, address);
         if found < FREE {
             return found;
         }
         if found == FULL {
             break;
         }
-        let node = unsafe { node_made(process, found, caller, address) };
+        let node = node_made(process, found, caller, address);
         if node != 0 {
             return node;
         }
@@ -74,22 +69,19 @@ pub unsafe extern "C" fn tree_node(process: u32, caller: u32, address: u64) -> u
 }
 
 /// The node of `address` under `caller`; or [`FREE`] and the number that it would have; or [`FULL`].
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn node_or_place(caller: u32, address: u64) -> u64 {
-    let Some(cursors) = CURSORS.get_ptr(0) else { return FULL };
+pub extern "C" fn node_or_place(caller: u32, address: u64) -> u64 {
+    let Some(cursors) = CURSORS.value(0) else { return FULL };
     let hash = tree::hash(caller, address);
-    let mut level = unsafe { core::ptr::read_volatile(&raw const (*cursors).tree_level) } as u32;
+    let mut level = at!(cursors.tree_level).load() as u32;
     if level > MAX_LEVEL {
         return FULL;
     }
     let mut place = FULL;
     let mut n = 0;
     while n <= MAX_LEVEL {
-        let found = unsafe { node_in_lines(caller, address, tree::chunk(hash, level), tree::line(hash)) };
+        let found = node_in_lines(caller, address, tree::chunk(hash, level), tree::line(hash));
         if found < FREE {
             return found;
         }
@@ -107,15 +99,12 @@ pub unsafe extern "C" fn node_or_place(caller: u32, address: u64) -> u64 {
 }
 
 /// The same in the lines of a chunk that it may be in, from its own on.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn node_in_lines(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
+pub extern "C" fn node_in_lines(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
     let mut n = 0;
     while n < LINES {
-        let found = unsafe { node_in_line(caller, address, chunk, tree::after(line, n)) };
+        let found = node_in_line(caller, address, chunk, tree::after(line, n));
         // Behind a line with a free place there is none, or one that is made a second time.
         if found != FULL {
             return found;
@@ -126,23 +115,18 @@ pub unsafe extern "C" fn node_in_lines(caller: u32, address: u64, chunk: u32, li
 }
 
 /// The same in one line.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn node_in_line(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
+pub extern "C" fn node_in_line(caller: u32, address: u64, chunk: u32, line: u32) -> u64 {
     let Some(nodes) = nodes_of(chunk, line) else { return FULL };
     let wanted = tree::link(caller);
     let mut free = FULL;
     let mut way = 0;
     while way < WAYS {
-        let node = unsafe { nodes.add(way) };
-        let link = unsafe { core::ptr::read_volatile(&raw const (*node).link) };
+        let node = nodes.at(way);
+        let link = at!(node.link).load();
         let number = u64::from(tree::number(chunk, line, way as u32));
-        if tree::without_share(link) == wanted
-            && unsafe { core::ptr::read_volatile(&raw const (*node).address) } == address
-        {
+        if tree::without_share(link) == wanted && at!(node.address).load() == address {
             return number;
         }
         if link == 0 && free == FULL {
@@ -155,43 +139,36 @@ pub unsafe extern "C" fn node_in_line(caller: u32, address: u64, chunk: u32, lin
 
 /// Makes the node at the place that [`node_or_place`] found free. 0 if it is not free any more; [`NO_ROOM`] if the process
 /// may have no more.
-///
-/// # Safety
-/// None is needed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn node_made(process: u32, free: u64, caller: u32, address: u64) -> u64 {
+pub extern "C" fn node_made(process: u32, free: u64, caller: u32, address: u64) -> u64 {
     let number = free as u32;
     let index = number.wrapping_sub(1);
     let line = index / WAYS as u32;
     let of = share::of(process);
-    let (Some(nodes), Some(cursors), Some(share)) = (
-        nodes_of(line / tree::CHUNK_LINES, line % tree::CHUNK_LINES),
-        CURSORS.get_ptr_mut(0),
-        share::record(of),
-    ) else {
+    let Some(nodes) = nodes_of(line / tree::CHUNK_LINES, line % tree::CHUNK_LINES) else {
         return u64::from(NO_ROOM);
     };
-    let (made, most) =
-        (unsafe { core::ptr::read_volatile(&raw const (*cursors).nodes) }, u64::from(setting!(max_frames)));
-    let own = unsafe { core::ptr::read_volatile(&raw const (*share).frames) };
+    let (Some(cursors), Some(share)) = (CURSORS.value(0), share::record(of)) else {
+        return u64::from(NO_ROOM);
+    };
+    let (made, most) = (at!(cursors.nodes).load(), u64::from(setting!(max_frames)));
+    let own = at!(share.frames).load();
     if made >= most || !share::may_take(cursors, of, own, most.wrapping_sub(made)) {
         return u64::from(NO_ROOM);
     }
-    unsafe {
-        let node = nodes.add(mask::<{ WAYS as u64 - 1 }>(u64::from(index)));
-        if !atomic::replace(&raw mut (*node).link, 0, BEING_MADE) {
-            return 0;
-        }
-        core::ptr::write_volatile(&raw mut (*node).address, address);
-        core::ptr::write_volatile(&raw mut (*node).link, tree::with_share(tree::link(caller), of));
-        atomic::add_short(&raw mut (*share).frames, 1);
-        maps::count_up(&raw mut (*cursors).nodes, 1, &raw const (*cursors).low_nodes);
+    let node = nodes.masked(u64::from(index));
+    if !at!(node.link).replace(0, BEING_MADE) {
+        return 0;
     }
+    at!(node.address).store(address);
+    at!(node.link).store(tree::with_share(tree::link(caller), of));
+    at!(share.frames).add(1);
+    maps::count_up(at!(cursors.nodes), 1, at!(cursors.low_nodes));
     u64::from(number)
 }
 
 #[inline(always)]
-fn nodes_of(chunk: u32, line: u32) -> Option<*mut Node> {
-    NODES.get_value_ptr_mut(chunk, &line).map(|line: *mut Line| line.cast::<Node>())
+fn nodes_of(chunk: u32, line: u32) -> Option<Value<Line>> {
+    NODES.value((chunk, line))
 }

@@ -1,9 +1,6 @@
 //! Every change of a traced process's mappings, told one by one, for `heaptrace watch`.
 
-use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use heaptrace_common::{
     event::{Event, kind},
     growth::GrowthEvent,
@@ -12,6 +9,7 @@ use heaptrace_common::{
 
 use crate::{
     events,
+    helpers::now_ns,
     maps::{EVENTS, setting},
     process, site,
 };
@@ -60,7 +58,7 @@ pub fn tell(change: &Change) {
             tgid,
             process: change.process,
             other: tid,
-            time_ns: unsafe { bpf_ktime_get_ns() },
+            time_ns: now_ns(),
             address: change.address,
             length: change.length,
             parent_tgid: 0,

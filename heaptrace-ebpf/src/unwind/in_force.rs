@@ -4,7 +4,10 @@ use aya_ebpf::maps::Array;
 use heaptrace_common::unwind::Published;
 
 use super::new;
-use crate::maps::{UNWIND_EXACT, UNWIND_PROCESSES};
+use crate::{
+    maps::{UNWIND_EXACT, UNWIND_PROCESSES},
+    value::{Lookup, Value},
+};
 
 /// What is in force for one process, and how many of its new mappings count.
 #[repr(C)]
@@ -68,5 +71,5 @@ const SEEN: u64 = 0xffff_0000;
 
 #[inline(always)]
 fn published(map: &Array<u64>, process: u32) -> Published {
-    Published(map.get_ptr(process).map_or(0, |at| unsafe { core::ptr::read_volatile(at) }))
+    Published(map.value(process).map_or(0, Value::load))
 }

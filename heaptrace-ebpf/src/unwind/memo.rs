@@ -1,9 +1,18 @@
 //! Walks that were walked before: `heaptrace_common::unwind::memo`.
 
-use heaptrace_common::unwind::memo::{MEMO_WORDS, memo_index};
+use heaptrace_common::unwind::memo::{MEMO_WORDS, Memo, memo_index};
 
-use super::{Frame, in_force, memory::UserMemory, scratch::Scratch};
-use crate::{atomic, maps::UNWIND_MEMOS, mask::mask};
+use super::{
+    Frame, in_force,
+    memory::{UserMemory, Window},
+    scratch::Scratch,
+};
+use crate::{
+    maps::UNWIND_MEMOS,
+    value::{Lookup, Value, at, plain},
+};
+
+plain!(Memo);
 
 /// The site, plus one, that was found for a walk of `function`'s caller as the one at whose beginning `scratch` is; 0 if
 /// none is remembered. A global function: verified once.
@@ -13,41 +22,41 @@ use crate::{atomic, maps::UNWIND_MEMOS, mask::mask};
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn uw_recall(scratch: *mut Scratch, process: u32, function: u32) -> u64 {
-    if scratch.is_null() {
-        return 0;
-    }
-    let unwinder = unsafe { &raw mut (*scratch).unwinder };
-    let first = unsafe { (*unwinder).registers };
+    // SAFETY: the caller's word.
+    let Some(scratch) = (unsafe { Value::given(scratch) }) else { return 0 };
+    let unwinder = at!(scratch.unwinder);
+    let first = at!(unwinder.registers).get();
     let place = memo_index(process, first.pc, first.sp);
-    let Some(memo) = UNWIND_MEMOS.get_ptr(place) else { return 0 };
+    let Some(memo) = UNWIND_MEMOS.value(place) else { return 0 };
     let list = in_force::list_in_force(process);
     if list == in_force::INCOMPLETE {
         return 0;
     }
-    unsafe {
-        let version = core::ptr::read_volatile(&raw const (*memo).version);
-        // x86 keeps loads, and stores, in order among themselves; what LLVM moves is still between the two volatile reads.
-        if version & 1 != 0 || !(*memo).began(process, function, list, &first) {
-            return 0;
-        }
-        let count = core::ptr::read_volatile(&raw const (*memo).count);
-        let mut from: u32 = 0;
-        while from < MEMO_WORDS as u32 {
-            if from >= count {
-                break;
-            }
-            if uw_as_remembered(scratch, place, from) == 0 {
-                return 0;
-            }
-            from += WORDS_A_CALL;
-        }
-        let site = core::ptr::read_volatile(&raw const (*memo).site);
-        // Else another walk was written over it meanwhile.
-        if core::ptr::read_volatile(&raw const (*memo).version) != version {
-            return 0;
-        }
-        u64::from(site) + 1
+    let version = at!(memo.version).load();
+    // x86 keeps loads, and stores, in order among themselves; what LLVM moves is still between the two volatile reads.
+    // SAFETY: any bits are a memo; what of it was written meanwhile does not count, by its version.
+    let known = unsafe { &*memo.as_ptr() };
+    if version & 1 != 0 || !known.began(process, function, list, &first) {
+        return 0;
     }
+    let count = at!(memo.count).load();
+    let mut from: u32 = 0;
+    while from < MEMO_WORDS as u32 {
+        if from >= count {
+            break;
+        }
+        // SAFETY: a claimed buffer, see `Scratch`.
+        if unsafe { uw_as_remembered(scratch.as_ptr(), place, from) } == 0 {
+            return 0;
+        }
+        from += WORDS_A_CALL;
+    }
+    let site = at!(memo.site).load();
+    // Else another walk was written over it meanwhile.
+    if at!(memo.version).load() != version {
+        return 0;
+    }
+    u64::from(site) + 1
 }
 
 /// Words of one call of [`uw_as_remembered`].
@@ -61,24 +70,20 @@ const WORDS_A_CALL: u32 = 8;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn uw_as_remembered(scratch: *mut Scratch, place: u32, from: u32) -> u64 {
-    if scratch.is_null() {
-        return 0;
-    }
-    let Some(memo) = UNWIND_MEMOS.get_ptr(place) else { return 0 };
-    unsafe {
-        let mut memory = UserMemory(&raw mut (*scratch).unwinder.window);
-        let mut n = 0;
-        while n < WORDS_A_CALL {
-            if from.wrapping_add(n) >= (*memo).count {
-                break;
-            }
-            let at = mask::<{ MEMO_WORDS as u64 - 1 }>(u64::from(from.wrapping_add(n)));
-            let word = (&raw const (*memo).words).cast::<[u64; 2]>().add(at).cast::<u64>();
-            if !memory.is(core::ptr::read_volatile(word), core::ptr::read_volatile(word.add(1))) {
-                return 0;
-            }
-            n += 1;
+    // SAFETY: the caller's word.
+    let Some(scratch) = (unsafe { Value::given(scratch) }) else { return 0 };
+    let Some(memo) = UNWIND_MEMOS.value(place) else { return 0 };
+    let mut memory = UserMemory(at!(scratch.unwinder.window));
+    let mut n = 0;
+    while n < WORDS_A_CALL {
+        if from.wrapping_add(n) >= at!(memo.count).get() {
+            break;
         }
+        let word = at!(memo.words).masked(u64::from(from.wrapping_add(n)));
+        if !memory.is(word.at(0).load(), word.at(1).load()) {
+            return 0;
+        }
+        n += 1;
     }
     1
 }
@@ -90,47 +95,43 @@ pub unsafe extern "C" fn uw_as_remembered(scratch: *mut Scratch, place: u32, fro
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn uw_remember(scratch: *mut Scratch, process: u32, function: u32, site: u32) -> u64 {
-    if scratch.is_null() {
+    // SAFETY: the caller's word.
+    let Some(scratch) = (unsafe { Value::given(scratch) }) else { return 0 };
+    let unwinder = at!(scratch.unwinder);
+    let window = at!(unwinder.window);
+    let count = Window::count(window);
+    let list = at!(unwinder.in_force).get().list();
+    if count == 0 || count > MEMO_WORDS as u64 || list == in_force::INCOMPLETE {
         return 0;
     }
-    let unwinder = unsafe { &raw mut (*scratch).unwinder };
-    unsafe {
-        let window = &raw const (*unwinder).window;
-        let count = (*window).count();
-        let list = (*unwinder).in_force.list();
-        if count == 0 || count > MEMO_WORDS as u64 || list == in_force::INCOMPLETE {
-            return 0;
-        }
-        let Frame { pc, sp, bp, bp_at, .. } = (*unwinder).first;
-        let Some(memo) = UNWIND_MEMOS.get_ptr_mut(memo_index(process, pc, sp)) else { return 0 };
-        let version = core::ptr::read_volatile(&raw const (*memo).version);
-        // Another thread writes there.
-        if version & 1 != 0 || !atomic::replace(&raw mut (*memo).version, version, version.wrapping_add(1)) {
-            return 0;
-        }
-        (*memo).pc = pc;
-        (*memo).sp = sp;
-        (*memo).bp = bp;
-        (*memo).bp_at = bp_at;
-        (*memo).needed_bp = (*unwinder).registers.needed_bp;
-        (*memo).list = list;
-        (*memo).process = process;
-        (*memo).function = function;
-        (*memo).site = site;
-        (*memo).count = count as u32;
-        let mut n: u64 = 0;
-        while n < MEMO_WORDS as u64 {
-            if n >= count {
-                break;
-            }
-            let place = mask::<{ MEMO_WORDS as u64 - 1 }>(n);
-            let to = (&raw mut (*memo).words).cast::<[u64; 2]>().add(place).cast::<u64>();
-            let [at, there] = (*window).word_read(place);
-            core::ptr::write_volatile(to, at);
-            core::ptr::write_volatile(to.add(1), there);
-            n += 1;
-        }
-        core::ptr::write_volatile(&raw mut (*memo).version, version.wrapping_add(2));
+    let Frame { pc, sp, bp, bp_at, .. } = at!(unwinder.first).get();
+    let Some(memo) = UNWIND_MEMOS.value(memo_index(process, pc, sp)) else { return 0 };
+    let version = at!(memo.version).load();
+    // Another thread writes there.
+    if version & 1 != 0 || !at!(memo.version).replace(version, version.wrapping_add(1)) {
+        return 0;
     }
+    at!(memo.pc).set(pc);
+    at!(memo.sp).set(sp);
+    at!(memo.bp).set(bp);
+    at!(memo.bp_at).set(bp_at);
+    at!(memo.needed_bp).set(at!(unwinder.registers.needed_bp).get());
+    at!(memo.list).set(list);
+    at!(memo.process).set(process);
+    at!(memo.function).set(function);
+    at!(memo.site).set(site);
+    at!(memo.count).set(count as u32);
+    let mut n: u64 = 0;
+    while n < MEMO_WORDS as u64 {
+        if n >= count {
+            break;
+        }
+        let to = at!(memo.words).masked(n);
+        let [at, there] = Window::word_read(window, n).get();
+        to.at(0).store(at);
+        to.at(1).store(there);
+        n += 1;
+    }
+    at!(memo.version).store(version.wrapping_add(2));
     0
 }

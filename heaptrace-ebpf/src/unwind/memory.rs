@@ -1,10 +1,14 @@
 //! The traced program's memory: its stack through a window, because each call of the kernel's copy function is
 //! dear, and the addresses that return probes have replaced.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use heaptrace_common::unwind::{memo::MEMO_WORDS, step::Memory};
 
-use crate::{maps::setting, mask::mask};
+use crate::{
+    helpers::{self, fill_from_user, read_kernel_to, read_user_to},
+    maps::setting,
+    mask::mask,
+    value::{Value, at},
+};
 
 /// Bytes that are read at once; 512 and 2,048 were both slower.
 const WINDOW: usize = 1024;
@@ -32,55 +36,52 @@ pub struct Window {
 }
 
 impl Window {
-    /// # Safety
-    /// `window` points to a window.
     #[inline(always)]
-    pub unsafe fn clear(window: *mut Self) {
+    pub fn clear(window: Value<Self>) {
         // Not the base, too: of both LLVM makes a call of memset.
-        unsafe { (*window).readable = 0 };
+        at!(window.readable).set(0);
     }
 
-    /// # Safety
-    /// `window` points to a window.
     #[inline(always)]
-    pub unsafe fn forget_reads(window: *mut Self) {
-        unsafe { (*window).count = 0 };
+    pub fn forget_reads(window: Value<Self>) {
+        at!(window.count).set(0);
     }
 
     /// See the field.
     #[inline(always)]
-    pub fn count(&self) -> u64 {
-        self.count
+    pub fn count(window: Value<Self>) -> u64 {
+        at!(window.count).get()
     }
 
-    /// Address and content of a word that was read; `n` is masked.
+    /// Address and content of the `n`th word that was read.
     #[inline(always)]
-    pub fn word_read(&self, n: usize) -> [u64; 2] {
-        unsafe { *self.read.as_ptr().add(n) }
+    pub fn word_read(window: Value<Self>, n: u64) -> Value<[u64; 2]> {
+        at!(window.read).masked(n)
     }
 }
 
-/// See the module; the pointer is valid.
-pub struct UserMemory(pub *mut Window);
+/// See the module.
+pub struct UserMemory(pub Value<Window>);
 
 impl UserMemory {
     #[inline(always)]
-    unsafe fn word(&self, offset: u64) -> u64 {
+    fn word(&self, offset: u64) -> u64 {
         // The mask keeps it inside and, as offsets are multiples of 8, changes nothing.
         let offset = mask::<{ WINDOW as u64 - 8 }>(offset);
-        unsafe { *(&raw const (*self.0).bytes).cast::<u8>().add(offset).cast::<u64>() }
+        let window = self.0;
+        let bytes = at!(window.bytes);
+        // SAFETY: so masked, it is the place of a word.
+        unsafe { bytes.as_ptr().byte_add(offset).cast::<u64>().read() }
     }
 
     #[inline(always)]
-    unsafe fn fill(&mut self, base: u64, length: u64) -> bool {
-        unsafe {
-            let bytes = (&raw mut (*self.0).bytes).cast();
-            if bpf_probe_read_user(bytes, length as u32, base as *const _) != 0 {
-                return false;
-            }
-            (*self.0).base = base;
-            (*self.0).readable = length - 7;
+    fn fill(&mut self, base: u64, length: u64) -> bool {
+        let window = self.0;
+        if !fill_from_user(at!(window.bytes), length, base) {
+            return false;
         }
+        at!(window.base).set(base);
+        at!(window.readable).set(length - 7);
         true
     }
 }
@@ -88,56 +89,54 @@ impl UserMemory {
 impl UserMemory {
     /// Makes the window hold the word at `address`, if it can be read; whether `place` is given where it lies then.
     #[inline(always)]
-    unsafe fn reach(&mut self, address: u64, place: &mut u64) -> bool {
-        unsafe {
-            let offset = address.wrapping_sub((*self.0).base);
-            if offset < (*self.0).readable && offset & 7 == 0 {
-                *place = offset;
-                return true;
-            }
-            if self.fill(address.wrapping_sub(BELOW), WINDOW as u64) {
-                *place = BELOW;
-                return true;
-            }
-            // The stack's end, or a page that is not resident: what is left of this page.
-            let mut left = PAGE - (address & (PAGE - 1));
-            if left > WINDOW as u64 {
-                left = WINDOW as u64;
-            }
-            if left >= 8 && self.fill(address, left) {
-                *place = 0;
-                return true;
-            }
-            (*self.0).readable = 0;
-            false
+    fn reach(&mut self, address: u64, place: &mut u64) -> bool {
+        let window = self.0;
+        let offset = address.wrapping_sub(at!(window.base).get());
+        if offset < at!(window.readable).get() && offset & 7 == 0 {
+            *place = offset;
+            return true;
         }
+        if self.fill(address.wrapping_sub(BELOW), WINDOW as u64) {
+            *place = BELOW;
+            return true;
+        }
+        // The stack's end, or a page that is not resident: what is left of this page.
+        let mut left = PAGE - (address & (PAGE - 1));
+        if left > WINDOW as u64 {
+            left = WINDOW as u64;
+        }
+        if left >= 8 && self.fill(address, left) {
+            *place = 0;
+            return true;
+        }
+        at!(window.readable).set(0);
+        false
     }
 
     /// Whether `content` lies at `address`.
     #[inline(always)]
     pub fn is(&mut self, address: u64, content: u64) -> bool {
         let mut place = 0;
-        unsafe { self.reach(address, &mut place) && self.word(place) == content }
+        self.reach(address, &mut place) && self.word(place) == content
     }
 
     /// The walk depends on more than the words that it has read.
     #[inline(always)]
     fn cannot_be_remembered(&mut self) {
-        unsafe { (*self.0).count = MEMO_WORDS as u64 + 1 };
+        let window = self.0;
+        at!(window.count).set(MEMO_WORDS as u64 + 1);
     }
 
     #[inline(always)]
-    unsafe fn note(&mut self, address: u64, content: u64) {
-        unsafe {
-            let count = (*self.0).count;
-            if count < MEMO_WORDS as u64 {
-                let place = mask::<{ MEMO_WORDS as u64 - 1 }>(count);
-                *(&raw mut (*self.0).read).cast::<[u64; 2]>().add(place) = [address, content];
-            }
-            // Beyond, it stays one that is too many.
-            if count <= MEMO_WORDS as u64 {
-                (*self.0).count = count + 1;
-            }
+    fn note(&mut self, address: u64, content: u64) {
+        let window = self.0;
+        let count = at!(window.count).get();
+        if count < MEMO_WORDS as u64 {
+            at!(window.read).masked(count).set([address, content]);
+        }
+        // Beyond, it stays one that is too many.
+        if count <= MEMO_WORDS as u64 {
+            at!(window.count).set(count + 1);
         }
     }
 }
@@ -146,15 +145,13 @@ impl Memory for UserMemory {
     #[inline(always)]
     fn read(&mut self, address: u64) -> Option<u64> {
         let mut place = 0;
-        unsafe {
-            if !self.reach(address, &mut place) {
-                self.cannot_be_remembered();
-                return None;
-            }
-            let content = self.word(place);
-            self.note(address, content);
-            Some(content)
+        if !self.reach(address, &mut place) {
+            self.cannot_be_remembered();
+            return None;
         }
+        let content = self.word(place);
+        self.note(address, content);
+        Some(content)
     }
 
     #[inline(always)]
@@ -162,7 +159,7 @@ impl Memory for UserMemory {
         self.cannot_be_remembered();
         let mut code = 0u16;
         // A failure leaves 0.
-        unsafe { bpf_probe_read_user((&raw mut code).cast(), 2, address as *const _) };
+        read_user_to(&mut code, address);
         code
     }
 
@@ -182,7 +179,7 @@ impl Memory for UserMemory {
 #[inline(always)]
 pub fn return_address(slot: u64) -> u64 {
     let mut address = 0u64;
-    if unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, slot as *const _) } != 0 {
+    if !read_user_to(&mut address, slot) {
         return 0;
     }
     if address & (PAGE - 1) != 0 {
@@ -198,7 +195,7 @@ pub fn return_address(slot: u64) -> u64 {
 fn kernel_word(at: u64) -> u64 {
     let mut value = 0u64;
     // A failure leaves 0, which ends the search.
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, at as *const _) };
+    read_kernel_to(&mut value, at);
     value
 }
 
@@ -211,7 +208,7 @@ pub extern "C" fn uw_replaced_return(slot: u64) -> u64 {
     if setting!(has_return_instances) == 0 {
         return 0;
     }
-    let task = unsafe { bpf_get_current_task() };
+    let task = helpers::task();
     let utask = kernel_word(task.wrapping_add(u64::from(setting!(returns.task_utask))));
     if utask == 0 {
         return 0;

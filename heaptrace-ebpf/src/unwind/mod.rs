@@ -17,91 +17,84 @@ use heaptrace_common::{
 /// Where a walk is.
 pub use heaptrace_common::unwind::step::Registers as Frame;
 
-use crate::{maps::setting, mask::mask};
+use crate::{
+    maps::setting,
+    value::{Value, at, plain},
+};
 use in_force::InForce;
-pub use memo::uw_remember;
 pub use memory::return_address;
 use memory::{UserMemory, Window};
 use scratch::{Scratch, mix, seed};
 use tables::MapTables;
 
+plain!(Frame, UnwindMapping, InForce);
+
 /// The program's memory, through the buffer's window, of which nothing is kept.
-///
-/// # Safety
-/// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn cleared_memory(scratch: *mut Scratch) -> UserMemory {
-    unsafe {
-        let window = &raw mut (*scratch).unwinder.window;
-        Window::clear(window);
-        UserMemory(window)
-    }
+pub fn cleared_memory(scratch: Value<Scratch>) -> UserMemory {
+    let window = at!(scratch.unwinder.window);
+    Window::clear(window);
+    UserMemory(window)
 }
 
 /// What `scratch` has is no walk that could be remembered.
-///
-/// # Safety
-/// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn forget_reads(scratch: *mut Scratch) {
-    unsafe { Window::forget_reads(&raw mut (*scratch).unwinder.window) };
+pub fn forget_reads(scratch: Value<Scratch>) {
+    Window::forget_reads(at!(scratch.unwinder.window));
 }
 
 /// The site, plus one, of the stack that begins with `frame`, if it was walked before; else 0.
-///
-/// # Safety
-/// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn recall(scratch: *mut Scratch, process: u32, function: u8, frame: Frame) -> u64 {
-    unsafe {
-        (*scratch).unwinder.registers = frame;
-        memo::uw_recall(scratch, process, u32::from(function))
-    }
+pub fn recall(scratch: Value<Scratch>, process: u32, function: u8, frame: Frame) -> u64 {
+    at!(scratch.unwinder.registers).set(frame);
+    // SAFETY: a claimed buffer, see `Scratch`.
+    unsafe { memo::uw_recall(scratch.as_ptr(), process, u32::from(function)) }
+}
+
+/// Remembers that the walk that `scratch` has is of `site`.
+#[inline(always)]
+pub fn remember(scratch: Value<Scratch>, process: u32, function: u8, site: u32) {
+    // SAFETY: a claimed buffer, see `Scratch`.
+    unsafe { memo::uw_remember(scratch.as_ptr(), process, u32::from(function), site) };
 }
 
 /// Walks from a frame, the first of the stack: by the tables of `process` and, unless they alone are wanted, by frame pointers
 /// where they know nothing.
-///
-/// # Safety
-/// `scratch` is claimed.
 #[inline(always)]
-pub unsafe fn walk(scratch: *mut Scratch, process: u32, frame: Frame) {
-    unsafe {
+pub fn walk(scratch: Value<Scratch>, process: u32, frame: Frame) {
+    walk_once(scratch, process, frame);
+    if at!(scratch.unwinder.in_force).get().was_replaced() {
+        // Its lists or tables may have been given to others while it read them.
         walk_once(scratch, process, frame);
-        if (*scratch).unwinder.in_force.was_replaced() {
-            // Its lists or tables may have been given to others while it read them.
-            walk_once(scratch, process, frame);
-            if (*scratch).unwinder.in_force.was_replaced() {
-                // The first frame needs no table.
-                (*scratch).frames = 1;
-                (*scratch).end = StackEnd::NoMapping as u32;
-                (*scratch).hash = mix(seed(), frame.pc);
-            }
+        if at!(scratch.unwinder.in_force).get().was_replaced() {
+            // The first frame needs no table.
+            at!(scratch.frames).set(1);
+            at!(scratch.end).set(StackEnd::NoMapping as u32);
+            at!(scratch.hash).set(mix(seed(), frame.pc));
         }
-        (*scratch).hash = mix((*scratch).hash, u64::from((*scratch).end));
     }
+    at!(scratch.hash).set(mix(at!(scratch.hash).get(), u64::from(at!(scratch.end).get())));
 }
 
 #[inline(always)]
-unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
-    unsafe {
-        let unwinder = &raw mut (*scratch).unwinder;
-        (*unwinder).registers = frame;
-        (*unwinder).first = frame;
-        forget_reads(scratch);
-        (*unwinder).current = UnwindMapping::UNUSED;
-        (*unwinder).in_force = InForce::of(process);
-        (*scratch).addresses[0] = frame.pc;
-        (*scratch).frames = 1;
-        (*scratch).end = StackEnd::Depth as u32;
-        (*scratch).hash = mix(seed(), frame.pc);
-        let mut frames: u32 = 0;
-        while frames < MAX_FRAMES as u32 {
-            if uw_step(scratch) != 0 {
-                break;
-            }
-            frames += 1;
+fn walk_once(scratch: Value<Scratch>, process: u32, frame: Frame) {
+    let unwinder = at!(scratch.unwinder);
+    at!(unwinder.registers).set(frame);
+    at!(unwinder.first).set(frame);
+    forget_reads(scratch);
+    at!(unwinder.current).set(UnwindMapping::UNUSED);
+    at!(unwinder.in_force).set(InForce::of(process));
+    at!(scratch.addresses).at(0).set(frame.pc);
+    at!(scratch.frames).set(1);
+    at!(scratch.end).set(StackEnd::Depth as u32);
+    at!(scratch.hash).set(mix(seed(), frame.pc));
+    let mut frames: u32 = 0;
+    while frames < MAX_FRAMES as u32 {
+        // SAFETY: a claimed buffer, see `Scratch`.
+        if unsafe { uw_step(scratch.as_ptr()) } != 0 {
+            break;
         }
+        frames += 1;
     }
 }
 
@@ -113,46 +106,42 @@ unsafe fn walk_once(scratch: *mut Scratch, process: u32, frame: Frame) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn uw_step(scratch: *mut Scratch) -> u64 {
-    if scratch.is_null() {
-        return 1;
-    }
-    u64::from(unsafe { one(scratch) })
+    // SAFETY: the caller's word.
+    let Some(scratch) = (unsafe { Value::given(scratch) }) else { return 1 };
+    u64::from(one(scratch))
 }
 
 /// One frame; whether it was the last.
 #[inline(always)]
-unsafe fn one(scratch: *mut Scratch) -> bool {
+fn one(scratch: Value<Scratch>) -> bool {
     let follow_bp = setting!(stack_mode) != stack_mode::DWARF;
-    unsafe {
-        if (*scratch).frames >= MAX_FRAMES as u32 {
-            return true;
+    if at!(scratch.frames).get() >= MAX_FRAMES as u32 {
+        return true;
+    }
+    let unwinder = at!(scratch.unwinder);
+    let exact = at!(unwinder.registers).get().need_exact_rows();
+    let mut tables = MapTables::of(scratch, exact);
+    let mut memory = UserMemory(at!(unwinder.window));
+    let (registers, current) = (at!(unwinder.registers).as_ptr(), at!(unwinder.current).as_ptr());
+    // SAFETY: who has claimed the buffer alone uses it; of `current` the step only tells `tables`, which go by the buffer.
+    let result = unsafe { step(&mut *registers, &mut *current, &mut tables, &mut memory, follow_bp) };
+    match result {
+        Ok(()) => {
+            push(scratch);
+            false
         }
-        let unwinder = &raw mut (*scratch).unwinder;
-        let exact = (*unwinder).registers.need_exact_rows();
-        let mut tables = MapTables::of(scratch, exact);
-        let mut memory = UserMemory(&raw mut (*unwinder).window);
-        let result =
-            step(&mut (*unwinder).registers, &mut (*unwinder).current, &mut tables, &mut memory, follow_bp);
-        match result {
-            Ok(()) => {
-                push(scratch);
-                false
-            }
-            Err(end) => {
-                (*scratch).end = end as u32;
-                true
-            }
+        Err(end) => {
+            at!(scratch.end).set(end as u32);
+            true
         }
     }
 }
 
 #[inline(always)]
-unsafe fn push(scratch: *mut Scratch) {
-    unsafe {
-        let address = (*scratch).unwinder.registers.pc;
-        let n = mask::<{ MAX_FRAMES as u64 }>(u64::from((*scratch).frames));
-        *(&raw mut (*scratch).addresses).cast::<u64>().add(n) = address;
-        (*scratch).frames += 1;
-        (*scratch).hash = mix((*scratch).hash, address);
-    }
+fn push(scratch: Value<Scratch>) {
+    let address = at!(scratch.unwinder.registers.pc).get();
+    let frames = at!(scratch.frames).get();
+    at!(scratch.addresses).masked(u64::from(frames)).set(address);
+    at!(scratch.frames).set(frames + 1);
+    at!(scratch.hash).set(mix(at!(scratch.hash).get(), address));
 }

@@ -4,38 +4,35 @@
 use heaptrace_common::unwind::{MAX_NEW, NEW_SLOTS, NewMapping, NewMappings, UnwindMapping};
 
 use crate::{
-    atomic,
     maps::{UNWIND_NEW, UNWIND_PROCESSES},
-    mask::mask,
+    value::{Lookup, Value, at},
 };
 
 #[inline(always)]
-fn slot(process: u32) -> Option<*mut NewMappings> {
-    UNWIND_NEW.get_ptr_mut(process & (NEW_SLOTS as u32 - 1))
+fn slot(process: u32) -> Option<Value<NewMappings>> {
+    UNWIND_NEW.value(process & (NEW_SLOTS as u32 - 1))
 }
 
 #[inline(always)]
-unsafe fn entry(slot: *mut NewMappings, at: u64) -> *mut NewMapping {
-    unsafe { (&raw mut (*slot).entries).cast::<NewMapping>().add(mask::<{ MAX_NEW as u64 - 1 }>(at)) }
+fn entry(slot: Value<NewMappings>, at: u64) -> Value<NewMapping> {
+    at!(slot.entries).masked(at)
 }
 
 /// How many mappings the ring of `process` has had.
 #[inline(always)]
 pub fn head(process: u32) -> u64 {
-    slot(process).map_or(0, |slot| unsafe { core::ptr::read_volatile(&raw const (*slot).head) })
+    slot(process).map_or(0, |slot| at!(slot.head).load())
 }
 
 /// Adds a mapping of `process`.
 #[inline(always)]
 pub fn add(process: u32, mapping: UnwindMapping) {
     let Some(slot) = slot(process) else { return };
-    unsafe {
-        let head = atomic::add(&raw mut (*slot).head, 1);
-        let entry = entry(slot, head);
-        core::ptr::write_volatile(&raw mut (*entry).number, 0);
-        core::ptr::write_volatile(&raw mut (*entry).mapping, mapping);
-        core::ptr::write_volatile(&raw mut (*entry).number, NewMapping::number(process, head));
-    }
+    let head = at!(slot.head).add(1);
+    let entry = entry(slot, head);
+    at!(entry.number).store(0);
+    at!(entry.mapping).store(mapping);
+    at!(entry.number).store(NewMapping::number(process, head));
 }
 
 /// The newest mapping that holds `pc`, of the last `unseen` before `head`.
@@ -44,8 +41,8 @@ pub fn find(process: u32, head: u64, unseen: u64, pc: u64) -> Option<UnwindMappi
     let at = uw_find_new(u64::from(process), head, unseen, pc);
     let slot = slot(process)?;
     // One more than the index.
-    let entry = unsafe { entry(slot, at.checked_sub(1)?) };
-    Some(unsafe { core::ptr::read_volatile(&raw const (*entry).mapping) })
+    let entry = entry(slot, at.checked_sub(1)?);
+    Some(at!(entry.mapping).load())
 }
 
 /// Index plus one of the entry; 0 if there is none. A global function: verified once.
@@ -59,14 +56,12 @@ pub extern "C" fn uw_find_new(process: u64, head: u64, unseen: u64, pc: u64) -> 
             return 0;
         }
         let at = head.wrapping_sub(back);
-        unsafe {
-            let entry = entry(slot, at);
-            if core::ptr::read_volatile(&raw const (*entry).number) == NewMapping::number(process as u32, at)
-                && pc >= (*entry).mapping.start
-                && pc < (*entry).mapping.end
-            {
-                return (at & (MAX_NEW as u64 - 1)) + 1;
-            }
+        let entry = entry(slot, at);
+        if at!(entry.number).load() == NewMapping::number(process as u32, at)
+            && pc >= at!(entry.mapping.start).get()
+            && pc < at!(entry.mapping.end).get()
+        {
+            return (at & (MAX_NEW as u64 - 1)) + 1;
         }
         back += 1;
     }
@@ -76,14 +71,13 @@ pub extern "C" fn uw_find_new(process: u64, head: u64, unseen: u64, pc: u64) -> 
 /// A fork's child has its parent's code: the list in force, and the mappings that count beside it.
 #[inline(always)]
 pub fn inherit(child: u32, parent: u32) {
-    let (Some(to), Some(from)) = (UNWIND_PROCESSES.get_ptr_mut(child), UNWIND_PROCESSES.get_ptr(parent))
-    else {
+    let (Some(to), Some(from)) = (UNWIND_PROCESSES.value(child), UNWIND_PROCESSES.value(parent)) else {
         return;
     };
-    let published = heaptrace_common::unwind::Published(unsafe { core::ptr::read_volatile(from) });
+    let published = heaptrace_common::unwind::Published(from.load());
     // The rings differ, and so do their heads.
     let inherited = published.with_seen(head(child));
-    unsafe { core::ptr::write_volatile(to, inherited.0) };
+    to.store(inherited.0);
     let parents = head(parent);
     let unseen = published.unseen(parents);
     if unseen != 0 {
@@ -102,11 +96,9 @@ pub extern "C" fn uw_inherit_new(child: u64, parent: u64, head: u64, unseen: u64
             return 0;
         }
         let at = head.wrapping_sub(unseen).wrapping_add(n);
-        unsafe {
-            let entry = entry(from, at);
-            if core::ptr::read_volatile(&raw const (*entry).number) == NewMapping::number(parent as u32, at) {
-                add(child as u32, core::ptr::read_volatile(&raw const (*entry).mapping));
-            }
+        let entry = entry(from, at);
+        if at!(entry.number).load() == NewMapping::number(parent as u32, at) {
+            add(child as u32, at!(entry.mapping).load());
         }
         n += 1;
     }

@@ -1,13 +1,17 @@
 //! Room for a walk: its frames, and where it is. And the hash that tells walks apart.
 
-use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use aya_ebpf::{macros::map, maps::Array};
 use heaptrace_common::{
     stack::MAX_FRAMES,
     unwind::{UnwindMapping, step::Registers},
 };
 
 use super::{in_force::InForce, memory::Window};
-use crate::{atomic, maps::setting};
+use crate::{
+    helpers::processor,
+    maps::setting,
+    value::{Lookup, Value, at},
+};
 
 /// Room to walk a stack in: several for each CPU, as uprobe programs can be preempted from 6.0.
 #[map]
@@ -20,7 +24,8 @@ const PER_CPU: u32 = 4;
 /// several frames are within them.
 pub const WINDOW: usize = 256;
 
-/// One walk's frames, innermost first. Owned by whoever swapped `busy` from 0 to 1.
+/// One walk's frames, innermost first. Owned by whoever swapped `busy` from 0 to 1: there is no `Value` of a buffer but of one
+/// that is claimed.
 #[repr(C)]
 pub struct Scratch {
     pub busy: u64,
@@ -46,22 +51,20 @@ pub struct Unwinder {
     pub window: Window,
 }
 
-impl Unwinder {
-    /// Of the instruction that the walk has come to.
-    #[inline(always)]
-    pub fn address(&self) -> u64 {
-        self.registers.pc.wrapping_sub(1)
-    }
+/// Of the instruction that a walk has come to.
+#[inline(always)]
+pub fn address(scratch: Value<Scratch>) -> u64 {
+    at!(scratch.unwinder.registers.pc).get().wrapping_sub(1)
 }
 
 /// Claims a buffer. `None` if all of this CPU's are taken.
 #[inline(always)]
-pub fn claim() -> Option<*mut Scratch> {
-    let first = unsafe { bpf_get_smp_processor_id() }.wrapping_mul(PER_CPU);
+pub fn claim() -> Option<Value<Scratch>> {
+    let first = processor().wrapping_mul(PER_CPU);
     let mut n = 0;
     while n < PER_CPU {
-        let scratch = SCRATCH.get_ptr_mut(first.wrapping_add(n))?;
-        if unsafe { atomic::swap(&raw mut (*scratch).busy, 1) } == 0 {
+        let scratch = SCRATCH.value(first.wrapping_add(n))?;
+        if at!(scratch.busy).swap(1) == 0 {
             return Some(scratch);
         }
         n += 1;
@@ -69,13 +72,10 @@ pub fn claim() -> Option<*mut Scratch> {
     None
 }
 
-/// Gives a claimed buffer back.
-///
-/// # Safety
-/// `scratch` came from `claim` and is not used afterwards.
+/// Gives a claimed buffer back, which is not used afterwards.
 #[inline(always)]
-pub unsafe fn release(scratch: *mut Scratch) {
-    unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
+pub fn release(scratch: Value<Scratch>) {
+    at!(scratch.busy).store(0);
 }
 
 /// What a walk's hash begins with: a number that nobody outside knows.

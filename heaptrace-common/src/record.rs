@@ -236,7 +236,7 @@ pub struct Cursors {
     pub records_taken: u64,
     pub sites_given: u64,
     pub sites_taken: u64,
-    /// Stacks that found no room among the sites, and among the nodes.
+    /// Calls whose stacks found no room among the sites, and among the nodes.
     pub sites_refused: u64,
     pub nodes_refused: u64,
 }

@@ -14,7 +14,9 @@ const PART_BITS: u32 = u64::BITS / PARTS as u32;
 /// Words of a site. A power of two, for the same reason.
 pub const WORDS: usize = SIZE_CLASSES / PARTS;
 
-/// What is carried at a time. A part holds twice as much: so many calls may come before what is to be taken out is.
+/// What is carried at a time. A part holds twice as much: so many calls of one class and site may come before what is to be
+/// taken out is. Where the thread that is to do that gets no processor for longer, the next class counts one too many until it
+/// does.
 pub const CARRY: u64 = 1 << (PART_BITS - 1);
 
 /// Entries of the table of what was carried, a class of a site each. What finds no room is missing in the sizes, and the site's

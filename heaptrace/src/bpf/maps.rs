@@ -45,7 +45,7 @@ impl Counters {
     }
 }
 
-/// Stacks that found no room, by what was full.
+/// Calls whose stacks found no room, by what was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StacksRefused {
     pub sites: u64,
@@ -186,7 +186,7 @@ impl Maps {
         self.grown.nodes.frames(node, count)
     }
 
-    /// Stacks that found no room.
+    /// Calls whose stacks found no room.
     pub fn stacks_refused(&self) -> StacksRefused {
         let Cursors { sites_refused: sites, nodes_refused: frames, .. } = self.cursors.read();
         StacksRefused { sites, frames }
@@ -310,14 +310,27 @@ impl Maps {
 
     /// Ends a record whose process runs on; its calls do not count any more.
     pub fn leave_out(&self, record: u32, now_ns: u64) {
+        self.end(record, now_ns, process_state::LEFT_OUT);
+    }
+
+    /// Ends a record whose process is gone.
+    pub fn exited(&self, record: u32, now_ns: u64) {
+        self.end(record, now_ns, process_state::EXITED);
+    }
+
+    fn end(&self, record: u32, now_ns: u64, ended: u64) {
         self.disarm(record);
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: within the mapping, aligned; the BPF side changes the state by exchange only.
             unsafe {
                 (&raw mut (*record).ended_ns).write_volatile(now_ns);
                 let state = AtomicU64::from_ptr(&raw mut (*record).state);
-                let (running, left_out) = (process_state::RUNNING, process_state::LEFT_OUT);
-                let _ = state.compare_exchange(running, left_out, Ordering::AcqRel, Ordering::Relaxed);
+                let _ = state.compare_exchange(
+                    process_state::RUNNING,
+                    ended,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
             }
         }
     }

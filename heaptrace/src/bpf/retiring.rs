@@ -74,7 +74,10 @@ impl Maps {
 
     /// Gives records back, and their sites. Nothing runs any more that began while their processes lived, their live blocks
     /// are removed, and nobody asks for them any more.
-    pub fn retire(&mut self, retired: &[Retired]) {
+    ///
+    /// # Errors
+    /// If the kernel does not let us; then their places stay taken.
+    pub fn retire(&mut self, retired: &[Retired]) -> io::Result<()> {
         for Retired { record, sites } in retired {
             let Some(of) = self.process(*record) else { continue };
             if self.shares.left(of.share, sites.len() as u32, of.calls_under_way as u32) {
@@ -98,11 +101,10 @@ impl Maps {
         let sites = retired.iter().flat_map(|of| of.sites.iter().copied());
         let overflow = records.iter().map(|record| self.overflow_site(*record));
         // Who has a number next would have what its sizes carried: rather nobody has it.
-        if self.given_back.forget_carried(&sites.clone().chain(overflow).collect()).is_err() {
-            return;
-        }
+        self.given_back.forget_carried(&sites.clone().chain(overflow).collect())?;
         self.given_back.sites.give(sites, self.cursors.of_sites());
         self.given_back.records.give(records, self.cursors.of_records());
+        Ok(())
     }
 
     /// Whether there are so many nodes of stacks that those of retired sites should be looked for: before there is room for

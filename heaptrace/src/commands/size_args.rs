@@ -65,19 +65,22 @@ impl SizeArgs {
         let most = memory.unwrap_or_else(|| MEMORY.min(half()));
         let sizes = sizes.within(most, max_live.is_none(), max_sites, frames);
         match memory {
-            Some(memory) if sizes.memory_bytes().most > memory => Err(Usage(format!(
-                "the tables take at least {} MiB, and --memory allows {} MiB: {}; raise it, or lower one of these",
-                sizes.memory_bytes().most.div_ceil(1 << 20),
-                memory >> 20,
-                parts(&sizes)
-            ))),
+            Some(memory) if sizes.memory_bytes().most > memory => {
+                let (parts, fixed) = parts(&sizes);
+                Err(Usage(format!(
+                    "the tables take at least {} MiB, and --memory allows {} MiB: {parts}, and {fixed} MiB are fixed; raise \
+                     --memory, or lower one of these options",
+                    sizes.memory_bytes().most.div_ceil(1 << 20),
+                    memory >> 20,
+                )))
+            }
             _ => Ok(sizes),
         }
     }
 }
 
-/// What tables of these sizes are made of, by the option that makes each smaller, the largest first.
-fn parts(sizes: &MapSizes) -> String {
+/// What tables of these sizes are made of, by the option that makes each smaller, the largest first; and the MiB that none does.
+fn parts(sizes: &MapSizes) -> (String, u64) {
     const SHOWN: u64 = 1 << 20;
     let unwind = sizes.unwind;
     let smaller = |unwind| MapSizes { unwind, ..*sizes };
@@ -98,10 +101,9 @@ fn parts(sizes: &MapSizes) -> String {
     parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let shown = || parts.iter().filter(|(_, bytes)| *bytes >= SHOWN);
     let rest = all.saturating_sub(shown().map(|(_, bytes)| bytes).sum());
-    let mut texts: Vec<String> =
+    let texts: Vec<String> =
         shown().map(|(option, bytes)| format!("{option} takes {} MiB", bytes.div_ceil(1 << 20))).collect();
-    texts.push(format!("the rest {} MiB", rest >> 20));
-    texts.join(", ")
+    (texts.join(", "), rest >> 20)
 }
 
 fn table_size() -> clap::builder::RangedI64ValueParser<u32> {

@@ -2,32 +2,36 @@
 
 use crate::model::SizeHistogram;
 use heaptrace_common::sizes::{CARRIED, CARRY, SIZE_CLASSES, WORDS, carried_of, count};
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
 /// What classes have carried, by site in the map, as last read.
 #[derive(Default)]
 pub(super) struct Carried {
     by_site: HashMap<u32, [u64; SIZE_CLASSES]>,
-    /// The table was full once: what found no room is missing.
-    was_full: bool,
+    /// The table was full once, or could not be read: what it has no room for is missing.
+    is_short: bool,
 }
 
 impl Carried {
     /// Takes what the table holds now.
-    pub fn take(&mut self, entries: &[(u64, u64)]) {
-        self.was_full |= entries.len() >= CARRIED as usize;
+    pub fn take(&mut self, entries: io::Result<Vec<(u64, u64)>>) {
+        let Ok(entries) = entries else {
+            self.is_short = true;
+            return;
+        };
+        self.is_short |= entries.len() >= CARRIED as usize;
         self.by_site.clear();
         for (key, times) in entries {
-            let (site, class) = carried_of(*key);
+            let (site, class) = carried_of(key);
             let of_site = self.by_site.entry(site).or_insert([0; SIZE_CLASSES]);
             if let Some(of_class) = of_site.get_mut(class as usize) {
-                *of_class = *times;
+                *of_class = times;
             }
         }
     }
 
-    pub fn was_full(&self) -> bool {
-        self.was_full
+    pub fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Counts `sizes`, a site's, on to what its words say. Fewer than [`CARRY`] of a class may have come since what was carried
@@ -70,13 +74,16 @@ mod tests {
         // It went past what a class keeps, and that was not read yet; nor was it taken out.
         carried.follow(7, &words(&[(1, 5), (3, CARRY + 1)]), &mut sizes);
         assert_eq!(sizes.0, [0, 5, 0, CARRY + 1]);
-        carried.take(&[(carried_key(7, 3), 1), (carried_key(8, 1), 9)]);
+        carried.take(Ok(vec![(carried_key(7, 3), 1), (carried_key(8, 1), 9)]));
         carried.follow(7, &words(&[(1, 5), (3, 1)]), &mut sizes);
         assert_eq!(sizes.0, [0, 5, 0, CARRY + 1]);
         // It went round several times between two readings.
-        carried.take(&[(carried_key(7, 3), 40)]);
+        carried.take(Ok(vec![(carried_key(7, 3), 40)]));
         carried.follow(7, &words(&[(1, 5), (3, 2)]), &mut sizes);
         assert_eq!(sizes.0, [0, 5, 0, 40 * CARRY + 2]);
-        assert!(!carried.was_full());
+        assert!(!carried.is_short());
+        carried.take(Err(io::Error::other("no")));
+        carried.follow(7, &words(&[(1, 5), (3, 2)]), &mut sizes);
+        assert!(carried.is_short() && sizes.0[3] == 40 * CARRY + 2);
     }
 }

@@ -64,7 +64,10 @@ pub trait KernelTables {
 
     /// Gives records back, and their sites. Nothing runs any more that began while their processes lived, their live blocks
     /// are removed, and nobody asks for them any more.
-    fn retire(&mut self, retired: &[Retired]);
+    ///
+    /// # Errors
+    /// If the kernel does not let us; then their places stay taken.
+    fn retire(&mut self, retired: &[Retired]) -> io::Result<()>;
 }
 
 impl KernelTables for Maps {
@@ -124,7 +127,7 @@ impl KernelTables for Maps {
         Self::part_shares(self, others, retired);
     }
 
-    fn retire(&mut self, retired: &[Retired]) {
-        Self::retire(self, retired);
+    fn retire(&mut self, retired: &[Retired]) -> io::Result<()> {
+        Self::retire(self, retired)
     }
 }

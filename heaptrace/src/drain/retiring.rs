@@ -16,7 +16,7 @@ impl ProfileBuilder {
     /// Retires records that [`Self::retirable`] gave, and on which no program of the kernel side is at work any more.
     ///
     /// # Errors
-    /// If their live blocks cannot be read or removed; then they stay.
+    /// If their live blocks cannot be read or removed, or what their sites carried; then their places stay taken.
     pub fn retire(
         &mut self,
         maps: &mut impl KernelTables,
@@ -38,8 +38,7 @@ impl ProfileBuilder {
         maps.part_shares(others, &of);
         let retired: Vec<Retired> = records.iter().map(|record| self.retire_one(maps, *record)).collect();
         self.table.retire(records, counted);
-        maps.retire(&retired);
-        Ok(())
+        maps.retire(&retired)
     }
 
     fn retire_one(&mut self, maps: &impl KernelTables, record: u32) -> Retired {

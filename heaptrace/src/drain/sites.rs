@@ -41,8 +41,7 @@ impl ProfileBuilder {
     /// Learns whose the sites are that have been made since the last call.
     pub(super) fn take_new_sites(&mut self, maps: &mut impl KernelTables) {
         let new = maps.new_sites();
-        // Where it cannot be read, sizes are missing, and how many is said.
-        self.kept.carried.take(&maps.carried_sizes().unwrap_or_default());
+        self.kept.carried.take(maps.carried_sizes());
         self.kept.owners.take(new, |index| maps.site_owner(index));
     }
 
@@ -133,20 +132,22 @@ impl ProfileBuilder {
         }
         let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
+            let classed = site.sizes.total();
+            let changed = site.totals != totals;
             // Sizes may be behind: what was carried is read before.
-            let changed = site.totals != totals || site.sizes.total() != alloc_count;
-            if changed {
+            if changed || classed != alloc_count {
                 site.totals = totals;
                 carried.follow(index, &record.sizes, &mut site.sizes);
             }
-            changed
+            changed || site.sizes.total() != classed
         });
     }
 
-    /// Blocks whose size classes are not known: there was no room for what their sites carried.
-    pub fn unclassed_blocks(&self) -> u64 {
-        let of_sites =
-            if self.kept.carried.was_full() { self.kept.sites.iter().map(unclassed).sum() } else { 0 };
+    /// Blocks whose size classes are not known: there was no room for what their sites carried. `is_over`: nothing counts
+    /// any more; before that, what is missing may have been carried since.
+    pub fn unclassed_blocks(&self, is_over: bool) -> u64 {
+        let is_short = is_over || self.kept.carried.is_short();
+        let of_sites = if is_short { self.kept.sites.iter().map(unclassed).sum() } else { 0 };
         self.kept.gone.unclassed + of_sites
     }
 

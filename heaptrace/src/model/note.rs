@@ -43,7 +43,7 @@ pub enum Note {
     MappingsWithoutTable {
         count: u64,
     },
-    /// Stacks that found no room in a table; what came of them is among what was lost.
+    /// Calls whose stacks found no room in a table; what came of them is among what was lost.
     StacksNotKept {
         table: StackTable,
         count: u64,

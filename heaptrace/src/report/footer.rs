@@ -140,17 +140,21 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
             if size_filter.is_some() { ", or filtered by size" } else { "" }
         ));
     }
+    let is_any_lost = profile.processes.iter().any(|process| process.lost_count > 0);
+    let others = format!(
+        "{}{}",
+        if size_filter.is_some() { ", or filtered by size" } else { "" },
+        if is_any_lost { ", or without room in the table of live blocks" } else { "" }
+    );
     if by_heirs > 0 {
         let frees = counted(by_heirs, "free of an unknown block", "frees of unknown blocks");
         lines.push(format!(
-            "{frees} in forked children: allocated before tracing began, or inherited and freed by the parent since{}, \
-             which cannot be told apart",
-            if size_filter.is_some() { ", or filtered by size" } else { "" }
+            "{frees} in forked children: allocated before tracing began, or inherited and freed by the parent since{others}, \
+             which cannot be told apart"
         ));
     }
     if unknown_frees > 0 {
         let frees = counted(unknown_frees, "free of an unknown block", "frees of unknown blocks");
-        let is_any_lost = profile.processes.iter().any(|process| process.lost_count > 0);
         lines.push(match size_filter {
             None if is_any_lost => format!(
                 "{frees}: allocated before tracing began, or without room in the table of live blocks, which cannot \

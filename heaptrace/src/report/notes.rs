@@ -53,16 +53,16 @@ pub(super) fn sentence(note: &Note) -> String {
             format!("{mappings} beyond those a process can have were walked without tables")
         }
         Note::StacksNotKept { table, count } => {
-            let times = counted(*count, "stack", "stacks");
+            let calls = counted(*count, "call", "calls");
             let name = match table {
                 StackTable::Sites => "sites",
                 StackTable::Frames => "frames",
             };
-            format!("the table of {name} had no room for {times}; raise {}", counters::option_of(*table))
+            format!("the table of {name} had no room for the stacks of {calls}{}", counters::raise_for(*table))
         }
         Note::UnclassedBlocks { count } => {
             let blocks = counted(*count, "block is", "blocks are");
-            format!("{blocks} in no size class: the table of sizes that many blocks have was full")
+            format!("{blocks} in no size class: the table of sizes that are allocated often had no room")
         }
         Note::NotProbed { what } => what.clone(),
         Note::ProbesNotPlaced { pid, reason } => {

@@ -218,7 +218,7 @@ fn what_a_child_frees_may_be_inherited_where_its_parent_was_attached_to() {
     let report = text(&profile, Options::default());
     for line in [
         "3 frees of unknown blocks in forked children: allocated before tracing began, or inherited and freed by the \
-         parent since, which cannot be told apart",
+         parent since, or without room in the table of live blocks, which cannot be told apart",
         "4 frees of unknown blocks: allocated before tracing began, or without room in the table",
     ] {
         assert!(report.contains(line), "{line:?} is not in {report}");

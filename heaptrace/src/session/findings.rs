@@ -30,7 +30,10 @@ impl Session {
         self.unwinding.iter().map(Unwinding::failures).for_each(|failures| notes.merge(failures));
         let without_table = self.unwinding.as_ref().map_or(0, |_| self.tracer.unwind.losses().mappings);
         notes.extend(some(without_table).map(|count| Note::MappingsWithoutTable { count }));
-        notes.extend(some(self.builder.unclassed_blocks()).map(|count| Note::UnclassedBlocks { count }));
+        notes.extend(
+            some(self.builder.unclassed_blocks(self.counting.is_over()))
+                .map(|count| Note::UnclassedBlocks { count }),
+        );
         Ok(Coverage {
             untraceable: self.attachments.untraceable().cloned().collect(),
             size_filter: self.size_filter,

@@ -279,7 +279,8 @@ impl Session {
 
     /// The symbols of all locations so far. May take long, as it looks into files.
     pub fn names(&self) -> Names {
-        let Found { symbols, notes } = self.symbols_of(self.builder.symbol_inputs().locations);
+        let locations = self.builder.symbol_inputs().locations.to_vec();
+        let Found { symbols, notes } = self.symbol_job(locations).run();
         let symbols = symbols
             .into_iter()
             .enumerate()
@@ -293,11 +294,6 @@ impl Session {
     /// The same for another thread to do.
     pub fn symbol_job(&self, locations: Vec<Location>) -> SymbolJob {
         SymbolJob::new(&self.builder.symbol_inputs(), locations, self.started_ns)
-    }
-
-    /// The symbols of each of `locations`, which are the session's.
-    pub fn symbols_of(&self, locations: &[Location]) -> Found {
-        self.symbol_job(locations.to_vec()).run()
     }
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.

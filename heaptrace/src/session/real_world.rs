@@ -24,9 +24,9 @@ use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
 
 /// See the module.
 pub struct RealWorld<'a> {
-    pub tracer: &'a mut Tracer,
-    pub builder: &'a mut ProfileBuilder,
-    pub unwinding: &'a mut Option<Unwinding>,
+    tracer: &'a mut Tracer,
+    builder: &'a mut ProfileBuilder,
+    unwinding: &'a mut Option<Unwinding>,
     discoverer: &'a mut Discoverer,
     counting: &'a Counting,
     notes: &'a mut Notes,
@@ -91,6 +91,10 @@ impl Kernel<Links> for RealWorld<'_> {
         self.tracer.maps.leave_out(record, monotonic_ns());
     }
 
+    fn exited(&mut self, record: u32) {
+        self.tracer.maps.exited(record, monotonic_ns());
+    }
+
     fn exclude(&mut self, pid: u32) {
         // An error would be the map's, and there is nothing that could be done about it here.
         let _ = self.tracer.maps.set_index(pid, process_index::EXCLUDED);
@@ -152,6 +156,14 @@ impl Processes for RealWorld<'_> {
 
     fn is_running(&self, pid: u32, thread: u32) -> bool {
         procfs::is_running(pid, thread)
+    }
+
+    fn thread_with_memory(&self, pid: u32) -> u32 {
+        procfs::thread_with_memory(pid)
+    }
+
+    fn other_threads(&self, pid: u32) -> Vec<u32> {
+        procfs::other_threads(pid)
     }
 
     fn first_change(&self, plan: &FilePlan) -> Option<u64> {

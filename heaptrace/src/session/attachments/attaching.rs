@@ -15,7 +15,29 @@ use crate::{
     },
     session::{code_check::Expected, error::TargetError},
 };
+use heaptrace_common::record::process_state;
 use std::{collections::BTreeSet, sync::Arc};
+
+/// When the process of a record began, as far as the records of its images before are still there; else 0.
+fn began_ns<L>(world: &impl World<L>, record: u32) -> u64 {
+    /// Of those that are not retired yet.
+    const IMAGES: usize = 64;
+    let of = |record| world.builder().record(record);
+    let Some(mut image) = of(record) else { return 0 };
+    for _ in 0..IMAGES {
+        if image.after_exec == 0 {
+            return image.started_ns;
+        }
+        // Another process may have the place of one that was.
+        match of(image.parent) {
+            Some(before) if before.tgid == image.tgid && before.state == process_state::REPLACED => {
+                image = before
+            }
+            _ => break,
+        }
+    }
+    0
+}
 
 impl<L: Send + 'static> Attachments<L> {
     /// Traces a running process. `whole`: from the first call on with whole stacks, though it takes longer to begin.
@@ -30,6 +52,7 @@ impl<L: Send + 'static> Attachments<L> {
             self.check_code(world, &view, &plan)?;
         }
         let record = self.register(world, pid, Some(&view))?;
+        self.let_go_of_namesake(world, pid, began_ns(world, record));
         self.learn(world, record, &view, &plan);
         if whole {
             world.wait_for_tables();
@@ -94,6 +117,7 @@ impl<L: Send + 'static> Attachments<L> {
         if view.mappings.is_empty() {
             return self.never_looked_at(world, pid, record);
         }
+        self.let_go_of_namesake(world, pid, began_ns(world, record));
         self.learn(world, record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() || !self.how.probes {

@@ -110,16 +110,21 @@ impl<L: Send + 'static> Attachments<L> {
         self.probed.get(&pid).map(|placed| placed.plans().cloned().collect()).unwrap_or_default()
     }
 
+    /// Lets go of what is probed in another process that had the PID of one that began at `started_ns`, if no event told of
+    /// its exit.
+    pub(super) fn let_go_of_namesake(&mut self, world: &mut impl World<L>, pid: u32, started_ns: u64) {
+        if self.probed.get(&pid).is_some_and(|placed| placed.are_before(started_ns)) {
+            self.let_go(world, pid);
+        }
+    }
+
     /// Probes in a forked child what is probed in its parent.
     pub(super) fn place_in_child(&mut self, world: &mut impl World<L>, event: &Event) {
         let Event { tgid: child, process: record, parent_tgid, time_ns, .. } = *event;
         if !self.how.per_process || !self.how.probes {
             return;
         }
-        // Another's that had its PID, of whose exit no event told.
-        if self.probed.get(&child).is_some_and(|placed| placed.are_before(time_ns)) {
-            self.let_go(world, child);
-        }
+        self.let_go_of_namesake(world, child, time_ns);
         let plans = self.plans_in(parent_tgid);
         // Its parent lost its probes; until it is looked at itself, it has a gap.
         if plans.is_empty() {

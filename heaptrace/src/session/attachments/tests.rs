@@ -411,6 +411,21 @@ fn a_child_of_which_no_event_tells_counts_nothing() {
 }
 
 #[test]
+fn a_pid_that_is_used_again_unheard_is_probed_anew() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.traced(7);
+    run.world.exit(7);
+    run.world.fork(6, 7);
+    run.world.events.clear();
+    run.look();
+    run.world.exec(7, &[run.libc.clone()]);
+    run.look();
+    assert_eq!((run.world.links_of(7), run.world.counting()), (1, vec![6, 7]));
+    run.end();
+}
+
+#[test]
 fn an_exec_of_which_no_event_tells_is_found_by_its_record() {
     let mut run = Run::new(BY_PROCESS, 10);
     run.traced(7);

@@ -33,7 +33,7 @@ impl<L: Send + 'static> Attachments<L> {
 
 /// Ends the record of a process that is gone.
 pub(super) fn forget_vanished<L>(world: &mut impl World<L>, pid: u32, record: u32) {
-    world.leave_out(record);
+    world.exited(record);
     // An error would be the map's, and there is nothing that could be done about it here.
     let _ = world.clear_index(pid);
 }

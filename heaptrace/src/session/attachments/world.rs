@@ -44,6 +44,9 @@ pub trait Kernel<L> {
     /// Ends a record whose process runs on.
     fn leave_out(&mut self, record: u32);
 
+    /// Ends a record whose process is gone.
+    fn exited(&mut self, record: u32);
+
     /// A process is no target, and does not become one.
     fn exclude(&mut self, pid: u32);
 
@@ -108,19 +111,10 @@ pub trait Processes {
     fn is_running(&self, pid: u32, thread: u32) -> bool;
 
     /// See [`crate::process::procfs::thread_with_memory`].
-    fn thread_with_memory(&self, pid: u32) -> u32 {
-        if self.is_running(pid, pid) {
-            return pid;
-        }
-        self.other_threads(pid).into_iter().find(|thread| self.is_running(pid, *thread)).unwrap_or(pid)
-    }
+    fn thread_with_memory(&self, pid: u32) -> u32;
 
     /// Its threads but the first.
-    fn other_threads(&self, pid: u32) -> Vec<u32> {
-        let mut threads = self.threads(pid);
-        threads.retain(|thread| *thread != pid);
-        threads
-    }
+    fn other_threads(&self, pid: u32) -> Vec<u32>;
 
     /// Where a file is not any more what its probes were chosen by.
     fn first_change(&self, plan: &FilePlan) -> Option<u64>;

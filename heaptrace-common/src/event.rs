@@ -34,7 +34,8 @@ pub struct Event {
     pub other: u32,
     /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// Mapping: start and length in bytes. EXEC: `length` is all that the new image maps; 0 if that is not known.
+    /// Mapping: start and length in bytes. EXEC: `address` is the thread that made it, by its ID until then, and `length` all
+    /// that the new image maps; 0 if that is not known.
     pub address: u64,
     pub length: u64,
     /// FORK: the parent's tgid.

@@ -60,8 +60,8 @@ fn task_newtask(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
-    process::execed();
+fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    process::execed(ctx.arg::<u64>(1) as u32);
     0
 }
 

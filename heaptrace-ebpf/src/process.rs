@@ -220,9 +220,9 @@ fn inherit_code(child: u32, parent: u32) {
     }
 }
 
-/// The current process replaced its image; its other threads are gone.
+/// The current process replaced its image; its other threads are gone. `thread` made the exec: its ID until then.
 #[inline(always)]
-pub fn execed() {
+pub fn execed(thread: u32) {
     if phase_now() == phase::OVER {
         return;
     }
@@ -247,7 +247,7 @@ pub fn execed() {
                 at!(new.complete).set(at!(new.armed).get());
             }
             code::execed(index);
-            tell_exec(tgid, index, NO_PROCESS);
+            tell_exec(tgid, index, NO_PROCESS, thread);
         }
         return;
     }
@@ -256,12 +256,14 @@ pub fn execed() {
     match make(tgid, old, 1, 0, armed) {
         Some(index) => {
             if let Some(new) = record(index) {
-                at!(new.complete).set(armed);
+                // Probes of a process go with its first thread.
+                let goes_on = thread == tgid || setting!(probes_for_all) != 0;
+                at!(new.complete).set(if goes_on { armed } else { 0 });
             }
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
             code::execed(index);
             remember(tgid, index);
-            tell_exec(tgid, index, old);
+            tell_exec(tgid, index, old, thread);
         }
         None => {
             let _ = PROCESS_INDEX.insert(tgid, process_index::EXCLUDED, 0);
@@ -341,11 +343,21 @@ fn tell(kind: u32, tgid: u32, process: u32, other: u32, parent_tgid: u32) {
 
 /// The current process, now of record `process`, has replaced its image.
 #[inline(always)]
-fn tell_exec(tgid: u32, process: u32, other: u32) {
+fn tell_exec(tgid: u32, process: u32, other: u32, thread: u32) {
     let time_ns = now_ns();
     let (kind, length) = (kind::EXEC, code::mapped_bytes());
     send(
-        Event { kind, tgid, process, other, time_ns, address: 0, length, parent_tgid: 0, share: 0 },
+        Event {
+            kind,
+            tgid,
+            process,
+            other,
+            time_ns,
+            address: u64::from(thread),
+            length,
+            parent_tgid: 0,
+            share: 0,
+        },
         process,
     );
 }

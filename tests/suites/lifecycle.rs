@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         tests.push(followed(start));
         tests.push(not_followed(start));
     }
+    tests.push(end_to_end("attach: an exec by another thread than the first is told of", exec_by_a_thread));
     tests.push(end_to_end("attach: the target outlives the tracer unharmed", detach));
     tests.push(end_to_end("attach: the first thread is gone, and another tracer comes and goes", leaderless));
     tests.push(end_to_end("attach: the first thread is gone, and a library is opened", leaderless_opens));
@@ -62,6 +63,17 @@ fn family(start: Start, name: &str, mode: &'static str, processes: usize) -> Tes
         ensure!(written == processes, "{processes} processes should keep a ledger, {written} did");
         compare::exactly(&outcome, Find::Caller)
     })
+}
+
+/// Its probes go with its first thread: what its new image calls is not seen until they are there again, or never.
+fn exec_by_a_thread() -> Result<()> {
+    let outcome = Session::new(Program::C("process"), &["thread-exec"]).record(Start::Attach)?;
+    outcome.ensure_success()?;
+    let coverage = &outcome.report.coverage;
+    let seen_again = coverage.notes.iter().any(|note| note.contains("not seen"));
+    // Perf events are not placed again.
+    ensure!(seen_again || !coverage.untraceable.is_empty(), "{coverage:?}");
+    Ok(())
 }
 
 /// A child that waits until probes have reached it, by the default way of following.

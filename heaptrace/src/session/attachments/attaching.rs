@@ -123,7 +123,7 @@ impl<L: Send + 'static> Attachments<L> {
         if plan.files.is_empty() || !self.how.probes {
             return;
         }
-        let new = self.unprobed(pid, &plan.files);
+        let mut new = self.unprobed(pid, &plan.files);
         // What a debugger's breakpoints keep from being seen is told; the rest goes on.
         if let Err(error) = self.check_breakpoints(world, &view, &plan) {
             world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
@@ -131,8 +131,20 @@ impl<L: Send + 'static> Attachments<L> {
         // Then its gap is said of the process.
         let armed = world.is_armed(record);
         let checked = self.check(&view, &plan).and_then(|()| self.check_code(world, &view, &plan));
-        let placed = checked.and_then(|()| self.place(world, pid, &plan.files));
-        match placed.and_then(|()| check_placed(world, &view, &plan)) {
+        let place = |attachments: &mut Self, world: &mut _| {
+            attachments.place(world, pid, &plan.files).and_then(|()| check_placed(world, &view, &plan))
+        };
+        let mut placed = checked.and_then(|()| place(self, world));
+        if let Err(TargetError::Refused { reason: Refusal::NoBreakpoint { .. }, .. }) = placed
+            && world.links_cover_processes()
+            && self.are_of_image_before(world, pid, record)
+        {
+            // No event told that another thread made the exec.
+            self.void(world, pid);
+            new = self.unprobed(pid, &plan.files);
+            placed = place(self, world);
+        }
+        match placed {
             Ok(()) => {
                 let now_ns = self.arm(world, pid, record);
                 self.untraceable.remove(&pid);
@@ -149,6 +161,12 @@ impl<L: Send + 'static> Attachments<L> {
             }
             Err(_) => self.never_looked_at(world, pid, record),
         }
+    }
+
+    /// Whether what is probed in a process was placed in the image before the one of `record`.
+    fn are_of_image_before(&self, world: &impl World<L>, pid: u32, record: u32) -> bool {
+        let began = world.builder().record(record).filter(|of| of.after_exec != 0).map(|of| of.started_ns);
+        began.is_some_and(|began| self.probed.get(&pid).is_some_and(|placed| placed.are_before(began)))
     }
 
     /// Where probes are for all: a process that is no target yet may have brought an allocator that nobody had before, at

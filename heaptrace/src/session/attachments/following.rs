@@ -22,6 +22,9 @@ impl<L: Send + 'static> Attachments<L> {
             }
             kind::EXEC | kind::MAP_EXEC => {
                 if event.kind == kind::EXEC {
+                    if event.address != u64::from(event.tgid) {
+                        self.void(world, event.tgid);
+                    }
                     // Whichever thread did that is the first now.
                     self.forget_leaderless(event.tgid);
                     if event.other != NO_PROCESS {

@@ -1,6 +1,6 @@
 //! Letting go of the probes of a process: at once, to place them again, or some time after it has ended.
 
-use super::{Attachments, World};
+use super::{Attachments, World, placed::PlacedProbes};
 
 /// Links of ended processes that go at once.
 const AT_ONCE: usize = 128;
@@ -17,6 +17,16 @@ impl<L: Send + 'static> Attachments<L> {
         self.forget_leaderless(pid);
         let links = self.probed.remove(&pid).map(|mut placed| placed.take_links()).unwrap_or_default();
         self.verification.forget(pid).into_iter().chain(links).collect()
+    }
+
+    /// Forgets the probes of a process that goes on: another thread than the first made an exec and has its PID now, and links
+    /// are for the one that is gone (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c; `de_thread`, fs/exec.c). A perf event may go on
+    /// with its thread: such a process is refused for what it lacks.
+    pub(super) fn void(&mut self, world: &mut impl World<L>, pid: u32) {
+        if world.links_cover_processes() && self.probed.contains_key(&pid) {
+            self.let_go(world, pid);
+            self.probed.insert(pid, PlacedProbes::new(world.now_ns()));
+        }
     }
 
     /// Lets go of the probes of a process that ended: many at once and in the background, because taking a

@@ -411,6 +411,23 @@ fn a_child_of_which_no_event_tells_counts_nothing() {
 }
 
 #[test]
+fn an_exec_by_another_thread_than_the_first_has_its_probes_placed_again() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.traced(7);
+    run.world.start_thread(7, 71);
+    run.world.exec_by_another(7, &[run.libc.clone()]);
+    run.look();
+    // Two of them are for the thread that is gone, and wait to be let go of.
+    assert_eq!((run.world.links_of(7), run.world.counting()), (3, vec![6, 7]));
+    let (notes, untraceable) = run.told();
+    assert!(untraceable.is_empty(), "{untraceable:?}");
+    // What was not seen meanwhile is said.
+    assert!(notes.iter().any(|note| matches!(note, Note::ProbedLate { pid: 7, .. })), "{notes:?}");
+    run.end();
+}
+
+#[test]
 fn a_pid_that_is_used_again_unheard_is_probed_anew() {
     let mut run = Run::new(BY_PROCESS, 10);
     run.traced(6);

@@ -48,8 +48,17 @@ impl Test {
     }
 }
 
+/// Signals that are ignored stay so in what is started (nohup, a shell's `&`): what tests send is to arrive.
+fn heed_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the default handler is nobody's code.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
 pub fn run(tests: Vec<Test>) -> ExitCode {
+    heed_signals();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(DEFAULT_THREADS);
     let reason = bpf::unavailable();

@@ -15,13 +15,10 @@ pub(super) struct Carried {
 impl Carried {
     /// Takes what the table holds now.
     pub fn take(&mut self, entries: io::Result<Vec<(u64, u64)>>) {
-        let Ok(entries) = entries else {
-            self.is_short = true;
-            return;
-        };
-        self.is_short |= entries.len() >= CARRIED as usize;
+        self.is_short |= entries.as_ref().map_or(true, |entries| entries.len() >= CARRIED as usize);
+        // Where nothing could be read, too: another site may have a number by now.
         self.by_site.clear();
-        for (key, times) in entries {
+        for (key, times) in entries.unwrap_or_default() {
             let (site, class) = carried_of(key);
             let of_site = self.by_site.entry(site).or_insert([0; SIZE_CLASSES]);
             if let Some(of_class) = of_site.get_mut(class as usize) {

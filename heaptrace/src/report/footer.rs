@@ -133,23 +133,19 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     let by_heirs = heirs.map(|process| process.unknown_frees).fold(0, u64::saturating_add);
     let by_heirs = by_heirs.min(*unknown_frees - by_late);
     let unknown_frees = *unknown_frees - by_late - by_heirs;
+    let by_size = if size_filter.is_some() { ", or filtered by size" } else { "" };
     if by_late > 0 {
         let frees = counted(by_late, "free of an unknown block", "frees of unknown blocks");
         lines.push(format!(
-            "{frees} in processes whose beginning was not traced: allocated then, or inherited at fork{}",
-            if size_filter.is_some() { ", or filtered by size" } else { "" }
+            "{frees} in processes whose beginning was not traced: allocated then, or inherited at fork{by_size}"
         ));
     }
     let is_any_lost = profile.processes.iter().any(|process| process.lost_count > 0);
-    let others = format!(
-        "{}{}",
-        if size_filter.is_some() { ", or filtered by size" } else { "" },
-        if is_any_lost { ", or without room in the table of live blocks" } else { "" }
-    );
+    let by_room = if is_any_lost { ", or without room in the table of live blocks" } else { "" };
     if by_heirs > 0 {
         let frees = counted(by_heirs, "free of an unknown block", "frees of unknown blocks");
         lines.push(format!(
-            "{frees} in forked children: allocated before tracing began, or inherited and freed by the parent since{others}, \
+            "{frees} in forked children: allocated before tracing began, or inherited and freed by the parent since{by_size}{by_room}, \
              which cannot be told apart"
         ));
     }

@@ -3,7 +3,7 @@
 use super::{
     checks::FunctionCheck,
     gates::Gate,
-    multi::MultiProgram,
+    multi::{MultiLink, MultiProgram},
     site::{HIT, PlacedSite},
 };
 use crate::process::inherited::Unshared;
@@ -14,7 +14,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, thread};
+use std::{io, path::Path, sync::Arc, thread};
 
 /// How probes are placed.
 pub enum Attacher {
@@ -27,7 +27,7 @@ pub enum Attacher {
 /// Probes that are in place; dropping it takes them away, which waits for the kernel's grace periods.
 #[must_use]
 pub struct Links {
-    multi: Vec<Unshared<OwnedFd>>,
+    multi: Vec<MultiLink>,
     perf: Vec<Unshared<UProbeLink>>,
     /// Behind which they are.
     pub(super) gate: Option<Arc<Gate>>,
@@ -84,7 +84,7 @@ fn attach_perf(
 
 impl Links {
     /// One link's, which verifies.
-    pub(super) fn of_check(link: Unshared<OwnedFd>, check: &Arc<FunctionCheck>) -> Self {
+    pub(super) fn of_check(link: MultiLink, check: &Arc<FunctionCheck>) -> Self {
         Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
     }
 

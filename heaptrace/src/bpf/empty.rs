@@ -1,7 +1,7 @@
 //! Probes whose programs do nothing: what a hit costs before anything is accounted.
 
 use super::{
-    multi::{MultiProgram, empty_program},
+    multi::{MultiLink, MultiProgram, empty_program},
     site::PlacedSite,
 };
 use crate::process::{inherited::Unshared, system};
@@ -21,7 +21,7 @@ use std::{
 pub struct EmptyProbes {
     /// Whose time `/proc/self/fdinfo` has.
     _program: OwnedFd,
-    _link: Option<Unshared<OwnedFd>>,
+    _link: Option<MultiLink>,
     _events: Vec<Unshared<Counter>>,
 }
 

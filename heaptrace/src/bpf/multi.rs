@@ -6,9 +6,9 @@
 use super::{
     error::LoadError,
     site::{CHECK, HIT, PlacedSite},
-    syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd},
+    syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd, bpf_fd_apart},
 };
-use crate::process::inherited::Unshared;
+use crate::process::{apart::ClosedApart, inherited::Unshared};
 use aya::{
     Ebpf,
     maps::{Map, MapData},
@@ -85,6 +85,9 @@ struct LinkAttr {
     _pad: u32,
 }
 
+/// Probes in place; dropping it takes them away.
+pub type MultiLink = Unshared<ClosedApart>;
+
 /// A program that probes run, loaded for multi links.
 pub struct MultiProgram(OwnedFd);
 
@@ -106,13 +109,9 @@ impl MultiProgram {
     }
 
     /// A link for all `sites` of the file at `path`. `pid` limits it to one process.
-    pub fn attach(
-        &self,
-        path: &Path,
-        sites: &[PlacedSite],
-        pid: Option<u32>,
-    ) -> io::Result<Unshared<OwnedFd>> {
-        link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid).map(Unshared::new)
+    pub fn attach(&self, path: &Path, sites: &[PlacedSite], pid: Option<u32>) -> io::Result<MultiLink> {
+        let link = link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid)?;
+        Ok(Unshared::new(ClosedApart::new(link)))
     }
 }
 
@@ -226,7 +225,7 @@ fn link(
         ..LinkAttr::default()
     };
     // SAFETY: the arrays have `cnt` elements and the path ends in NUL; all outlive the call.
-    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
+    unsafe { bpf_fd_apart(BPF_LINK_CREATE, &mut attr) }
 }
 
 fn load_program(

@@ -1,5 +1,6 @@
 //! The few bpf(2) commands that aya 0.14 has no call for.
 
+use crate::process::apart;
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -30,6 +31,16 @@ pub unsafe fn bpf<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<libc::c_long>
 pub unsafe fn bpf_fd<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: by the caller; a non-negative result is a new descriptor that nobody else owns.
     unsafe { bpf(cmd, attr).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
+}
+
+/// The same apart from us: for probes, which somebody who is killed meanwhile would leave behind.
+///
+/// # Safety
+/// As for [`bpf`].
+pub unsafe fn bpf_fd_apart<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
+    let arguments = [cmd as usize, std::ptr::from_mut(attr).addr(), size_of::<T>()];
+    // SAFETY: by the caller; a result is a new descriptor that nobody else owns.
+    unsafe { apart::syscall(libc::SYS_bpf, arguments).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
 }
 
 /// The start of `union bpf_attr`'s part for `BPF_MAP_CREATE`.

@@ -1,5 +1,6 @@
 //! What /proc and the files behind a process say about it. Parsing is pure; `procfs` reads.
 
+pub mod apart;
 pub mod command;
 pub mod elf;
 pub mod file_cache;

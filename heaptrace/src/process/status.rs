@@ -15,6 +15,8 @@ pub enum Seccomp {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub seccomp: Seccomp,
+    /// The process that a thread is of.
+    pub tgid: u32,
     pub threads: u32,
     /// Real user ID.
     pub uid: u32,
@@ -45,6 +47,7 @@ pub fn parse(contents: &[u8]) -> Status {
                     _ => Seccomp::Off,
                 }
             }
+            "Tgid" => status.tgid = first_number().unwrap_or(0),
             "Threads" => status.threads = first_number().unwrap_or(0),
             "Uid" => {
                 let mut ids = words.map_while(|word| word.parse().ok());
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SAMPLE: &str = "Name:\tx\nTracerPid:\t99\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
+    const SAMPLE: &str = "Name:\tx\nTgid:\t4242\nTracerPid:\t99\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t4242\t7\nVmSize:\t 100 kB\nThreads:\t3\n\
         NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\nx86_Thread_features:\tshstk wrss \n\
         x86_Thread_features_locked:\tshstk wrss \n";
 
@@ -75,6 +78,7 @@ mod tests {
     fn every_field_is_read() {
         let expected = Status {
             seccomp: Seccomp::Filter,
+            tgid: 4242,
             threads: 3,
             uid: 1000,
             effective_uid: 1001,

@@ -154,9 +154,10 @@ impl ProfileBuilder {
         self.known.insert(record);
     }
 
-    /// Whether a mapping takes the place of code that stacks may have been taken in: sites have to be read before.
-    pub fn replaces_code(&self, record: u32, start: u64, end: u64) -> bool {
-        self.images.get(&record).is_some_and(|image| image.covers_file(start, end))
+    /// Whether a mapping takes the place of other code, which stacks may have been taken in: sites have to be read before.
+    pub fn replaces_code(&mut self, record: u32, mapping: &Mapping, object: Option<&Arc<Object>>) -> bool {
+        let code = self.code_mapping(mapping, object.cloned());
+        self.images.get(&record).is_some_and(|image| image.has_under(&code))
     }
 
     /// Adds to the code of a record's image.

@@ -84,9 +84,12 @@ impl Image {
         self.current = Arc::new(kept);
     }
 
-    /// Whether `[start, end)` lies over code of a file.
-    pub fn covers_file(&self, start: u64, end: u64) -> bool {
-        self.current.iter().any(|old| old.module.is_some() && old.start < end && start < old.end)
+    /// Whether `mapping` lies over other code of a file.
+    pub fn has_under(&self, mapping: &CodeMapping) -> bool {
+        let is_under = |old: &CodeMapping| {
+            old.module.is_some() && old.start < mapping.end && mapping.start < old.end && old != mapping
+        };
+        self.current.iter().any(is_under)
     }
 
     /// As mapped now, by address.
@@ -175,6 +178,19 @@ mod tests {
         let again = mapping(0x1000, 0x2000, 0, Some(7));
         assert_eq!(image.retired.iter().filter(|old| **old == again).count(), 1);
         assert_eq!(image.locate(0x1800), Place::InModule(ModuleId(7), 0x800));
+    }
+
+    #[test]
+    fn what_is_mapped_already_lies_over_nothing() {
+        let mut image = Image::default();
+        let code = mapping(0x1000, 0x3000, 0x500, Some(0));
+        image.update(vec![code.clone(), mapping(0x8000, 0x9000, 0, None)]);
+        assert!(!image.has_under(&code));
+        assert!(image.has_under(&mapping(0x1000, 0x3000, 0x500, Some(1))));
+        assert!(image.has_under(&mapping(0x2000, 0x3000, 0x1500, Some(0))));
+        assert!(!image.has_under(&mapping(0x3000, 0x4000, 0, Some(1))));
+        // Code that is generated is told apart by nothing.
+        assert!(!image.has_under(&mapping(0x8000, 0x9000, 0, Some(1))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{ProfileBuilder, processes::Counted};
 use crate::{
     fixtures::{fake_kernel::FakeKernel, profiles::start},
-    model::{Chunk, Coverage, Profile},
+    model::{Chunk, Coverage, Location, Profile},
     process::maps,
 };
 use heaptrace_common::sizes::CARRY;
@@ -58,7 +58,7 @@ impl Run {
     /// The last one.
     fn finish(&mut self) -> Chunk {
         self.drain();
-        self.builder.read_whole(&mut self.kernel, None);
+        self.builder.read_whole(&mut self.kernel);
         self.builder.judge_blocks(&self.kernel).expect("judged");
         self.builder.read_ages(&self.kernel, self.kernel.now_ns).expect("read");
         self.chunk()
@@ -141,6 +141,36 @@ fn an_exec_between_two_reads_ends_nothing() {
     run.builder.read_processes(&mut run.kernel);
     assert_eq!(run.builder.running().collect::<Vec<_>>(), [(new, 7)]);
     assert!(!run.builder.is_within_exec(run.kernel.now_ns));
+}
+
+/// A library is opened where another was, and a second one beside it, between two looks at what was mapped.
+#[test]
+fn a_stack_is_named_by_the_code_that_it_was_taken_in() {
+    let mut run = Run::new(10, 10);
+    let record = run.kernel.start(7).expect("room");
+    let code = |text: &str| maps::parse(text.as_bytes());
+    run.builder.read_processes(&mut run.kernel);
+    run.builder.set_image(record, &code("1000-2000 r-xp 0 fe:01 1 /first.so\n"), &[]);
+    run.kernel.allocate(record, 0x1800, 0xa000, 1);
+    run.kernel.allocate(record, 0x5800, 0xb000, 1);
+    let [second, beside] = ["1000-2000 r-xp 0 fe:01 2 /second.so\n", "5000-6000 r-xp 0 fe:01 3 /beside.so\n"]
+        .map(|text| code(text).remove(0));
+    assert!(run.builder.replaces_code(record, &second, None));
+    assert!(!run.builder.replaces_code(record, &beside, None));
+    run.builder.read_known(&mut run.kernel, record);
+    run.builder.add_code(record, &second, None);
+    run.builder.add_code(record, &beside, None);
+    let chunk = run.finish();
+    let mut profile = Profile::new(start());
+    profile.fold(chunk).expect("a chunk");
+    let modules = profile.sites.iter().map(|site| {
+        let frame = profile.frames[profile.stacks[site.stack.index()].frames[0].index()];
+        match &profile.locations[frame.location.index()] {
+            Location::InModule { module, .. } => profile.modules[module.index()].path.as_str(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(modules.collect::<Vec<_>>(), ["/first.so", "/beside.so"]);
 }
 
 #[test]

@@ -29,12 +29,20 @@ impl ProfileBuilder {
         }
     }
 
-    /// Reads all sites of all processes, or of one record: as far as it is known, their code is known by now.
-    pub fn read_whole(&mut self, maps: &mut impl KernelTables, only: Option<u32>) {
+    /// Reads all sites: as far as it is known, their code is known by now.
+    pub fn read_whole(&mut self, maps: &mut impl KernelTables) {
         self.take_new_sites(maps);
-        match only {
-            None => maps.site_numbers().for_each(|index| self.read(maps, index, false)),
-            Some(record) => self.read_sites_of(maps, record),
+        maps.site_numbers().for_each(|index| self.read(maps, index, false));
+    }
+
+    /// Reads a record's sites as far as their code is known, some of which is about to be replaced.
+    pub fn read_known(&mut self, maps: &mut impl KernelTables, record: u32) {
+        self.take_new_sites(maps);
+        for index in self.kept.owners.sites_of(record) {
+            let site = maps.site(index).filter(|site| !self.kept.ids.contains_key(&index) && site.ready != 0);
+            if site.is_some_and(|site| self.has_known_code(&site, maps)) {
+                self.read(maps, index, false);
+            }
         }
     }
 
@@ -84,16 +92,19 @@ impl ProfileBuilder {
 
     /// Whether a site is in code of which nothing is known, and word of it may still come.
     fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &impl KernelTables) -> bool {
-        let known = |image: &Image| {
-            maps.frames(record).iter().all(|address| image.locate(*address) != Place::Unmapped)
-        };
-        if self.images.get(&record.process).is_some_and(known) {
+        if self.has_known_code(record, maps) {
             self.kept.waits.remove(&site);
             return false;
         }
         let waits = self.kept.waits.entry(site).or_default();
         *waits += 1;
         *waits <= MAX_WAITS
+    }
+
+    fn has_known_code(&self, site: &SiteRecord, maps: &impl KernelTables) -> bool {
+        let known =
+            |image: &Image| maps.frames(site).iter().all(|address| image.locate(*address) != Place::Unmapped);
+        self.images.get(&site.process).is_some_and(known)
     }
 
     fn keep(&mut self, record: &SiteRecord, maps: &impl KernelTables, process: ProcessId) -> Kept {

@@ -7,10 +7,11 @@ use crate::{
     process::{
         mapped::{Change, CodeChange},
         maps::{Mapping, Permissions},
+        object::Object,
     },
 };
 use heaptrace_common::record::process_state;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.
@@ -18,7 +19,7 @@ impl Session {
         self.tracer.unwind.look_at_heads();
         let Some(watch) = &mut self.watch else { return };
         self.pending_code.add(watch.read());
-        let mut to_be_published = BTreeSet::new();
+        let mut found = Vec::new();
         for mut waiting in self.pending_code.take() {
             let pid = waiting.pid;
             let mut left = Vec::new();
@@ -26,7 +27,7 @@ impl Session {
                 if change.change == Change::Exec {
                     waiting.exec_began = Some(change.time_ns);
                 } else if let Some(record) = self.builder.record_at(pid, change.time_ns, waiting.exec_began) {
-                    self.add_code(pid, record, &change, &mut to_be_published);
+                    found.extend(self.mapped(pid, record, change));
                 } else {
                     left.push(change);
                 }
@@ -34,7 +35,7 @@ impl Session {
             self.pending_code.put_back(Waiting { changes: left, ..waiting });
         }
         self.pending_code.forget_old(super::monotonic_ns());
-        for record in to_be_published {
+        for record in self.add_code(found) {
             self.world().publish_code(record);
         }
         self.tracer.unwind.settle();
@@ -51,29 +52,64 @@ impl Session {
         }
     }
 
-    /// Gives the code that `change` tells of to a record and its heirs.
-    fn add_code(&mut self, pid: u32, record: u32, change: &CodeChange, to_be_published: &mut BTreeSet<u32>) {
-        let Change::Mapped { start, end, offset, dev, inode, path } = change.change.clone() else { return };
+    /// What a change of a record's image mapped, if that is code.
+    fn mapped(&mut self, pid: u32, record: u32, change: CodeChange) -> Option<NewCode> {
+        let Change::Mapped { start, end, offset, dev, inode, path } = change.change else { return None };
         let permissions = Permissions { read: true, execute: true, ..Permissions::default() };
         let mapping = Mapping { start, end, permissions, offset, dev, inode, path, deleted: false };
         if !is_code(&mapping) {
-            return;
+            return None;
         }
         let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));
-        // Children that were forked since have it too.
-        let mut records = vec![record];
-        while let Some(record) = records.pop() {
-            // What was called in a library that is gone must get its name before the next one takes its addresses.
-            if self.builder.replaces_code(record, start, end) {
-                self.builder.read_whole(&mut self.tracer.maps, Some(record));
+        Some(NewCode { record, time_ns: change.time_ns, mapping, object })
+    }
+
+    /// Gives code to the records that got it, in order of time, and to their heirs. Gives the records.
+    fn add_code(&mut self, found: Vec<NewCode>) -> BTreeSet<u32> {
+        let mut changed = BTreeSet::new();
+        let mut replacing: Vec<NewCode> = Vec::new();
+        for code in found {
+            // Children that were forked since have it too.
+            let mut records = vec![code.record];
+            while let Some(record) = records.pop() {
+                records.extend(self.builder.heirs_since(record, code.time_ns));
+                changed.insert(record);
+                // Else an event tells of it.
+                if code.object.is_some() && self.tracer.features.growth != Placed::On {
+                    self.pending_code.to_be_looked_at.entry(record).or_insert(code.time_ns);
+                }
+                let code = NewCode { record, ..code.clone() };
+                if replacing.iter().any(|other| code.lies_over(other))
+                    || self.builder.replaces_code(record, &code.mapping, code.object.as_ref())
+                {
+                    replacing.push(code);
+                } else {
+                    self.builder.add_code(record, &code.mapping, code.object);
+                }
             }
-            self.builder.add_code(record, &mapping, object.clone());
-            to_be_published.insert(record);
-            // Else an event tells of it.
-            if object.is_some() && self.tracer.features.growth != Placed::On {
-                self.pending_code.to_be_looked_at.entry(record).or_insert(change.time_ns);
-            }
-            records.extend(self.builder.heirs_since(record, change.time_ns));
         }
+        // What was called in a library that is gone must get its name before the next one takes its addresses; and only
+        // where all that was new is known is it known that a stack is not in this.
+        for NewCode { record, mapping, object, .. } in replacing {
+            self.builder.read_known(&mut self.tracer.maps, record);
+            self.builder.add_code(record, &mapping, object);
+        }
+        changed
+    }
+}
+
+/// Code that a record's image got.
+#[derive(Clone)]
+struct NewCode {
+    record: u32,
+    time_ns: u64,
+    mapping: Mapping,
+    object: Option<Arc<Object>>,
+}
+
+impl NewCode {
+    fn lies_over(&self, other: &Self) -> bool {
+        let (new, old) = (&self.mapping, &other.mapping);
+        self.record == other.record && new.start < old.end && old.start < new.end
     }
 }

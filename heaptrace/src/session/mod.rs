@@ -244,7 +244,7 @@ impl Session {
     /// [`Session::drain`] after [`Session::detach`]: nothing waits for later any more.
     pub fn drain_last(&mut self) {
         self.drain();
-        self.builder.read_whole(&mut self.tracer.maps, None);
+        self.builder.read_whole(&mut self.tracer.maps);
         self.judge_blocks();
     }
 

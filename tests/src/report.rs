@@ -98,7 +98,7 @@ pub struct Site {
     pub gone_bytes: u64,
     pub gone_count: u64,
     /// Blocks by size: least, most, how many.
-    pub sizes: Vec<(u64, u64, u64)>,
+    pub sizes: Vec<(u64, Option<u64>, u64)>,
     pub stack_end: String,
     pub stack: Vec<Frame>,
 }

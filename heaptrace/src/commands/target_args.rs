@@ -10,6 +10,7 @@ use crate::{
     bpf::Members,
     error::{CannotTrace, Usage},
     model::SizeFilter,
+    process::procfs,
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
 };
@@ -21,7 +22,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 #[command(next_help_heading = TARGETS)]
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
-    /// Trace these PIDs (comma-separated) and their future children.
+    /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
         value_parser = value_parser!(u32).range(1..=1 << 22))]
@@ -128,10 +129,15 @@ impl TargetArgs {
                 Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
             }
             Self { comm: Some(comm), .. } => Target::Comm(comm),
-            Self { pid, .. } if !pid.is_empty() => Target::Pids(pid),
+            Self { pid, .. } if !pid.is_empty() => Target::Pids(pid.into_iter().map(process_of).collect()),
             Self { command, .. } => Target::Command(command),
         })
     }
+}
+
+/// The process of thread `pid`, as tools show threads' numbers beside PIDs.
+fn process_of(pid: u32) -> u32 {
+    procfs::read_status(pid).ok().filter(|status| status.tgid != 0).map_or(pid, |status| status.tgid)
 }
 
 /// What a session is told. `stacks` is `None` where statistics are wanted in their place.

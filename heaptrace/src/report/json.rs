@@ -158,7 +158,7 @@ struct SiteEntry<'a> {
     released_bytes: u64,
     released_count: u64,
     /// Blocks by size: `[least, most, count]`, classes without blocks left out.
-    sizes: Vec<(u64, u64, u64)>,
+    sizes: Vec<SizeClass>,
     gone_bytes: u64,
     gone_count: u64,
 }
@@ -347,8 +347,11 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
     }
 }
 
-/// `[least, most, count]` of each class that has blocks.
-pub(super) fn size_classes(sizes: &SizeHistogram) -> Vec<(u64, u64, u64)> {
+/// `[least, most, count]` of each class that has blocks; `most` is null where there is no such end.
+pub(super) type SizeClass = (u64, Option<u64>, u64);
+
+/// Classes that have blocks.
+pub(super) fn size_classes(sizes: &SizeHistogram) -> Vec<SizeClass> {
     let classes = (0..).zip(&sizes.0).filter(|(_, count)| **count > 0);
     classes
         .map(|(class, count)| {

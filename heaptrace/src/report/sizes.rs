@@ -32,7 +32,7 @@ pub(super) fn write(
         }
     }
     histogram("All processes", &whole, out)?;
-    let without = allocated.saturating_sub(total(&whole));
+    let without = allocated.saturating_sub(whole.total());
     if without > 0 {
         writeln!(
             out,
@@ -41,7 +41,7 @@ pub(super) fn write(
         )?;
     }
     let shown: Vec<_> =
-        profile.processes.iter().zip(&by_process).filter(|(_, sizes)| total(sizes) > 0).collect();
+        profile.processes.iter().zip(&by_process).filter(|(_, sizes)| sizes.total() > 0).collect();
     // One process alone would only repeat the whole.
     if shown.len() > 1 {
         for (process, sizes) in shown {
@@ -84,15 +84,15 @@ pub(super) fn write(
     Ok(())
 }
 
-fn total(sizes: &SizeHistogram) -> u64 {
-    sizes.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
-}
-
 /// Rows from the first class that has blocks to the last, empty ones between them included.
 pub(super) fn histogram(title: &str, sizes: &SizeHistogram, out: &mut dyn Write) -> io::Result<()> {
     let label = |class| {
         let (from, to) = SizeHistogram::range(class);
-        if from == to { thousands(from) } else { format!("{} - {}", thousands(from), thousands(to)) }
+        match to {
+            Some(to) if from == to => thousands(from),
+            Some(to) => format!("{} - {}", thousands(from), thousands(to)),
+            None => format!("{} or more", thousands(from)),
+        }
     };
     bars(title, "Bytes", &sizes.0, label, out)
 }

@@ -63,7 +63,7 @@ pub struct WatchArgs {
 #[command(next_help_heading = TARGETS)]
 #[group(multiple = false)]
 pub struct WatchTarget {
-    /// Trace these PIDs (comma-separated) and their future children.
+    /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
         value_parser = value_parser!(u32).range(1..=1 << 22))]

@@ -8,7 +8,7 @@ use crate::printable::write_json;
 use crate::{
     model::Statistics,
     report::{
-        json::{Coverage, Host, SCHEMA, coverage, size_classes},
+        json::{Coverage, Host, SCHEMA, SizeClass, coverage, size_classes},
         text::started,
     },
     target::CommandEnd,
@@ -81,7 +81,7 @@ struct Counts {
     munmap_bytes: u64,
     functions: Vec<Function>,
     /// Allocated blocks by size: `[least, most, count]`, classes without blocks left out.
-    sizes: Vec<(u64, u64, u64)>,
+    sizes: Vec<SizeClass>,
     /// Freed blocks by lifetime in seconds: `[from, below, count]`, the last class without an end.
     lifetimes: Vec<(f64, Option<f64>, u64)>,
     gone_bytes: u64,

@@ -202,6 +202,7 @@ impl<L: Send + 'static> Attachments<L> {
             libraries.reverse();
         }
         let plan = world.plan_of(objects);
+        learn_allocators(world, record, &plan);
         let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
         if per_process {
             files.extend(world.builder().unopened_code(record).map(str::to_owned));
@@ -254,13 +255,7 @@ impl<L: Send + 'static> Attachments<L> {
         world.builder_mut().set_image(record, &view.mappings, &view.objects);
         world.publish_code(record);
         world.builder_mut().describe(record, &view.exe, &view.comm, view.rss_bytes);
-        if let Some(process) = world.builder_mut().process_mut(record) {
-            for file in &plan.files {
-                if !process.allocators.contains(&file.allocator) {
-                    process.allocators.push(file.allocator.clone());
-                }
-            }
-        }
+        learn_allocators(world, record, plan);
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
@@ -301,6 +296,16 @@ impl<L: Send + 'static> Attachments<L> {
     /// The parts of a plan that are not probed in its process.
     fn missing_of(&self, view: &ProcessView, plan: &Plan) -> Vec<FilePlan> {
         plan.files.iter().filter_map(|plan| self.missing(view.identity.pid, plan)).collect()
+    }
+}
+
+/// Keeps which allocators a process has.
+fn learn_allocators<L>(world: &mut impl World<L>, record: u32, plan: &Plan) {
+    let Some(process) = world.builder_mut().process_mut(record) else { return };
+    for file in &plan.files {
+        if !process.allocators.contains(&file.allocator) {
+            process.allocators.push(file.allocator.clone());
+        }
     }
 }
 

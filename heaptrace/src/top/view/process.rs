@@ -191,9 +191,8 @@ fn draw_sizes(detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let most = classes.iter().map(|(_, count)| *count).max().unwrap_or(1);
     let bar_room = usize::from(inner.width).saturating_sub(18);
     for (line, (class, count)) in (0..).zip(&classes) {
-        let (_, largest) = SizeHistogram::range(*class);
         let bar = "■".repeat((*count as u128 * bar_room as u128 / u128::from(most)) as usize);
-        let text = format!(" ≤ {:>6} {:>6} ", class_end(largest), amount::count(*count as f64));
+        let text = format!(" {} {:>6} ", class_label(*class), amount::count(*count as f64));
         line::write(buffer, inner, line, &[(&text, PLAIN), (&bar, TRACED)]);
     }
     if all > classes.len() {
@@ -202,9 +201,13 @@ fn draw_sizes(detail: &Detail, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// The largest size of a class.
-fn class_end(largest: u64) -> String {
-    if largest < 10_000 { largest.to_string() } else { amount::bytes(largest) }
+/// The largest size of a class, or the least where it has no end.
+fn class_label(class: usize) -> String {
+    let size = |size: u64| if size < 10_000 { size.to_string() } else { amount::bytes(size) };
+    match SizeHistogram::range(class) {
+        (_, Some(most)) => format!("≤ {:>6}", size(most)),
+        (least, None) => format!("≥ {:>6}", size(least)),
+    }
 }
 
 const WIDTHS: [usize; 5] = [6, 7, 7, 7, 7];

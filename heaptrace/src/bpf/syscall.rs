@@ -38,7 +38,7 @@ pub unsafe fn bpf_fd<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
 /// # Safety
 /// As for [`bpf`].
 pub unsafe fn bpf_fd_apart<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
-    let arguments = [cmd as usize, std::ptr::from_mut(attr).addr(), size_of::<T>()];
+    let arguments = [cmd as usize, std::ptr::from_mut(attr).addr(), size_of::<T>(), 0];
     // SAFETY: by the caller; a result is a new descriptor that nobody else owns.
     unsafe { apart::syscall(libc::SYS_bpf, arguments).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
 }

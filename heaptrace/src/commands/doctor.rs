@@ -1,6 +1,6 @@
 //! `heaptrace doctor`: what works here, and how a process would be traced.
 
-use super::output::Output;
+use super::{output::Output, target_args::process_of};
 use crate::doctor;
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub enum DoctorFormat {
 /// If the diagnosis cannot be written.
 pub fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let DoctorArgs { pid, format } = args;
-    let diagnosis = doctor::examine(pid);
+    let diagnosis = doctor::examine(pid.map(process_of));
     Output::stdout().print_all(|out| match format {
         DoctorFormat::Text => diagnosis.write_text(out),
         DoctorFormat::Json => diagnosis.write_json(out),

@@ -1,6 +1,9 @@
 //! `heaptrace inspect`: a process's memory and heap as they stand, without tracing.
 
-use super::output::{Destination, Output};
+use super::{
+    output::{Destination, Output},
+    target_args::process_of,
+};
 use crate::{
     error::CannotTrace,
     inspect::{self, InspectError, Inspection},
@@ -35,7 +38,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let InspectArgs { pid, format, output } = args;
     let output = Output::open(&output)?;
     // The process or the permission is missing in each case: nothing of ours that failed.
-    let found = inspect::examine(pid)
+    let found = inspect::examine(process_of(pid))
         .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;
     write(&found, format, output)
 }

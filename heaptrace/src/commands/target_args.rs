@@ -15,7 +15,7 @@ use crate::{
     target::{Cgroup, Target, user_id},
 };
 use clap::{Args, value_parser};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::HashSet, ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
 #[derive(Debug, Args)]
@@ -129,14 +129,18 @@ impl TargetArgs {
                 Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
             }
             Self { comm: Some(comm), .. } => Target::Comm(comm),
-            Self { pid, .. } if !pid.is_empty() => Target::Pids(pid.into_iter().map(process_of).collect()),
+            Self { pid, .. } if !pid.is_empty() => {
+                let mut seen = HashSet::new();
+                let pids = pid.into_iter().map(process_of);
+                Target::Pids(pids.filter(|pid| seen.insert(*pid)).collect())
+            }
             Self { command, .. } => Target::Command(command),
         })
     }
 }
 
-/// The process of thread `pid`, as tools show threads' numbers beside PIDs.
-fn process_of(pid: u32) -> u32 {
+/// The process of thread `pid`: tools show threads' numbers beside PIDs.
+pub(super) fn process_of(pid: u32) -> u32 {
     procfs::read_status(pid).ok().filter(|status| status.tgid != 0).map_or(pid, |status| status.tgid)
 }
 
@@ -209,6 +213,24 @@ mod tests {
         target: TargetArgs,
         #[command(flatten)]
         follow: FollowArgs,
+    }
+
+    #[test]
+    fn a_threads_number_means_its_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("told");
+            ended.recv().expect("an end");
+        });
+        let (tid, own) = (told.recv().expect("a thread"), std::process::id());
+        let line = format!("record -p {tid},{own},{tid}");
+        let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+        assert_eq!(line.target.target().expect("a target"), Target::Pids(vec![own]));
+        end.send(()).expect("it waits");
+        thread.join().expect("ended");
+        // What is not there is told of where it is looked for.
+        assert_eq!(process_of(u32::MAX), u32::MAX);
     }
 
     #[test]

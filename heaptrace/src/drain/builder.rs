@@ -154,15 +154,19 @@ impl ProfileBuilder {
         self.known.insert(record);
     }
 
-    /// Whether a mapping takes the place of other code, which stacks may have been taken in: sites have to be read before.
-    pub fn replaces_code(&mut self, record: u32, mapping: &Mapping, object: Option<&Arc<Object>>) -> bool {
-        let code = self.code_mapping(mapping, object.cloned());
-        self.images.get(&record).is_some_and(|image| image.has_under(&code))
-    }
-
-    /// Adds to the code of a record's image.
-    pub fn add_code(&mut self, record: u32, mapping: &Mapping, object: Option<Arc<Object>>) {
+    /// Adds to the code of a record's image, in order of time. Before it takes the place of other code, what was called in that
+    /// gets its name; stacks with code of which word comes later are not in it, and wait.
+    pub fn add_code(
+        &mut self,
+        maps: &mut impl KernelTables,
+        record: u32,
+        mapping: &Mapping,
+        object: Option<Arc<Object>>,
+    ) {
         let code = self.code_mapping(mapping, object);
+        if self.images.get(&record).is_some_and(|image| image.has_under(&code)) {
+            self.read_known(maps, record);
+        }
         self.images.entry(record).or_default().add(code);
         // The first file that an exec maps is the program.
         if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file())

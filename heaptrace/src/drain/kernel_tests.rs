@@ -3,7 +3,7 @@
 use super::{ProfileBuilder, processes::Counted};
 use crate::{
     fixtures::{fake_kernel::FakeKernel, profiles::start},
-    model::{Chunk, Coverage, Location, Profile},
+    model::{Chunk, Coverage, FrameId, Location, Profile},
     process::maps,
 };
 use heaptrace_common::sizes::CARRY;
@@ -143,7 +143,17 @@ fn an_exec_between_two_reads_ends_nothing() {
     assert!(!run.builder.is_within_exec(run.kernel.now_ns));
 }
 
-/// A library is opened where another was, and a second one beside it, between two looks at what was mapped.
+/// The modules of each site's frames.
+fn modules(profile: &Profile) -> Vec<Vec<&str>> {
+    let module = |frame: &FrameId| match &profile.locations[profile.frames[frame.index()].location.index()] {
+        Location::InModule { module, .. } => profile.modules[module.index()].path.as_str(),
+        _ => "",
+    };
+    let frames = profile.sites.iter().map(|site| &profile.stacks[site.stack.index()].frames);
+    frames.map(|frames| frames.iter().map(module).collect()).collect()
+}
+
+/// A library is opened where another was, and then a second one, which calls it, between two looks at what was mapped.
 #[test]
 fn a_stack_is_named_by_the_code_that_it_was_taken_in() {
     let mut run = Run::new(10, 10);
@@ -151,26 +161,44 @@ fn a_stack_is_named_by_the_code_that_it_was_taken_in() {
     let code = |text: &str| maps::parse(text.as_bytes());
     run.builder.read_processes(&mut run.kernel);
     run.builder.set_image(record, &code("1000-2000 r-xp 0 fe:01 1 /first.so\n"), &[]);
+    run.kernel.set_frames(2, vec![0x1800, 0x5800]);
+    run.kernel.set_frames(3, vec![0x1900, 0x9999]);
     run.kernel.allocate(record, 0x1800, 0xa000, 1);
-    run.kernel.allocate(record, 0x5800, 0xb000, 1);
-    let [second, beside] = ["1000-2000 r-xp 0 fe:01 2 /second.so\n", "5000-6000 r-xp 0 fe:01 3 /beside.so\n"]
-        .map(|text| code(text).remove(0));
-    assert!(run.builder.replaces_code(record, &second, None));
-    assert!(!run.builder.replaces_code(record, &beside, None));
-    run.builder.read_known(&mut run.kernel, record);
-    run.builder.add_code(record, &second, None);
-    run.builder.add_code(record, &beside, None);
-    let chunk = run.finish();
+    run.kernel.allocate(record, 3, 0xc000, 1);
+    for _ in 0..2 {
+        // The last stack is partly in code of which nobody tells.
+        run.builder.read_sites(&mut run.kernel);
+    }
+    run.kernel.allocate(record, 2, 0xb000, 1);
+    run.builder.read_sites(&mut run.kernel);
+    for text in ["1000-2000 r-xp 0 fe:01 2 /second.so\n", "5000-6000 r-xp 0 fe:01 3 /calls.so\n"] {
+        run.builder.add_code(&mut run.kernel, record, &code(text)[0], None);
+    }
     let mut profile = Profile::new(start());
-    profile.fold(chunk).expect("a chunk");
-    let modules = profile.sites.iter().map(|site| {
-        let frame = profile.frames[profile.stacks[site.stack.index()].frames[0].index()];
-        match &profile.locations[frame.location.index()] {
-            Location::InModule { module, .. } => profile.modules[module.index()].path.as_str(),
-            other => panic!("{other:?}"),
-        }
-    });
-    assert_eq!(modules.collect::<Vec<_>>(), ["/first.so", "/beside.so"]);
+    profile.fold(run.finish()).expect("a chunk");
+    let mut modules = modules(&profile);
+    modules.sort();
+    assert_eq!(modules, [vec!["/first.so"], vec!["/first.so", ""], vec!["/second.so", "/calls.so"]]);
+}
+
+/// What /proc showed of a library before word came of its mapping replaces nothing.
+#[test]
+fn stacks_in_code_that_is_yet_to_be_told_of_wait() {
+    let mut run = Run::new(10, 10);
+    let record = run.kernel.start(7).expect("room");
+    let code = |text: &str| maps::parse(text.as_bytes());
+    run.builder.read_processes(&mut run.kernel);
+    let known = code("1000-2000 r-xp 0 fe:01 1 /libc.so\n");
+    run.builder.set_image(record, &known, &[]);
+    run.kernel.set_frames(2, vec![0x1800, 0x5800]);
+    run.kernel.allocate(record, 2, 0xa000, 1);
+    let plugin = code("5000-6000 r-xp 0 fe:01 3 /plugin.so\n");
+    for mapping in known.iter().chain(&plugin) {
+        run.builder.add_code(&mut run.kernel, record, mapping, None);
+    }
+    let mut profile = Profile::new(start());
+    profile.fold(run.finish()).expect("a chunk");
+    assert_eq!(modules(&profile), [["/libc.so", "/plugin.so"]]);
 }
 
 #[test]

@@ -35,12 +35,16 @@ impl ProfileBuilder {
         maps.site_numbers().for_each(|index| self.read(maps, index, false));
     }
 
-    /// Reads a record's sites as far as their code is known, some of which is about to be replaced.
-    pub fn read_known(&mut self, maps: &mut impl KernelTables, record: u32) {
+    /// Reads a record's sites whose code is known, some of which is about to be replaced; and those for which word of it does
+    /// not come any more.
+    pub(super) fn read_known(&mut self, maps: &mut impl KernelTables, record: u32) {
         self.take_new_sites(maps);
         for index in self.kept.owners.sites_of(record) {
-            let site = maps.site(index).filter(|site| !self.kept.ids.contains_key(&index) && site.ready != 0);
-            if site.is_some_and(|site| self.has_known_code(&site, maps)) {
+            if self.kept.ids.contains_key(&index) {
+                continue;
+            }
+            let has_waited = self.kept.waits.get(&index).is_some_and(|waits| *waits >= MAX_WAITS);
+            if has_waited || maps.site(index).is_some_and(|site| self.has_known_code(&site, maps)) {
                 self.read(maps, index, false);
             }
         }
@@ -74,6 +78,7 @@ impl ProfileBuilder {
                 if may_wait && self.is_to_wait(index, &record, maps) {
                     return;
                 }
+                self.kept.waits.remove(&index);
                 let kept = self.keep(&record, maps, process);
                 self.kept.ids.insert(index, kept);
                 kept

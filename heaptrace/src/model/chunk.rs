@@ -5,6 +5,7 @@ use super::{
     Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes, Process, ProcessId,
     Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
 };
+use heaptrace_common::sizes::SIZE_CLASSES;
 use std::{collections::BTreeMap, mem};
 
 /// The most frames a stack may have. Recorders stop at [`heaptrace_common::stack::MAX_FRAMES`]; the rest is
@@ -13,9 +14,6 @@ const MAX_STACK_FRAMES: usize = 1024;
 
 /// The most symbols a location may have: one function and what was inlined into it.
 const MAX_LOCATION_SYMBOLS: usize = 256;
-
-/// Classes a size histogram can have: size 0, and one for each bit of a size.
-const MAX_SIZE_CLASSES: usize = 65;
 
 /// What is known when a recording begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,7 +336,7 @@ fn check_site(
     let ProcessId(process) = site.process;
     reference(what, index, "process", process as usize, processes)?;
     reference(what, index, "stack", site.stack.index(), stacks)?;
-    bounded(what, index, site.sizes.0.len(), "size classes", MAX_SIZE_CLASSES)
+    bounded(what, index, site.sizes.0.len(), "size classes", SIZE_CLASSES)
 }
 
 fn reference(

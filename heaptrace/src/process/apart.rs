@@ -4,7 +4,7 @@
 //! a probe that a killed thread was placing or taking away stays where it is ("failed to unregister, leaking uprobe" in
 //! the kernel's log). So such calls are made by a child that has our memory and our descriptors (`CLONE_VM`,
 //! `CLONE_FILES`) and is no thread of ours. If we are killed meanwhile it finishes its call, and what is still open it
-//! closes as it ends, as any process does that nobody killed.
+//! closes as it ends, as any process does that nobody killed. So long, readers of our output see no end of it.
 
 use std::{
     ffi::{CStr, c_int, c_long, c_void},
@@ -17,16 +17,21 @@ use std::{
 /// The child does nothing but system calls; glibc's own posix_spawn(3) has 32 KiB for its.
 const STACK_BYTES: usize = 64 << 10;
 
-/// Not our name, by which we may be killed.
+/// Another name than ours: who kills by name is not to find it.
 const NAME: &CStr = c"ht-probes";
 
 struct Call {
     number: c_long,
-    arguments: [usize; 3],
+    arguments: [usize; 4],
     result: c_long,
 }
 
-/// A system call with up to three arguments, made apart, or by us if there can be no further process. Gives what it
+/// Whether a process, by its parent and its name, is a child that makes a call for us.
+pub fn is_child(parent: u32, comm: &str) -> bool {
+    parent == std::process::id() && comm.as_bytes() == NAME.to_bytes()
+}
+
+/// A system call with up to four arguments, made apart, or by us if there can be no further process. Gives what it
 /// returned.
 ///
 /// # Errors
@@ -34,12 +39,13 @@ struct Call {
 ///
 /// # Safety
 /// As for the system call. It must not be one that changes what is a thread's or process's own.
-pub unsafe fn syscall(number: c_long, arguments: [usize; 3]) -> io::Result<usize> {
+pub unsafe fn syscall(number: c_long, arguments: [usize; 4]) -> io::Result<usize> {
     let mut call = Call { number, arguments, result: 0 };
     let argument = (&raw mut call).cast::<c_void>();
     let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
     // SAFETY: the end of the allocation.
     let top = unsafe { stack.as_mut_ptr().add(stack.capacity()) };
+    // By CLONE_VFORK tracing knows it as ours, too (heaptrace-ebpf, `forked`).
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_FS;
     let signals = SignalsBlocked::now();
     // SAFETY: the stack is the child's alone. This thread, whose thread-local storage the child uses, goes on when the child
@@ -64,8 +70,8 @@ pub unsafe fn syscall(number: c_long, arguments: [usize; 3]) -> io::Result<usize
 
 /// System calls and nothing else: what takes a lock might wait for a thread that was killed.
 extern "C" fn child(call: *mut c_void) -> c_int {
-    // SAFETY: numbers, and a string that ends in NUL. That they fail is no harm: the first two only keep away what kills
-    // process groups and by name.
+    // SAFETY: numbers, and a string that ends in NUL. They may fail: they only keep away what kills process groups, or by
+    // name.
     unsafe {
         libc::syscall(libc::SYS_setpgid, 0, 0);
         libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, NAME.as_ptr());
@@ -77,9 +83,9 @@ extern "C" fn child(call: *mut c_void) -> c_int {
 fn make(call: *mut c_void) {
     // SAFETY: what `syscall` has, which waits meanwhile.
     let call = unsafe { &mut *call.cast::<Call>() };
-    let [first, second, third] = call.arguments;
+    let [first, second, third, fourth] = call.arguments;
     // SAFETY: by the caller of `syscall`.
-    let result = unsafe { libc::syscall(call.number, first, second, third) };
+    let result = unsafe { libc::syscall(call.number, first, second, third, fourth) };
     // SAFETY: a thread's own error; the child uses that of the thread that waits for it.
     call.result = if result < 0 { -c_long::from(unsafe { *libc::__errno_location() }) } else { result };
 }
@@ -120,7 +126,7 @@ impl Drop for ClosedApart {
     fn drop(&mut self) {
         if let Some(fd) = self.0.take() {
             // SAFETY: nobody else owns it. Whatever close(2) says, it is closed.
-            let _closed = unsafe { syscall(libc::SYS_close, [fd.into_raw_fd() as usize, 0, 0]) };
+            let _closed = unsafe { syscall(libc::SYS_close, [fd.into_raw_fd() as usize, 0, 0, 0]) };
         }
     }
 }
@@ -141,11 +147,12 @@ mod tests {
         let mut bytes = [0u8; 4];
         // SAFETY: the buffer has as many bytes.
         let read = unsafe {
-            syscall(libc::SYS_read, [reader.as_raw_fd() as usize, bytes.as_mut_ptr() as usize, bytes.len()])
+            let buffer = bytes.as_mut_ptr() as usize;
+            syscall(libc::SYS_read, [reader.as_raw_fd() as usize, buffer, bytes.len(), 0])
         };
         assert_eq!((read.expect("bytes"), &bytes), (4, b"seen"));
         // SAFETY: the new descriptor is nobody's.
-        let copy = unsafe { syscall(libc::SYS_dup, [writer.as_raw_fd() as usize, 0, 0]) }.expect("a copy");
+        let copy = unsafe { syscall(libc::SYS_dup, [writer.as_raw_fd() as usize, 0, 0, 0]) }.expect("a copy");
         // SAFETY: as above.
         let copy = unsafe { OwnedFd::from_raw_fd(copy as i32) };
         drop(writer);
@@ -153,28 +160,43 @@ mod tests {
         // The last one that could write is gone.
         assert_eq!(reader.read(&mut bytes).expect("the end"), 0);
         // SAFETY: no such descriptor.
-        let error = unsafe { syscall(libc::SYS_dup, [usize::MAX, 0, 0]) }.expect_err("no descriptor");
+        let error = unsafe { syscall(libc::SYS_dup, [usize::MAX, 0, 0, 0]) }.expect_err("no descriptor");
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]
-    fn it_is_another_process_and_signals_are_as_they_were() {
-        let mask = || {
-            let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
-            // SAFETY: written by the call.
-            unsafe {
-                libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr());
-                (1..64).map(|signal| libc::sigismember(mask.as_ptr(), signal)).collect::<Vec<_>>()
-            }
-        };
-        let before = mask();
+    fn it_is_another_process_with_another_name_which_takes_no_signals() {
         // SAFETY: no arguments.
-        let pid = unsafe { syscall(libc::SYS_getpid, [0; 3]) }.expect("a PID");
-        assert_ne!(pid, std::process::id() as usize);
-        assert_eq!(mask(), before);
-        // SAFETY: as above.
-        let group = unsafe { syscall(libc::SYS_getpgid, [0; 3]) }.expect("a group");
-        assert_ne!(group as i32, rustix::process::getpgrp().as_raw_nonzero().get());
+        let [pid, group] = [libc::SYS_getpid, libc::SYS_getpgid]
+            .map(|number| unsafe { syscall(number, [0; 4]) }.expect("a number") as i32);
+        assert_ne!(pid, std::process::id() as i32);
+        assert_eq!(group, pid);
+        let mut name = [0_u8; 16];
+        // SAFETY: the buffer has the size that PR_GET_NAME wants.
+        unsafe {
+            syscall(libc::SYS_prctl, [libc::PR_GET_NAME as usize, name.as_mut_ptr() as usize, 0, 0])
+                .expect("a name");
+        }
+        assert!(name.starts_with(NAME.to_bytes_with_nul()));
+
+        let mask = |of_child| {
+            let mut mask = 0_u64;
+            let arguments = [libc::SIG_BLOCK as usize, 0, (&raw mut mask) as usize, size_of_val(&mask)];
+            let [how, set, old, size] = arguments;
+            // SAFETY: the mask that is written has the kernel's size.
+            unsafe {
+                if of_child {
+                    syscall(libc::SYS_rt_sigprocmask, arguments).expect("a mask");
+                } else {
+                    libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, size);
+                }
+            }
+            mask
+        };
+        let before = mask(false);
+        let term = 1 << (libc::SIGTERM - 1);
+        assert_eq!((before & term, mask(true) & term), (0, term));
+        assert_eq!(mask(false), before);
     }
 
     #[test]
@@ -184,7 +206,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..50 {
                         // SAFETY: no arguments.
-                        unsafe { syscall(libc::SYS_getpid, [0; 3]) }.expect("a PID");
+                        unsafe { syscall(libc::SYS_getpid, [0; 4]) }.expect("a PID");
                     }
                 });
             }

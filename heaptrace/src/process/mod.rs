@@ -1,4 +1,5 @@
-//! What /proc and the files behind a process say about it. Parsing is pure; `procfs` reads.
+//! What /proc and the files behind a process say about it (parsing is pure; `procfs` reads), and what is ours as a process:
+//! privileges, priority, and calls that are made apart from us.
 
 pub mod apart;
 pub mod command;

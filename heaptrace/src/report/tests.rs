@@ -3,6 +3,7 @@
 use super::*;
 use crate::fixtures::profiles::{empty, full, large};
 use crate::model::{Note, Profile};
+use heaptrace_common::sizes::SIZE_CLASSES;
 use insta::assert_snapshot;
 
 fn rendered(format: Format, profile: &Profile, options: Options) -> String {
@@ -60,6 +61,18 @@ fn alloc_by_process() {
 #[test]
 fn sizes() {
     assert_snapshot!(text(&full(), view(View::Sizes)));
+}
+
+#[test]
+fn the_largest_sizes_have_no_upper_end() {
+    let mut profile = full();
+    profile.sites[0].sizes.0.resize(SIZE_CLASSES, 0);
+    profile.sites[0].sizes.0[SIZE_CLASSES - 1] = 3;
+    let report = text(&profile, view(View::Sizes));
+    assert!(report.contains("1,073,741,824 or more"), "{report}");
+    let options = Options { view: View::Alloc, ..Options::default() };
+    let json = rendered(Format::Json, &profile, options).replace(char::is_whitespace, "");
+    assert!(json.contains("[1073741824,null,3]"), "{json}");
 }
 
 #[test]

@@ -64,52 +64,32 @@ impl Session {
         Some(NewCode { record, time_ns: change.time_ns, mapping, object })
     }
 
-    /// Gives code to the records that got it, in order of time, and to their heirs. Gives the records.
-    fn add_code(&mut self, found: Vec<NewCode>) -> BTreeSet<u32> {
+    /// Gives code to the records that got it, and to their heirs. Gives those records.
+    fn add_code(&mut self, mut found: Vec<NewCode>) -> BTreeSet<u32> {
+        // A child's own comes after what it has of its parent, whichever has the smaller PID.
+        found.sort_by_key(|code| code.time_ns);
         let mut changed = BTreeSet::new();
-        let mut replacing: Vec<NewCode> = Vec::new();
-        for code in found {
+        for NewCode { record, time_ns, mapping, object } in found {
             // Children that were forked since have it too.
-            let mut records = vec![code.record];
+            let mut records = vec![record];
             while let Some(record) = records.pop() {
-                records.extend(self.builder.heirs_since(record, code.time_ns));
+                records.extend(self.builder.heirs_since(record, time_ns));
                 changed.insert(record);
                 // Else an event tells of it.
-                if code.object.is_some() && self.tracer.features.growth != Placed::On {
-                    self.pending_code.to_be_looked_at.entry(record).or_insert(code.time_ns);
+                if object.is_some() && self.tracer.features.growth != Placed::On {
+                    self.pending_code.to_be_looked_at.entry(record).or_insert(time_ns);
                 }
-                let code = NewCode { record, ..code.clone() };
-                if replacing.iter().any(|other| code.lies_over(other))
-                    || self.builder.replaces_code(record, &code.mapping, code.object.as_ref())
-                {
-                    replacing.push(code);
-                } else {
-                    self.builder.add_code(record, &code.mapping, code.object);
-                }
+                self.builder.add_code(&mut self.tracer.maps, record, &mapping, object.clone());
             }
-        }
-        // What was called in a library that is gone must get its name before the next one takes its addresses; and only
-        // where all that was new is known is it known that a stack is not in this.
-        for NewCode { record, mapping, object, .. } in replacing {
-            self.builder.read_known(&mut self.tracer.maps, record);
-            self.builder.add_code(record, &mapping, object);
         }
         changed
     }
 }
 
 /// Code that a record's image got.
-#[derive(Clone)]
 struct NewCode {
     record: u32,
     time_ns: u64,
     mapping: Mapping,
     object: Option<Arc<Object>>,
-}
-
-impl NewCode {
-    fn lies_over(&self, other: &Self) -> bool {
-        let (new, old) = (&self.mapping, &other.mapping);
-        self.record == other.record && new.start < old.end && old.start < new.end
-    }
 }

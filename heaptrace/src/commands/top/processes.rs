@@ -2,6 +2,7 @@
 
 use crate::{
     process::{
+        apart,
         procfs::{self, Identity},
         stat::Stat,
         system::MemoryInfo,
@@ -76,7 +77,7 @@ impl Processes {
         Ok(read)
     }
 
-    /// `None` for a kernel thread or a zombie, which have no memory.
+    /// `None` for what has no memory of its own: a kernel thread, a zombie, a child that makes a call for us.
     fn look_at(&mut self, pid: u32) -> Result<Option<Seen>, procfs::ProcError> {
         let stat = procfs::read_stat(pid)?;
         let statm = procfs::read_statm(pid)?;
@@ -84,6 +85,9 @@ impl Processes {
             return Ok(None);
         }
         let about = self.about(&stat)?;
+        if apart::is_child(stat.parent_pid, &stat.comm) {
+            return Ok(None);
+        }
         let Stat { parent_pid, faults, cpu_ticks, start_time, .. } = stat;
         Ok(Some(Seen {
             identity: Identity { pid, start_time },

@@ -205,7 +205,7 @@ fn a_process_that_ends_before_its_library_is_looked_at_is_told_of() {
     // Its mappings as the kernel tells of them, in a file that cannot be opened any more.
     let record = run.world.index_of(7).expect("a target");
     let code = crate::process::maps::parse(b"5000-6000 r-xp 00000000 fe:01 9 /gone.so\n");
-    run.world.builder.add_code(record, &code[0], None);
+    run.world.builder.add_code(&mut run.world.kernel, record, &code[0], None);
     let plugin = run.world.file("plugin.so");
     run.world.map(7, &plugin);
     run.world.exit(7);
@@ -215,6 +215,8 @@ fn a_process_that_ends_before_its_library_is_looked_at_is_told_of() {
         panic!("{notes:?}")
     };
     assert_eq!(files, &["/gone.so"]);
+    let process = run.world.builder.process_mut(record).expect("a process");
+    assert!(!process.allocators.is_empty());
     run.end();
 }
 

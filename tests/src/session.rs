@@ -135,9 +135,9 @@ impl Session {
     }
 
     /// Records the program once it runs, and reads no ledger.
-    pub fn attach_report(&self, folder: &Path) -> Result<Report> {
+    pub fn attach_report(&self, folder: &Path, view: &str) -> Result<Report> {
         self.record_attached(&self.program.compile()?, folder)?;
-        heaptrace::report(folder)
+        heaptrace::view(folder, view)
     }
 
     fn record_command(&self, program: &Path, folder: &Path) -> Result<()> {
@@ -161,7 +161,12 @@ impl Session {
         let mut waiting = Waiting::start(self.target(program, folder), folder)?;
         let pid = waiting.target.pid();
         let mut recorder = heaptrace::attach(&[pid], &self.options, folder)?;
-        ensure!(code::changed_bytes(pid)? > 0, "heaptrace says it is tracing, and no code was changed");
+        let bare = self.options.contains(&"growth") || self.options.contains(&"faults");
+        let changed = code::changed_bytes(pid)?;
+        ensure!(
+            (changed == 0) == bare,
+            "heaptrace says it is tracing, and {changed} bytes of code were changed"
+        );
         waiting.go()?;
         let status = waiting.target.wait()?;
         heaptrace::finish(&mut recorder)?;

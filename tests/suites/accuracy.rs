@@ -1,6 +1,6 @@
 //! Bytes and counts against the programs' own ledgers, per process and per site.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     compare::{self, Find, Slack},
     heaptrace,
@@ -51,7 +51,10 @@ fn main() -> ExitCode {
             full_table(option, reason)
         }));
     }
-    tests.push(end_to_end("attach: brk, mmap, munmap and mremap to the byte", growth));
+    for mode in ["exact", "growth", "faults"] {
+        let name = format!("attach, {mode}: brk, mmap, munmap and mremap to the byte");
+        tests.push(end_to_end(name, move || growth(mode)));
+    }
     runner::run(tests)
 }
 
@@ -93,12 +96,14 @@ fn growth_by_stack(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn growth() -> Result<()> {
+fn growth(mode: &'static str) -> Result<()> {
     let record = |arguments: &[&str]| -> Result<_> {
         let folder = TempDir::new()?;
-        let session = Session::new(Program::C("growth"), arguments);
-        let process = session.attach_report(folder.path())?.processes.remove(0);
-        Ok((folder, process))
+        let session = Session::new(Program::C("growth"), arguments).options(&["--trace", mode]);
+        let mut report = session.attach_report(folder.path(), "growth")?;
+        ensure!(report.mode == mode, "{}", report.mode);
+        compare::nothing_lost(&report)?;
+        Ok((folder, report.processes.remove(0)))
     };
     let ((_, idle), (folder, busy)) = (record(&[])?, record(&["grow"])?);
     growth_by_stack(folder.path())?;
@@ -112,6 +117,28 @@ fn growth() -> Result<()> {
         busy.munmap_bytes - idle.munmap_bytes,
     );
     ensure!(difference == ((1 << 20) - 3 * 4096, mmap, munmap), "brk, mmap, munmap: {difference:?}");
+    let faults =
+        heaptrace::view(folder.path(), "faults")?.sites.iter().map(|site| site.alloc_count).sum::<u64>();
+    ensure!((faults > 0) == (mode == "faults"), "{faults} page faults");
+    if mode == "exact" {
+        return Ok(());
+    }
+    // Of blocks it says nothing rather than that there are none.
+    ensure!(busy.alloc_count == 0, "{busy:?}");
+    let file = heaptrace::record_file(folder.path());
+    let file = file.to_str().context("the temporary folder's name is not UTF-8")?;
+    for view in ["live", "alloc", "sizes", "rss"] {
+        let output = heaptrace::output(&["report", file, "--view", view])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2) && said.contains("has no blocks"), "{view}: {said}");
+    }
+    let output = heaptrace::output(&["report", file])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && said.contains(&format!("{mode} mode (calls that map memory")),
+        "{said}"
+    );
+    ensure!(said.contains(&format!("# View: {mode}")) && !said.contains("blocks not freed"), "{said}");
     Ok(())
 }
 

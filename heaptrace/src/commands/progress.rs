@@ -19,14 +19,15 @@ impl Progress {
         Self { bar, last: (Duration::ZERO, 0) }
     }
 
-    pub fn show(&mut self, elapsed: Duration, live: u64, events: u64, lost: u64) {
+    /// `live`: bytes, where blocks are traced.
+    pub fn show(&mut self, elapsed: Duration, live: Option<u64>, events: u64, lost: u64) {
         let (before, events_before) = std::mem::replace(&mut self.last, (elapsed, events));
         let seconds = (elapsed - before).as_secs_f64().max(0.001);
         let rate = (events.saturating_sub(events_before)) as f64 / seconds;
+        let live = live.map_or_else(String::new, |live| format!("live {}, ", HumanBytes(live)));
         self.bar.set_message(format!(
-            "[{:>4} s] live {}, {} events/s, {} lost",
+            "[{:>4} s] {live}{} events/s, {} lost",
             elapsed.as_secs(),
-            HumanBytes(live),
             HumanCount(rate as u64),
             HumanCount(lost)
         ));

@@ -18,9 +18,9 @@ pub struct ReportArgs {
     /// Recording to read.
     #[arg(default_value = "heaptrace.data")]
     pub file: PathBuf,
-    /// What to report.
-    #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
-    pub view: View,
+    /// What to report. The default is `live`, or what there is in a recording without blocks (`record --trace`).
+    #[arg(long, value_enum, help_heading = SHOWN)]
+    pub view: Option<View>,
     /// Group rows by.
     #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub by: By,
@@ -49,7 +49,7 @@ pub struct ReportArgs {
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, verbose } = args;
-    if view == View::Rss && matches!(format, Format::Folded | Format::Svg) {
+    if view == Some(View::Rss) && matches!(format, Format::Folded | Format::Svg) {
         return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
     }
     let output = Output::open_beside(&output, &file)?;
@@ -62,6 +62,15 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     for skipped in skipped.sentences(version) {
         say(format_args!("warning: {}: {skipped}", file.display()));
         profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
+    }
+    let view = view.unwrap_or(View::of_mode(profile.mode));
+    if view.is_of_blocks() && !profile.mode.has_blocks() {
+        let mode = profile.mode.name();
+        return Err(Usage(format!(
+            "{} has no blocks, as it was made with --trace {mode}; --view {mode} shows what it has",
+            file.display(),
+        ))
+        .into());
     }
     symbolize_rest(&mut profile);
     let options = Options {

@@ -91,7 +91,7 @@ impl Work for Counting {
     fn tick(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<()> {
         if let Some(progress) = &mut self.progress {
             let (live, events, lost) = engine.session().glance();
-            progress.show(engine.followed(), live, events, lost);
+            progress.show(engine.followed(), Some(live), events, lost);
         }
         Ok(())
     }

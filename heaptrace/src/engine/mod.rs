@@ -56,6 +56,7 @@ pub struct Engine<F> {
     form: F,
     wakes: Wakes,
     clock: Clock,
+    mode: Mode,
     looks: Looks,
     /// New targets can come when all have exited.
     endless: bool,
@@ -75,11 +76,17 @@ impl<F: Form> Engine<F> {
         let tables = session.tables_ready().unwrap_or_default();
         let wakes = Wakes::new(events, session.take_log(), tables, options.watch.is_some())?;
         let clock = Clock::default();
+        let mode = match options {
+            SessionOptions { probes: true, .. } => Mode::Exact,
+            SessionOptions { faults: true, .. } => Mode::Faults,
+            _ => Mode::Growth,
+        };
         Ok(Self {
             session,
-            form: F::new(start(clock.started_ns())),
+            form: F::new(start(clock.started_ns(), mode)),
             wakes,
             clock,
+            mode,
             looks: Looks::default(),
             endless: options.all || options.members.is_some(),
             may_have_ended: false,
@@ -96,7 +103,7 @@ impl<F> Engine<F> {
 
     /// What a recording begins with, once its first targets are there.
     pub fn start(&self) -> Start {
-        start(self.clock.started_ns())
+        start(self.clock.started_ns(), self.mode)
     }
 
     /// The targets may run from now on: [`Self::followed`] begins. Profiles of an engine to which that is not said tell how
@@ -157,11 +164,11 @@ impl<F> Engine<F> {
     }
 }
 
-fn start(started_ns: i64) -> Start {
+fn start(started_ns: i64, mode: Mode) -> Start {
     Start {
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
         host: Host { kernel: system::kernel_release(), arch: std::env::consts::ARCH.to_owned() },
         started_ns,
-        mode: Mode::Exact,
+        mode,
     }
 }

@@ -165,6 +165,7 @@ fn every_report_of_the_recording_given() {
     let before = memory("VmRSS:");
     let dir = TempDir::new().expect("directory");
     let report = |format, view, by| {
+        let view = Some(view);
         let output = dir.path().join("report").into();
         let file = file.clone().into();
         // What it is refused for is not looked at here.
@@ -320,7 +321,7 @@ fn report_error(path: &Path) -> String {
     let (file, view, by) = (path.to_owned(), View::Alloc, By::Stack);
     let args = ReportArgs {
         file,
-        view,
+        view: Some(view),
         by,
         format: Format::Json,
         output,

@@ -42,18 +42,36 @@ pub struct Host {
     pub arch: String,
 }
 
-/// How blocks were chosen for recording.
+/// What of the processes' memory was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Every block.
     Exact,
+    /// No block: calls that map memory.
+    Growth,
+    /// The same, and page faults.
+    Faults,
 }
 
 impl Mode {
     /// Bytes from one sample to the next, on average; 0 where every block is recorded.
     pub const fn sample_bytes(self) -> u64 {
         match self {
-            Self::Exact => 0,
+            Self::Exact | Self::Growth | Self::Faults => 0,
+        }
+    }
+
+    /// Whether allocation functions were probed.
+    pub const fn has_blocks(self) -> bool {
+        matches!(self, Self::Exact)
+    }
+
+    /// As `--trace` and the JSON have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Growth => "growth",
+            Self::Faults => "faults",
         }
     }
 }

@@ -98,6 +98,8 @@ fn milliseconds(ns: u64) -> String {
 pub(super) fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Exact => "exact mode (every block)",
+        Mode::Growth => "growth mode (calls that map memory; no blocks)",
+        Mode::Faults => "faults mode (calls that map memory, and page faults; no blocks)",
     }
 }
 

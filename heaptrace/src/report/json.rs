@@ -3,7 +3,7 @@
 pub(super) use super::frames::Frames;
 use super::select::{Weight, chosen, sites, weight};
 use super::{Options, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Mode, Profile, Site, SizeFilter, SizeHistogram};
+use crate::model::{Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -201,9 +201,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         host: Host { kernel: &profile.host.kernel, arch: &profile.host.arch },
         started: text::started(profile),
         duration_s: in_seconds(profile.duration_ns),
-        mode: match profile.mode {
-            Mode::Exact => "exact",
-        },
+        mode: profile.mode.name(),
         sample_bytes: profile.mode.sample_bytes(),
         coverage: coverage(profile),
         processes: profile

@@ -38,6 +38,7 @@ pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };
 
+use crate::model::Mode;
 use clap::ValueEnum;
 
 /// What a report is about.
@@ -63,6 +64,15 @@ impl View {
     /// Whether it is about the allocator's blocks.
     pub(crate) fn is_of_blocks(self) -> bool {
         !matches!(self, Self::Growth | Self::Faults)
+    }
+
+    /// What is shown of a recording of this mode where no view is named.
+    pub fn of_mode(mode: Mode) -> Self {
+        match mode {
+            Mode::Exact => Self::Live,
+            Mode::Growth => Self::Growth,
+            Mode::Faults => Self::Faults,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod args;
 
-pub use args::RecordArgs;
+pub use args::{RecordArgs, Trace};
 
 use super::{
     outside::open_output,
@@ -13,7 +13,9 @@ use super::{
 };
 use crate::printable::say;
 use crate::{
+    bpf::MapSizes,
     engine::{Chunks, Engine, Looks},
+    error::Usage,
     file::FileWriter,
     report::lost_in_short,
     session::SessionOptions,
@@ -39,17 +41,21 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, follow, faults, no_rss, filter, stacks, sizes, verbose } = args;
+    let RecordArgs { target, output, follow, trace, faults, no_rss, filter, stacks, sizes, verbose } = args;
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
+    let options = of_mode(trace, options)?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
     let mut prepared = Prepared::new(target, &options)?;
-    prepared.engine.look_into(Looks { memory: !no_rss, unmapped: true });
+    // What memory consists of is told by blocks.
+    let measures = !no_rss && options.probes;
+    prepared.engine.look_into(Looks { memory: measures, unmapped: options.probes });
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
-    let mut recording = Recording { writer, progress: Progress::new(), last_write: Instant::now() };
+    let mut recording =
+        Recording { writer, progress: Progress::new(), blocks: options.probes, last_write: Instant::now() };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
@@ -58,7 +64,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     if blocks > MANY_BLOCKS {
         say(format_args!("{why}; reading {} live blocks", HumanCount(blocks)));
     }
-    if !no_rss {
+    if measures {
         // While the numbers of the blocks are still of this moment.
         running.engine.measure_all();
     }
@@ -83,14 +89,38 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
     if events == 0 {
-        say(format_args!("no allocation was seen; `heaptrace report` says what was looked at"));
+        let what = if options.probes { "allocation" } else { "call that maps memory" };
+        say(format_args!("no {what} was seen; `heaptrace report` says what was looked at"));
     }
     Ok(exit_code(ended, propagate_exit))
+}
+
+/// A session's options in a mode.
+fn of_mode(trace: Trace, options: SessionOptions) -> Result<SessionOptions, Usage> {
+    if trace == Trace::Exact {
+        return Ok(options);
+    }
+    if !options.growth {
+        return Err(Usage("--trace growth and faults trace what --no-growth leaves out".to_owned()));
+    }
+    if options.size_filter.is_some() {
+        let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
+        return Err(Usage(what.to_owned()));
+    }
+    Ok(SessionOptions {
+        probes: false,
+        exact_children: false,
+        faults: options.faults || trace == Trace::Faults,
+        sizes: MapSizes { live: 1, live_chunks: 0, threads: 1, ..options.sizes },
+        ..options
+    })
 }
 
 struct Recording {
     writer: FileWriter,
     progress: Progress,
+    /// They are traced.
+    blocks: bool,
     last_write: Instant,
 }
 
@@ -99,7 +129,7 @@ impl Work for Recording {
 
     fn tick(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
         let (live, events, lost) = engine.session().glance();
-        self.progress.show(engine.followed(), live, events, lost);
+        self.progress.show(engine.followed(), self.blocks.then_some(live), events, lost);
         if self.last_write.elapsed() >= WRITE_EVERY {
             self.last_write = Instant::now();
             self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;

@@ -159,12 +159,16 @@ impl Wire for Mode {
     fn write(&self, to: &mut Writer) {
         match self {
             Self::Exact => to.number(0),
+            Self::Growth => to.number(1),
+            Self::Faults => to.number(2),
         }
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
         match from.number()? {
             0 => Ok(Self::Exact),
+            1 => Ok(Self::Growth),
+            2 => Ok(Self::Faults),
             number => Err(Bad::Choice { what: "mode", number }),
         }
     }

@@ -226,7 +226,15 @@ fn thirty_two_bit() -> Result<()> {
             return Ok(());
         }
     };
-    ensure_refused(running.pid(), Some("machine"), "32-bit")
+    ensure_refused(running.pid(), Some("machine"), "32-bit")?;
+    // Its system calls are not seen either.
+    let file = heaptrace::record_file(folder.path());
+    let file = file.to_str().context("the temporary folder's name is not UTF-8")?;
+    let output =
+        heaptrace::output(&["record", "--trace", "growth", "-p", &running.pid().to_string(), "-o", file])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(4) && said.contains("32-bit"), "{} {said}", output.status);
+    Ok(())
 }
 
 fn gone() -> Result<()> {

@@ -39,12 +39,12 @@ pub enum Refusal {
     WrongMachine { path: PathBuf, what: String },
     #[error(
         "{} is a Go program that loads no C library: probes on Go functions corrupt the moving stacks of Go, so \
-         they are never placed; use Go's own heap profile (runtime/pprof)",
+         they are never placed; use Go's own heap profile (runtime/pprof), or `record --trace growth`",
         path.display()
     )]
     Go { path: PathBuf },
     #[error(
-        "no allocator was found in {}{}",
+        "no allocator was found in {}{}; `record --trace growth` tells who maps memory all the same",
         list(looked_at),
         match left_out.as_slice() {
             [] => "; if the program holds one, its symbols were stripped: keep them (do not strip), or link the \
@@ -117,7 +117,8 @@ mod tests {
         let text = refusal(&Status::default(), &plan).expect("refused").to_string();
         assert_eq!(
             text,
-            "no allocator was found in any file that could be read (none could): failed to open /x: denied"
+            "no allocator was found in any file that could be read (none could): failed to open /x: denied; \
+             `record --trace growth` tells who maps memory all the same"
         );
     }
 

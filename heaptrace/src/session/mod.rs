@@ -181,6 +181,7 @@ impl Session {
             per_process,
             attachments: Attachments::new(How {
                 probes,
+                watched: watched.is_some(),
                 per_process,
                 unnamed: all || members.is_some(),
                 tell_of_others: exact_children && !all && !per_process,

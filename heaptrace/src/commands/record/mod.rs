@@ -138,3 +138,35 @@ impl Work for Recording {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<SessionOptions, Usage> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RecordArgs,
+        }
+        let Line { args } = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+        let RecordArgs { target, follow, trace, filter, stacks, sizes, .. } = args;
+        let target = target.target().expect("a target");
+        of_mode(trace, session_options(&target, &follow, &filter, &sizes, Some(&stacks))?)
+    }
+
+    #[test]
+    fn a_mode_without_blocks_places_no_probe_and_takes_no_choice_of_blocks() {
+        assert!(options("record -- true").expect("exact").probes);
+        let growth = options("record --trace growth -- true").expect("growth");
+        assert!(!growth.probes && !growth.exact_children && growth.growth && !growth.faults);
+        assert!(options("record --trace faults -a").expect("faults").faults);
+        for (option, named) in [("--no-growth", "--no-growth"), ("--min-size 1k", "--min-size")] {
+            let Err(Usage(said)) = options(&format!("record --trace growth {option} -- true")) else {
+                panic!("{option} is taken")
+            };
+            assert!(said.contains(named), "{said}");
+            assert!(options(&format!("record {option} -- true")).is_ok());
+        }
+    }
+}

@@ -259,11 +259,14 @@ impl<L: Send + 'static> Attachments<L> {
     }
 
     fn check(&self, view: &ProcessView, plan: &Plan) -> Result<(), TargetError> {
-        match refusal(&view.status, plan) {
-            // Others are about probes.
-            Some(reason) if self.how.probes || reason == Refusal::NoMemory => Err(refused(view, reason)),
-            _ => Ok(()),
-        }
+        let Some(reason) = refusal(&view.status, plan) else { return Ok(()) };
+        let applies = match reason {
+            Refusal::NoMemory => true,
+            // The system calls of 32-bit programs have no tracepoints.
+            Refusal::WrongMachine { .. } => !self.how.watched,
+            _ => self.how.probes,
+        };
+        if applies { Err(refused(view, reason)) } else { Ok(()) }
     }
 
     /// Refuses a process whose allocator's code is not what its file has, in files of which we have not probed all yet.

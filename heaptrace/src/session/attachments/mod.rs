@@ -39,6 +39,8 @@ pub(crate) use world::{Kernel, Processes, World};
 pub struct How {
     /// Allocators are probed.
     pub probes: bool,
+    /// What mappings change by calls that are not seen is told.
+    pub watched: bool,
     /// Probes are placed for each process, not for all that map a file.
     pub per_process: bool,
     /// Nobody named the processes one by one.

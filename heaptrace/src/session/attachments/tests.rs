@@ -15,7 +15,8 @@ use heaptrace_common::check::Check;
 use std::collections::BTreeSet;
 
 /// As a session traces PIDs that were named.
-const BY_PROCESS: How = How { probes: true, per_process: true, unnamed: false, tell_of_others: false };
+const BY_PROCESS: How =
+    How { probes: true, watched: false, per_process: true, unnamed: false, tell_of_others: false };
 
 /// Both sides.
 struct Run {

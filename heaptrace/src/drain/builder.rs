@@ -63,6 +63,8 @@ pub struct ProfileBuilder {
     pub(super) kept_old: Option<KeptOld>,
     /// Processes that have code without a file, which a file of theirs may name.
     pub(super) generating: HashSet<ProcessId>,
+    /// Modules that stacks were taken in.
+    pub(super) called: HashSet<ModuleId>,
 }
 
 impl ProfileBuilder {
@@ -155,17 +157,23 @@ impl ProfileBuilder {
     }
 
     /// Adds to the code of a record's image, in order of time. Before it takes the place of other code, what was called in that
-    /// gets its name; stacks with code of which word comes later are not in it, and wait.
+    /// gets its name; stacks with code of which word comes later are not in it, and wait. Gives the path of another file, if
+    /// stacks were taken in code of it that is replaced: some of those may have been taken in the new code, which came first.
     pub fn add_code(
         &mut self,
         maps: &mut impl KernelTables,
         record: u32,
         mapping: &Mapping,
         object: Option<Arc<Object>>,
-    ) {
+    ) -> Option<String> {
         let code = self.code_mapping(mapping, object);
-        if self.images.get(&record).is_some_and(|image| image.has_under(&code)) {
+        let under = self.images.get(&record).and_then(|image| image.under(&code));
+        let mut replaced = None;
+        if let Some(before) = under {
             self.read_known(maps, record);
+            let path = |module: ModuleId| &self.modules.table.items[module.index()].path;
+            let is_other = code.module.is_none_or(|after| path(after) != path(before));
+            replaced = (is_other && self.called.contains(&before)).then(|| path(before).clone());
         }
         self.images.entry(record).or_default().add(code);
         // The first file that an exec maps is the program.
@@ -174,6 +182,7 @@ impl ProfileBuilder {
         {
             process.exe = path.to_string_lossy().into_owned();
         }
+        replaced
     }
 
     fn code_mapping(&mut self, mapping: &Mapping, object: Option<Arc<Object>>) -> CodeMapping {
@@ -241,7 +250,8 @@ impl ProfileBuilder {
             self.kept.gone.unclassed += unclassed(&site);
             self.table.keep_totals(site.process, &site.totals);
         }
-        let (growth, _) = self.kept.growth.take_changed();
+        let (growth, gone) = self.kept.growth.take_changed();
+        self.kept.gone.growth_calls += gone.iter().map(|site| site.totals.alloc_count).sum::<u64>();
         for process in over {
             self.told.forget(process);
             self.table.forget(process, self.generating.contains(&process));
@@ -284,10 +294,17 @@ impl ProfileBuilder {
         }
     }
 
-    /// Live bytes and events of all processes, as last read.
-    pub fn glance(&self) -> (u64, u64) {
+    /// Live bytes of all processes, as last read; and events, which are those of blocks or else of growth.
+    pub fn glance(&self, blocks: bool) -> (u64, u64) {
         let live = self.table.running().filter_map(|index| self.record(index));
-        (live.map(|record| record.live_bytes).sum(), self.events())
+        let events = if blocks { self.events() } else { self.growth_calls() };
+        (live.map(|record| record.live_bytes).sum(), events)
+    }
+
+    /// Calls that mapped memory, and page faults, as last read.
+    pub fn growth_calls(&self) -> u64 {
+        let of_sites = self.kept.growth.iter().map(|site| site.totals.alloc_count);
+        self.kept.gone.growth_calls + of_sites.sum::<u64>()
     }
 
     fn events(&self) -> u64 {

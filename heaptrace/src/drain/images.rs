@@ -84,12 +84,12 @@ impl Image {
         self.current = Arc::new(kept);
     }
 
-    /// Whether `mapping` lies over other code of a file.
-    pub fn has_under(&self, mapping: &CodeMapping) -> bool {
+    /// The file of other code that `mapping` lies over.
+    pub fn under(&self, mapping: &CodeMapping) -> Option<ModuleId> {
         let is_under = |old: &CodeMapping| {
             old.module.is_some() && old.start < mapping.end && mapping.start < old.end && old != mapping
         };
-        self.current.iter().any(is_under)
+        self.current.iter().find(|old| is_under(old))?.module
     }
 
     /// As mapped now, by address.
@@ -185,12 +185,12 @@ mod tests {
         let mut image = Image::default();
         let code = mapping(0x1000, 0x3000, 0x500, Some(0));
         image.update(vec![code.clone(), mapping(0x8000, 0x9000, 0, None)]);
-        assert!(!image.has_under(&code));
-        assert!(image.has_under(&mapping(0x1000, 0x3000, 0x500, Some(1))));
-        assert!(image.has_under(&mapping(0x2000, 0x3000, 0x1500, Some(0))));
-        assert!(!image.has_under(&mapping(0x3000, 0x4000, 0, Some(1))));
+        assert_eq!(None, image.under(&code));
+        assert_eq!(Some(ModuleId(0)), image.under(&mapping(0x1000, 0x3000, 0x500, Some(1))));
+        assert_eq!(Some(ModuleId(0)), image.under(&mapping(0x2000, 0x3000, 0x1500, Some(0))));
+        assert_eq!(None, image.under(&mapping(0x3000, 0x4000, 0, Some(1))));
         // Code that is generated is told apart by nothing.
-        assert!(!image.has_under(&mapping(0x8000, 0x9000, 0, Some(1))));
+        assert_eq!(None, image.under(&mapping(0x8000, 0x9000, 0, Some(1))));
     }
 
     #[test]

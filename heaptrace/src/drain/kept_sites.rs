@@ -32,6 +32,7 @@ pub(super) struct KeptSites {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gone {
     pub events: u64,
+    pub growth_calls: u64,
     pub unclassed: u64,
 }
 

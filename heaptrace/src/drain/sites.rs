@@ -195,12 +195,15 @@ impl ProfileBuilder {
         let unknown = Image::default();
         let image = self.images.get(&record).unwrap_or(&unknown);
         let (locations, of_locations) = (&mut self.locations, &mut self.frames);
-        let generating = &mut self.generating;
+        let (generating, called) = (&mut self.generating, &mut self.called);
         let stack = frames
             .iter()
             .map(|&address| {
                 let location = match image.locate(address) {
-                    Place::InModule(module, offset) => Location::InModule { module, offset },
+                    Place::InModule(module, offset) => {
+                        called.insert(module);
+                        Location::InModule { module, offset }
+                    }
                     Place::Anonymous => {
                         generating.insert(process);
                         Location::Anonymous { process, address }

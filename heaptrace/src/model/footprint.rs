@@ -155,6 +155,9 @@ impl Footprint for Note {
             Self::ProbedLate { comm, files, .. } | Self::EndedUnseen { comm, files, .. } => {
                 comm.beside() + files.beside()
             }
+            Self::CodeReplaced { comm, before, after, .. } => {
+                comm.beside() + before.beside() + after.beside()
+            }
             Self::LeftOut { comm, reason, .. } => comm.beside() + reason.beside(),
             Self::Distrusted { function, path, reason, .. } => {
                 function.beside() + path.beside() + reason.beside()

@@ -82,6 +82,13 @@ pub enum Note {
         files: Vec<String>,
         opened: bool,
     },
+    /// Code of one file was mapped where stacks had been taken in another's.
+    CodeReplaced {
+        pid: u32,
+        comm: String,
+        before: String,
+        after: String,
+    },
     /// A function whose calls were not as its code says.
     Distrusted {
         function: String,
@@ -194,6 +201,7 @@ impl Note {
             Self::LeftOut { .. } => "left_out",
             Self::ProbedLate { .. } => "probed_late",
             Self::EndedUnseen { .. } => "ended_unseen",
+            Self::CodeReplaced { .. } => "code_replaced",
             Self::Distrusted { .. } => "distrusted",
             Self::NotProbedAgain { .. } => "not_probed_again",
             Self::BreakpointsNotHeld { .. } => "breakpoints_not_held",
@@ -227,6 +235,7 @@ impl Note {
             | Self::ProbesNotPlaced { .. }
             | Self::ProbedLate { .. }
             | Self::EndedUnseen { .. }
+            | Self::CodeReplaced { .. }
             | Self::Distrusted { .. }
             | Self::NotProbedAgain { .. }
             | Self::BreakpointsNotHeld { .. }

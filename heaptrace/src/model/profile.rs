@@ -304,10 +304,10 @@ impl Profile {
         fraction(sum(|process| process.attached_ns), sum(|process| process.life_ns))
     }
 
-    /// Allocations by how their stack walk ended; every end is present.
+    /// Allocations by how their stack walk ended, or in a mode without blocks what else is recorded; every end is present.
     pub fn stack_ends(&self) -> BTreeMap<StackEnd, u64> {
         let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();
-        for site in &self.sites {
+        for site in if self.mode.has_blocks() { &self.sites } else { &self.growth } {
             if let Some(stack) = self.stacks.get(site.stack.index()) {
                 let count = ends.entry(stack.end).or_default();
                 *count = count.saturating_add(site.totals.alloc_count);

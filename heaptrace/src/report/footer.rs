@@ -206,7 +206,12 @@ fn stacks(profile: &Profile) -> Option<String> {
         return Some("stacks were not walked".into());
     }
     let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
-    let mut text = format!("stacks: {:.2}% of allocations complete", percent(complete, all));
+    let what = match profile.mode {
+        Mode::Exact => "allocations",
+        Mode::Growth => "calls",
+        Mode::Faults => "calls and faults",
+    };
+    let mut text = format!("stacks: {:.2}% of {what} complete", percent(complete, all));
     for (end, count) in ends {
         if end != StackEnd::Complete && count > 0 {
             text += &format!(", {:.2}% {} ({})", percent(count, all), end.name(), thousands(count));

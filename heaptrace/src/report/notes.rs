@@ -85,6 +85,9 @@ pub(super) fn sentence(note: &Note) -> String {
                 files.join(" and ")
             )
         }
+        Note::CodeReplaced { pid, comm, before, after } => {
+            format!("{comm}:{pid}: {after} was mapped where {before} had been: stacks in one may bear names of the other")
+        }
         Note::Distrusted { function, path, after_ns, reason, then } => {
             let after = *after_ns as f64 / 1e9;
             let trust = match then {
@@ -171,6 +174,10 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::EndedUnseen { .. } => (
             "processes",
             "ended before they could be looked at; calls in what they mapped last were not seen",
+        ),
+        Note::CodeReplaced { .. } => (
+            "times",
+            "a library was mapped where another had been: stacks in one may bear names of the other",
         ),
         Note::Distrusted { .. } => ("times", "what was counted of a function is not to be trusted"),
         Note::NotProbedAgain { .. } => ("processes", "are not counted any more"),

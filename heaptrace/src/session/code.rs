@@ -4,6 +4,7 @@ use super::{Session, attachments::World as _, pending_code::Waiting};
 use crate::{
     bpf::Placed,
     drain::is_code,
+    model::Note,
     process::{
         mapped::{Change, CodeChange},
         maps::{Mapping, Permissions},
@@ -11,7 +12,7 @@ use crate::{
     },
 };
 use heaptrace_common::record::process_state;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 impl Session {
     /// Takes what the kernel mapped since the last call. Call after the process records were read.
@@ -79,10 +80,22 @@ impl Session {
                 if object.is_some() && self.tracer.features.growth != Placed::On {
                     self.pending_code.to_be_looked_at.entry(record).or_insert(time_ns);
                 }
-                self.builder.add_code(&mut self.tracer.maps, record, &mapping, object.clone());
+                if let Some(before) =
+                    self.builder.add_code(&mut self.tracer.maps, record, &mapping, object.clone())
+                {
+                    self.note_replaced(record, before, &mapping);
+                }
             }
         }
         changed
+    }
+
+    fn note_replaced(&mut self, record: u32, before: String, mapping: &Mapping) {
+        let Some(pid) = self.builder.record(record).map(|of| of.tgid) else { return };
+        let comm = self.builder.process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
+        let after =
+            mapping.path.as_deref().map_or("generated code".into(), Path::to_string_lossy).into_owned();
+        self.note(Note::CodeReplaced { pid, comm, before, after });
     }
 }
 

@@ -14,6 +14,9 @@ impl Session {
     pub fn coverage(&self) -> Result<Coverage, MapError> {
         let counters = self.tracer.maps.counters()?;
         let mut coverage = self.builder.coverage(&counters);
+        if !self.probes {
+            coverage.events = self.builder.growth_calls();
+        }
         coverage.counts.add(Counter::RingFull, self.unread);
         let mut notes = self.notes.clone();
         let some = |count: u64| (count > 0).then_some(count);

@@ -318,7 +318,7 @@ impl Session {
 
     /// Live bytes, events, and lost events so far, as last drained.
     pub fn glance(&self) -> (u64, u64, u64) {
-        let (live, events) = self.builder.glance();
+        let (live, events) = self.builder.glance(self.probes);
         let lost =
             self.tracer.maps.counters().map_or(0, |counters| self.builder.coverage(&counters).counts.lost());
         (live, events, lost)

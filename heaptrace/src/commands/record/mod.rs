@@ -55,7 +55,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
     let mut recording =
-        Recording { writer, progress: Progress::new(), blocks: options.probes, last_write: Instant::now() };
+        Recording { writer, progress: Progress::new(), blocks: options.probes, last_write: None };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
@@ -121,7 +121,8 @@ struct Recording {
     progress: Progress,
     /// They are traced.
     blocks: bool,
-    last_write: Instant,
+    /// `None` before the first, which comes early: a recorder that is killed soon is to leave something.
+    last_write: Option<Instant>,
 }
 
 impl Work for Recording {
@@ -130,8 +131,8 @@ impl Work for Recording {
     fn tick(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
         let (live, events, lost) = engine.session().glance();
         self.progress.show(engine.followed(), self.blocks.then_some(live), events, lost);
-        if self.last_write.elapsed() >= WRITE_EVERY {
-            self.last_write = Instant::now();
+        if self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
+            self.last_write = Some(Instant::now());
             self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;
             self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
         }

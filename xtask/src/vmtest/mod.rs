@@ -51,6 +51,14 @@ const SELECTIONS: &[Selection] = &[
         both: true,
     },
     Selection {
+        suite: "accuracy",
+        tests: &[
+            "attach, growth: brk, mmap, munmap and mremap to the byte",
+            "attach, faults: brk, mmap, munmap and mremap to the byte",
+        ],
+        both: false,
+    },
+    Selection {
         suite: "lifecycle",
         tests: &[
             "fork without exec",

@@ -210,16 +210,15 @@ pub fn tallies(folder: &Path) -> Result<Table> {
     serde_json::from_slice(&text).context("the tallies are not as documented")
 }
 
-/// The command that `recorder` runs, once it has begun: before its exec it is a fork of heaptrace, and there are other forks.
-pub fn command_of(recorder: &mut Running) -> Result<u32> {
+/// The command that `recorder` runs, once it has become `program`: before that it is a fork of heaptrace, and there are others.
+pub fn command_of(recorder: &mut Running, program: &Path) -> Result<u32> {
+    let program =
+        fs::canonicalize(program).with_context(|| format!("failed to find {}", program.display()))?;
     let parent = recorder.pid();
-    let exe = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let is_it = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
     let mut child = None;
     crate::running::wait_while_running(recorder, "start its command", || {
-        let children: Vec<_> = children(parent).into_iter().map(|child| (child, exe(child))).collect();
-        // Only now: who starts a program can go on before it has become that (`exec_mmap`, fs/exec.c), but one with children has.
-        let own = exe(parent);
-        child = children.into_iter().find(|(_, exe)| exe.is_some() && *exe != own).map(|(child, _)| child);
+        child = children(parent).into_iter().find(is_it);
         child.is_some()
     })?;
     child.context("there is no child")

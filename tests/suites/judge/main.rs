@@ -89,7 +89,7 @@ fn judge(make: Make, rounds: u32) -> Result<()> {
     let mut recorder = judged::record(&subject.line, &libraries, folder)?;
     let began = Instant::now();
     if rounds > 0 {
-        let target = judged::command_of(&mut recorder)?;
+        let target = judged::command_of(&mut recorder, Path::new(&subject.line[0]))?;
         come_and_go(rounds, target, &subject, &mut recorder, folder)?;
         match subject.end {
             Some(end) => end(folder)?,

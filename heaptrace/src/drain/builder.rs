@@ -271,12 +271,12 @@ impl ProfileBuilder {
         }
     }
 
-    /// The counters' part of the coverage.
-    pub fn coverage(&self, counters: &Counters) -> Coverage {
+    /// The counters' part of the coverage. `blocks`: they are traced.
+    pub fn coverage(&self, counters: &Counters, blocks: bool) -> Coverage {
         // Of the records: the processes have their sums only once a chunk is made.
         let shown = self.shown_records().filter_map(|(index, _)| self.record(index));
         Coverage {
-            events: self.events(),
+            events: self.events(blocks),
             counts: Counts::new(|counter| counters.get(counter)),
             unknown_frees: self.table.retired_unknown_frees
                 + shown.map(|record| record.unknown_frees).sum::<u64>(),
@@ -294,20 +294,18 @@ impl ProfileBuilder {
         }
     }
 
-    /// Live bytes of all processes, as last read; and events, which are those of blocks or else of growth.
+    /// Live bytes and events of all processes, as last read. `blocks`: they are traced.
     pub fn glance(&self, blocks: bool) -> (u64, u64) {
         let live = self.table.running().filter_map(|index| self.record(index));
-        let events = if blocks { self.events() } else { self.growth_calls() };
-        (live.map(|record| record.live_bytes).sum(), events)
+        (live.map(|record| record.live_bytes).sum(), self.events(blocks))
     }
 
-    /// Calls that mapped memory, and page faults, as last read.
-    pub fn growth_calls(&self) -> u64 {
-        let of_sites = self.kept.growth.iter().map(|site| site.totals.alloc_count);
-        self.kept.gone.growth_calls + of_sites.sum::<u64>()
-    }
-
-    fn events(&self) -> u64 {
+    /// Calls of allocators, or where blocks are not traced calls that mapped memory, and page faults.
+    fn events(&self, blocks: bool) -> u64 {
+        if !blocks {
+            let of_sites = self.kept.growth.iter().map(|site| site.totals.alloc_count);
+            return self.kept.gone.growth_calls + of_sites.sum::<u64>();
+        }
         let of_sites = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
         self.kept.gone.events + of_sites.sum::<u64>()
     }

@@ -4,7 +4,7 @@ use super::{ProfileBuilder, processes::Counted};
 use crate::{
     fixtures::{fake_kernel::FakeKernel, profiles::start},
     model::{Chunk, Coverage, FrameId, Location, Profile},
-    process::maps,
+    process::maps::{self, Mapping},
 };
 use heaptrace_common::sizes::CARRY;
 use rustix::time::{ClockId, clock_gettime};
@@ -143,6 +143,19 @@ fn an_exec_between_two_reads_ends_nothing() {
     assert!(!run.builder.is_within_exec(run.kernel.now_ns));
 }
 
+fn code(text: &str) -> Vec<Mapping> {
+    maps::parse(text.as_bytes())
+}
+
+/// One process, known to have this code, and its record.
+fn with_code(code: &[Mapping]) -> (Run, u32) {
+    let mut run = Run::new(10, 10);
+    let record = run.kernel.start(7).expect("room");
+    run.builder.read_processes(&mut run.kernel);
+    run.builder.set_image(record, code, &[]);
+    (run, record)
+}
+
 /// The modules of each site's frames.
 fn modules(profile: &Profile) -> Vec<Vec<&str>> {
     let module = |frame: &FrameId| match &profile.locations[profile.frames[frame.index()].location.index()] {
@@ -156,11 +169,7 @@ fn modules(profile: &Profile) -> Vec<Vec<&str>> {
 /// A library is opened where another was, and then a second one, which calls it, between two looks at what was mapped.
 #[test]
 fn a_stack_is_named_by_the_code_that_it_was_taken_in() {
-    let mut run = Run::new(10, 10);
-    let record = run.kernel.start(7).expect("room");
-    let code = |text: &str| maps::parse(text.as_bytes());
-    run.builder.read_processes(&mut run.kernel);
-    run.builder.set_image(record, &code("1000-2000 r-xp 0 fe:01 1 /first.so\n"), &[]);
+    let (mut run, record) = with_code(&code("1000-2000 r-xp 0 fe:01 1 /first.so\n"));
     run.kernel.set_frames(2, vec![0x1800, 0x5800]);
     run.kernel.set_frames(3, vec![0x1900, 0x9999]);
     run.kernel.allocate(record, 0x1800, 0xa000, 1);
@@ -184,12 +193,8 @@ fn a_stack_is_named_by_the_code_that_it_was_taken_in() {
 /// What /proc showed of a library before word came of its mapping replaces nothing.
 #[test]
 fn stacks_in_code_that_is_yet_to_be_told_of_wait() {
-    let mut run = Run::new(10, 10);
-    let record = run.kernel.start(7).expect("room");
-    let code = |text: &str| maps::parse(text.as_bytes());
-    run.builder.read_processes(&mut run.kernel);
     let known = code("1000-2000 r-xp 0 fe:01 1 /libc.so\n");
-    run.builder.set_image(record, &known, &[]);
+    let (mut run, record) = with_code(&known);
     run.kernel.set_frames(2, vec![0x1800, 0x5800]);
     run.kernel.allocate(record, 2, 0xa000, 1);
     let plugin = code("5000-6000 r-xp 0 fe:01 3 /plugin.so\n");

@@ -98,7 +98,6 @@ impl ProfileBuilder {
     /// Whether a site is in code of which nothing is known, and word of it may still come.
     fn is_to_wait(&mut self, site: u32, record: &SiteRecord, maps: &impl KernelTables) -> bool {
         if self.has_known_code(record, maps) {
-            self.kept.waits.remove(&site);
             return false;
         }
         let waits = self.kept.waits.entry(site).or_default();

@@ -10,7 +10,7 @@ use std::{
     ffi::{CStr, c_int, c_long, c_void},
     io,
     mem::MaybeUninit,
-    os::fd::{IntoRawFd as _, OwnedFd},
+    os::fd::{IntoRawFd as _, OwnedFd, RawFd},
     ptr,
 };
 
@@ -114,20 +114,18 @@ impl Drop for SignalsBlocked {
 
 /// A descriptor that is closed apart.
 #[derive(Debug)]
-pub struct ClosedApart(Option<OwnedFd>);
+pub struct ClosedApart(RawFd);
 
 impl ClosedApart {
     pub fn new(fd: OwnedFd) -> Self {
-        Self(Some(fd))
+        Self(fd.into_raw_fd())
     }
 }
 
 impl Drop for ClosedApart {
     fn drop(&mut self) {
-        if let Some(fd) = self.0.take() {
-            // SAFETY: nobody else owns it. Whatever close(2) says, it is closed.
-            let _closed = unsafe { syscall(libc::SYS_close, [fd.into_raw_fd() as usize, 0, 0, 0]) };
-        }
+        // SAFETY: it is ours alone. Whatever close(2) says, it is closed.
+        let _closed = unsafe { syscall(libc::SYS_close, [self.0 as usize, 0, 0, 0]) };
     }
 }
 

@@ -345,7 +345,7 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
     }
 }
 
-/// `[least, most, count]` of each class that has blocks; `most` is null where there is no such end.
+/// `[least, most, count]` of a class of sizes; `most` is null where there is no such end.
 pub(super) type SizeClass = (u64, Option<u64>, u64);
 
 /// Classes that have blocks.

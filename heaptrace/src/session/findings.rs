@@ -13,10 +13,7 @@ impl Session {
     /// What the session's numbers cover so far.
     pub fn coverage(&self) -> Result<Coverage, MapError> {
         let counters = self.tracer.maps.counters()?;
-        let mut coverage = self.builder.coverage(&counters);
-        if !self.probes {
-            coverage.events = self.builder.growth_calls();
-        }
+        let mut coverage = self.builder.coverage(&counters, self.probes);
         coverage.counts.add(Counter::RingFull, self.unread);
         let mut notes = self.notes.clone();
         let some = |count: u64| (count > 0).then_some(count);

@@ -35,9 +35,9 @@ pub(crate) use self::{
 };
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
-    bpf::{EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
+    bpf::{Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::ProfileBuilder,
-    model::{Chunk, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics},
+    model::{Chunk, Counts, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics},
     probes::{discover::Discoverer, plan::Places},
     process::mapped::MappingWatch,
     rss::Rounds,
@@ -319,8 +319,8 @@ impl Session {
     /// Live bytes, events, and lost events so far, as last drained.
     pub fn glance(&self) -> (u64, u64, u64) {
         let (live, events) = self.builder.glance(self.probes);
-        let lost =
-            self.tracer.maps.counters().map_or(0, |counters| self.builder.coverage(&counters).counts.lost());
+        let counts = |counters: Counters| Counts::new(|counter| counters.get(counter));
+        let lost = self.tracer.maps.counters().map_or(0, |counters| counts(counters).lost());
         (live, events, lost)
     }
 

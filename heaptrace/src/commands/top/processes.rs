@@ -81,13 +81,10 @@ impl Processes {
     fn look_at(&mut self, pid: u32) -> Result<Option<Seen>, procfs::ProcError> {
         let stat = procfs::read_stat(pid)?;
         let statm = procfs::read_statm(pid)?;
-        if statm.size == 0 {
+        if statm.size == 0 || apart::is_child(stat.parent_pid, &stat.comm) {
             return Ok(None);
         }
         let about = self.about(&stat)?;
-        if apart::is_child(stat.parent_pid, &stat.comm) {
-            return Ok(None);
-        }
         let Stat { parent_pid, faults, cpu_ticks, start_time, .. } = stat;
         Ok(Some(Seen {
             identity: Identity { pid, start_time },

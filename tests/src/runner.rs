@@ -56,6 +56,16 @@ fn heed_signals() {
     }
 }
 
+fn all() -> bool {
+    env::var_os("HEAPTRACE_TEST_ALL").is_some()
+}
+
+/// How often to repeat what may fail at any moment: `times` with `./x test --all`, else `usually`.
+#[must_use]
+pub fn of_all(times: u32, usually: u32) -> u32 {
+    if all() { times } else { usually }
+}
+
 /// Runs `tests` as the command line says; where BPF cannot be used, the end-to-end tests are ignored aloud.
 pub fn run(tests: Vec<Test>) -> ExitCode {
     heed_signals();
@@ -64,7 +74,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let reason = bpf::unavailable();
     let blocked = tests.iter().filter(|test| test.needs_bpf && reason.is_some()).count();
     let host = env::var_os("HEAPTRACE_TEST_GUEST").is_none().then(|| "only in a guest".to_owned());
-    let spare = env::var_os("HEAPTRACE_TEST_ALL").is_none().then(|| "only with ./x test --all".to_owned());
+    let spare = (!all()).then(|| "only with ./x test --all".to_owned());
     let why_not = |test: &Test| {
         let privilege = reason.clone().filter(|_| test.needs_bpf);
         let slow = spare.clone().filter(|_| test.slow);

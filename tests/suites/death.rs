@@ -22,8 +22,8 @@ use tempfile::TempDir;
 
 fn main() -> ExitCode {
     runner::run(vec![
-        end_to_end("killed 100 times at any moment, the target goes on and no probe stays", killed_often),
-        end_to_end("killed 40 times while it lets go of the target, no probe stays", killed_letting_go),
+        end_to_end("killed again and again at any moment, the target goes on and no probe stays", killed_often),
+        end_to_end("killed again and again while it lets go of the target, no probe stays", killed_letting_go),
         end_to_end("the file of a killed recorder is read to its last block", killed_file),
         end_to_end("a full disk ends the recording, and the target has done its work", full_disk),
         end_to_end("a file that is deleted while recording is written anew", deleted_file),
@@ -92,11 +92,11 @@ impl Steady {
 
 /// From a start that has only begun to a recording under way.
 fn killed_often() -> Result<()> {
-    const TIMES: u64 = 100;
+    let times = runner::of_all(100, 40);
     let folder = TempDir::new()?;
     let steady = Steady::start(folder.path(), "3")?;
     let (mut attached, mut early) = (0, 0);
-    for time in 0..TIMES {
+    for time in 0..times {
         let mut command = heaptrace::command(&["record", "-p", &steady.pid().to_string(), "-o"])?;
         command.arg(heaptrace::record_file(folder.path()));
         let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
@@ -107,7 +107,7 @@ fn killed_often() -> Result<()> {
         } else {
             early += 1;
         }
-        thread::sleep(Duration::from_millis(time * 4));
+        thread::sleep(Duration::from_millis(400) * time / times);
         recorder.signal(libc::SIGKILL)?;
         recorder.wait()?;
         steady.wait_until_bare().with_context(|| format!("after kill number {time}"))?;
@@ -127,19 +127,19 @@ fn killed_often() -> Result<()> {
 
 /// The kernel does not take probes away for a task that is about to die: somebody else must.
 fn killed_letting_go() -> Result<()> {
-    const TIMES: usize = 40;
+    let times = runner::of_all(40, 20);
     let folder = TempDir::new()?;
     let steady = Steady::start(folder.path(), "2")?;
     let mut killed = 0;
-    for time in 0..TIMES {
+    for time in 0..times {
         let mut recorder = heaptrace::attach(&[steady.pid()], &[], folder.path())?;
         recorder.signal(libc::SIGINT)?;
-        thread::sleep(Duration::from_millis(3 * time as u64));
+        thread::sleep(Duration::from_millis(120) * time / times);
         recorder.signal(libc::SIGKILL)?;
-        killed += usize::from(recorder.wait()?.signal() == Some(libc::SIGKILL));
+        killed += u32::from(recorder.wait()?.signal() == Some(libc::SIGKILL));
         steady.wait_until_bare().with_context(|| format!("after kill number {time}"))?;
     }
-    ensure!(killed >= TIMES / 2, "only {killed} were killed, the others had ended");
+    ensure!(killed >= times / 2, "only {killed} were killed, the others had ended");
     steady.finish()?;
     Ok(())
 }

@@ -29,11 +29,13 @@ pub enum Counter {
     GrowthSiteFull = 10,
     /// A call that was not as its function's code says, see [`crate::check`]: what was counted of it may be wrong.
     Disagreed = 11,
+    /// Where frees are not seen: a new block found no room in the live map, and counts as live for good.
+    Unfollowed = 12,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// Every counter, in the order of its number.
     pub const ALL: [Self; Self::COUNT] = [
@@ -49,5 +51,6 @@ impl Counter {
         Self::ResultUnreadable,
         Self::GrowthSiteFull,
         Self::Disagreed,
+        Self::Unfollowed,
     ];
 }

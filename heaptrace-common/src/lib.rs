@@ -14,6 +14,7 @@ pub mod live;
 pub mod log;
 pub mod probe;
 pub mod record;
+pub mod sampling;
 pub mod settings;
 pub mod share;
 pub mod sizes;

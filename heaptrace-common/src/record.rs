@@ -27,7 +27,7 @@ pub const fn overflow_site(max_sites: u32, process: u32) -> u32 {
 }
 
 /// An element of `SITES` and of `OVERFLOW_SITES`: outstanding is allocated minus freed, never a counter of its own that
-/// could drift.
+/// could drift. Where blocks are sampled, it is about the samples alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteRecord {
@@ -49,6 +49,24 @@ pub struct SiteRecord {
     pub free_count: u64,
     /// Allocations by size class: see `sizes`.
     pub sizes: [u64; sizes::WORDS],
+}
+
+/// Sums of what samples stand for, see `sampling::Weights`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weighed {
+    pub bytes: u64,
+    pub count: u64,
+    pub bytes_variance: u64,
+    pub count_variance: u64,
+}
+
+/// An element of `ESTIMATES`, by the number of its site: what the site's samples stand for, where blocks are sampled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteEstimate {
+    pub allocated: Weighed,
+    pub freed: Weighed,
 }
 
 /// The index of sites: cells that are looked at one after the other from where the key belongs, until one is the key's or
@@ -147,6 +165,7 @@ pub struct ProcessRecord {
     pub ended_ns: u64,
     /// `CLOCK_MONOTONIC` when the record was armed; 0 if it never was.
     pub armed_ns: u64,
+    /// Where blocks are sampled, the bytes are what the samples stand for, and the count is of samples.
     pub live_bytes: u64,
     pub live_count: u64,
     pub peak_bytes: u64,
@@ -161,6 +180,9 @@ pub struct ProcessRecord {
     /// Blocks of a size that was not asked for; in no total.
     pub filtered_bytes: u64,
     pub filtered_count: u64,
+    /// Where blocks are sampled: all of them, sampled or not.
+    pub seen_bytes: u64,
+    pub seen_count: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -244,7 +266,8 @@ pub struct Cursors {
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 112);
-    assert!(size_of::<ProcessRecord>() == 40 + 23 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 25 * 8 + 16);
+    assert!(size_of::<SiteEstimate>() == 64);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 152);
     assert!(FREE_RECORDS.is_power_of_two() && FREE_SITES.is_power_of_two());

@@ -125,6 +125,12 @@ pub struct Settings {
     pub secret: u64,
     /// 1: lines are logged from the rare and odd places.
     pub log: u64,
+    /// Elements of `SCRATCH` minus one; their number is a power of two.
+    pub scratch_mask: u64,
+    /// Mean bytes from one sample to the next; 0: every block is entered.
+    pub sample_bytes: u64,
+    /// 1: frees are probed. Else a block is over when its address is handed out again.
+    pub frees: u64,
 }
 
 impl Settings {
@@ -135,4 +141,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 48 * 4 + 7 * 8);
+const _: () = assert!(size_of::<Settings>() == 48 * 4 + 10 * 8);

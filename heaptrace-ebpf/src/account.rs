@@ -14,8 +14,8 @@ use crate::{
     judged,
     live::{self, Outcome},
     log::log,
-    maps::{self, CARRIED_SIZES, PROCESSES, count},
-    share, statistics,
+    maps::{self, CARRIED_SIZES, PROCESSES, count, setting},
+    sampled, share, statistics,
     value::{Lookup, Value, at},
 };
 
@@ -27,33 +27,27 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address:
     let entered = live::enter(process, record, address, block);
     match entered.outcome {
         Outcome::New => {}
-        Outcome::Again => {
-            close(record, &entered.old);
-            if entered.old.held != 0 {
-                // A realloc that is still under way has given it back.
-                statistics::freed(process, Function::Realloc as u8, Some(&entered.old));
-                judged::freed(Function::Realloc as u8, address, entered.old.size);
-            } else {
-                // The address was handed out again: the free of the block before was never seen.
-                at!(record.missed_frees).add(1);
-            }
-        }
+        Outcome::Again => over(process, record, address, &entered.old),
         Outcome::Full => {
             if entered.old.time_ns != 0 {
                 close(record, &entered.old);
             }
-            count(Counter::LiveMapFull);
+            let counter = if setting!(frees) != 0 { Counter::LiveMapFull } else { Counter::Unfollowed };
+            count(counter);
             log!(
                 Counter::LiveMapFull,
                 "process {}: no room for the block of {} bytes at {:x}",
                 size = size,
                 address = address
             );
-            lost(record, size);
-            return;
+            if setting!(frees) != 0 {
+                lost(record, size);
+                return;
+            }
         }
     }
-    let live = at!(record.live_bytes).add(size).wrapping_add(size);
+    let bytes = weighed(site, size, 0);
+    let live = at!(record.live_bytes).add(bytes).wrapping_add(bytes);
     at!(record.live_count).add(1);
     share::count_live(record, 1);
     at!(record.peak_bytes).raise(live);
@@ -62,6 +56,25 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address:
         at!(record.alloc_count).add(1);
         classed(site, record, sizes::size_class(size));
     }
+}
+
+/// The block whose address was handed out again.
+#[inline(always)]
+pub fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBlock) {
+    close(record, block);
+    if block.held != 0 {
+        // A realloc that is still under way has given it back.
+        statistics::freed(process, Function::Realloc as u8, Some(block));
+        judged::freed(Function::Realloc as u8, address, block.size);
+    } else if setting!(frees) != 0 {
+        at!(record.missed_frees).add(1);
+    }
+}
+
+/// The bytes that a block stands for, booked for its site: its own where every block is entered.
+#[inline(always)]
+fn weighed(site: u32, size: u64, freed: u32) -> u64 {
+    if setting!(sample_bytes) == 0 { size } else { sampled::weigh(site, size, freed) }
 }
 
 /// Counts an allocation in its size class. See `heaptrace_common::sizes`.
@@ -112,7 +125,7 @@ pub fn filtered(record: Value<ProcessRecord>, size: u64) {
 /// Books a taken block as freed.
 #[inline(always)]
 pub fn close(record: Value<ProcessRecord>, block: &LiveBlock) {
-    at!(record.live_bytes).sub(block.size);
+    at!(record.live_bytes).sub(weighed(block.site, block.size, 1));
     at!(record.live_count).sub(1);
     share::count_live(record, 1_u32.wrapping_neg());
     if let Some(site) = maps::site(block.site) {
@@ -127,6 +140,10 @@ const GENERATIONS: u32 = 4;
 /// A free of a block that is not live: from before tracing, or from a parent at fork.
 #[inline(always)]
 pub fn unknown_free(record: Value<ProcessRecord>, address: u64) {
+    // Most are no samples.
+    if setting!(sample_bytes) != 0 {
+        return;
+    }
     if is_inherited(record, address) {
         at!(record.inherited_free_count).add(1);
     } else {

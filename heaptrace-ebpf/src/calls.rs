@@ -20,6 +20,7 @@ use crate::{
     maps::{GATES, PROBES, count, setting},
     pending, process,
     registers::{Registers, UNREADABLE},
+    sampled,
     share,
     site::{self, Caller},
     statistics, unwind,
@@ -69,6 +70,18 @@ fn finish(hit: &Hit<'_>, finished: &mut Finished) {
     *finished = hit.finish(hit.probe.role == Role::Whole as u8);
 }
 
+#[inline(never)]
+fn is_sample(hit: &Hit<'_>, finished: &Finished) -> bool {
+    let record = hit.record;
+    at!(record.seen_bytes).add(finished.size);
+    at!(record.seen_count).add(1);
+    // Whatever lay there is over.
+    if let Some(before) = live::take(hit.process, finished.address) {
+        account::over(hit.process, record, finished.address, &before);
+    }
+    sampled::reaches_sample(finished.size) != 0
+}
+
 /// What came of a call.
 struct Finished {
     function: u8,
@@ -95,13 +108,19 @@ impl Hit<'_> {
         // Not all zeros, which would be written by a call of memset.
         let mut finished = Finished { size: 1, ..Finished::NOTHING };
         finish(self, &mut finished);
-        if finished.address != 0 {
+        if finished.address != 0 && self.is_taken(&finished) {
             let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
             let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };
             let site = site::of_call(self.process, finished.function, caller);
             judged::allocated(finished.function, finished.address, finished.size);
             account::allocated(self.process, self.record, site, finished.address, finished.size);
         }
+    }
+
+    /// Whether a block is to be entered. The branch is gone from the programs where all are.
+    #[inline(always)]
+    fn is_taken(&self, finished: &Finished) -> bool {
+        setting!(sample_bytes) == 0 || is_sample(self, finished)
     }
 
     #[inline(always)]
@@ -151,6 +170,8 @@ impl Hit<'_> {
             }
             // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
             // thread's cache of freed blocks so.
+            // Most are no samples, and nothing is to be said of them.
+            None if setting!(sample_bytes) != 0 => return,
             None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {

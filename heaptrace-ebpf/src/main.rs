@@ -24,6 +24,7 @@ mod pending;
 mod process;
 mod records;
 mod registers;
+mod sampled;
 mod share;
 mod site;
 mod stack;

@@ -15,7 +15,7 @@ use heaptrace_common::{
     probe::ProbeRecord,
     record::{
         CHUNK_SITES, Cursors, FREE_RECORDS as RECORDS_GIVEN, FREE_SITES as SITES_GIVEN, PendingCall,
-        ProcessRecord, SiteRecord,
+        ProcessRecord, SiteEstimate, SiteRecord,
     },
     settings::Settings,
     share::ShareRecord,
@@ -73,6 +73,10 @@ pub static SITES: btf_maps::ArrayOfMaps<Chunk<[SiteRecord; 1], { CHUNK_SITES as 
 /// Sites of processes, by record, for what finds no room.
 #[map]
 pub static OVERFLOW_SITES: Array<SiteRecord> = Array::with_max_entries(1 << 14, BPF_F_MMAPABLE);
+
+/// What the sites' samples stand for, by the sites' numbers: where blocks are sampled.
+#[map]
+pub static ESTIMATES: Array<SiteEstimate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What classes of sizes have carried: see `heaptrace_common::sizes`.
 #[map]

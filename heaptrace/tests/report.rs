@@ -29,7 +29,15 @@ fn record(path: &Path, sites: u32, finish: bool) {
         chunk.processes[0].1.totals.add(&totals);
         let (process, stack) = (ProcessId(0), StackId(n));
         let sizes = SizeHistogram::default();
-        let site = Site { process, stack, function: Function::Malloc, totals, oldest_age_ns: None, sizes };
+        let site = Site {
+            process,
+            stack,
+            function: Function::Malloc,
+            totals,
+            oldest_age_ns: None,
+            sizes,
+            samples: None,
+        };
         chunk.sites.push((SiteId(n), site));
     }
     let mut writer = FileWriter::create(path, &start).expect("create");

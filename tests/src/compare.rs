@@ -85,6 +85,34 @@ pub fn one_site(report: &Report, pid: u32, ledger: &ProcessLedger, name: &str, f
     Ok(())
 }
 
+/// Fails with every difference between what `outcome`'s report and ledgers say was allocated, by site. What is live may be
+/// more than the ledgers say, and never less: for modes in which frees are not traced.
+pub fn allocations(outcome: &Outcome, find: Find) -> Result<()> {
+    let Outcome { report, ledger, .. } = outcome;
+    let mut problems = Problems::default();
+    losses(report, Slack::default(), &mut problems);
+    for (&pid, of_process) in &ledger.0 {
+        problems.scope = format!("process {pid}");
+        let Some(process) = report.process(pid) else {
+            problems.add("is not in the report");
+            continue;
+        };
+        problems.equal("failed calls", of_process.failed, process.failed_count);
+        problems.equal("missed frees", 0, process.missed_frees);
+        sums(process, report, &mut problems);
+        for (name, expected) in of_process.sites.iter().filter(|(name, _)| name.starts_with("site_")) {
+            let found = total(report.sites_of(pid).filter(|site| site_function(site, find) == Some(name)));
+            problems.equal(&format!("{name}, bytes"), expected.alloc_bytes, found.alloc_bytes);
+            problems.equal(&format!("{name}, blocks"), expected.alloc_count, found.alloc_count);
+            if found.live_bytes < expected.live_bytes || found.live_count < expected.live_count {
+                problems
+                    .add(format!("{name}: less is live than is\n    ledger {expected}\n    report {found}"));
+            }
+        }
+    }
+    problems.finish()
+}
+
 #[derive(Default)]
 struct Problems {
     scope: String,

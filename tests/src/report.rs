@@ -12,6 +12,8 @@ pub struct Report {
     pub coverage: Coverage,
     pub processes: Vec<Process>,
     pub sites: Vec<Site>,
+    /// Frees were not traced: what is live is at most that.
+    pub live_is_bound: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +85,20 @@ pub struct Process {
     pub attached_fraction: f64,
     pub gone_bytes: u64,
     pub gone_count: u64,
+    pub estimate: Option<Estimate>,
+}
+
+/// Where blocks are sampled: samples, and between what the truth lies, 95 times in 100.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Estimate {
+    pub samples: u64,
+    pub live_bytes: (u64, u64),
+    pub live_count: (u64, u64),
+    pub alloc_bytes: (u64, u64),
+    pub alloc_count: (u64, u64),
+    /// Of processes: all that was allocated, sampled or not.
+    pub seen_bytes: Option<u64>,
+    pub seen_count: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +115,7 @@ pub struct Site {
     pub gone_count: u64,
     /// Blocks by size: least, most, how many.
     pub sizes: Vec<(u64, Option<u64>, u64)>,
+    pub estimate: Option<Estimate>,
     pub stack_end: String,
     pub stack: Vec<Frame>,
 }

@@ -22,8 +22,14 @@ use tempfile::TempDir;
 
 fn main() -> ExitCode {
     runner::run(vec![
-        end_to_end("killed again and again at any moment, the target goes on and no probe stays", killed_often),
-        end_to_end("killed again and again while it lets go of the target, no probe stays", killed_letting_go),
+        end_to_end(
+            "killed again and again at any moment, the target goes on and no probe stays",
+            killed_often,
+        ),
+        end_to_end(
+            "killed again and again while it lets go of the target, no probe stays",
+            killed_letting_go,
+        ),
         end_to_end("the file of a killed recorder is read to its last block", killed_file),
         end_to_end("a full disk ends the recording, and the target has done its work", full_disk),
         end_to_end("a file that is deleted while recording is written anew", deleted_file),

@@ -17,8 +17,12 @@ use crate::{
 #[map]
 static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
-/// Scratch buffers for each CPU: a walk can be preempted by another thread's on the same CPU, seldom by several.
+/// Buffers from one CPU's first to the next one's: a walk can be preempted by another thread's on the same CPU, seldom by
+/// several.
 const PER_CPU: u32 = 4;
+
+/// Buffers that are tried, those of the next CPUs among them.
+const TRIES: u32 = 16;
 
 /// Bytes of the program's stack that are read at once: a read costs the same 30 ns for 16 bytes as for these, and
 /// several frames are within them.
@@ -57,13 +61,13 @@ pub fn address(scratch: Value<Scratch>) -> u64 {
     at!(scratch.unwinder.registers.pc).get().wrapping_sub(1)
 }
 
-/// Claims a buffer. `None` if all of this CPU's are taken.
+/// Claims a buffer. `None` if those that are tried are taken.
 #[inline(always)]
 pub fn claim() -> Option<Value<Scratch>> {
     let first = processor().wrapping_mul(PER_CPU);
     let mut n = 0;
-    while n < PER_CPU {
-        let scratch = SCRATCH.value(first.wrapping_add(n))?;
+    while n < TRIES {
+        let scratch = SCRATCH.value(first.wrapping_add(n) & setting!(scratch_mask) as u32)?;
         if at!(scratch.busy).swap(1) == 0 {
             return Some(scratch);
         }

@@ -33,7 +33,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 growth: true,
                 faults: false,
                 watch: None,
-                probes: true,
+                mode: heaptrace::model::Mode::Exact,
                 members: None,
                 size_filter: None,
                 keep_old: None,

@@ -130,7 +130,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         growth: true,
         faults: false,
         watch: None,
-        probes: true,
+        mode: heaptrace::model::Mode::Exact,
         members: None,
         size_filter: None,
         keep_old: None,

@@ -61,8 +61,10 @@ pub fn load_instead(build: OtherBuild) {
     let _ = OTHER.set(build);
 }
 
-/// Scratch buffers of each CPU; as in the BPF side's `scratch::PER_CPU`.
+/// Scratch buffers of each CPU, as in the BPF side's `scratch::PER_CPU`; and the fewest of all, as few CPUs may have many threads
+/// that preempt each other.
 const SCRATCH_PER_CPU: u32 = 4;
+const LEAST_SCRATCH: u32 = 32;
 
 /// The kernel side, loaded. Tracepoints are attached; probes are placed by [`Tracer::attach`].
 pub struct Tracer {
@@ -99,8 +101,9 @@ impl Tracer {
         let statistics = sizes.statistics_records(sizes.processes);
         let base_ns = procfs::monotonic_ns();
         let secret = shares::new_secret();
-        let settings = settings(options, &sizes, &types, base_ns, secret);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Maps { source })? as u32;
+        let scratch = (cpus * SCRATCH_PER_CPU).max(LEAST_SCRATCH).next_power_of_two();
+        let settings = settings(options, &sizes, &types, scratch, base_ns, secret);
         let other = OTHER.get();
         let object = other.map_or(OBJECT, |build| build.object);
         let object = if options.log { Cow::Borrowed(object) } else { Cow::Owned(without_log(object)?) };
@@ -117,9 +120,10 @@ impl Tracer {
             .map_max_entries("PROCESSES", sizes.processes)
             .map_max_entries("SHARES", Shares::entries(sizes.processes))
             .map_max_entries("STATISTICS", statistics)
+            .map_max_entries("ESTIMATES", sizes.estimate_entries())
             .map_max_entries("PENDING", threads)
             .map_max_entries("EVENTS", sizes.ring_bytes())
-            .map_max_entries("SCRATCH", cpus * SCRATCH_PER_CPU)
+            .map_max_entries("SCRATCH", scratch)
             .map_max_entries("UNWIND_ROWS", unwind.row_shards)
             .map_max_entries("UNWIND_PAGES", unwind.page_shards)
             .map_max_entries("UNWIND_MAPPINGS", unwind.list_elements())

@@ -24,7 +24,8 @@ use heaptrace_common::{
     live::{self, LiveKey},
     probe::ProbeRecord,
     record::{
-        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteRecord, overflow_site, phase, process_state,
+        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, overflow_site, phase,
+        process_state,
     },
     statistics::StatisticsRecord,
 };
@@ -63,6 +64,7 @@ pub struct Maps {
     pub(super) overflow_sites: SharedArray<SiteRecord>,
     pub(super) processes: SharedArray<ProcessRecord>,
     pub(super) statistics: SharedArray<StatisticsRecord>,
+    pub(super) estimates: SharedArray<SiteEstimate>,
     process_cache: SharedArray<u64>,
     pub(super) shares: Shares,
     phase: SharedArray<u64>,
@@ -114,6 +116,7 @@ impl Maps {
             overflow_sites: take_array(ebpf, "OVERFLOW_SITES", processes)?,
             processes: take_array(ebpf, "PROCESSES", processes)?,
             statistics: take_array(ebpf, "STATISTICS", statistics)?,
+            estimates: take_array(ebpf, "ESTIMATES", sizes.estimate_entries())?,
             process_cache: take_array(ebpf, "PROCESS_CACHE", 1 << 16)?,
             shares,
             phase: take_array(ebpf, "PHASE", 1)?,
@@ -174,6 +177,11 @@ impl Maps {
             None => self.grown.site(index),
             Some(process) => self.overflow_sites.get(process),
         }
+    }
+
+    /// What the samples of a site stand for; nothing where blocks are not sampled.
+    pub fn estimate(&self, site: u32) -> SiteEstimate {
+        self.estimates.get(site).unwrap_or_default()
     }
 
     /// The frames of a site, innermost first.

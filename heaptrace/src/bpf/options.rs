@@ -49,6 +49,10 @@ pub struct Options {
     pub watch: Option<u64>,
     /// Load what is placed in allocators.
     pub probes: bool,
+    /// Functions that free are among what will be probed.
+    pub frees: bool,
+    /// Mean bytes from one block that is entered to the next; 0 for every block.
+    pub sample_bytes: u64,
     /// Only to see whether it works: neither growth nor faults are attached, and tracefs is not mounted.
     pub trial: bool,
     /// Who becomes a target by an exec, beside children of targets.

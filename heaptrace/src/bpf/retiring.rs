@@ -88,6 +88,7 @@ impl Maps {
                     self.given_back.index.remove(*number, &site);
                 }
                 self.grown.clear_site(*number);
+                self.estimates.clear(*number);
             }
         }
         let records: Vec<u32> = retired.iter().map(|of| of.record).collect();
@@ -95,6 +96,7 @@ impl Maps {
         self.forget_calls(&records);
         for record in &records {
             self.overflow_sites.clear(*record);
+            self.estimates.clear(self.overflow_site(*record));
             self.statistics.clear(*record);
             self.processes.clear(*record);
         }

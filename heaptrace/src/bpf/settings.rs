@@ -24,12 +24,13 @@ impl StackMode {
     }
 }
 
-/// The settings for `options`, with `sizes` as the maps have them.
+/// The settings for `options`, with `sizes` as the maps have them, and `scratch` buffers.
 /// `base_ns` is now.
 pub(super) fn settings(
     options: &Options,
     sizes: &MapSizes,
     types: &KernelTypes,
+    scratch: u32,
     base_ns: u64,
     secret: u64,
 ) -> Settings {
@@ -81,5 +82,8 @@ pub(super) fn settings(
         log: options.log.into(),
         watch: options.watch.is_some().into(),
         watch_min: options.watch.unwrap_or(0),
+        scratch_mask: u64::from(scratch - 1),
+        sample_bytes: options.sample_bytes,
+        frees: options.frees.into(),
     }
 }

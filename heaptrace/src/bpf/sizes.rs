@@ -6,7 +6,7 @@ use heaptrace_common::{
     event::Event,
     live,
     probe::ProbeRecord,
-    record::{FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteRecord, index},
+    record::{FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, index},
     share::ShareRecord,
     sizes::CARRIED,
     statistics::StatisticsRecord,
@@ -35,6 +35,8 @@ pub struct MapSizes {
     pub events: u32,
     /// Keep statistics of each process: lifetimes of blocks, and frees and failures by function.
     pub statistics: bool,
+    /// Keep what samples stand for, where blocks are sampled.
+    pub estimates: bool,
     pub unwind: UnwindSizes,
 }
 
@@ -58,6 +60,7 @@ impl Default for MapSizes {
             threads: 1 << 14,
             events: RING_BYTES / EVENT_BYTES,
             statistics: false,
+            estimates: false,
             unwind: UnwindSizes::default(),
         }
     }
@@ -76,6 +79,11 @@ impl MapSizes {
     /// The entries of `STATISTICS`, where there are `processes` records.
     pub(super) fn statistics_records(&self, processes: u32) -> u32 {
         if self.statistics { processes } else { 1 }
+    }
+
+    /// The entries of `ESTIMATES`: one for each number that a site may have.
+    pub(super) fn estimate_entries(&self) -> u32 {
+        if self.estimates { self.sites.saturating_add(self.processes) } else { 1 }
     }
 
     /// The entries of `LIVE_TIMES`.
@@ -139,6 +147,7 @@ impl MapSizes {
             + hash(CARRIED, 16)
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
+            + array(self.estimate_entries(), size_of::<SiteEstimate>())
             + array(MEMOS, size_of::<Memo>())
             + self.unwind.memory_bytes()
     }

@@ -18,6 +18,7 @@ mod stack_args;
 pub mod stat;
 mod target_args;
 pub mod top;
+mod trace_args;
 mod tracing;
 pub(crate) mod verbose;
 pub mod watch;

@@ -72,6 +72,13 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
+    if view == View::Sizes && profile.mode.sample_bytes() != 0 {
+        return Err(Usage(format!(
+            "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",
+            file.display(),
+        ))
+        .into());
+    }
     symbolize_rest(&mut profile);
     let options = Options {
         view,

@@ -36,6 +36,11 @@ pub struct SizeArgs {
 }
 
 impl SizeArgs {
+    /// Whether the sizes of the tables of live blocks and of sites were named.
+    pub(super) fn given(&self) -> [bool; 2] {
+        [self.max_live.is_some(), self.max_sites.is_some()]
+    }
+
     /// The sizes of all tables, those for stacks among them if there are to be stacks.
     ///
     /// # Errors

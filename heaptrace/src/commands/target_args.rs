@@ -9,7 +9,7 @@ use super::{
 use crate::{
     bpf::Members,
     error::{CannotTrace, Usage},
-    model::SizeFilter,
+    model::{Mode, SizeFilter},
     process::procfs,
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
@@ -165,7 +165,7 @@ pub(super) fn session_options(
         growth: !follow.no_growth,
         faults: false,
         watch: None,
-        probes: true,
+        mode: Mode::Exact,
         members: match target {
             Target::User { id, .. } => Some(Members::User(*id)),
             Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),

@@ -53,6 +53,7 @@ fn load() -> Result<Features, LoadError> {
         threads: 64,
         events: 64,
         statistics: true,
+        estimates: false,
         unwind: UnwindSizes::new(1, 1, 1),
     };
     let options = Options {
@@ -65,6 +66,8 @@ fn load() -> Result<Features, LoadError> {
         faults: true,
         watch: None,
         probes: true,
+        frees: true,
+        sample_bytes: 0,
         trial: true,
         log: false,
         members: None,

@@ -78,7 +78,11 @@ impl ProfileBuilder {
                     && let Some(of) =
                         self.record(key.process).filter(|of| of.state != process_state::REPLACED)
                 {
-                    kept.add(site, &block, of.ended_ns.saturating_sub(block.time_ns));
+                    kept.add(
+                        site,
+                        self.weighing.block(block.size),
+                        of.ended_ns.saturating_sub(block.time_ns),
+                    );
                 }
                 let time = oldest.entry(block.site).or_insert(block.time_ns);
                 *time = (*time).min(block.time_ns);
@@ -87,7 +91,9 @@ impl ProfileBuilder {
         self.kept_old = kept;
         read?;
         maps.remove_blocks(&removed)?;
-        gone.iter().for_each(|(key, block)| self.gone.remove(key, block));
+        for (key, block) in &gone {
+            self.gone.remove(key, block, self.weighing.block(block.size));
+        }
         self.ages.swept.extend(records);
         for (site, time) in oldest {
             let kept = self.ages.removed.entry(site).or_insert(time);

@@ -10,6 +10,7 @@ use super::{
     processes::{Counted, ProcessTable, is_fork},
     swept::Ages,
     told::Told,
+    weighing::Weighing,
 };
 use crate::{
     bpf::Counters,
@@ -65,9 +66,14 @@ pub struct ProfileBuilder {
     pub(super) generating: HashSet<ProcessId>,
     /// Modules that stacks were taken in.
     pub(super) called: HashSet<ModuleId>,
+    pub(super) weighing: Weighing,
 }
 
 impl ProfileBuilder {
+    pub fn new(weighing: Weighing) -> Self {
+        Self { weighing, ..Self::default() }
+    }
+
     /// Reads the process records.
     pub fn read_processes(&mut self, maps: &mut impl KernelTables) {
         // What has ended was followed by what came of it: where none runs, that may have been made, and have ended, meanwhile.
@@ -246,7 +252,7 @@ impl ProfileBuilder {
         let processes = self.told.processes(changing);
         let (sites, gone) = self.kept.sites.take_changed();
         for site in gone {
-            self.kept.gone.events += site.totals.alloc_count + site.totals.free_count;
+            self.kept.gone.events += self.weighing.events(&site);
             self.kept.gone.unclassed += unclassed(&site);
             self.table.keep_totals(site.process, &site.totals);
         }
@@ -306,7 +312,7 @@ impl ProfileBuilder {
             let of_sites = self.kept.growth.iter().map(|site| site.totals.alloc_count);
             return self.kept.gone.growth_calls + of_sites.sum::<u64>();
         }
-        let of_sites = self.kept.sites.iter().map(|site| site.totals.alloc_count + site.totals.free_count);
+        let of_sites = self.kept.sites.iter().map(|site| self.weighing.events(site));
         self.kept.gone.events + of_sites.sum::<u64>()
     }
 

@@ -11,8 +11,9 @@ use super::{
     kernel::KernelTables,
     liveness::{Mapped, is_old_enough, overlaid},
     over::is_same,
+    weighing::Weighted,
 };
-use crate::{model::Amount, process::maps::Mapping};
+use crate::process::maps::Mapping;
 use heaptrace_common::{
     function::Function,
     live::{self, LiveBlock, LiveKey},
@@ -128,9 +129,9 @@ impl ProfileBuilder {
             overlaid.into_iter().map(|at| blocks[at].block()).chain(other_over).collect();
         over.extend(&unmapped);
         unmapped.extend(other_unmapped);
-        let mut by_site: HashMap<u32, Amount> = HashMap::new();
+        let mut by_site: HashMap<u32, Weighted> = HashMap::new();
         for block in over.values() {
-            by_site.entry(block.site).or_default().add(Amount { bytes: block.size, count: 1 });
+            by_site.entry(block.site).or_default().add(self.weighing.block(block.size));
         }
         self.gone.unmapped = unmapped;
         self.gone.over = over;

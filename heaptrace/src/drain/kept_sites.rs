@@ -88,7 +88,8 @@ impl Table {
 
 /// Blocks of a site of which the size class is not known.
 pub(super) fn unclassed(site: &Site) -> u64 {
-    let missing = site.totals.alloc_count.saturating_sub(site.sizes.total());
+    let entered = site.samples.as_ref().map_or(site.totals.alloc_count, |samples| samples.allocated.samples);
+    let missing = entered.saturating_sub(site.sizes.total());
     // Less is what was allocated between the readings of the one and the other.
     if missing >= CARRY { missing } else { 0 }
 }

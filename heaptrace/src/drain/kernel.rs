@@ -3,7 +3,7 @@
 use crate::bpf::{Maps, Retired};
 use heaptrace_common::{
     live::{LiveBlock, LiveKey},
-    record::{ProcessRecord, SiteRecord},
+    record::{ProcessRecord, SiteEstimate, SiteRecord},
     statistics::StatisticsRecord,
 };
 use std::{collections::HashSet, io};
@@ -27,6 +27,9 @@ pub trait KernelTables {
 
     /// A site, as it stands.
     fn site(&self, site: u32) -> Option<SiteRecord>;
+
+    /// What the samples of a site stand for; nothing where blocks are not sampled.
+    fn estimate(&self, site: u32) -> SiteEstimate;
 
     /// The record of a site that is ready and not for what found no room.
     fn site_owner(&self, site: u32) -> Option<u32>;
@@ -93,6 +96,10 @@ impl KernelTables for Maps {
 
     fn site(&self, site: u32) -> Option<SiteRecord> {
         Self::site(self, site)
+    }
+
+    fn estimate(&self, site: u32) -> SiteEstimate {
+        Self::estimate(self, site)
     }
 
     fn site_owner(&self, site: u32) -> Option<u32> {

@@ -22,6 +22,7 @@ mod sites;
 mod statistics;
 mod swept;
 mod told;
+mod weighing;
 
 pub use builder::{ProfileBuilder, SymbolInputs};
 pub use code::Code;
@@ -30,6 +31,7 @@ pub(crate) use images::{CodeMapping, Image};
 #[cfg(test)]
 pub(crate) use kernel::KernelTables;
 pub use processes::Counted;
+pub use weighing::Weighing;
 
 #[cfg(test)]
 mod kernel_tests;

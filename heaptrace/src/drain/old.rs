@@ -1,7 +1,7 @@
 //! Old blocks, by site; and what is kept of those that are removed from the live map.
 
+use super::weighing::Weighted;
 use crate::model::{Amount, Old, SiteId};
-use heaptrace_common::live::LiveBlock;
 use std::collections::BTreeMap;
 
 /// Old blocks by site.
@@ -13,9 +13,16 @@ pub(super) struct OldBySite {
 
 impl OldBySite {
     /// Takes a block that is so old.
-    pub fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64, older_than_ns: u64, exited: bool) {
+    pub fn add(
+        &mut self,
+        site: SiteId,
+        Weighted { amount, sums }: Weighted,
+        age_ns: u64,
+        older_than_ns: u64,
+        exited: bool,
+    ) {
         if age_ns < older_than_ns {
-            self.younger.add(Amount { bytes: block.size, count: 1 });
+            self.younger.add(amount);
             return;
         }
         let old = self.sites.entry(site).or_insert(Old {
@@ -25,9 +32,13 @@ impl OldBySite {
             oldest_ns: age_ns,
             youngest_ns: age_ns,
             exited,
+            samples: None,
         });
-        old.bytes += block.size;
-        old.count += 1;
+        old.bytes = old.bytes.saturating_add(amount.bytes);
+        old.count = old.count.saturating_add(amount.count);
+        if let Some(sums) = sums {
+            old.samples = Some(old.samples.unwrap_or_default().with(sums));
+        }
         old.oldest_ns = old.oldest_ns.max(age_ns);
         old.youngest_ns = old.youngest_ns.min(age_ns);
     }
@@ -47,8 +58,8 @@ impl KeptOld {
     }
 
     /// Takes a block of which the site has been read, `age_ns` old at its process's end.
-    pub fn add(&mut self, site: SiteId, block: &LiveBlock, age_ns: u64) {
+    pub fn add(&mut self, site: SiteId, block: Weighted, age_ns: u64) {
         self.by_site.add(site, block, age_ns, self.older_than_ns, true);
-        self.all.add(Amount { bytes: block.size, count: 1 });
+        self.all.add(block.amount);
     }
 }

@@ -32,18 +32,19 @@ impl ProfileBuilder {
                 return;
             }
             let exited = record.state == process_state::EXITED;
+            let weighted = self.weighing.block(block.size);
             if exited {
-                of_exited.add(Amount { bytes: block.size, count: 1 });
+                of_exited.add(weighted.amount);
             }
             let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
             let age_ns = until.saturating_sub(block.time_ns);
             if self.gone.has(&key, &block) {
-                blocks.gone.add(Amount { bytes: block.size, count: 1 });
+                blocks.gone.add(weighted.amount);
                 return;
             }
             // Allocated since the sites were read: the next time.
             let Some(site) = self.site_of(block.site) else { return };
-            by_site.add(site, &block, age_ns, older_than_ns, exited);
+            by_site.add(site, weighted, age_ns, older_than_ns, exited);
         })?;
         let mut at_exit = self.table.retired_at_exit;
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));

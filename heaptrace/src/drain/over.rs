@@ -1,5 +1,6 @@
 //! Which live blocks are over although no free was seen, and how much of each site's: as last judged.
 
+use super::weighing::Weighted;
 use crate::model::Amount;
 use heaptrace_common::live::{LiveBlock, LiveKey};
 use std::collections::{HashMap, HashSet};
@@ -12,8 +13,8 @@ pub struct Gone {
     /// As last judged: those, and what newer blocks lie over.
     pub(super) over: HashMap<LiveKey, LiveBlock>,
     /// By site number in the map: as last judged, and of blocks that have been removed from the live map since.
-    pub(super) by_site: HashMap<u32, Amount>,
-    removed: HashMap<u32, Amount>,
+    pub(super) by_site: HashMap<u32, Weighted>,
+    removed: HashMap<u32, Weighted>,
 }
 
 impl Gone {
@@ -23,7 +24,7 @@ impl Gone {
     }
 
     /// What is over of the blocks that a site of the map had.
-    pub fn of_site(&self, site: u32) -> Amount {
+    pub fn of_site(&self, site: u32) -> Weighted {
         let mut sum = self.by_site.get(&site).copied().unwrap_or_default();
         sum.add(self.removed.get(&site).copied().unwrap_or_default());
         sum
@@ -31,7 +32,7 @@ impl Gone {
 
     /// The same of blocks that were removed, by site.
     pub fn removed(&self) -> impl Iterator<Item = (u32, Amount)> + '_ {
-        self.removed.iter().map(|(site, amount)| (*site, *amount))
+        self.removed.iter().map(|(site, of)| (*site, of.amount))
     }
 
     /// Records are retired: others have their numbers.
@@ -47,24 +48,22 @@ impl Gone {
 
     /// A site is retired: what is over of its blocks.
     pub fn retire(&mut self, site: u32) -> Amount {
-        let amount = self.of_site(site);
+        let Weighted { amount, .. } = self.of_site(site);
         self.by_site.remove(&site);
         self.removed.remove(&site);
         amount
     }
 
-    /// A block is removed from the live map: it stays over if it is.
-    pub fn remove(&mut self, key: &LiveKey, block: &LiveBlock) {
+    /// A block, which stands for so much, is removed from the live map: it stays over if it is.
+    pub fn remove(&mut self, key: &LiveKey, block: &LiveBlock, stands_for: Weighted) {
         if !self.has(key, block) {
             return;
         }
         self.over.remove(key);
         self.unmapped.remove(key);
-        let amount = Amount { bytes: block.size, count: 1 };
-        self.removed.entry(block.site).or_default().add(amount);
+        self.removed.entry(block.site).or_default().add(stands_for);
         if let Some(of_site) = self.by_site.get_mut(&block.site) {
-            of_site.bytes = of_site.bytes.saturating_sub(amount.bytes);
-            of_site.count = of_site.count.saturating_sub(amount.count);
+            of_site.subtract(stands_for);
         }
     }
 }
@@ -78,14 +77,15 @@ pub(super) fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Weighing;
 
     fn block(address: u64, size: u64) -> (LiveKey, LiveBlock) {
         (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, held: 0 })
     }
 
     fn gone(blocks: &[(LiveKey, LiveBlock)]) -> Gone {
-        let mut by_site = Amount::default();
-        blocks.iter().for_each(|(_, block)| by_site.add(Amount { bytes: block.size, count: 1 }));
+        let mut by_site = Weighted::default();
+        blocks.iter().for_each(|(_, block)| by_site.add(Weighing::default().block(block.size)));
         Gone { over: blocks.iter().copied().collect(), by_site: [(3, by_site)].into(), ..Gone::default() }
     }
 
@@ -105,12 +105,14 @@ mod tests {
     fn what_is_removed_stays_over_and_is_counted_once() {
         let (one, two) = (block(0x1000, 17), block(0x2000, 19));
         let mut gone = gone(&[one, two]);
-        gone.remove(&one.0, &one.1);
-        gone.remove(&one.0, &one.1);
-        let (key, alive) = block(0x3000, 23);
-        gone.remove(&key, &alive);
-        assert_eq!(gone.of_site(3), Amount { bytes: 36, count: 2 });
+        let mut remove = |(key, block): &(LiveKey, LiveBlock)| {
+            gone.remove(key, block, Weighing::default().block(block.size));
+        };
+        remove(&one);
+        remove(&one);
+        remove(&block(0x3000, 23));
+        assert_eq!(gone.of_site(3).amount, Amount { bytes: 36, count: 2 });
         assert_eq!(gone.removed().collect::<Vec<_>>(), [(3, Amount { bytes: 17, count: 1 })]);
-        assert_eq!(gone.of_site(4), Amount::default());
+        assert_eq!(gone.of_site(4), Weighted::default());
     }
 }

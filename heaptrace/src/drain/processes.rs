@@ -390,6 +390,8 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         lost_count,
         filtered_bytes,
         filtered_count,
+        seen_bytes,
+        seen_count,
         break_at: _,
         brk_bytes,
         mmap_bytes,
@@ -415,6 +417,8 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.lost_count += lost_count;
     process.filtered_bytes = process.filtered_bytes.saturating_add(filtered_bytes);
     process.filtered_count += filtered_count;
+    process.seen_bytes = process.seen_bytes.saturating_add(seen_bytes);
+    process.seen_count += seen_count;
     process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
     process.mmap_bytes += mmap_bytes;
     process.munmap_bytes += munmap_bytes;

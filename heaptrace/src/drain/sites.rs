@@ -85,7 +85,7 @@ impl ProfileBuilder {
             }
         };
         match kept {
-            Kept::Site(id) => self.update_site(index, id, &record),
+            Kept::Site(id) => self.update_site(maps, index, id, &record),
             Kept::Growth(GrowthId(at)) => self.kept.growth.change(at, |site| {
                 let now = (record.alloc_bytes, record.alloc_count);
                 let before = (site.totals.alloc_bytes, site.totals.alloc_count);
@@ -120,6 +120,7 @@ impl ProfileBuilder {
             totals: Totals::default(),
             oldest_age_ns: None,
             sizes: SizeHistogram::default(),
+            samples: None,
         };
         if !function.is_allocation() {
             return Kept::Growth(GrowthId(self.kept.growth.push(site)));
@@ -130,28 +131,32 @@ impl ProfileBuilder {
     /// What is known to be gone of a site's blocks has changed.
     pub(super) fn set_gone(&mut self, site: u32, maps: &impl KernelTables) {
         if let (Some(id), Some(record)) = (self.site_of(site), maps.site(site)) {
-            self.update_site(site, id, &record);
+            self.update_site(maps, site, id, &record);
         }
     }
 
-    fn update_site(&mut self, index: u32, id: SiteId, record: &SiteRecord) {
-        let (alloc_bytes, alloc_count) = (record.alloc_bytes, record.alloc_count);
-        let (free_bytes, free_count) = (record.free_bytes, record.free_count);
-        let mut totals = Totals { alloc_bytes, alloc_count, free_bytes, free_count, ..Totals::default() };
+    fn update_site(&mut self, maps: &impl KernelTables, index: u32, id: SiteId, record: &SiteRecord) {
+        let estimate = maps.estimate(index);
+        let mut totals = self.weighing.totals(record, &estimate);
+        let gone = self.gone.of_site(index);
+        let mut samples = self.weighing.samples(record, &estimate, gone.sums.unwrap_or_default());
         let image = self.table.record(record.process);
         if image.is_some_and(|image| image.state == process_state::REPLACED) {
             (totals.released_bytes, totals.released_count) = (totals.live_bytes(), totals.live_count());
+            if let Some(samples) = &mut samples {
+                samples.gone = samples.allocated.without(samples.freed);
+            }
         } else {
-            let gone = self.gone.of_site(index);
-            (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
+            (totals.gone_bytes, totals.gone_count) = (gone.amount.bytes, gone.amount.count);
         }
         let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
             let classed = site.sizes.total();
             let changed = site.totals != totals;
             // Sizes may be behind: what was carried is read before.
-            if changed || classed != alloc_count {
+            if changed || classed != record.alloc_count {
                 site.totals = totals;
+                site.samples = samples;
                 carried.follow(index, &record.sizes, &mut site.sizes);
             }
             changed || site.sizes.total() != classed

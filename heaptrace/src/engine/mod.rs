@@ -76,10 +76,9 @@ impl<F: Form> Engine<F> {
         let tables = session.tables_ready().unwrap_or_default();
         let wakes = Wakes::new(events, session.take_log(), tables, options.watch.is_some())?;
         let clock = Clock::default();
-        let mode = match options {
-            SessionOptions { probes: true, .. } => Mode::Exact,
-            SessionOptions { faults: true, .. } => Mode::Faults,
-            _ => Mode::Growth,
+        let mode = match options.mode {
+            Mode::Growth if options.faults => Mode::Faults,
+            mode => mode,
         };
         Ok(Self {
             session,

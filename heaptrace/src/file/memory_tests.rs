@@ -114,6 +114,7 @@ fn site(process: u32, stack: u32) -> Site {
         totals: Totals { alloc_bytes: 8, alloc_count: 1, ..Totals::default() },
         oldest_age_ns: None,
         sizes: SizeHistogram::default(),
+        samples: None,
     }
 }
 

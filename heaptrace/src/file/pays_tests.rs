@@ -17,6 +17,7 @@ fn site(index: u32, count: u64) -> (SiteId, Site) {
         function: Function::Malloc,
         totals: Totals { alloc_bytes: 16 * count, alloc_count: count, ..Totals::default() },
         oldest_age_ns: None,
+        samples: None,
         sizes: crate::model::SizeHistogram((0..count.min(32) as usize).map(|_| 1).collect()),
     };
     (SiteId(index), site)

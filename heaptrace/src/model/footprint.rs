@@ -2,7 +2,7 @@
 
 use super::{
     AllocatorInfo, BuildId, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location, LocationId,
-    Module, Note, Notes, Process, ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, Symbol,
+    Module, Note, Notes, Process, ProcessId, Residency, Samples, Site, SiteId, SizeHistogram, Stack, Symbol,
     Untraceable,
 };
 
@@ -109,7 +109,8 @@ impl Footprint for SizeHistogram {
 
 impl Footprint for Site {
     fn beside(&self) -> u64 {
-        self.sizes.beside()
+        let samples = self.samples.as_ref().map_or(0, |_| size_of::<Samples>() as u64 + PIECE);
+        self.sizes.beside() + samples
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod chunk;
 mod counts;
+mod estimate;
 mod footprint;
 mod ids;
 mod note;
@@ -14,13 +15,14 @@ mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use counts::Counts;
+pub use estimate::{Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, Host, Location, Mode, Module, Process, Profile, Site, SizeFilter, Stack,
-    Symbol, Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, Host, Location, Mode, Module, Process, Profile, Samples, Sampling, Site,
+    SizeFilter, Stack, Symbol, Totals, Untraceable,
 };
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;

@@ -1,6 +1,6 @@
 //! Blocks that are outstanding and old, as `leaks` shows them.
 
-use super::SiteId;
+use super::{SiteId, Sums};
 
 /// What is old at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Old {
     pub oldest_ns: u64,
     pub youngest_ns: u64,
     pub exited: bool,
+    /// What `bytes` and `count` are estimated from, where blocks are sampled.
+    pub samples: Option<Sums>,
 }
 
 /// The old blocks of one site, and how they have become so.

@@ -1,7 +1,7 @@
 //! The immutable result of a recording.
 
 use super::{
-    BuildId, Counts, FrameId, LocationId, ModuleId, Notes, ProcessId, Residency, SizeHistogram, StackId,
+    BuildId, Counts, FrameId, LocationId, ModuleId, Notes, ProcessId, Residency, SizeHistogram, StackId, Sums,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
@@ -45,31 +45,52 @@ pub struct Host {
 /// What of the processes' memory was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Every block.
+    /// Every block, from its allocation to its free.
     Exact,
+    /// Every block, until its address is handed out again: no free.
+    Allocs,
+    /// Blocks chosen by chance.
+    Sampled(Sampling),
     /// No block: calls that map memory.
     Growth,
     /// The same, and page faults.
     Faults,
 }
 
+/// How blocks are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Bytes from one sample to the next, on average.
+    pub mean: u64,
+    /// Frees are seen.
+    pub frees: bool,
+}
+
 impl Mode {
     /// Bytes from one sample to the next, on average; 0 where every block is recorded.
     pub const fn sample_bytes(self) -> u64 {
         match self {
-            Self::Exact | Self::Growth | Self::Faults => 0,
+            Self::Sampled(sampling) => sampling.mean,
+            Self::Exact | Self::Allocs | Self::Growth | Self::Faults => 0,
         }
     }
 
     /// Whether allocation functions were probed.
     pub const fn has_blocks(self) -> bool {
-        matches!(self, Self::Exact)
+        !matches!(self, Self::Growth | Self::Faults)
+    }
+
+    /// Whether a block that is over is known to be: else it may be so long before its address is handed out again.
+    pub const fn has_frees(self) -> bool {
+        matches!(self, Self::Exact | Self::Sampled(Sampling { frees: true, .. }))
     }
 
     /// As `--trace` and the JSON have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::Allocs => "allocs",
+            Self::Sampled(_) => "sampled",
             Self::Growth => "growth",
             Self::Faults => "faults",
         }
@@ -180,7 +201,26 @@ pub struct Site {
     pub totals: Totals,
     /// Age of the oldest live block when the recording was last drained.
     pub oldest_age_ns: Option<u64>,
+    /// Of its samples, where blocks are sampled.
     pub sizes: SizeHistogram,
+    /// What `totals` are estimated from, where blocks are sampled.
+    pub samples: Option<Box<Samples>>,
+}
+
+/// The samples of a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    pub allocated: Sums,
+    pub freed: Sums,
+    /// Those that ended without a free: with an exec, or as in [`Totals::gone_bytes`].
+    pub gone: Sums,
+}
+
+impl Samples {
+    /// Those that are live.
+    pub fn live(&self) -> Sums {
+        self.allocated.without(self.freed).without(self.gone)
+    }
 }
 
 /// An allocator that probes were placed in.
@@ -218,6 +258,9 @@ pub struct Process {
     /// Blocks of a size that was not asked for; in no total.
     pub filtered_bytes: u64,
     pub filtered_count: u64,
+    /// Where blocks are sampled: all that were allocated, sampled or not.
+    pub seen_bytes: u64,
+    pub seen_count: u64,
     /// Net growth of the program break.
     pub brk_bytes: i64,
     /// Bytes mapped and unmapped, page-rounded.
@@ -304,13 +347,15 @@ impl Profile {
         fraction(sum(|process| process.attached_ns), sum(|process| process.life_ns))
     }
 
-    /// Allocations by how their stack walk ended, or in a mode without blocks what else is recorded; every end is present.
+    /// Allocations by how their stack walk ended, or where they are sampled the samples, or in a mode without blocks what else is
+    /// recorded; every end is present.
     pub fn stack_ends(&self) -> BTreeMap<StackEnd, u64> {
         let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();
         for site in if self.mode.has_blocks() { &self.sites } else { &self.growth } {
             if let Some(stack) = self.stacks.get(site.stack.index()) {
                 let count = ends.entry(stack.end).or_default();
-                *count = count.saturating_add(site.totals.alloc_count);
+                let walked = site.samples.as_ref().map_or(site.totals.alloc_count, |of| of.allocated.samples);
+                *count = count.saturating_add(walked);
             }
         }
         ends

@@ -2,7 +2,7 @@
 //! it.
 
 use super::candidate::Candidate;
-use super::plan::{self, Places, Plan};
+use super::plan::{self, Plan, Wanted};
 use super::search_order;
 use super::shares::{self, Shares};
 use super::symbol_cache;
@@ -57,7 +57,7 @@ pub struct Discoverer {
     /// `None` for files that are no ELF files.
     cache: HashMap<FileStamp, Option<Candidate>>,
     kept: Option<FileCache>,
-    places: Places,
+    wanted: Wanted,
     shares: Shares,
 }
 
@@ -66,9 +66,9 @@ impl Discoverer {
         Self::default()
     }
 
-    /// Takes what it knows of files from `kept`, and keeps it there; its plans are for `places`.
-    pub fn with_cache(kept: Option<FileCache>, places: Places) -> Self {
-        Self { kept, places, ..Self::default() }
+    /// Takes what it knows of files from `kept`, and keeps it there; its plans are for what is `wanted`.
+    pub fn with_cache(kept: Option<FileCache>, wanted: Wanted) -> Self {
+        Self { kept, wanted, ..Self::default() }
     }
 
     /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
@@ -105,7 +105,7 @@ impl Discoverer {
         if ended || procfs::identity(pid)? != identity {
             return Err(ProcError::Gone { pid, file: procfs::path(pid, "maps") }.into());
         }
-        let mut plan = plan::plan(&candidates, self.places);
+        let mut plan = plan::plan(&candidates, self.wanted);
         plan.refusals.append(&mut found.refusals);
         plan.wrong_machine = found.wrong_machine;
         view.objects = candidates.into_iter().map(|candidate| candidate.object).collect();
@@ -133,7 +133,7 @@ impl Discoverer {
                 Err(error) => refusals.push(describe(&error)),
             }
         }
-        let mut plan = plan::plan(&candidates, self.places);
+        let mut plan = plan::plan(&candidates, self.wanted);
         plan.refusals.append(&mut refusals);
         Ok(plan)
     }
@@ -168,7 +168,7 @@ impl Discoverer {
                 candidates.push(known.clone());
             }
         }
-        plan::plan(&candidates, self.places)
+        plan::plan(&candidates, self.wanted)
     }
 
     /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not

@@ -55,13 +55,30 @@ pub enum Places {
     AllProcesses,
 }
 
+/// What is to be probed, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub places: Places,
+    /// Functions that only free, too.
+    pub frees: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { places: Places::default(), frees: true }
+    }
+}
+
 /// Plans the probes of a process that maps `candidates`, in resolution order, the executable first.
-pub fn plan(candidates: &[Candidate], places: Places) -> Plan {
+pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
     let described: Vec<Described<'_>> = candidates
         .iter()
         .map(|Candidate { object, symbols }| Described { path: &object.path, elf: &object.elf, symbols })
         .collect();
-    let Choice { probes, refusals } = choose(&described, places);
+    let Choice { mut probes, refusals } = choose(&described, wanted.places);
+    if !wanted.frees {
+        probes.iter_mut().for_each(|of_file| of_file.retain(|probe| probe.shape != Shape::Free0));
+    }
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
     Plan {
         files: files

@@ -2,7 +2,7 @@ use super::*;
 use crate::fixtures::test_elf::TestElf;
 use crate::probes::candidate::Candidate;
 use crate::probes::cut::Emulation;
-use crate::probes::plan::{FilePlan, Places, plan};
+use crate::probes::plan::{FilePlan, Wanted, plan};
 use crate::probes::symbols::FileSymbols;
 use crate::process::object::Opened;
 use std::fs::{self, File};
@@ -57,7 +57,7 @@ fn planned(path: &Path) -> FilePlan {
     let bytes = fs::read(path).expect("read");
     let symbols = FileSymbols::read_for(bytes.as_slice(), &object.elf, EMULATION).expect("symbols");
     let candidate = Candidate { object: Arc::new(object), symbols: Arc::new(symbols) };
-    plan(&[candidate], Places::OneProcess).files.remove(0)
+    plan(&[candidate], Wanted::default()).files.remove(0)
 }
 
 #[test]

@@ -76,6 +76,11 @@ const fn describe(counter: Counter) -> Description {
         Counter::Nested => {
             ("nested_calls", "nested in an allocation function, not counted again", Room::NONE)
         }
+        Counter::Unfollowed => (
+            "unfollowed_blocks",
+            "without room in the table of live blocks, which count as live for good",
+            Room::by_memory(&["--max-live"]),
+        ),
     };
     Description { name, what, room }
 }

@@ -1,7 +1,7 @@
 //! The coverage footer: what the numbers of a report do and do not cover, in words.
 
 use super::{counters, notes, particulars};
-use crate::model::{Coverage, Mode, Process, Profile, SizeFilter};
+use crate::model::{Coverage, Mode, Process, Profile, Sampling, SizeFilter};
 use crate::printable::printable;
 use crate::units::{counted, human, percent, seconds, thousands};
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -95,11 +95,16 @@ fn milliseconds(ns: u64) -> String {
     format!("{:.2} ms", ns as f64 / 1e6)
 }
 
-pub(super) fn mode(mode: Mode) -> &'static str {
+pub(super) fn mode(mode: Mode) -> String {
     match mode {
-        Mode::Exact => "exact mode (every block)",
-        Mode::Growth => "growth mode (calls that map memory; no blocks)",
-        Mode::Faults => "faults mode (calls that map memory, and page faults; no blocks)",
+        Mode::Exact => "exact mode (every block)".to_owned(),
+        Mode::Allocs => "allocs mode (every allocation; no frees)".to_owned(),
+        Mode::Sampled(Sampling { mean, frees }) => {
+            let frees = if frees { "their frees too" } else { "no frees" };
+            format!("sampled mode (one block in {} bytes; {frees})", thousands(mean))
+        }
+        Mode::Growth => "growth mode (calls that map memory; no blocks)".to_owned(),
+        Mode::Faults => "faults mode (calls that map memory, and page faults; no blocks)".to_owned(),
     }
 }
 
@@ -120,6 +125,7 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         counted(*events, "event", "events"),
         seconds(profile.duration_ns)
     )];
+    lines.extend(sampled(profile));
     let losses = losses(profile);
     if losses.is_empty() {
         lines.push("no losses".into());
@@ -168,6 +174,7 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         (Counter::MissedReturn, "call", "calls"),
         (Counter::UnpairedReturn, "return", "returns"),
         (Counter::Nested, "call", "calls"),
+        (Counter::Unfollowed, "block", "blocks"),
     ] {
         let count = counts.get(counter);
         if count > 0 {
@@ -178,6 +185,24 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     lines.extend(particulars::untraceable(untraceable, verbose));
     lines.extend(notes::lines(facts, false, verbose));
     lines
+}
+
+/// Of how much the samples are, where blocks are sampled.
+fn sampled(profile: &Profile) -> Option<String> {
+    let Mode::Sampled(Sampling { mean, .. }) = profile.mode else { return None };
+    let sum = |of: fn(&Process) -> u64| {
+        profile.processes.iter().fold(0_u64, |sum, process| sum.saturating_add(of(process)))
+    };
+    let samples = profile.sites.iter().filter_map(|site| site.samples.as_ref());
+    let samples = samples.fold(0_u64, |sum, samples| sum.saturating_add(samples.allocated.samples));
+    let (bytes, count) = (sum(|process| process.seen_bytes), sum(|process| process.seen_count));
+    Some(format!(
+        "{} seen ({}), {} of them sampled, one in {} bytes on average; ± is what a number is off at most, 95 times in 100",
+        counted(count, "allocation", "allocations"),
+        human(bytes),
+        thousands(samples),
+        thousands(mean)
+    ))
 }
 
 /// What a filter by size left out.
@@ -207,7 +232,8 @@ fn stacks(profile: &Profile) -> Option<String> {
     }
     let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
     let what = match profile.mode {
-        Mode::Exact => "allocations",
+        Mode::Exact | Mode::Allocs => "allocations",
+        Mode::Sampled(_) => "samples",
         Mode::Growth => "calls",
         Mode::Faults => "calls and faults",
     };

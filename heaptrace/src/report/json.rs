@@ -1,9 +1,9 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
 pub(super) use super::frames::Frames;
-use super::select::{Weight, chosen, sites, weight};
-use super::{Options, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Profile, Site, SizeFilter, SizeHistogram};
+use super::select::{Estimated, Weight, chosen, sites, weight_of};
+use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
+use crate::model::{Estimate, Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -32,6 +32,8 @@ struct Document<'a> {
     processes: Vec<Process<'a>>,
     sites: Sites<'a>,
     hidden: Hidden,
+    /// Frees were not traced: what is live is at most that.
+    live_is_bound: bool,
 }
 
 /// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
@@ -134,6 +136,8 @@ struct Process<'a> {
     attached_fraction: f64,
     gone_bytes: u64,
     gone_count: u64,
+    /// `null` where blocks are not sampled.
+    estimate: Option<ProcessEstimate>,
 }
 
 #[derive(Serialize)]
@@ -161,6 +165,40 @@ struct SiteEntry<'a> {
     sizes: Vec<SizeClass>,
     gone_bytes: u64,
     gone_count: u64,
+    /// `null` where blocks are not sampled.
+    estimate: Option<Intervals>,
+}
+
+/// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
+#[derive(Serialize)]
+struct Intervals {
+    samples: u64,
+    live_bytes: (u64, u64),
+    live_count: (u64, u64),
+    alloc_bytes: (u64, u64),
+    alloc_count: (u64, u64),
+}
+
+impl Intervals {
+    fn new(allocated: Estimated, live: Estimated) -> Self {
+        Self {
+            samples: allocated.bytes.samples,
+            live_bytes: live.bytes.interval95(),
+            live_count: live.count.interval95(),
+            alloc_bytes: allocated.bytes.interval95(),
+            alloc_count: allocated.count.interval95(),
+        }
+    }
+}
+
+/// The same of a process, and what is known of it for certain.
+#[derive(Serialize)]
+struct ProcessEstimate {
+    #[serde(flatten)]
+    intervals: Intervals,
+    /// All that it allocated, sampled or not.
+    seen_bytes: u64,
+    seen_count: u64,
 }
 
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
@@ -176,7 +214,7 @@ impl Serialize for Sites<'_> {
 }
 
 fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
-    let weigh = |site: &Site| weight(&site.totals, options.view);
+    let weigh = |site: &Site| weight_of(site, profile.mode, options.view);
     let mut sites: Vec<&Site> = sites(profile, options.view)
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();
@@ -209,10 +247,14 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
             .iter()
             .enumerate()
             .filter(|(_, process)| chosen(process, options))
-            .map(|(index, of)| process(of, rss::section(profile, index)))
+            .map(|(index, of)| Process {
+                estimate: estimate(profile, index, of),
+                ..process(of, rss::section(profile, index))
+            })
             .collect(),
         sites: Sites { profile, sites },
         hidden,
+        live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
     }
 }
 
@@ -256,6 +298,23 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     }
 }
 
+fn estimate(profile: &Profile, index: usize, process: &crate::model::Process) -> Option<ProcessEstimate> {
+    let mode = profile.mode;
+    (mode.sample_bytes() != 0).then(|| {
+        let of_process = || profile.sites.iter().filter(|site| site.process.index() == index);
+        let sum = |view| {
+            let estimated = of_process().filter_map(|site| weight_of(site, mode, view).estimated);
+            let none = Estimated { bytes: Estimate::default(), count: Estimate::default() };
+            estimated.fold(none, Estimated::with)
+        };
+        ProcessEstimate {
+            intervals: Intervals::new(sum(View::Alloc), sum(View::Live)),
+            seen_bytes: process.seen_bytes,
+            seen_count: process.seen_count,
+        }
+    })
+}
+
 fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Process<'_> {
     let crate::model::Process {
         pid,
@@ -284,6 +343,8 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         life_ns: _,
         attached_ns: _,
         over: _,
+        seen_bytes: _,
+        seen_count: _,
     } = process;
     Process {
         pid: *pid,
@@ -320,11 +381,14 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         attached_fraction: process.attached_fraction(),
         gone_bytes: totals.gone_bytes,
         gone_count: totals.gone_count,
+        estimate: None,
     }
 }
 
 fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
-    let Site { process, stack, function, totals, oldest_age_ns, sizes } = site;
+    let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
+    let estimated = |view| weight_of(site, profile.mode, view).estimated;
+    let both = estimated(View::Alloc).zip(estimated(View::Live));
     SiteEntry {
         pid: profile.processes.get(process.index()).map_or(0, |process| process.pid),
         live_bytes: totals.live_bytes(),
@@ -342,6 +406,7 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
         sizes: size_classes(sizes),
         gone_bytes: totals.gone_bytes,
         gone_count: totals.gone_count,
+        estimate: both.map(|(allocated, live)| Intervals::new(allocated, live)),
     }
 }
 

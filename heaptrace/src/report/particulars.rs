@@ -38,7 +38,11 @@ const KINDS: [Kind; 6] = [
     Kind {
         weight: |process| process.inherited_count.max(process.inherited_free_count),
         say: |of| {
-            let blocks = blocks(of, |p| p.inherited_count, |p| p.inherited_bytes);
+            // Where blocks are sampled, what stands for more is counted once.
+            let is_sampled = of.iter().any(|process| process.seen_count > 0);
+            let (one, many) = if is_sampled { ("sample", "samples") } else { ("block", "blocks") };
+            let count = counted(sum(of, |p| p.inherited_count), one, many);
+            let blocks = format!("{count} ({})", human(sum(of, |p| p.inherited_bytes)));
             let freed = thousands(sum(of, |p| p.inherited_free_count));
             format!("{blocks} inherited at fork, in no total; {freed} of them freed")
         },

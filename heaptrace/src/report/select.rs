@@ -1,11 +1,11 @@
 //! Which bytes a report is about: the one place where view and filters become numbers.
 
 use super::{Options, View};
-use crate::model::{Process, ProcessId, Profile, Site, StackId};
+use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Site, StackId, Sums, Totals};
 use heaptrace_common::function::Function;
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Weight {
     pub bytes: u64,
     pub count: u64,
@@ -13,6 +13,26 @@ pub(super) struct Weight {
     pub freed_count: u64,
     /// Age of the oldest live block.
     pub oldest_ns: Option<u64>,
+    /// How sure `bytes` and `count` are, where blocks are sampled.
+    pub estimated: Option<Estimated>,
+}
+
+/// See [`Weight::estimated`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Estimated {
+    pub bytes: Estimate,
+    pub count: Estimate,
+}
+
+impl Estimated {
+    pub fn new(sums: &Sums, mean: u64) -> Self {
+        Self { bytes: Estimate::bytes(sums, mean), count: Estimate::count(sums, mean) }
+    }
+
+    /// With an independent part.
+    pub fn with(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, count: self.count + other.count }
+    }
 }
 
 impl Weight {
@@ -22,6 +42,10 @@ impl Weight {
         self.freed_bytes = self.freed_bytes.saturating_add(other.freed_bytes);
         self.freed_count = self.freed_count.saturating_add(other.freed_count);
         self.oldest_ns = self.oldest_ns.max(other.oldest_ns);
+        self.estimated = match (self.estimated, other.estimated) {
+            (Some(one), Some(other)) => Some(one.with(other)),
+            (one, other) => one.or(other),
+        };
     }
 
     /// Blocks of 0 bytes are blocks.
@@ -31,7 +55,7 @@ impl Weight {
 }
 
 /// A site with something in the chosen view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Entry {
     pub process: ProcessId,
     /// `None` for what a process allocated beyond the sites that were kept.
@@ -46,7 +70,20 @@ pub(super) struct Selection {
     pub total: Weight,
 }
 
-pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
+/// What a site of a recording in this mode has in a view.
+pub(super) fn weight_of(site: &Site, mode: Mode, view: View) -> Weight {
+    let sums = site.samples.as_ref().map(|samples| match view {
+        View::Live | View::Rss => samples.live(),
+        View::Alloc | View::Sizes | View::Growth | View::Faults => samples.allocated,
+    });
+    Weight {
+        oldest_ns: site.oldest_age_ns,
+        estimated: sums.map(|sums| Estimated::new(&sums, mode.sample_bytes())),
+        ..weight(&site.totals, view)
+    }
+}
+
+fn weight(totals: &Totals, view: View) -> Weight {
     match view {
         View::Live | View::Rss => {
             Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() }
@@ -59,7 +96,7 @@ pub(super) fn weight(totals: &crate::model::Totals, view: View) -> Weight {
             count: totals.alloc_count,
             freed_bytes: totals.free_bytes,
             freed_count: totals.free_count,
-            oldest_ns: None,
+            ..Weight::default()
         },
     }
 }
@@ -88,7 +125,7 @@ impl Selection {
             if !chosen(process, options) {
                 continue;
             }
-            let weight = Weight { oldest_ns: site.oldest_age_ns, ..weight(&site.totals, options.view) };
+            let weight = weight_of(site, profile.mode, options.view);
             accounted[site.process.index()].add(weight);
             entries.push(Entry {
                 process: site.process,
@@ -106,7 +143,7 @@ impl Selection {
                     count: all.count.saturating_sub(known.count),
                     freed_bytes: all.freed_bytes.saturating_sub(known.freed_bytes),
                     freed_count: all.freed_count.saturating_sub(known.freed_count),
-                    oldest_ns: None,
+                    ..Weight::default()
                 };
                 let function = Function::Unknown;
                 entries.push(Entry { process: ProcessId(index), stack: None, function, weight });

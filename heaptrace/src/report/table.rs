@@ -1,10 +1,10 @@
 //! The rows of a text report, and their columns.
 
 use super::labels::{Label, LabelId, Labels};
-use super::select::{Selection, Weight};
+use super::select::{Estimated, Selection, Weight};
 use super::tree::{Scale, Tree};
 use super::{By, Options, View};
-use crate::model::{ModuleId, Process, ProcessId, Profile};
+use crate::model::{Estimate, Mode, ModuleId, Process, ProcessId, Profile};
 use crate::printable::printable;
 use crate::units::{base_name, percent, seconds, thousands};
 use heaptrace_common::function::Function;
@@ -31,7 +31,7 @@ struct Row<'a> {
 }
 
 /// Rows that are too small to be shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Hidden {
     pub rows: u64,
     pub weight: Weight,
@@ -65,7 +65,7 @@ pub(super) fn write(
     // Made twice rather than kept: there may be as many rows as sites.
     let cells = |row: &Row<'_>| cells(row, profile, selection.total.bytes, options, &labels);
 
-    let titles = titles(options);
+    let titles = titles(profile.mode, options);
     let mut widths: Vec<usize> = titles.iter().map(|(title, _)| title.len()).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(cells(row)) {
@@ -159,17 +159,21 @@ fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>)
 }
 
 /// Titles of the columns, and whether their cells are numbers.
-fn titles(options: &Options) -> Vec<(&'static str, bool)> {
+fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
     let count = match options.view {
         View::Growth => "Calls",
         View::Faults => "Faults",
         View::Live | View::Alloc | View::Sizes | View::Rss => "Blocks",
     };
     let mut titles = vec![("Percent", true), ("Bytes", true), (count, true)];
+    if is_estimated(mode, options.view) {
+        titles.insert(2, ("±", true));
+        titles.push(("±", true));
+    }
     titles.extend(match options.view {
-        View::Growth | View::Faults => vec![],
         View::Live | View::Rss => vec![("Oldest", true)],
-        View::Alloc | View::Sizes => vec![("Freed bytes", true), ("Freed", true)],
+        View::Alloc | View::Sizes if mode.has_frees() => vec![("Freed bytes", true), ("Freed", true)],
+        View::Alloc | View::Sizes | View::Growth | View::Faults => vec![],
     });
     titles.extend(match options.by {
         By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
@@ -189,12 +193,19 @@ fn cells(
     options: &Options,
     labels: &Labels<'_>,
 ) -> Vec<String> {
-    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns } = row.weight;
+    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns, estimated } = row.weight;
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
+    if is_estimated(profile.mode, options.view) {
+        let error = |of: fn(Estimated) -> Estimate| estimated.map(of).map_or_else(String::new, error);
+        cells.insert(2, error(|of| of.bytes));
+        cells.push(error(|of| of.count));
+    }
     match options.view {
-        View::Growth | View::Faults => {}
         View::Live | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
-        View::Alloc | View::Sizes => cells.extend([thousands(freed_bytes), thousands(freed_count)]),
+        View::Alloc | View::Sizes if profile.mode.has_frees() => {
+            cells.extend([thousands(freed_bytes), thousands(freed_count)]);
+        }
+        View::Alloc | View::Sizes | View::Growth | View::Faults => {}
     }
     let process = row.key.process.and_then(|id| profile.processes.get(id.index()));
     let module = row.key.module.and_then(|id| profile.modules.get(id.index()));
@@ -222,6 +233,18 @@ fn cells(
         }
     }
     cells
+}
+
+/// Whether what a view shows is estimated from samples.
+pub(super) fn is_estimated(mode: Mode, view: View) -> bool {
+    mode.sample_bytes() != 0 && view.is_of_blocks()
+}
+
+/// How far the farther end of the interval is from a value.
+pub(super) fn error(estimate: Estimate) -> String {
+    let (low, high) = estimate.interval95();
+    let off = (high as f64 - estimate.value).max(estimate.value - low as f64);
+    if estimate.value > 0.0 { format!("{:.0}%", off / estimate.value * 100.0) } else { "-".to_owned() }
 }
 
 /// `comm:pid`, as printed everywhere.

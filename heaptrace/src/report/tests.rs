@@ -1,7 +1,7 @@
 //! Golden files of every format (`INSTA_UPDATE=always cargo test` rewrites them), and what must hold of any.
 
 use super::*;
-use crate::fixtures::profiles::{empty, full, large};
+use crate::fixtures::profiles::{empty, full, large, sampled};
 use crate::model::{Note, Profile};
 use heaptrace_common::sizes::SIZE_CLASSES;
 use insta::assert_snapshot;
@@ -46,6 +46,12 @@ fn alloc_by_stack() {
 #[test]
 fn live_by_site() {
     assert_snapshot!(text(&full(), by(By::Site)));
+}
+
+#[test]
+fn samples_are_shown_with_what_they_may_be_off() {
+    assert_snapshot!("sampled_live", text(&sampled(false), by(By::Site)));
+    assert_snapshot!("sampled_alloc", text(&sampled(true), Options { view: View::Alloc, ..by(By::Site) }));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The text report: header, table with call trees, footer.
 
-use super::select::{Selection, chosen};
+use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{By, Options, View, footer, rss, sizes, table};
-use crate::model::Profile;
+use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
 use std::io::{self, Write};
@@ -50,6 +50,9 @@ fn header(
     let duration = seconds(profile.duration_ns);
     writeln!(out, "# Recorded: {} for {duration}, {}", started(profile), footer::mode(profile.mode))?;
     let view = match options.view {
+        View::Live if !profile.mode.has_frees() => {
+            "live, at most: blocks whose addresses were not handed out again by the end (frees were not traced)"
+        }
         View::Live => "live: blocks not freed by the end",
         View::Alloc => "alloc: all blocks allocated",
         View::Sizes => "sizes: how large the allocated blocks were",
@@ -91,7 +94,17 @@ fn header(
     }
     let (bytes, count) = (selection.total.bytes, selection.total.count);
     let blocks = counted_in(options.view, count);
-    writeln!(out, "# Total: {} bytes ({}) in {blocks}\n#", thousands(bytes), human(bytes))
+    writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
+    if let Some(Estimated { bytes, count }) = selection.total.estimated {
+        let samples = counted(bytes.samples, "sample", "samples");
+        let between = |of: Estimate| {
+            let (low, high) = of.interval95();
+            format!("{} to {}", thousands(low), thousands(high))
+        };
+        let (bytes, count) = (between(bytes), between(count));
+        writeln!(out, "# Estimated from {samples}; 95 times in 100 it is {bytes} bytes in {count} blocks")?;
+    }
+    writeln!(out, "#")
 }
 
 /// What a view counts.

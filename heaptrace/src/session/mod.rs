@@ -36,9 +36,14 @@ pub(crate) use self::{
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
-    drain::ProfileBuilder,
-    model::{Chunk, Counts, Location, LocationId, Names, Note, Notes, OldBlocks, SizeFilter, Statistics},
-    probes::{discover::Discoverer, plan::Places},
+    drain::{ProfileBuilder, Weighing},
+    model::{
+        Chunk, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SizeFilter, Statistics,
+    },
+    probes::{
+        discover::Discoverer,
+        plan::{Places, Wanted},
+    },
     process::mapped::MappingWatch,
     rss::Rounds,
     symbolize::Found,
@@ -68,12 +73,12 @@ pub struct SessionOptions {
     pub stacks: StackMode,
     pub sizes: MapSizes,
     pub growth: bool,
-    /// Page faults, by stack.
+    /// Page faults, by stack, in every mode.
     pub faults: bool,
     /// Every growth call is told of, with its stack from so many bytes on.
     pub watch: Option<u64>,
-    /// Probe allocators. Without, what has none, or must not be probed, is traced like any other.
-    pub probes: bool,
+    /// Where it is without blocks, what has no allocator, or must not be probed, is traced like any other.
+    pub mode: Mode,
     /// Who is a target without being named; for [`Session::add_members`].
     pub members: Option<Members>,
     /// Only blocks of these sizes.
@@ -133,14 +138,16 @@ impl Session {
             growth,
             faults,
             watch: watched,
-            probes,
+            mode,
             members,
             size_filter,
             keep_old,
             log,
         } = *options;
+        let (probes, faults) = (mode.has_blocks(), faults || mode == Mode::Faults);
         let per_process = !(all || exact_children);
         let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
+        let wanted = Wanted { places, frees: mode.has_frees() };
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,
@@ -151,6 +158,8 @@ impl Session {
             faults,
             watch: watched,
             probes,
+            frees: mode.has_frees(),
+            sample_bytes: mode.sample_bytes(),
             trial: false,
             members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
@@ -175,8 +184,8 @@ impl Session {
             unwinding,
             tracer,
             started_ns: i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX),
-            discoverer: Discoverer::with_cache(table_builder::open_cache(), places),
-            builder: ProfileBuilder::default(),
+            discoverer: Discoverer::with_cache(table_builder::open_cache(), wanted),
+            builder: ProfileBuilder::new(Weighing::of(mode)),
             probes,
             per_process,
             attachments: Attachments::new(How {

@@ -94,6 +94,7 @@ mod tests {
             totals: Totals { alloc_bytes, alloc_count, ..Totals::default() },
             oldest_age_ns: None,
             sizes: SizeHistogram::default(),
+            samples: None,
         }
     }
 

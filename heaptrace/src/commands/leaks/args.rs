@@ -7,6 +7,7 @@ use crate::{
         size_args::SizeArgs,
         stack_args::StackArgs,
         target_args::{FilterArgs, FollowArgs, TargetArgs, parse_age, parse_duration},
+        trace_args::TraceArgs,
         verbose::VerboseArgs,
     },
     report::PrintFormat,
@@ -33,6 +34,8 @@ pub struct LeaksArgs {
     /// Write to this file; - is standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
     pub output: Destination,
+    #[command(flatten)]
+    pub trace: TraceArgs,
     #[command(flatten)]
     pub follow: FollowArgs,
     #[command(flatten)]

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, Snapshots},
+    error::Usage,
     model::{Amount, Names, OldBlocks, StackId, Trend},
     process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
@@ -34,6 +35,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         top,
         format,
         output,
+        trace,
         follow,
         filter,
         stacks,
@@ -43,6 +45,14 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
+    let options = trace.apply(options, sizes.given())?;
+    if !options.mode.has_blocks() {
+        let mode = options.mode.name();
+        return Err(Usage(format!(
+            "leaks looks for blocks, and --trace {mode} traces none; record --trace {mode} and its report tell who maps memory"
+        ))
+        .into());
+    }
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn old(site: u32, bytes: u64, count: u64) -> Old {
-        Old { site: SiteId(site), bytes, count, oldest_ns: 2, youngest_ns: 1, exited: false }
+        Old { site: SiteId(site), bytes, count, oldest_ns: 2, youngest_ns: 1, exited: false, samples: None }
     }
 
     #[test]

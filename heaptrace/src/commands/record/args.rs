@@ -5,22 +5,11 @@ use crate::commands::{
     size_args::SizeArgs,
     stack_args::StackArgs,
     target_args::{FilterArgs, FollowArgs, TargetArgs},
+    trace_args::TraceArgs,
     verbose::VerboseArgs,
 };
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
-
-/// What is traced, the cheapest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Trace {
-    /// Calls that map memory (brk, mmap, munmap, mremap), by stack. Nothing is probed, and no allocation costs anything.
-    Growth,
-    /// The same, and page faults: who makes memory resident. A page that is touched first costs about a microsecond.
-    Faults,
-    /// Every block.
-    #[default]
-    Exact,
-}
 
 #[derive(Debug, Args)]
 pub struct RecordArgs {
@@ -31,9 +20,8 @@ pub struct RecordArgs {
     pub output: PathBuf,
     #[command(flatten)]
     pub follow: FollowArgs,
-    /// What to trace: the fewer probes, the less it costs.
-    #[arg(long, help_heading = WHAT, value_name = "MODE", value_enum, default_value_t)]
-    pub trace: Trace,
+    #[command(flatten)]
+    pub trace: TraceArgs,
     /// Also trace page faults: which call stacks touch memory first (`report --view faults`).
     #[arg(long, help_heading = WHAT)]
     pub faults: bool,

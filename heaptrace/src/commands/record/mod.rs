@@ -2,7 +2,7 @@
 
 mod args;
 
-pub use args::{RecordArgs, Trace};
+pub use args::RecordArgs;
 
 use super::{
     outside::open_output,
@@ -13,10 +13,9 @@ use super::{
 };
 use crate::printable::say;
 use crate::{
-    bpf::MapSizes,
     engine::{Chunks, Engine, Looks},
-    error::Usage,
     file::FileWriter,
+    model::Mode,
     report::lost_in_short,
     session::SessionOptions,
 };
@@ -45,24 +44,24 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
-    let options = of_mode(trace, options)?;
+    let options = trace.apply(options, sizes.given())?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
     let mut prepared = Prepared::new(target, &options)?;
     // What memory consists of is told by blocks.
-    let measures = !no_rss && options.probes;
-    prepared.engine.look_into(Looks { memory: measures, unmapped: options.probes });
+    let measures = !no_rss && options.mode == Mode::Exact;
+    let blocks = options.mode.has_blocks();
+    prepared.engine.look_into(Looks { memory: measures, unmapped: blocks });
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
-    let mut recording =
-        Recording { writer, progress: Progress::new(), blocks: options.probes, last_write: None };
+    let mut recording = Recording { writer, progress: Progress::new(), blocks, last_write: None };
     let mut running = prepared.begin(duration)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
     let mut writer = recording.writer;
-    let blocks = running.engine.session().outstanding_blocks();
-    if blocks > MANY_BLOCKS {
-        say(format_args!("{why}; reading {} live blocks", HumanCount(blocks)));
+    let live = running.engine.session().outstanding_blocks();
+    if live > MANY_BLOCKS {
+        say(format_args!("{why}; reading {} live blocks", HumanCount(live)));
     }
     if measures {
         // While the numbers of the blocks are still of this moment.
@@ -89,31 +88,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
     if events == 0 {
-        let what = if options.probes { "allocation" } else { "call that maps memory" };
+        let what = if blocks { "allocation" } else { "call that maps memory" };
         say(format_args!("no {what} was seen; `heaptrace report` says what was looked at"));
     }
     Ok(exit_code(ended, propagate_exit))
-}
-
-/// A session's options in a mode.
-fn of_mode(trace: Trace, options: SessionOptions) -> Result<SessionOptions, Usage> {
-    if trace == Trace::Exact {
-        return Ok(options);
-    }
-    if !options.growth {
-        return Err(Usage("--trace growth and faults trace what --no-growth leaves out".to_owned()));
-    }
-    if options.size_filter.is_some() {
-        let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
-        return Err(Usage(what.to_owned()));
-    }
-    Ok(SessionOptions {
-        probes: false,
-        exact_children: false,
-        faults: options.faults || trace == Trace::Faults,
-        sizes: MapSizes { live: 1, live_chunks: 0, threads: 1, ..options.sizes },
-        ..options
-    })
 }
 
 struct Recording {
@@ -143,6 +121,7 @@ impl Work for Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{error::Usage, session::SessionOptions};
 
     fn options(line: &str) -> Result<SessionOptions, Usage> {
         #[derive(clap::Parser)]
@@ -153,15 +132,15 @@ mod tests {
         let Line { args } = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
         let RecordArgs { target, follow, trace, filter, stacks, sizes, .. } = args;
         let target = target.target().expect("a target");
-        of_mode(trace, session_options(&target, &follow, &filter, &sizes, Some(&stacks))?)
+        trace.apply(session_options(&target, &follow, &filter, &sizes, Some(&stacks))?, sizes.given())
     }
 
     #[test]
     fn a_mode_without_blocks_places_no_probe_and_takes_no_choice_of_blocks() {
-        assert!(options("record -- true").expect("exact").probes);
+        assert_eq!(options("record -- true").expect("exact").mode, Mode::Exact);
         let growth = options("record --trace growth -- true").expect("growth");
-        assert!(!growth.probes && !growth.exact_children && growth.growth && !growth.faults);
-        assert!(options("record --trace faults -a").expect("faults").faults);
+        assert!(growth.mode == Mode::Growth && !growth.exact_children && growth.growth);
+        assert_eq!(options("record --trace faults -a").expect("faults").mode, Mode::Faults);
         for (option, named) in [("--no-growth", "--no-growth"), ("--min-size 1k", "--min-size")] {
             let Err(Usage(said)) = options(&format!("record --trace growth {option} -- true")) else {
                 panic!("{option} is taken")

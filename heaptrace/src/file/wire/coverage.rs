@@ -34,7 +34,8 @@ record!(
         size_filter: Option<SizeFilter>,
         finished: bool,
         notes: Notes,
-    }
+    },
+    later { unfollowed: u64 }
 );
 
 impl StoredCoverage {
@@ -53,6 +54,7 @@ impl StoredCoverage {
             Counter::MissedReturn => &mut self.missed_returns,
             Counter::UnpairedReturn => &mut self.unpaired_returns,
             Counter::Nested => &mut self.nested_calls,
+            Counter::Unfollowed => &mut self.unfollowed,
         }
     }
 }
@@ -163,6 +165,14 @@ mod tests {
             ..Coverage::default()
         };
         for version in [Version::of_header(Version::OLDEST), Version::CURRENT] {
+            let mut coverage = coverage.clone();
+            if !version.is_framed() {
+                // It had no place for a counter that came later.
+                coverage.counts = Counts::new(|counter| match counter {
+                    Counter::Unfollowed => 0,
+                    counter => coverage.counts.get(counter),
+                });
+            }
             let bytes = content(version, &coverage);
             let mut reader = Reader::new(&bytes, version, 64 << 20);
             assert_eq!(Coverage::read(&mut reader), Ok(coverage.clone()));

@@ -79,11 +79,14 @@ use values;
 /// A type that is a record and no more, with its values.
 macro_rules! record {
     // A type that is for the file alone.
-    ($(#[$meta:meta])* struct $type:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+    (
+        $(#[$meta:meta])* struct $type:ident { $($field:ident: $kind:ty),* $(,)? }
+        $(, later { $($new:ident: $new_kind:ty),* $(,)? })? $(,)?
+    ) => {
         $(#[$meta])*
         #[derive(Default)]
-        struct $type { $($field: $kind),* }
-        record!($type { $($field: $kind),* });
+        struct $type { $($field: $kind,)* $($($new: $new_kind),*)? }
+        record!($type { $($field: $kind),* } $(later { $($new: $new_kind),* })?);
     };
     ($type:ident $($values:tt)*) => {
         $crate::file::wire::values!($type $($values)*);

@@ -3,10 +3,11 @@
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
     AllocatorInfo, BuildId, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, Host, JemallocHeap, Location,
-    LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Site, SiteId, SizeFilter,
-    SizeHistogram, Stack, StackId, Symbol, Totals, Traced, TracedBlocks, Untraceable,
+    LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Samples, Sampling, Site,
+    SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol, Totals, Traced, TracedBlocks,
+    Untraceable,
 };
-use heaptrace_common::{function::Function, stack::StackEnd};
+use heaptrace_common::{function::Function, sampling::Weights, stack::StackEnd};
 
 impl Wire for u64 {
     fn write(&self, to: &mut Writer) {
@@ -97,6 +98,16 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
+impl<T: Wire> Wire for Box<T> {
+    fn write(&self, to: &mut Writer) {
+        T::write(self, to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        T::read(from).map(Self::new)
+    }
+}
+
 impl<A: Wire, B: Wire> Wire for (A, B) {
     fn write(&self, to: &mut Writer) {
         self.0.write(to);
@@ -161,6 +172,11 @@ impl Wire for Mode {
             Self::Exact => to.number(0),
             Self::Growth => to.number(1),
             Self::Faults => to.number(2),
+            Self::Allocs => to.number(3),
+            Self::Sampled(sampling) => {
+                to.number(4);
+                sampling.write(to);
+            }
         }
     }
 
@@ -169,6 +185,8 @@ impl Wire for Mode {
             0 => Ok(Self::Exact),
             1 => Ok(Self::Growth),
             2 => Ok(Self::Faults),
+            3 => Ok(Self::Allocs),
+            4 => Wire::read(from).map(Self::Sampled),
             number => Err(Bad::Choice { what: "mode", number }),
         }
     }
@@ -256,7 +274,13 @@ record!(Site {
     totals: Totals,
     oldest_age_ns: Option<u64>,
     sizes: SizeHistogram,
+} later {
+    samples: Option<Box<Samples>>,
 });
+record!(Sampling { mean: u64, frees: bool });
+record!(Samples { allocated: Sums, freed: Sums, gone: Sums });
+record!(Sums { samples: u64, seen_bytes: u64, weights: Weights });
+record!(Weights { bytes: u64, count: u64, bytes_variance: u64, count_variance: u64 });
 record!(AllocatorInfo { kind: String, path: String });
 record!(Process {
     pid: u32,
@@ -286,6 +310,8 @@ record!(Process {
     attached_ns: u64,
 } later {
     over: bool,
+    seen_bytes: u64,
+    seen_count: u64,
 });
 record!(Untraceable { pid: u32, comm: String, reason: String });
 record!(SizeFilter { min: u64, max: u64 });

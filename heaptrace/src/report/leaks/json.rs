@@ -5,6 +5,7 @@ use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage},
+    report::select::Estimated,
     units::in_seconds,
 };
 use heaptrace_common::stack::StackEnd;
@@ -29,6 +30,10 @@ struct Print<'a> {
     rows: Vec<Row<'a>>,
     coverage: Coverage<'a>,
     gone: Blocks,
+    mode: &'static str,
+    sample_bytes: u64,
+    /// Frees were not traced: what is outstanding is at most that.
+    live_is_bound: bool,
 }
 
 #[derive(Serialize)]
@@ -59,6 +64,16 @@ struct Row<'a> {
     growing_prints: u32,
     stack_end: &'static str,
     stack: Frames<'a>,
+    /// `null` where blocks are not sampled.
+    estimate: Option<Intervals>,
+}
+
+/// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
+#[derive(Serialize)]
+struct Intervals {
+    samples: u64,
+    bytes: (u64, u64),
+    count: (u64, u64),
 }
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -95,6 +110,9 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
         coverage: coverage(profile),
         gone: blocks(gone),
+        mode: profile.mode.name(),
+        sample_bytes: profile.mode.sample_bytes(),
+        live_is_bound: !profile.mode.has_frees(),
     };
     write_json(&print, out)?;
     writeln!(out)
@@ -122,5 +140,9 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             .map_or(StackEnd::NotWalked, |stack| stack.end)
             .name(),
         stack: Frames { profile, stack: site.stack },
+        estimate: old.samples.map(|sums| {
+            let Estimated { bytes, count } = Estimated::new(&sums, profile.mode.sample_bytes());
+            Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
+        }),
     })
 }

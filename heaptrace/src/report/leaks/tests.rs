@@ -24,6 +24,7 @@ fn trend(
         oldest_ns,
         youngest_ns,
         exited: site == 5,
+        samples: None,
     };
     Trend { old, change: change.map(|(bytes, count)| Change { bytes, count }), growing }
 }

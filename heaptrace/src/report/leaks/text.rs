@@ -3,11 +3,12 @@
 use super::{Leaks, sum};
 use crate::printable::printable;
 use crate::{
-    model::{Change, Profile, Trend},
+    model::{Change, Estimate, Mode, Profile, Trend},
     report::{
         footer,
         labels::{Label, Labels},
-        table::process_name,
+        select::Estimated,
+        table::{error, process_name},
     },
     units::{base_name, counted, duration, human, thousands},
 };
@@ -19,7 +20,7 @@ const MARKED: u32 = 2;
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, .. } = *leaks;
     if number == 1 {
-        explain(older_than_ns, out)?;
+        explain(profile.mode, older_than_ns, out)?;
     }
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
     let (bytes, blocks, stacks) = sum(shown.iter().chain(hidden));
@@ -69,7 +70,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn explain(older_than_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()> {
     let age = match older_than_ns {
         0 => "of any age".to_owned(),
         age => format!("for {} or longer", duration(age)),
@@ -78,8 +79,20 @@ fn explain(older_than_ns: u64, out: &mut dyn Write) -> io::Result<()> {
         out,
         "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack,\n\
          # largest first. That is not yet a leak: caches and buffers in use are outstanding, too. Suspect what keeps\n\
-         # growing from print to print.\n"
-    )
+         # growing from print to print."
+    )?;
+    if !mode.has_frees() {
+        let what = "# Frees are not traced: a block counts until its address is handed out again, so there may be fewer.";
+        writeln!(out, "{what}")?;
+    }
+    if mode.sample_bytes() != 0 {
+        let mean = thousands(mode.sample_bytes());
+        writeln!(
+            out,
+            "# Estimated from samples, one in {mean} bytes; 95 times in 100 a number is off by ± at most."
+        )?;
+    }
+    writeln!(out)
 }
 
 fn row(
@@ -90,10 +103,16 @@ fn row(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Trend { old, change, growing } = trend;
+    let estimated = old.samples.map(|sums| Estimated::new(&sums, profile.mode.sample_bytes()));
+    let off = |of: fn(Estimated) -> Estimate| {
+        estimated.map_or_else(String::new, |estimated| format!(" (±{})", error(of(estimated))))
+    };
     let mut line = format!(
-        "{place:>3}. {} bytes in {}, {} old",
+        "{place:>3}. {} bytes{} in {}{}, {} old",
         thousands(old.bytes),
+        off(|of| of.bytes),
         counted(old.count, "block", "blocks"),
+        off(|of| of.count),
         match (duration(old.youngest_ns), duration(old.oldest_ns)) {
             (youngest, oldest) if youngest == oldest => oldest,
             (youngest, oldest) => format!("{youngest} to {oldest}"),

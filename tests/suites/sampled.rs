@@ -5,13 +5,19 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     compare::{self, Find, figures, site_function},
     heaptrace,
-    ledger::{Figures, ProcessLedger},
+    ledger::{Figures, Ledger, ProcessLedger},
     programs::Program,
     report::{Estimate, Process, Report},
     runner::{self, end_to_end},
-    session::{Outcome, Session, Start},
+    running::wait_while_running,
+    session::{self, Outcome, Session, Start, Waiting},
 };
-use std::process::ExitCode;
+use std::{
+    fs::File,
+    process::{Command, ExitCode},
+    thread,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 const ALLOCS: &[&str] = &["--trace", "allocs"];
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
             }));
         }
     }
+    tests.push(end_to_end("allocs: what the heap holds for free is not live, to the byte", free_in_heap));
     tests.push(end_to_end("allocs: a full table of live blocks loses no allocation", full_table));
     tests.push(end_to_end("sampled: processes that are forked and exec are estimated", forked));
     tests.push(end_to_end("sampled: what has no meaning for samples is refused", refused));
@@ -129,6 +136,42 @@ fn all_were_seen(process: &Process, ledger: &ProcessLedger) -> Result<()> {
         "{count} of {bytes} bytes were seen; the ledger says {truth}"
     );
     ensure!(samples > 100 && samples < count, "{samples} samples of {count} allocations");
+    Ok(())
+}
+
+/// Of a program that still runs, in whose heap there is to look.
+fn free_in_heap() -> Result<()> {
+    for threads in ["0", "3"] {
+        let folder = TempDir::new()?;
+        let [done, end] = ["done", "end"].map(|name| folder.path().join(name));
+        let mut command = Command::new(Program::C("mixed").compile()?);
+        command.args(["10000", threads]).env("MIXED_DONE", &done).env("MIXED_END", &end);
+        command.env("LEDGER_OUT", session::ledger_file(folder.path()));
+        let mut waiting = Waiting::start(command, folder.path())?;
+        let pid = waiting.target.pid();
+        let mut recorder = heaptrace::attach(&[pid], ALLOCS, folder.path())?;
+        waiting.go()?;
+        wait_while_running(&mut waiting.target, "allocate", || done.exists())?;
+        // Of blocks of the last moment it is not said that they are over (`SURE_NS`, heaptrace/src/drain/liveness.rs).
+        thread::sleep(Duration::from_millis(500));
+        recorder.signal(libc::SIGINT)?;
+        heaptrace::finish(&mut recorder)?;
+        File::create(&end)?;
+        let status = waiting.target.wait()?;
+        ensure!(status.success(), "the program ended with {status}");
+        let report = heaptrace::report(folder.path())?;
+        compare::nothing_lost(&report)?;
+        let ledger = Ledger::read(&session::ledger_file(folder.path()))?;
+        let of_process = ledger.0.get(&pid).context("no ledger")?;
+        for (name, truth) in &of_process.sites {
+            let sites = report.sites_of(pid).filter(|site| site_function(site, Find::Caller) == Some(name));
+            let found = compare::total(sites);
+            ensure!(
+                (found.live_bytes, found.live_count) == (truth.live_bytes, truth.live_count),
+                "{name}, beside {threads} threads\n    ledger {truth}\n    report {found}"
+            );
+        }
+    }
     Ok(())
 }
 

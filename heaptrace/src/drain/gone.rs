@@ -19,7 +19,11 @@ use heaptrace_common::{
     live::{self, LiveBlock, LiveKey},
     record::process_state,
 };
-use std::{cmp::Reverse, collections::HashMap, io};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    io,
+};
 
 /// Blocks that lie in no mapping of a first look.
 pub struct Suspects {
@@ -47,12 +51,39 @@ impl ProfileBuilder {
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
         maps.for_each_live(|key, block| {
             let Some(mapped) = mapped.get(&key.process) else { return };
-            let is_known = || self.gone.unmapped.get(&key).is_some_and(|gone| is_same(gone, &block));
+            let is_known = || self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block));
             if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) && !is_known() {
                 by_record.entry(key.process).or_default().push((key, block));
             }
         })?;
         Ok(Suspects { by_record })
+    }
+
+    /// Live blocks of `record` that are in the map since before `now_ns` and not known to be over, in order of address.
+    pub fn blocks_of(
+        &self,
+        maps: &impl KernelTables,
+        records: &HashSet<u32>,
+        now_ns: u64,
+    ) -> io::Result<HashMap<u32, Vec<(LiveKey, LiveBlock)>>> {
+        let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
+        maps.for_each_live(|key, block| {
+            let is_known = || self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block));
+            if records.contains(&key.process)
+                && is_old_enough(&block, now_ns)
+                && block.held == 0
+                && !is_known()
+            {
+                by_record.entry(key.process).or_default().push((key, block));
+            }
+        })?;
+        by_record.values_mut().for_each(|blocks| blocks.sort_unstable_by_key(|(key, _)| key.address));
+        Ok(by_record)
+    }
+
+    /// Keeps blocks in mind that were seen to be over.
+    pub fn are_over(&mut self, blocks: impl IntoIterator<Item = (LiveKey, LiveBlock)>) {
+        self.gone.seen_over.extend(blocks);
     }
 
     /// Keeps those in mind that lie in no mapping of the second look either.
@@ -61,7 +92,7 @@ impl ProfileBuilder {
             let mapped = Mapped::new(mappings);
             let of_record = suspects.by_record.get(record).into_iter().flatten();
             let gone = of_record.filter(|(key, block)| mapped.lacks(key.address, block.size));
-            self.gone.unmapped.extend(gone.copied());
+            self.gone.seen_over.extend(gone.copied());
         }
     }
 
@@ -99,7 +130,7 @@ impl ProfileBuilder {
                 return;
             }
             blocks.extend(Packed::new(&key, &block));
-            if block.held == 0 && self.gone.unmapped.get(&key).is_some_and(|gone| is_same(gone, &block)) {
+            if block.held == 0 && self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block)) {
                 unmapped.insert(key, block);
             }
         })?;
@@ -124,7 +155,7 @@ impl ProfileBuilder {
         let others = |of: &HashMap<LiveKey, LiveBlock>| -> Vec<_> {
             of.iter().filter(|(key, _)| !is_of(key.process)).map(|(key, block)| (*key, *block)).collect()
         };
-        let (other_over, other_unmapped) = (others(&self.gone.over), others(&self.gone.unmapped));
+        let (other_over, other_unmapped) = (others(&self.gone.over), others(&self.gone.seen_over));
         let mut over: HashMap<LiveKey, LiveBlock> =
             overlaid.into_iter().map(|at| blocks[at].block()).chain(other_over).collect();
         over.extend(&unmapped);
@@ -133,7 +164,7 @@ impl ProfileBuilder {
         for block in over.values() {
             by_site.entry(block.site).or_default().add(self.weighing.block(block.size));
         }
-        self.gone.unmapped = unmapped;
+        self.gone.seen_over = unmapped;
         self.gone.over = over;
         let before = std::mem::replace(&mut self.gone.by_site, by_site);
         let sites: Vec<u32> = before.into_keys().chain(self.gone.by_site.keys().copied()).collect();

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 /// See the module.
 #[derive(Default)]
 pub struct Gone {
-    /// Seen without memory; those of them that are still in the map.
-    pub(super) unmapped: HashMap<LiveKey, LiveBlock>,
+    /// Seen without memory, or free in the heap; those of them that are still in the map.
+    pub(super) seen_over: HashMap<LiveKey, LiveBlock>,
     /// As last judged: those, and what newer blocks lie over.
     pub(super) over: HashMap<LiveKey, LiveBlock>,
     /// By site number in the map: as last judged, and of blocks that have been removed from the live map since.
@@ -38,7 +38,7 @@ impl Gone {
     /// Records are retired: others have their numbers.
     pub fn forget(&mut self, records: &HashSet<u32>) {
         self.over.retain(|key, _| !records.contains(&key.process));
-        self.unmapped.retain(|key, _| !records.contains(&key.process));
+        self.seen_over.retain(|key, _| !records.contains(&key.process));
     }
 
     /// Whether any block of these records was over when last judged.
@@ -60,7 +60,7 @@ impl Gone {
             return;
         }
         self.over.remove(key);
-        self.unmapped.remove(key);
+        self.seen_over.remove(key);
         self.removed.entry(block.site).or_default().add(stands_for);
         if let Some(of_site) = self.by_site.get_mut(&block.site) {
             of_site.subtract(stands_for);

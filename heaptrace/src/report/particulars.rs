@@ -58,7 +58,9 @@ const KINDS: [Kind; 6] = [
         weight: |process| process.totals.gone_count,
         say: |of| {
             let blocks = blocks(of, |p| p.totals.gone_count, |p| p.totals.gone_bytes);
-            format!("{blocks} ended without a free that was seen: unmapped, or under a newer block")
+            format!(
+                "{blocks} ended without a free that was seen: unmapped, under a newer block, or free in the heap"
+            )
         },
     },
     Kind {

@@ -51,7 +51,7 @@ fn header(
     writeln!(out, "# Recorded: {} for {duration}, {}", started(profile), footer::mode(profile.mode))?;
     let view = match options.view {
         View::Live if !profile.mode.has_frees() => {
-            "live, at most: blocks whose addresses were not handed out again by the end (frees were not traced)"
+            "live, at most: blocks not known to be over by the end, as frees were not traced"
         }
         View::Live => "live: blocks not freed by the end",
         View::Alloc => "alloc: all blocks allocated",

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod findings;
 mod growth;
+mod heap_looks;
 mod known_files;
 mod lacking;
 mod mapped_code;
@@ -100,6 +101,8 @@ pub struct Session {
     builder: ProfileBuilder,
     /// Allocators are probed.
     probes: bool,
+    /// Functions that free among their functions.
+    frees: bool,
     /// Probes are placed for each process, not for all that map a file.
     per_process: bool,
     attachments: Attachments,
@@ -187,6 +190,7 @@ impl Session {
             discoverer: Discoverer::with_cache(table_builder::open_cache(), wanted),
             builder: ProfileBuilder::new(Weighing::of(mode)),
             probes,
+            frees: mode.has_frees(),
             per_process,
             attachments: Attachments::new(How {
                 probes,

@@ -80,19 +80,27 @@ impl Session {
 
     fn measure_one(&mut self, record: u32, pid: u32, limits: Limits, halves: &mut HashMap<u32, Half>) {
         let (at, began) = (self.counting.elapsed(), Instant::now());
-        if self.residencies.allocators.get(&record).is_none_or(Known::passes) {
-            match self.residencies.recognizer.recognize(&mut self.discoverer, pid) {
-                Ok(known) => _ = self.residencies.allocators.insert(record, known),
-                Err(DiscoverError::Process(error)) => return self.could_not_measure(pid, &error),
-                // Of its files; the same is in the notes on its probes.
-                Err(DiscoverError::Object(_)) => return,
-            }
-        }
-        let Some(known) = self.residencies.allocators.get(&record) else { return };
+        let known = match self.allocator_of(record, pid) {
+            Ok(Some(known)) => known,
+            Ok(None) => return,
+            Err(error) => return self.could_not_measure(pid, &error),
+        };
         match measure(pid, known, limits) {
             Ok(measured) => _ = halves.insert(record, Half { measured, at, took: began.elapsed() }),
             Err(error) => self.could_not_measure(pid, &error),
         }
+    }
+
+    /// What was found out about a process's allocator; `None` where its files could not be read, which the notes on its probes say.
+    pub(super) fn allocator_of(&mut self, record: u32, pid: u32) -> Result<Option<&Known>, ProcError> {
+        if self.residencies.allocators.get(&record).is_none_or(Known::passes) {
+            match self.residencies.recognizer.recognize(&mut self.discoverer, pid) {
+                Ok(known) => _ = self.residencies.allocators.insert(record, known),
+                Err(DiscoverError::Process(error)) => return Err(error),
+                Err(DiscoverError::Object(_)) => return Ok(None),
+            }
+        }
+        Ok(self.residencies.allocators.get(&record))
     }
 
     fn could_not_measure(&mut self, pid: u32, error: &ProcError) {

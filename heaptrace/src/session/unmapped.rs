@@ -6,7 +6,6 @@ use crate::{
     process::{maps::Mapping, procfs},
     rss::Rounds,
 };
-use heaptrace_common::record::process_state;
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -30,6 +29,9 @@ impl Session {
         let looked = self.look_at(&records, || began.elapsed() < AT_MOST);
         if looked < records.len() {
             self.note(Note::MappingsNotRead);
+        }
+        if !self.frees {
+            self.look_into_heaps(&records);
         }
     }
 
@@ -109,10 +111,6 @@ impl Session {
     /// looked at: `begin_new_exec` (fs/exec.c) holds `exec_update_lock`, which `mm_access` (kernel/fork.c) waits for. Where
     /// those were lost, its libraries are not yet mapped, as the kernel's side ends the old record before the program runs.
     fn is_still(&self, record: u32, mappings: &[Mapping]) -> bool {
-        let Some(of) = self.builder.record(record) else { return false };
-        of.state == process_state::RUNNING
-            && self.tracer.maps.index_of(of.tgid) == Some(record)
-            && !self.pending_code.has_begun_exec(of.tgid, of.started_ns)
-            && self.builder.is_of_image(record, mappings)
+        self.is_image_still(record) && self.builder.is_of_image(record, mappings)
     }
 }

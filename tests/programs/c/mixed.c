@@ -1,7 +1,8 @@
 // Small blocks beside large ones, and some of a fixed size at regular distances: what a sampler by count or by a fixed
 // number of bytes gets wrong.
-// usage: mixed ROUNDS
+// usage: mixed ROUNDS [THREADS]
 #include "ledger.h"
+#include <pthread.h>
 
 enum { KEPT = 1 << 10 };
 
@@ -42,10 +43,10 @@ SITE void *site_leak(void) {
     return p;
 }
 
-int main(int argc, char **argv) {
-    static void *kept[KEPT];
-    size_t rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 10000;
-    ledger_start();
+static size_t rounds = 10000;
+
+static void *work(void *unused) {
+    static __thread void *kept[KEPT];
     for (size_t i = 0; i < rounds; i++) {
         size_t at = i * 7919 % KEPT;
         release(kept[at]);
@@ -59,6 +60,23 @@ int main(int argc, char **argv) {
         if (i % 1000 == 0)
             site_large();
     }
+    return unused;
+}
+
+int main(int argc, char **argv) {
+    pthread_t threads[16];
+    if (argc > 1)
+        rounds = strtoul(argv[1], NULL, 10);
+    size_t count = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+    ledger_start();
+    for (size_t i = 0; i < count && i < 16; i++)
+        if (pthread_create(&threads[i], NULL, work, NULL))
+            return 3;
+    work(NULL);
+    for (size_t i = 0; i < count && i < 16; i++)
+        pthread_join(threads[i], NULL);
     ledger_write();
+    ledger_touch("MIXED_DONE");
+    ledger_wait_file("MIXED_END");
     return 0;
 }

@@ -59,6 +59,16 @@ const SELECTIONS: &[Selection] = &[
         both: false,
     },
     Selection {
+        suite: "sampled",
+        tests: &[
+            "attach, allocs: malloc family in 8 threads, to the byte",
+            "command, sampled: estimates are as near as they say",
+            "attach, sampled with frees: estimates are as near as they say",
+            "allocs: what the heap holds for free is not live, to the byte",
+        ],
+        both: false,
+    },
+    Selection {
         suite: "lifecycle",
         tests: &[
             "fork without exec",

@@ -108,6 +108,9 @@ pub struct Arena {
     /// Of the blocks in use.
     #[serde(skip)]
     pub used: UsedPages,
+    /// Blocks in use of those that were asked for.
+    #[serde(skip)]
+    pub held: Vec<u64>,
 }
 
 /// A heap to walk.
@@ -117,15 +120,16 @@ struct Extent {
     range: Range<u64>,
 }
 
-/// Reads the arena at `address`; `base` is where the main arena's heap begins.
+/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` blocks that are asked for, in order.
 pub fn read(
     reader: &mut Reader<'_>,
     layout: &Layout,
     address: u64,
     base: Option<u64>,
+    asked: &[u64],
 ) -> (Arena, Option<Broken>) {
     let mut arena = Arena { address, main: base.is_some(), ..Arena::default() };
-    let problem = fill(&mut arena, reader, layout, base).err();
+    let problem = fill(&mut arena, reader, layout, base, asked).err();
     (arena, problem)
 }
 
@@ -134,6 +138,7 @@ fn fill(
     reader: &mut Reader<'_>,
     layout: &Layout,
     base: Option<u64>,
+    asked: &[u64],
 ) -> Result<(), Broken> {
     reader.refresh();
     let field = |reader: &mut Reader<'_>, at| reader.word(offset(arena.address, at)?);
@@ -158,6 +163,7 @@ fn fill(
     let listed = Listed {
         fast: fast.as_deref().unwrap_or_default(),
         unsorted: unsorted.as_deref().unwrap_or_default(),
+        asked,
     };
     let walked = blocks(arena, reader, &extents, listed);
     arena.largest_free_bytes = arena.largest_free_bytes.max(arena.top_bytes);
@@ -189,11 +195,12 @@ fn whole_pages(bytes: u64) -> u64 {
     bytes & !(PAGE - 1)
 }
 
-/// The addresses of the blocks in lists, sorted.
+/// The addresses of the blocks in lists, and of those that are asked for, sorted.
 #[derive(Clone, Copy)]
 struct Listed<'a> {
     fast: &'a [u64],
     unsorted: &'a [u64],
+    asked: &'a [u64],
 }
 
 /// Walks all blocks and sorts them by kind.
@@ -245,6 +252,9 @@ fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
         State::InUse => {
             arena.in_use.add(size);
             arena.used.add(at, size);
+            if listed.asked.binary_search(&at).is_ok() {
+                arena.held.push(at);
+            }
             if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
                 arena.candidates.push(at);
             }

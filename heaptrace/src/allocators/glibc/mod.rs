@@ -72,6 +72,32 @@ pub struct Mallinfo {
 
 /// Reads all arenas, and at most about `most` bytes.
 pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
+    survey_for(memory, place, most, &[])
+}
+
+/// What a program was given lies so far behind where its block begins.
+const HEADER: u64 = 16;
+
+/// Which of the blocks at `addresses`, in order, lie in an arena and are not in use, by malloc's own books: free, in a thread's
+/// cache, or part of others. `None` where not all arenas could be read to their end. Who changes the heap meanwhile may have it
+/// say so of a block in use, though not twice of the same one, as far as was seen.
+pub fn not_in_use(memory: &dyn Memory, place: &Place, most: u64, addresses: &[u64]) -> Option<Vec<u64>> {
+    let asked: Vec<u64> = addresses.iter().map(|address| address.saturating_sub(HEADER)).collect();
+    let found = survey_for(memory, place, most, &asked);
+    let others = usize::from(found.mmapped.is_none());
+    if found.problems.len() > others || found.arenas.iter().any(|arena| !arena.complete) {
+        return None;
+    }
+    let mut heaps: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
+    heaps.sort_unstable_by_key(|heap| heap.start);
+    let mut held: Vec<u64> = found.arenas.iter().flat_map(|arena| arena.held.iter().copied()).collect();
+    held.sort_unstable();
+    let is_free = |at: u64| lists::holds(&heaps, at) && held.binary_search(&at).is_err();
+    Some(addresses.iter().copied().filter(|address| is_free(address.saturating_sub(HEADER))).collect())
+}
+
+/// The same; of the blocks that begin at `asked`, in order, each arena says which are in use.
+fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> Glibc {
     let mut reader = Reader::new(memory, most);
     let mut found = Glibc { version: format!("2.{}", place.layout.minor), ..Glibc::default() };
     found.mmapped = place.parameters.and_then(|at| mmapped(&mut reader, &place.layout, at).ok());
@@ -89,7 +115,7 @@ pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
     let mut address = place.main_arena;
     loop {
         let main = found.arenas.is_empty();
-        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base));
+        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base), asked);
         candidates.extend(arena.candidates.drain(..).take(MOST_CANDIDATES - candidates.len()));
         let next = arena.next;
         found.arenas.push(arena);
@@ -110,10 +136,16 @@ pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
 }
 
 /// Reads an arena until it fits, some times; if it never does, the best attempt counts.
-fn patiently(reader: &mut Reader<'_>, layout: &Layout, address: u64, base: Option<u64>) -> Arena {
+fn patiently(
+    reader: &mut Reader<'_>,
+    layout: &Layout,
+    address: u64,
+    base: Option<u64>,
+    asked: &[u64],
+) -> Arena {
     let mut best: Option<Arena> = None;
     for attempts in 1..=ATTEMPTS {
-        let (mut arena, problem) = arena::read(reader, layout, address, base);
+        let (mut arena, problem) = arena::read(reader, layout, address, base, asked);
         let done = problem.is_none_or(|broken| !broken.passes());
         arena.consistent = problem.is_none();
         arena.problem = problem.map(|broken| broken.to_string());
@@ -166,6 +198,9 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
         .flat_map(|(index, arena)| arena.heaps.iter().map(move |heap| (heap.start, index)))
         .collect();
     owners.sort_unstable();
+    for arena in &mut found.arenas {
+        arena.held.retain(|held| parked.binary_search_by_key(held, |(at, _)| *at).is_err());
+    }
     for (at, size) in parked {
         let behind = owners.partition_point(|(start, _)| *start <= at);
         let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));

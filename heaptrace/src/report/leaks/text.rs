@@ -52,7 +52,11 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     for (amount, why, hint) in [
         (leaks.younger, format!("younger than {age}"), " (--older-than)"),
         (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)"),
-        (leaks.gone, "ended without a free: unmapped, or under a newer block".to_owned(), ""),
+        (
+            leaks.gone,
+            "ended without a free: unmapped, under a newer block, or free in the heap".to_owned(),
+            "",
+        ),
         (leaks.removed, "of exited processes, removed to make room for others".to_owned(), ""),
     ] {
         if amount.count > 0 {
@@ -82,7 +86,8 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
          # growing from print to print."
     )?;
     if !mode.has_frees() {
-        let what = "# Frees are not traced: a block counts until its address is handed out again, so there may be fewer.";
+        let what = "# Frees are not traced: a block counts until its address is handed out again, or glibc's heap has it for free; so there may\n\
+             # be fewer.";
         writeln!(out, "{what}")?;
     }
     if mode.sample_bytes() != 0 {

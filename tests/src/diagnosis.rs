@@ -15,6 +15,22 @@ pub struct Diagnosis {
     pub process: Option<Process>,
     pub can_trace: bool,
     pub reason: Option<String>,
+    pub modes: Option<Modes>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Modes {
+    pub prices: Vec<Price>,
+    pub error: Option<String>,
+}
+
+/// What a malloc and free take in a mode.
+#[derive(Debug, Deserialize)]
+pub struct Price {
+    pub mode: String,
+    pub frees: bool,
+    pub alone_ns: f64,
+    pub pair_ns: f64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -33,7 +33,29 @@ fn main() -> ExitCode {
         end_to_end("a kernel thread is refused", kernel_thread),
         end_to_end("without privileges every check says so", unprivileged),
         end_to_end("tracefs is asked and not mounted", tracefs),
+        end_to_end("what each mode costs is measured, if it is asked for", modes),
     ])
+}
+
+fn modes() -> Result<()> {
+    let diagnosis = parse(&heaptrace::output(&["doctor", "--modes", "--format", "json"])?)?;
+    let modes = diagnosis.modes.context("nothing is said of modes")?;
+    ensure!(modes.error.is_none(), "{modes:?}");
+    let names: Vec<(&str, bool)> =
+        modes.prices.iter().map(|price| (price.mode.as_str(), price.frees)).collect();
+    let all = [
+        ("growth", false),
+        ("faults", false),
+        ("sampled", false),
+        ("sampled", true),
+        ("allocs", false),
+        ("exact", false),
+    ];
+    ensure!(names == all, "{names:?}");
+    ensure!(modes.prices.iter().all(|price| price.alone_ns > 0.0 && price.pair_ns > 0.0), "{modes:?}");
+    let quick = parse(&heaptrace::output(&["doctor", "--format", "json"])?)?;
+    ensure!(quick.modes.is_none(), "they were measured unasked");
+    Ok(())
 }
 
 /// The diagnosis of `output`, which must have ended with the code that its verdict asks for.

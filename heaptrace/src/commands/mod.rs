@@ -5,6 +5,7 @@ mod following;
 pub(crate) mod headings;
 pub mod inspect;
 pub mod leaks;
+mod mode_prices;
 mod names;
 mod output;
 mod outside;

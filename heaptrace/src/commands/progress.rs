@@ -19,6 +19,12 @@ impl Progress {
         Self { bar, last: (Duration::ZERO, 0) }
     }
 
+    /// What is being done.
+    pub fn say(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.tick();
+    }
+
     /// `live`: bytes, where blocks are traced.
     pub fn show(&mut self, elapsed: Duration, live: Option<u64>, events: u64, lost: u64) {
         let (before, events_before) = std::mem::replace(&mut self.last, (elapsed, events));

@@ -77,18 +77,15 @@ impl TraceArgs {
         [live_given, sites_given]: [bool; 2],
     ) -> Result<SessionOptions, Usage> {
         let mode = self.mode()?;
-        let sizes = options.sizes;
-        let options = SessionOptions { mode, ..options };
-        if let Mode::Sampled(_) = mode {
-            let sizes = MapSizes {
-                live: if live_given { sizes.live } else { sizes.live.min(SAMPLES) },
-                sites: if sites_given { sizes.sites } else { sizes.sites.min(SAMPLED_SITES) },
-                estimates: true,
-                ..sizes
-            };
-            return Ok(SessionOptions { sizes, ..options });
-        }
+        let given = options.sizes;
+        let mut options = sized(SessionOptions { mode, ..options });
         if mode.has_blocks() {
+            if live_given {
+                options.sizes.live = given.live;
+            }
+            if sites_given {
+                options.sizes.sites = given.sites;
+            }
             return Ok(options);
         }
         if !options.growth {
@@ -98,9 +95,24 @@ impl TraceArgs {
             let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
             return Err(Usage(what.to_owned()));
         }
-        let sizes = MapSizes { live: 1, live_chunks: 0, threads: 1, ..sizes };
-        Ok(SessionOptions { exact_children: false, sizes, ..options })
+        Ok(SessionOptions { exact_children: false, ..options })
     }
+}
+
+/// `options` with no larger tables than their mode needs.
+pub(super) fn sized(options: SessionOptions) -> SessionOptions {
+    let sizes = options.sizes;
+    let sizes = match options.mode {
+        Mode::Exact | Mode::Allocs => sizes,
+        Mode::Sampled(_) => MapSizes {
+            live: sizes.live.min(SAMPLES),
+            sites: sizes.sites.min(SAMPLED_SITES),
+            estimates: true,
+            ..sizes
+        },
+        Mode::Growth | Mode::Faults => MapSizes { live: 1, live_chunks: 0, threads: 1, ..sizes },
+    };
+    SessionOptions { sizes, ..options }
 }
 
 fn sampling(sample: Option<u64>, frees: bool) -> Result<Sampling, Usage> {

@@ -22,6 +22,29 @@ pub struct Diagnosis {
     pub can_trace: bool,
     /// Why not.
     pub reason: Option<String>,
+    /// `None` if they were not asked for.
+    pub modes: Option<Modes>,
+}
+
+/// What each mode costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Modes {
+    pub measured_in: &'static str,
+    /// The cheapest first.
+    pub prices: Vec<ModePrice>,
+    /// Why there are no figures.
+    pub error: Option<String>,
+}
+
+/// What a malloc and free take in a mode of `--trace`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModePrice {
+    pub mode: &'static str,
+    /// With `--frees`.
+    pub frees: bool,
+    /// Nanoseconds without tracing, and with it.
+    pub alone_ns: f64,
+    pub pair_ns: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]

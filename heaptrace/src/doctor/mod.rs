@@ -11,7 +11,7 @@ mod rights;
 mod tests;
 mod text;
 
-pub use diagnosis::{Cost, Diagnosis, Probe, Process};
+pub use diagnosis::{Cost, Diagnosis, ModePrice, Modes, Probe, Process};
 pub use process::examine as examine_process;
 
 use crate::printable::write_json_pretty;
@@ -42,6 +42,7 @@ pub fn examine(pid: Option<u32>) -> Diagnosis {
         process,
         can_trace: reason.is_none(),
         reason,
+        modes: None,
     }
 }
 

@@ -158,6 +158,13 @@ fn diagnosis() -> Diagnosis {
         process: Some(process()),
         can_trace: true,
         reason: None,
+        modes: Some(Modes {
+            measured_in: "a child of heaptrace's",
+            prices: [("growth", false, 20.4), ("sampled", true, 1_300.0), ("exact", false, 2_000.6)]
+                .map(|(mode, frees, pair_ns)| ModePrice { mode, frees, alone_ns: 20.0, pair_ns })
+                .into(),
+            error: None,
+        }),
     }
 }
 
@@ -178,7 +185,20 @@ fn refused() -> Diagnosis {
         reason: Some("process 42 is gone".into()),
         ..Process::default()
     };
-    Diagnosis { attach: None, cost, process: Some(process), can_trace: false, reason, ..diagnosis() }
+    let modes = Modes {
+        measured_in: "a child of heaptrace's",
+        prices: Vec::new(),
+        error: Some("the kernel refused".into()),
+    };
+    Diagnosis {
+        attach: None,
+        cost,
+        process: Some(process),
+        can_trace: false,
+        reason,
+        modes: Some(modes),
+        ..diagnosis()
+    }
 }
 
 fn text(diagnosis: &Diagnosis) -> String {

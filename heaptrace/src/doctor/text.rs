@@ -1,8 +1,8 @@
 //! The diagnosis for people: what works first, the verdict last.
 
 use super::diagnosis::{
-    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Privileges, Probe, Process, Site, State, TracefsFound,
-    Verdict,
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, ModePrice, Modes, Privileges, Probe, Process, Site,
+    State, TracefsFound, Verdict,
 };
 use crate::printable::printable;
 use std::collections::BTreeMap;
@@ -23,12 +23,16 @@ pub fn render(diagnosis: &Diagnosis, out: Out<'_>) -> io::Result<()> {
         process,
         can_trace,
         reason,
+        modes,
     } = diagnosis;
     writeln!(out, "heaptrace {heaptrace} on Linux {} {}\n", printable(&host.kernel), host.arch)?;
     kernel(features, *attach, out)?;
     rights(privileges, out)?;
     tracing_files(tracefs, out)?;
     costs(cost, out)?;
+    if let Some(modes) = modes {
+        prices(modes, out)?;
+    }
     if let Some(process) = process {
         target(process, out)?;
     }
@@ -133,6 +137,36 @@ fn costs(cost: &Cost, out: Out<'_>) -> io::Result<()> {
         }
     }
     writeln!(out)
+}
+
+fn prices(modes: &Modes, out: Out<'_>) -> io::Result<()> {
+    let Modes { measured_in, prices, error } = modes;
+    if let Some(error) = error {
+        return writeln!(out, "What each mode costs: not measured: {}\n", printable(error));
+    }
+    let alone = prices.first().map_or(0.0, |price| price.alone_ns);
+    writeln!(
+        out,
+        "What each mode of --trace costs a malloc and free (measured in {measured_in}, where they take {alone:.0} ns alone)"
+    )?;
+    for ModePrice { mode, frees, alone_ns, pair_ns } in prices {
+        let name = if *frees { format!("{mode} --frees") } else { (*mode).to_owned() };
+        let more = (pair_ns - alone_ns).max(0.0);
+        writeln!(out, "  {name:<16} {more:>6.0} ns more   {}", tells(mode, *frees))?;
+    }
+    writeln!(out)
+}
+
+/// What a mode can tell and what it cannot.
+fn tells(mode: &str, frees: bool) -> &'static str {
+    match (mode, frees) {
+        ("growth", _) => "who maps memory (brk, mmap); no blocks",
+        ("faults", _) => "the same, and who touches memory first (a microsecond a page)",
+        ("sampled", false) => "who allocates, estimated; what is live, at most",
+        ("sampled", true) => "who allocates, and what is live, estimated",
+        ("allocs", _) => "who allocates, exactly; what is live, at most",
+        _ => "everything, exactly",
+    }
 }
 
 fn target(process: &Process, out: Out<'_>) -> io::Result<()> {

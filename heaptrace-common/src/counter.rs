@@ -29,7 +29,7 @@ pub enum Counter {
     GrowthSiteFull = 10,
     /// A call that was not as its function's code says, see [`crate::check`]: what was counted of it may be wrong.
     Disagreed = 11,
-    /// Where frees are not seen: a new block found no room in the live map, and counts as live for good.
+    /// Where frees are not seen, or blocks are sampled: a new block found no room in the live map, and counts as live for good.
     Unfollowed = 12,
 }
 

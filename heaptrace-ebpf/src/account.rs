@@ -32,15 +32,16 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address:
             if entered.old.time_ns != 0 {
                 close(record, &entered.old);
             }
-            let counter = if setting!(frees) != 0 { Counter::LiveMapFull } else { Counter::Unfollowed };
-            count(counter);
+            // Of a sample that is not counted nobody could say what is missing.
+            let is_counted = setting!(frees) == 0 || setting!(sample_bytes) != 0;
+            count(if is_counted { Counter::Unfollowed } else { Counter::LiveMapFull });
             log!(
                 Counter::LiveMapFull,
                 "process {}: no room for the block of {} bytes at {:x}",
                 size = size,
                 address = address
             );
-            if setting!(frees) != 0 {
+            if !is_counted {
                 lost(record, size);
                 return;
             }

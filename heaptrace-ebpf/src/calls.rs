@@ -69,15 +69,13 @@ fn finish(hit: &Hit<'_>, finished: &mut Finished) {
     *finished = hit.finish(hit.probe.role == Role::Whole as u8);
 }
 
+/// Counts a block as seen; whether it is a sample.
 #[inline(never)]
-fn is_sample(hit: &Hit<'_>, finished: &Finished) -> bool {
+fn draw(hit: &Hit<'_>, finished: &Finished) -> bool {
     let record = hit.record;
     at!(record.seen_bytes).add(finished.size);
     at!(record.seen_count).add(1);
-    // Whatever lay there is over.
-    if let Some(before) = live::take(hit.process, finished.address) {
-        account::over(hit.process, record, finished.address, &before);
-    }
+    hit.end_before(finished.address);
     sampled::reaches_sample(finished.size) != 0
 }
 
@@ -119,7 +117,15 @@ impl Hit<'_> {
     /// Whether a block is to be entered. The branch is gone from the programs where all are.
     #[inline(always)]
     fn is_taken(&self, finished: &Finished) -> bool {
-        setting!(sample_bytes) == 0 || is_sample(self, finished)
+        setting!(sample_bytes) == 0 || draw(self, finished)
+    }
+
+    /// Whatever lay at an address that was handed out is over.
+    #[inline(always)]
+    fn end_before(&self, address: u64) {
+        if let Some(before) = live::take(self.process, address) {
+            account::over(self.process, self.record, address, &before);
+        }
     }
 
     #[inline(always)]
@@ -167,10 +173,15 @@ impl Hit<'_> {
                 statistics::freed(self.process, function, Some(&block));
                 judged::freed(function, address, block.size);
             }
+            // Most are no samples, and nothing is to be said of them.
+            None if setting!(sample_bytes) != 0 => {
+                if self.probe.joined != 0 && self.is_any_under_way() {
+                    self.ends_realloc(address);
+                }
+                return;
+            }
             // The first of two functions has freed it, or one of the allocator's own; and glibc empties an exiting
             // thread's cache of freed blocks so.
-            // Most are no samples, and nothing is to be said of them.
-            None if setting!(sample_bytes) != 0 => return,
             None if self.probe.joined != 0 && self.takes_word(address) => count(Counter::Nested),
             None if self.is_own(self.return_address()) || self.is_direct_own() => count(Counter::Nested),
             None => {
@@ -472,6 +483,9 @@ impl Hit<'_> {
             return Finished::NOTHING;
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {
+            if setting!(frees) == 0 {
+                self.end_before(address);
+            }
             account::filtered(self.record, size);
             return Finished::NOTHING;
         }

@@ -86,11 +86,15 @@ pub fn one_site(report: &Report, pid: u32, ledger: &ProcessLedger, name: &str, f
 }
 
 /// Fails with every difference between what `outcome`'s report and ledgers say was allocated, by site. What is live may be
-/// more than the ledgers say, and never less: for modes in which frees are not traced.
-pub fn allocations(outcome: &Outcome, find: Find) -> Result<()> {
+/// more than the ledgers say, and never less: for modes in which frees are not traced. What was `lost` beside is all the same.
+pub fn allocations(outcome: &Outcome, find: Find, lost: &[&str]) -> Result<()> {
     let Outcome { report, ledger, .. } = outcome;
     let mut problems = Problems::default();
-    losses(report, Slack::default(), &mut problems);
+    for (reason, count) in &report.coverage.lost {
+        if *count > 0 && !lost.contains(&reason.as_str()) {
+            problems.add(format!("lost {count}: {reason}"));
+        }
+    }
     for (&pid, of_process) in &ledger.0 {
         problems.scope = format!("process {pid}");
         let Some(process) = report.process(pid) else {

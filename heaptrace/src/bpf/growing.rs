@@ -55,13 +55,14 @@ pub(super) const NODE_CHUNK_BYTES: u64 = CHUNK_LINES as u64 * size_of::<Line>() 
 const LIVE_CHUNK_BYTES: u64 = live::CHUNK_LINES as u64 * size_of::<LiveLine>() as u64;
 
 /// Sites that may take so many bytes, with their part of the index: two cells each, of 8 bytes, and rounded up to a power
-/// of two.
-pub(super) fn sites_within(bytes: u64) -> u32 {
+/// of two; and `beside` bytes each elsewhere.
+pub(super) fn sites_within(bytes: u64, beside: u64) -> u32 {
     (1..=MOST_SITES / CHUNK_SITES)
         .map(|chunks| chunks * CHUNK_SITES)
         .take_while(|sites| {
             let index = u64::from(index::cells_for(*sites)) * 8;
-            u64::from(site_chunks(*sites)) * SITE_CHUNK_BYTES + index <= bytes
+            let sites = u64::from(*sites) * beside + u64::from(site_chunks(*sites)) * SITE_CHUNK_BYTES;
+            sites + index <= bytes
         })
         .last()
         .unwrap_or(FIRST_SITES)

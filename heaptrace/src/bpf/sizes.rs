@@ -111,7 +111,8 @@ impl MapSizes {
             self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 2 });
         }
         if sites.is_none() {
-            self.sites = growing::sites_within(rest(&self));
+            let estimate = if self.estimates { size_of::<SiteEstimate>() as u64 } else { 0 };
+            self.sites = growing::sites_within(rest(&self), estimate);
         }
         self
     }

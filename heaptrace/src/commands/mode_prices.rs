@@ -1,6 +1,5 @@
 //! What each mode costs here: measured on a child of ours, which allocates and frees when it is told to.
 
-use super::trace_args::sized;
 use crate::{
     bpf::{MapSizes, StackMode},
     doctor::ModePrice,
@@ -39,12 +38,17 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
         .into_iter()
         .map(|mode| {
             tell(mode.name());
-            let options = sized(SessionOptions {
+            let options = SessionOptions {
                 all: false,
                 follow: false,
                 exact_children: false,
                 stacks: StackMode::Auto,
-                sizes: MapSizes { live: 1 << 16, ..MapSizes::default() },
+                sizes: MapSizes {
+                    live: 1 << 16,
+                    sites: 1 << 14,
+                    estimates: mode.sample_bytes() != 0,
+                    ..MapSizes::default()
+                },
                 growth: true,
                 faults: false,
                 watch: None,
@@ -53,7 +57,7 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
                 size_filter: None,
                 keep_old: None,
                 log: false,
-            });
+            };
             let (mut session, _events) = Session::new(&options)?;
             session.add_pid(child.pid)?;
             let pairs = if mode.has_blocks() { PAIRS } else { PAIRS_ALONE };

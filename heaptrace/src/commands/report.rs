@@ -18,7 +18,7 @@ pub struct ReportArgs {
     /// Recording to read.
     #[arg(default_value = "heaptrace.data")]
     pub file: PathBuf,
-    /// What to report. The default is `live`, or what there is in a recording without blocks (`record --trace`).
+    /// What to report. The default is `live`, or what a recording by `record --trace` tells most of.
     #[arg(long, value_enum, help_heading = SHOWN)]
     pub view: Option<View>,
     /// Group rows by.

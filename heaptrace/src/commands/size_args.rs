@@ -4,11 +4,16 @@ use super::{headings::LIMITS, outside::available_memory, report::parse_bytes, st
 use crate::{
     bpf::{MapSizes, StackMode, UnwindSizes},
     error::Usage,
+    model::Mode,
 };
 use clap::{Args, value_parser};
 
 /// What tables may take where nobody says how much.
 const MEMORY: u64 = 256 << 20;
+
+/// As few live blocks and sites as samples have, where nobody says how many.
+const SAMPLES: u32 = 1 << 16;
+const SAMPLED_SITES: u32 = 1 << 17;
 
 /// Sizes of the tables in the kernel. What finds no room is counted and reported.
 #[derive(Debug, Args)]
@@ -36,11 +41,6 @@ pub struct SizeArgs {
 }
 
 impl SizeArgs {
-    /// Whether the sizes of the tables of live blocks and of sites were named.
-    pub(super) fn given(&self) -> [bool; 2] {
-        [self.max_live.is_some(), self.max_sites.is_some()]
-    }
-
     /// The sizes of all tables, those for stacks among them if there are to be stacks.
     ///
     /// # Errors
@@ -48,27 +48,35 @@ impl SizeArgs {
     pub(super) fn tables(
         &self,
         stacks: Option<&StackArgs>,
-        mode: StackMode,
+        walks: StackMode,
         unwind: UnwindSizes,
+        mode: Mode,
     ) -> Result<MapSizes, Usage> {
         let Self { memory, max_live, max_sites, max_processes, max_threads, max_events } = *self;
+        let is_sampled = mode.sample_bytes() != 0;
+        let few = |of: u32, few: u32| if is_sampled { of.min(few) } else { of };
+        let few_sites = (is_sampled && memory.is_none()).then_some(SAMPLED_SITES);
         // Without stacks there are no frames.
-        let frames = match stacks.filter(|_| mode != StackMode::None) {
+        let frames = match stacks.filter(|_| walks != StackMode::None) {
             Some(stacks) => stacks.max_frames,
             None => Some(1),
         };
         let sizes = MapSizes {
-            live: max_live.unwrap_or(MapSizes::default().live),
+            live: max_live.unwrap_or(few(MapSizes::default().live, SAMPLES)),
             processes: max_processes,
             threads: max_threads,
             events: max_events,
             statistics: stacks.is_none(),
+            estimates: is_sampled,
             unwind,
             ..MapSizes::default()
         };
         let half = || available_memory().map_or(MEMORY, |available| available / 2);
         let most = memory.unwrap_or_else(|| MEMORY.min(half()));
-        let sizes = sizes.within(most, max_live.is_none(), max_sites, frames);
+        let mut sizes = sizes.within(most, max_live.is_none(), max_sites.or(few_sites), frames);
+        if !mode.has_blocks() {
+            (sizes.live, sizes.live_chunks, sizes.threads) = (1, 0, 1);
+        }
         match memory {
             Some(memory) if sizes.memory_bytes().most > memory => {
                 let (parts, fixed) = parts(&sizes);
@@ -129,7 +137,7 @@ mod tests {
         }
         let Line { sizes, stacks } =
             <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
-        sizes.tables(Some(&stacks), StackMode::Auto, UnwindSizes::default())
+        sizes.tables(Some(&stacks), StackMode::Auto, UnwindSizes::default(), Mode::Exact)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, Snapshots},
+    model::Mode,
     process::system::now_ns,
     report::{Glance, PrintFormat, Stat, render_stat},
     session::SessionOptions,
@@ -50,7 +51,7 @@ pub struct StatArgs {
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, None)?;
+    let options = session_options(&target, &follow, &filter, &sizes, None, Mode::Exact)?;
     let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;

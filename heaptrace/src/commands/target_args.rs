@@ -144,7 +144,7 @@ pub(super) fn process_of(pid: u32) -> u32 {
     procfs::read_status(pid).ok().filter(|status| status.tgid != 0).map_or(pid, |status| status.tgid)
 }
 
-/// What a session is told. `stacks` is `None` where statistics are wanted in their place.
+/// What a session is told that traces in `mode`. `stacks` is `None` where statistics are wanted in their place.
 ///
 /// # Errors
 /// If options contradict each other.
@@ -154,24 +154,35 @@ pub(super) fn session_options(
     filter: &FilterArgs,
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
+    mode: Mode,
 ) -> Result<SessionOptions, Usage> {
-    let (mode, unwind) = stack_options(stacks);
+    let (walks, unwind) = stack_options(stacks);
+    let size_filter = filter.sizes()?;
+    if !mode.has_blocks() {
+        if follow.no_growth {
+            return Err(Usage("--trace growth and faults trace what --no-growth leaves out".to_owned()));
+        }
+        if size_filter.is_some() {
+            let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
+            return Err(Usage(what.to_owned()));
+        }
+    }
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
-        exact_children: follow.exact_children(target),
-        stacks: mode,
-        sizes: sizes.tables(stacks, mode, unwind)?,
+        exact_children: mode.has_blocks() && follow.exact_children(target),
+        stacks: walks,
+        sizes: sizes.tables(stacks, walks, unwind, mode)?,
         growth: !follow.no_growth,
         faults: false,
         watch: None,
-        mode: Mode::Exact,
+        mode,
         members: match target {
             Target::User { id, .. } => Some(Members::User(*id)),
             Target::Cgroup(cgroup) => Some(Members::Cgroup(cgroup.id)),
             _ => None,
         },
-        size_filter: filter.sizes()?,
+        size_filter,
         keep_old: None,
         log: false,
     })

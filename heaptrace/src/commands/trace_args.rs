@@ -2,10 +2,8 @@
 
 use super::{headings::WHAT, report::parse_bytes};
 use crate::{
-    bpf::MapSizes,
     error::Usage,
     model::{Mode, Sampling},
-    session::SessionOptions,
 };
 use clap::{Args, ValueEnum};
 use heaptrace_common::sampling::{MAX_MEAN, MIN_MEAN};
@@ -44,14 +42,10 @@ pub struct TraceArgs {
 /// Where nobody says how many.
 const SAMPLE_BYTES: u64 = 512 << 10;
 
-/// As few blocks and sites as samples have, where nobody says how many.
-const SAMPLES: u32 = 1 << 16;
-const SAMPLED_SITES: u32 = 1 << 17;
-
 impl TraceArgs {
     /// # Errors
     /// If they contradict each other, or the number of bytes is out of range.
-    fn mode(self) -> Result<Mode, Usage> {
+    pub fn mode(self) -> Result<Mode, Usage> {
         let Self { trace, sample, frees } = self;
         let is_sampled = sample.is_some() || frees;
         Ok(match trace {
@@ -66,53 +60,6 @@ impl TraceArgs {
             Some(Trace::Exact) | None => Mode::Exact,
         })
     }
-
-    /// `options`, in this mode; `sizes_given` says which tables' sizes were named, of live blocks and of sites.
-    ///
-    /// # Errors
-    /// If they contradict each other.
-    pub fn apply(
-        self,
-        options: SessionOptions,
-        [live_given, sites_given]: [bool; 2],
-    ) -> Result<SessionOptions, Usage> {
-        let mode = self.mode()?;
-        let given = options.sizes;
-        let mut options = sized(SessionOptions { mode, ..options });
-        if mode.has_blocks() {
-            if live_given {
-                options.sizes.live = given.live;
-            }
-            if sites_given {
-                options.sizes.sites = given.sites;
-            }
-            return Ok(options);
-        }
-        if !options.growth {
-            return Err(Usage("--trace growth and faults trace what --no-growth leaves out".to_owned()));
-        }
-        if options.size_filter.is_some() {
-            let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
-            return Err(Usage(what.to_owned()));
-        }
-        Ok(SessionOptions { exact_children: false, ..options })
-    }
-}
-
-/// `options` with no larger tables than their mode needs.
-pub(super) fn sized(options: SessionOptions) -> SessionOptions {
-    let sizes = options.sizes;
-    let sizes = match options.mode {
-        Mode::Exact | Mode::Allocs => sizes,
-        Mode::Sampled(_) => MapSizes {
-            live: sizes.live.min(SAMPLES),
-            sites: sizes.sites.min(SAMPLED_SITES),
-            estimates: true,
-            ..sizes
-        },
-        Mode::Growth | Mode::Faults => MapSizes { live: 1, live_chunks: 0, threads: 1, ..sizes },
-    };
-    SessionOptions { sizes, ..options }
 }
 
 fn sampling(sample: Option<u64>, frees: bool) -> Result<Sampling, Usage> {

@@ -10,13 +10,13 @@ use super::{
     processes::{Counted, ProcessTable, is_fork},
     swept::Ages,
     told::Told,
-    weighing::Weighing,
+    weighing::{Weighing, Weighted},
 };
 use crate::{
     bpf::Counters,
     model::{
-        Amount, Chunk, Counts, Coverage, Frame, GrowthId, Location, Module, ModuleId, Process, ProcessId,
-        SiteId, Stack, Statistics, Totals,
+        Chunk, Counts, Coverage, Frame, GrowthId, Location, Module, ModuleId, Process, ProcessId, SiteId,
+        Stack, Statistics, Totals,
     },
     process::{maps::Mapping, object::Object},
 };
@@ -60,7 +60,7 @@ pub struct ProfileBuilder {
     /// What was counted of retired records for `stat`.
     pub(super) retired_statistics: HashMap<ProcessId, Statistics>,
     /// What was over of the blocks that processes had which have exited and are retired.
-    pub(super) retired_gone: Amount,
+    pub(super) retired_gone: Weighted,
     pub(super) kept_old: Option<KeptOld>,
     /// Processes that have code without a file, which a file of theirs may name.
     pub(super) generating: HashSet<ProcessId>,

@@ -10,7 +10,6 @@ use super::{
     ProfileBuilder,
     kernel::KernelTables,
     liveness::{Mapped, is_old_enough, overlaid},
-    over::is_same,
     weighing::Weighted,
 };
 use crate::process::maps::Mapping;
@@ -51,7 +50,7 @@ impl ProfileBuilder {
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
         maps.for_each_live(|key, block| {
             let Some(mapped) = mapped.get(&key.process) else { return };
-            let is_known = || self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block));
+            let is_known = || self.gone.has_seen(&key, &block);
             if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) && !is_known() {
                 by_record.entry(key.process).or_default().push((key, block));
             }
@@ -59,7 +58,7 @@ impl ProfileBuilder {
         Ok(Suspects { by_record })
     }
 
-    /// Live blocks of `record` that are in the map since before `now_ns` and not known to be over, in order of address.
+    /// Live blocks of `records` that are in the map since before `now_ns` and not known to be over, in order of address.
     pub fn blocks_of(
         &self,
         maps: &impl KernelTables,
@@ -68,12 +67,8 @@ impl ProfileBuilder {
     ) -> io::Result<HashMap<u32, Vec<(LiveKey, LiveBlock)>>> {
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
         maps.for_each_live(|key, block| {
-            let is_known = || self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block));
-            if records.contains(&key.process)
-                && is_old_enough(&block, now_ns)
-                && block.held == 0
-                && !is_known()
-            {
+            let is_known = || self.gone.has_seen(&key, &block);
+            if records.contains(&key.process) && is_old_enough(&block, now_ns) && !is_known() {
                 by_record.entry(key.process).or_default().push((key, block));
             }
         })?;
@@ -82,7 +77,7 @@ impl ProfileBuilder {
     }
 
     /// Keeps blocks in mind that were seen to be over.
-    pub fn are_over(&mut self, blocks: impl IntoIterator<Item = (LiveKey, LiveBlock)>) {
+    pub fn end_blocks(&mut self, blocks: impl IntoIterator<Item = (LiveKey, LiveBlock)>) {
         self.gone.seen_over.extend(blocks);
     }
 
@@ -124,14 +119,14 @@ impl ProfileBuilder {
             record.is_some_and(|record| record.state != process_state::REPLACED && of(process))
         };
         let mut blocks: Vec<Packed> = Vec::new();
-        let mut unmapped: HashMap<LiveKey, LiveBlock> = HashMap::new();
+        let mut seen_over: HashMap<LiveKey, LiveBlock> = HashMap::new();
         maps.for_each_live(|key, block| {
             if !is_of(key.process) {
                 return;
             }
             blocks.extend(Packed::new(&key, &block));
-            if block.held == 0 && self.gone.seen_over.get(&key).is_some_and(|gone| is_same(gone, &block)) {
-                unmapped.insert(key, block);
+            if block.held == 0 && self.gone.has_seen(&key, &block) {
+                seen_over.insert(key, block);
             }
         })?;
         blocks.sort_unstable_by_key(|block| (block.key, Reverse(block.time_ns)));
@@ -155,16 +150,16 @@ impl ProfileBuilder {
         let others = |of: &HashMap<LiveKey, LiveBlock>| -> Vec<_> {
             of.iter().filter(|(key, _)| !is_of(key.process)).map(|(key, block)| (*key, *block)).collect()
         };
-        let (other_over, other_unmapped) = (others(&self.gone.over), others(&self.gone.seen_over));
+        let (other_over, other_seen) = (others(&self.gone.over), others(&self.gone.seen_over));
         let mut over: HashMap<LiveKey, LiveBlock> =
             overlaid.into_iter().map(|at| blocks[at].block()).chain(other_over).collect();
-        over.extend(&unmapped);
-        unmapped.extend(other_unmapped);
+        over.extend(&seen_over);
+        seen_over.extend(other_seen);
         let mut by_site: HashMap<u32, Weighted> = HashMap::new();
         for block in over.values() {
             by_site.entry(block.site).or_default().add(self.weighing.block(block.size));
         }
-        self.gone.seen_over = unmapped;
+        self.gone.seen_over = seen_over;
         self.gone.over = over;
         let before = std::mem::replace(&mut self.gone.by_site, by_site);
         let sites: Vec<u32> = before.into_keys().chain(self.gone.by_site.keys().copied()).collect();

@@ -20,11 +20,12 @@ impl ProfileBuilder {
         older_than_ns: u64,
         now_ns: u64,
     ) -> io::Result<OldBlocks> {
-        let mut blocks = OldBlocks::default();
         let kept = self.kept_old.as_ref();
         let mut by_site = kept.map(|kept| kept.by_site.clone()).unwrap_or_default();
         let mut of_exited = self.retired_gone;
         of_exited.add(kept.map(|kept| kept.all).unwrap_or_default());
+        // Not outstanding, though nobody freed them.
+        let mut gone_now = self.retired_gone;
         maps.for_each_live(|key, block| {
             let Some(record) = self.record(key.process) else { return };
             // An exec released them.
@@ -34,12 +35,12 @@ impl ProfileBuilder {
             let exited = record.state == process_state::EXITED;
             let weighted = self.weighing.block(block.size);
             if exited {
-                of_exited.add(weighted.amount);
+                of_exited.add(weighted);
             }
             let until = if record.ended_ns == 0 { now_ns } else { record.ended_ns };
             let age_ns = until.saturating_sub(block.time_ns);
             if self.gone.has(&key, &block) {
-                blocks.gone.add(weighted.amount);
+                gone_now.add(weighted);
                 return;
             }
             // Allocated since the sites were read: the next time.
@@ -51,21 +52,21 @@ impl ProfileBuilder {
         for record in records.filter(|record| record.state == process_state::EXITED) {
             at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
         }
-        // Not outstanding, though nobody freed them.
-        blocks.gone.add(self.retired_gone);
         for (site, gone) in self.gone.removed() {
-            blocks.gone.add(gone);
+            gone_now.add(gone);
             let record = maps.site(site).and_then(|site| self.record(site.process));
             if record.is_some_and(|record| record.state == process_state::EXITED) {
                 of_exited.add(gone);
             }
         }
-        blocks.removed = Amount {
-            bytes: at_exit.bytes.saturating_sub(of_exited.bytes),
-            count: at_exit.count.saturating_sub(of_exited.count),
-        };
-        blocks.younger = by_site.younger;
-        blocks.sites = by_site.sites.into_values().collect();
-        Ok(blocks)
+        Ok(OldBlocks {
+            removed: Amount {
+                bytes: at_exit.bytes.saturating_sub(of_exited.amount().bytes),
+                count: at_exit.count.saturating_sub(of_exited.entered()),
+            },
+            younger: by_site.younger.amount(),
+            gone: gone_now.amount(),
+            sites: by_site.into_old(),
+        })
     }
 }

@@ -1,7 +1,6 @@
 //! Which live blocks are over although no free was seen, and how much of each site's: as last judged.
 
 use super::weighing::Weighted;
-use crate::model::Amount;
 use heaptrace_common::live::{LiveBlock, LiveKey};
 use std::collections::{HashMap, HashSet};
 
@@ -23,6 +22,11 @@ impl Gone {
         self.over.get(key).is_some_and(|over| is_same(over, block))
     }
 
+    /// Whether this very block was seen without memory, or free.
+    pub(super) fn has_seen(&self, key: &LiveKey, block: &LiveBlock) -> bool {
+        self.seen_over.get(key).is_some_and(|over| is_same(over, block))
+    }
+
     /// What is over of the blocks that a site of the map had.
     pub fn of_site(&self, site: u32) -> Weighted {
         let mut sum = self.by_site.get(&site).copied().unwrap_or_default();
@@ -31,8 +35,8 @@ impl Gone {
     }
 
     /// The same of blocks that were removed, by site.
-    pub fn removed(&self) -> impl Iterator<Item = (u32, Amount)> + '_ {
-        self.removed.iter().map(|(site, of)| (*site, of.amount))
+    pub fn removed(&self) -> impl Iterator<Item = (u32, Weighted)> + '_ {
+        self.removed.iter().map(|(site, of)| (*site, *of))
     }
 
     /// Records are retired: others have their numbers.
@@ -47,11 +51,11 @@ impl Gone {
     }
 
     /// A site is retired: what is over of its blocks.
-    pub fn retire(&mut self, site: u32) -> Amount {
-        let Weighted { amount, .. } = self.of_site(site);
+    pub fn retire(&mut self, site: u32) -> Weighted {
+        let of_site = self.of_site(site);
         self.by_site.remove(&site);
         self.removed.remove(&site);
-        amount
+        of_site
     }
 
     /// A block, which stands for so much, is removed from the live map: it stays over if it is.
@@ -77,7 +81,7 @@ pub(super) fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::Weighing;
+    use crate::{drain::Weighing, model::Amount};
 
     fn block(address: u64, size: u64) -> (LiveKey, LiveBlock) {
         (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, held: 0 })
@@ -111,8 +115,9 @@ mod tests {
         remove(&one);
         remove(&one);
         remove(&block(0x3000, 23));
-        assert_eq!(gone.of_site(3).amount, Amount { bytes: 36, count: 2 });
-        assert_eq!(gone.removed().collect::<Vec<_>>(), [(3, Amount { bytes: 17, count: 1 })]);
+        assert_eq!(gone.of_site(3).amount(), Amount { bytes: 36, count: 2 });
+        let removed: Vec<_> = gone.removed().map(|(site, of)| (site, of.amount())).collect();
+        assert_eq!(removed, [(3, Amount { bytes: 17, count: 1 })]);
         assert_eq!(gone.of_site(4), Weighted::default());
     }
 }

@@ -147,12 +147,13 @@ impl ProfileBuilder {
                 samples.gone = samples.allocated.without(samples.freed);
             }
         } else {
-            (totals.gone_bytes, totals.gone_count) = (gone.amount.bytes, gone.amount.count);
+            let gone = gone.amount();
+            (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
         }
         let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
             let classed = site.sizes.total();
-            let changed = site.totals != totals;
+            let changed = site.totals != totals || site.samples != samples;
             // Sizes may be behind: what was carried is read before.
             if changed || classed != record.alloc_count {
                 site.totals = totals;

@@ -20,16 +20,16 @@ impl Default for Weighing {
     }
 }
 
-/// What some blocks stand for, and what that is estimated from where blocks are sampled.
+/// Blocks of the live map, and what they stand for where blocks are sampled: rounded once, when it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weighted {
-    pub amount: Amount,
+    blocks: Amount,
     pub sums: Option<Sums>,
 }
 
 impl Weighted {
     pub fn add(&mut self, other: Self) {
-        self.amount.add(other.amount);
+        self.blocks.add(other.blocks);
         if let Some(sums) = other.sums {
             self.sums = Some(self.sums.unwrap_or_default().with(sums));
         }
@@ -37,9 +37,22 @@ impl Weighted {
 
     /// `other` is part of it.
     pub fn subtract(&mut self, other: Self) {
-        self.amount.bytes = self.amount.bytes.saturating_sub(other.amount.bytes);
-        self.amount.count = self.amount.count.saturating_sub(other.amount.count);
+        self.blocks.bytes = self.blocks.bytes.saturating_sub(other.blocks.bytes);
+        self.blocks.count = self.blocks.count.saturating_sub(other.blocks.count);
         self.sums = self.sums.map(|sums| sums.without(other.sums.unwrap_or_default()));
+    }
+
+    /// How many there are themselves.
+    pub fn entered(&self) -> u64 {
+        self.blocks.count
+    }
+
+    /// What they stand for.
+    pub fn amount(&self) -> Amount {
+        self.sums.map_or(self.blocks, |sums| Amount {
+            bytes: sums.weights.bytes,
+            count: whole(sums.weights.count),
+        })
     }
 }
 
@@ -62,14 +75,12 @@ impl Weighing {
         allocated.saturating_add(if self.frees { freed } else { 0 })
     }
 
-    /// What a block stands for.
+    /// A block.
     pub fn block(self, size: u64) -> Weighted {
-        if !self.is_sampled() {
-            return Weighted { amount: Amount { bytes: size, count: 1 }, sums: None };
+        Weighted {
+            blocks: Amount { bytes: size, count: 1 },
+            sums: self.is_sampled().then(|| Sums::of(size, self.mean)),
         }
-        let sums = Sums::of(size, self.mean);
-        let amount = Amount { bytes: sums.weights.bytes, count: whole(sums.weights.count) };
-        Weighted { amount, sums: Some(sums) }
     }
 
     /// What a site allocated and freed.
@@ -108,4 +119,33 @@ fn sums(seen_bytes: u64, samples: u64, of: &Weighed) -> Sums {
 /// A sum of counts, rounded.
 fn whole(count: u64) -> u64 {
     (count >> COUNT_BITS) + (count >> (COUNT_BITS - 1) & 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sampling;
+
+    #[test]
+    fn counts_of_many_blocks_are_rounded_once() {
+        let mean = 1 << 14;
+        let weighing = Weighing::of(Mode::Sampled(Sampling { mean, frees: false }));
+        let mut all = Weighted::default();
+        (0..1_000).for_each(|_| all.add(weighing.block(mean)));
+        // 1 / (1 - exp(-1)) each.
+        assert_eq!(all.amount(), Amount { bytes: 1_000 * 25_919, count: 1_582 });
+        (0..500).for_each(|_| all.subtract(weighing.block(mean)));
+        assert_eq!(all.amount().count, 791);
+        all.subtract(all);
+        assert_eq!(all.amount(), Amount::default());
+    }
+
+    #[test]
+    fn where_every_block_is_entered_each_is_itself() {
+        let mut all = Weighted::default();
+        for size in [17, 0, 19] {
+            all.add(Weighing::of(Mode::Allocs).block(size));
+        }
+        assert_eq!((all.amount(), all.sums), (Amount { bytes: 36, count: 3 }, None));
+    }
 }

@@ -76,10 +76,7 @@ impl<F: Form> Engine<F> {
         let tables = session.tables_ready().unwrap_or_default();
         let wakes = Wakes::new(events, session.take_log(), tables, options.watch.is_some())?;
         let clock = Clock::default();
-        let mode = match options.mode {
-            Mode::Growth if options.faults => Mode::Faults,
-            mode => mode,
-        };
+        let mode = options.mode;
         Ok(Self {
             session,
             form: F::new(start(clock.started_ns(), mode)),

@@ -45,8 +45,9 @@ const fn is_loss(counter: Counter) -> bool {
         | Counter::ScratchBusy
         | Counter::ResultUnreadable
         | Counter::GrowthSiteFull
-        | Counter::Disagreed => true,
-        Counter::MissedReturn | Counter::UnpairedReturn | Counter::Nested | Counter::Unfollowed => false,
+        | Counter::Disagreed
+        | Counter::Unfollowed => true,
+        Counter::MissedReturn | Counter::UnpairedReturn | Counter::Nested => false,
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
         for counter in Counter::ALL {
             assert_eq!(counts.get(counter), 1 << counter as u32);
         }
-        let aside = [Counter::MissedReturn, Counter::UnpairedReturn, Counter::Nested, Counter::Unfollowed];
+        let aside = [Counter::MissedReturn, Counter::UnpairedReturn, Counter::Nested];
         let aside: u64 = aside.into_iter().map(|counter| counts.get(counter)).sum();
         assert_eq!(counts.lost() + aside, (1 << Counter::COUNT) - 1);
     }

@@ -3,10 +3,7 @@
 //! The sums come from the BPF programs; see [`heaptrace_common::sampling`] for how blocks are taken and weighed.
 
 use heaptrace_common::sampling::{BYTES_VARIANCE_BITS, COUNT_BITS, COUNT_VARIANCE_BITS, Weights, weights};
-use std::{
-    iter::Sum,
-    ops::{Add, Sub},
-};
+use std::ops::{Add, Sub};
 
 /// Of the normal distribution: 95 in 100 lie within so many standard deviations.
 const Z: f64 = 1.959_964;
@@ -69,12 +66,15 @@ pub struct Estimate {
     skew_up: f64,
     /// What a sample of small blocks stands for: so much may have been missed wherever there are none.
     step: f64,
+    /// It is more than the truth by nobody knows how much.
+    is_bound: bool,
 }
 
 impl Estimate {
-    /// What was counted, not sampled.
-    pub fn exact(value: u64, samples: u64) -> Self {
-        Self { value: value as f64, samples, seen: value, ..Self::default() }
+    /// Of what is more than the truth: of live blocks where frees are not seen.
+    #[must_use]
+    pub fn as_bound(self) -> Self {
+        Self { is_bound: true, ..self }
     }
 
     /// Bytes.
@@ -94,6 +94,7 @@ impl Estimate {
             skew: variance * growth,
             skew_up: variance * growth,
             step: mean,
+            is_bound: false,
         }
     }
 
@@ -126,7 +127,13 @@ impl Estimate {
             skew: variance * growth,
             skew_up: variance * growth * spread,
             step: mean / size,
+            is_bound: false,
         }
+    }
+
+    /// See [`Self::as_bound`].
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
     }
 
     /// From and up to and with what the truth lies in 95 cases of 100.
@@ -142,7 +149,7 @@ impl Estimate {
         let (down, _) = score(self.value, self.variance, self.growth(self.skew));
         let (_, up) = score(self.value, self.variance, self.growth(self.skew_up).max(self.step));
         // `as` saturates.
-        let from = (down.floor() as u64).max(self.seen);
+        let from = if self.is_bound { 0 } else { (down.floor() as u64).max(self.seen) };
         (from, (up.ceil() as u64).max(from))
     }
 
@@ -192,6 +199,7 @@ impl Add for Estimate {
             skew: self.skew + other.skew,
             skew_up: self.skew_up + other.skew_up,
             step,
+            is_bound: self.is_bound || other.is_bound,
         }
     }
 }
@@ -211,13 +219,8 @@ impl Sub for Estimate {
             skew: self.growth(self.skew) * variance,
             skew_up: self.growth(self.skew_up) * variance,
             step: self.step,
+            is_bound: self.is_bound,
         }
-    }
-}
-
-impl Sum for Estimate {
-    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self::default(), Self::add)
     }
 }
 
@@ -504,8 +507,10 @@ mod tests {
                 let (allocated, freed, ..) = &sites[9];
                 left[what].note(&of(&allocated.without(*freed), MEAN), truth(&sites[9]));
                 subtracted[what].note(&(of(allocated, MEAN) - of(freed, MEAN)), truth(&sites[9]));
-                let total: Estimate =
-                    sites.iter().map(|(allocated, freed, ..)| of(&allocated.without(*freed), MEAN)).sum();
+                let total: Estimate = sites
+                    .iter()
+                    .map(|(allocated, freed, ..)| of(&allocated.without(*freed), MEAN))
+                    .fold(Estimate::default(), Estimate::add);
                 all[what].note(&total, sites.iter().map(truth).sum());
             }
         }
@@ -570,11 +575,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_certain() {
-        let exact = Estimate::exact(12_345, 17);
-        assert_eq!(exact.interval95(), (12_345, 12_345));
-        assert_eq!((exact + exact).interval95(), (24_690, 24_690));
-        assert_eq!((exact - exact).interval95(), (0, 0));
+    fn a_bound_says_nothing_of_how_little_there_is() {
+        let sums = Sums::of(9001, 4096);
+        let (exact, bound) = (Estimate::bytes(&sums, 4096), Estimate::bytes(&sums, 4096).as_bound());
+        assert_eq!(bound.interval95(), (0, exact.interval95().1));
+        assert_eq!((exact + bound).interval95().0, 0);
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Footprint for Note {
             | Self::LiveBlocksUnreadable { reason: text }
             | Self::UnmappedBlocksUnknown { reason: text }
             | Self::MappingsUnreadable { reason: text, .. }
+            | Self::HeapNotRead { reason: text, .. }
             | Self::MemoryNotMeasured { reason: text, .. }
             | Self::NamesMissing { what: text }
             | Self::FileDamaged { reason: text, .. }

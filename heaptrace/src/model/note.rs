@@ -137,6 +137,11 @@ pub enum Note {
         pid: u32,
         reason: String,
     },
+    /// Where frees are not traced: blocks that are free in it count as live.
+    HeapNotRead {
+        pid: u32,
+        reason: String,
+    },
     MemoryNotMeasured {
         pid: u32,
         reason: String,
@@ -213,6 +218,7 @@ impl Note {
             Self::LiveBlocksUnreadable { .. } => "live_blocks_unreadable",
             Self::UnmappedBlocksUnknown { .. } => "unmapped_blocks_unknown",
             Self::MappingsUnreadable { .. } => "mappings_unreadable",
+            Self::HeapNotRead { .. } => "heap_not_read",
             Self::MemoryNotMeasured { .. } => "memory_not_measured",
             Self::NamesMissing { .. } => "names_missing",
             Self::FileDamaged { .. } => "file_damaged",
@@ -255,6 +261,7 @@ impl Note {
             | Self::LiveBlocksUnreadable { .. }
             | Self::UnmappedBlocksUnknown { .. }
             | Self::MappingsUnreadable { .. }
+            | Self::HeapNotRead { .. }
             | Self::MemoryNotMeasured { .. }
             | Self::NamesMissing { .. }
             | Self::PartsSkipped { .. }

@@ -8,7 +8,8 @@ pub struct OldBlocks {
     pub sites: Vec<Old>,
     /// Outstanding too, and not old enough.
     pub younger: Amount,
-    /// Outstanding when their processes exited, and removed from the live map since: it had to make room.
+    /// Outstanding when their processes exited, and removed from the live map since: it had to make room. Where blocks are
+    /// sampled, the count is of samples.
     pub removed: Amount,
     /// Neither outstanding nor freed: see [`super::Totals::gone_bytes`].
     pub gone: Amount,

@@ -174,14 +174,13 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         (Counter::MissedReturn, "call", "calls"),
         (Counter::UnpairedReturn, "return", "returns"),
         (Counter::Nested, "call", "calls"),
-        (Counter::Unfollowed, "block", "blocks"),
     ] {
         let count = counts.get(counter);
         if count > 0 {
             lines.push(format!("{} {}", counted(count, one, many), counters::what(counter)));
         }
     }
-    lines.extend(particulars::of_processes(&profile.processes, verbose));
+    lines.extend(particulars::of_processes(&profile.processes, profile.mode, verbose));
     lines.extend(particulars::untraceable(untraceable, verbose));
     lines.extend(notes::lines(facts, false, verbose));
     lines

@@ -3,7 +3,7 @@
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, Weight, chosen, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Estimate, Profile, Site, SizeFilter, SizeHistogram};
+use crate::model::{Profile, Site, SizeFilter, SizeHistogram, Sums};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -246,11 +246,9 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
             .processes
             .iter()
             .enumerate()
-            .filter(|(_, process)| chosen(process, options))
-            .map(|(index, of)| Process {
-                estimate: estimate(profile, index, of),
-                ..process(of, rss::section(profile, index))
-            })
+            .zip(estimates(profile))
+            .filter(|((_, process), _)| chosen(process, options))
+            .map(|((index, of), estimate)| Process { estimate, ..process(of, rss::section(profile, index)) })
             .collect(),
         sites: Sites { profile, sites },
         hidden,
@@ -298,21 +296,29 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     }
 }
 
-fn estimate(profile: &Profile, index: usize, process: &crate::model::Process) -> Option<ProcessEstimate> {
+/// Of each process, what its sites come to.
+fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
     let mode = profile.mode;
-    (mode.sample_bytes() != 0).then(|| {
-        let of_process = || profile.sites.iter().filter(|site| site.process.index() == index);
-        let sum = |view| {
-            let estimated = of_process().filter_map(|site| weight_of(site, mode, view).estimated);
-            let none = Estimated { bytes: Estimate::default(), count: Estimate::default() };
-            estimated.fold(none, Estimated::with)
-        };
-        ProcessEstimate {
-            intervals: Intervals::new(sum(View::Alloc), sum(View::Live)),
+    if mode.sample_bytes() == 0 {
+        return profile.processes.iter().map(|_| None).collect();
+    }
+    let none = Estimated::new(&Sums::default(), mode.sample_bytes());
+    let mut sums = vec![[none; 2]; profile.processes.len()];
+    for site in &profile.sites {
+        if let Some(sums) = sums.get_mut(site.process.index()) {
+            for (sum, view) in sums.iter_mut().zip([View::Alloc, View::Live]) {
+                *sum = weight_of(site, mode, view).estimated.map_or(*sum, |part| sum.with(part));
+            }
+        }
+    }
+    let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
+        Some(ProcessEstimate {
+            intervals: Intervals::new(allocated, live),
             seen_bytes: process.seen_bytes,
             seen_count: process.seen_count,
-        }
-    })
+        })
+    };
+    profile.processes.iter().zip(sums).map(of).collect()
 }
 
 fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Process<'_> {

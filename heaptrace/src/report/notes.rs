@@ -139,6 +139,10 @@ pub(super) fn sentence(note: &Note) -> String {
         Note::MappingsUnreadable { pid, reason } => {
             format!("unmapped blocks of process {pid} count as live: {reason}")
         }
+        Note::HeapNotRead { pid, reason } => {
+            format!("freed blocks of process {pid} count as live until their addresses are handed out again, as its heap was \
+                     not read: {reason}")
+        }
         Note::MemoryNotMeasured { pid, reason } => {
             format!("the memory of process {pid} could not be measured: {reason}")
         }
@@ -194,6 +198,10 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::MappingsUnreadable { .. } => {
             ("processes", "whose mappings could not be read: unmapped blocks count as live")
         }
+        Note::HeapNotRead { .. } => (
+            "times",
+            "a heap was not read: freed blocks count as live until their addresses are handed out again",
+        ),
         Note::MemoryNotMeasured { .. } => ("times", "a process's memory could not be measured"),
         Note::NamesMissing { .. } => ("reasons", "why names are missing"),
         Note::FileDamaged { .. } => ("places", "where the file is damaged"),

@@ -1,7 +1,7 @@
 //! What is particular to single processes, for the footer: of each kind of fact one line, with the worst process by name.
 
 use super::table::process_name;
-use crate::model::{Process, Untraceable};
+use crate::model::{Mode, Process, Untraceable};
 use crate::printable::printable;
 use crate::units::{counted, human, percent, thousands};
 use std::cmp::Reverse;
@@ -18,45 +18,50 @@ struct Kind {
     /// How much of it a process has; 0 for nothing.
     weight: fn(&Process) -> u64,
     /// The sentence on some processes, behind their name and a colon.
-    say: fn(&[&Process]) -> String,
+    say: fn(&[&Process], Mode) -> String,
 }
 
 const KINDS: [Kind; 6] = [
     Kind {
         weight: |process| process.lost_count,
-        say: |of| {
+        say: |of, _| {
             format!("{} found no room and are in no total", blocks(of, |p| p.lost_count, |p| p.lost_bytes))
         },
     },
     Kind {
         weight: |process| process.missed_frees,
-        say: |of| {
+        say: |of, _| {
             let blocks = counted(sum(of, |p| p.missed_frees), "block", "blocks");
             format!("{blocks} counted as freed, as the address was handed out again (no free was seen)")
         },
     },
     Kind {
         weight: |process| process.inherited_count.max(process.inherited_free_count),
-        say: |of| {
+        say: |of, mode| {
             // Where blocks are sampled, what stands for more is counted once.
-            let is_sampled = of.iter().any(|process| process.seen_count > 0);
-            let (one, many) = if is_sampled { ("sample", "samples") } else { ("block", "blocks") };
+            let (one, many) =
+                if mode.sample_bytes() == 0 { ("block", "blocks") } else { ("sample", "samples") };
             let count = counted(sum(of, |p| p.inherited_count), one, many);
-            let blocks = format!("{count} ({})", human(sum(of, |p| p.inherited_bytes)));
-            let freed = thousands(sum(of, |p| p.inherited_free_count));
-            format!("{blocks} inherited at fork, in no total; {freed} of them freed")
+            let bytes = human(sum(of, |p| p.inherited_bytes));
+            let freed = sum(of, |p| p.inherited_free_count);
+            // Of samples it is not known.
+            let freed = match mode {
+                Mode::Exact => format!("; {} of them freed", thousands(freed)),
+                _ => String::new(),
+            };
+            format!("{count} ({bytes}) inherited at fork, in no total{freed}")
         },
     },
     Kind {
         weight: |process| process.totals.released_count,
-        say: |of| {
+        say: |of, _| {
             let blocks = blocks(of, |p| p.totals.released_count, |p| p.totals.released_bytes);
             format!("{blocks} released by exec")
         },
     },
     Kind {
         weight: |process| process.totals.gone_count,
-        say: |of| {
+        say: |of, _| {
             let blocks = blocks(of, |p| p.totals.gone_count, |p| p.totals.gone_bytes);
             format!(
                 "{blocks} ended without a free that was seen: unmapped, under a newer block, or free in the heap"
@@ -65,7 +70,7 @@ const KINDS: [Kind; 6] = [
     },
     Kind {
         weight: |process| process.failed_count,
-        say: |of| {
+        say: |of, _| {
             let calls = counted(sum(of, |p| p.failed_count), "failed call", "failed calls");
             format!("{calls} (no memory was returned)")
         },
@@ -76,7 +81,7 @@ const KINDS: [Kind; 6] = [
 const LATE: Kind = Kind {
     // One of no time is none: see `Process::attach_gap_ns`.
     weight: |process| process.attach_gap_ns.map_or(0, |gap| gap.max(1)),
-    say: not_traced_at_first,
+    say: |of, _| not_traced_at_first(of),
 };
 
 fn not_traced_at_first(of: &[&Process]) -> String {
@@ -100,35 +105,35 @@ fn blocks(of: &[&Process], count: fn(&Process) -> u64, bytes: fn(&Process) -> u6
 }
 
 /// A line for each kind, or, where `verbose`, for each process.
-pub(super) fn of_processes(processes: &[Process], verbose: bool) -> Vec<String> {
+pub(super) fn of_processes(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
     if verbose {
-        KINDS.iter().chain([&LATE]).flat_map(|kind| each(kind, processes)).collect()
+        KINDS.iter().chain([&LATE]).flat_map(|kind| each(kind, processes, mode)).collect()
     } else {
-        KINDS.iter().filter_map(|kind| of_kind(kind, processes)).collect()
+        KINDS.iter().filter_map(|kind| of_kind(kind, processes, mode)).collect()
     }
 }
 
-fn of_kind(Kind { weight, say }: &Kind, processes: &[Process]) -> Option<String> {
+fn of_kind(Kind { weight, say }: &Kind, processes: &[Process], mode: Mode) -> Option<String> {
     let of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
     let worst = of.iter().rev().max_by_key(|process| weight(process))?;
     let name = process_name(worst);
     Some(match of.as_slice() {
-        [process] => format!("{name}: {}", say(&[process])),
+        [process] => format!("{name}: {}", say(&[process], mode)),
         of => {
             let whole = thousands(of.len() as u64);
-            format!("{whole} processes: {}; most in {name}: {}", say(of), thousands(weight(worst)))
+            format!("{whole} processes: {}; most in {name}: {}", say(of, mode), thousands(weight(worst)))
         }
     })
 }
 
-fn each(Kind { weight, say }: &Kind, processes: &[Process]) -> Vec<String> {
+fn each(Kind { weight, say }: &Kind, processes: &[Process], mode: Mode) -> Vec<String> {
     let mut of: Vec<&Process> = processes.iter().filter(|process| weight(process) > 0).collect();
     of.sort_by_key(|process| Reverse(weight(process)));
     let (shown, rest) = of.split_at(of.len().min(EACH));
     let mut lines: Vec<_> =
-        shown.iter().map(|process| format!("{}: {}", process_name(process), say(&[process]))).collect();
+        shown.iter().map(|process| format!("{}: {}", process_name(process), say(&[process], mode))).collect();
     if !rest.is_empty() {
-        lines.push(format!("{} more processes: {}", thousands(rest.len() as u64), say(rest)));
+        lines.push(format!("{} more processes: {}", thousands(rest.len() as u64), say(rest, mode)));
     }
     lines
 }
@@ -175,17 +180,17 @@ mod tests {
     fn a_kind_is_one_line_with_the_worst_and_each_process_one_on_demand() {
         let mut processes = vec![process(1, 1)];
         let one = "x:1: 1 block (10 B) found no room and are in no total";
-        assert_eq!(of_processes(&processes, false), [one]);
+        assert_eq!(of_processes(&processes, Mode::Exact, false), [one]);
         processes.extend((2..=5).map(|pid| process(pid, pid.into())));
         processes.extend((6..=1_000).map(|pid| process(pid, 1)));
         processes.push(process(1_001, 700));
         assert_eq!(
-            of_processes(&processes, false),
+            of_processes(&processes, Mode::Exact, false),
             [
                 "1,001 processes: 1,710 blocks (16.7 KiB) found no room and are in no total; most in x:1001: 700"
             ]
         );
-        let lines = of_processes(&processes, true);
+        let lines = of_processes(&processes, Mode::Exact, true);
         assert_eq!(lines.len(), EACH + 1);
         assert_eq!(lines[0], "x:1001: 700 blocks (6.8 KiB) found no room and are in no total");
         assert_eq!(lines[1], "x:5: 5 blocks (50 B) found no room and are in no total");

@@ -1,7 +1,7 @@
 //! Which bytes a report is about: the one place where view and filters become numbers.
 
 use super::{Options, View};
-use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Site, StackId, Sums, Totals};
+use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals};
 use heaptrace_common::function::Function;
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
@@ -27,6 +27,30 @@ pub(super) struct Estimated {
 impl Estimated {
     pub fn new(sums: &Sums, mean: u64) -> Self {
         Self { bytes: Estimate::bytes(sums, mean), count: Estimate::count(sums, mean) }
+    }
+
+    /// Of live blocks: at most so much, where frees were not traced.
+    pub fn of_live(sums: &Sums, mode: Mode) -> Self {
+        let live = Self::new(sums, mode.sample_bytes());
+        if mode.has_frees() {
+            return live;
+        }
+        Self { bytes: live.bytes.as_bound(), count: live.count.as_bound() }
+    }
+
+    /// What `samples` has live: at most, where frees were not traced.
+    fn live(samples: &Samples, mode: Mode) -> Self {
+        let mean = mode.sample_bytes();
+        let sums = samples.live();
+        let mut live = Self::of_live(&sums, mode);
+        if sums.samples == 0 {
+            // What may be live without a sample has sizes like what was allocated, and not of a byte each.
+            let all = [samples.allocated, samples.freed, samples.gone];
+            let [allocated, freed, gone] = all.map(|sums| Estimate::count(&sums, mean));
+            let count = allocated - freed - gone;
+            live.count = if mode.has_frees() { count } else { count.as_bound() };
+        }
+        live
     }
 
     /// With an independent part.
@@ -72,15 +96,13 @@ pub(super) struct Selection {
 
 /// What a site of a recording in this mode has in a view.
 pub(super) fn weight_of(site: &Site, mode: Mode, view: View) -> Weight {
-    let sums = site.samples.as_ref().map(|samples| match view {
-        View::Live | View::Rss => samples.live(),
-        View::Alloc | View::Sizes | View::Growth | View::Faults => samples.allocated,
+    let estimated = site.samples.as_ref().map(|samples| match view {
+        View::Live | View::Rss => Estimated::live(samples, mode),
+        View::Alloc | View::Sizes | View::Growth | View::Faults => {
+            Estimated::new(&samples.allocated, mode.sample_bytes())
+        }
     });
-    Weight {
-        oldest_ns: site.oldest_age_ns,
-        estimated: sums.map(|sums| Estimated::new(&sums, mode.sample_bytes())),
-        ..weight(&site.totals, view)
-    }
+    Weight { oldest_ns: site.oldest_age_ns, estimated, ..weight(&site.totals, view) }
 }
 
 fn weight(totals: &Totals, view: View) -> Weight {

@@ -180,7 +180,13 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
         By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
         By::Module => vec![("Module", false)],
         By::Process => {
-            vec![("Peak live", true), ("RSS", true), ("Failed", true), ("Process", false), ("Program", false)]
+            vec![
+                (if mode.has_blocks() && !mode.has_frees() { "Peak at most" } else { "Peak live" }, true),
+                ("RSS", true),
+                ("Failed", true),
+                ("Process", false),
+                ("Program", false),
+            ]
         }
     });
     titles
@@ -240,10 +246,11 @@ pub(super) fn is_estimated(mode: Mode, view: View) -> bool {
     mode.sample_bytes() != 0 && view.is_of_blocks()
 }
 
-/// How far the farther end of the interval is from a value.
+/// How far the farther end of the interval is from a value; the upper one, where it is at most that.
 pub(super) fn error(estimate: Estimate) -> String {
     let (low, high) = estimate.interval95();
-    let off = (high as f64 - estimate.value).max(estimate.value - low as f64);
+    let below = if estimate.is_bound() { 0.0 } else { estimate.value - low as f64 };
+    let off = (high as f64 - estimate.value).max(below);
     if estimate.value > 0.0 { format!("{:.0}%", off / estimate.value * 100.0) } else { "-".to_owned() }
 }
 

@@ -97,9 +97,10 @@ fn header(
     writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
     if let Some(Estimated { bytes, count }) = selection.total.estimated {
         let samples = counted(bytes.samples, "sample", "samples");
-        let between = |of: Estimate| {
-            let (low, high) = of.interval95();
-            format!("{} to {}", thousands(low), thousands(high))
+        let is_bound = options.view == View::Live && !profile.mode.has_frees();
+        let between = |of: Estimate| match of.interval95() {
+            (_, high) if is_bound => format!("at most {}", thousands(high)),
+            (low, high) => format!("{} to {}", thousands(low), thousands(high)),
         };
         let (bytes, count) = (between(bytes), between(count));
         writeln!(out, "# Estimated from {samples}; 95 times in 100 it is {bytes} bytes in {count} blocks")?;

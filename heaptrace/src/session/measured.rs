@@ -5,7 +5,7 @@ use crate::{
     model::{ProcessId, Residency},
     rss::Rounds,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// See the module.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct Residencies {
     pub recognizer: Recognizer,
     /// By record: one is one image of a process.
     pub allocators: HashMap<u32, Known>,
+    /// Processes of which it was told that their heaps are not read.
+    pub unread: HashSet<u32>,
     /// Since they were last handed out.
     pub new: HashMap<ProcessId, Residency>,
 }

@@ -6,6 +6,7 @@ use crate::{
     process::{maps::Mapping, procfs},
     rss::Rounds,
 };
+use heaptrace_common::record::process_state;
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -18,7 +19,8 @@ const AT_MOST: Duration = Duration::from_secs(2);
 const MOST_BLOCKS: u32 = 4 << 20;
 
 impl Session {
-    /// See the module. For whenever blocks are about to be read; the last time before [`Session::detach`].
+    /// See the module; and where frees are not traced, for blocks that their heaps have for free. For whenever blocks are about to be
+    /// read; the last time before [`Session::detach`].
     pub fn look_for_unmapped(&mut self) {
         if !self.probes || self.counting.is_over() {
             return;
@@ -105,6 +107,14 @@ impl Session {
         self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         read.retain(|record, mappings| self.is_still(*record, mappings));
+    }
+
+    /// Whether what was just read of a record's process is of its image.
+    pub(super) fn is_image_still(&self, record: u32) -> bool {
+        let Some(of) = self.builder.record(record) else { return false };
+        of.state == process_state::RUNNING
+            && self.tracer.maps.index_of(of.tgid) == Some(record)
+            && !self.pending_code.has_begun_exec(of.tgid, of.started_ns)
     }
 
     /// Whether `mappings`, which were just read, are of a record's image. An exec's news come before its memory can be

@@ -65,6 +65,7 @@ const SELECTIONS: &[Selection] = &[
             "command, sampled: estimates are as near as they say",
             "attach, sampled with frees: estimates are as near as they say",
             "allocs: what the heap holds for free is not live, to the byte",
+            "allocs: what is held stays live in a heap that changes",
         ],
         both: false,
     },

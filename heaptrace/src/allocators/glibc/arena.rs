@@ -29,6 +29,9 @@ const REREADS: u32 = 20;
 /// The page of x86_64.
 const PAGE: u64 = 4096;
 
+/// What a program is given of a block lies so far behind its beginning.
+const HEADER: u64 = 16;
+
 /// Small bins hold blocks below this size, large bins the others (`MIN_LARGE_SIZE`).
 const LARGE: u64 = 1024;
 
@@ -108,9 +111,12 @@ pub struct Arena {
     /// Of the blocks in use.
     #[serde(skip)]
     pub used: UsedPages,
-    /// Blocks in use of those that were asked for.
+    /// Addresses, of those that were asked for, that lie in free blocks.
     #[serde(skip)]
-    pub held: Vec<u64>,
+    pub freed: Vec<u64>,
+    /// The same within blocks in use, but for where a program's part of one begins.
+    #[serde(skip)]
+    pub inside: Vec<u64>,
 }
 
 /// A heap to walk.
@@ -120,7 +126,7 @@ struct Extent {
     range: Range<u64>,
 }
 
-/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` blocks that are asked for, in order.
+/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` are addresses, in order.
 pub fn read(
     reader: &mut Reader<'_>,
     layout: &Layout,
@@ -175,6 +181,7 @@ fn fill(
     if arena.free_bytes > 0 {
         arena.fragmentation = 1.0 - arena.largest_free_bytes as f64 / arena.free_bytes as f64;
     }
+    arena.freed.extend_from_slice(within(asked, top, arena.top_bytes));
     walked?;
     arena.complete = true;
     let (fast, unsorted) = (fast?.len() as u64, unsorted?.len() as u64);
@@ -195,7 +202,7 @@ fn whole_pages(bytes: u64) -> u64 {
     bytes & !(PAGE - 1)
 }
 
-/// The addresses of the blocks in lists, and of those that are asked for, sorted.
+/// The addresses of the blocks in lists, and addresses that are asked for, sorted.
 #[derive(Clone, Copy)]
 struct Listed<'a> {
     fast: &'a [u64],
@@ -235,6 +242,13 @@ fn blocks(
     Ok(())
 }
 
+/// Those of `addresses`, in order, that lie in a block.
+pub fn within(addresses: &[u64], at: u64, size: u64) -> &[u64] {
+    let from = addresses.partition_point(|address| *address < at);
+    let behind = addresses.partition_point(|address| *address < at.saturating_add(size));
+    &addresses[from..behind.max(from)]
+}
+
 fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
     arena.reached = block.at.saturating_add(block.size);
     let Block { at, size, state } = block;
@@ -242,6 +256,9 @@ fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
         State::Fence => return,
         State::InUse => arena.picture.add(Part::Used, at, size),
         State::Free => arena.picture.add(Part::Free, at, size),
+    }
+    if state == State::Free || listed.fast.binary_search(&at).is_ok() {
+        arena.freed.extend_from_slice(within(listed.asked, at, size));
     }
     match state {
         State::Fence => return,
@@ -252,9 +269,8 @@ fn note(arena: &mut Arena, block: Block, listed: Listed<'_>) {
         State::InUse => {
             arena.in_use.add(size);
             arena.used.add(at, size);
-            if listed.asked.binary_search(&at).is_ok() {
-                arena.held.push(at);
-            }
+            let begins = at.saturating_add(HEADER);
+            arena.inside.extend(within(listed.asked, at, size).iter().filter(|address| **address != begins));
             if size == lists::TCACHE_BLOCK && arena.candidates.len() < MOST_CANDIDATES {
                 arena.candidates.push(at);
             }

@@ -75,28 +75,37 @@ pub fn survey(memory: &dyn Memory, place: &Place, most: u64) -> Glibc {
     survey_for(memory, place, most, &[])
 }
 
-/// What a program was given lies so far behind where its block begins.
-const HEADER: u64 = 16;
+/// Addresses that are at no beginning of a block in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotBegun {
+    /// In free blocks: in malloc's lists, in threads' caches, or on top.
+    pub freed: Vec<u64>,
+    /// Within blocks in use: another allocator's may be, that takes its blocks from malloc's.
+    pub inside: Vec<u64>,
+}
 
-/// Which of the blocks at `addresses`, in order, lie in an arena and are not in use, by malloc's own books: free, in a thread's
-/// cache, or part of others. `None` where not all arenas could be read to their end. Who changes the heap meanwhile may have it
-/// say so of a block in use, though not twice of the same one, as far as was seen.
-pub fn not_in_use(memory: &dyn Memory, place: &Place, most: u64, addresses: &[u64]) -> Option<Vec<u64>> {
-    let asked: Vec<u64> = addresses.iter().map(|address| address.saturating_sub(HEADER)).collect();
-    let found = survey_for(memory, place, most, &asked);
+/// Which of `addresses`, in order, are so, by malloc's own books; each list in order. `None` where not all arenas could be read
+/// to their end. Who changes the heap meanwhile may have it say so of where a block begins.
+pub fn not_begun(memory: &dyn Memory, place: &Place, most: u64, addresses: &[u64]) -> Option<NotBegun> {
+    let found = survey_for(memory, place, most, addresses);
     let others = usize::from(found.mmapped.is_none());
     if found.problems.len() > others || found.arenas.iter().any(|arena| !arena.complete) {
         return None;
     }
-    let mut heaps: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
-    heaps.sort_unstable_by_key(|heap| heap.start);
-    let mut held: Vec<u64> = found.arenas.iter().flat_map(|arena| arena.held.iter().copied()).collect();
-    held.sort_unstable();
-    let is_free = |at: u64| lists::holds(&heaps, at) && held.binary_search(&at).is_err();
-    Some(addresses.iter().copied().filter(|address| is_free(address.saturating_sub(HEADER))).collect())
+    let mut all = NotBegun::default();
+    for mut arena in found.arenas {
+        all.freed.append(&mut arena.freed);
+        all.inside.append(&mut arena.inside);
+    }
+    for addresses in [&mut all.freed, &mut all.inside] {
+        addresses.sort_unstable();
+        addresses.dedup();
+    }
+    Some(all)
 }
 
-/// The same; of the blocks that begin at `asked`, in order, each arena says which are in use.
+/// [`survey`]; each arena tells which of the addresses in `asked`, in order, lie in free blocks of it. If there are any, it is read
+/// until it was read to its end, and no more.
 fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> Glibc {
     let mut reader = Reader::new(memory, most);
     let mut found = Glibc { version: format!("2.{}", place.layout.minor), ..Glibc::default() };
@@ -129,7 +138,7 @@ fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> G
         }
         address = next;
     }
-    tcaches(&mut found, &mut reader, &place.layout, &candidates);
+    tcaches(&mut found, &mut reader, &place.layout, &candidates, asked);
     found.mallinfo = mallinfo(&found);
     found.consistent = found.problems.is_empty() && found.arenas.iter().all(|arena| arena.consistent);
     found
@@ -146,7 +155,8 @@ fn patiently(
     let mut best: Option<Arena> = None;
     for attempts in 1..=ATTEMPTS {
         let (mut arena, problem) = arena::read(reader, layout, address, base, asked);
-        let done = problem.is_none_or(|broken| !broken.passes());
+        let is_enough = !asked.is_empty() && arena.complete;
+        let done = is_enough || problem.is_none_or(|broken| !broken.passes());
         arena.consistent = problem.is_none();
         arena.problem = problem.map(|broken| broken.to_string());
         let merit = |arena: &Arena| (arena.complete, arena.in_use.blocks);
@@ -172,7 +182,7 @@ fn mmapped(reader: &mut Reader<'_>, layout: &Layout, parameters: u64) -> Result<
 }
 
 /// Finds the threads' caches among the blocks of their size, and moves what they hold from in use to parked.
-fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidates: &[u64]) {
+fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidates: &[u64], asked: &[u64]) {
     let mut ranges: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
     ranges.sort_unstable_by_key(|range| range.start);
     let mut parked = Vec::new();
@@ -198,13 +208,11 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
         .flat_map(|(index, arena)| arena.heaps.iter().map(move |heap| (heap.start, index)))
         .collect();
     owners.sort_unstable();
-    for arena in &mut found.arenas {
-        arena.held.retain(|held| parked.binary_search_by_key(held, |(at, _)| *at).is_err());
-    }
     for (at, size) in parked {
         let behind = owners.partition_point(|(start, _)| *start <= at);
         let owner = behind.checked_sub(1).and_then(|index| found.arenas.get_mut(owners[index].1));
         if let Some(arena) = owner.filter(|arena| at < arena.reached) {
+            arena.freed.extend_from_slice(arena::within(asked, at, size));
             arena.tcache.add(size);
             arena.used.remove(at, size);
             arena.picture.add(Part::Parked, at, size);

@@ -43,16 +43,16 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         verbose,
     } = args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
-    let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
-    let options = trace.apply(options, sizes.given())?;
-    if !options.mode.has_blocks() {
-        let mode = options.mode.name();
+    let mode = trace.mode()?;
+    if !mode.has_blocks() {
+        let mode = mode.name();
         return Err(Usage(format!(
             "leaks looks for blocks, and --trace {mode} traces none; record --trace {mode} and its report tell who maps memory"
         ))
         .into());
     }
+    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), mode)?;
+    let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
     let prepared = Prepared::new(target, &options)?;

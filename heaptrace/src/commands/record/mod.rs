@@ -42,9 +42,12 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let RecordArgs { target, output, follow, trace, faults, no_rss, filter, stacks, sizes, verbose } = args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks))?;
+    let mode = match trace.mode()? {
+        Mode::Growth if faults => Mode::Faults,
+        mode => mode,
+    };
+    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), mode)?;
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
-    let options = trace.apply(options, sizes.given())?;
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
     let mut prepared = Prepared::new(target, &options)?;
@@ -88,7 +91,11 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
     if events == 0 {
-        let what = if blocks { "allocation" } else { "call that maps memory" };
+        let what = match options.mode {
+            Mode::Sampled(_) => "sample",
+            mode if mode.has_blocks() => "allocation",
+            _ => "call that maps memory",
+        };
         say(format_args!("no {what} was seen; `heaptrace report` says what was looked at"));
     }
     Ok(exit_code(ended, propagate_exit))
@@ -132,7 +139,7 @@ mod tests {
         let Line { args } = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
         let RecordArgs { target, follow, trace, filter, stacks, sizes, .. } = args;
         let target = target.target().expect("a target");
-        trace.apply(session_options(&target, &follow, &filter, &sizes, Some(&stacks))?, sizes.given())
+        session_options(&target, &follow, &filter, &sizes, Some(&stacks), trace.mode()?)
     }
 
     #[test]

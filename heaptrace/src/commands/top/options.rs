@@ -27,7 +27,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         follow: true,
         exact_children: false,
         stacks,
-        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind)?,
+        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind, Mode::Exact)?,
         // Another session's, which all processes have.
         growth: false,
         faults: false,

@@ -49,18 +49,22 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
     }
     let age = duration(older_than_ns);
-    for (amount, why, hint) in [
-        (leaks.younger, format!("younger than {age}"), " (--older-than)"),
-        (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)"),
+    let is_sampled = profile.mode.sample_bytes() != 0;
+    let blocks = ("block", "blocks");
+    let removed = if is_sampled { ("sample", "samples") } else { blocks };
+    for (amount, why, hint, (one, many)) in [
+        (leaks.younger, format!("younger than {age}"), " (--older-than)", blocks),
+        (leaks.exited, "of processes that have exited".to_owned(), " (the last print shows them)", blocks),
         (
             leaks.gone,
             "ended without a free: unmapped, under a newer block, or free in the heap".to_owned(),
             "",
+            blocks,
         ),
-        (leaks.removed, "of exited processes, removed to make room for others".to_owned(), ""),
+        (leaks.removed, "of exited processes, removed to make room for others".to_owned(), "", removed),
     ] {
         if amount.count > 0 {
-            let (bytes, blocks) = (thousands(amount.bytes), counted(amount.count, "block", "blocks"));
+            let (bytes, blocks) = (thousands(amount.bytes), counted(amount.count, one, many));
             writeln!(out, "# not shown, {why}: {bytes} bytes in {blocks}{hint}")?;
         }
     }
@@ -108,7 +112,7 @@ fn row(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Trend { old, change, growing } = trend;
-    let estimated = old.samples.map(|sums| Estimated::new(&sums, profile.mode.sample_bytes()));
+    let estimated = old.samples.map(|sums| Estimated::of_live(&sums, profile.mode));
     let off = |of: fn(Estimated) -> Estimate| {
         estimated.map_or_else(String::new, |estimated| format!(" (±{})", error(of(estimated))))
     };

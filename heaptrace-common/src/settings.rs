@@ -129,7 +129,7 @@ pub struct Settings {
     pub scratch_mask: u64,
     /// Mean bytes from one sample to the next; 0: every block is entered.
     pub sample_bytes: u64,
-    /// 1: frees are probed. Else a block is over when its address is handed out again.
+    /// 0: blocks are traced, and their frees are not: a block is over when its address is handed out again.
     pub frees: u64,
 }
 

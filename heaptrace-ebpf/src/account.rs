@@ -59,9 +59,17 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address:
     }
 }
 
+/// Whatever lies at an address that is handed out, or unmapped, is over.
+#[inline(always)]
+pub fn end_at(process: u32, record: Value<ProcessRecord>, address: u64) {
+    if let Some(block) = live::take(process, address) {
+        over(process, record, address, &block);
+    }
+}
+
 /// The block whose address was handed out again.
 #[inline(always)]
-pub fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBlock) {
+fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBlock) {
     close(record, block);
     if block.held != 0 {
         // A realloc that is still under way has given it back.

@@ -75,7 +75,7 @@ fn draw(hit: &Hit<'_>, finished: &Finished) -> bool {
     let record = hit.record;
     at!(record.seen_bytes).add(finished.size);
     at!(record.seen_count).add(1);
-    hit.end_before(finished.address);
+    account::end_at(hit.process, record, finished.address);
     sampled::reaches_sample(finished.size) != 0
 }
 
@@ -118,14 +118,6 @@ impl Hit<'_> {
     #[inline(always)]
     fn is_taken(&self, finished: &Finished) -> bool {
         setting!(sample_bytes) == 0 || draw(self, finished)
-    }
-
-    /// Whatever lay at an address that was handed out is over.
-    #[inline(always)]
-    fn end_before(&self, address: u64) {
-        if let Some(before) = live::take(self.process, address) {
-            account::over(self.process, self.record, address, &before);
-        }
     }
 
     #[inline(always)]
@@ -484,7 +476,7 @@ impl Hit<'_> {
         }
         if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {
             if setting!(frees) == 0 {
-                self.end_before(address);
+                account::end_at(self.process, self.record, address);
             }
             account::filtered(self.record, size);
             return Finished::NOTHING;

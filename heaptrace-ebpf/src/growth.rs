@@ -9,6 +9,7 @@ use heaptrace_common::{
 };
 
 use crate::{
+    account,
     code::{self, Mapped},
     events::send,
     helpers::now_ns,
@@ -117,6 +118,21 @@ pub fn enter_mmap(ctx: &TracePointContext) {
             ..Arguments::default()
         }
     });
+}
+
+/// Where frees are not seen, that of a block with a mapping of its own is: glibc's. At the beginning, as its memory may be
+/// another's before the call ends.
+#[inline(always)]
+pub fn enter_munmap(ctx: &TracePointContext) {
+    /// From the mapping's beginning to the block's (`sysmalloc_mmap`, malloc/malloc.c).
+    const HEADER: u64 = 16;
+    enter_with_arguments(ctx, MUNMAP);
+    if setting!(frees) != 0 {
+        return;
+    }
+    let Some(process) = process::find(process::current().0) else { return };
+    let Some(record) = process::record(process).filter(|record| process::counts(*record)) else { return };
+    account::end_at(process, record, argument(ctx, 0).wrapping_add(HEADER));
 }
 
 /// Only advice that gives memory back.

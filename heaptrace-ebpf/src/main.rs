@@ -98,7 +98,7 @@ fn sys_exit_mmap(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 fn sys_enter_munmap(ctx: TracePointContext) -> u32 {
-    growth::enter_with_arguments(&ctx, growth::MUNMAP);
+    growth::enter_munmap(&ctx);
     0
 }
 

@@ -32,7 +32,7 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// Whether the calls of a process count now.
 #[inline(always)]
-fn counts(record: Value<ProcessRecord>) -> bool {
+pub fn counts(record: Value<ProcessRecord>) -> bool {
     phase_now() == phase::COUNTING && at!(record.armed).load() != 0
 }
 

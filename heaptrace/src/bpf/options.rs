@@ -49,7 +49,7 @@ pub struct Options {
     pub watch: Option<u64>,
     /// Load what is placed in allocators.
     pub probes: bool,
-    /// Functions that free are among what will be probed.
+    /// Functions that free are among what will be probed, if anything is.
     pub frees: bool,
     /// Mean bytes from one block that is entered to the next; 0 for every block.
     pub sample_bytes: u64,

@@ -1,6 +1,11 @@
 //! The signals that end a command well: Ctrl-C, SIGTERM, and what a terminal sends as it closes or on Ctrl-\.
 
-use std::{io, ptr, task::Poll};
+use crate::session::monotonic_ns;
+use std::{
+    io, ptr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    task::Poll,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What is sent from a keyboard: once to end, and once more to leave at once.
@@ -35,17 +40,18 @@ impl Signals {
         .await;
     }
 
-    /// From here on a key leaves at once; but for the first one, if `pass_one`, which then does nothing.
+    /// From here on a key leaves at once; but for the first one, if `pass_one`, which then does nothing, and those of the next
+    /// second: timeout(1) sends one to its command, and another to its group.
     pub fn let_keys_end(self, pass_one: bool) -> io::Result<()> {
-        extern "C" fn pass(_: libc::c_int) {}
+        const SOON_NS: u64 = 1_000_000_000;
+        PASS_ONE.store(pass_one, Ordering::Relaxed);
+        PASS_UNTIL.store(monotonic_ns() + SOON_NS, Ordering::Relaxed);
         for key in self.keys {
-            // SAFETY: all of the structure may be zero, which is the default action; the handler does nothing.
+            // SAFETY: all of the structure may be zero; the handler does what one may.
             let status = unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
-                if pass_one {
-                    action.sa_sigaction = pass as extern "C" fn(libc::c_int) as usize;
-                    action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
-                }
+                action.sa_sigaction = leave as extern "C" fn(libc::c_int) as usize;
+                action.sa_flags = libc::SA_RESTART;
                 libc::sigaction(key.as_raw_value(), &raw const action, ptr::null_mut())
             };
             if status != 0 {
@@ -53,6 +59,20 @@ impl Signals {
             }
         }
         Ok(())
+    }
+}
+
+static PASS_ONE: AtomicBool = AtomicBool::new(false);
+static PASS_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn leave(signal: libc::c_int) {
+    if PASS_ONE.swap(false, Ordering::Relaxed) || monotonic_ns() < PASS_UNTIL.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: both may be called here (signal-safety(7)); it is delivered once this has returned.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
     }
 }
 

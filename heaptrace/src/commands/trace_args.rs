@@ -31,7 +31,7 @@ pub struct TraceArgs {
     /// What to trace: the fewer probes, the less it costs.
     #[arg(long, value_name = "MODE", value_enum)]
     pub trace: Option<Trace>,
-    /// Sample: one block in so many bytes is taken, on average (--trace sampled) [default: 512KiB].
+    /// Sample: one block in so many bytes is taken, on average, 1KiB to 64MiB (--trace sampled) [default: 512KiB].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub sample: Option<u64>,
     /// Sample frees, too: what is live is estimated rather than bounded, and a free costs a trap (--trace sampled).

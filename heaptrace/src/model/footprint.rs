@@ -109,7 +109,8 @@ impl Footprint for SizeHistogram {
 
 impl Footprint for Site {
     fn beside(&self) -> u64 {
-        let samples = self.samples.as_ref().map_or(0, |_| size_of::<Samples>() as u64 + PIECE);
+        // Reports have as much of each again.
+        let samples = self.samples.as_ref().map_or(0, |_| 2 * (size_of::<Samples>() as u64 + PIECE));
         self.sizes.beside() + samples
     }
 }

@@ -78,7 +78,7 @@ const fn describe(counter: Counter) -> Description {
         }
         Counter::Unfollowed => (
             "unfollowed_blocks",
-            "blocks without room in the table of live blocks: in the totals, and live for good",
+            "blocks, or samples of them, without room in the table of live blocks: in the totals, and live for good",
             Room::by_memory(&["--max-live"]),
         ),
     };

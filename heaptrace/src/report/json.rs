@@ -1,7 +1,7 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
 pub(super) use super::frames::Frames;
-use super::select::{Estimated, Weight, chosen, sites, weight_of};
+use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
 use crate::model::{Profile, Site, SizeFilter, SizeHistogram, Sums};
 use crate::printable::write_json;
@@ -137,7 +137,7 @@ struct Process<'a> {
     gone_bytes: u64,
     gone_count: u64,
     /// `null` where blocks are not sampled.
-    estimate: Option<ProcessEstimate>,
+    estimate: Option<Box<ProcessEstimate>>,
 }
 
 #[derive(Serialize)]
@@ -214,7 +214,7 @@ impl Serialize for Sites<'_> {
 }
 
 fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
-    let weigh = |site: &Site| weight_of(site, profile.mode, options.view);
+    let weigh = |site: &Site| weight_of(site, options.view);
     let mut sites: Vec<&Site> = sites(profile, options.view)
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();
@@ -297,7 +297,7 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
 }
 
 /// Of each process, what its sites come to.
-fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
+fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
     let mode = profile.mode;
     if mode.sample_bytes() == 0 {
         return profile.processes.iter().map(|_| None).collect();
@@ -307,16 +307,16 @@ fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
     for site in &profile.sites {
         if let Some(sums) = sums.get_mut(site.process.index()) {
             for (sum, view) in sums.iter_mut().zip([View::Alloc, View::Live]) {
-                *sum = weight_of(site, mode, view).estimated.map_or(*sum, |part| sum.with(part));
+                *sum = estimated(site, mode, view).map_or(*sum, |part| sum.with(part));
             }
         }
     }
     let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
-        Some(ProcessEstimate {
+        Some(Box::new(ProcessEstimate {
             intervals: Intervals::new(allocated, live),
             seen_bytes: process.seen_bytes,
             seen_count: process.seen_count,
-        })
+        }))
     };
     profile.processes.iter().zip(sums).map(of).collect()
 }
@@ -393,7 +393,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
 
 fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
     let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
-    let estimated = |view| weight_of(site, profile.mode, view).estimated;
+    let estimated = |view| estimated(site, profile.mode, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
     SiteEntry {
         pid: profile.processes.get(process.index()).map_or(0, |process| process.pid),

@@ -5,7 +5,7 @@ use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Samples, Site, S
 use heaptrace_common::function::Function;
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Weight {
     pub bytes: u64,
     pub count: u64,
@@ -13,11 +13,9 @@ pub(super) struct Weight {
     pub freed_count: u64,
     /// Age of the oldest live block.
     pub oldest_ns: Option<u64>,
-    /// How sure `bytes` and `count` are, where blocks are sampled.
-    pub estimated: Option<Estimated>,
 }
 
-/// See [`Weight::estimated`].
+/// How sure bytes and count of a [`Weight`] are, where blocks are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimated {
     pub bytes: Estimate,
@@ -66,10 +64,6 @@ impl Weight {
         self.freed_bytes = self.freed_bytes.saturating_add(other.freed_bytes);
         self.freed_count = self.freed_count.saturating_add(other.freed_count);
         self.oldest_ns = self.oldest_ns.max(other.oldest_ns);
-        self.estimated = match (self.estimated, other.estimated) {
-            (Some(one), Some(other)) => Some(one.with(other)),
-            (one, other) => one.or(other),
-        };
     }
 
     /// Blocks of 0 bytes are blocks.
@@ -79,30 +73,45 @@ impl Weight {
 }
 
 /// A site with something in the chosen view.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub process: ProcessId,
     /// `None` for what a process allocated beyond the sites that were kept.
     pub stack: Option<StackId>,
     pub function: Function,
     pub weight: Weight,
+    /// Apart, as there may be very many without.
+    pub estimated: Option<Box<Estimated>>,
 }
 
 /// The entries that `options` choose, before `min_bytes`, and their sum.
 pub(super) struct Selection {
     pub entries: Vec<Entry>,
     pub total: Weight,
+    pub estimated: Option<Estimated>,
 }
 
-/// What a site of a recording in this mode has in a view.
-pub(super) fn weight_of(site: &Site, mode: Mode, view: View) -> Weight {
-    let estimated = site.samples.as_ref().map(|samples| match view {
+/// Adds an independent part to what is estimated, if it is.
+pub(super) fn add_estimated(sum: &mut Option<Estimated>, part: Option<Estimated>) {
+    *sum = match (*sum, part) {
+        (Some(one), Some(other)) => Some(one.with(other)),
+        (one, other) => one.or(other),
+    };
+}
+
+/// How sure what a site of a recording in this mode has in a view is.
+pub(super) fn estimated(site: &Site, mode: Mode, view: View) -> Option<Estimated> {
+    site.samples.as_ref().map(|samples| match view {
         View::Live | View::Rss => Estimated::live(samples, mode),
         View::Alloc | View::Sizes | View::Growth | View::Faults => {
             Estimated::new(&samples.allocated, mode.sample_bytes())
         }
-    });
-    Weight { oldest_ns: site.oldest_age_ns, estimated, ..weight(&site.totals, view) }
+    })
+}
+
+/// What a site has in a view.
+pub(super) fn weight_of(site: &Site, view: View) -> Weight {
+    Weight { oldest_ns: site.oldest_age_ns, ..weight(&site.totals, view) }
 }
 
 fn weight(totals: &Totals, view: View) -> Weight {
@@ -147,13 +156,14 @@ impl Selection {
             if !chosen(process, options) {
                 continue;
             }
-            let weight = weight_of(site, profile.mode, options.view);
+            let weight = weight_of(site, options.view);
             accounted[site.process.index()].add(weight);
             entries.push(Entry {
                 process: site.process,
                 stack: Some(site.stack),
                 function: site.function,
                 weight,
+                estimated: estimated(site, profile.mode, options.view).map(Box::new),
             });
         }
         // Where the table of sites was full, the process knows of more than its sites do.
@@ -168,12 +178,17 @@ impl Selection {
                     ..Weight::default()
                 };
                 let function = Function::Unknown;
-                entries.push(Entry { process: ProcessId(index), stack: None, function, weight });
+                let process = ProcessId(index);
+                entries.push(Entry { process, stack: None, function, weight, estimated: None });
             }
         }
         entries.retain(|entry| !entry.weight.is_empty());
         let mut total = Weight::default();
-        entries.iter().for_each(|entry| total.add(entry.weight));
-        Self { entries, total }
+        let mut estimated = None;
+        for entry in &entries {
+            total.add(entry.weight);
+            add_estimated(&mut estimated, entry.estimated.as_deref().copied());
+        }
+        Self { entries, total, estimated }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn write(
         let keep = site.totals.alloc_bytes >= options.min_bytes;
         if !keep {
             hidden_sites += 1;
-            hidden.add(select::weight_of(site, profile.mode, View::Sizes));
+            hidden.add(select::weight_of(site, View::Sizes));
         }
         keep
     });

@@ -1,7 +1,7 @@
 //! The rows of a text report, and their columns.
 
 use super::labels::{Label, LabelId, Labels};
-use super::select::{Estimated, Selection, Weight};
+use super::select::{Estimated, Selection, Weight, add_estimated};
 use super::tree::{Scale, Tree};
 use super::{By, Options, View};
 use crate::model::{Estimate, Mode, ModuleId, Process, ProcessId, Profile};
@@ -27,11 +27,12 @@ struct Key<'a> {
 struct Row<'a> {
     key: Key<'a>,
     weight: Weight,
+    estimated: Option<Box<Estimated>>,
     tree: Option<Tree>,
 }
 
 /// Rows that are too small to be shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hidden {
     pub rows: u64,
     pub weight: Weight,
@@ -145,12 +146,18 @@ fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>)
             rows.push(Row {
                 key,
                 weight: Weight::default(),
+                estimated: None,
                 tree: (options.by == By::Stack).then(Tree::default),
             });
             rows.len() - 1
         });
         let row = &mut rows[at];
         row.weight.add(entry.weight);
+        if let Some(part) = entry.estimated.as_deref() {
+            let mut sum = row.estimated.as_deref().copied();
+            add_estimated(&mut sum, Some(*part));
+            row.estimated = sum.map(Box::new);
+        }
         if let Some(tree) = &mut row.tree {
             tree.add(entry.stack, entry.weight.bytes);
         }
@@ -199,10 +206,12 @@ fn cells(
     options: &Options,
     labels: &Labels<'_>,
 ) -> Vec<String> {
-    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns, estimated } = row.weight;
+    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns } = row.weight;
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
     if is_estimated(profile.mode, options.view) {
-        let error = |of: fn(Estimated) -> Estimate| estimated.map(of).map_or_else(String::new, error);
+        let error = |of: fn(Estimated) -> Estimate| {
+            row.estimated.as_deref().map_or_else(String::new, |estimated| error(of(*estimated)))
+        };
         cells.insert(2, error(|of| of.bytes));
         cells.push(error(|of| of.count));
     }

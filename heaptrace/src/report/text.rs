@@ -95,7 +95,7 @@ fn header(
     let (bytes, count) = (selection.total.bytes, selection.total.count);
     let blocks = counted_in(options.view, count);
     writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
-    if let Some(Estimated { bytes, count }) = selection.total.estimated {
+    if let Some(Estimated { bytes, count }) = selection.estimated {
         let samples = counted(bytes.samples, "sample", "samples");
         let is_bound = options.view == View::Live && !profile.mode.has_frees();
         let between = |of: Estimate| match of.interval95() {
@@ -145,6 +145,8 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         ));
     } else if profile.processes.is_empty() {
         lines.push("Nothing to show: no process was traced.".into());
+    } else if coverage.events == 0 && !coverage.finished {
+        lines.push("Nothing to show: the recorder ended before it had saved anything.".into());
     } else if coverage.events == 0 {
         lines.push("Nothing to show: no allocation function was called while tracing.".into());
         for process in chosen.iter().filter(|process| process.allocators.is_empty()) {

@@ -161,7 +161,7 @@ impl Session {
             faults,
             watch: watched,
             probes,
-            frees: mode.has_frees(),
+            frees: mode.has_frees() || !probes,
             sample_bytes: mode.sample_bytes(),
             trial: false,
             members,

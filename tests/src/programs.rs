@@ -186,8 +186,8 @@ const OLDEST: &str = "bullseye";
 pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
     let c = [
-        "busy", "control", "cross", "dynamic", "ending", "family", "growth", "idle", "inlibc", "many",
-        "mappings", "process", "resting", "steps", "twins",
+        "busy", "control", "cross", "dynamic", "ending", "family", "growth", "held", "idle", "inlibc",
+        "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "twins",
     ];
     let others = [
         COmitFramePointer("family"),

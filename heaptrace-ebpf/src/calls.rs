@@ -69,6 +69,14 @@ fn finish(hit: &Hit<'_>, finished: &mut Finished) {
     *finished = hit.finish(hit.probe.role == Role::Whole as u8);
 }
 
+#[inline(never)]
+fn leave_out(hit: &Hit<'_>, finished: &Finished) {
+    if setting!(frees) == 0 {
+        account::end_at(hit.process, hit.record, finished.address);
+    }
+    account::filtered(hit.record, finished.size);
+}
+
 /// Counts a block as seen; whether it is a sample.
 #[inline(never)]
 fn draw(hit: &Hit<'_>, finished: &Finished) -> bool {
@@ -105,13 +113,25 @@ impl Hit<'_> {
         // Not all zeros, which would be written by a call of memset.
         let mut finished = Finished { size: 1, ..Finished::NOTHING };
         finish(self, &mut finished);
-        if finished.address != 0 && self.is_taken(&finished) {
+        if finished.address != 0 && self.is_asked_for(&finished) && self.is_taken(&finished) {
             let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
             let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };
             let site = site::of_call(self.process, finished.function, caller);
             judged::allocated(finished.function, finished.address, finished.size);
             account::allocated(self.process, self.record, site, finished.address, finished.size);
         }
+    }
+
+    /// Whether a block has a size that was asked for; one that has not is counted.
+    #[inline(always)]
+    fn is_asked_for(&self, finished: &Finished) -> bool {
+        if setting!(size_filter) == 0
+            || finished.size >= setting!(min_size) && finished.size <= setting!(max_size)
+        {
+            return true;
+        }
+        leave_out(self, finished);
+        false
     }
 
     /// Whether a block is to be entered. The branch is gone from the programs where all are.
@@ -472,13 +492,6 @@ impl Hit<'_> {
                 function = u64::from(function),
                 sp = self.entry_sp
             );
-            return Finished::NOTHING;
-        }
-        if setting!(size_filter) != 0 && (size < setting!(min_size) || size > setting!(max_size)) {
-            if setting!(frees) == 0 {
-                account::end_at(self.process, self.record, address);
-            }
-            account::filtered(self.record, size);
             return Finished::NOTHING;
         }
         Finished { function, size, address }

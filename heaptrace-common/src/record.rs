@@ -4,7 +4,7 @@
 //! once it has ended and nothing in the tables is about it any more, and so are the places of its sites: userspace sees to
 //! that, and gives them back by rings.
 
-use crate::sizes;
+use crate::{sampling::Weights, sizes};
 
 /// What makes a site.
 #[repr(C)]
@@ -51,22 +51,12 @@ pub struct SiteRecord {
     pub sizes: [u64; sizes::WORDS],
 }
 
-/// Sums of what samples stand for, see `sampling::Weights`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Weighed {
-    pub bytes: u64,
-    pub count: u64,
-    pub bytes_variance: u64,
-    pub count_variance: u64,
-}
-
 /// An element of `ESTIMATES`, by the number of its site: what the site's samples stand for, where blocks are sampled.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SiteEstimate {
-    pub allocated: Weighed,
-    pub freed: Weighed,
+    pub allocated: Weights,
+    pub freed: Weights,
 }
 
 /// The index of sites: cells that are looked at one after the other from where the key belongs, until one is the key's or

@@ -29,7 +29,7 @@ pub const BYTES_VARIANCE_BITS: u32 = 22;
 pub const COUNT_VARIANCE_BITS: u32 = 28;
 
 /// From so many means on an allocation is taken for certain: one in 9 million of these is not.
-const CERTAIN_MEANS_BITS: u32 = 4;
+pub const CERTAIN_MEANS_BITS: u32 = 4;
 
 /// Steps of the table of logarithms. Interpolated between, they are right to 1 in 2,000 where it matters most, just below 1.
 const LOG_STEPS: usize = 1 << 10;
@@ -49,6 +49,7 @@ static UNSEEN: [u32; UNSEEN_STEPS + 1] = unseen_table();
 
 /// What a sample stands for. The same size and mean always give the same, so what an allocation has added to a sum can be
 /// taken out again when it is freed.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weights {
     /// `size / p`, in bytes; never less than the size.

@@ -1,7 +1,7 @@
 //! Blocks that are chosen by chance, by their bytes, and what they stand for: `heaptrace_common::sampling`.
 
 use aya_ebpf::{helpers::bpf_get_prandom_u32, macros::map, maps::PerCpuArray};
-use heaptrace_common::{record::Weighed, sampling};
+use heaptrace_common::sampling::{self, Weights};
 
 use crate::{
     maps::{ESTIMATES, setting},
@@ -13,16 +13,13 @@ use crate::{
 #[map]
 static COUNTDOWN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// A block of so many means is always taken: e^-64 of them would not be.
-const CERTAIN_SHIFT: u32 = 6;
-
 /// Not 0 if the next sample lies within `size` bytes. A global function: the verifier takes it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reaches_sample(size: u64) -> u64 {
     let mean = setting!(sample_bytes);
     let size = if size == 0 { 1 } else { size };
-    if size >> CERTAIN_SHIFT >= mean {
+    if size >> sampling::CERTAIN_MEANS_BITS >= mean {
         return 1;
     }
     let Some(countdown) = COUNTDOWN.value(0) else { return 0 };
@@ -63,7 +60,7 @@ pub extern "C" fn weigh(site: u32, size: u64, freed: u32) -> u64 {
 }
 
 #[inline(always)]
-fn add(to: Value<Weighed>, weights: &sampling::Weights) {
+fn add(to: Value<Weights>, weights: &Weights) {
     at!(to.bytes).add(weights.bytes);
     at!(to.count).add(weights.count);
     at!(to.bytes_variance).add(weights.bytes_variance);

@@ -1,5 +1,6 @@
 //! What each mode costs here: measured on a child of ours, which allocates and frees when it is told to.
 
+use super::trace_args::SAMPLE_BYTES;
 use crate::{
     bpf::{MapSizes, StackMode},
     doctor::ModePrice,
@@ -30,7 +31,7 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// # Errors
 /// If a mode cannot trace the child.
 pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
-    let sampled = |frees| Mode::Sampled(Sampling { mean: 512 << 10, frees });
+    let sampled = |frees| Mode::Sampled(Sampling { mean: SAMPLE_BYTES, frees });
     let modes = [Mode::Growth, Mode::Faults, sampled(false), sampled(true), Mode::Allocs, Mode::Exact];
     let mut child = Allocating::start().context("failed to start a child to measure")?;
     let alone_ns = child.median(PAIRS_ALONE)?;

@@ -40,7 +40,7 @@ pub struct TraceArgs {
 }
 
 /// Where nobody says how many.
-const SAMPLE_BYTES: u64 = 512 << 10;
+pub(super) const SAMPLE_BYTES: u64 = 512 << 10;
 
 impl TraceArgs {
     /// # Errors

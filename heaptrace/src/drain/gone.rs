@@ -47,14 +47,10 @@ impl ProfileBuilder {
     ) -> io::Result<Suspects> {
         let mapped: HashMap<u32, Mapped> =
             mapped.iter().map(|(record, mappings)| (*record, Mapped::new(mappings))).collect();
-        let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
-        maps.for_each_live(|key, block| {
-            let Some(mapped) = mapped.get(&key.process) else { return };
-            let is_known = || self.gone.has_seen(&key, &block);
-            if mapped.lacks(key.address, block.size) && is_old_enough(&block, now_ns) && !is_known() {
-                by_record.entry(key.process).or_default().push((key, block));
-            }
-        })?;
+        let lacks = |key: &LiveKey, block: &LiveBlock| {
+            mapped.get(&key.process).is_some_and(|mapped| mapped.lacks(key.address, block.size))
+        };
+        let by_record = self.live_until_now(maps, now_ns, lacks)?;
         Ok(Suspects { by_record })
     }
 
@@ -65,14 +61,24 @@ impl ProfileBuilder {
         records: &HashSet<u32>,
         now_ns: u64,
     ) -> io::Result<HashMap<u32, Vec<(LiveKey, LiveBlock)>>> {
+        let mut by_record = self.live_until_now(maps, now_ns, |key, _| records.contains(&key.process))?;
+        by_record.values_mut().for_each(|blocks| blocks.sort_unstable_by_key(|(key, _)| key.address));
+        Ok(by_record)
+    }
+
+    /// Those live blocks that `are_meant`, are in the map since before `now_ns` and not known to be over.
+    fn live_until_now(
+        &self,
+        maps: &impl KernelTables,
+        now_ns: u64,
+        are_meant: impl Fn(&LiveKey, &LiveBlock) -> bool,
+    ) -> io::Result<HashMap<u32, Vec<(LiveKey, LiveBlock)>>> {
         let mut by_record: HashMap<u32, Vec<_>> = HashMap::new();
         maps.for_each_live(|key, block| {
-            let is_known = || self.gone.has_seen(&key, &block);
-            if records.contains(&key.process) && is_old_enough(&block, now_ns) && !is_known() {
+            if are_meant(&key, &block) && is_old_enough(&block, now_ns) && !self.gone.has_seen(&key, &block) {
                 by_record.entry(key.process).or_default().push((key, block));
             }
         })?;
-        by_record.values_mut().for_each(|blocks| blocks.sort_unstable_by_key(|(key, _)| key.address));
         Ok(by_record)
     }
 

@@ -2,8 +2,8 @@
 
 use crate::model::{Amount, Mode, Samples, Site, Sums, Totals};
 use heaptrace_common::{
-    record::{SiteEstimate, SiteRecord, Weighed},
-    sampling::{COUNT_BITS, Weights},
+    record::{SiteEstimate, SiteRecord},
+    sampling::COUNT_BITS,
 };
 
 /// See the module.
@@ -101,19 +101,15 @@ impl Weighing {
 
     /// What these totals are estimated from, if they are; `gone` is what ended without a free.
     pub fn samples(self, site: &SiteRecord, estimate: &SiteEstimate, gone: Sums) -> Option<Box<Samples>> {
+        let sums = |seen_bytes, samples, weights| Sums { samples, seen_bytes, weights };
         self.is_sampled().then(|| {
             Box::new(Samples {
-                allocated: sums(site.alloc_bytes, site.alloc_count, &estimate.allocated),
-                freed: sums(site.free_bytes, site.free_count, &estimate.freed),
+                allocated: sums(site.alloc_bytes, site.alloc_count, estimate.allocated),
+                freed: sums(site.free_bytes, site.free_count, estimate.freed),
                 gone,
             })
         })
     }
-}
-
-fn sums(seen_bytes: u64, samples: u64, of: &Weighed) -> Sums {
-    let Weighed { bytes, count, bytes_variance, count_variance } = *of;
-    Sums { samples, seen_bytes, weights: Weights { bytes, count, bytes_variance, count_variance } }
 }
 
 /// A sum of counts, rounded.

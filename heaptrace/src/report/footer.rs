@@ -186,12 +186,15 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     lines
 }
 
+/// Of all processes together.
+fn sum(profile: &Profile, of: fn(&Process) -> u64) -> u64 {
+    profile.processes.iter().fold(0, |sum, process| sum.saturating_add(of(process)))
+}
+
 /// Of how much the samples are, where blocks are sampled.
 fn sampled(profile: &Profile) -> Option<String> {
     let Mode::Sampled(Sampling { mean, .. }) = profile.mode else { return None };
-    let sum = |of: fn(&Process) -> u64| {
-        profile.processes.iter().fold(0_u64, |sum, process| sum.saturating_add(of(process)))
-    };
+    let sum = |of| sum(profile, of);
     let samples = profile.sites.iter().filter_map(|site| site.samples.as_ref());
     let samples = samples.fold(0_u64, |sum, samples| sum.saturating_add(samples.allocated.samples));
     let (bytes, count) = (sum(|process| process.seen_bytes), sum(|process| process.seen_count));
@@ -206,9 +209,7 @@ fn sampled(profile: &Profile) -> Option<String> {
 
 /// What a filter by size left out.
 fn filtered(profile: &Profile, SizeFilter { min, max }: SizeFilter) -> String {
-    let sum = |of: fn(&Process) -> u64| {
-        profile.processes.iter().fold(0_u64, |sum, process| sum.saturating_add(of(process)))
-    };
+    let sum = |of| sum(profile, of);
     let sizes = match (min, max) {
         (min, u64::MAX) => format!("of {} bytes and more", thousands(min)),
         (0, max) => format!("of up to {} bytes", thousands(max)),

@@ -29,26 +29,28 @@ impl Estimated {
 
     /// Of live blocks: at most so much, where frees were not traced.
     pub fn of_live(sums: &Sums, mode: Mode) -> Self {
-        let live = Self::new(sums, mode.sample_bytes());
-        if mode.has_frees() {
-            return live;
-        }
-        Self { bytes: live.bytes.as_bound(), count: live.count.as_bound() }
+        Self::new(sums, mode.sample_bytes()).bounded(mode)
     }
 
-    /// What `samples` has live: at most, where frees were not traced.
+    /// What `samples` has live.
     fn live(samples: &Samples, mode: Mode) -> Self {
         let mean = mode.sample_bytes();
         let sums = samples.live();
-        let mut live = Self::of_live(&sums, mode);
+        let mut live = Self::new(&sums, mean);
         if sums.samples == 0 {
             // What may be live without a sample has sizes like what was allocated, and not of a byte each.
             let all = [samples.allocated, samples.freed, samples.gone];
             let [allocated, freed, gone] = all.map(|sums| Estimate::count(&sums, mean));
-            let count = allocated - freed - gone;
-            live.count = if mode.has_frees() { count } else { count.as_bound() };
+            live.count = allocated - freed - gone;
         }
-        live
+        live.bounded(mode)
+    }
+
+    fn bounded(self, mode: Mode) -> Self {
+        if mode.has_frees() {
+            return self;
+        }
+        Self { bytes: self.bytes.as_bound(), count: self.count.as_bound() }
     }
 
     /// With an independent part.
@@ -88,15 +90,16 @@ pub(super) struct Entry {
 pub(super) struct Selection {
     pub entries: Vec<Entry>,
     pub total: Weight,
-    pub estimated: Option<Estimated>,
+    pub estimated: Option<Box<Estimated>>,
 }
 
 /// Adds an independent part to what is estimated, if it is.
-pub(super) fn add_estimated(sum: &mut Option<Estimated>, part: Option<Estimated>) {
-    *sum = match (*sum, part) {
-        (Some(one), Some(other)) => Some(one.with(other)),
-        (one, other) => one.or(other),
-    };
+pub(super) fn add_estimated(sum: &mut Option<Box<Estimated>>, part: Option<&Estimated>) {
+    match (sum, part) {
+        (Some(sum), Some(part)) => **sum = sum.with(*part),
+        (sum @ None, Some(part)) => *sum = Some(Box::new(*part)),
+        (_, None) => {}
+    }
 }
 
 /// How sure what a site of a recording in this mode has in a view is.
@@ -187,7 +190,7 @@ impl Selection {
         let mut estimated = None;
         for entry in &entries {
             total.add(entry.weight);
-            add_estimated(&mut estimated, entry.estimated.as_deref().copied());
+            add_estimated(&mut estimated, entry.estimated.as_deref());
         }
         Self { entries, total, estimated }
     }

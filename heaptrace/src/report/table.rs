@@ -153,11 +153,7 @@ fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>)
         });
         let row = &mut rows[at];
         row.weight.add(entry.weight);
-        if let Some(part) = entry.estimated.as_deref() {
-            let mut sum = row.estimated.as_deref().copied();
-            add_estimated(&mut sum, Some(*part));
-            row.estimated = sum.map(Box::new);
-        }
+        add_estimated(&mut row.estimated, entry.estimated.as_deref());
         if let Some(tree) = &mut row.tree {
             tree.add(entry.stack, entry.weight.bytes);
         }

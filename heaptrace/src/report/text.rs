@@ -95,11 +95,10 @@ fn header(
     let (bytes, count) = (selection.total.bytes, selection.total.count);
     let blocks = counted_in(options.view, count);
     writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
-    if let Some(Estimated { bytes, count }) = selection.estimated {
+    if let Some(Estimated { bytes, count }) = selection.estimated.as_deref() {
         let samples = counted(bytes.samples, "sample", "samples");
-        let is_bound = options.view == View::Live && !profile.mode.has_frees();
-        let between = |of: Estimate| match of.interval95() {
-            (_, high) if is_bound => format!("at most {}", thousands(high)),
+        let between = |of: &Estimate| match of.interval95() {
+            (_, high) if of.is_bound() => format!("at most {}", thousands(high)),
             (low, high) => format!("{} to {}", thousands(low), thousands(high)),
         };
         let (bytes, count) = (between(bytes), between(count));

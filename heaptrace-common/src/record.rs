@@ -173,6 +173,8 @@ pub struct ProcessRecord {
     /// Where blocks are sampled: all of them, sampled or not.
     pub seen_bytes: u64,
     pub seen_count: u64,
+    /// Hits of its probes, whether its calls count or not: what it pays.
+    pub hits: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -256,7 +258,7 @@ pub struct Cursors {
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 112);
-    assert!(size_of::<ProcessRecord>() == 40 + 25 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 26 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 152);

@@ -11,6 +11,8 @@ pub mod scope {
     pub const USER: u32 = 2;
     /// As `TARGETS`, and whatever execs in a certain cgroup or below.
     pub const CGROUP: u32 = 3;
+    /// As `TARGETS`, and whatever execs.
+    pub const MACHINE: u32 = 4;
 }
 
 /// How stacks are walked.

@@ -30,7 +30,11 @@ use crate::{
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(attach_cookie(ctx));
-    let Some((process, record)) = process::counted(ctx) else { return };
+    let Some((process, record)) = process::traced(ctx) else { return };
+    at!(record.hits).add(1);
+    if !process::counts(record) {
+        return;
+    }
     if cookie.gate != 0 && GATES.value(cookie.gate).is_none_or(|gate| gate.load() == 0) {
         return;
     }

@@ -24,7 +24,10 @@ const WAYS: u32 = 4;
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
     let cookie = Cookie::from_bits(attach_cookie(ctx));
-    let Some((process, _)) = process::counted(ctx) else { return };
+    let Some((process, record)) = process::traced(ctx) else { return };
+    if !process::counts(record) {
+        return;
+    }
     let Some(check) = CHECKS.value(cookie.gate) else { return };
     let opening = at!(check.open).load();
     if opening == 0 {
@@ -38,6 +41,8 @@ pub fn hit(ctx: &impl EbpfContext) {
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
     let key = check::key(process, entry_sp, opening);
     if probe.role == Role::Entered as u8 {
+        // A trap of its own.
+        at!(record.hits).add(1);
         enter(check, key, registers.size(probe), unwind::return_address(entry_sp));
     } else if probe.role != Role::Begin as u8 {
         compare(check, key, probe, registers, unwind::return_address(entry_sp));

@@ -1,4 +1,4 @@
-//! Whether the current process is one of those that were asked for by user or by cgroup.
+//! Whether the current process is one of those that were asked for without being named.
 
 use heaptrace_common::settings::scope;
 
@@ -16,6 +16,7 @@ pub fn is_member() -> bool {
     match setting!(scope) {
         scope::USER => effective_user() == Some(setting!(user)),
         scope::CGROUP => is_below(setting!(cgroup_id)),
+        scope::MACHINE => true,
         _ => false,
     }
 }

@@ -36,16 +36,16 @@ pub fn counts(record: Value<ProcessRecord>) -> bool {
     phase_now() == phase::COUNTING && at!(record.armed).load() != 0
 }
 
-/// The current process and its record, if its calls count now.
+/// The current process and its record, which has hit a probe.
 #[inline(always)]
-pub fn counted(ctx: &impl EbpfContext) -> Option<(u32, Value<ProcessRecord>)> {
+pub fn traced(ctx: &impl EbpfContext) -> Option<(u32, Value<ProcessRecord>)> {
     let process = find(current().0)?;
     let Some(record) = record(process) else {
         // Never: a place where it costs nothing.
         keep_to_own_stack(ctx);
         return None;
     };
-    counts(record).then_some((process, record))
+    Some((process, record))
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 
 pub mod allocators;
 pub mod bpf;
+pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod created;

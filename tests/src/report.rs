@@ -32,6 +32,17 @@ pub struct Coverage {
     pub notes: Vec<String>,
     /// False for a file whose recorder did not finish, or that is damaged.
     pub finished: bool,
+    /// What tracing cost; none where that was not measured.
+    pub overhead: Option<Overhead>,
+}
+
+/// Hits of probes, and what they took.
+#[derive(Debug, Deserialize)]
+pub struct Overhead {
+    pub hits: u64,
+    pub trap_ns: u64,
+    pub program_ns: u64,
+    pub seconds: f64,
 }
 
 impl Coverage {
@@ -83,6 +94,7 @@ pub struct Process {
     pub inherited_count: u64,
     pub attach_gap_s: Option<f64>,
     pub attached_fraction: f64,
+    pub paused_s: f64,
     pub gone_bytes: u64,
     pub gone_count: u64,
     pub estimate: Option<Estimate>,

@@ -91,7 +91,7 @@ fn whole_machine() -> Result<()> {
     let idle_folder = TempDir::new()?;
     let mut waiting = Waiting::start(command(Program::C("idle"), &[], folder)?, idle_folder.path())?;
 
-    let mut record = heaptrace::command(&["record", "-a", "-o"])?;
+    let mut record = heaptrace::command(&["record", "-a", "--trace", "exact", "-o"])?;
     record.arg(heaptrace::record_file(folder));
     let mut recorder = Running::spawn(record, "heaptrace", folder)?;
     recorder.wait_for_line("heaptrace: tracing")?;

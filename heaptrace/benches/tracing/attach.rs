@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use heaptrace::{
     bpf::{MapSizes, StackMode},
-    session::{Session, SessionOptions},
+    session::{Limits, Session, SessionOptions},
 };
 use std::{path::Path, time::Instant};
 
@@ -37,6 +37,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 members: None,
                 size_filter: None,
                 keep_old: None,
+                limits: Limits::default(),
                 log: false,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
     bpf::{EmptyProbes, MapSizes, StackMode},
     probes::plan::FilePlan,
-    session::{Session, SessionOptions},
+    session::{Limits, Session, SessionOptions},
 };
 use heaptrace_common::function::Function;
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
@@ -134,6 +134,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         members: None,
         size_filter: None,
         keep_old: None,
+        limits: Limits::default(),
         log: false,
     };
     let (mut session, _events) = Session::new(&options)?;

@@ -13,6 +13,7 @@ use super::{
     maps::Maps,
     multi::{self, MultiProgram, Relocated},
     options::Options,
+    run_time::RunTime,
     settings::settings,
     shares::{self, Shares},
     site::{HIT, PlacedSite, ProbeSite},
@@ -21,7 +22,10 @@ use super::{
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
 use crate::process::{procfs, system};
-use aya::{Ebpf, EbpfLoader, programs::UProbe};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, UProbe},
+};
 use heaptrace_common::{
     live,
     probe::Cookie,
@@ -32,6 +36,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     borrow::Cow,
     io,
+    os::fd::AsFd as _,
     panic::resume_unwind,
     path::Path,
     process,
@@ -229,6 +234,22 @@ impl Tracer {
         let placed: Option<Vec<PlacedSite>> = rows.collect();
         let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;
         Ok(Links::of_check(checker.attach(path, &placed, pid)?, check))
+    }
+
+    /// How often the program that probes run has run, and how long, while the kernel measured that: see [`Statistics`].
+    pub fn run_time(&self) -> Option<RunTime> {
+        match &self.attacher {
+            Attacher::Multi(program) => RunTime::of(program.as_fd()),
+            Attacher::PerfEvents => match self.ebpf.program(HIT)? {
+                Program::UProbe(program) => RunTime::of(program.fd().ok()?.as_fd()),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether probes are multi links.
+    pub fn has_multi_links(&self) -> bool {
+        matches!(self.attacher, Attacher::Multi(_))
     }
 
     /// Takes `links` away, all at once.

@@ -19,7 +19,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -112,6 +112,12 @@ impl MultiProgram {
     pub fn attach(&self, path: &Path, sites: &[PlacedSite], pid: Option<u32>) -> io::Result<MultiLink> {
         let link = link(&self.0, BPF_TRACE_UPROBE_MULTI, path, sites, pid)?;
         Ok(Unshared::new(ClosedApart::new(link)))
+    }
+}
+
+impl AsFd for MultiProgram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

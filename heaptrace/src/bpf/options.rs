@@ -28,6 +28,8 @@ pub enum Members {
     User(u32),
     /// All in the cgroup of this id (its directory's inode number) or below.
     Cgroup(u64),
+    /// All of the machine.
+    All,
 }
 
 /// What to load.

@@ -40,6 +40,7 @@ pub(super) fn settings(
             None => scope::TARGETS,
             Some(Members::User(_)) => scope::USER,
             Some(Members::Cgroup(_)) => scope::CGROUP,
+            Some(Members::All) => scope::MACHINE,
         },
         follow: options.follow.into(),
         stack_mode: options.stacks.setting(),

@@ -13,6 +13,7 @@ pub const BPF_BTF_LOAD: libc::c_int = 18;
 pub const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 pub const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 pub const BPF_LINK_CREATE: libc::c_int = 28;
+pub const BPF_ENABLE_STATS: libc::c_int = 32;
 
 /// Calls bpf(2).
 ///

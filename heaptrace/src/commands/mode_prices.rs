@@ -5,7 +5,7 @@ use crate::{
     bpf::{MapSizes, StackMode},
     doctor::ModePrice,
     model::{Mode, Sampling},
-    session::{Session, SessionOptions},
+    session::{Limits, Session, SessionOptions},
 };
 use anyhow::Context as _;
 use std::{
@@ -57,6 +57,7 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
                 members: None,
                 size_filter: None,
                 keep_old: None,
+                limits: Limits::default(),
                 log: false,
             };
             let (mut session, _events) = Session::new(&options)?;

@@ -6,13 +6,13 @@ use super::{
     progress::Progress,
     size_args::SizeArgs,
     target_args::{FilterArgs, FollowArgs, TargetArgs, parse_duration, session_options},
+    trace_args::Tracing,
     tracing::{Prepared, exit_code, say_end},
     verbose::VerboseArgs,
     work::{Ended, Work},
 };
 use crate::{
     engine::{Engine, Snapshots},
-    model::Mode,
     process::system::now_ns,
     report::{Glance, PrintFormat, Stat, render_stat},
     session::SessionOptions,
@@ -51,7 +51,7 @@ pub struct StatArgs {
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, None, Mode::Exact)?;
+    let options = session_options(&target, &follow, &filter, &sizes, None, Tracing::EXACT)?;
     let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
@@ -92,7 +92,8 @@ impl Work for Counting {
     fn tick(&mut self, engine: &mut Engine<Snapshots>) -> anyhow::Result<()> {
         if let Some(progress) = &mut self.progress {
             let (live, events, lost) = engine.session().glance();
-            progress.show(engine.followed(), Some(live), events, lost);
+            let cost = engine.session().recent_overhead();
+            progress.show(engine.followed(), Some(live), events, lost, cost);
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use super::{
     report::parse_bytes,
     size_args::SizeArgs,
     stack_args::{StackArgs, stack_options},
+    trace_args::Tracing,
 };
 use crate::{
     bpf::Members,
     error::{CannotTrace, Usage},
-    model::{Mode, SizeFilter},
+    model::SizeFilter,
     process::procfs,
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
@@ -144,7 +145,7 @@ pub(super) fn process_of(pid: u32) -> u32 {
     procfs::read_status(pid).ok().filter(|status| status.tgid != 0).map_or(pid, |status| status.tgid)
 }
 
-/// What a session is told that traces in `mode`. `stacks` is `None` where statistics are wanted in their place.
+/// What a session is told that traces so. `stacks` is `None` where statistics are wanted in their place.
 ///
 /// # Errors
 /// If options contradict each other.
@@ -154,7 +155,7 @@ pub(super) fn session_options(
     filter: &FilterArgs,
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
-    mode: Mode,
+    Tracing { mode, limits }: Tracing,
 ) -> Result<SessionOptions, Usage> {
     let (walks, unwind) = stack_options(stacks);
     let size_filter = filter.sizes()?;
@@ -167,10 +168,14 @@ pub(super) fn session_options(
             return Err(Usage(what.to_owned()));
         }
     }
+    if limits.is_any() && follow.exact_children {
+        let what = "--exact-children has every process take traps, and --budget and --when-growing see to it that they do not";
+        return Err(Usage(what.to_owned()));
+    }
     Ok(SessionOptions {
         all: *target == Target::All,
         follow: !follow.no_follow,
-        exact_children: mode.has_blocks() && follow.exact_children(target),
+        exact_children: mode.has_blocks() && !limits.is_any() && follow.exact_children(target),
         stacks: walks,
         sizes: sizes.tables(stacks, walks, unwind, mode)?,
         growth: !follow.no_growth,
@@ -184,6 +189,7 @@ pub(super) fn session_options(
         },
         size_filter,
         keep_old: None,
+        limits,
         log: false,
     })
 }

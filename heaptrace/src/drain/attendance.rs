@@ -1,5 +1,6 @@
 //! How much of a process's life its probes were there for: intervals, and what they sum to.
 
+use super::pauses::Pauses;
 use std::ops::Range;
 
 /// See the module. All are durations.
@@ -11,12 +12,18 @@ pub struct Attendance {
     pub attached_ns: u64,
     /// From its first moment until they all did, if that is not 0.
     pub gap_ns: Option<u64>,
+    /// In which they were away on purpose.
+    pub paused_ns: u64,
 }
 
 impl Attendance {
     /// Of a process that lived through `life`, of which `gaps`, in any order, were not attended. Times are of one clock.
-    pub fn of(life: Range<u64>, mut gaps: Vec<Range<u64>>) -> Self {
+    pub fn of(life: Range<u64>, mut gaps: Vec<Range<u64>>, pauses: Option<&Pauses>) -> Self {
         let life_ns = life.end.saturating_sub(life.start);
+        let paused_ns = pauses.map_or(0, |pauses| pauses.within(&life));
+        if let Some(pauses) = pauses {
+            gaps = gaps.into_iter().flat_map(|gap| pauses.outside(gap)).collect();
+        }
         gaps.sort_unstable_by_key(|gap| gap.start);
         let (mut missed, mut leading, mut seen_to) = (0, 0, life.start);
         for gap in gaps {
@@ -30,7 +37,8 @@ impl Attendance {
             missed += to - from;
             seen_to = to;
         }
-        Self { life_ns, attached_ns: life_ns - missed, gap_ns: (leading > 0).then_some(leading) }
+        let attached_ns = (life_ns - missed).saturating_sub(paused_ns);
+        Self { life_ns, attached_ns, gap_ns: (leading > 0).then_some(leading), paused_ns }
     }
 }
 
@@ -39,7 +47,7 @@ mod tests {
     use super::*;
 
     fn of(life: Range<u64>, gaps: &[Range<u64>]) -> (u64, u64, Option<u64>) {
-        let Attendance { life_ns, attached_ns, gap_ns } = Attendance::of(life, gaps.to_vec());
+        let Attendance { life_ns, attached_ns, gap_ns, .. } = Attendance::of(life, gaps.to_vec(), None);
         (life_ns, attached_ns, gap_ns)
     }
 
@@ -67,5 +75,20 @@ mod tests {
     #[test]
     fn a_life_can_be_missed_whole() {
         assert_eq!(of(100..300, &[0..u64::MAX, 150..200]), (200, 0, Some(200)));
+    }
+
+    #[test]
+    fn what_was_put_off_is_no_gap() {
+        let mut pauses = Pauses::default();
+        pauses.begin(100);
+        pauses.end(150);
+        pauses.begin(250);
+        let of = |gaps: &[Range<u64>]| Attendance::of(100..300, gaps.to_vec(), Some(&pauses));
+        let paused = Attendance { life_ns: 200, attached_ns: 100, gap_ns: None, paused_ns: 100 };
+        let of_first = 100..150;
+        assert_eq!((of(&[]), of(std::slice::from_ref(&of_first))), (paused, paused));
+        // Late by 5 when it was to begin, and a file by 10 in the midst.
+        let late = of(&[100..155, 200..210]);
+        assert_eq!((late.attached_ns, late.gap_ns, late.paused_ns), (85, None, 100));
     }
 }

@@ -149,6 +149,21 @@ impl ProfileBuilder {
         self.table.add_gap(record, gap);
     }
 
+    /// Says that the probes of a record's process, whatever its image, are away on purpose from now on.
+    pub fn pause(&mut self, record: u32, now_ns: u64) {
+        self.table.pause(record, now_ns);
+    }
+
+    /// Says that they are back.
+    pub fn resumed(&mut self, record: u32, now_ns: u64) {
+        self.table.resumed(record, now_ns);
+    }
+
+    /// Hits of all processes' probes, as last read.
+    pub fn hits(&self) -> u64 {
+        self.table.hits()
+    }
+
     /// Says where the image of a record has its code now.
     pub fn set_image(&mut self, record: u32, mappings: &[Mapping], objects: &[Arc<Object>]) {
         let code = mappings.iter().filter(|mapping| is_code(mapping));

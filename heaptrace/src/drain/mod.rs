@@ -16,6 +16,7 @@ mod old;
 mod outstanding;
 mod over;
 mod owners;
+mod pauses;
 mod processes;
 mod retiring;
 mod sites;

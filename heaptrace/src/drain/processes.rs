@@ -3,7 +3,7 @@
 //! A record that has ended, and of which nothing is expected any more, is retired: its number will be another's. What it
 //! counted goes to its process's past. A process all of whose images are retired is over, and goes once that was told.
 
-use super::attendance::Attendance;
+use super::{attendance::Attendance, pauses::Pauses};
 use crate::model::{Amount, Process, ProcessId, Totals};
 use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
 use std::{
@@ -67,6 +67,8 @@ pub struct ProcessTable {
     /// Records forked from each record.
     heirs: HashMap<u32, Vec<u32>>,
     past: HashMap<ProcessId, Past>,
+    /// Of those that had any.
+    pauses: HashMap<ProcessId, Pauses>,
     /// Records that were replaced, and by what is not known yet.
     replaced: BTreeSet<u32>,
     /// All their images are retired, and no chunk was made since.
@@ -74,6 +76,8 @@ pub struct ProcessTable {
     /// What retired images counted of unknown frees, and what was live when they exited.
     pub retired_unknown_frees: u64,
     pub retired_at_exit: Amount,
+    /// The same of hits of probes.
+    retired_hits: u64,
 }
 
 impl ProcessTable {
@@ -164,6 +168,25 @@ impl ProcessTable {
         }
     }
 
+    /// See `ProfileBuilder::pause`.
+    pub fn pause(&mut self, index: u32, now_ns: u64) {
+        if let Some(process) = self.id(index) {
+            self.pauses.entry(process).or_default().begin(now_ns);
+        }
+    }
+
+    /// See `ProfileBuilder::resumed`.
+    pub fn resumed(&mut self, index: u32, now_ns: u64) {
+        if let Some(pauses) = self.id(index).and_then(|process| self.pauses.get_mut(&process)) {
+            pauses.end(now_ns);
+        }
+    }
+
+    /// Hits of all processes' probes so far.
+    pub fn hits(&self) -> u64 {
+        self.images.values().map(|image| image.record.hits).sum::<u64>() + self.retired_hits
+    }
+
     /// Records forked from `record` at `time_ns` or later.
     pub fn heirs_since(&self, record: u32, time_ns: u64) -> Vec<u32> {
         let heirs = self.heirs.get(&record).into_iter().flatten().copied();
@@ -228,6 +251,7 @@ impl ProcessTable {
                 exe: std::mem::take(&mut process.exe),
                 allocators: std::mem::take(&mut process.allocators),
                 rss_bytes: process.rss_bytes,
+                cpu_ns: process.cpu_ns,
                 totals: past.totals,
                 over: !images.iter().any(|index| self.running.contains(index)),
                 ..past.sums.clone()
@@ -235,12 +259,14 @@ impl ProcessTable {
             if let Some(totals) = totals.get(id) {
                 process.totals.add(totals);
             }
+            let pauses = self.pauses.get(id);
             for image in images.iter().filter_map(|index| self.images.get(index)) {
                 add_counters(process, &image.record);
-                life.add(image, counted);
+                life.add(image, counted, pauses);
             }
-            let Attendance { life_ns, attached_ns, gap_ns } = life.attendance();
+            let Attendance { life_ns, attached_ns, gap_ns, paused_ns } = life.attendance(pauses);
             (process.life_ns, process.attached_ns, process.attach_gap_ns) = (life_ns, attached_ns, gap_ns);
+            process.paused_ns = paused_ns;
         }
     }
 
@@ -266,6 +292,7 @@ impl ProcessTable {
             self.processes.remove(&process);
         }
         self.past.remove(&process);
+        self.pauses.remove(&process);
     }
 }
 
@@ -335,8 +362,9 @@ impl ProcessTable {
             remove(&mut self.of_pid, record.tgid, *index);
             let past = self.past.entry(*process).or_default();
             add_counters(&mut past.sums, record);
-            past.life.add(image, counted);
+            past.life.add(image, counted, self.pauses.get(process));
             self.retired_unknown_frees += record.unknown_frees;
+            self.retired_hits += record.hits;
             if record.state != process_state::REPLACED {
                 self.retired_at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
             }
@@ -392,6 +420,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         filtered_count,
         seen_bytes,
         seen_count,
+        hits,
         break_at: _,
         brk_bytes,
         mmap_bytes,
@@ -419,6 +448,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.filtered_count += filtered_count;
     process.seen_bytes = process.seen_bytes.saturating_add(seen_bytes);
     process.seen_count += seen_count;
+    process.hits += hits;
     process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
     process.mmap_bytes += mmap_bytes;
     process.munmap_bytes += munmap_bytes;
@@ -426,15 +456,17 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
 
 impl Life {
     /// Adds the next image.
-    fn add(&mut self, image: &Image, counted: Counted) {
+    fn add(&mut self, image: &Image, counted: Counted, pauses: Option<&Pauses>) {
         let Counted { from_ns, until_ns, probes } = counted;
         let Image { record, found, gaps, .. } = image;
         let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
         let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
+        let first_pause_ns = pauses.and_then(Pauses::first_ns).unwrap_or(u64::MAX);
         // One that was found is a target since its calls count, whatever its image is by then.
         let from = match (&self.life, found) {
             (_, true) if record.armed_ns == 0 => record.started_ns,
-            (_, true) => record.armed_ns,
+            // Or as it was to be, had it not been put off.
+            (_, true) => record.armed_ns.min(first_pause_ns.max(record.started_ns)),
             (Some(life), _) => life.start,
             (None, _) => record.started_ns,
         };
@@ -454,8 +486,8 @@ impl Life {
         }
     }
 
-    fn attendance(self) -> Attendance {
-        Attendance::of(self.life.unwrap_or_default(), self.gaps)
+    fn attendance(self, pauses: Option<&Pauses>) -> Attendance {
+        Attendance::of(self.life.unwrap_or_default(), self.gaps, pauses)
     }
 }
 

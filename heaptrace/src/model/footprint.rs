@@ -164,7 +164,9 @@ impl Footprint for Note {
             Self::Distrusted { function, path, reason, .. } => {
                 function.beside() + path.beside() + reason.beside()
             }
-            Self::GrowthUnavailable { reason: text }
+            Self::Grew { comm, .. } => comm.beside(),
+            Self::PriceUnknown { reason: text }
+            | Self::GrowthUnavailable { reason: text }
             | Self::FaultsUnavailable { reason: text }
             | Self::MappingsFromProc { reason: text }
             | Self::NoUnwindTable { reason: text }
@@ -185,6 +187,8 @@ impl Footprint for Note {
             | Self::Told { text } => text.beside(),
             Self::PerfEventProbes { .. }
             | Self::GrowthOff
+            | Self::Budget { .. }
+            | Self::WhenGrowing { .. }
             | Self::MappingsLost { .. }
             | Self::TracepointsSkipped { .. }
             | Self::MappingsWithoutTable { .. }

@@ -21,8 +21,8 @@ pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteI
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, Host, Location, Mode, Module, Process, Profile, Samples, Sampling, Site,
-    SizeFilter, Stack, Symbol, Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, HitPrice, Host, Location, Mode, Module, Overhead, Process, Profile,
+    Samples, Sampling, Site, SizeFilter, Stack, Symbol, Totals, Untraceable,
 };
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;

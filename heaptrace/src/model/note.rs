@@ -36,6 +36,27 @@ pub enum Note {
         files: Vec<String>,
         more: u64,
     },
+    /// Probes are taken away for a while from processes of whose processor time tracing takes more than so much.
+    Budget {
+        per_mille: u64,
+    },
+    /// Only processes are probed whose anonymous resident memory has grown by so many bytes within so long.
+    WhenGrowing {
+        bytes: u64,
+        within_ns: u64,
+    },
+    /// One that has, so long after tracing began.
+    Grew {
+        pid: u32,
+        comm: String,
+        after_ns: u64,
+        bytes: u64,
+        within_ns: u64,
+    },
+    /// What tracing costs could not be measured.
+    PriceUnknown {
+        reason: String,
+    },
     NoUnwindTable {
         reason: String,
     },
@@ -197,6 +218,10 @@ impl Note {
             Self::MappingsLost { .. } => "mappings_lost",
             Self::TracepointsSkipped { .. } => "tracepoints_skipped",
             Self::TrapsForOthers { .. } => "traps_for_others",
+            Self::Budget { .. } => "budget",
+            Self::WhenGrowing { .. } => "when_growing",
+            Self::Grew { .. } => "grew",
+            Self::PriceUnknown { .. } => "price_unknown",
             Self::NoUnwindTable { .. } => "no_unwind_table",
             Self::MappingsWithoutTable { .. } => "mappings_without_table",
             Self::StacksNotKept { .. } => "stacks_not_kept",
@@ -252,6 +277,10 @@ impl Note {
             | Self::GrowthOff
             | Self::MappingsFromProc { .. }
             | Self::TrapsForOthers { .. }
+            | Self::Budget { .. }
+            | Self::WhenGrowing { .. }
+            | Self::Grew { .. }
+            | Self::PriceUnknown { .. }
             | Self::NoUnwindTable { .. }
             | Self::MappingsWithoutTable { .. }
             | Self::LeftOut { .. }
@@ -281,6 +310,7 @@ impl Note {
             | Self::StacksNotKept { count, .. }
             | Self::UnclassedBlocks { count } => *count,
             Self::EndedUnseen { files, .. } => files.len() as u64,
+            Self::Grew { bytes, .. } => *bytes,
             _ => 0,
         }
     }

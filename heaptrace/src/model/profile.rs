@@ -261,6 +261,10 @@ pub struct Process {
     /// Where blocks are sampled: all that were allocated, sampled or not.
     pub seen_bytes: u64,
     pub seen_count: u64,
+    /// Hits of its probes.
+    pub hits: u64,
+    /// Processor time that it took while it was a target, what tracing took among it, as far as it was read.
+    pub cpu_ns: Option<u64>,
     /// Net growth of the program break.
     pub brk_bytes: i64,
     /// Bytes mapped and unmapped, page-rounded.
@@ -277,6 +281,8 @@ pub struct Process {
     /// From its first moment until its end, or that of tracing; and how much of that all its probes counted.
     pub life_ns: u64,
     pub attached_ns: u64,
+    /// How much of it the probes were away on purpose: to keep to a budget, or as it did not grow.
+    pub paused_ns: u64,
 }
 
 /// A process that was to be traced and was not.
@@ -294,6 +300,37 @@ pub struct SizeFilter {
     pub max: u64,
 }
 
+/// What a hit of a probe costs on average, on the machine that traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HitPrice {
+    /// The trap into the kernel and back.
+    pub trap_ns: u64,
+    /// What the BPF program does.
+    pub program_ns: u64,
+}
+
+impl HitPrice {
+    pub fn ns(self) -> u64 {
+        self.trap_ns.saturating_add(self.program_ns)
+    }
+}
+
+/// What tracing cost traced processes, by their hits and what one costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overhead {
+    pub hits: u64,
+    pub ns: u64,
+    /// The processor time that they took, this among it. 0 where it was not read.
+    pub cpu_ns: u64,
+}
+
+impl Overhead {
+    /// How much of the processor time it was, where that is known.
+    pub fn fraction(self) -> Option<f64> {
+        (self.cpu_ns > 0).then(|| self.ns as f64 / self.cpu_ns as f64)
+    }
+}
+
 /// What the numbers do and do not cover. Printed at the end of every report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -306,6 +343,8 @@ pub struct Coverage {
     pub untraceable: Vec<Untraceable>,
     /// Which sizes were asked for, if not all.
     pub size_filter: Option<SizeFilter>,
+    /// What a hit of a probe costs, where that was measured.
+    pub hit_price: Option<HitPrice>,
     /// False for a file whose recorder did not finish.
     pub finished: bool,
     /// Things worth saying that no counter holds, e.g. a fallback that was taken.
@@ -315,7 +354,8 @@ pub struct Coverage {
 impl Process {
     /// How much of its life was not traced, or not by all its probes, after its beginning.
     pub fn missed_later_ns(&self) -> u64 {
-        self.life_ns.saturating_sub(self.attached_ns).saturating_sub(self.attach_gap_ns.unwrap_or_default())
+        let rest_ns = self.life_ns.saturating_sub(self.attached_ns).saturating_sub(self.paused_ns);
+        rest_ns.saturating_sub(self.attach_gap_ns.unwrap_or_default())
     }
 
     /// Lets time pass in which nothing else of it changes: it lives on, and as attended as before.
@@ -345,6 +385,21 @@ impl Profile {
     pub fn attached_fraction(&self) -> f64 {
         let sum = |of: fn(&Process) -> u64| self.processes.iter().map(of).fold(0, u64::saturating_add);
         fraction(sum(|process| process.attached_ns), sum(|process| process.life_ns))
+    }
+
+    /// What tracing cost the processes, where what a hit costs was measured. Of their processor time that of processes that ended
+    /// before it was read is missing, but not what they paid.
+    pub fn overhead(&self) -> Option<Overhead> {
+        self.overhead_of(&self.processes)
+    }
+
+    /// The same of some processes.
+    pub fn overhead_of(&self, processes: &[Process]) -> Option<Overhead> {
+        let price = self.coverage.hit_price?;
+        let sum = |of: fn(&Process) -> u64| processes.iter().map(of).fold(0, u64::saturating_add);
+        let hits = sum(|process| process.hits);
+        let cpu_ns = sum(|process| process.cpu_ns.unwrap_or_default());
+        Some(Overhead { hits, ns: hits.saturating_mul(price.ns()), cpu_ns })
     }
 
     /// Allocations by how their stack walk ended, or where they are sampled the samples, or in a mode without blocks what else is

@@ -29,6 +29,7 @@ pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
     let Coverage { counts, finished, notes: facts, .. } = &profile.coverage;
     let mut lines: Vec<String> = counters::lines(counts).collect();
     lines.extend(late(profile));
+    lines.extend(paused(profile));
     lines.extend(notes::lines(facts, true, verbose));
     if !finished {
         lines.push("the recorder did not finish: what happened after the last saved state is missing".into());
@@ -70,10 +71,54 @@ fn late(profile: &Profile) -> Vec<String> {
     .collect()
 }
 
-/// How many, for how long, and who.
-fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2], since: &str) -> Option<String> {
+/// Whose probes were away on purpose.
+fn paused(profile: &Profile) -> Option<String> {
+    let of: Vec<&Process> = profile.processes.iter().filter(|process| process.paused_ns > 0).collect();
+    let shares: Vec<f64> = of.iter().map(|process| 100.0 * process.attached_fraction()).collect();
+    let least = shares.iter().copied().reduce(f64::min)?;
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    let share = if of.len() == 1 { format!("{most:.1}%") } else { format!("{least:.1}% to {most:.1}%") };
+    let processes = counted(of.len() as u64, "process was traced for", "processes were traced for");
+    let whose = if of.len() == 1 { "its" } else { "their" };
+    Some(format!(
+        "{processes} {share} of {whose} time, and what {} meanwhile is in no total: {}",
+        if of.len() == 1 { "it allocated" } else { "they allocated" },
+        names(&of)
+    ))
+}
+
+/// The first few names.
+fn names(of: &[&Process]) -> String {
     /// Few enough to read.
     const NAMES: usize = 5;
+    let mut seen = HashSet::new();
+    let mut names: Vec<&str> = of.iter().map(|process| process.comm.as_str()).collect();
+    names.retain(|name| seen.insert(*name));
+    let more = if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
+    names.truncate(NAMES);
+    let names: Vec<_> = names.into_iter().map(printable).collect();
+    names.join(", ") + &more
+}
+
+/// What tracing cost.
+fn overhead(profile: &Profile) -> Option<String> {
+    let price = profile.coverage.hit_price?;
+    let overhead = profile.overhead().filter(|overhead| overhead.hits > 0)?;
+    let hits = counted(overhead.hits, "probe hit", "probe hits");
+    let share = overhead.fraction().map_or_else(String::new, |fraction| {
+        format!(", {:.1}% of the processor time of what was traced", 100.0 * fraction)
+    });
+    Some(format!(
+        "cost: about {}{share}: {hits} of {} ns ({} ns the trap, {} ns in BPF)",
+        seconds(overhead.ns),
+        thousands(price.ns()),
+        thousands(price.trap_ns),
+        thousands(price.program_ns)
+    ))
+}
+
+/// How many, for how long, and who.
+fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2], since: &str) -> Option<String> {
     let least = late.iter().map(|(_, missed_ns)| *missed_ns).min()?;
     let most = late.iter().map(|(_, missed_ns)| *missed_ns).max()?;
     let time = if least == most {
@@ -81,13 +126,8 @@ fn said_of(late: &[(&Process, u64)], [one, many]: [&str; 2], since: &str) -> Opt
     } else {
         format!("{:.2} to {}", least as f64 / 1e6, milliseconds(most))
     };
-    let mut seen = HashSet::new();
-    let mut names: Vec<&str> = late.iter().map(|(process, _)| process.comm.as_str()).collect();
-    names.retain(|name| seen.insert(*name));
-    let more = if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
-    names.truncate(NAMES);
-    let names: Vec<_> = names.into_iter().map(printable).collect();
-    Some(format!("{} {time}{since}: {}{more}", counted(late.len() as u64, one, many), names.join(", ")))
+    let of: Vec<&Process> = late.iter().map(|(process, _)| *process).collect();
+    Some(format!("{} {time}{since}: {}", counted(late.len() as u64, one, many), names(&of)))
 }
 
 /// Short times as they are said of processes.
@@ -113,7 +153,8 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     let Coverage {
         events,
         counts,
-        finished: _, // by `losses`
+        hit_price: _, // by `overhead`
+        finished: _,  // by `losses`
         unknown_frees,
         untraceable,
         size_filter,
@@ -126,6 +167,7 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         seconds(profile.duration_ns)
     )];
     lines.extend(sampled(profile));
+    lines.extend(overhead(profile));
     let losses = losses(profile);
     if losses.is_empty() {
         lines.push("no losses".into());

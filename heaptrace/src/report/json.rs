@@ -65,6 +65,21 @@ pub(super) struct Coverage<'a> {
     notes: Vec<String>,
     size_filter: Option<SizeRange>,
     facts: Vec<Fact<'a>>,
+    /// What tracing cost the traced processes; `null` where what a hit costs was not measured.
+    overhead: Option<Overhead>,
+}
+
+/// Hits of probes, and what they took.
+#[derive(Serialize)]
+struct Overhead {
+    hits: u64,
+    /// Of one hit: the trap, and the BPF program.
+    trap_ns: u64,
+    program_ns: u64,
+    seconds: f64,
+    /// Processor time of the traced processes, these seconds among it.
+    cpu_seconds: f64,
+    fraction: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -138,6 +153,12 @@ struct Process<'a> {
     gone_count: u64,
     /// `null` where blocks are not sampled.
     estimate: Option<Box<ProcessEstimate>>,
+    /// Hits of its probes.
+    hits: u64,
+    /// Processor time while it was a target; `null` if it was never read.
+    cpu_s: Option<f64>,
+    /// How long its probes were away on purpose.
+    paused_s: f64,
 }
 
 #[derive(Serialize)]
@@ -276,9 +297,11 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         unknown_frees,
         untraceable,
         size_filter,
+        hit_price,
         finished,
         notes: facts,
     } = &profile.coverage;
+    let overhead = profile.overhead().zip(*hit_price);
     Coverage {
         events: *events,
         lost: Lost(counts),
@@ -293,6 +316,14 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
         notes: notes::sentences(facts),
         size_filter: size_filter.map(|SizeFilter { min, max }| SizeRange { min, max }),
         facts: notes::facts(facts),
+        overhead: overhead.map(|(of, price)| Overhead {
+            hits: of.hits,
+            trap_ns: price.trap_ns,
+            program_ns: price.program_ns,
+            seconds: in_seconds(of.ns),
+            cpu_seconds: in_seconds(of.cpu_ns),
+            fraction: of.fraction(),
+        }),
     }
 }
 
@@ -351,6 +382,9 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         over: _,
         seen_bytes: _,
         seen_count: _,
+        hits,
+        cpu_ns,
+        paused_ns,
     } = process;
     Process {
         pid: *pid,
@@ -388,6 +422,9 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         gone_bytes: totals.gone_bytes,
         gone_count: totals.gone_count,
         estimate: None,
+        hits: *hits,
+        cpu_s: cpu_ns.map(in_seconds),
+        paused_s: in_seconds(*paused_ns),
     }
 }
 

@@ -3,12 +3,20 @@
 use super::counters;
 use crate::model::{AfterDistrust, Cases, Note, Notes, StackTable};
 use crate::printable::printable;
-use crate::units::{counted, thousands};
+use crate::units::{counted, duration, human, seconds, thousands};
 use serde::Serialize;
 
 /// Milliseconds of nanoseconds.
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
+}
+
+/// `50` as `5%`, `5` as `0.5%`.
+fn per_mille_in_percent(per_mille: u64) -> String {
+    match (per_mille / 10, per_mille % 10) {
+        (percent, 0) => format!("{percent}%"),
+        (percent, tenths) => format!("{percent}.{tenths}%"),
+    }
 }
 
 /// One case, as a sentence without a full stop.
@@ -47,6 +55,22 @@ pub(super) fn sentence(note: &Note) -> String {
                 files.join(" or ")
             )
         }
+        Note::Budget { per_mille } => format!(
+            "probes were taken away for a while wherever tracing took more than {} of the processor time (--budget)",
+            per_mille_in_percent(*per_mille)
+        ),
+        Note::WhenGrowing { bytes, within_ns } => format!(
+            "only processes whose memory grew by {} within {} were traced, from then on (--when-growing)",
+            human(*bytes),
+            duration(*within_ns)
+        ),
+        Note::Grew { pid, comm, after_ns, bytes, within_ns } => format!(
+            "{comm}:{pid}: traced from {} on, as it had grown by {} within {}",
+            seconds(*after_ns),
+            human(*bytes),
+            duration(*within_ns)
+        ),
+        Note::PriceUnknown { reason } => format!("what tracing cost is not known: {reason}"),
         Note::NoUnwindTable { reason } => reason.clone(),
         Note::MappingsWithoutTable { count } => {
             let mappings = counted(*count, "code mapping", "code mappings");
@@ -165,6 +189,10 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::MappingsLost { .. } => ("times", "code mappings were lost"),
         Note::TracepointsSkipped { .. } => ("times", "the kernel skipped tracepoint events"),
         Note::TrapsForOthers { .. } => ("times", "processes that are not traced took traps"),
+        Note::Budget { .. } => ("budgets", "probes were taken away to keep to"),
+        Note::WhenGrowing { .. } => ("rates of growth", "from which on processes were traced"),
+        Note::Grew { .. } => ("times", "a process was traced from then on, as it had grown"),
+        Note::PriceUnknown { .. } => ("reasons", "why it is not known what tracing cost"),
         Note::NoUnwindTable { .. } => ("reasons", "why stacks were walked without unwind tables"),
         Note::MappingsWithoutTable { .. } => ("times", "code mappings were walked without tables"),
         Note::StacksNotKept { .. } => ("tables", "had no room for stacks"),

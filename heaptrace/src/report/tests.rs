@@ -184,7 +184,7 @@ fn percentages_of_rows_add_up_to_the_whole() {
 #[test]
 fn each_process_is_told_of_on_demand() {
     let report = text(&full(), Options { verbose: true, ..Options::default() });
-    let of_one = "odd; name:43: followed from its parent, probes 1.250 ms late: all of them were there for 75.00% of the time";
+    let of_one = "odd; name:43: followed from its parent, probes 1.250 ms late: all of them were there for 50.00% of the time";
     assert!(report.contains(of_one), "{report}");
     assert!(!text(&full(), Options::default()).contains(of_one));
 }

@@ -13,7 +13,11 @@ impl Session {
             self.over.take(&event);
             match event.kind {
                 kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
-                kind::EXIT => _ = self.pending_code.to_be_looked_at.remove(&event.process),
+                kind::EXIT => {
+                    self.pending_code.to_be_looked_at.remove(&event.process);
+                    // While nobody has waited for it.
+                    self.read_cpu_time(event.process, event.tgid);
+                }
                 _ => {}
             }
             let (attachments, mut world) = self.split();

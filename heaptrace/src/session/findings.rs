@@ -27,6 +27,7 @@ impl Session {
         notes.extend(not_grown.map(|error| Note::TablesNotGrown { reason: error.to_string() }));
         notes.extend(some(self.tracer.left_out()).map(|count| Note::TracepointsSkipped { count }));
         notes.extend(self.price_paid());
+        notes.extend(self.overhead.notes());
         self.unwinding.iter().map(Unwinding::failures).for_each(|failures| notes.merge(failures));
         let without_table = self.unwinding.as_ref().map_or(0, |_| self.tracer.unwind.losses().mappings);
         notes.extend(some(without_table).map(|count| Note::MappingsWithoutTable { count }));
@@ -37,6 +38,7 @@ impl Session {
         Ok(Coverage {
             untraceable: self.attachments.untraceable().cloned().collect(),
             size_filter: self.size_filter,
+            hit_price: self.overhead.price(),
             notes,
             ..coverage
         })

@@ -3,11 +3,14 @@
 
 mod adding;
 mod attachments;
+mod budgeting;
 mod code;
 mod code_check;
 mod code_looks;
 mod code_rounds;
+mod costs;
 mod counting;
+mod cpu_times;
 mod error;
 mod events;
 mod findings;
@@ -15,9 +18,11 @@ mod growth;
 mod heap_looks;
 mod known_files;
 mod lacking;
+mod limiting;
 mod mapped_code;
 mod measured;
 mod over;
+mod overhead;
 mod pending_code;
 mod phases;
 mod real_world;
@@ -50,6 +55,7 @@ use crate::{
     symbolize::Found,
 };
 use attachments::{Attachments, How};
+pub use budgeting::Limits;
 pub use error::TargetError;
 pub use symbol_job::SymbolJob;
 
@@ -86,6 +92,8 @@ pub struct SessionOptions {
     pub size_filter: Option<SizeFilter>,
     /// What was at least so old when its process exited is kept for [`Session::old_blocks`].
     pub keep_old: Option<Duration>,
+    /// What it may cost, and of whom. Then probes are placed by process.
+    pub limits: Limits,
     /// The BPF programs log lines: see [`Session::take_log`].
     pub log: bool,
 }
@@ -121,6 +129,10 @@ pub struct Session {
     over: over::Over,
     /// Every growth call is told of.
     watched: bool,
+    overhead: overhead::Overhead,
+    cpu_times: cpu_times::CpuTimes,
+    /// `None` where there are no limits.
+    budgeting: Option<budgeting::Budgeting>,
 }
 
 impl Session {
@@ -145,10 +157,13 @@ impl Session {
             members,
             size_filter,
             keep_old,
+            limits,
             log,
         } = *options;
         let (probes, faults) = (mode.has_blocks(), faults || mode == Mode::Faults);
-        let per_process = !(all || exact_children);
+        // Whoever is spared has no breakpoint.
+        let per_process = limits.is_any() || !(all || exact_children);
+        let members = members.or_else(|| (all && per_process).then_some(Members::All));
         let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
         let wanted = Wanted { places, frees: mode.has_frees() };
         let (mut tracer, events) = Tracer::load(&Options {
@@ -169,6 +184,7 @@ impl Session {
             log,
         })?;
         let mut notes = lacking::of_features(&tracer.features);
+        notes.extend(limits.notes());
         let watch = match MappingWatch::start() {
             Ok(watch) => Some(watch),
             Err(error) => {
@@ -185,6 +201,9 @@ impl Session {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut session = Self {
             unwinding,
+            overhead: overhead::Overhead::measure(&tracer, probes),
+            cpu_times: cpu_times::CpuTimes::default(),
+            budgeting: budgeting::Budgeting::new(limits),
             tracer,
             started_ns: i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX),
             discoverer: Discoverer::with_cache(table_builder::open_cache(), wanted),
@@ -214,6 +233,7 @@ impl Session {
         if let Some(older_than) = keep_old {
             session.builder.keep_old_blocks(nanoseconds(older_than));
         }
+        session.attachments.pause_new(limits.growing.is_some());
         session.wait_to_count();
         Ok((session, events))
     }
@@ -229,6 +249,7 @@ impl Session {
         let (attachments, mut world) = self.split();
         attachments.look_after_leaderless(&mut world);
         self.look_at_code();
+        self.read_cpu_times();
         if !self.counting.is_over() {
             let (attachments, mut world) = self.split();
             attachments.look_at_checks(&mut world);
@@ -253,6 +274,8 @@ impl Session {
         if self.tracer.maps.has_few_records() {
             self.retire();
         }
+        self.look_at_cost();
+        self.keep_to_limits();
     }
 
     /// [`Session::drain`] after [`Session::detach`]: nothing waits for later any more.
@@ -274,6 +297,7 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         self.end_counting();
+        self.overhead.end(&self.tracer);
         let (attachments, mut world) = self.split();
         attachments.look_at_checks_last(&mut world);
         let links = self.attachments.end();

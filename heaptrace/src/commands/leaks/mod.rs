@@ -43,7 +43,8 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         verbose,
     } = args;
     let target = target.target()?;
-    let mode = trace.mode()?;
+    let tracing = trace.of(&target)?;
+    let mode = tracing.mode;
     if !mode.has_blocks() {
         let mode = mode.name();
         return Err(Usage(format!(
@@ -51,7 +52,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), mode)?;
+    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;

@@ -42,11 +42,11 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let RecordArgs { target, output, follow, trace, faults, no_rss, filter, stacks, sizes, verbose } = args;
     let target = target.target()?;
-    let mode = match trace.mode()? {
-        Mode::Growth if faults => Mode::Faults,
-        mode => mode,
-    };
-    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), mode)?;
+    let mut tracing = trace.of(&target)?;
+    if tracing.mode == Mode::Growth && faults {
+        tracing.mode = Mode::Faults;
+    }
+    let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
@@ -115,7 +115,8 @@ impl Work for Recording {
 
     fn tick(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
         let (live, events, lost) = engine.session().glance();
-        self.progress.show(engine.followed(), self.blocks.then_some(live), events, lost);
+        let cost = engine.session().recent_overhead();
+        self.progress.show(engine.followed(), self.blocks.then_some(live), events, lost, cost);
         if self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
             self.last_write = Some(Instant::now());
             self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;
@@ -139,7 +140,7 @@ mod tests {
         let Line { args } = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
         let RecordArgs { target, follow, trace, filter, stacks, sizes, .. } = args;
         let target = target.target().expect("a target");
-        session_options(&target, &follow, &filter, &sizes, Some(&stacks), trace.mode()?)
+        session_options(&target, &follow, &filter, &sizes, Some(&stacks), trace.of(&target)?)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     commands::stack_args::{StackArg, stack_options},
     error::Usage,
     model::Mode,
-    session::SessionOptions,
+    session::{Limits, SessionOptions},
     target::Target,
 };
 
@@ -36,6 +36,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         members: members(target).filter(|_| named),
         size_filter: None,
         keep_old: None,
+        limits: Limits::default(),
         log: false,
     })
 }
@@ -73,6 +74,7 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         members: members(target),
         size_filter: None,
         keep_old: None,
+        limits: Limits::default(),
         log: false,
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     model::{Mode, Names, Note, Notes, Profile, StackId},
     process::system::now_ns,
     report::{GrowthCall, GrowthTotals, PrintFormat, WatchEnd, render_watch_calls, render_watch_end},
-    session::{Session, SessionOptions, monotonic_ns},
+    session::{Limits, Session, SessionOptions, monotonic_ns},
     target::Target,
 };
 use anyhow::bail;
@@ -132,6 +132,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         },
         size_filter: None,
         keep_old: None,
+        limits: Limits::default(),
         log: args.verbose.bpf(),
     }
 }

@@ -2,7 +2,7 @@
 //! is a sentence of a version that had no other notes, or a kind that only newer ones know, and is told as it is.
 
 use super::{Bad, Reader, Wire, Writer, record};
-use crate::model::{Counts, Coverage, Note, Notes, SizeFilter, Untraceable};
+use crate::model::{Counts, Coverage, HitPrice, Note, Notes, SizeFilter, Untraceable};
 use heaptrace_common::counter::Counter;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ record!(
         finished: bool,
         notes: Notes,
     },
-    later { unfollowed: u64 }
+    later { unfollowed: u64, hit_price: Option<HitPrice> }
 );
 
 impl StoredCoverage {
@@ -61,7 +61,8 @@ impl StoredCoverage {
 
 impl Wire for Coverage {
     fn write(&self, to: &mut Writer) {
-        let Self { events, counts, unknown_frees, untraceable, size_filter, finished, notes } = self.clone();
+        let Self { events, counts, unknown_frees, untraceable, size_filter, hit_price, finished, notes } =
+            self.clone();
         let mut stored = StoredCoverage {
             events,
             unknown_frees,
@@ -69,6 +70,7 @@ impl Wire for Coverage {
             size_filter,
             finished,
             notes,
+            hit_price,
             ..StoredCoverage::default()
         };
         for counter in Counter::ALL {
@@ -83,8 +85,17 @@ impl Wire for Coverage {
         for counter in Counter::ALL {
             counts.add(counter, *stored.place(counter));
         }
-        let StoredCoverage { events, unknown_frees, untraceable, size_filter, finished, notes, .. } = stored;
-        Ok(Self { events, counts, unknown_frees, untraceable, size_filter, finished, notes })
+        let StoredCoverage {
+            events,
+            unknown_frees,
+            untraceable,
+            size_filter,
+            hit_price,
+            finished,
+            notes,
+            ..
+        } = stored;
+        Ok(Self { events, counts, unknown_frees, untraceable, size_filter, hit_price, finished, notes })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
-    AllocatorInfo, BuildId, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, Host, JemallocHeap, Location,
-    LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Samples, Sampling, Site,
-    SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol, Totals, Traced, TracedBlocks,
+    AllocatorInfo, BuildId, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, HitPrice, Host, JemallocHeap,
+    Location, LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Samples, Sampling,
+    Site, SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol, Totals, Traced, TracedBlocks,
     Untraceable,
 };
 use heaptrace_common::{function::Function, sampling::Weights, stack::StackEnd};
@@ -312,7 +312,11 @@ record!(Process {
     over: bool,
     seen_bytes: u64,
     seen_count: u64,
+    hits: u64,
+    cpu_ns: Option<u64>,
+    paused_ns: u64,
 });
+record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });
 record!(SizeFilter { min: u64, max: u64 });
 record!(Extent { virtual_bytes: u64, resident_bytes: u64 });

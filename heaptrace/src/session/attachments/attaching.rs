@@ -54,6 +54,9 @@ impl<L: Send + 'static> Attachments<L> {
         let record = self.register(world, pid, Some(&view))?;
         self.let_go_of_namesake(world, pid, began_ns(world, record));
         self.learn(world, record, &view, &plan);
+        if self.pauses(world, pid, record) {
+            return Ok(());
+        }
         if whole {
             world.wait_for_tables();
         }
@@ -103,6 +106,9 @@ impl<L: Send + 'static> Attachments<L> {
         files: &[FilePlan],
     ) -> Result<(), TargetError> {
         let record = self.register(world, pid, None)?;
+        if self.pauses(world, pid, record) {
+            return Ok(());
+        }
         self.place(world, pid, files)?;
         world.arm(record, world.now_ns());
         Ok(())
@@ -120,7 +126,7 @@ impl<L: Send + 'static> Attachments<L> {
         self.let_go_of_namesake(world, pid, began_ns(world, record));
         self.learn(world, record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
-        if plan.files.is_empty() || !self.how.probes {
+        if plan.files.is_empty() || !self.how.probes || self.pauses(world, pid, record) {
             return;
         }
         let mut new = self.unprobed(pid, &plan.files);

@@ -40,6 +40,7 @@ impl<L: Send + 'static> Attachments<L> {
                     self.never_looked_at(world, event.tgid, event.process);
                 }
                 self.let_go(world, event.tgid);
+                self.paused.remove(&event.tgid);
                 world.forget_code(event.process);
             }
             kind::LEADER_EXIT => self.leader_exited(world, event.tgid, event.time_ns),

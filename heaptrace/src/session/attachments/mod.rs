@@ -9,6 +9,7 @@ mod held;
 mod leaderless;
 mod leaving_out;
 mod letting_go;
+mod pausing;
 mod placed;
 mod placing;
 mod removing;
@@ -18,6 +19,8 @@ mod verification;
 mod verified;
 mod world;
 
+#[cfg(test)]
+mod pausing_tests;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +73,10 @@ pub struct Attachments<L = Links> {
     ended: HashMap<u32, u64>,
     verification: Verification<L>,
     detaching: Detaching,
+    /// PIDs of targets whose probes are away for a while.
+    paused: HashSet<u32>,
+    /// New targets begin so.
+    pauses_new: bool,
 }
 
 impl<L: Send + 'static> Attachments<L> {
@@ -87,6 +94,8 @@ impl<L: Send + 'static> Attachments<L> {
             ended: HashMap::new(),
             verification: Verification::default(),
             detaching: Detaching::default(),
+            paused: HashSet::new(),
+            pauses_new: false,
         }
     }
 

@@ -125,6 +125,9 @@ impl<L: Send + 'static> Attachments<L> {
             return;
         }
         self.let_go_of_namesake(world, child, time_ns);
+        if self.pauses_child(world, parent_tgid, child, record) {
+            return;
+        }
         let plans = self.plans_in(parent_tgid);
         // Its parent lost its probes; until it is looked at itself, it has a gap.
         if plans.is_empty() {

@@ -31,6 +31,7 @@ impl<L: Send + 'static> Attachments<L> {
                 removed.push(pid);
             }
         }
+        removed.iter().for_each(|pid| _ = self.paused.remove(pid));
         let links = removed.iter().flat_map(|pid| self.unprobe(*pid)).collect();
         // At once, and not before it is done: nothing is to be said to be away that is there.
         world.release(links);

@@ -15,46 +15,46 @@ use heaptrace_common::check::Check;
 use std::collections::BTreeSet;
 
 /// As a session traces PIDs that were named.
-const BY_PROCESS: How =
+pub(super) const BY_PROCESS: How =
     How { probes: true, watched: false, per_process: true, unnamed: false, tell_of_others: false };
 
 /// Both sides.
-struct Run {
-    world: FakeWorld,
-    attachments: Attachments<FakeLink>,
-    libc: FilePlan,
-    program: FilePlan,
+pub(super) struct Run {
+    pub world: FakeWorld,
+    pub attachments: Attachments<FakeLink>,
+    pub libc: FilePlan,
+    pub program: FilePlan,
 }
 
 impl Run {
-    fn new(how: How, records: usize) -> Self {
+    pub fn new(how: How, records: usize) -> Self {
         let mut world = FakeWorld::new(records);
         let (libc, program) = (world.file("libc.so.6"), world.file("program"));
         Self { world, attachments: Attachments::new(how), libc, program }
     }
 
     /// Starts a process with two files that are probed.
-    fn start(&mut self, pid: u32) {
+    pub fn start(&mut self, pid: u32) {
         self.world.start(pid, &[self.program.clone(), self.libc.clone()]);
     }
 
-    fn add(&mut self, pid: u32) -> Result<(), TargetError> {
+    pub fn add(&mut self, pid: u32) -> Result<(), TargetError> {
         self.attachments.add(&mut self.world, pid, true)
     }
 
     /// A process that runs and is traced.
-    fn traced(&mut self, pid: u32) {
+    pub fn traced(&mut self, pid: u32) {
         self.start(pid);
         self.add(pid).expect("traced");
         assert_eq!((self.world.links_of(pid), self.counts(pid)), (2, true));
     }
 
-    fn counts(&self, pid: u32) -> bool {
+    pub fn counts(&self, pid: u32) -> bool {
         self.world.counting().contains(&pid)
     }
 
     /// As a session does when it is woken.
-    fn handle(&mut self) {
+    pub fn handle(&mut self) {
         let Self { world, attachments, .. } = self;
         world.read_processes();
         for event in std::mem::take(&mut world.events) {
@@ -64,7 +64,7 @@ impl Run {
     }
 
     /// As it does once a second.
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         let Self { world, attachments, .. } = self;
         world.read_processes();
         attachments.adopt_new_records(world);
@@ -76,19 +76,19 @@ impl Run {
         attachments.look_at_checks(world);
     }
 
-    fn look(&mut self) {
+    pub fn look(&mut self) {
         self.handle();
         self.drain();
     }
 
     /// What is wrong with a target that was named, if anything is, and what is told of it.
-    fn told(&mut self) -> (Vec<Note>, Vec<u32>) {
+    pub fn told(&mut self) -> (Vec<Note>, Vec<u32>) {
         let untraceable = self.attachments.untraceable().map(|process| process.pid).collect();
         (std::mem::take(&mut self.world.notes), untraceable)
     }
 
     /// Ends the session: what was placed is gone, each link once.
-    fn end(mut self) {
+    pub fn end(mut self) {
         self.world.end_counting();
         self.attachments.look_at_checks_last(&mut self.world);
         drop(self.attachments.end());

@@ -19,13 +19,14 @@ impl<L: Send + 'static> Attachments<L> {
         }
         let running: HashSet<u32> = running.into_iter().map(|(_, pid)| pid).collect();
         let now_ns = world.now_ns();
-        let probed = self.probed.keys().chain(self.leaderless.by_pid.keys());
+        let probed = self.probed.keys().chain(self.leaderless.by_pid.keys()).chain(&self.paused);
         let ended = probed.filter(|pid| !running.contains(pid));
         let ended = ended.map(|pid| (*pid, self.ended.get(pid).copied().unwrap_or(now_ns)));
         self.ended = ended.collect();
         let over = self.ended.iter().filter(|(_, since_ns)| now_ns.saturating_sub(**since_ns) >= PATIENCE_NS);
         for pid in over.map(|(pid, _)| *pid).collect::<Vec<_>>() {
             self.let_go(world, pid);
+            self.paused.remove(&pid);
             self.ended.remove(&pid);
         }
     }

@@ -1,0 +1,67 @@
+//! What tracing may cost, and what was read of processes that may not cost more.
+
+use crate::{
+    budget::{Growing, Schedule},
+    model::{Note, ProcessId},
+};
+use std::collections::HashMap;
+
+/// What tracing may cost, and of whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Of the processor time of what is traced.
+    pub share: Option<f64>,
+    /// Only processes that grow so fast are probed.
+    pub growing: Option<Growing>,
+}
+
+/// See the module.
+pub struct Budgeting {
+    pub schedule: Schedule<ProcessId>,
+    pub limits: Limits,
+    pub seen: HashMap<ProcessId, Seen>,
+    pub looks: u32,
+}
+
+/// What was read last of a process.
+#[derive(Clone, Copy, Default)]
+pub struct Seen {
+    pub hits: u64,
+    pub cpu_ns: u64,
+    pub bytes: u64,
+}
+
+impl Limits {
+    /// Whether there are any.
+    pub fn is_any(self) -> bool {
+        self.share.is_some() || self.growing.is_some()
+    }
+
+    /// What reports say of them.
+    pub fn notes(self) -> impl Iterator<Item = Note> {
+        let budget = self.share.map(|share| Note::Budget { per_mille: (share * 1000.0).round() as u64 });
+        let growing = self.growing.map(|Growing { bytes, within }| Note::WhenGrowing {
+            bytes,
+            within_ns: u64::try_from(within.as_nanos()).unwrap_or(u64::MAX),
+        });
+        budget.into_iter().chain(growing)
+    }
+}
+
+impl Budgeting {
+    /// `None` where there are no limits.
+    pub fn new(limits: Limits) -> Option<Self> {
+        let Limits { share, growing } = limits;
+        limits.is_any().then(|| Self {
+            schedule: Schedule::new(share, growing),
+            limits,
+            seen: HashMap::new(),
+            looks: 0,
+        })
+    }
+
+    /// Whether targets that are new wait.
+    pub fn pauses_new(&self) -> bool {
+        !self.schedule.takes_new()
+    }
+}

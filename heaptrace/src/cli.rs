@@ -40,7 +40,9 @@ Examples:
   heaptrace record -- ls -R /usr/share            # a command, from its first instruction
   heaptrace record -p $$ -d 5s                    # a running process, for 5 s
   heaptrace record --comm bash -d 5s              # all processes with a name
-  heaptrace record --user root -d 5s -o root.data # all processes of a user
+  heaptrace record --user root -d 5s -o root.data # all processes of a user, sampled
+  heaptrace record -p $$ -d 5s --budget 5%        # a busy one: tracing takes no more than that
+  heaptrace record -a -d 1m --when-growing 10M    # whatever grows by so much within a minute
   heaptrace report                                # then: what is still allocated";
 
 const REPORT_EXAMPLES: &str = "\

@@ -178,16 +178,25 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
     let late = profile.processes.iter().filter(|process| process.attach_gap_ns.is_some());
     let by_late = late.map(|process| process.unknown_frees).fold(0, u64::saturating_add).min(*unknown_frees);
     // What such a child frees is known as inherited only while its parent still has it.
-    let heirs = profile.processes.iter();
-    let heirs = heirs.filter(|process| process.attach_gap_ns.is_none() && process.inherited_count > 0);
+    let others = || profile.processes.iter().filter(|process| process.attach_gap_ns.is_none());
+    let paused = others().filter(|process| process.paused_ns > 0);
+    let by_paused = paused.map(|process| process.unknown_frees).fold(0, u64::saturating_add);
+    let by_paused = by_paused.min(*unknown_frees - by_late);
+    let heirs = others().filter(|process| process.paused_ns == 0 && process.inherited_count > 0);
     let by_heirs = heirs.map(|process| process.unknown_frees).fold(0, u64::saturating_add);
-    let by_heirs = by_heirs.min(*unknown_frees - by_late);
-    let unknown_frees = *unknown_frees - by_late - by_heirs;
+    let by_heirs = by_heirs.min(*unknown_frees - by_late - by_paused);
+    let unknown_frees = *unknown_frees - by_late - by_paused - by_heirs;
     let by_size = if size_filter.is_some() { ", or filtered by size" } else { "" };
     if by_late > 0 {
         let frees = counted(by_late, "free of an unknown block", "frees of unknown blocks");
         lines.push(format!(
             "{frees} in processes whose beginning was not traced: allocated then, or inherited at fork{by_size}"
+        ));
+    }
+    if by_paused > 0 {
+        let frees = counted(by_paused, "free of an unknown block", "frees of unknown blocks");
+        lines.push(format!(
+            "{frees} in processes that were not traced all the time: allocated meanwhile, or before tracing began{by_size}"
         ));
     }
     let is_any_lost = profile.processes.iter().any(|process| process.lost_count > 0);

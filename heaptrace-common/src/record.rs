@@ -105,6 +105,15 @@ pub mod process_state {
     pub const LEFT_OUT: u64 = 4;
 }
 
+/// Whether the calls of a record's process count.
+pub mod armed {
+    /// Not all its probes are in place.
+    pub const NO: u32 = 0;
+    pub const YES: u32 = 1;
+    /// Its probes are away on purpose; so they are after an exec.
+    pub const PAUSED: u32 = 2;
+}
+
 /// `PHASE`'s only element: one write begins, or ends, what is counted of all processes.
 pub mod phase {
     /// Probes for all processes are being placed: calls are not looked at.
@@ -144,8 +153,8 @@ pub struct ProcessRecord {
     /// 1 if the image and, before a fork, its ancestors' were traced from their first instruction: then what is
     /// freed and was not allocated here must be inherited.
     pub complete: u32,
-    /// 1 while all probes are in place: before and after that calls are not looked at, as half of them would not be
-    /// seen. One write begins it, one write ends it.
+    /// One of `armed`. While not all probes are in place, calls are not looked at, as half of them would not be seen. One
+    /// write begins it, one write ends it.
     pub armed: u32,
     /// Whose share of the tables it has: see `share`.
     pub share: u32,
@@ -153,7 +162,7 @@ pub struct ProcessRecord {
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
-    /// `CLOCK_MONOTONIC` when the record was armed; 0 if it never was.
+    /// `CLOCK_MONOTONIC` when the record was armed, or would have been, had it not been paused; 0 if it never was.
     pub armed_ns: u64,
     /// Where blocks are sampled, the bytes are what the samples stand for, and the count is of samples.
     pub live_bytes: u64,

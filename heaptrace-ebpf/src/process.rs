@@ -4,7 +4,7 @@ use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST, helpers::bpf_get_current_comm
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
-    record::{NO_PROCESS, ProcessRecord, phase, process_index, process_state},
+    record::{NO_PROCESS, ProcessRecord, armed, phase, process_index, process_state},
     settings::scope,
 };
 
@@ -33,7 +33,7 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// Whether the calls of a process count now.
 #[inline(always)]
 pub fn counts(record: Value<ProcessRecord>) -> bool {
-    phase_now() == phase::COUNTING && at!(record.armed).load() != 0
+    phase_now() == phase::COUNTING && at!(record.armed).load() == armed::YES
 }
 
 /// The current process and its record, which has hit a probe.
@@ -102,9 +102,9 @@ fn register(tgid: u32) -> Option<u32> {
     Some(index)
 }
 
-/// A new record; its comm is the current task's. `armed`: its probes are in place from its first instruction on.
+/// A new record; its comm is the current task's. `stands`, one of `armed`: how its probes do from its first instruction on.
 #[inline(always)]
-fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> Option<u32> {
+fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, stands: u32) -> Option<u32> {
     let cursors = CURSORS.value(0)?;
     let made = at!(cursors.processes).load();
     let most = u64::from(setting!(max_processes));
@@ -148,7 +148,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
     at!(made.parent).set(parent);
     at!(made.after_exec).set(after_exec);
     at!(made.inherits).set(inherits);
-    at!(made.armed).set(armed);
+    at!(made.armed).set(stands);
     // An exec changes nothing about whose it is.
     let mut share = index;
     if users != share::NONE {
@@ -163,7 +163,7 @@ fn make(tgid: u32, parent: u32, after_exec: u32, inherits: u32, armed: u32) -> O
     share::joined(share);
     let now = now_ns();
     at!(made.started_ns).set(now);
-    at!(made.armed_ns).set(if armed != 0 { now } else { 0 });
+    at!(made.armed_ns).set(if stands != armed::NO { now } else { 0 });
     site::make_overflow(index);
     if let Ok(comm) = bpf_get_current_comm() {
         at!(made.comm).set(comm);
@@ -252,13 +252,13 @@ pub fn execed(thread: u32) {
         return;
     }
     end(old, process_state::REPLACED);
-    let armed = record(old).map_or(0, |old| at!(old.armed).load());
-    match make(tgid, old, 1, 0, armed) {
+    let was = record(old).map_or(armed::NO, |old| at!(old.armed).load());
+    match make(tgid, old, 1, 0, was) {
         Some(index) => {
             if let Some(new) = record(index) {
                 // Probes of a process go with its first thread.
                 let goes_on = thread == tgid || setting!(probes_for_all) != 0;
-                at!(new.complete).set(if goes_on { armed } else { 0 });
+                at!(new.complete).set(u32::from(goes_on && was == armed::YES));
             }
             let _ = PROCESS_INDEX.insert(tgid, index, 0);
             code::execed(index);

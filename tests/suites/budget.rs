@@ -183,7 +183,7 @@ impl Surge {
     fn start() -> Result<Self> {
         let folder = TempDir::new()?;
         let mut command = Command::new(Program::C("surge").compile()?);
-        command.args(["24", "100"]).env("LEDGER_OUT", session::ledger_file(folder.path()));
+        command.args(["24", "100", "32"]).env("LEDGER_OUT", session::ledger_file(folder.path()));
         for step in 1..=3 {
             command.env(format!("SURGE_DONE{step}"), step_file(folder.path(), "done", step));
             command.env(format!("SURGE_GO{step}"), step_file(folder.path(), "go", step));
@@ -209,6 +209,8 @@ impl Surge {
     fn grow_and_leak(&mut self) -> Result<()> {
         self.waiting.go()?;
         self.wait_for(1)?;
+        // Each process is looked at once a second.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
         ensure!(code::changed_bytes(self.pid())? == 0, "there are probes in a process that does not grow");
         self.go(1)?;
         self.wait_for(2)?;

@@ -24,8 +24,8 @@ use heaptrace_common::{
     live::{self, LiveKey},
     probe::ProbeRecord,
     record::{
-        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, overflow_site, phase,
-        process_state,
+        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, armed, overflow_site,
+        phase, process_state,
     },
     statistics::StatisticsRecord,
 };
@@ -277,13 +277,23 @@ impl Maps {
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: within the mapping; the BPF side only reads these fields of a running record.
             unsafe {
-                if (&raw const (*record).armed).read_volatile() != 0 {
+                if (&raw const (*record).armed).read_volatile() == armed::YES {
                     return;
                 }
-                (&raw mut (*record).armed).write_volatile(1);
-                if (&raw const (*record).armed_ns).read_volatile() == 0 {
-                    (&raw mut (*record).armed_ns).write_volatile(now_ns);
-                }
+                (&raw mut (*record).armed).write_volatile(armed::YES);
+                begin_armed(record, now_ns);
+            }
+        }
+    }
+
+    /// Says that the calls of a process do not count for a while, from `since_ns` on, as its probes are away on purpose. As
+    /// [`Maps::disarm`].
+    pub fn pause(&self, record: u32, since_ns: u64) {
+        if let Some(record) = self.processes.pointer(record) {
+            // SAFETY: as in `arm`.
+            unsafe {
+                (&raw mut (*record).armed).write_volatile(armed::PAUSED);
+                begin_armed(record, since_ns);
             }
         }
     }
@@ -293,7 +303,7 @@ impl Maps {
     pub fn disarm(&self, record: u32) {
         if let Some(record) = self.processes.pointer(record) {
             // SAFETY: as in `arm`.
-            unsafe { (&raw mut (*record).armed).write_volatile(0) };
+            unsafe { (&raw mut (*record).armed).write_volatile(armed::NO) };
         }
     }
 
@@ -406,5 +416,18 @@ impl Maps {
             *sum = self.counters.get(&(index as u32), 0)?.iter().sum();
         }
         Ok(Counters(sums))
+    }
+}
+
+/// When a record's calls began to count, or were to: once.
+///
+/// # Safety
+/// `record` must be within the mapping.
+unsafe fn begin_armed(record: *mut ProcessRecord, now_ns: u64) {
+    // SAFETY: by the caller; the BPF side only reads the field of a running record.
+    unsafe {
+        if (&raw const (*record).armed_ns).read_volatile() == 0 {
+            (&raw mut (*record).armed_ns).write_volatile(now_ns);
+        }
     }
 }

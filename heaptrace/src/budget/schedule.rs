@@ -20,8 +20,8 @@ pub struct Reading<K> {
     pub hits: u64,
     /// Processor time, so far.
     pub cpu_ns: u64,
-    /// Anonymous resident memory.
-    pub bytes: u64,
+    /// Anonymous resident memory; `None` if it is not known.
+    pub bytes: Option<u64>,
     /// Its probes are in place.
     pub is_on: bool,
 }
@@ -94,6 +94,7 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
     pub fn failed(&mut self, process: K) {
         if let Some(member) = self.members.get_mut(&process) {
             member.not_before_ns = self.now_ns.saturating_add(AFTER_FAILURE_NS);
+            member.since_ns = self.now_ns;
         }
     }
 
@@ -117,7 +118,7 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
         let before = std::mem::replace(&mut member.hits, hits);
         let new = hits.checked_sub(before).unwrap_or(hits);
         member.account.pass(passed, cpu as f64, new as f64 * hit_ns);
-        if let Some(growing) = self.growing {
+        if let (Some(growing), Some(bytes)) = (self.growing, bytes) {
             let grown = member.growth.look(growing, now_ns, bytes);
             member.grown = grown.or(member.grown);
         }
@@ -126,6 +127,7 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
         }
         if is_on {
             member.since_ns = now_ns;
+            member.grown = None;
         }
         member.is_on = is_on;
         cpu
@@ -158,7 +160,7 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
         // Who has waited longest is first, so that each has its turn.
         waiting.sort_unstable();
         for (_, process) in waiting.into_iter().take(BACK_AT_ONCE) {
-            let grown = self.members.get_mut(&process).and_then(|member| member.grown.take());
+            let grown = self.members.get(&process).and_then(|member| member.grown);
             changes.push(Change::On(process, grown));
         }
         changes

@@ -88,7 +88,7 @@ impl Run {
                 process: at,
                 hits: process.hits as u64,
                 cpu_ns: process.cpu_ns as u64,
-                bytes: 0,
+                bytes: None,
                 is_on: process.on,
             };
             let there = self.processes.iter().enumerate().filter(|(_, process)| lives(process));
@@ -123,7 +123,7 @@ impl Run {
 #[test]
 fn a_loop_at_full_speed_is_slowed_by_no_more_than_the_budget_in_any_ten_seconds() {
     for share in [0.01, 0.02, 0.05, 0.1, 0.3] {
-        for busy in [(|_| 1.0) as fn(f64) -> f64, |_| 8.0] {
+        for busy in [(|_| 1.0) as fn(f64) -> f64, |_| 8.0, |_| 0.3] {
             let mut run = Run::new(share, vec![process(busy, LOOP)]);
             run.go(300);
             // What is decided ten times a second is late by as much.
@@ -191,8 +191,13 @@ fn only_what_grows_is_traced_and_only_as_long() {
     for second in 0..600_u64 {
         // From 100 to 300 s by 1 MiB a second.
         let bytes = [50 << 20, (second.clamp(100, 300) - 100) << 20];
-        let readings =
-            [0, 1].map(|at| Reading { process: at, hits: 0, cpu_ns: 0, bytes: bytes[at], is_on: on[at] });
+        let readings = [0, 1].map(|at| Reading {
+            process: at,
+            hits: 0,
+            cpu_ns: 0,
+            bytes: Some(bytes[at]),
+            is_on: on[at],
+        });
         for change in schedule.look(second * SECOND, HIT_NS, 0, &readings) {
             match change {
                 Change::On(at, grown) => {
@@ -215,7 +220,7 @@ fn where_probes_cannot_be_placed_it_is_not_tried_all_the_time() {
     let mut schedule = Schedule::new(Some(0.05), None);
     let mut tries = 0;
     for tick in 0..600 {
-        let reading = Reading { process: 7, hits: 0, cpu_ns: tick * TICK, bytes: 0, is_on: false };
+        let reading = Reading { process: 7, hits: 0, cpu_ns: tick * TICK, bytes: None, is_on: false };
         for _ in schedule.look(tick * TICK, HIT_NS, 0, &[reading]) {
             tries += 1;
             schedule.failed(7);

@@ -24,7 +24,8 @@ pub enum Trace {
     Sampled,
     /// Every allocation, and no free: exact totals of who allocates. An allocation costs a trap and a walk, a free nothing.
     Allocs,
-    /// Every block, from its allocation to its free [default for a command, and for processes that are named].
+    /// Every block, from its allocation to its free [default for a command, and for processes that are named, without --budget and
+    /// --when-growing].
     Exact,
 }
 
@@ -43,11 +44,11 @@ pub struct TraceArgs {
     pub frees: bool,
     /// Let tracing take no more than this share of the processor time of what is traced: 0.1% to 50%, or none. Where it takes
     /// more, a process is traced for part of the time, and the report says which part (--trace sampled and allocs)
-    /// [default: 10% for the whole machine, users and cgroups, else none].
+    /// [default: 10% where users and cgroups are sampled, else none].
     #[arg(long, value_name = "SHARE", value_parser = parse_budget)]
     pub budget: Option<Budget>,
     /// Trace only processes whose memory grows so fast, for as long as it does: 10MiB/min, or per s or h. Until then they are
-    /// watched from outside, which costs them nothing (--trace sampled and allocs).
+    /// looked at from outside, without a probe (--trace sampled and allocs).
     #[arg(long, value_name = "RATE", value_parser = parse_growing)]
     pub when_growing: Option<Growing>,
 }
@@ -97,9 +98,11 @@ impl TraceArgs {
             };
             return Err(Usage(format!("{option} {why}")));
         }
+        // Probes for each process of a whole machine take long to place and to remove, and are not placed without being asked for.
+        let by_default = matches!(target, Target::User { .. } | Target::Cgroup(_)) && goes_on;
         let share = match budget {
             Some(Budget::Share(share)) => Some(share),
-            None if is_many && goes_on => Some(SHARE_OF_MANY),
+            None if by_default => Some(SHARE_OF_MANY),
             Some(Budget::Unlimited) | None => None,
         };
         Ok(Tracing { mode, limits: Limits { share, growing: when_growing } })
@@ -203,17 +206,20 @@ mod tests {
     }
 
     #[test]
-    fn many_processes_are_sampled_within_a_budget_if_nobody_says_otherwise() {
-        let many = |line| tracing_of(&Target::All, line).expect("a good line");
+    fn many_processes_are_sampled_if_nobody_says_otherwise() {
+        let of_user = Target::User { name: "x".to_owned(), id: 1 };
         let sampled = |frees| Mode::Sampled(Sampling { mean: SAMPLE_BYTES, frees });
         let of = |mode, share| Tracing { mode, limits: Limits { share, growing: None } };
-        assert_eq!(many(""), of(sampled(false), Some(0.1)));
-        assert_eq!(many("--budget 5%"), of(sampled(false), Some(0.05)));
-        assert_eq!(many("--budget none"), of(sampled(false), None));
-        assert_eq!(many("--trace allocs"), of(Mode::Allocs, Some(0.1)));
-        assert_eq!(many("--frees"), of(sampled(true), None));
-        assert_eq!(many("--trace exact"), Tracing::EXACT);
-        assert_eq!(many("--trace growth"), of(Mode::Growth, None));
+        for (target, share) in [(Target::All, None), (of_user, Some(0.1))] {
+            let many = |line| tracing_of(&target, line).expect("a good line");
+            assert_eq!(many(""), of(sampled(false), share));
+            assert_eq!(many("--budget 5%"), of(sampled(false), Some(0.05)));
+            assert_eq!(many("--budget none"), of(sampled(false), None));
+            assert_eq!(many("--trace allocs"), of(Mode::Allocs, share));
+            assert_eq!(many("--frees"), of(sampled(true), None));
+            assert_eq!(many("--trace exact"), Tracing::EXACT);
+            assert_eq!(many("--trace growth"), of(Mode::Growth, None));
+        }
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl ProfileBuilder {
         self.table.was_found(record);
     }
 
+    /// Whether a process was there before it became a target.
+    pub fn is_found(&self, process: ProcessId) -> bool {
+        self.table.is_found(process)
+    }
+
     /// Says that some of a record's probes were missing in this time.
     pub fn add_gap(&mut self, record: u32, gap: std::ops::Range<u64>) {
         self.table.add_gap(record, gap);

@@ -154,6 +154,12 @@ impl ProcessTable {
         ended.max().is_some_and(|ended_ns| now_ns.saturating_sub(ended_ns) < AT_MOST_NS)
     }
 
+    /// Whether a process was there before it became a target, as far as its first image is not retired.
+    pub fn is_found(&self, process: ProcessId) -> bool {
+        let images = self.of_process.get(&process).into_iter().flatten();
+        images.filter_map(|index| self.images.get(index)).any(|image| image.found)
+    }
+
     /// See `ProfileBuilder::was_found`.
     pub fn was_found(&mut self, index: u32) {
         if let Some(image) = self.images.get_mut(&index) {
@@ -262,11 +268,11 @@ impl ProcessTable {
             let pauses = self.pauses.get(id);
             for image in images.iter().filter_map(|index| self.images.get(index)) {
                 add_counters(process, &image.record);
-                life.add(image, counted, pauses);
+                life.add(image, counted);
             }
             let Attendance { life_ns, attached_ns, gap_ns, paused_ns } = life.attendance(pauses);
             (process.life_ns, process.attached_ns, process.attach_gap_ns) = (life_ns, attached_ns, gap_ns);
-            process.paused_ns = paused_ns;
+            (process.paused_ns, process.paused) = (paused_ns, pauses.is_some_and(Pauses::goes_on));
         }
     }
 
@@ -362,7 +368,7 @@ impl ProcessTable {
             remove(&mut self.of_pid, record.tgid, *index);
             let past = self.past.entry(*process).or_default();
             add_counters(&mut past.sums, record);
-            past.life.add(image, counted, self.pauses.get(process));
+            past.life.add(image, counted);
             self.retired_unknown_frees += record.unknown_frees;
             self.retired_hits += record.hits;
             if record.state != process_state::REPLACED {
@@ -456,17 +462,15 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
 
 impl Life {
     /// Adds the next image.
-    fn add(&mut self, image: &Image, counted: Counted, pauses: Option<&Pauses>) {
+    fn add(&mut self, image: &Image, counted: Counted) {
         let Counted { from_ns, until_ns, probes } = counted;
         let Image { record, found, gaps, .. } = image;
         let end = if record.ended_ns == 0 { until_ns } else { record.ended_ns.min(until_ns) };
         let counts_from = if record.armed_ns == 0 { end } else { record.armed_ns };
-        let first_pause_ns = pauses.and_then(Pauses::first_ns).unwrap_or(u64::MAX);
         // One that was found is a target since its calls count, whatever its image is by then.
         let from = match (&self.life, found) {
             (_, true) if record.armed_ns == 0 => record.started_ns,
-            // Or as it was to be, had it not been put off.
-            (_, true) => record.armed_ns.min(first_pause_ns.max(record.started_ns)),
+            (_, true) => record.armed_ns,
             (Some(life), _) => life.start,
             (None, _) => record.started_ns,
         };

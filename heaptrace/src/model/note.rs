@@ -38,7 +38,7 @@ pub enum Note {
     },
     /// Probes are taken away for a while from processes of whose processor time tracing takes more than so much.
     Budget {
-        per_mille: u64,
+        per_million: u64,
     },
     /// Only processes are probed whose anonymous resident memory has grown by so many bytes within so long.
     WhenGrowing {

@@ -283,6 +283,8 @@ pub struct Process {
     pub attached_ns: u64,
     /// How much of it the probes were away on purpose: to keep to a budget, or as it did not grow.
     pub paused_ns: u64,
+    /// They are by now.
+    pub paused: bool,
 }
 
 /// A process that was to be traced and was not.
@@ -316,18 +318,20 @@ impl HitPrice {
 }
 
 /// What tracing cost traced processes, by their hits and what one costs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overhead {
     pub hits: u64,
     pub ns: u64,
-    /// The processor time that they took, this among it. 0 where it was not read.
+    /// The same of the processes whose processor time was read, and that time, which this is part of.
+    known_hits: u64,
+    known_ns: u64,
     pub cpu_ns: u64,
 }
 
 impl Overhead {
-    /// How much of the processor time it was, where that is known.
+    /// How much of the processor time it was, of those of whom that is known.
     pub fn fraction(self) -> Option<f64> {
-        (self.cpu_ns > 0).then(|| self.ns as f64 / self.cpu_ns as f64)
+        (self.cpu_ns > 0).then(|| self.known_ns as f64 / self.cpu_ns as f64)
     }
 }
 
@@ -362,7 +366,9 @@ impl Process {
     pub fn live_on(&mut self, passed_ns: u64) {
         if !self.exited && !self.over {
             self.life_ns = self.life_ns.saturating_add(passed_ns);
-            if self.attached_ns > 0 {
+            if self.paused {
+                self.paused_ns = self.paused_ns.saturating_add(passed_ns);
+            } else if self.attached_ns > 0 {
                 self.attached_ns = self.attached_ns.saturating_add(passed_ns);
             } else {
                 self.attach_gap_ns = self.attach_gap_ns.map(|gap_ns| gap_ns.saturating_add(passed_ns));
@@ -387,19 +393,21 @@ impl Profile {
         fraction(sum(|process| process.attached_ns), sum(|process| process.life_ns))
     }
 
-    /// What tracing cost the processes, where what a hit costs was measured. Of their processor time that of processes that ended
-    /// before it was read is missing, but not what they paid.
+    /// What tracing cost the processes, where what a hit costs was measured.
     pub fn overhead(&self) -> Option<Overhead> {
-        self.overhead_of(&self.processes)
-    }
-
-    /// The same of some processes.
-    pub fn overhead_of(&self, processes: &[Process]) -> Option<Overhead> {
-        let price = self.coverage.hit_price?;
-        let sum = |of: fn(&Process) -> u64| processes.iter().map(of).fold(0, u64::saturating_add);
-        let hits = sum(|process| process.hits);
-        let cpu_ns = sum(|process| process.cpu_ns.unwrap_or_default());
-        Some(Overhead { hits, ns: hits.saturating_mul(price.ns()), cpu_ns })
+        let price = self.coverage.hit_price?.ns();
+        let mut overhead = Overhead::default();
+        for process in &self.processes {
+            overhead.hits = overhead.hits.saturating_add(process.hits);
+            // Of those that ended before it was read, nothing can be said.
+            if let Some(cpu_ns) = process.cpu_ns.filter(|cpu_ns| *cpu_ns > 0) {
+                overhead.cpu_ns = overhead.cpu_ns.saturating_add(cpu_ns);
+                overhead.known_hits = overhead.known_hits.saturating_add(process.hits);
+            }
+        }
+        overhead.ns = overhead.hits.saturating_mul(price);
+        overhead.known_ns = overhead.known_hits.saturating_mul(price);
+        Some(overhead)
     }
 
     /// Allocations by how their stack walk ended, or where they are sampled the samples, or in a mode without blocks what else is

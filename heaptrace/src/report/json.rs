@@ -385,6 +385,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         hits,
         cpu_ns,
         paused_ns,
+        paused: _,
     } = process;
     Process {
         pid: *pid,

@@ -11,14 +11,6 @@ fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// `50` as `5%`, `5` as `0.5%`.
-fn per_mille_in_percent(per_mille: u64) -> String {
-    match (per_mille / 10, per_mille % 10) {
-        (percent, 0) => format!("{percent}%"),
-        (percent, tenths) => format!("{percent}.{tenths}%"),
-    }
-}
-
 /// One case, as a sentence without a full stop.
 pub(super) fn sentence(note: &Note) -> String {
     match note {
@@ -55,9 +47,10 @@ pub(super) fn sentence(note: &Note) -> String {
                 files.join(" or ")
             )
         }
-        Note::Budget { per_mille } => format!(
-            "probes were taken away for a while wherever tracing took more than {} of the processor time (--budget)",
-            per_mille_in_percent(*per_mille)
+        Note::Budget { per_million } => format!(
+            "within a budget: a process of whose processor time tracing took more than {}% was traced for part of the \
+             time (--budget)",
+            *per_million as f64 / 1e4
         ),
         Note::WhenGrowing { bytes, within_ns } => format!(
             "only processes whose memory grew by {} within {} were traced, from then on (--when-growing)",
@@ -189,7 +182,7 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::MappingsLost { .. } => ("times", "code mappings were lost"),
         Note::TracepointsSkipped { .. } => ("times", "the kernel skipped tracepoint events"),
         Note::TrapsForOthers { .. } => ("times", "processes that are not traced took traps"),
-        Note::Budget { .. } => ("budgets", "probes were taken away to keep to"),
+        Note::Budget { .. } => ("budgets", "processes were traced within"),
         Note::WhenGrowing { .. } => ("rates of growth", "from which on processes were traced"),
         Note::Grew { .. } => ("times", "a process was traced from then on, as it had grown"),
         Note::PriceUnknown { .. } => ("reasons", "why it is not known what tracing cost"),

@@ -67,8 +67,11 @@ fn header(
         (_, By::Module) => ", by module",
         (_, By::Process) => ", by process",
     };
-    writeln!(out, "# View: {view}{by}")?;
     let processes: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
+    let is_about_blocks = matches!(options.view, View::Live | View::Alloc | View::Sizes);
+    let is_part = is_about_blocks && processes.iter().any(|process| process.paused_ns > 0);
+    let part = if is_part { "; of the time that each was traced, see the coverage" } else { "" };
+    writeln!(out, "# View: {view}{by}{part}")?;
     let mut names: Vec<String> = processes
         .iter()
         .take(NAMED)

@@ -28,7 +28,8 @@ pub struct Budgeting {
 pub struct Seen {
     pub hits: u64,
     pub cpu_ns: u64,
-    pub bytes: u64,
+    /// `None` until it was read.
+    pub bytes: Option<u64>,
 }
 
 impl Limits {
@@ -39,7 +40,7 @@ impl Limits {
 
     /// What reports say of them.
     pub fn notes(self) -> impl Iterator<Item = Note> {
-        let budget = self.share.map(|share| Note::Budget { per_mille: (share * 1000.0).round() as u64 });
+        let budget = self.share.map(|share| Note::Budget { per_million: (share * 1e6).round() as u64 });
         let growing = self.growing.map(|Growing { bytes, within }| Note::WhenGrowing {
             bytes,
             within_ns: u64::try_from(within.as_nanos()).unwrap_or(u64::MAX),

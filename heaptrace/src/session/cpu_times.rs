@@ -8,8 +8,6 @@ use std::collections::{HashMap, HashSet};
 pub struct CpuTimes {
     of: HashMap<ProcessId, CpuTime>,
     hits: u64,
-    /// Of all, when they were last begun to be read.
-    before_ns: u64,
     last_second: (u64, u64),
 }
 
@@ -17,6 +15,10 @@ struct CpuTime {
     /// What it had taken when it became a target.
     before_ns: u64,
     now_ns: u64,
+    /// At the last drain.
+    drained_ns: u64,
+    /// Hits of its probes, when that was read.
+    hits: u64,
 }
 
 impl CpuTime {
@@ -31,27 +33,27 @@ impl CpuTimes {
         self.last_second
     }
 
-    /// Those that run are read anew.
-    pub fn begin(&mut self, running: &HashSet<ProcessId>) {
+    /// Whether it is to be read again: its probes were hit since.
+    pub fn is_due(&self, process: ProcessId, hits: u64) -> bool {
+        self.of.get(&process).is_none_or(|cpu| cpu.hits != hits)
+    }
+
+    /// All are read that were to be: those that run are kept. `hits` are those of all processes' probes by now.
+    pub fn drained(&mut self, running: &HashSet<ProcessId>, hits: u64) {
         self.of.retain(|process, _| running.contains(process));
-        self.before_ns = self.sum();
-    }
-
-    /// They are read; `hits` are those of all processes' probes by now.
-    pub fn end(&mut self, hits: u64) {
+        let new =
+            self.of.values_mut().map(|cpu| cpu.now_ns - std::mem::replace(&mut cpu.drained_ns, cpu.now_ns));
         let hits_before = std::mem::replace(&mut self.hits, hits);
-        self.last_second = (hits.saturating_sub(hits_before), self.sum().saturating_sub(self.before_ns));
-    }
-
-    fn sum(&self) -> u64 {
-        self.of.values().map(CpuTime::since).sum()
+        self.last_second = (hits.saturating_sub(hits_before), new.sum());
     }
 
     /// A process has taken so much by now. Gives what that is since it became a target, which one that was `born` as a target
     /// has been all along.
-    pub fn take(&mut self, process: ProcessId, now_ns: u64, born: bool) -> u64 {
+    pub fn take(&mut self, process: ProcessId, now_ns: u64, born: bool, hits: u64) -> u64 {
         let before_ns = if born { 0 } else { now_ns };
-        let cpu = self.of.entry(process).or_insert(CpuTime { before_ns, now_ns });
+        let new = CpuTime { before_ns, now_ns, drained_ns: before_ns, hits };
+        let cpu = self.of.entry(process).or_insert(new);
+        cpu.hits = hits;
         // It is rounded, and never falls.
         cpu.now_ns = cpu.now_ns.max(now_ns);
         cpu.since()
@@ -66,8 +68,23 @@ mod tests {
     fn what_was_before_a_process_became_a_target_is_not_counted() {
         let (found, born) = (ProcessId(1), ProcessId(2));
         let mut times = CpuTimes::default();
-        assert_eq!((times.take(found, 500, false), times.take(born, 500, true)), (0, 500));
-        assert_eq!((times.take(found, 800, false), times.take(born, 400, true)), (300, 500));
-        assert_eq!(times.sum(), 800);
+        assert_eq!((times.take(found, 500, false, 0), times.take(born, 500, true, 0)), (0, 500));
+        assert_eq!((times.take(found, 800, false, 3), times.take(born, 400, true, 0)), (300, 500));
+        assert!(times.is_due(found, 4) && !times.is_due(found, 3) && times.is_due(ProcessId(3), 0));
+    }
+
+    #[test]
+    fn a_drains_time_is_since_the_last_drain_however_often_it_is_read_between() {
+        let (process, running) = (ProcessId(1), HashSet::from([ProcessId(1)]));
+        let mut times = CpuTimes::default();
+        times.take(process, 500, false, 0);
+        times.drained(&running, 10);
+        for now_ns in [600, 700, 800] {
+            times.take(process, now_ns, false, 0);
+        }
+        times.drained(&running, 25);
+        assert_eq!(times.last_second(), (15, 300));
+        times.drained(&HashSet::new(), 25);
+        assert_eq!((times.last_second(), times.of.len()), ((0, 0), 0));
     }
 }

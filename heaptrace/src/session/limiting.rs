@@ -29,6 +29,11 @@ impl Session {
         let mut readings = Vec::new();
         for (record, pid) in running {
             let Some(process) = self.builder.process_of(record) else { continue };
+            // One that runs in its parent's memory counts as that; of a new one, attachments may not have heard yet.
+            let is_known = self.attachments.is_paused(pid) || self.attachments.has_probes(pid);
+            if !is_known || self.tracer.maps.index_of(pid) != Some(record) {
+                continue;
+            }
             pids.insert(process, pid);
             readings.push(self.reading(&mut budgeting, process, record, pid));
         }
@@ -67,15 +72,16 @@ impl Session {
         pid: u32,
     ) -> Reading<ProcessId> {
         let hits = self.builder.record(record).map_or(0, |record| record.hits);
+        let is_new = !budgeting.seen.contains_key(&process);
         let seen = budgeting.seen.entry(process).or_default();
         // Of most, nothing changes between two looks.
-        if hits != seen.hits || pid % ROUND == budgeting.looks % ROUND {
+        if is_new || hits != seen.hits || pid % ROUND == budgeting.looks % ROUND {
             let bytes = budgeting.limits.growing.and_then(|_| procfs::read_statm(pid).ok());
             let bytes = bytes.map(|statm| statm.anonymous().saturating_mul(procfs::page_size()));
             *seen = Seen {
                 hits,
                 cpu_ns: self.read_cpu_time(record, pid).unwrap_or(seen.cpu_ns),
-                bytes: bytes.unwrap_or(seen.bytes),
+                bytes: bytes.or(seen.bytes),
             };
         }
         let Seen { hits, cpu_ns, bytes } = *seen;

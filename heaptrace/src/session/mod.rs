@@ -131,6 +131,7 @@ pub struct Session {
     watched: bool,
     overhead: overhead::Overhead,
     cpu_times: cpu_times::CpuTimes,
+    drains: u32,
     /// `None` where there are no limits.
     budgeting: Option<budgeting::Budgeting>,
 }
@@ -203,6 +204,7 @@ impl Session {
             unwinding,
             overhead: overhead::Overhead::measure(&tracer, probes),
             cpu_times: cpu_times::CpuTimes::default(),
+            drains: 0,
             budgeting: budgeting::Budgeting::new(limits),
             tracer,
             started_ns: i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX),
@@ -297,7 +299,9 @@ impl Session {
     pub fn detach(&mut self) -> f64 {
         let before = Instant::now();
         self.end_counting();
-        self.overhead.end(&self.tracer);
+        self.builder.read_processes(&mut self.tracer.maps);
+        self.read_all_cpu_times();
+        self.overhead.end(&self.tracer, self.builder.hits());
         let (attachments, mut world) = self.split();
         attachments.look_at_checks_last(&mut world);
         let links = self.attachments.end();

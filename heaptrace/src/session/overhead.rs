@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{
     io,
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, TryRecvError},
     thread,
     time::{Duration, Instant},
 };
@@ -21,129 +21,166 @@ const EFFORT: Effort = Effort { calls_per_round: 300, rounds: 5, at_most: Durati
 /// How long the programs are measured, and how often; longer at first, where few run.
 const MEASURED: Duration = Duration::from_millis(100);
 const MEASURED_FIRST: Duration = Duration::from_secs(10);
-const FEW_RUNS: u64 = 1000;
+const FEW_HITS: u64 = 1000;
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
-/// What was seen before counts half, from so many runs on.
-const ENOUGH_RUNS: u64 = 100_000;
+/// What was seen before counts half, from so many hits on.
+const ENOUGH_HITS: u64 = 100_000;
 
 /// How long the end waits for a measurement that has not come.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A hit's trap where it could not be measured: as on most machines.
+/// What is assumed where it cannot be measured: as on most machines.
 const TRAP_NS: f64 = 1000.0;
+const PROGRAM_NS: f64 = 500.0;
 
 /// See the module.
 pub struct Overhead {
-    /// Until the trap is measured.
-    measuring: Option<Receiver<io::Result<f64>>>,
-    trap_ns: Option<f64>,
-    /// While programs are measured: their time before, and since when.
-    on: Option<(Statistics, RunTime, Instant)>,
+    trap: Trap,
+    /// While programs are measured.
+    on: Option<On>,
     next: Instant,
-    runs: RunTime,
+    runs: Runs,
+    /// Why programs cannot be measured.
     failure: Option<String>,
+}
+
+enum Trap {
+    Measuring(Receiver<io::Result<f64>>),
+    Takes(f64),
+    Unknown(String),
+}
+
+struct On {
+    _statistics: Statistics,
+    /// How long programs had run, and hits of the traced processes' probes.
+    before: (RunTime, u64),
+    since: Instant,
+}
+
+/// Time of programs, and the traced processes' hits in which they took it: programs run for others, too, where probes are for
+/// all.
+#[derive(Clone, Copy, Default)]
+struct Runs {
+    ns: u64,
+    hits: u64,
 }
 
 impl Overhead {
     /// Begins to measure, if there will be probes.
     pub fn measure(tracer: &Tracer, probes: bool) -> Self {
-        let measuring = probes.then(|| {
-            let (tell, told) = mpsc::channel();
-            let multi = tracer.has_multi_links();
-            thread::spawn(move || {
-                let (cost, probes) = match trap_cost::measure_and_keep(multi, EFFORT) {
-                    Ok((cost, probes)) => (Ok(cost.emulated_ns), Some(probes)),
-                    Err(error) => (Err(error), None),
-                };
-                // Nobody waits where the session has ended. What is kept goes last, as that takes long.
-                let _ = tell.send(cost);
-                drop(probes);
-            });
-            told
-        });
-        Self {
-            measuring,
-            trap_ns: None,
-            on: None,
-            next: Instant::now(),
-            runs: RunTime::default(),
-            failure: None,
-        }
+        let trap = if probes { measure_trap(tracer.has_multi_links()) } else { Trap::Unknown(String::new()) };
+        Self { trap, on: None, next: Instant::now(), runs: Runs::default(), failure: None }
     }
 
-    /// Ten times a second.
-    pub fn look(&mut self, tracer: &Tracer) {
-        if let Some(told) = self.measuring.as_ref().and_then(|measuring| measuring.try_recv().ok()) {
-            self.take_trap(told);
+    /// Whether there is anything to do, where so many hits came in the last second.
+    pub fn is_due(&self, hits: u64) -> bool {
+        let begins = || Instant::now() >= self.next && (self.runs.hits == 0 || hits > 0);
+        matches!(self.trap, Trap::Measuring(_)) || self.on.is_some() || self.failure.is_none() && begins()
+    }
+
+    /// `hits` of the traced processes' probes so far.
+    pub fn look(&mut self, tracer: &Tracer, hits: u64) {
+        if let Trap::Measuring(told) = &self.trap {
+            match told.try_recv() {
+                Ok(told) => self.trap = Trap::of(told),
+                Err(TryRecvError::Disconnected) => self.trap = Trap::Unknown("it ended early".to_owned()),
+                Err(TryRecvError::Empty) => {}
+            }
         }
         match &self.on {
-            Some((_, before, since)) => {
+            Some(On { before, since, .. }) => {
                 let passed = since.elapsed();
-                let is_first = self.runs.count == 0 && passed < MEASURED_FIRST;
-                let has_few = || tracer.run_time().is_some_and(|now| now.since(*before).count < FEW_RUNS);
-                if passed >= MEASURED && !(is_first && has_few()) {
-                    self.take_runs(tracer);
+                let has_few = hits.saturating_sub(before.1) < FEW_HITS;
+                let waits = self.runs.hits == 0 && has_few && passed < MEASURED_FIRST;
+                if passed >= MEASURED && !waits {
+                    self.take_runs(tracer, hits);
                 }
             }
-            None if Instant::now() >= self.next && self.failure.is_none() => self.begin(tracer),
+            None if Instant::now() >= self.next && self.failure.is_none() => self.begin(tracer, hits),
             None => {}
         }
     }
 
-    fn begin(&mut self, tracer: &Tracer) {
+    fn begin(&mut self, tracer: &Tracer, hits: u64) {
         match (Statistics::on(), tracer.run_time()) {
-            (Ok(on), Some(before)) => self.on = Some((on, before, Instant::now())),
+            (Ok(statistics), Some(before)) => {
+                self.on = Some(On { _statistics: statistics, before: (before, hits), since: Instant::now() });
+            }
             (Err(error), _) => self.failure = Some(format!("the kernel measures no BPF programs: {error}")),
             (_, None) => self.failure = Some("the kernel does not say how long BPF programs run".to_owned()),
         }
     }
 
-    fn take_runs(&mut self, tracer: &Tracer) {
-        let Some((_, before, _)) = self.on.take() else { return };
+    fn take_runs(&mut self, tracer: &Tracer, hits: u64) {
+        let Some(On { before: (before, hits_before), .. }) = self.on.take() else { return };
         self.next = Instant::now() + MEASURED_EVERY;
-        let new = tracer.run_time().map_or(RunTime::default(), |now| now.since(before));
-        if self.runs.count >= ENOUGH_RUNS {
-            self.runs = RunTime { ns: self.runs.ns / 2, count: self.runs.count / 2 };
+        let new = tracer.run_time().map_or(0, |now| now.since(before).ns);
+        if self.runs.hits >= ENOUGH_HITS {
+            self.runs = Runs { ns: self.runs.ns / 2, hits: self.runs.hits / 2 };
         }
-        self.runs = RunTime { ns: self.runs.ns + new.ns, count: self.runs.count + new.count };
-    }
-
-    fn take_trap(&mut self, told: io::Result<f64>) {
-        self.measuring = None;
-        match told {
-            Ok(ns) => self.trap_ns = Some(ns),
-            Err(error) => self.failure = Some(format!("a probe of our own: {error}")),
-        }
+        self.runs = Runs { ns: self.runs.ns + new, hits: self.runs.hits + hits.saturating_sub(hits_before) };
     }
 
     /// Nothing counts any more.
-    pub fn end(&mut self, tracer: &Tracer) {
-        self.take_runs(tracer);
-        if let Some(measuring) = self.measuring.take()
-            && let Ok(told) = measuring.recv_timeout(PATIENCE)
-        {
-            self.take_trap(told);
+    pub fn end(&mut self, tracer: &Tracer, hits: u64) {
+        self.take_runs(tracer, hits);
+        if let Trap::Measuring(told) = &self.trap {
+            let told = told.recv_timeout(PATIENCE);
+            self.trap = told.map_or_else(|_| Trap::Unknown("there was no time".to_owned()), Trap::of);
         }
     }
 
-    fn program_ns(&self) -> f64 {
-        if self.runs.count == 0 { 0.0 } else { self.runs.ns as f64 / self.runs.count as f64 }
+    /// What a hit of the program costs, if that was measured; nothing where there was none.
+    fn program_ns(&self) -> Option<f64> {
+        let ns = || if self.runs.hits == 0 { 0.0 } else { self.runs.ns as f64 / self.runs.hits as f64 };
+        self.failure.is_none().then(ns)
     }
 
-    /// What a hit costs, once that is known.
+    /// What a hit costs, if that is known.
     pub fn price(&self) -> Option<HitPrice> {
-        let trap_ns = self.trap_ns? as u64;
-        Some(HitPrice { trap_ns, program_ns: self.program_ns() as u64 })
+        let Trap::Takes(trap_ns) = self.trap else { return None };
+        Some(HitPrice { trap_ns: trap_ns as u64, program_ns: self.program_ns()? as u64 })
     }
 
     /// The same in nanoseconds, assumed where it cannot be measured; `None` while it is being measured.
     pub fn hit_ns(&self) -> Option<f64> {
-        let trap_ns = self.trap_ns.or_else(|| self.measuring.is_none().then_some(TRAP_NS))?;
-        Some(trap_ns + self.program_ns())
+        let trap_ns = match &self.trap {
+            Trap::Measuring(_) => return None,
+            Trap::Takes(ns) => *ns,
+            Trap::Unknown(_) => TRAP_NS,
+        };
+        Some(trap_ns + self.program_ns().unwrap_or(PROGRAM_NS))
     }
 
+    /// Why it is not known.
     pub fn notes(&self) -> impl Iterator<Item = Note> {
-        self.failure.iter().map(|reason| Note::PriceUnknown { reason: reason.clone() })
+        let trap = match &self.trap {
+            Trap::Unknown(reason) if !reason.is_empty() => {
+                Some(format!("a trap could not be measured: {reason}"))
+            }
+            _ => None,
+        };
+        trap.into_iter().chain(self.failure.clone()).map(|reason| Note::PriceUnknown { reason })
     }
+}
+
+impl Trap {
+    fn of(told: io::Result<f64>) -> Self {
+        told.map_or_else(|error| Self::Unknown(error.to_string()), Self::Takes)
+    }
+}
+
+fn measure_trap(multi: bool) -> Trap {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let (cost, probes) = match trap_cost::measure_and_keep(multi, EFFORT) {
+            Ok((cost, probes)) => (Ok(cost.emulated_ns), Some(probes)),
+            Err(error) => (Err(error), None),
+        };
+        // Nobody waits where the session has ended. What is kept goes last, as that takes long.
+        let _ = tell.send(cost);
+        drop(probes);
+    });
+    Trap::Measuring(told)
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     process::{maps::Mapping, object::Object, procfs},
 };
-use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_index, process_state};
+use heaptrace_common::record::{NO_PROCESS, ProcessRecord, armed, process_index, process_state};
 use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
 
 /// See the module.
@@ -72,7 +72,7 @@ impl Kernel<Links> for RealWorld<'_> {
     }
 
     fn is_armed(&self, record: u32) -> bool {
-        self.tracer.maps.process(record).is_some_and(|record| record.armed != 0)
+        self.tracer.maps.process(record).is_some_and(|record| record.armed == armed::YES)
     }
 
     fn arm(&mut self, record: u32, now_ns: u64) {
@@ -81,6 +81,10 @@ impl Kernel<Links> for RealWorld<'_> {
 
     fn disarm(&mut self, record: u32) {
         self.tracer.maps.disarm(record);
+    }
+
+    fn pause(&mut self, record: u32, since_ns: u64) {
+        self.tracer.maps.pause(record, since_ns);
     }
 
     fn forget_calls(&mut self, records: &[u32]) {

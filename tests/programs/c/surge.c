@@ -1,5 +1,5 @@
-// Allocates a little, waits until it is told to grow by so many MiB, waits again, and then leaks.
-// usage: surge MIB LEAKS; files SURGE_DONE1, SURGE_GO1 and so on say where it is
+// Large from the start, it allocates a little, waits until it is told to grow by so many MiB, waits again, and then leaks.
+// usage: surge MIB LEAKS BEFORE; files SURGE_DONE1, SURGE_GO1 and so on say where it is
 #include "ledger.h"
 #include <string.h>
 
@@ -27,6 +27,9 @@ SITE void *site_leak(size_t n) {
 int main(int argc, char **argv) {
     size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 16;
     size_t leaks = argc > 2 ? strtoul(argv[2], NULL, 10) : 100;
+    size_t before = argc > 3 ? strtoul(argv[3], NULL, 10) : 32;
+    for (size_t i = 0; i < before; i++)
+        grow(1 << 20);
     ledger_start();
     for (size_t i = 0; i < 100; i++)
         site_before(1009 + i);

@@ -315,6 +315,7 @@ record!(Process {
     hits: u64,
     cpu_ns: Option<u64>,
     paused_ns: u64,
+    paused: bool,
 });
 record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });

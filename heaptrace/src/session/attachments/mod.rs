@@ -73,8 +73,8 @@ pub struct Attachments<L = Links> {
     ended: HashMap<u32, u64>,
     verification: Verification<L>,
     detaching: Detaching,
-    /// PIDs of targets whose probes are away for a while.
-    paused: HashSet<u32>,
+    /// PIDs of targets whose probes are away for a while, and since when.
+    paused: HashMap<u32, u64>,
     /// New targets begin so.
     pauses_new: bool,
 }
@@ -94,7 +94,7 @@ impl<L: Send + 'static> Attachments<L> {
             ended: HashMap::new(),
             verification: Verification::default(),
             detaching: Detaching::default(),
-            paused: HashSet::new(),
+            paused: HashMap::new(),
             pauses_new: false,
         }
     }

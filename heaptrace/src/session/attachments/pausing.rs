@@ -2,12 +2,16 @@
 //! process may have mapped others' code meanwhile, or run another program.
 
 use super::{Attachments, World};
-use crate::{model::Note, session::error::TargetError};
 
 impl<L: Send + 'static> Attachments<L> {
     /// Whether a process is a target, and its probes are away for a while.
     pub fn is_paused(&self, pid: u32) -> bool {
-        self.paused.contains(&pid)
+        self.paused.contains_key(&pid)
+    }
+
+    /// Whether a process has probes of its own.
+    pub fn has_probes(&self, pid: u32) -> bool {
+        self.probed.contains_key(&pid)
     }
 
     /// From now on, processes that become targets are paused at first, or are not.
@@ -17,55 +21,51 @@ impl<L: Send + 'static> Attachments<L> {
 
     /// Takes the probes of processes away, all at once; it is done when this returns.
     pub fn pause(&mut self, world: &mut impl World<L>, pids: &[u32]) {
+        // As they are now: of an image that nobody has read of nothing could be told.
+        world.read_processes();
         let of = |pid: &u32| Some((*pid, world.index_of(*pid)?));
         let processes: Vec<(u32, u32)> = pids.iter().filter_map(of).collect();
         let records: Vec<u32> = processes.iter().map(|(_, record)| *record).collect();
         // Before any goes: calls must not be compared with half of what they pass.
         self.verification.close_all();
         let now_ns = world.now_ns();
-        records.iter().for_each(|record| world.disarm(*record));
+        records.iter().for_each(|record| world.pause(*record, now_ns));
         let links = processes.iter().flat_map(|(pid, _)| self.unprobe(*pid)).collect();
         world.release(links);
         world.forget_calls(&records);
+        // An image that came in between went on as the one before.
+        world.read_processes();
         for (pid, record) in processes {
-            self.paused.insert(pid);
-            world.builder_mut().pause(record, now_ns);
-            // An image that came in between went on with the arm of the one before.
-            if let Some(newer) = world.index_of(pid).filter(|newer| *newer != record) {
-                world.disarm(newer);
+            let newer = world.index_of(pid).filter(|newer| *newer != record);
+            if let Some(newer) = newer {
+                world.pause(newer, now_ns);
                 world.forget_calls(&[newer]);
             }
+            self.paused.insert(pid, now_ns);
+            world.builder_mut().pause(newer.unwrap_or(record), now_ns);
         }
         self.verification.open(world, |_| true);
     }
 
-    /// Places the probes of a paused process; whether they are there then.
+    /// Places the probes of a paused process; gives whether they are there then, as far as there is anything to probe.
     pub fn resume(&mut self, world: &mut impl World<L>, pid: u32) -> bool {
-        if !self.paused.remove(&pid) {
+        let Some(since_ns) = self.paused.remove(&pid) else { return false };
+        world.read_processes();
+        let Some(record) = world.index_of(pid) else { return false };
+        let pauses_new = std::mem::take(&mut self.pauses_new);
+        // Whatever it maps meanwhile it is looked at for as ever.
+        self.look_again(world, pid, record, world.now_ns());
+        self.pauses_new = pauses_new;
+        if !world.is_armed(record) && self.has_probes(pid) {
+            // Not all of them: it is told why.
+            let links = self.unprobe(pid);
+            world.release(links);
+            self.paused.insert(pid, since_ns);
             return false;
         }
-        let pauses_new = std::mem::take(&mut self.pauses_new);
-        let resumed = self.add(world, pid, false);
-        self.pauses_new = pauses_new;
-        match resumed {
-            Ok(()) => {
-                if let Some(record) = world.index_of(pid) {
-                    self.looked_at.insert(record);
-                    let now_ns = world.now_ns();
-                    world.builder_mut().resumed(record, now_ns);
-                }
-                return true;
-            }
-            Err(error @ TargetError::Refused { .. }) => self.let_go_of_refused(world, error),
-            Err(error) if world.exists(pid) => {
-                world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
-                self.take_away(pid);
-                self.paused.insert(pid);
-            }
-            // It ended meanwhile.
-            Err(_) => {}
-        }
-        false
+        let now_ns = world.now_ns();
+        world.builder_mut().resumed(record, now_ns);
+        true
     }
 
     /// A process that became a target is paused from the beginning, if new ones are.
@@ -73,7 +73,7 @@ impl<L: Send + 'static> Attachments<L> {
         if self.is_paused(pid) {
             return true;
         }
-        let is_new = self.pauses_new && !self.probed.contains_key(&pid);
+        let is_new = self.pauses_new && !self.has_probes(pid);
         if is_new {
             self.begin_paused(world, pid, record);
         }
@@ -96,10 +96,23 @@ impl<L: Send + 'static> Attachments<L> {
     }
 
     fn begin_paused(&mut self, world: &mut impl World<L>, pid: u32, record: u32) {
-        self.paused.insert(pid);
         // What has passed since it began is no gap, either.
         let began_ns = world.builder().record(record).map(|record| record.started_ns);
         let began_ns = began_ns.unwrap_or_else(|| world.now_ns());
+        self.paused.insert(pid, began_ns);
+        world.pause(record, began_ns);
+        // A child may have replaced its image by now; or runs in its parent's memory, whose record it has then.
+        let is_its_own = |other: &u32| world.builder().record(*other).is_none_or(|other| other.tgid == pid);
+        if let Some(newer) = world.index_of(pid).filter(|newer| *newer != record).filter(is_its_own) {
+            world.pause(newer, began_ns);
+        }
         world.builder_mut().pause(record, began_ns);
+    }
+
+    /// Another process had this PID, if that began before `started_ns`.
+    pub(super) fn forget_paused_namesake(&mut self, pid: u32, started_ns: u64) {
+        if self.paused.get(&pid).is_some_and(|since_ns| *since_ns < started_ns) {
+            self.paused.remove(&pid);
+        }
     }
 }

@@ -201,3 +201,76 @@ fn one_without_its_first_thread_is_held_again() {
     );
     run.end();
 }
+
+#[test]
+fn one_that_has_nothing_to_probe_yet_is_no_refusal() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.pause(&[6]);
+    run.world.fork(6, 7);
+    run.look();
+    // In the midst of its exec.
+    run.world.exec(7, &[]);
+    run.handle();
+    assert!(run.resume(7));
+    assert_eq!((run.world.links_of(7), run.counts(7)), (0, false));
+    let libc = run.libc.clone();
+    run.world.map(7, &libc);
+    run.look();
+    assert_eq!((run.world.links_of(7), run.counts(7)), (1, true));
+    assert_eq!(run.told(), (vec![], vec![]));
+    run.end();
+}
+
+#[test]
+fn an_image_that_nobody_has_read_of_is_paused_and_told_of() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(7);
+    run.world.exec(7, &[run.libc.clone()]);
+    run.pause(&[7]);
+    run.pass(5);
+    run.world.exec(7, &[run.libc.clone()]);
+    assert!(run.resume(7));
+    run.look();
+    assert!((5 * SECOND..6 * SECOND).contains(&run.process(7).paused_ns));
+    run.end();
+}
+
+#[test]
+fn hundreds_of_pauses_are_told_as_such() {
+    let mut run = Run::new(BY_PROCESS, 400);
+    run.attachments.pause_new(true);
+    run.start(7);
+    run.add(7).expect("a target");
+    for _ in 0..300 {
+        run.pass(9);
+        run.world.exec(7, &[run.program.clone(), run.libc.clone()]);
+        run.look();
+        assert!(run.resume(7));
+        run.pass(1);
+        run.pause(&[7]);
+    }
+    let Process { paused_ns, attached_ns, attach_gap_ns, .. } = run.process(7);
+    assert_eq!(attach_gap_ns, None);
+    assert!(
+        paused_ns >= 2_700 * SECOND && (300 * SECOND..310 * SECOND).contains(&attached_ns),
+        "{attached_ns}"
+    );
+    run.end();
+}
+
+#[test]
+fn another_process_with_the_pid_of_a_paused_one_is_not() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(6);
+    run.traced(7);
+    run.pause(&[7]);
+    run.world.exit(7);
+    run.world.events.clear();
+    run.pass(1);
+    run.world.fork(6, 7);
+    run.look();
+    assert!(!run.attachments.is_paused(7));
+    assert_eq!((run.world.links_of(7), run.world.counting()), (2, vec![6, 7]));
+    run.end();
+}

@@ -116,6 +116,7 @@ impl<L: Send + 'static> Attachments<L> {
         if self.probed.get(&pid).is_some_and(|placed| placed.are_before(started_ns)) {
             self.let_go(world, pid);
         }
+        self.forget_paused_namesake(pid, started_ns);
     }
 
     /// Probes in a forked child what is probed in its parent.

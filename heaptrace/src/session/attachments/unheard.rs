@@ -19,7 +19,7 @@ impl<L: Send + 'static> Attachments<L> {
         }
         let running: HashSet<u32> = running.into_iter().map(|(_, pid)| pid).collect();
         let now_ns = world.now_ns();
-        let probed = self.probed.keys().chain(self.leaderless.by_pid.keys()).chain(&self.paused);
+        let probed = self.probed.keys().chain(self.leaderless.by_pid.keys()).chain(self.paused.keys());
         let ended = probed.filter(|pid| !running.contains(pid));
         let ended = ended.map(|pid| (*pid, self.ended.get(pid).copied().unwrap_or(now_ns)));
         self.ended = ended.collect();

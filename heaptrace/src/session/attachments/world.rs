@@ -38,6 +38,9 @@ pub trait Kernel<L> {
     /// Calls of a record's process do not count any more.
     fn disarm(&mut self, record: u32);
 
+    /// The same for a while, since `since_ns`, as its probes are away on purpose.
+    fn pause(&mut self, record: u32, since_ns: u64);
+
     /// Forgets the calls of `records`, which are disarmed, whose results are still to come.
     fn forget_calls(&mut self, records: &[u32]);
 

@@ -196,7 +196,11 @@ pub fn forked(task: u64, clone_flags: u64) {
     }
     // Then it inherits no copies: what it frees is its parent's.
     let shares = clone_flags & CLONE_VM != 0;
-    let Some(index) = make(child, parent, 0, u32::from(!shares), setting!(probes_for_all)) else { return };
+    let mut stands = setting!(probes_for_all);
+    if record(parent).is_some_and(|parent| at!(parent.armed).load() == armed::PAUSED) {
+        stands = armed::PAUSED;
+    }
+    let Some(index) = make(child, parent, 0, u32::from(!shares), stands) else { return };
     if let (Some(child), Some(parent), false) = (record(index), record(parent), shares) {
         at!(child.inherited_bytes).set(at!(parent.live_bytes).get());
         at!(child.inherited_count).set(at!(parent.live_count).get());

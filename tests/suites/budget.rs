@@ -261,7 +261,7 @@ fn when_growing() -> Result<()> {
     ensure!(of.attach_gap_s.is_none(), "{of:?}");
     let text = text(folder.path())?;
     let why = format!("surge:{pid}: traced from ");
-    ensure!(text.contains(&why) && text.contains("as it had grown by"), "{why:?} is not in\n{text}");
+    ensure!(text.contains(&why) && text.contains("as long as it grew"), "{why:?} is not in\n{text}");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What tracing costs: `cargo bench --bench tracing [-- cost live depth watch attach scale large]`, as root. Prints tables in
+//! What tracing costs: `cargo bench --bench tracing [-- cost live depth watch attach scale ladder large]`, as root. Prints tables in
 //! Markdown; results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
@@ -12,6 +12,7 @@ mod attach;
 mod cost;
 mod depth;
 mod figures;
+mod ladder;
 mod live;
 mod memleak;
 mod recorder;
@@ -48,12 +49,14 @@ fn main() -> Result<()> {
             "depth" => depth::run(folder.path())?,
             "attach" => attach::run(folder.path())?,
             "watch" => watch::run(folder.path())?,
+            // Takes a quarter of an hour, python3 and redis.
+            "ladder" => ladder::run(folder.path())?,
             "scale" => scale::run(1_000_000, folder.path())?,
             // Takes a minute, and half a gigabyte in the kernel.
             "large" => scale::run(10_000_000, folder.path())?,
             other => {
                 bail!(
-                    "no benchmark {other}; there are cost, live, against, depth, watch, attach, scale and large"
+                    "no benchmark {other}; there are cost, live, against, depth, watch, attach, scale, ladder and large"
                 )
             }
         }

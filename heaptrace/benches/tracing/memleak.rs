@@ -21,18 +21,23 @@ pub fn command() -> Option<Vec<String>> {
 }
 
 impl Memleak {
-    /// Starts it on `target`, and returns once all its probes are in place.
-    pub fn attach(words: &[String], target: &mut Target) -> Result<Self> {
+    /// Starts it on process `pid`.
+    pub fn of(words: &[String], pid: u32) -> Result<Self> {
         let (program, arguments) = words.split_first().context("no command")?;
         let child = Command::new(program)
             .args(arguments)
             // One report, in an hour.
-            .args(["-p", &target.pid().to_string(), "3600", "1"])
+            .args(["-p", &pid.to_string(), "3600", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("failed to start {program}"))?;
-        let mut memleak = Self(child);
+        Ok(Self(child))
+    }
+
+    /// Starts it on `target`, and returns once all its probes are in place.
+    pub fn attach(words: &[String], target: &mut Target) -> Result<Self> {
+        let mut memleak = Self::of(words, target.pid())?;
         let started = Instant::now();
         // It doesn't say when it is ready: until the cost has stayed the same for a second, it is not.
         let mut steady = Vec::new();

@@ -44,11 +44,15 @@ pub struct Target {
 
 impl Target {
     pub fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
+        Self::of(&mut Command::new(program))
+    }
+
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("failed to start {}", program.display()))?;
+            .with_context(|| format!("failed to start {}", command.get_program().display()))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("no standard output")?);
         Ok(Self { child, input, output })

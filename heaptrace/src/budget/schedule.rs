@@ -60,12 +60,21 @@ pub struct Schedule<K> {
     /// All processes', those among them that ended before they were looked at.
     whole: Option<Account>,
     hits: u64,
+    placed_ns: u64,
     now_ns: u64,
 }
 
 impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
     pub fn new(share: Option<f64>, growing: Option<Growing>) -> Self {
-        Self { share, growing, members: HashMap::new(), whole: share.map(Account::full), hits: 0, now_ns: 0 }
+        Self {
+            share,
+            growing,
+            members: HashMap::new(),
+            whole: share.map(Account::full),
+            hits: 0,
+            placed_ns: 0,
+            now_ns: 0,
+        }
     }
 
     /// Whether probes may be placed in processes that nothing is known of yet.
@@ -73,8 +82,15 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
         self.growing.is_none() && !self.whole.is_some_and(|whole| whole.is_spent())
     }
 
-    /// All processes, as they stand at `now_ns`; `hits` are those of all that ever were, and `hit_ns` is what one costs.
-    pub fn look(&mut self, now_ns: u64, hit_ns: f64, hits: u64, readings: &[Reading<K>]) -> Vec<Change<K>> {
+    /// All processes, as they stand at `now_ns`; `hits` are those of all that ever were, and `hit_ns` is what one costs. To
+    /// place probes in processes as they began took `placed_ns` so far.
+    pub fn look(
+        &mut self,
+        now_ns: u64,
+        hit_ns: f64,
+        (hits, placed_ns): (u64, u64),
+        readings: &[Reading<K>],
+    ) -> Vec<Change<K>> {
         let passed = now_ns.saturating_sub(std::mem::replace(&mut self.now_ns, now_ns)) as f64;
         let passed = if self.members.is_empty() { 0.0 } else { passed };
         let there: HashSet<K> = readings.iter().map(|reading| reading.process).collect();
@@ -83,7 +99,9 @@ impl<K: Copy + Eq + std::hash::Hash + Ord> Schedule<K> {
         for reading in readings {
             cpu += self.account(now_ns, passed, hit_ns, reading);
         }
-        let spent = hits.saturating_sub(std::mem::replace(&mut self.hits, hits)) as f64 * hit_ns;
+        let new_hits = hits.saturating_sub(std::mem::replace(&mut self.hits, hits));
+        let placed = placed_ns.saturating_sub(std::mem::replace(&mut self.placed_ns, placed_ns));
+        let spent = new_hits as f64 * hit_ns + placed as f64;
         if let Some(whole) = &mut self.whole {
             whole.pass(passed, cpu as f64, spent);
         }

@@ -95,7 +95,7 @@ impl Run {
             let readings: Vec<Reading<usize>> = there.map(reading).collect();
             let hits =
                 self.gone_hits + self.processes.iter().filter(|p| lives(p)).map(|p| p.hits).sum::<f64>();
-            let changes = self.schedule.look(tick * TICK, HIT_NS, hits as u64, &readings);
+            let changes = self.schedule.look(tick * TICK, HIT_NS, (hits as u64, 0), &readings);
             let back = changes.iter().filter(|change| matches!(change, Change::On(..))).count();
             self.most_back_at_once = self.most_back_at_once.max(back);
             for change in changes {
@@ -198,7 +198,7 @@ fn only_what_grows_is_traced_and_only_as_long() {
             bytes: Some(bytes[at]),
             is_on: on[at],
         });
-        for change in schedule.look(second * SECOND, HIT_NS, 0, &readings) {
+        for change in schedule.look(second * SECOND, HIT_NS, (0, 0), &readings) {
             match change {
                 Change::On(at, grown) => {
                     began.push((at, second, grown));
@@ -221,10 +221,26 @@ fn where_probes_cannot_be_placed_it_is_not_tried_all_the_time() {
     let mut tries = 0;
     for tick in 0..600 {
         let reading = Reading { process: 7, hits: 0, cpu_ns: tick * TICK, bytes: None, is_on: false };
-        for _ in schedule.look(tick * TICK, HIT_NS, 0, &[reading]) {
+        for _ in schedule.look(tick * TICK, HIT_NS, (0, 0), &[reading]) {
             tries += 1;
             schedule.failed(7);
         }
     }
     assert!((10..=13).contains(&tries), "{tries}");
+}
+
+#[test]
+fn where_placing_probes_takes_too_much_new_processes_wait() {
+    let mut schedule = Schedule::new(Some(0.05), None);
+    let (mut placed_ns, mut taken) = (0, 0);
+    for tick in 0..600_u64 {
+        // A shell that forks a hundred times a second, each of which takes 2 ms to place.
+        if schedule.takes_new() {
+            taken += 10;
+            placed_ns += 20_000_000;
+        }
+        let reading = Reading { process: 1, hits: 0, cpu_ns: tick * TICK, bytes: None, is_on: true };
+        assert!(schedule.look(tick * TICK, HIT_NS, (0, placed_ns), &[reading]).is_empty());
+    }
+    assert!(placed_ns < 60 * SECOND / 20 && taken > 500, "{placed_ns} {taken}");
 }

@@ -4,7 +4,11 @@ use super::{
     signals::Signals,
     work::{Ended, Work},
 };
-use crate::engine::{Engine, News, Pace};
+use crate::{
+    engine::{Engine, News, Pace},
+    printable::say,
+    report,
+};
 use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
@@ -49,7 +53,12 @@ pub(super) async fn follow<W: Work>(
                         break Ended::NoReader;
                     }
                 }
-                News::Drained => work.tick(engine)?,
+                News::Drained => {
+                    for grown in engine.take_grown() {
+                        say(format_args!("{}", report::said(&grown)));
+                    }
+                    work.tick(engine)?;
+                }
                 News::Ended => break Ended::TargetsExited,
             }
         }

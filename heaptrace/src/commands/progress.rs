@@ -25,15 +25,25 @@ impl Progress {
         self.bar.tick();
     }
 
-    /// `live`: bytes, where blocks are traced. `cost`: of what is traced, the fraction of its processor time.
-    pub fn show(&mut self, elapsed: Duration, live: Option<u64>, events: u64, lost: u64, cost: Option<f64>) {
+    /// `live`: bytes, where blocks are traced. `cost`: of what is traced, the fraction of its processor time. So many processes
+    /// are `paused`.
+    pub fn show(
+        &mut self,
+        elapsed: Duration,
+        live: Option<u64>,
+        (events, lost): (u64, u64),
+        cost: Option<f64>,
+        paused: usize,
+    ) {
         let (before, events_before) = std::mem::replace(&mut self.last, (elapsed, events));
         let seconds = (elapsed - before).as_secs_f64().max(0.001);
         let rate = (events.saturating_sub(events_before)) as f64 / seconds;
         let live = live.map_or_else(String::new, |live| format!("live {}, ", HumanBytes(live)));
-        let cost = cost.map_or_else(String::new, |cost| format!(", costs {:.1}% CPU", 100.0 * cost));
+        let cost = cost
+            .map_or_else(String::new, |cost| format!(", tracing takes {:.1}% of their time", 100.0 * cost));
+        let paused = if paused > 0 { format!(", {paused} paused") } else { String::new() };
         self.bar.set_message(format!(
-            "[{:>4} s] {live}{} events/s, {} lost{cost}",
+            "[{:>4} s] {live}{} events/s, {} lost{cost}{paused}",
             elapsed.as_secs(),
             HumanCount(rate as u64),
             HumanCount(lost)

@@ -93,7 +93,7 @@ impl Work for Counting {
         if let Some(progress) = &mut self.progress {
             let (live, events, lost) = engine.session().glance();
             let cost = engine.session().recent_overhead();
-            progress.show(engine.followed(), Some(live), events, lost, cost);
+            progress.show(engine.followed(), Some(live), (events, lost), cost, 0);
         }
         Ok(())
     }

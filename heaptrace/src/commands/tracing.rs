@@ -65,8 +65,9 @@ impl<F: Form> Prepared<F> {
             Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
             None => None,
         };
+        let how = engine.how();
         say(format_args!(
-            "tracing {} ({} MB of kernel memory for tables, which may grow to {} MB){}",
+            "tracing {} ({how}{} MB of kernel memory for tables, which may grow to {} MB){}",
             describe(&target, engine.session()),
             memory.first / 1_000_000,
             memory.most / 1_000_000,

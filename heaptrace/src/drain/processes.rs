@@ -5,7 +5,7 @@
 
 use super::{attendance::Attendance, pauses::Pauses};
 use crate::model::{Amount, Process, ProcessId, Totals};
-use heaptrace_common::record::{NO_PROCESS, ProcessRecord, process_state};
+use heaptrace_common::record::{NO_PROCESS, ProcessRecord, armed, process_state};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
@@ -113,6 +113,10 @@ impl ProcessTable {
     pub fn read_again(&mut self, index: u32, record: ProcessRecord) {
         if let Some(image) = self.images.get_mut(&index) {
             image.record = record;
+            // A child that was forked so: of others it was said before.
+            if record.armed == armed::PAUSED {
+                self.pauses.entry(image.process).or_default().begin(record.started_ns);
+            }
             if record.state == process_state::REPLACED {
                 // What comes of it is taken later.
                 self.replaced.insert(index);
@@ -628,6 +632,20 @@ mod tests {
         assert_eq!(attended(&mut table, COUNTED), [(800, 700, None)]);
         // Probes for all came after it had begun: what was before is not its beginning.
         assert_eq!(attended(&mut table, Counted { from_ns: 400, ..COUNTED }), [(600, 500, None)]);
+    }
+
+    #[test]
+    fn a_child_that_was_forked_paused_and_ended_so_was_never_traced_on_purpose() {
+        let mut table = ProcessTable::default();
+        let paused = ProcessRecord {
+            armed: armed::PAUSED,
+            started_ns: 200,
+            armed_ns: 200,
+            ..record(7, NO_PROCESS, 0)
+        };
+        push(&mut table, ProcessRecord { ended_ns: 300, state: process_state::EXITED, ..paused });
+        assert_eq!(attended(&mut table, COUNTED), [(100, 0, None)]);
+        assert_eq!(table.processes[&ProcessId(0)].paused_ns, 100);
     }
 
     #[test]

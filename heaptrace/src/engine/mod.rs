@@ -18,9 +18,9 @@ pub use turn::News;
 
 use crate::{
     error::CannotTrace,
-    model::{Host, Mode, OldBlocks, StackId, Start},
+    model::{Host, Mode, Note, OldBlocks, StackId, Start},
     process::system,
-    session::{Session, SessionOptions},
+    session::{Limits, Session, SessionOptions},
 };
 use clock::Clock;
 use heaptrace_common::growth::GrowthEvent;
@@ -57,6 +57,7 @@ pub struct Engine<F> {
     wakes: Wakes,
     clock: Clock,
     mode: Mode,
+    limits: Limits,
     looks: Looks,
     /// New targets can come when all have exited.
     endless: bool,
@@ -83,6 +84,7 @@ impl<F: Form> Engine<F> {
             wakes,
             clock,
             mode,
+            limits: options.limits,
             looks: Looks::default(),
             endless: options.all || options.members.is_some(),
             may_have_ended: false,
@@ -100,6 +102,16 @@ impl<F> Engine<F> {
     /// What a recording begins with, once its first targets are there.
     pub fn start(&self) -> Start {
         start(self.clock.started_ns(), self.mode)
+    }
+
+    /// How is traced, where that is not every block: for the first line.
+    pub fn how(&self) -> String {
+        let Limits { share, growing } = self.limits;
+        let mode = if self.mode == Mode::Exact { None } else { Some(self.mode.name().to_owned()) };
+        let share = share.map(|share| format!("within {}%", (share * 1e4).round() / 100.0));
+        let growing = growing.map(|_| "when growing".to_owned());
+        let parts: Vec<String> = mode.into_iter().chain(share).chain(growing).collect();
+        if parts.is_empty() { String::new() } else { format!("{}; ", parts.join(", ")) }
     }
 
     /// The targets may run from now on: [`Self::followed`] begins. Profiles of an engine to which that is not said tell how
@@ -147,6 +159,11 @@ impl<F> Engine<F> {
     /// The stack of a call, if it has one; to be asked at once, as its addresses are told apart by what is mapped now.
     pub fn stack_of(&mut self, told: &GrowthEvent) -> Option<StackId> {
         self.session.stack_of(told)
+    }
+
+    /// Processes that began to be traced, as they grow, since this was asked last.
+    pub fn take_grown(&mut self) -> Vec<Note> {
+        self.session.take_grown()
     }
 
     /// Looks for all blocks whose memory was unmapped. For the end, before [`Self::detach`].

@@ -71,20 +71,30 @@ fn late(profile: &Profile) -> Vec<String> {
     .collect()
 }
 
-/// Whose probes were away on purpose.
-fn paused(profile: &Profile) -> Option<String> {
-    let of: Vec<&Process> = profile.processes.iter().filter(|process| process.paused_ns > 0).collect();
-    let shares: Vec<f64> = of.iter().map(|process| 100.0 * process.attached_fraction()).collect();
-    let least = shares.iter().copied().reduce(f64::min)?;
-    let most = shares.iter().copied().fold(0.0, f64::max);
-    let share = if of.len() == 1 { format!("{most:.1}%") } else { format!("{least:.1}% to {most:.1}%") };
-    let processes = counted(of.len() as u64, "process was traced for", "processes were traced for");
-    let whose = if of.len() == 1 { "its" } else { "their" };
-    Some(format!(
-        "{processes} {share} of {whose} time, and what {} meanwhile is in no total: {}",
-        if of.len() == 1 { "it allocated" } else { "they allocated" },
-        names(&of)
-    ))
+/// Whose probes were away on purpose: those that were never traced, and those that were for a part of their time.
+fn paused(profile: &Profile) -> Vec<String> {
+    let paused = profile.processes.iter().filter(|process| process.paused_ns > 0);
+    let (part, never): (Vec<&Process>, Vec<&Process>) = paused.partition(|process| process.attached_ns > 0);
+    let mut lines = Vec::new();
+    if !part.is_empty() {
+        let shares: Vec<f64> = part.iter().map(|process| 100.0 * process.attached_fraction()).collect();
+        let (least, most) =
+            (shares.iter().copied().fold(100.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
+        let (least, most) = (format!("{least:.1}%"), format!("{most:.1}%"));
+        let share = if least == most { most } else { format!("{least} to {most}") };
+        let (traced, theirs) = match part.len() {
+            1 => ("process was traced for", "its time, and what it allocated"),
+            _ => ("processes were traced for", "their time, and what they allocated"),
+        };
+        let count = thousands(part.len() as u64);
+        lines
+            .push(format!("{count} {traced} {share} of {theirs} meanwhile is in no total: {}", names(&part)));
+    }
+    if !never.is_empty() {
+        let processes = counted(never.len() as u64, "process was", "processes were");
+        lines.push(format!("{processes} paused all the time, and are in no total: {}", names(&never)));
+    }
+    lines
 }
 
 /// The first few names.

@@ -31,6 +31,7 @@ pub use expansion::expansion;
 pub use footer::{losses, summary};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
+pub use notes::said;
 pub use render::render;
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};

@@ -58,7 +58,7 @@ pub(super) fn sentence(note: &Note) -> String {
             duration(*within_ns)
         ),
         Note::Grew { pid, comm, after_ns, bytes, within_ns } => format!(
-            "{comm}:{pid}: traced from {} on, as it had grown by {} within {}",
+            "{comm}:{pid}: traced from {} on, as long as it grew: by {} within {} at first",
             seconds(*after_ns),
             human(*bytes),
             duration(*within_ns)
@@ -229,6 +229,11 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::PartsSkipped { .. } => ("parts", "of the recording were skipped"),
         Note::Told { .. } => ("more notes", "of the version that recorded"),
     }
+}
+
+/// One case, to be said while tracing.
+pub fn said(note: &Note) -> String {
+    printable(&sentence(note)).into_owned()
 }
 
 /// A kind, in one line: its only case, or how many there are and the worst.

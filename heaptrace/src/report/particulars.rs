@@ -3,7 +3,7 @@
 use super::table::process_name;
 use crate::model::{Mode, Process, Untraceable};
 use crate::printable::printable;
-use crate::units::{counted, human, percent, thousands};
+use crate::units::{counted, human, percent, seconds, thousands};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -84,6 +84,15 @@ const LATE: Kind = Kind {
     say: |of, _| not_traced_at_first(of),
 };
 
+/// A process whose probes were away on purpose; as [`LATE`].
+const PAUSED: Kind = Kind {
+    weight: |process| process.paused_ns,
+    say: |of, _| {
+        let share = percent(sum(of, |p| p.attached_ns), sum(of, |p| p.life_ns));
+        format!("paused for {}, traced for {share:.2}% of the time", seconds(sum(of, |p| p.paused_ns)))
+    },
+};
+
 fn not_traced_at_first(of: &[&Process]) -> String {
     let gap = of.iter().filter_map(|process| process.attach_gap_ns).max().unwrap_or_default() as f64 / 1e6;
     let share = percent(sum(of, |p| p.attached_ns), sum(of, |p| p.life_ns));
@@ -107,7 +116,7 @@ fn blocks(of: &[&Process], count: fn(&Process) -> u64, bytes: fn(&Process) -> u6
 /// A line for each kind, or, where `verbose`, for each process.
 pub(super) fn of_processes(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
     if verbose {
-        KINDS.iter().chain([&LATE]).flat_map(|kind| each(kind, processes, mode)).collect()
+        KINDS.iter().chain([&LATE, &PAUSED]).flat_map(|kind| each(kind, processes, mode)).collect()
     } else {
         KINDS.iter().filter_map(|kind| of_kind(kind, processes, mode)).collect()
     }

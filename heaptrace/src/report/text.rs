@@ -142,9 +142,12 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         lines.push("Nothing to show: no page fault was recorded; `record --faults` traces them.".into());
     } else if allocated > 0 {
         let blocks = counted(allocated, "block", "blocks");
-        lines.push(format!(
-            "Nothing is live: {blocks} allocated, all freed, released or gone (--view alloc shows them)."
-        ));
+        let (about, over) = match (profile.mode.sample_bytes(), profile.mode.has_frees()) {
+            (0, true) => ("", "all freed, released or gone"),
+            (0, false) => ("", "none of which is known to be live still"),
+            _ => ("about ", "none of whose samples is known to be live still"),
+        };
+        lines.push(format!("Nothing is live: {about}{blocks} allocated, {over} (--view alloc shows them)."));
     } else if profile.processes.is_empty() {
         lines.push("Nothing to show: no process was traced.".into());
     } else if coverage.events == 0 && !coverage.finished {

@@ -10,16 +10,16 @@ const ROUND: u32 = 10;
 impl Session {
     /// What cannot wait for a drain. Ten times a second.
     pub(super) fn look_at_cost(&mut self) {
-        if self.probes && !self.counting.is_over() && self.overhead.is_due(self.cpu_times.last_second().0) {
+        if self.probes && !self.counting.is_over() && self.overhead.is_due(self.cpu_times.last_hits()) {
             self.builder.read_processes(&mut self.tracer.maps);
             self.overhead.look(&self.tracer, self.builder.hits());
         }
     }
 
-    /// What fraction of the traced processes' processor time tracing took in the last second, if that is known.
+    /// What fraction of the traced processes' processor time tracing took in the last ten seconds, if that is known.
     pub fn recent_overhead(&self) -> Option<f64> {
         let hit_ns = self.overhead.price()?.ns() as f64;
-        let (hits, cpu_ns) = self.cpu_times.last_second();
+        let (hits, cpu_ns) = self.cpu_times.recent();
         (cpu_ns > 0).then(|| hits as f64 * hit_ns / cpu_ns as f64)
     }
 

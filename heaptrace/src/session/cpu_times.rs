@@ -1,14 +1,18 @@
 //! Processor time of the traced processes, of which tracing takes its share.
 
 use crate::model::ProcessId;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Drains that are kept.
+const RECENT: usize = 10;
 
 /// See the module.
 #[derive(Default)]
 pub struct CpuTimes {
     of: HashMap<ProcessId, CpuTime>,
     hits: u64,
-    last_second: (u64, u64),
+    /// Hits of all processes' probes, and nanoseconds of processor time, from one drain to the next, the last at the end.
+    recent: VecDeque<(u64, u64)>,
 }
 
 struct CpuTime {
@@ -28,9 +32,14 @@ impl CpuTime {
 }
 
 impl CpuTimes {
-    /// Hits of all processes' probes, and nanoseconds of processor time, between the last two drains.
-    pub fn last_second(&self) -> (u64, u64) {
-        self.last_second
+    /// Hits of all processes' probes, and nanoseconds of processor time, of the last drains: short times are too coarse.
+    pub fn recent(&self) -> (u64, u64) {
+        self.recent.iter().fold((0, 0), |(hits, ns), (more_hits, more_ns)| (hits + more_hits, ns + more_ns))
+    }
+
+    /// Hits since the drain before the last one.
+    pub fn last_hits(&self) -> u64 {
+        self.recent.back().map_or(0, |(hits, _)| *hits)
     }
 
     /// Whether it is to be read again: its probes were hit since.
@@ -44,7 +53,11 @@ impl CpuTimes {
         let new =
             self.of.values_mut().map(|cpu| cpu.now_ns - std::mem::replace(&mut cpu.drained_ns, cpu.now_ns));
         let hits_before = std::mem::replace(&mut self.hits, hits);
-        self.last_second = (hits.saturating_sub(hits_before), new.sum());
+        let new = (hits.saturating_sub(hits_before), new.sum());
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(new);
     }
 
     /// A process has taken so much by now. Gives what that is since it became a target, which one that was `born` as a target
@@ -83,8 +96,10 @@ mod tests {
             times.take(process, now_ns, false, 0);
         }
         times.drained(&running, 25);
-        assert_eq!(times.last_second(), (15, 300));
-        times.drained(&HashSet::new(), 25);
-        assert_eq!((times.last_second(), times.of.len()), ((0, 0), 0));
+        assert_eq!((times.recent(), times.last_hits()), ((25, 300), 15));
+        for _ in 0..RECENT {
+            times.drained(&HashSet::new(), 25);
+        }
+        assert_eq!((times.recent(), times.of.len()), ((0, 0), 0));
     }
 }

@@ -15,7 +15,20 @@ use std::collections::HashMap;
 /// How many looks it takes until all is read of processes of which nothing seems to have changed.
 const ROUND: u32 = 10;
 
+/// Cases that are kept for a client that takes none.
+const UNTOLD: usize = 100;
+
 impl Session {
+    /// Processes that began to be traced, as they grow, since this was asked last.
+    pub fn take_grown(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.grew)
+    }
+
+    /// How many processes' probes are away on purpose.
+    pub fn paused(&self) -> usize {
+        self.attachments.paused()
+    }
+
     /// See the module.
     pub(super) fn keep_to_limits(&mut self) {
         if self.counting.is_over() {
@@ -39,7 +52,12 @@ impl Session {
         }
         budgeting.looks = budgeting.looks.wrapping_add(1);
         budgeting.seen.retain(|process, _| pids.contains_key(process));
-        let changes = budgeting.schedule.look(monotonic_ns(), hit_ns, self.builder.hits(), &readings);
+        let changes = budgeting.schedule.look(
+            monotonic_ns(),
+            hit_ns,
+            (self.builder.hits(), self.attachments.placed_ns()),
+            &readings,
+        );
         self.attachments.pause_new(budgeting.pauses_new());
         let pid_of = |process: &ProcessId| pids.get(process).copied();
         let off = changes.iter().filter_map(|change| match change {
@@ -92,6 +110,10 @@ impl Session {
         let after_ns = u64::try_from(self.counting.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         let comm = procfs::comm(pid).unwrap_or_default();
-        self.note(Note::Grew { pid, comm, after_ns, bytes, within_ns });
+        let note = Note::Grew { pid, comm, after_ns, bytes, within_ns };
+        if self.grew.len() < UNTOLD {
+            self.grew.push(note.clone());
+        }
+        self.note(note);
     }
 }

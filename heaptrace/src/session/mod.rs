@@ -132,6 +132,8 @@ pub struct Session {
     overhead: overhead::Overhead,
     cpu_times: cpu_times::CpuTimes,
     drains: u32,
+    /// See [`Session::take_grown`].
+    grew: Vec<Note>,
     /// `None` where there are no limits.
     budgeting: Option<budgeting::Budgeting>,
 }
@@ -205,6 +207,7 @@ impl Session {
             overhead: overhead::Overhead::measure(&tracer, probes),
             cpu_times: cpu_times::CpuTimes::default(),
             drains: 0,
+            grew: Vec::new(),
             budgeting: budgeting::Budgeting::new(limits),
             tracer,
             started_ns: i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX),

@@ -116,7 +116,8 @@ impl Work for Recording {
     fn tick(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
         let (live, events, lost) = engine.session().glance();
         let cost = engine.session().recent_overhead();
-        self.progress.show(engine.followed(), self.blocks.then_some(live), events, lost, cost);
+        let (live, paused) = (self.blocks.then_some(live), engine.session().paused());
+        self.progress.show(engine.followed(), live, (events, lost), cost, paused);
         if self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
             self.last_write = Some(Instant::now());
             self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;

@@ -77,6 +77,8 @@ pub struct Attachments<L = Links> {
     paused: HashMap<u32, u64>,
     /// New targets begin so.
     pauses_new: bool,
+    /// What it took to place probes in children, which is as long as forks wait, and each gets.
+    placed_ns: u64,
 }
 
 impl<L: Send + 'static> Attachments<L> {
@@ -96,6 +98,7 @@ impl<L: Send + 'static> Attachments<L> {
             detaching: Detaching::default(),
             paused: HashMap::new(),
             pauses_new: false,
+            placed_ns: 0,
         }
     }
 
@@ -108,6 +111,11 @@ impl<L: Send + 'static> Attachments<L> {
     /// Files that are probed for all processes, whose calls others pay for, too.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What it took so far to place probes in forked children.
+    pub fn placed_ns(&self) -> u64 {
+        self.placed_ns
     }
 
     /// Why processes are not traced, as far as that is listed.

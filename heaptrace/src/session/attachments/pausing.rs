@@ -9,6 +9,11 @@ impl<L: Send + 'static> Attachments<L> {
         self.paused.contains_key(&pid)
     }
 
+    /// How many are.
+    pub fn paused(&self) -> usize {
+        self.paused.len()
+    }
+
     /// Whether a process has probes of its own.
     pub fn has_probes(&self, pid: u32) -> bool {
         self.probed.contains_key(&pid)
@@ -29,20 +34,21 @@ impl<L: Send + 'static> Attachments<L> {
         // Before any goes: calls must not be compared with half of what they pass.
         self.verification.close_all();
         let now_ns = world.now_ns();
-        records.iter().for_each(|record| world.pause(*record, now_ns));
+        for record in &records {
+            world.pause(*record, now_ns);
+            world.builder_mut().pause(*record, now_ns);
+        }
         let links = processes.iter().flat_map(|(pid, _)| self.unprobe(*pid)).collect();
         world.release(links);
         world.forget_calls(&records);
         // An image that came in between went on as the one before.
         world.read_processes();
         for (pid, record) in processes {
-            let newer = world.index_of(pid).filter(|newer| *newer != record);
-            if let Some(newer) = newer {
+            if let Some(newer) = world.index_of(pid).filter(|newer| *newer != record) {
                 world.pause(newer, now_ns);
                 world.forget_calls(&[newer]);
             }
             self.paused.insert(pid, now_ns);
-            world.builder_mut().pause(newer.unwrap_or(record), now_ns);
         }
         self.verification.open(world, |_| true);
     }

@@ -134,7 +134,10 @@ impl<L: Send + 'static> Attachments<L> {
         if plans.is_empty() {
             return;
         }
-        match self.place_sites(world, child, child, &plans) {
+        let before_ns = world.now_ns();
+        let placed = self.place_sites(world, child, child, &plans);
+        self.placed_ns = self.placed_ns.saturating_add(world.now_ns().saturating_sub(before_ns));
+        match placed {
             Ok(()) => {}
             Err(error @ TargetError::Refused { .. }) => {
                 return world.note(Note::ProbesNotPlaced { pid: child, reason: error.reason() });

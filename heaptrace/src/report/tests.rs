@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::profiles::{empty, full, large, sampled};
-use crate::model::{Note, Profile};
+use crate::model::{Note, Process, Profile};
 use heaptrace_common::sizes::SIZE_CLASSES;
 use insta::assert_snapshot;
 
@@ -184,7 +184,7 @@ fn percentages_of_rows_add_up_to_the_whole() {
 #[test]
 fn each_process_is_told_of_on_demand() {
     let report = text(&full(), Options { verbose: true, ..Options::default() });
-    let of_one = "odd; name:43: followed from its parent, probes 1.250 ms late: all of them were there for 50.00% of the time";
+    let of_one = "odd; name:43: followed from its parent, probes 1.250 ms late: all of them were there for 75.00% of the time";
     assert!(report.contains(of_one), "{report}");
     assert!(!text(&full(), Options::default()).contains(of_one));
 }
@@ -355,4 +355,31 @@ fn a_large_profile_is_rendered_in_linear_time() {
         eprintln!("{format:?}: {took:?} for {} bytes", report.len());
         assert!(took.as_secs() < 300, "{format:?}: {took:?}");
     }
+}
+
+#[test]
+fn who_was_paused_is_told_apart_from_who_was_never_traced() {
+    let mut profile = full();
+    let new = |comm: &str, attached_ns| Process {
+        comm: comm.into(),
+        life_ns: 1_000,
+        attached_ns,
+        paused_ns: 1_000 - attached_ns,
+        ..Process::default()
+    };
+    let before = profile.processes.len();
+    profile.processes.extend([new("light", 1_000), new("half", 500), new("rest", 0), new("rest", 0)]);
+    let losses = losses(&profile);
+    for said in [
+        "1 process was traced for 50.0% of its time, and what it allocated meanwhile is in no total: half",
+        "2 processes were paused all the time, and are in no total: rest",
+    ] {
+        assert!(losses.iter().any(|loss| loss == said), "{said:?} is not in {losses:#?}");
+    }
+    profile.processes.truncate(before);
+    profile.processes.extend([new("half", 500), new("tenth", 100)]);
+    let said = "2 processes were traced for 10.0% to 50.0% of their time, and what they allocated meanwhile is in no total: half, tenth";
+    assert!(super::losses(&profile).iter().any(|loss| loss == said), "{:#?}", super::losses(&profile));
+    let report = text(&profile, Options { verbose: true, ..Options::default() });
+    assert!(report.contains("half:0: paused for 0.000 s, traced for 50.00% of the time"), "{report}");
 }

@@ -187,7 +187,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "held", "idle", "inlibc",
-        "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "twins",
+        "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "surge", "twins",
     ];
     let others = [
         COmitFramePointer("family"),

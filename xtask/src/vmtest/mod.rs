@@ -70,6 +70,14 @@ const SELECTIONS: &[Selection] = &[
         both: false,
     },
     Selection {
+        suite: "budget",
+        tests: &[
+            "budget: a loop's probes come and go, and a light process keeps its own",
+            "when growing: a process is traced once it grows, and no sooner",
+        ],
+        both: false,
+    },
+    Selection {
         suite: "lifecycle",
         tests: &[
             "fork without exec",

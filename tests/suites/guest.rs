@@ -8,6 +8,7 @@ use heaptrace_tests::{
     ledger::Ledger,
     live::Live,
     programs::Program,
+    report::Report,
     runner::{self, in_guest},
     running::{Running, wait_while_running},
     session::{self, Outcome, Session, Start, Waiting},
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
     let mut tests = vec![
         in_guest("the attach way fits the kernel and is told", attach_way),
         in_guest("record -a: several programs at once", whole_machine),
+        in_guest("record -a, as by default: every allocation is seen, and some are samples", sampled_machine),
+        in_guest("record -a within limits: who was there and who begins are targets", limited_machine),
         in_guest("top: the whole machine, and all of it traced", top),
         in_guest("watch without a target: every process, and new ones", watched_machine),
         in_guest("an unsuitable kernel is refused with its reason", refused),
@@ -136,6 +139,51 @@ fn whole_machine() -> Result<()> {
     // This process was at work when the probes came.
     let slack = Slack { attached_late: true, unledgered_site: None };
     compare::with_slack(&Outcome { report, ledger, target: None }, Find::Caller, slack)
+}
+
+/// A program that was there before: nothing of it is missed.
+fn sampled_machine() -> Result<()> {
+    let (report, ledger, pid) = mixed_machine(&[])?;
+    ensure!(report.mode == "sampled", "mode {}", report.mode);
+    compare::nothing_lost(&report)?;
+    let process = report.process(pid).context("the program is not in the report")?;
+    let estimate = process.estimate.context("no estimate")?;
+    let truth = ledger.process(pid)?.sites.values().map(|site| site.alloc_count).sum::<u64>();
+    let seen = estimate.seen_count.context("no count")?;
+    ensure!((truth..truth + 200).contains(&seen) && estimate.samples > 0, "{truth} allocations, {seen} seen");
+    Ok(())
+}
+
+/// Probed one by one; nobody grows so fast.
+fn limited_machine() -> Result<()> {
+    let (report, _, pid) = mixed_machine(&["--when-growing", "1G/min", "--budget", "5%"])?;
+    let own = std::process::id();
+    for pid in [pid, own] {
+        let process = report.process(pid).context("a process is not in the report")?;
+        ensure!(process.paused_s > 0.0 && process.attached_fraction == 0.0, "{process:?}");
+    }
+    ensure!(report.processes.iter().any(|process| process.comm == "many"), "who began is not in the report");
+    Ok(())
+}
+
+/// What `record -a` with these options says of the `mixed` program, which runs before; `many` begins meanwhile.
+fn mixed_machine(options: &[&str]) -> Result<(Report, Ledger, u32)> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut waiting = Waiting::start(command(Program::C("mixed"), &["5000"], folder)?, folder)?;
+    let pid = waiting.target.pid();
+    let mut record = heaptrace::command(&["record", "-a", "-o"])?;
+    record.arg(heaptrace::record_file(folder)).args(options);
+    let mut recorder = Running::spawn(record, "heaptrace", folder)?;
+    recorder.wait_for_line("heaptrace: tracing")?;
+    waiting.go()?;
+    let new = command(Program::C("many"), &["blocks", "10"], folder)?;
+    ensure!(Running::spawn(new, "new", folder)?.wait()?.success(), "the new program failed");
+    let status = waiting.target.wait()?;
+    ensure!(status.success(), "the program ended with {status}");
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+    Ok((heaptrace::report(folder)?, Ledger::read(&session::ledger_file(folder))?, pid))
 }
 
 /// What each process's calls map, and then what each holds, all at once.

@@ -32,6 +32,8 @@ const SELECTIONS: &[Selection] = &[
         tests: &[
             "the attach way fits the kernel and is told",
             "record -a: several programs at once",
+            "record -a, as by default: every allocation is seen, and some are samples",
+            "record -a within limits: who was there and who begins are targets",
             "top: the whole machine, and all of it traced",
             "watch without a target: every process, and new ones",
         ],

@@ -211,7 +211,8 @@ impl Surge {
         self.wait_for(1)?;
         // Each process is looked at once a second.
         std::thread::sleep(std::time::Duration::from_millis(1500));
-        ensure!(code::changed_bytes(self.pid())? == 0, "there are probes in a process that does not grow");
+        let changed = code::changed_places(self.pid())?;
+        ensure!(changed.is_empty(), "there are probes in a process that does not grow: {changed:?}");
         self.go(1)?;
         self.wait_for(2)?;
         wait_for_probes(&mut self.waiting.target, true)?;

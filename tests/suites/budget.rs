@@ -244,7 +244,7 @@ fn when_growing() -> Result<()> {
     let pid = surge.pid();
     let options = &["--trace", "allocs", "--when-growing", "8MiB/min"];
     let mut recorder = heaptrace::attach(&[pid], options, folder.path())?;
-    surge.grow_and_leak()?;
+    surge.grow_and_leak().with_context(|| recorder.stderr())?;
     let truth = surge.leaked()?;
     recorder.signal(libc::SIGINT)?;
     heaptrace::finish(&mut recorder)?;

@@ -173,7 +173,7 @@ fn command() -> Result<()> {
     Ok(())
 }
 
-/// The `surge` program, step by step.
+/// The `surge` program, step by step. It grows by more than its ledger takes, where that is in huge pages.
 struct Surge {
     waiting: Waiting,
     folder: TempDir,
@@ -183,7 +183,7 @@ impl Surge {
     fn start() -> Result<Self> {
         let folder = TempDir::new()?;
         let mut command = Command::new(Program::C("surge").compile()?);
-        command.args(["24", "100", "32"]).env("LEDGER_OUT", session::ledger_file(folder.path()));
+        command.args(["160", "100", "32"]).env("LEDGER_OUT", session::ledger_file(folder.path()));
         for step in 1..=3 {
             command.env(format!("SURGE_DONE{step}"), step_file(folder.path(), "done", step));
             command.env(format!("SURGE_GO{step}"), step_file(folder.path(), "go", step));
@@ -242,7 +242,7 @@ fn when_growing() -> Result<()> {
     let folder = TempDir::new()?;
     let mut surge = Surge::start()?;
     let pid = surge.pid();
-    let options = &["--trace", "allocs", "--when-growing", "8MiB/min"];
+    let options = &["--trace", "allocs", "--when-growing", "100MiB/min"];
     let mut recorder = heaptrace::attach(&[pid], options, folder.path())?;
     surge.grow_and_leak().with_context(|| recorder.stderr())?;
     let truth = surge.leaked()?;
@@ -271,7 +271,7 @@ fn leaks_when_growing() -> Result<()> {
     let mut surge = Surge::start()?;
     let pid = surge.pid().to_string();
     let arguments =
-        ["leaks", "-p", &pid, "--trace", "allocs", "--when-growing", "8MiB/min", "--older-than", "0s"];
+        ["leaks", "-p", &pid, "--trace", "allocs", "--when-growing", "100MiB/min", "--older-than", "0s"];
     let mut leaks = Running::spawn(heaptrace::command(&arguments)?, "heaptrace", folder.path())?;
     leaks.wait_for_line("heaptrace: tracing")?;
     surge.grow_and_leak()?;

@@ -1,7 +1,7 @@
 //! What tracing may cost, and what was read of processes that may not cost more.
 
 use crate::{
-    budget::{Growing, Schedule},
+    budget::{Growing, Reading, Schedule},
     model::{Note, ProcessId},
 };
 use std::collections::HashMap;
@@ -30,6 +30,14 @@ pub struct Seen {
     pub cpu_ns: u64,
     /// `None` until it was read.
     pub bytes: Option<u64>,
+}
+
+impl Seen {
+    /// Of a process whose probes are in place, if they are.
+    pub fn reading(&self, process: ProcessId, is_on: bool) -> Reading<ProcessId> {
+        let Self { hits, cpu_ns, bytes } = *self;
+        Reading { process, hits, cpu_ns, bytes, is_on }
+    }
 }
 
 impl Limits {

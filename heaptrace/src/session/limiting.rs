@@ -42,13 +42,18 @@ impl Session {
         let mut readings = Vec::new();
         for (record, pid) in running {
             let Some(process) = self.builder.process_of(record) else { continue };
+            let has_probes = self.attachments.has_probes(pid);
+            let is_known = has_probes || self.attachments.is_paused(pid);
             // One that runs in its parent's memory counts as that; of a new one, attachments may not have heard yet.
-            let is_known = self.attachments.is_paused(pid) || self.attachments.has_probes(pid);
-            if !is_known || self.tracer.maps.index_of(pid) != Some(record) {
+            if is_known && self.tracer.maps.index_of(pid) == Some(record) {
+                readings.push(self.reading(&mut budgeting, process, record, pid));
+            } else if let Some(seen) = budgeting.seen.get(&process) {
+                // In the midst of an exec: its account stays.
+                readings.push(seen.reading(process, has_probes));
+            } else {
                 continue;
             }
             pids.insert(process, pid);
-            readings.push(self.reading(&mut budgeting, process, record, pid));
         }
         budgeting.looks = budgeting.looks.wrapping_add(1);
         budgeting.seen.retain(|process, _| pids.contains_key(process));
@@ -102,8 +107,7 @@ impl Session {
                 bytes: bytes.or(seen.bytes),
             };
         }
-        let Seen { hits, cpu_ns, bytes } = *seen;
-        Reading { process, hits, cpu_ns, bytes, is_on: !self.attachments.is_paused(pid) }
+        seen.reading(process, !self.attachments.is_paused(pid))
     }
 
     fn tell_of_growth(&mut self, pid: u32, Grown { bytes }: Grown, Growing { within, .. }: Growing) {

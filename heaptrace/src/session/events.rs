@@ -4,19 +4,26 @@ use super::Session;
 use crate::process::procfs;
 use heaptrace_common::event::{Event, kind};
 
+/// Processes that exit of whose processor time the last is read, of those that are told of at one time.
+const EXITS_READ: usize = 8;
+
 impl Session {
     /// Handles the events that are there, in order. A process that mapped ten libraries is looked at once.
     pub fn handle_events(&mut self, events: impl IntoIterator<Item = Event>) {
         self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
+        let mut exits = 0;
         for event in events {
             self.over.take(&event);
             match event.kind {
                 kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
                 kind::EXIT => {
                     self.pending_code.to_be_looked_at.remove(&event.process);
-                    // While nobody has waited for it.
-                    self.read_cpu_time(event.process, event.tgid);
+                    // While nobody has waited for it. In a storm, others wait for us.
+                    if exits < EXITS_READ {
+                        self.read_cpu_time(event.process, event.tgid);
+                    }
+                    exits += 1;
                 }
                 _ => {}
             }

@@ -9,6 +9,12 @@ pub struct Growing {
     pub within: Duration,
 }
 
+impl Growing {
+    pub fn within_ns(self) -> u64 {
+        u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
 /// By how much a process has grown within the time that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grown {
@@ -29,7 +35,7 @@ pub(super) struct Watch {
 impl Watch {
     /// It has this size now. Gives by how much it has grown if that is enough and it was not known to grow.
     pub fn look(&mut self, growing: Growing, now_ns: u64, bytes: u64) -> Option<Grown> {
-        let within_ns = u64::try_from(growing.within.as_nanos()).unwrap_or(u64::MAX);
+        let within_ns = growing.within_ns();
         while self.sizes.front().is_some_and(|(at, _)| now_ns.saturating_sub(*at) > within_ns) {
             self.sizes.pop_front();
         }

@@ -323,7 +323,6 @@ pub struct Overhead {
     pub hits: u64,
     pub ns: u64,
     /// The same of the processes whose processor time was read, and that time, which this is part of.
-    known_hits: u64,
     known_ns: u64,
     pub cpu_ns: u64,
 }
@@ -397,16 +396,17 @@ impl Profile {
     pub fn overhead(&self) -> Option<Overhead> {
         let price = self.coverage.hit_price?.ns();
         let mut overhead = Overhead::default();
+        let mut known_hits = 0_u64;
         for process in &self.processes {
             overhead.hits = overhead.hits.saturating_add(process.hits);
             // Of those that ended before it was read, nothing can be said.
             if let Some(cpu_ns) = process.cpu_ns.filter(|cpu_ns| *cpu_ns > 0) {
                 overhead.cpu_ns = overhead.cpu_ns.saturating_add(cpu_ns);
-                overhead.known_hits = overhead.known_hits.saturating_add(process.hits);
+                known_hits = known_hits.saturating_add(process.hits);
             }
         }
         overhead.ns = overhead.hits.saturating_mul(price);
-        overhead.known_ns = overhead.known_hits.saturating_mul(price);
+        overhead.known_ns = known_hits.saturating_mul(price);
         Some(overhead)
     }
 

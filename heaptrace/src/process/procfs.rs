@@ -208,6 +208,11 @@ pub fn rss_bytes(pid: u32) -> Result<u64, ProcError> {
     Ok(read_stat(pid)?.rss_pages.saturating_mul(page_size()))
 }
 
+/// Nanoseconds in so many of the clock ticks that `stat` has.
+pub fn ticks_ns(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
 /// Bytes in a page.
 pub fn page_size() -> u64 {
     rustix::param::page_size() as u64

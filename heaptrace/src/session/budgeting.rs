@@ -49,10 +49,9 @@ impl Limits {
     /// What reports say of them.
     pub fn notes(self) -> impl Iterator<Item = Note> {
         let budget = self.share.map(|share| Note::Budget { per_million: (share * 1e6).round() as u64 });
-        let growing = self.growing.map(|Growing { bytes, within }| Note::WhenGrowing {
-            bytes,
-            within_ns: u64::try_from(within.as_nanos()).unwrap_or(u64::MAX),
-        });
+        let growing = self
+            .growing
+            .map(|growing| Note::WhenGrowing { bytes: growing.bytes, within_ns: growing.within_ns() });
         budget.into_iter().chain(growing)
     }
 }

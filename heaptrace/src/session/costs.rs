@@ -4,9 +4,6 @@ use super::Session;
 use crate::{model::ProcessId, process::procfs};
 use std::collections::HashSet;
 
-/// How many drains it takes until that of all is read, whose probes are not hit among them.
-const ROUND: u32 = 10;
-
 impl Session {
     /// What cannot wait for a drain. Ten times a second.
     pub(super) fn look_at_cost(&mut self) {
@@ -28,14 +25,13 @@ impl Session {
         if !self.probes {
             return;
         }
-        self.drains = self.drains.wrapping_add(1);
         let running: Vec<(u32, u32)> = self.builder.running().collect();
         let mut there = HashSet::new();
         for (record, pid) in running {
             let Some(process) = self.builder.process_of(record) else { continue };
             there.insert(process);
             let hits = self.builder.record(record).map_or(0, |record| record.hits);
-            if self.cpu_times.is_due(process, hits) || pid % ROUND == self.drains % ROUND {
+            if self.cpu_times.is_due(process, hits) || self.cpu_times.is_turn(pid) {
                 self.read_cpu_time(record, pid);
             }
         }
@@ -53,8 +49,7 @@ impl Session {
     /// Of one process, since it became a target.
     pub(super) fn read_cpu_time(&mut self, record: u32, pid: u32) -> Option<u64> {
         let process: ProcessId = self.builder.process_of(record)?;
-        let ticks = procfs::read_stat(pid).ok()?.cpu_ticks;
-        let now_ns = ticks.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1));
+        let now_ns = procfs::ticks_ns(procfs::read_stat(pid).ok()?.cpu_ticks);
         let hits = self.builder.record(record).map_or(0, |record| record.hits);
         let born = !self.builder.is_found(process);
         let cpu_ns = self.cpu_times.take(process, now_ns, born, hits);

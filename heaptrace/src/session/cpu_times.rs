@@ -6,11 +6,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// Drains that are kept.
 const RECENT: usize = 10;
 
+/// How many drains it takes until that of all is read.
+const ROUND: u32 = 10;
+
 /// See the module.
 #[derive(Default)]
 pub struct CpuTimes {
     of: HashMap<ProcessId, CpuTime>,
     hits: u64,
+    drains: u32,
     /// Hits of all processes' probes, and nanoseconds of processor time, from one drain to the next, the last at the end.
     recent: VecDeque<(u64, u64)>,
 }
@@ -47,8 +51,14 @@ impl CpuTimes {
         self.of.get(&process).is_none_or(|cpu| cpu.hits != hits)
     }
 
+    /// Whether it is a process's turn to be read, whether its probes were hit or not.
+    pub fn is_turn(&self, pid: u32) -> bool {
+        pid % ROUND == self.drains % ROUND
+    }
+
     /// All are read that were to be: those that run are kept. `hits` are those of all processes' probes by now.
     pub fn drained(&mut self, running: &HashSet<ProcessId>, hits: u64) {
+        self.drains = self.drains.wrapping_add(1);
         self.of.retain(|process, _| running.contains(process));
         let new =
             self.of.values_mut().map(|cpu| cpu.now_ns - std::mem::replace(&mut cpu.drained_ns, cpu.now_ns));

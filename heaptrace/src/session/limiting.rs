@@ -3,7 +3,7 @@
 use super::{
     Session,
     budgeting::{Budgeting, Seen},
-    monotonic_ns,
+    monotonic_ns, nanoseconds,
 };
 use crate::{
     budget::{Change, Growing, Grown, Reading},
@@ -110,9 +110,8 @@ impl Session {
         seen.reading(process, !self.attachments.is_paused(pid))
     }
 
-    fn tell_of_growth(&mut self, pid: u32, Grown { bytes }: Grown, Growing { within, .. }: Growing) {
-        let after_ns = u64::try_from(self.counting.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+    fn tell_of_growth(&mut self, pid: u32, Grown { bytes }: Grown, growing: Growing) {
+        let (after_ns, within_ns) = (nanoseconds(self.counting.elapsed()), growing.within_ns());
         let comm = procfs::comm(pid).unwrap_or_default();
         let note = Note::Grew { pid, comm, after_ns, bytes, within_ns };
         if self.grew.len() < UNTOLD {

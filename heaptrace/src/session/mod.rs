@@ -131,7 +131,6 @@ pub struct Session {
     watched: bool,
     overhead: overhead::Overhead,
     cpu_times: cpu_times::CpuTimes,
-    drains: u32,
     /// See [`Session::take_grown`].
     grew: Vec<Note>,
     /// `None` where there are no limits.
@@ -206,7 +205,6 @@ impl Session {
             unwinding,
             overhead: overhead::Overhead::measure(&tracer, probes),
             cpu_times: cpu_times::CpuTimes::default(),
-            drains: 0,
             grew: Vec::new(),
             budgeting: budgeting::Budgeting::new(limits),
             tracer,

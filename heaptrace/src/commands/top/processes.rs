@@ -26,7 +26,6 @@ pub struct Processes {
     /// Of those who were named, and their children, also once their parents are gone.
     family: HashSet<Identity>,
     round: u64,
-    ticks_per_s: u64,
     page_size: u64,
 }
 
@@ -51,7 +50,6 @@ impl Processes {
             users: HashMap::new(),
             family: HashSet::new(),
             round: 0,
-            ticks_per_s: rustix::param::clock_ticks_per_second().max(1),
             page_size: procfs::page_size(),
         }
     }
@@ -94,7 +92,7 @@ impl Processes {
             res: statm.resident.saturating_mul(self.page_size),
             heap: statm.anonymous().saturating_mul(self.page_size),
             faults,
-            cpu_ns: cpu_ticks.saturating_mul(1_000_000_000 / self.ticks_per_s),
+            cpu_ns: procfs::ticks_ns(cpu_ticks),
         }))
     }
 

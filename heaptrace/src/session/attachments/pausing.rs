@@ -64,8 +64,7 @@ impl<L: Send + 'static> Attachments<L> {
         self.pauses_new = pauses_new;
         if !world.is_armed(record) && self.has_probes(pid) {
             // Not all of them: it is told why.
-            let links = self.unprobe(pid);
-            world.release(links);
+            self.take_away(pid);
             self.paused.insert(pid, since_ns);
             return false;
         }

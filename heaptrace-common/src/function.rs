@@ -27,11 +27,13 @@ pub enum Function {
     Mremap = 18,
     /// A page fault: memory becomes resident. A view of its own, too.
     PageFault = 19,
+    /// An allocation that the allocator itself chose for a sample, by whichever function.
+    Sampled = 20,
 }
 
 impl Function {
     /// Every function, in the order of its number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Unknown,
         Self::Malloc,
         Self::Calloc,
@@ -52,6 +54,7 @@ impl Function {
         Self::Mmap,
         Self::Mremap,
         Self::PageFault,
+        Self::Sampled,
     ];
 
     /// The function numbered `number`, if there is one.
@@ -93,6 +96,7 @@ impl Function {
             Self::Mmap => "mmap",
             Self::Mremap => "mremap",
             Self::PageFault => "page fault",
+            Self::Sampled => "allocator's sample",
         }
     }
 }

@@ -29,8 +29,48 @@ pub struct LiveBlock {
     /// `CLOCK_MONOTONIC` as of the last tick.
     pub time_ns: u64,
     pub site: u32,
-    /// 1 while a realloc is under way with it.
-    pub held: u32,
+    /// See [`LiveBlock::is_held`] and [`LiveBlock::weight`].
+    pub marks: u32,
+}
+
+/// Bits of a weight's mantissa in [`LiveBlock::marks`]. Above them are those of its exponent.
+const WEIGHT_BITS: u32 = 26;
+
+impl LiveBlock {
+    pub const NOTHING: Self = Self { size: 0, time_ns: 0, site: 0, marks: 0 };
+
+    /// In [`LiveBlock::marks`].
+    pub const HELD: u32 = 1;
+
+    /// Whether a realloc is under way with it.
+    #[inline(always)]
+    pub const fn is_held(&self) -> bool {
+        self.marks & Self::HELD != 0
+    }
+
+    /// Bytes that it stands for, as its allocator said; 0 if it did not.
+    #[inline(always)]
+    pub const fn weight(&self) -> u64 {
+        let weight = self.marks >> 1;
+        ((weight & ((1 << WEIGHT_BITS) - 1)) as u64) << (weight >> WEIGHT_BITS)
+    }
+
+    /// The marks of a block that stands for `weight` bytes, rounded to 26 bits: by 1 in 67 million at most.
+    #[inline(always)]
+    pub const fn marks_of(weight: u64) -> u32 {
+        const MOST: u64 = ((1 << WEIGHT_BITS) - 1) << 31;
+        let weight = if weight > MOST { MOST } else { weight };
+        let mut exponent = 0;
+        while exponent < 31 && rounded(weight, exponent) >> WEIGHT_BITS != 0 {
+            exponent += 1;
+        }
+        (exponent << WEIGHT_BITS | rounded(weight, exponent) as u32) << 1
+    }
+}
+
+#[inline(always)]
+const fn rounded(value: u64, bits: u32) -> u64 {
+    (value + ((1 << bits) >> 1)) >> bits
 }
 
 /// One line.
@@ -71,7 +111,7 @@ pub const MAX_PROCESSES: u32 = (1 << (u64::BITS - ADDRESS_BITS)) - 2;
 
 const SIZE_BITS: u32 = 40;
 
-/// In an entry's value: see [`LiveBlock::held`].
+/// In an entry's value: see [`LiveBlock::is_held`].
 pub const HELD: u64 = 1 << SIZE_BITS;
 const SITE_SHIFT: u32 = SIZE_BITS + 1;
 
@@ -95,7 +135,7 @@ pub const fn unpacked(key: u64) -> (u32, u64) {
     (((key >> ADDRESS_BITS) as u32).wrapping_sub(1), (key & ((1 << ADDRESS_BITS) - 1)) << 3)
 }
 
-/// A block's size and site in one word, or 0 if it cannot tell them: 1 TiB and more.
+/// A block's size and site in one word, or 0 if it cannot tell them: 1 TiB and more. It has no weight.
 #[inline(always)]
 pub const fn value(size: u64, site: u32) -> u64 {
     if size >= (1 << SIZE_BITS) - 1 || site >> (u64::BITS - SITE_SHIFT) != 0 {
@@ -125,7 +165,7 @@ pub const fn block(packed: u64, time_ns: u64) -> LiveBlock {
         size: (packed & ((1 << SIZE_BITS) - 1)) - 1,
         time_ns,
         site: (packed >> SITE_SHIFT) as u32,
-        held: (packed & HELD != 0) as u32,
+        marks: (packed & HELD != 0) as u32,
     }
 }
 
@@ -232,11 +272,30 @@ mod tests {
     fn an_entry_tells_size_and_site() {
         for (size, site) in [(0, 0), (1, 0x7f_ffff), ((1 << 40) - 2, 81_919)] {
             let block = super::block(value(size, site), 5);
-            assert_eq!((block.size, block.site, block.time_ns, block.held), (size, site, 5, 0));
-            assert_eq!(super::block(value(size, site) | HELD, 5), LiveBlock { held: 1, ..block });
+            assert_eq!((block.size, block.site, block.time_ns, block.marks), (size, site, 5, 0));
+            assert_eq!(
+                super::block(value(size, site) | HELD, 5),
+                LiveBlock { marks: LiveBlock::HELD, ..block }
+            );
         }
         assert_eq!(value((1 << 40) - 1, 0), 0);
         assert_eq!(value(0, 1 << 23), 0);
+    }
+
+    #[test]
+    fn marks_tell_a_weight_to_26_bits() {
+        let block = |marks| LiveBlock { marks, ..LiveBlock::default() };
+        for weight in
+            [0, 1, 4096, 512 << 10, (512 << 10) * 1_000_003, 65_537, (1 << 26) - 1, 1 << 26, 1 << 56]
+        {
+            let told = block(LiveBlock::marks_of(weight));
+            assert_eq!((told.weight(), told.is_held()), (weight, false));
+        }
+        for weight in (1..1_000u64).map(|n| n * n * n * 123_456_789) {
+            let told = block(LiveBlock::marks_of(weight)).weight();
+            assert!(told.abs_diff(weight) as f64 <= weight as f64 / 6.7e7, "{weight}: {told}");
+        }
+        assert!(block(LiveBlock::marks_of(u64::MAX)).weight() > 1 << 56);
     }
 
     #[test]

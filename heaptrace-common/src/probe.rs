@@ -18,6 +18,10 @@ pub enum Role {
     Free = 3,
     /// The call began: for verification alone, see [`crate::check`].
     Entered = 4,
+    /// The allocator tells of an allocation that it chose for a sample. The row has [`Operand`]s.
+    Sample = 5,
+    /// It tells that a sample is freed.
+    SampleFree = 6,
 }
 
 /// Where a value is at a probe's instruction, before it runs.
@@ -128,6 +132,35 @@ impl Cookie {
     }
 }
 
+/// Where a probe that a program offers (USDT) has an argument, before its instruction runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// A constant.
+    Constant(i32),
+    /// A general register, numbered as in [`Place::Register`].
+    Register(u8),
+    /// In memory, so far from what a register has.
+    Memory { base: u8, displacement: i32 },
+}
+
+/// How wide an argument is, in bytes, 1 to 8.
+pub type Width = u8;
+
+/// Operands of a row with [`Role::Sample`]: what was allocated, its size, and the bytes that it stands for. One with
+/// [`Role::SampleFree`] has the first alone.
+pub mod operand {
+    pub const POINTER: usize = 0;
+    pub const SIZE: usize = 1;
+    pub const WEIGHT: usize = 2;
+
+    /// Low bits of what a row has: the register.
+    pub const REGISTER_MASK: i32 = 0xf;
+    pub const REGISTER: i32 = 0x10;
+    pub const MEMORY: i32 = 0x20;
+    /// Above these is the width.
+    pub const WIDTH_SHIFT: u32 = 8;
+}
+
 /// How many stretches of the allocator's own code a probe can tell calls from.
 pub const OWN_CODE: usize = 16;
 
@@ -202,6 +235,21 @@ impl ProbeRecord {
             _pad2: [0; 3],
             own: [OwnCode { start: 0, end: 0 }; OWN_CODE],
         }
+    }
+
+    /// The same with operands, which are where calls have code of the allocator's own: how each is had, and a number.
+    pub const fn with_operand(mut self, index: usize, operand: Operand, width: Width) -> Self {
+        let width = (width as i32) << operand::WIDTH_SHIFT;
+        self.own[index] = match operand {
+            Operand::Constant(number) => OwnCode { start: width, end: number },
+            Operand::Register(register) => {
+                OwnCode { start: width | operand::REGISTER | (register & 15) as i32, end: 0 }
+            }
+            Operand::Memory { base, displacement } => {
+                OwnCode { start: width | operand::MEMORY | (base & 15) as i32, end: displacement }
+            }
+        };
+        self
     }
 }
 

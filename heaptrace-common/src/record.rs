@@ -184,6 +184,9 @@ pub struct ProcessRecord {
     pub seen_count: u64,
     /// Hits of its probes, whether its calls count or not: what it pays.
     pub hits: u64,
+    /// Where its allocator gives samples itself: the complement of the fewest bytes that one stood for. 0 where there was
+    /// none. See [`own_interval`].
+    pub own_samples: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -196,6 +199,13 @@ pub struct ProcessRecord {
     /// At least the calls whose beginnings are kept in `PENDING`; calls that are left without a return stay in it.
     pub calls_under_way: u64,
     pub comm: [u8; 16],
+}
+
+/// Bytes from one sample of an allocator's own to the next, as far as its samples so far tell: each stands for so many, or
+/// for a multiple. 0 before the first.
+#[inline(always)]
+pub const fn own_interval(own_samples: u64) -> u64 {
+    if own_samples == 0 { 0 } else { !own_samples }
 }
 
 /// An element of `PENDING`: a call whose result is still to come.
@@ -267,7 +277,7 @@ pub struct Cursors {
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 112);
-    assert!(size_of::<ProcessRecord>() == 40 + 26 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 27 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 152);

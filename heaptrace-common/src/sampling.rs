@@ -142,6 +142,34 @@ pub const fn weights(size: u64, mean: u64) -> Weights {
     Weights { bytes, count: (1_u64 << COUNT_BITS).wrapping_add(count), bytes_variance, count_variance }
 }
 
+/// What a sample of `size` stands for that an allocator chose itself, which says that it is `bytes`: as often as a boundary lay in
+/// the block, of which there is one in `mean` bytes on average, so many bytes.
+///
+/// Boundaries are a Poisson process, so the sum of `bytes` has the variance `mean` times what it estimates. Where boundaries lie
+/// further apart, all variances are larger by as much, see [`given_scale`].
+#[inline(always)]
+pub const fn given_weights(size: u64, bytes: u64, mean: u64) -> Weights {
+    /// Of a quotient.
+    const BITS: u32 = 20;
+    const MOST: u64 = (1 << (u64::BITS - BYTES_VARIANCE_BITS)) - 1;
+
+    let mean = within(mean);
+    let counted = if size == 0 { 1 } else { size };
+    let bytes = if bytes > MOST { MOST } else { bytes };
+    let bytes_variance = (bytes << BYTES_VARIANCE_BITS) / mean;
+    // In bytes / size^2, as mean / 2^28 is the unit.
+    const MOST_BLOCKS: u64 = (1 << (u64::BITS - (COUNT_VARIANCE_BITS - BITS))) - 1;
+    let blocks = (bytes << BITS) / counted;
+    let blocks = if blocks > MOST_BLOCKS { MOST_BLOCKS } else { blocks };
+    let count_variance = (blocks << (COUNT_VARIANCE_BITS - BITS)) / counted;
+    Weights { bytes, count: blocks >> (BITS - COUNT_BITS), bytes_variance, count_variance }
+}
+
+/// By what the variances of [`given_weights`] are to be multiplied where boundaries lie `interval` bytes apart.
+pub fn given_scale(interval: u64, mean: u64) -> f64 {
+    interval as f64 / within(mean) as f64
+}
+
 #[inline(always)]
 const fn within(mean: u64) -> u64 {
     if mean < MIN_MEAN {
@@ -413,6 +441,69 @@ mod tests {
                 let allocations = (u64::MAX as f64 / weights.count_variance as f64) / chance(size, mean);
                 assert!(allocations > 0.999 * 2_f64.powi(36) * size as f64, "{size} {mean}: {allocations}");
                 assert!(weights.bytes_variance <= (1 << BYTES_VARIANCE_BITS) + 200);
+            }
+        }
+    }
+
+    /// Blocks among which boundaries lie as in a Poisson process: what their samples come to is right on average, and as far off
+    /// as the variances say.
+    #[test]
+    fn what_an_allocator_says_is_right_on_average() {
+        const INTERVAL: u64 = 1 << 16;
+        let mut random = 1_u64;
+        let mut uniform = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let mixed = (random ^ random >> 29).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+            ((mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+        };
+        for mean in [MIN_MEAN, 1 << 16, 512 << 10] {
+            for size in [24_u64, 4_000, 200_000] {
+                let (runs, blocks) = (400, 40_000_000 / size);
+                let truth = [(blocks * size) as f64, blocks as f64];
+                let mut off = [0.0; 2];
+                let mut squares = [0.0; 2];
+                let mut variances = [0.0; 2];
+                for _ in 0..runs {
+                    let mut next = 0.0;
+                    let mut sums = [0_u64; 4];
+                    next -= uniform().ln() * INTERVAL as f64;
+                    while next < truth[0] {
+                        // The block that the boundary lies in, and all others in it.
+                        let end = ((next / size as f64).floor() + 1.0) * size as f64;
+                        let mut samples = 0;
+                        while next < end {
+                            samples += 1;
+                            next -= uniform().ln() * INTERVAL as f64;
+                        }
+                        let weights = given_weights(size, samples * INTERVAL, mean);
+                        sums[0] += weights.bytes;
+                        sums[1] += weights.count;
+                        sums[2] += weights.bytes_variance;
+                        sums[3] += weights.count_variance;
+                    }
+                    let scale = given_scale(INTERVAL, mean);
+                    let mean = mean as f64;
+                    let estimates = [sums[0] as f64, sums[1] as f64 / (1 << COUNT_BITS) as f64];
+                    let of_run = [
+                        sums[2] as f64 * mean * mean / (1 << BYTES_VARIANCE_BITS) as f64,
+                        sums[3] as f64 * mean / (1 << COUNT_VARIANCE_BITS) as f64,
+                    ];
+                    let of_run = of_run.map(|variance| variance * scale);
+                    for n in 0..2 {
+                        off[n] += (estimates[n] - truth[n]) / f64::from(runs);
+                        squares[n] += (estimates[n] - truth[n]).powi(2) / f64::from(runs);
+                        variances[n] += of_run[n] / f64::from(runs);
+                    }
+                }
+                for n in 0..2 {
+                    let sure = 4.0 * (squares[n] / f64::from(runs)).sqrt();
+                    assert!(off[n].abs() < sure, "{mean}, {size}: off by {} of {}", off[n], truth[n]);
+                    let ratio = variances[n] / squares[n];
+                    assert!(
+                        (0.7..1.4).contains(&ratio),
+                        "{mean}, {size}: variance is {ratio} of what it was"
+                    );
+                }
             }
         }
     }

@@ -19,11 +19,22 @@ use crate::{
     value::{Lookup, Value, at},
 };
 
+/// What came of a call.
+pub struct Given {
+    pub function: u8,
+    /// See `LiveBlock::marks`.
+    pub marks: u32,
+    pub size: u64,
+    /// Of the new block; 0 for none.
+    pub address: u64,
+}
+
 /// A block came to life. Called before anyone else can know its address. A function of its own, so that what it keeps on
 /// the stack is not below the walk, which before 6.3 has 512 bytes with all its callers.
 #[inline(never)]
-pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address: u64, size: u64) {
-    let block = LiveBlock { size, time_ns: block_ns(), site, held: 0 };
+pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, given: &Given) {
+    let Given { function: _, marks, size, address } = *given;
+    let block = LiveBlock { size, time_ns: block_ns(), site, marks };
     let entered = live::enter(process, record, address, block);
     match entered.outcome {
         Outcome::New => {}
@@ -47,7 +58,7 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, address:
             }
         }
     }
-    let bytes = weighed(site, size, 0);
+    let bytes = weighed(&block, 0);
     let live = at!(record.live_bytes).add(bytes).wrapping_add(bytes);
     at!(record.live_count).add(1);
     share::count_live(record, 1);
@@ -71,7 +82,7 @@ pub fn end_at(process: u32, record: Value<ProcessRecord>, address: u64) {
 #[inline(always)]
 fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBlock) {
     close(record, block);
-    if block.held != 0 {
+    if block.is_held() {
         // A realloc that is still under way has given it back.
         statistics::freed(process, Function::Realloc as u8, Some(block));
         judged::freed(Function::Realloc as u8, address, block.size);
@@ -82,8 +93,15 @@ fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBl
 
 /// The bytes that a block stands for, booked for its site: its own where every block is entered.
 #[inline(always)]
-fn weighed(site: u32, size: u64, freed: u32) -> u64 {
-    if setting!(sample_bytes) == 0 { size } else { sampled::weigh(site, size, freed) }
+fn weighed(block: &LiveBlock, freed: u32) -> u64 {
+    let (site, size, weight) = (block.site, block.size, block.weight());
+    if setting!(sample_bytes) == 0 {
+        size
+    } else if weight == 0 {
+        sampled::weigh(site, size, freed)
+    } else {
+        sampled::weigh_given(site, size, weight, freed)
+    }
 }
 
 /// Counts an allocation in its size class. See `heaptrace_common::sizes`.
@@ -134,7 +152,7 @@ pub fn filtered(record: Value<ProcessRecord>, size: u64) {
 /// Books a taken block as freed.
 #[inline(always)]
 pub fn close(record: Value<ProcessRecord>, block: &LiveBlock) {
-    at!(record.live_bytes).sub(weighed(block.site, block.size, 1));
+    at!(record.live_bytes).sub(weighed(block, 1));
     at!(record.live_count).sub(1);
     share::count_live(record, 1_u32.wrapping_neg());
     if let Some(site) = maps::site(block.site) {

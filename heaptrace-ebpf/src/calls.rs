@@ -13,12 +13,12 @@ use heaptrace_common::{
 };
 
 use crate::{
-    account,
+    account::{self, Given},
     helpers::{attach_cookie, read_user},
     judged, live,
     log::log,
     maps::{GATES, PROBES, count, setting},
-    pending, process,
+    own_samples, pending, process,
     registers::{Registers, UNREADABLE},
     sampled, share,
     site::{self, Caller},
@@ -69,12 +69,12 @@ fn begin(hit: &Hit<'_>) {
 }
 
 #[inline(never)]
-fn finish(hit: &Hit<'_>, finished: &mut Finished) {
+fn finish(hit: &Hit<'_>, finished: &mut Given) {
     *finished = hit.finish(hit.probe.role == Role::Whole as u8);
 }
 
 #[inline(never)]
-fn leave_out(hit: &Hit<'_>, finished: &Finished) {
+fn leave_out(hit: &Hit<'_>, finished: &Given) {
     if setting!(frees) == 0 {
         account::end_at(hit.process, hit.record, finished.address);
     }
@@ -83,7 +83,7 @@ fn leave_out(hit: &Hit<'_>, finished: &Finished) {
 
 /// Counts a block as seen; whether it is a sample.
 #[inline(never)]
-fn draw(hit: &Hit<'_>, finished: &Finished) -> bool {
+fn draw(hit: &Hit<'_>, finished: &Given) -> bool {
     let record = hit.record;
     at!(record.seen_bytes).add(finished.size);
     at!(record.seen_count).add(1);
@@ -91,17 +91,9 @@ fn draw(hit: &Hit<'_>, finished: &Finished) -> bool {
     sampled::reaches_sample(finished.size) != 0
 }
 
-/// What came of a call.
-struct Finished {
-    function: u8,
-    size: u64,
-    /// Of the new block; 0 for none.
-    address: u64,
-}
-
-impl Finished {
+impl Given {
     /// Nothing that is still to be counted.
-    const NOTHING: Self = Self { function: 0, size: 0, address: 0 };
+    const NOTHING: Self = Self { function: 0, marks: 0, size: 0, address: 0 };
 }
 
 impl Hit<'_> {
@@ -115,20 +107,32 @@ impl Hit<'_> {
             return begin(self);
         }
         // Not all zeros, which would be written by a call of memset.
-        let mut finished = Finished { size: 1, ..Finished::NOTHING };
-        finish(self, &mut finished);
-        if finished.address != 0 && self.is_asked_for(&finished) && self.is_taken(&finished) {
-            let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
-            let caller = Caller { entry_sp: self.entry_sp, bp, bp_at };
+        let mut finished = Given { size: 1, ..Given::NOTHING };
+        let is_chosen = setting!(sample_bytes) != 0 && own_samples::is_told(role);
+        if is_chosen {
+            own_samples::told(self.process, self.record, self.probe, self.registers, &mut finished);
+        } else {
+            finish(self, &mut finished);
+        }
+        if finished.address != 0
+            && (is_chosen || self.is_asked_for(&finished) && self.is_taken(&finished))
+        {
+            let caller = if is_chosen { self.registers.now() } else { self.caller() };
             let site = site::of_call(self.process, finished.function, caller);
             judged::allocated(finished.function, finished.address, finished.size);
-            account::allocated(self.process, self.record, site, finished.address, finished.size);
+            account::allocated(self.process, self.record, site, &finished);
         }
+    }
+
+    #[inline(always)]
+    fn caller(&self) -> Caller {
+        let (bp, bp_at) = self.registers.caller_bp(self.probe.caller_bp);
+        Caller { entry_sp: self.entry_sp, bp, bp_at, ip: 0 }
     }
 
     /// Whether a block has a size that was asked for; one that has not is counted.
     #[inline(always)]
-    fn is_asked_for(&self, finished: &Finished) -> bool {
+    fn is_asked_for(&self, finished: &Given) -> bool {
         if setting!(size_filter) == 0
             || finished.size >= setting!(min_size) && finished.size <= setting!(max_size)
         {
@@ -140,7 +144,7 @@ impl Hit<'_> {
 
     /// Whether a block is to be entered. The branch is gone from the programs where all are.
     #[inline(always)]
-    fn is_taken(&self, finished: &Finished) -> bool {
+    fn is_taken(&self, finished: &Given) -> bool {
         setting!(sample_bytes) == 0 || draw(self, finished)
     }
 
@@ -177,7 +181,7 @@ impl Hit<'_> {
         let mut function = self.probe.function;
         match live::take(self.process, address) {
             Some(block) => {
-                if block.held != 0
+                if block.is_held()
                     && (self.probe.joined != 0 && self.ends_realloc(address)
                         || self.is_own(self.return_address()))
                 {
@@ -367,7 +371,7 @@ impl Hit<'_> {
     }
 
     #[inline(always)]
-    fn finish(&self, whole: bool) -> Finished {
+    fn finish(&self, whole: bool) -> Given {
         let probe = self.probe;
         // No `Option`: what follows would be there twice, as LLVM knows where it is none.
         let mut begun: *mut PendingCall = core::ptr::null_mut();
@@ -379,7 +383,7 @@ impl Hit<'_> {
                 if whole {
                     count(Counter::Nested);
                 }
-                return Finished::NOTHING;
+                return Given::NOTHING;
             }
             if (!whole || probe.joined != 0)
                 && let Some(call) = pending::find(self.process, self.entry_sp)
@@ -401,7 +405,7 @@ impl Hit<'_> {
         let Some(call) = (unsafe { Value::given(begun) }) else {
             if !whole && probe.shared != 0 {
                 // Another function's, as most that come by here.
-                return Finished::NOTHING;
+                return Given::NOTHING;
             }
             if probe.result == Place::ZERO && whole {
                 // A failure, whose size is of no interest.
@@ -416,11 +420,11 @@ impl Hit<'_> {
                     result = result,
                     sp = self.entry_sp
                 );
-                return Finished::NOTHING;
+                return Given::NOTHING;
             }
             let size = self.size();
             if result == 0 && size == 0 && resizes(probe.shape) {
-                return Finished::NOTHING;
+                return Given::NOTHING;
             }
             return self.judge(probe.function, size, result);
         };
@@ -431,7 +435,7 @@ impl Hit<'_> {
         } else if resizes(shape) && at!(call.pointer).get() != 0 {
             self.settle_old(call, result != 0 || size == 0);
             // realloc(p, 0) freed p.
-            if result == 0 && size == 0 { Finished::NOTHING } else { self.judge(function, size, result) }
+            if result == 0 && size == 0 { Given::NOTHING } else { self.judge(function, size, result) }
         } else {
             self.judge(function, size, result)
         };
@@ -440,7 +444,7 @@ impl Hit<'_> {
     }
 
     #[inline(always)]
-    fn finish_out_pointer(&self, function: u8, size: u64, pointer: u64, result: u64) -> Finished {
+    fn finish_out_pointer(&self, function: u8, size: u64, pointer: u64, result: u64) -> Given {
         let mut address = if result == UNREADABLE { UNREADABLE } else { 0 };
         if result as u32 == 0 {
             match read_user(pointer) {
@@ -453,7 +457,7 @@ impl Hit<'_> {
                         function = u64::from(function),
                         address = pointer
                     );
-                    return Finished::NOTHING;
+                    return Given::NOTHING;
                 }
             }
         }
@@ -480,13 +484,13 @@ impl Hit<'_> {
     }
 
     #[inline(always)]
-    fn judge(&self, function: u8, size: u64, address: u64) -> Finished {
+    fn judge(&self, function: u8, size: u64, address: u64) -> Given {
         if address == 0 {
             let record = self.record;
             at!(record.failed_count).add(1);
             statistics::failed(self.process, function);
             judged::failed(function);
-            return Finished::NOTHING;
+            return Given::NOTHING;
         }
         if address == UNREADABLE || size == UNREADABLE {
             count(Counter::ResultUnreadable);
@@ -496,9 +500,9 @@ impl Hit<'_> {
                 function = u64::from(function),
                 sp = self.entry_sp
             );
-            return Finished::NOTHING;
+            return Given::NOTHING;
         }
-        Finished { function, size, address }
+        Given { function, marks: 0, size, address }
     }
 }
 

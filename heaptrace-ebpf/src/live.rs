@@ -47,7 +47,7 @@ impl Entered {
     }
 }
 
-const NOTHING: LiveBlock = LiveBlock { size: 0, time_ns: 0, site: 0, held: 0 };
+const NOTHING: LiveBlock = LiveBlock::NOTHING;
 
 /// The line of a key; `None` for a block that has no key.
 #[inline(always)]
@@ -229,7 +229,7 @@ fn has_spilled(line: Value<LiveLine>) -> bool {
 pub fn enter(process: u32, record: Value<ProcessRecord>, address: u64, block: LiveBlock) -> Entered {
     let key = live::key(process, address);
     let Some(line) = line_of(key) else { return spill(process, address, &block) };
-    let packed = live::value(block.size, block.site);
+    let packed = if block.weight() == 0 { live::value(block.size, block.site) } else { 0 };
     let way = find(line, key);
     if way < WAYS {
         let entered = enter_again(line, way, key, packed, &block);
@@ -424,7 +424,7 @@ fn take_at(line: Value<LiveLine>, way: usize, key: u64, only_held: bool) -> Opti
 fn take_spilled(process: u32, address: u64, only_held: bool) -> Option<LiveBlock> {
     let key = spill_key(process, address);
     let block = LIVE_SPILL.value(key).map(Value::get)?;
-    if only_held && block.held == 0 {
+    if only_held && !block.is_held() {
         return None;
     }
     // Of two threads that free the same block, only one removes it.
@@ -463,7 +463,9 @@ fn mark(process: u32, address: u64, held: bool) -> bool {
         }
     }
     let Some(block) = LIVE_SPILL.value(spill_key(process, address)) else { return false };
-    at!(block.held).store(u32::from(held));
+    let marks = at!(block.marks);
+    let others = marks.load() & !LiveBlock::HELD;
+    marks.store(others | u32::from(held));
     true
 }
 

@@ -20,6 +20,7 @@ mod log;
 mod maps;
 mod mask;
 mod membership;
+mod own_samples;
 mod pending;
 mod process;
 mod records;

@@ -2,11 +2,11 @@
 
 use aya_ebpf::{EbpfContext, bindings::pt_regs};
 use heaptrace_common::{
-    probe::{Place, ProbeRecord},
+    probe::{Place, ProbeRecord, operand},
     unwind::step::LOST,
 };
 
-use crate::helpers::read_user;
+use crate::{helpers::read_user, stack::Caller};
 
 /// In the place of a value that lies in memory and cannot be read: no address of a program's, and a size that no
 /// allocator can give. No `Option`: see [`Registers::value`].
@@ -94,6 +94,36 @@ impl Registers {
             14 => load!("8"),
             _ => load!("0"),
         }
+    }
+
+    /// Where the thread is.
+    #[inline(always)]
+    pub fn now(self) -> Caller {
+        // SAFETY: as in `arg0`.
+        Caller { entry_sp: self.sp(), bp: unsafe { (*self.0).rbp }, bp_at: 0, ip: self.ip() }
+    }
+
+    /// An argument of a probe that the program offers; [`UNREADABLE`] if it cannot be read.
+    #[inline(always)]
+    pub fn operand(self, probe: &ProbeRecord, index: usize) -> u64 {
+        let Some(of) = probe.own.get(index) else { return UNREADABLE };
+        let (how, number) = (of.start, i64::from(of.end) as u64);
+        let register = (how & operand::REGISTER_MASK) as u8;
+        let mut value = if how & operand::REGISTER != 0 {
+            self.numbered(register)
+        } else if how & operand::MEMORY != 0 {
+            match read_user::<u64>(self.numbered(register).wrapping_add(number)) {
+                Some(value) => value,
+                None => return UNREADABLE,
+            }
+        } else {
+            number
+        };
+        let width = (how >> operand::WIDTH_SHIFT) as u32;
+        if width < 8 {
+            value &= (1 << (8 * (width & 7))) - 1;
+        }
+        value
     }
 
     /// What is at a `Place`, as the table has it; 0 if it is nowhere, [`UNREADABLE`] if it

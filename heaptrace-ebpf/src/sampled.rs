@@ -52,11 +52,25 @@ fn next(mean: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn weigh(site: u32, size: u64, freed: u32) -> u64 {
     let weights = sampling::weights(size, setting!(sample_bytes));
+    book(site, &weights, freed);
+    weights.bytes
+}
+
+/// The same of a block of which its allocator says that it stands for `bytes`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weigh_given(site: u32, size: u64, bytes: u64, freed: u32) -> u64 {
+    let weights = sampling::given_weights(size, bytes, setting!(sample_bytes));
+    book(site, &weights, freed);
+    weights.bytes
+}
+
+#[inline(always)]
+fn book(site: u32, weights: &Weights, freed: u32) {
     if let Some(estimate) = ESTIMATES.value(site) {
         let of = if freed == 0 { at!(estimate.allocated) } else { at!(estimate.freed) };
-        add(of, &weights);
+        add(of, weights);
     }
-    weights.bytes
 }
 
 #[inline(always)]

@@ -24,20 +24,26 @@ const PAGE: u64 = 4096;
 /// Whoever called a function that is under way.
 #[derive(Clone, Copy)]
 pub struct Caller {
-    /// Where the return address lies.
+    /// Where the return address lies; the stack pointer where `ip` is known.
     pub entry_sp: u64,
     /// Its rbp, or where that is: see `Frame::of_caller`.
     pub bp: u64,
     pub bp_at: u64,
+    /// The instruction that is about to run; 0 where the stack begins at a return address.
+    pub ip: u64,
 }
 
 /// Walks from the caller of a function that is under way. Gives the site, plus one, of a stack that was walked before; then
 /// `scratch` does not have it.
 #[inline(always)]
 pub fn walk_caller(scratch: Value<Scratch>, process: u32, function: u8, caller: Caller) -> u64 {
-    let Caller { entry_sp, bp, bp_at } = caller;
+    let Caller { entry_sp, bp, bp_at, ip } = caller;
     let frame = if setting!(stack_mode) == stack_mode::NONE {
         Ok(Frame::new(0, entry_sp, bp))
+    } else if setting!(sample_bytes) != 0 && ip != 0 {
+        unwind::cleared_memory(scratch);
+        // Its row is kept as that of a call that ends there is (`callsites`, unwind tables).
+        Ok(Frame::new(ip.wrapping_add(1), entry_sp, bp))
     } else {
         Frame::of_caller(entry_sp, bp, bp_at, &mut unwind::cleared_memory(scratch))
     };

@@ -3,7 +3,7 @@
 
 use heaptrace::process::object::{Object, Opened};
 use heaptrace::unwind::{FileTable, RowKind, build, build_vdso};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn main() -> anyhow::Result<()> {
         let object = Opened::at(Path::new(&path)).and_then(Object::read);
         let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let made = match &object {
-            Ok(object) => all.add(&name, &mut |kind| Ok(build(object, kind, None)?)),
+            Ok(object) => all.add(&name, &mut |kind| Ok(build(object, kind, None, |_| BTreeSet::new())?)),
             Err(error) => Err(anyhow::anyhow!("{error}")),
         };
         if let Err(error) = made {

@@ -13,6 +13,7 @@ pub mod caller;
 pub mod code;
 pub mod compare;
 pub mod diagnosis;
+pub mod estimates;
 pub mod gdb;
 pub mod growth;
 pub mod heaptrace;

@@ -166,6 +166,30 @@ pub fn compile_on_release(name: &str, suite: &str, allocator: Option<&Path>) -> 
     build(compiler, &arguments, name, &inputs, &last.each_ref().map(String::as_str))
 }
 
+/// Compiles `tests/native`, a Rust program whose allocator tells of its samples: libdd-profiling-heap-allocator.
+///
+/// # Errors
+/// If it cannot be compiled; the text holds cargo's output.
+pub fn compile_native() -> Result<PathBuf> {
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _guard = COMPILING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = cache()?.join("native");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("native/Cargo.toml");
+    let output = Command::new("cargo")
+        .args(["rustc", "--quiet", "--release", "--locked", "--target-dir"])
+        .arg(&folder)
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--")
+        .arg(format!("-Clink-arg={}", ledger_object()?.display()))
+        .output()
+        .context("failed to run cargo")?;
+    // bindgen, which it is built with, needs libclang: bpftrace depends on it.
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo failed on tests/native (Debian package: libclang1)\n{said}");
+    Ok(folder.join("release/native-samples"))
+}
+
 /// Compiles `programs/c/NAME.c` to run on the musl of Debian's release `suite`, which is its loader, too.
 ///
 /// # Errors

@@ -111,6 +111,8 @@ pub struct Estimate {
     /// Of processes: all that was allocated, sampled or not.
     pub seen_bytes: Option<u64>,
     pub seen_count: Option<u64>,
+    /// Bytes from one sample to the next, where the allocator chose them.
+    pub own_sample_bytes: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

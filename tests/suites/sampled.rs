@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    compare::{self, Find, figures, site_function},
+    compare::{self, Find, site_function},
+    estimates::{Judged, judged},
     heaptrace,
     ledger::{Figures, Ledger, ProcessLedger},
     programs::Program,
@@ -67,62 +68,13 @@ fn mixed(start: Start, options: &[&'static str]) -> Result<Outcome> {
     Session::new(Program::C("mixed"), &["20000"]).options(options).record(start)
 }
 
-/// One figure of a site: what the ledger says, the report, and its interval.
-struct Judged {
-    what: String,
-    truth: u64,
-    value: u64,
-    interval: (u64, u64),
-    /// It may be more.
-    is_bound: bool,
-}
-
-impl Judged {
-    /// Whether the truth is within `widths` intervals on its side.
-    fn holds(&self, widths: f64) -> bool {
-        let (low, high) = self.interval;
-        let (truth, value) = (self.truth as f64, self.value as f64);
-        let above = truth <= value + widths * (high as f64 - value);
-        let below = truth >= value - widths * (value - low as f64);
-        above && (below || self.is_bound)
-    }
-}
-
-/// All figures of a process's sites.
-fn judged(report: &Report, pid: u32, ledger: &ProcessLedger) -> Result<Vec<Judged>> {
-    let mut all = Vec::new();
-    for (name, truth) in ledger.sites.iter().filter(|(name, _)| name.starts_with("site_")) {
-        let mut sites = report.sites_of(pid).filter(|site| site_function(site, Find::Caller) == Some(name));
-        let Some(site) = sites.next() else {
-            // So little that it may well have no sample.
-            ensure!(truth.alloc_bytes < 32 << 14, "{name} has no sample: {truth}");
-            continue;
-        };
-        ensure!(sites.next().is_none(), "{name} is there twice");
-        let estimate = site.estimate.context("a site without an interval")?;
-        let Figures { alloc_bytes, alloc_count, live_bytes, live_count, .. } = figures(site);
-        let mut add = |what: &str, truth, value, interval, is_bound| {
-            all.push(Judged { what: format!("{name}, {what}"), truth, value, interval, is_bound });
-        };
-        add("bytes", truth.alloc_bytes, alloc_bytes, estimate.alloc_bytes, false);
-        add("blocks", truth.alloc_count, alloc_count, estimate.alloc_count, false);
-        // So few may well have no sample.
-        if live_count > 0 || truth.live_bytes > 32 << 14 {
-            let is_bound = report.live_is_bound;
-            add("live bytes", truth.live_bytes, live_bytes, estimate.live_bytes, is_bound);
-            add("live blocks", truth.live_count, live_count, estimate.live_count, is_bound);
-        }
-    }
-    Ok(all)
-}
-
 fn near(outcome: &Outcome, widths: f64) -> Result<()> {
     let Outcome { report, ledger, .. } = outcome;
     compare::nothing_lost(report)?;
     let (pid, of_process) = ledger.0.iter().next().context("no ledger")?;
     let process = report.process(*pid).context("the process is not in the report")?;
     all_were_seen(process, of_process)?;
-    for judged in judged(report, *pid, of_process)? {
+    for judged in judged(report, *pid, of_process, Find::Caller)? {
         let Judged { what, truth, value, interval, .. } = &judged;
         ensure!(judged.holds(widths), "{what}: {truth} is far from {value}, between {interval:?}");
     }
@@ -198,7 +150,7 @@ fn free_in_heap() -> Result<()> {
 fn sampled_in_heap() -> Result<()> {
     let (pid, report, ledger) = resting("mixed", &["10000", "0"], SAMPLED)?;
     let of_process = ledger.0.get(&pid).context("no ledger")?;
-    for mut judged in judged(&report, pid, of_process)? {
+    for mut judged in judged(&report, pid, of_process, Find::Caller)? {
         judged.is_bound = false;
         // The lower end of a bound's interval says nothing: as far as above.
         let (_, high) = judged.interval;
@@ -275,11 +227,13 @@ fn full_table() -> Result<()> {
 
 fn forked() -> Result<()> {
     let folder = TempDir::new()?;
+    // A child that ends before its own probes are there would be seen with nothing.
+    session::copy_libc(folder.path())?;
     let script = "for i in 1 2 3; do \"$0\" 10000; done";
     let program = Program::C("mixed").compile()?;
     let mut command = heaptrace::command(&["record", "--sample", "32k", "-o"])?;
-    command.arg(heaptrace::record_file(folder.path())).args(heaptrace::before_command(&[]));
-    command.args(["sh", "-c", script]).arg(&program);
+    command.arg(heaptrace::record_file(folder.path())).args(["--", "sh", "-c", script]).arg(&program);
+    command.envs(session::own_libraries(folder.path()));
     let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
     recorder.wait()?;
     heaptrace::finish(&mut recorder)?;
@@ -289,7 +243,6 @@ fn forked() -> Result<()> {
     for child in children {
         let estimate = child.estimate.context("no estimate")?;
         let seen = estimate.seen_bytes.context("no bytes")?;
-        // The children begin before their probes are there.
         let (low, high) = estimate.alloc_bytes;
         let half = (high - low) * 3 / 2;
         ensure!(
@@ -330,7 +283,7 @@ fn hundred() -> Result<()> {
     for _ in 0..RUNS {
         let Outcome { report, ledger, .. } = mixed(Start::Attach, WITH_FREES)?;
         let (pid, of_process) = ledger.0.iter().next().context("no ledger")?;
-        for judged in judged(&report, *pid, of_process)? {
+        for judged in judged(&report, *pid, of_process, Find::Caller)? {
             all += 1;
             held += usize::from(judged.holds(1.0));
         }

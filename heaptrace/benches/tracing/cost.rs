@@ -9,8 +9,8 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
-    bpf::{EmptyProbes, MapSizes, StackMode},
-    probes::plan::FilePlan,
+    bpf::{EmptyProbes, MapSizes, PlacedSite, StackMode},
+    probes::{plan::FilePlan, probe::Site},
     session::{Limits, Session, SessionOptions},
 };
 use heaptrace_common::function::Function;
@@ -171,8 +171,9 @@ impl Empty {
     pub fn attach(target: &Target) -> Result<Self> {
         let place = |file: &FilePlan| {
             let sites = file.probes.iter().flat_map(|probe| &probe.sites);
-            let offsets: Vec<u64> = sites.map(|site| site.offset).collect();
-            EmptyProbes::place(true, &file.file.attach_path(), &offsets, target.pid())
+            let placed = |site: &Site| PlacedSite { offset: site.offset, ..PlacedSite::default() };
+            let sites: Vec<PlacedSite> = sites.map(placed).collect();
+            EmptyProbes::place(true, &file.file.attach_path(), &sites, target.pid())
                 .context("failed to place empty programs")
         };
         Ok(Self { _probes: target.plan()?.iter().map(place).collect::<Result<_>>()? })

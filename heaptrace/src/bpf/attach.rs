@@ -4,6 +4,7 @@ use super::{
     checks::FunctionCheck,
     gates::Gate,
     multi::{MultiLink, MultiProgram},
+    perf_link::CountedProbe,
     site::{HIT, PlacedSite},
 };
 use crate::process::inherited::Unshared;
@@ -14,7 +15,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use std::{io, path::Path, sync::Arc, thread};
+use std::{io, os::fd::AsFd as _, path::Path, sync::Arc, thread};
 
 /// How probes are placed.
 pub enum Attacher {
@@ -28,11 +29,18 @@ pub enum Attacher {
 #[must_use]
 pub struct Links {
     multi: Vec<MultiLink>,
-    perf: Vec<Unshared<UProbeLink>>,
+    perf: Vec<PerfProbe>,
     /// Behind which they are.
     pub(super) gate: Option<Arc<Gate>>,
     /// What they verify; its number is another function's only once they are gone.
     check: Option<Arc<FunctionCheck>>,
+}
+
+/// A probe by a perf event. Its fields are what it is held by.
+#[expect(dead_code, reason = "dropping it takes it away")]
+enum PerfProbe {
+    Plain(Unshared<UProbeLink>),
+    Counted(CountedProbe),
 }
 
 impl Attacher {
@@ -52,7 +60,7 @@ impl Attacher {
             }
             Self::PerfEvents => {
                 for site in sites {
-                    perf.push(attach_perf(ebpf, path, site.offset, site.cookie.to_bits(), pid)?);
+                    perf.push(attach_perf(ebpf, path, site, pid)?);
                 }
             }
         }
@@ -60,26 +68,26 @@ impl Attacher {
     }
 }
 
-fn attach_perf(
-    ebpf: &mut Ebpf,
-    path: &Path,
-    offset: u64,
-    cookie: u64,
-    pid: Option<u32>,
-) -> io::Result<Unshared<UProbeLink>> {
+fn attach_perf(ebpf: &mut Ebpf, path: &Path, site: &PlacedSite, pid: Option<u32>) -> io::Result<PerfProbe> {
     let program: &mut UProbe = ebpf
         .program_mut(HIT)
         .ok_or_else(|| io::Error::other(format!("no program {HIT}")))?
         .try_into()
         .map_err(io::Error::other)?;
-    let point =
-        UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
+    if site.semaphore != 0 {
+        let program = program.fd().map_err(io::Error::other)?.as_fd();
+        return CountedProbe::place(program, path, site, pid).map(PerfProbe::Counted);
+    }
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(site.offset),
+        cookie: Some(site.cookie.to_bits()),
+    };
     let scope = match pid {
         Some(pid) => UProbeScope::OneProcess(pid.try_into().map_err(io::Error::other)?),
         None => UProbeScope::AllProcesses,
     };
     let link = program.attach(point, path, scope).map_err(io::Error::other)?;
-    program.take_link(link).map(Unshared::new).map_err(io::Error::other)
+    program.take_link(link).map(|link| PerfProbe::Plain(Unshared::new(link))).map_err(io::Error::other)
 }
 
 impl Links {

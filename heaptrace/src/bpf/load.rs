@@ -201,7 +201,8 @@ impl Tracer {
             .iter()
             .map(|site| {
                 let row = self.maps.probe_row(&site.record)?;
-                Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: behind } })
+                let cookie = Cookie { row, gate: behind };
+                Some(PlacedSite { offset: site.offset, cookie, semaphore: site.semaphore })
             })
             .collect();
         let mut links = self.attacher.attach(&mut self.ebpf, path, &placed.ok_or_else(full)?, pid)?;
@@ -229,7 +230,8 @@ impl Tracer {
         let Some(checker) = &self.checker else { return Err(io::ErrorKind::Unsupported.into()) };
         let rows = sites.iter().map(|site| {
             let row = self.maps.probe_row(&site.record)?;
-            Some(PlacedSite { offset: site.offset, cookie: Cookie { row, gate: check.number() } })
+            let cookie = Cookie { row, gate: check.number() };
+            Some(PlacedSite { offset: site.offset, cookie, semaphore: site.semaphore })
         });
         let placed: Option<Vec<PlacedSite>> = rows.collect();
         let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;

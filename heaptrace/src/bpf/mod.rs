@@ -23,6 +23,7 @@ mod maps;
 mod multi;
 mod nodes;
 mod options;
+mod perf_link;
 pub mod probing;
 mod retiring;
 mod run_time;

@@ -13,7 +13,6 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
-use heaptrace_common::probe::Cookie;
 use std::{
     collections::HashSet,
     ffi::CString,
@@ -220,11 +219,14 @@ fn link(
     let path = CString::new(path.as_os_str().as_bytes())?;
     let offsets: Vec<u64> = sites.iter().map(|site| site.offset).collect();
     let cookies: Vec<u64> = sites.iter().map(|site| site.cookie.to_bits()).collect();
+    let semaphores: Vec<u64> = sites.iter().map(|site| site.semaphore).collect();
+    let is_any_counted = semaphores.iter().any(|semaphore| *semaphore != 0);
     let mut attr = LinkAttr {
         prog_fd: program.as_raw_fd() as u32,
         attach_type,
         path: path.as_ptr() as u64,
         offsets: offsets.as_ptr() as u64,
+        ref_ctr_offsets: if is_any_counted { semaphores.as_ptr() as u64 } else { 0 },
         cookies: cookies.as_ptr() as u64,
         cnt: offsets.len() as u32,
         pid: pid.unwrap_or(0),
@@ -290,7 +292,7 @@ const EMPTY: &[u64] = &[0xb7, 0x95];
 /// type may load the program all the same: 6.1 does.
 pub(super) fn empty_for_links(attach_type: u32) -> io::Result<OwnedFd> {
     let program = try_program(EMPTY, attach_type)?;
-    let site = PlacedSite { offset: 0, cookie: Cookie::default() };
+    let site = PlacedSite { offset: 0, ..PlacedSite::default() };
     // The type is looked at before the path, and a folder cannot be probed (`bpf_uprobe_multi_link_attach`,
     // kernel/trace/bpf_trace.c).
     match link(&program, attach_type, Path::new("/"), &[site], None) {

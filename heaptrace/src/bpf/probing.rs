@@ -4,13 +4,11 @@ use super::{
     features,
     kernel_types::KernelTypes,
     multi::{BPF_TRACE_UPROBE_MULTI, empty_for_links, empty_program, try_program},
-    syscall::{BPF_LINK_CREATE, BPF_MAP_CREATE, MapAttr, bpf_fd},
+    perf_link,
+    syscall::{BPF_MAP_CREATE, MapAttr, bpf_fd},
 };
 use crate::process::procfs;
-use std::{
-    io,
-    os::fd::{AsRawFd as _, OwnedFd},
-};
+use std::{io, os::fd::AsRawFd as _};
 
 /// What the kernel answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,36 +47,12 @@ pub fn cookies() -> Answer {
 
 /// Whether a program can be attached to a perf event by a link, which carries a cookie (Linux 5.15).
 pub fn perf_links() -> Answer {
-    /// include/uapi/linux/bpf.h
-    const BPF_PERF_EVENT: u32 = 41;
-    let link = empty_program().and_then(|program| perf_link(&program, -1, BPF_PERF_EVENT));
+    let link = empty_program().and_then(|program| perf_link::link(program.as_raw_fd(), -1, 0));
     match link {
         // It looked for the event, which there is none of, so it knows such links.
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Answer::Yes,
         link => Answer::of(link),
     }
-}
-
-fn perf_link(program: &OwnedFd, event: i32, attach_type: u32) -> io::Result<OwnedFd> {
-    /// The start of `union bpf_attr`'s part for `BPF_LINK_CREATE`, up to `perf_event.bpf_cookie`.
-    #[repr(C)]
-    struct LinkAttr {
-        prog_fd: u32,
-        target_fd: u32,
-        attach_type: u32,
-        flags: u32,
-        cookie: u64,
-    }
-
-    let mut attr = LinkAttr {
-        prog_fd: program.as_raw_fd() as u32,
-        target_fd: event as u32,
-        attach_type,
-        flags: 0,
-        cookie: 0,
-    };
-    // SAFETY: the attributes are numbers only.
-    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }
 }
 
 /// Whether a program can find the user registers of the thread it runs in (Linux 5.15).

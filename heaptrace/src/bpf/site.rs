@@ -7,13 +7,16 @@ use heaptrace_common::probe::{Cookie, ProbeRecord};
 pub struct ProbeSite {
     pub offset: u64,
     pub record: ProbeRecord,
+    /// File offset of what the kernel counts up meanwhile; 0 for none.
+    pub semaphore: u64,
 }
 
 /// One probe as it is placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlacedSite {
     pub offset: u64,
     pub cookie: Cookie,
+    pub semaphore: u64,
 }
 
 /// The program that probes run.

@@ -3,7 +3,6 @@
 
 use super::{multi::MultiProgram, site::PlacedSite, syscall::mmapable_array};
 use crate::process::procfs;
-use heaptrace_common::probe::Cookie;
 use memmap2::MmapOptions;
 use std::{hint::black_box, io, os::fd::AsRawFd as _, path::Path, process, thread};
 
@@ -24,7 +23,7 @@ fn try_from_another_thread() -> io::Result<bool> {
         0x95,
     ])?;
     let (path, offset) = own_code(probed as *const () as u64).ok_or(io::ErrorKind::NotFound)?;
-    let site = PlacedSite { offset, cookie: Cookie::default() };
+    let site = PlacedSite { offset, ..PlacedSite::default() };
     let link = program.attach(Path::new(&path), &[site], Some(process::id()))?;
     let called = thread::spawn(|| probed(1)).join();
     drop(link);

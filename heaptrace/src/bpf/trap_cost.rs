@@ -1,6 +1,6 @@
 //! What the trap of a probe's hit costs here: functions of our own, probed in our own process by programs that do nothing.
 
-use super::{empty::EmptyProbes, thread_filter::own_code};
+use super::{empty::EmptyProbes, site::PlacedSite, thread_filter::own_code};
 use std::{
     arch::naked_asm,
     hint::black_box,
@@ -60,13 +60,13 @@ pub fn measure_and_keep(multi: bool, effort: Effort) -> io::Result<(TrapCost, Em
     let Effort { calls_per_round: calls, rounds: most, at_most } = effort;
     let bare = FUNCTIONS.map(|function| (0..most).map(|_| time(function, calls)).fold(f64::MAX, f64::min));
     let path = Path::new("/proc/self/exe");
-    let offset = |function: &Call| {
+    let site = |function: &Call| {
         own_code(*function as usize as u64)
-            .map(|(_, offset)| offset)
+            .map(|(_, offset)| PlacedSite { offset, ..PlacedSite::default() })
             .ok_or_else(|| io::Error::other("our own code is not in /proc/self/maps"))
     };
-    let offsets = FUNCTIONS.iter().map(offset).collect::<io::Result<Vec<u64>>>()?;
-    let probes = EmptyProbes::place(multi, path, &offsets, process::id())?;
+    let sites = FUNCTIONS.iter().map(site).collect::<io::Result<Vec<PlacedSite>>>()?;
+    let probes = EmptyProbes::place(multi, path, &sites, process::id())?;
     if !FUNCTIONS.iter().all(|function| has_breakpoint(*function)) {
         return Err(io::Error::other("the kernel took the probes and placed no breakpoints"));
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     bpf::Members,
     error::{CannotTrace, Usage},
-    model::SizeFilter,
+    model::{Mode, SizeFilter},
     process::procfs,
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
@@ -167,6 +167,10 @@ pub(super) fn session_options(
             let what = "--min-size and --max-size choose blocks, and --trace growth and faults trace none";
             return Err(Usage(what.to_owned()));
         }
+    }
+    if mode == Mode::Native && size_filter.is_some() {
+        let what = "--min-size and --max-size choose blocks, and with --trace native the allocators do";
+        return Err(Usage(what.to_owned()));
     }
     if limits.is_any() && follow.exact_children {
         let what = "--exact-children has every process take traps, and --budget and --when-growing see to it that they do not";

@@ -19,6 +19,9 @@ pub enum Trace {
     Growth,
     /// The same, and page faults: who makes memory resident. A page that is touched first costs about a microsecond.
     Faults,
+    /// Samples that the allocators choose themselves and tell of by USDT probes (otel_memory, ddheap), and estimates as of
+    /// sampled: an allocation costs nothing, a sample a trap.
+    Native,
     /// Blocks chosen by chance, the likelier the larger, and estimates with what they may be off. An allocation costs one trap,
     /// a free nothing (see --frees) [default for the whole machine, users and cgroups].
     Sampled,
@@ -118,6 +121,7 @@ impl TraceArgs {
             Some(_) if is_sampled => {
                 return Err(Usage("--sample and --frees belong to --trace sampled".to_owned()));
             }
+            Some(Trace::Native) => Mode::Native,
             Some(Trace::Growth) => Mode::Growth,
             Some(Trace::Faults) => Mode::Faults,
             Some(Trace::Allocs) => Mode::Allocs,

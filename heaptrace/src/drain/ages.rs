@@ -78,11 +78,7 @@ impl ProfileBuilder {
                     && let Some(of) =
                         self.record(key.process).filter(|of| of.state != process_state::REPLACED)
                 {
-                    kept.add(
-                        site,
-                        self.weighing.block(block.size),
-                        of.ended_ns.saturating_sub(block.time_ns),
-                    );
+                    kept.add(site, self.weighing.block(&block), of.ended_ns.saturating_sub(block.time_ns));
                 }
                 let time = oldest.entry(block.site).or_insert(block.time_ns);
                 *time = (*time).min(block.time_ns);
@@ -92,7 +88,7 @@ impl ProfileBuilder {
         read?;
         maps.remove_blocks(&removed)?;
         for (key, block) in &gone {
-            self.gone.remove(key, block, self.weighing.block(block.size));
+            self.gone.remove(key, block, self.weighing.block(block));
         }
         self.ages.swept.extend(records);
         for (site, time) in oldest {

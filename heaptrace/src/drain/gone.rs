@@ -131,7 +131,7 @@ impl ProfileBuilder {
                 return;
             }
             blocks.extend(Packed::new(&key, &block));
-            if block.held == 0 && self.gone.has_seen(&key, &block) {
+            if !block.is_held() && self.gone.has_seen(&key, &block) {
                 seen_over.insert(key, block);
             }
         })?;
@@ -163,7 +163,7 @@ impl ProfileBuilder {
         seen_over.extend(other_seen);
         let mut by_site: HashMap<u32, Weighted> = HashMap::new();
         for block in over.values() {
-            by_site.entry(block.site).or_default().add(self.weighing.block(block.size));
+            by_site.entry(block.site).or_default().add(self.weighing.block(block));
         }
         self.gone.seen_over = seen_over;
         self.gone.over = over;
@@ -184,11 +184,12 @@ struct Packed {
 }
 
 impl Packed {
-    /// `None` for what no entry can tell, at odd addresses or of 1 TiB and more: it lies over nothing, and nothing over it.
+    /// `None` for what no entry can tell, at odd addresses, of 1 TiB and more or with a weight: it lies over nothing, and nothing
+    /// over it.
     fn new(key: &LiveKey, block: &LiveBlock) -> Option<Self> {
         let (packed, value) = (live::key(key.process, key.address), live::value(block.size, block.site));
-        let held = if block.held == 0 { 0 } else { live::HELD };
-        (packed != 0 && value != 0).then_some(Self {
+        let held = if !block.is_held() { 0 } else { live::HELD };
+        (packed != 0 && value != 0 && block.weight() == 0).then_some(Self {
             key: packed,
             value: value | held,
             time_ns: block.time_ns,

@@ -50,7 +50,7 @@ impl Mapped {
 
 /// Whether a block that is in no mapping read since `now_ns` may be told from one that has its address later.
 pub fn is_old_enough(block: &LiveBlock, now_ns: u64) -> bool {
-    block.held == 0 && block.time_ns.saturating_add(SURE_NS) < now_ns
+    !block.is_held() && block.time_ns.saturating_add(SURE_NS) < now_ns
 }
 
 /// Of `blocks`, which are in order of process and address, those (by index) whose beginning lies in a newer block of
@@ -74,7 +74,7 @@ pub fn overlaid(
         if newest.is_some_and(|newest| block.time_ns.saturating_add(SURELY_OLDER_NS) <= newest) {
             over.push(index);
         }
-        if block.held == 0 && may_end(&block) {
+        if !block.is_held() && may_end(&block) {
             covering.add(key.address.saturating_add(block.size), block.time_ns);
         }
     }
@@ -117,7 +117,7 @@ mod tests {
 
     /// Time in units that tell which of two blocks is older.
     fn block(process: u32, address: u64, size: u64, time: u64, site: u32) -> (LiveKey, LiveBlock) {
-        let block = LiveBlock { size, time_ns: time * SURELY_OLDER_NS, site, held: 0 };
+        let block = LiveBlock { size, time_ns: time * SURELY_OLDER_NS, site, marks: 0 };
         (LiveKey { address, process, _pad: 0 }, block)
     }
 
@@ -155,10 +155,10 @@ mod tests {
 
     #[test]
     fn what_is_young_or_resized_is_left_alone() {
-        let old = LiveBlock { size: 1, time_ns: 5, site: 0, held: 0 };
+        let old = LiveBlock { size: 1, time_ns: 5, site: 0, marks: 0 };
         assert!(is_old_enough(&old, SURE_NS + 6));
         assert!(!is_old_enough(&old, SURE_NS + 5));
-        assert!(!is_old_enough(&LiveBlock { held: 1, ..old }, u64::MAX));
+        assert!(!is_old_enough(&LiveBlock { marks: LiveBlock::HELD, ..old }, u64::MAX));
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
     fn what_may_end_nothing_does_not() {
         let mut blocks = [block(0, 0x1000, 0x100, 5, 7), block(0, 0x1080, 0x100, 3, 0)];
         assert_eq!(overlaid(blocks.iter().copied(), |block| block.site != 7), [0; 0]);
-        blocks[0].1.held = 1;
+        blocks[0].1.marks = LiveBlock::HELD;
         assert_eq!(ended(&blocks), [0; 0]);
     }
 

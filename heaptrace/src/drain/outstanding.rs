@@ -33,7 +33,7 @@ impl ProfileBuilder {
                 return;
             }
             let exited = record.state == process_state::EXITED;
-            let weighted = self.weighing.block(block.size);
+            let weighted = self.weighing.block(&block);
             if exited {
                 of_exited.add(weighted);
             }

@@ -74,7 +74,7 @@ impl Gone {
 
 /// Whether both are one block, held or not.
 pub(super) fn is_same(one: &LiveBlock, other: &LiveBlock) -> bool {
-    let LiveBlock { size, time_ns, site, held: _ } = *other;
+    let LiveBlock { size, time_ns, site, marks: _ } = *other;
     (one.size, one.time_ns, one.site) == (size, time_ns, site)
 }
 
@@ -84,12 +84,12 @@ mod tests {
     use crate::{drain::Weighing, model::Amount};
 
     fn block(address: u64, size: u64) -> (LiveKey, LiveBlock) {
-        (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, held: 0 })
+        (LiveKey { address, process: 1, _pad: 0 }, LiveBlock { size, time_ns: 7, site: 3, marks: 0 })
     }
 
     fn gone(blocks: &[(LiveKey, LiveBlock)]) -> Gone {
         let mut by_site = Weighted::default();
-        blocks.iter().for_each(|(_, block)| by_site.add(Weighing::default().block(block.size)));
+        blocks.iter().for_each(|(_, block)| by_site.add(Weighing::default().block(block)));
         Gone { over: blocks.iter().copied().collect(), by_site: [(3, by_site)].into(), ..Gone::default() }
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let (one, two) = (block(0x1000, 17), block(0x2000, 19));
         let mut gone = gone(&[one, two]);
         let mut remove = |(key, block): &(LiveKey, LiveBlock)| {
-            gone.remove(key, block, Weighing::default().block(block.size));
+            gone.remove(key, block, Weighing::default().block(block));
         };
         remove(&one);
         remove(&one);

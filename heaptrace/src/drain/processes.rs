@@ -5,7 +5,7 @@
 
 use super::{attendance::Attendance, pauses::Pauses};
 use crate::model::{Amount, Process, ProcessId, Totals};
-use heaptrace_common::record::{NO_PROCESS, ProcessRecord, armed, process_state};
+use heaptrace_common::record::{NO_PROCESS, ProcessRecord, armed, own_interval, process_state};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
@@ -431,6 +431,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         seen_bytes,
         seen_count,
         hits,
+        own_samples,
         break_at: _,
         brk_bytes,
         mmap_bytes,
@@ -459,6 +460,14 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.seen_bytes = process.seen_bytes.saturating_add(seen_bytes);
     process.seen_count += seen_count;
     process.hits += hits;
+    // Of all images' the fewest, as of one.
+    if own_samples != 0 {
+        let others = match process.own_sample_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        process.own_sample_bytes = own_interval(own_samples).min(others);
+    }
     process.brk_bytes = process.brk_bytes.wrapping_add_unsigned(brk_bytes);
     process.mmap_bytes += mmap_bytes;
     process.munmap_bytes += munmap_bytes;

@@ -2,6 +2,7 @@
 
 use crate::model::{Amount, Mode, Samples, Site, Sums, Totals};
 use heaptrace_common::{
+    live::LiveBlock,
     record::{SiteEstimate, SiteRecord},
     sampling::COUNT_BITS,
 };
@@ -76,11 +77,13 @@ impl Weighing {
     }
 
     /// A block.
-    pub fn block(self, size: u64) -> Weighted {
-        Weighted {
-            blocks: Amount { bytes: size, count: 1 },
-            sums: self.is_sampled().then(|| Sums::of(size, self.mean)),
-        }
+    pub fn block(self, block: &LiveBlock) -> Weighted {
+        let (size, weight) = (block.size, block.weight());
+        let sums = || match weight {
+            0 => Sums::of(size, self.mean),
+            weight => Sums::given(size, weight, self.mean),
+        };
+        Weighted { blocks: Amount { bytes: size, count: 1 }, sums: self.is_sampled().then(sums) }
     }
 
     /// What a site allocated and freed.
@@ -122,15 +125,29 @@ mod tests {
     use super::*;
     use crate::model::Sampling;
 
+    fn of(size: u64) -> LiveBlock {
+        LiveBlock { size, ..LiveBlock::NOTHING }
+    }
+
+    #[test]
+    fn what_an_allocator_says_of_a_block_is_what_it_stands_for() {
+        let weighing = Weighing::of(Mode::Native);
+        let marks = LiveBlock::marks_of(1 << 20);
+        let mut all = weighing.block(&LiveBlock { marks, ..of(256) });
+        assert_eq!(all.amount(), Amount { bytes: 1 << 20, count: 4096 });
+        all.add(weighing.block(&LiveBlock { marks, ..of(2 << 20) }));
+        assert_eq!((all.amount(), all.entered()), (Amount { bytes: 2 << 20, count: 4097 }, 2));
+    }
+
     #[test]
     fn counts_of_many_blocks_are_rounded_once() {
         let mean = 1 << 14;
         let weighing = Weighing::of(Mode::Sampled(Sampling { mean, frees: false }));
         let mut all = Weighted::default();
-        (0..1_000).for_each(|_| all.add(weighing.block(mean)));
+        (0..1_000).for_each(|_| all.add(weighing.block(&of(mean))));
         // 1 / (1 - exp(-1)) each.
         assert_eq!(all.amount(), Amount { bytes: 1_000 * 25_919, count: 1_582 });
-        (0..500).for_each(|_| all.subtract(weighing.block(mean)));
+        (0..500).for_each(|_| all.subtract(weighing.block(&of(mean))));
         assert_eq!(all.amount().count, 791);
         all.subtract(all);
         assert_eq!(all.amount(), Amount::default());
@@ -140,7 +157,7 @@ mod tests {
     fn where_every_block_is_entered_each_is_itself() {
         let mut all = Weighted::default();
         for size in [17, 0, 19] {
-            all.add(Weighing::of(Mode::Allocs).block(size));
+            all.add(Weighing::of(Mode::Allocs).block(&of(size)));
         }
         assert_eq!((all.amount(), all.sums), (Amount { bytes: 36, count: 3 }, None));
     }

@@ -342,7 +342,8 @@ fn a_chunk_of_format_6_that_forgets_processes_is_refused_and_changes_nothing() {
         read_from(&*of_contents(version, &start(), &contents.each_ref().map(|of| &**of))).expect("one");
     assert_eq!(recording.cut.expect("cut").why, "0 processes after 2");
     // Of the rest it knew nothing.
-    let known = |process: Process| Process { hits: 0, cpu_ns: None, paused_ns: 0, ..process };
+    let known =
+        |process: Process| Process { hits: 0, cpu_ns: None, paused_ns: 0, own_sample_bytes: 0, ..process };
     let processes: Vec<Process> = full().processes.into_iter().map(known).collect();
     assert_eq!(recording.profile.processes, processes);
 }

@@ -2,7 +2,9 @@
 //!
 //! The sums come from the BPF programs; see [`heaptrace_common::sampling`] for how blocks are taken and weighed.
 
-use heaptrace_common::sampling::{BYTES_VARIANCE_BITS, COUNT_BITS, COUNT_VARIANCE_BITS, Weights, weights};
+use heaptrace_common::sampling::{
+    BYTES_VARIANCE_BITS, COUNT_BITS, COUNT_VARIANCE_BITS, Weights, given_weights, weights,
+};
 use std::ops::{Add, Sub};
 
 /// Of the normal distribution: 95 in 100 lie within so many standard deviations.
@@ -23,6 +25,11 @@ impl Sums {
     /// Of one block that was taken.
     pub fn of(size: u64, mean: u64) -> Self {
         Self { samples: 1, seen_bytes: size, weights: weights(size, mean) }
+    }
+
+    /// Of one that its allocator took, which says that it stands for `bytes`, as [`given_weights`].
+    pub fn given(size: u64, bytes: u64, mean: u64) -> Self {
+        Self { samples: 1, seen_bytes: size, weights: given_weights(size, bytes, mean) }
     }
 
     pub fn with(self, other: Self) -> Self {
@@ -129,6 +136,19 @@ impl Estimate {
             step: mean / size,
             is_bound: false,
         }
+    }
+
+    /// Of samples that an allocator took, `scale` times as far apart as is thought ([`given_scale`]): the variance grows as fast
+    /// as the value.
+    ///
+    /// [`given_scale`]: heaptrace_common::sampling::given_scale
+    #[must_use]
+    pub fn as_given(self, scale: f64) -> Self {
+        let (variance, step) = (self.variance * scale, self.step * scale);
+        let spread = if self.skew > 0.0 { self.skew_up / self.skew } else { 1.0 };
+        let growth = if self.value > 0.0 { variance / self.value } else { 0.0 };
+        let skew = variance * growth;
+        Self { variance, skew, skew_up: skew * spread, step, ..self }
     }
 
     /// See [`Self::as_bound`].

@@ -51,11 +51,16 @@ pub enum Mode {
     Allocs,
     /// Blocks chosen by chance.
     Sampled(Sampling),
+    /// Blocks that the processes' allocators chose by chance themselves, and their frees.
+    Native,
     /// No block: calls that map memory.
     Growth,
     /// The same, and page faults.
     Faults,
 }
+
+/// How far apart samples lie where allocators choose them, if nobody said otherwise.
+const NATIVE_UNIT: u64 = 512 << 10;
 
 /// How blocks are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +72,12 @@ pub struct Sampling {
 }
 
 impl Mode {
-    /// Bytes from one sample to the next, on average; 0 where every block is recorded.
+    /// Bytes from one sample to the next, on average; 0 where every block is recorded. Where allocators choose, what variances are
+    /// in units of: [`Process::own_sample_bytes`] says how far their samples lie apart.
     pub const fn sample_bytes(self) -> u64 {
         match self {
             Self::Sampled(sampling) => sampling.mean,
+            Self::Native => NATIVE_UNIT,
             Self::Exact | Self::Allocs | Self::Growth | Self::Faults => 0,
         }
     }
@@ -82,7 +89,7 @@ impl Mode {
 
     /// Whether a block that is over is known to be: else it may be so long before its address is handed out again.
     pub const fn has_frees(self) -> bool {
-        matches!(self, Self::Exact | Self::Sampled(Sampling { frees: true, .. }))
+        matches!(self, Self::Exact | Self::Native | Self::Sampled(Sampling { frees: true, .. }))
     }
 
     /// As `--trace` and the JSON have it.
@@ -91,6 +98,7 @@ impl Mode {
             Self::Exact => "exact",
             Self::Allocs => "allocs",
             Self::Sampled(_) => "sampled",
+            Self::Native => "native",
             Self::Growth => "growth",
             Self::Faults => "faults",
         }
@@ -261,6 +269,8 @@ pub struct Process {
     /// Where blocks are sampled: all that were allocated, sampled or not.
     pub seen_bytes: u64,
     pub seen_count: u64,
+    /// Where its allocator chose the samples itself: bytes from one to the next on average, as far as they tell. Else 0.
+    pub own_sample_bytes: u64,
     /// Hits of its probes.
     pub hits: u64,
     /// Processor time that it took while it was a target, what tracing took among it, as far as it was read.
@@ -285,6 +295,13 @@ pub struct Process {
     pub paused_ns: u64,
     /// They are by now.
     pub paused: bool,
+}
+
+impl Process {
+    /// Whether its allocator chose the samples, in a recording of this mode.
+    pub fn chooses_samples(&self, mode: Mode) -> bool {
+        mode == Mode::Native || self.own_sample_bytes != 0
+    }
 }
 
 /// A process that was to be traced and was not.
@@ -386,6 +403,15 @@ fn fraction(part: u64, whole: u64) -> f64 {
 }
 
 impl Profile {
+    /// Bytes from one sample to the next, on average: the most of all processes' where their allocators chose; 0 where every
+    /// block is recorded, and where there is no sample yet.
+    pub fn sample_bytes(&self) -> u64 {
+        match self.mode {
+            Mode::Native => self.processes.iter().map(|process| process.own_sample_bytes).max().unwrap_or(0),
+            mode => mode.sample_bytes(),
+        }
+    }
+
     /// The same of all processes' lives together.
     pub fn attached_fraction(&self) -> f64 {
         let sum = |of: fn(&Process) -> u64| self.processes.iter().map(of).fold(0, u64::saturating_add);

@@ -1,5 +1,6 @@
 //! The files that a plan chooses from.
 
+use super::own_samples::OwnSamples;
 use super::symbols::FileSymbols;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub struct Candidate {
     pub object: Arc<Object>,
     pub symbols: Arc<FileSymbols>,
+    pub own: Arc<OwnSamples>,
 }
 
 /// What the choice rests on: the same as a [`Candidate`], without the opened file.

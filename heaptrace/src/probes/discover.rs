@@ -2,6 +2,7 @@
 //! it.
 
 use super::candidate::Candidate;
+use super::own_samples::OwnSamples;
 use super::plan::{self, Plan, Wanted};
 use super::search_order;
 use super::shares::{self, Shares};
@@ -251,13 +252,14 @@ impl Discoverer {
             Ok(object) => {
                 let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
-                Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols) })
+                let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);
+                Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols), own: Arc::new(own) })
             }
             Err(ObjectError::Elf { source: ElfError::NotElf, .. }) => None,
             Err(error) => return Err(error),
         };
-        if let Some(Candidate { symbols, .. }) = &candidate {
-            self.shares.take(stamp, uid, symbols.functions.len());
+        if let Some(Candidate { symbols, own, .. }) = &candidate {
+            self.shares.take(stamp, uid, symbols.functions.len() + own.allocs.len() + own.frees.len());
         }
         self.cache.insert(stamp, candidate.clone());
         Ok(candidate)

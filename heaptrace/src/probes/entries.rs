@@ -8,6 +8,7 @@ use gimli::{
 };
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 use object::{Endianness, ReadRef, elf};
+use std::ops::Range;
 
 /// More unwind information than this is not read for it: the largest programs have some 30 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -52,18 +53,24 @@ impl<'data> Entries<'data> {
 
     /// Whether `address` is within a function and not its beginning. `false` where nothing is known.
     pub fn is_inside(&self, address: u64) -> bool {
+        self.function_at(address).is_some_and(|function| function.start != address)
+    }
+
+    /// The function that `address` is in, if one is known.
+    pub fn function_at(&self, address: u64) -> Option<Range<u64>> {
         match self {
             Self::Index { index, frames, bases } => {
-                let Some(table) = index.table() else { return false };
-                let Ok(pointer) = table.lookup(address, bases) else { return false };
-                let Ok(offset) = table.pointer_to_offset(pointer) else { return false };
-                let fde = frames.fde_from_offset(bases, offset, EhFrame::cie_from_offset);
-                fde.is_ok_and(|fde| fde.contains(address) && fde.initial_address() != address)
+                let table = index.table()?;
+                let pointer = table.lookup(address, bases).ok()?;
+                let offset = table.pointer_to_offset(pointer).ok()?;
+                let fde = frames.fde_from_offset(bases, offset, EhFrame::cie_from_offset).ok()?;
+                let start = fde.initial_address();
+                fde.contains(address).then(|| start..start.saturating_add(fde.len()))
             }
             Self::Spans(spans) => {
                 let after = spans.partition_point(|(start, _)| *start <= address);
-                let before = after.checked_sub(1).and_then(|index| spans.get(index));
-                before.is_some_and(|(start, end)| *start != address && address < *end)
+                let (start, end) = *spans.get(after.checked_sub(1)?)?;
+                (address < end).then_some(start..end)
             }
         }
     }

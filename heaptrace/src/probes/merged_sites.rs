@@ -60,6 +60,7 @@ mod tests {
             record: *record,
             emulated: true,
             text: String::new(),
+            semaphore: 0,
         };
         Probe {
             symbol: "sample".to_owned(),

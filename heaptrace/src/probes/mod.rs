@@ -9,6 +9,7 @@ mod entries;
 pub mod forward;
 pub mod merged_sites;
 mod own_calls;
+pub mod own_samples;
 pub mod plan;
 pub mod probe;
 pub mod proof;

@@ -117,7 +117,7 @@ impl AllocatorCode {
                 record.own_count += 1;
             }
             let (offset, _) = file.elf.code_offset(site.address)?;
-            Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
+            Some(Site { offset, record, emulated: site.emulated, text: site.text.clone(), semaphore: 0 })
         });
         sites.collect()
     }

@@ -11,7 +11,7 @@ use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::Object;
-use heaptrace_common::function::Shape;
+use heaptrace_common::function::{Function, Shape};
 use heaptrace_common::probe::{OWN_CODE, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -31,11 +31,23 @@ pub struct FilePlan {
     pub proof: Arc<Proof>,
 }
 
+impl FilePlan {
+    /// Whether it is of samples that the file tells of.
+    pub fn is_own_samples(&self) -> bool {
+        self.probes.iter().all(|probe| probe.function == Function::Sampled)
+    }
+}
+
 /// The probes of a process, and what was left out.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In resolution order; files without probes are not listed.
     pub files: Vec<FilePlan>,
+    /// The same of files that tell of samples themselves, if these are preferred; and then what is left out.
+    pub own: Vec<FilePlan>,
+    pub own_refusals: Vec<String>,
+    /// Only such files were looked for.
+    pub only_own: bool,
     /// What was not probed that one might expect to be, one sentence each.
     pub refusals: Vec<String>,
     /// The files that were searched.
@@ -61,19 +73,41 @@ pub struct Wanted {
     pub places: Places,
     /// Functions that only free, too.
     pub frees: bool,
+    pub own: Own,
+}
+
+/// What becomes of samples that allocators tell of themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Own {
+    #[default]
+    Unused,
+    /// They go before what else would be probed in a process.
+    Preferred,
+    /// Nothing else is probed.
+    Only,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { places: Places::default(), frees: true }
+        Self { places: Places::default(), frees: true, own: Own::default() }
     }
 }
 
 /// Plans the probes of a process that maps `candidates`, in resolution order, the executable first.
 pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
+    let (own, own_refusals) = own_samples(candidates, wanted.own);
+    if wanted.own == Own::Only {
+        return Plan {
+            files: own,
+            only_own: true,
+            refusals: own_refusals,
+            looked_at: candidates.iter().map(|candidate| candidate.object.path.clone()).collect(),
+            ..Plan::default()
+        };
+    }
     let described: Vec<Described<'_>> = candidates
         .iter()
-        .map(|Candidate { object, symbols }| Described { path: &object.path, elf: &object.elf, symbols })
+        .map(|Candidate { object, symbols, .. }| Described { path: &object.path, elf: &object.elf, symbols })
         .collect();
     let Choice { mut probes, refusals } = choose(&described, wanted.places);
     if !wanted.frees {
@@ -82,7 +116,7 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
     Plan {
         files: files
-            .map(|(Candidate { object, symbols }, probes)| FilePlan {
+            .map(|(Candidate { object, symbols, .. }, probes)| FilePlan {
                 file: Arc::clone(object),
                 allocator: AllocatorInfo {
                     kind: symbols.kind.name().to_owned(),
@@ -93,6 +127,9 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
                 probes,
             })
             .collect(),
+        own,
+        own_refusals,
+        only_own: false,
         refusals,
         looked_at: described.iter().map(|file| file.path.to_owned()).collect(),
         go_executable: described.first().filter(|exe| exe.elf.is_go).map(|exe| exe.path.to_owned()),
@@ -100,12 +137,41 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
     }
 }
 
+/// Probes where files tell of samples, and what they do not tell.
+fn own_samples(candidates: &[Candidate], wanted: Own) -> (Vec<FilePlan>, Vec<String>) {
+    if wanted == Own::Unused {
+        return (Vec::new(), Vec::new());
+    }
+    let refusals = candidates.iter().flat_map(|Candidate { object, own, .. }| {
+        own.refusals().map(|refusal| format!("{}: {refusal}", object.path.display()))
+    });
+    let files = candidates.iter().filter(|candidate| candidate.own.is_any());
+    let plans = files
+        .map(|Candidate { object, own, .. }| {
+            let probes = own.probes();
+            let sites = probes.iter().flat_map(|probe| &probe.sites);
+            FilePlan {
+                file: Arc::clone(object),
+                allocator: AllocatorInfo {
+                    kind: own.provider().to_owned(),
+                    path: object.path.to_string_lossy().into_owned(),
+                },
+                code: merged(sites.map(|site| site.offset..site.offset + INSTRUCTION).collect(), 0),
+                proof: own.proof(),
+                probes,
+            }
+        })
+        .collect();
+    (plans, refusals.collect())
+}
+
+/// The most bytes of an instruction.
+const INSTRUCTION: u64 = 15;
+
 /// The code of a file's probed functions, and all sites.
 fn code_of(probes: &[Probe], symbols: &FileSymbols, elf: &ElfFacts) -> Vec<Range<u64>> {
     /// Read along rather than apart.
     const BETWEEN: u64 = 4096;
-    /// The most bytes of one.
-    const INSTRUCTION: u64 = 15;
     let probed = symbols.functions.iter().filter(|f| probes.iter().any(|probe| probe.entry == f.offset));
     // Sites of functions that others go on in are in no part of those.
     let sites =
@@ -277,7 +343,7 @@ fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<
         ..ProbeRecord::new(function.known.function, function.known.shape, Part::Entered)
     };
     let (offset, _) = file.elf.code_offset(site.address)?;
-    Some(Site { offset, record, emulated: site.emulated, text: site.text.clone() })
+    Some(Site { offset, record, emulated: site.emulated, text: site.text.clone(), semaphore: 0 })
 }
 
 /// One probe for each entry of `functions`, without those that only pass their block on to another one.

@@ -29,6 +29,7 @@ impl Probe {
     /// How the function is probed.
     pub fn kind(&self) -> ProbeKind {
         match self.shape {
+            _ if self.function == Function::Sampled => ProbeKind::Offered,
             Shape::Free0 => ProbeKind::Free,
             _ => ProbeKind::Allocates(self.kind),
         }
@@ -42,8 +43,11 @@ impl Probe {
             let traps = sites.map(|site| if site.emulated { 1 } else { 2 });
             (traps.clone().min(), traps.max())
         };
-        let (whole, begin, result) =
-            (of(&[Role::Whole, Role::Free]), of(&[Role::Begin]), of(&[Role::Result]));
+        let (whole, begin, result) = (
+            of(&[Role::Whole, Role::Free, Role::Sample, Role::SampleFree]),
+            of(&[Role::Begin]),
+            of(&[Role::Result]),
+        );
         let pair = begin.0.zip(result.0).map(|(a, b)| a + b).zip(begin.1.zip(result.1).map(|(a, b)| a + b));
         let least = [whole.0, pair.map(|pair| pair.0)].into_iter().flatten().min();
         let most = [whole.1, pair.map(|pair| pair.1)].into_iter().flatten().max();
@@ -56,6 +60,8 @@ impl Probe {
 pub enum ProbeKind {
     Free,
     Allocates(Kind),
+    /// The program tells of samples itself.
+    Offered,
 }
 
 impl ProbeKind {
@@ -63,6 +69,7 @@ impl ProbeKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Free => "free",
+            Self::Offered => "offered",
             Self::Allocates(Kind::OneTrap) => "one_trap",
             Self::Allocates(Kind::Stash) => "stash",
             Self::Allocates(Kind::EntryAndExits) => "entry_and_exits",
@@ -74,6 +81,7 @@ impl ProbeKind {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Free => "where the block is given up",
+            Self::Offered => "a trap a sample, where the allocator tells of one",
             Self::Allocates(Kind::OneTrap) => "one trap a call, where size and result are both known",
             Self::Allocates(Kind::Stash) => "one trap on most paths; on others size and result each take one",
             Self::Allocates(Kind::EntryAndExits) => "a trap for the arguments, another for the result",
@@ -94,4 +102,6 @@ pub struct Site {
     pub emulated: bool,
     /// Its disassembly.
     pub text: String,
+    /// File offset of 16 bits that the kernel counts up while the probe is there (`ref_ctr_offset`); 0 for none.
+    pub semaphore: u64,
 }

@@ -44,6 +44,20 @@ pub enum Refusal {
     )]
     Go { path: PathBuf },
     #[error(
+        "its allocator tells of no samples: neither otel_memory:alloc nor ddheap:alloc is among the probes (USDT) that {} offer{}; \
+         `record --trace sampled` chooses samples itself",
+        list(looked_at),
+        match left_out.as_slice() {
+            [] => String::new(),
+            left_out => format!(": {}", left_out.join("; ")),
+        }
+    )]
+    NoSamples {
+        looked_at: Vec<PathBuf>,
+        /// What cannot be used.
+        left_out: Vec<String>,
+    },
+    #[error(
         "no allocator was found in {}{}; `record --trace growth` tells who maps memory all the same",
         list(looked_at),
         match left_out.as_slice() {
@@ -78,6 +92,12 @@ pub fn refusal(status: &Status, plan: &Plan) -> Option<Refusal> {
     }
     if let Some((path, what)) = &plan.wrong_machine {
         return Some(Refusal::WrongMachine { path: path.clone(), what: what.clone() });
+    }
+    if plan.files.is_empty() && plan.only_own {
+        return Some(Refusal::NoSamples {
+            looked_at: plan.looked_at.clone(),
+            left_out: plan.refusals.clone(),
+        });
     }
     if plan.files.is_empty() {
         return Some(match &plan.go_executable {

@@ -4,8 +4,8 @@ use super::{counters, notes, particulars};
 use crate::model::{Coverage, Mode, Process, Profile, Sampling, SizeFilter};
 use crate::printable::printable;
 use crate::units::{counted, human, percent, seconds, thousands};
-use heaptrace_common::{counter::Counter, stack::StackEnd};
-use std::collections::HashSet;
+use heaptrace_common::{counter::Counter, function::Function, stack::StackEnd};
+use std::collections::{BTreeSet, HashSet};
 
 /// Mode, events, duration, and the losses: one line, for a title.
 pub fn summary(profile: &Profile) -> String {
@@ -153,6 +153,7 @@ pub(super) fn mode(mode: Mode) -> String {
             let frees = if frees { "their frees too" } else { "no frees" };
             format!("sampled mode (one block in {} bytes; {frees})", thousands(mean))
         }
+        Mode::Native => "native mode (samples that the allocators chose, and their frees)".to_owned(),
         Mode::Growth => "growth mode (calls that map memory; no blocks)".to_owned(),
         Mode::Faults => "faults mode (calls that map memory, and page faults; no blocks)".to_owned(),
     }
@@ -253,19 +254,49 @@ fn sum(profile: &Profile, of: fn(&Process) -> u64) -> u64 {
 }
 
 /// Of how much the samples are, where blocks are sampled.
-fn sampled(profile: &Profile) -> Option<String> {
-    let Mode::Sampled(Sampling { mean, .. }) = profile.mode else { return None };
+fn sampled(profile: &Profile) -> Vec<String> {
+    const ERROR: &str = "± is what a number is off at most, 95 times in 100";
+    let mut lines = Vec::new();
     let sum = |of| sum(profile, of);
-    let samples = profile.sites.iter().filter_map(|site| site.samples.as_ref());
-    let samples = samples.fold(0_u64, |sum, samples| sum.saturating_add(samples.allocated.samples));
     let (bytes, count) = (sum(|process| process.seen_bytes), sum(|process| process.seen_count));
-    Some(format!(
-        "{} seen ({}), {} of them sampled, one in {} bytes on average; ± is what a number is off at most, 95 times in 100",
-        counted(count, "allocation", "allocations"),
-        human(bytes),
-        thousands(samples),
-        thousands(mean)
-    ))
+    let chosen = samples(profile, |function| function == Function::Sampled);
+    if let Mode::Sampled(Sampling { mean, .. }) = profile.mode
+        && (count > 0 || chosen == 0)
+    {
+        lines.push(format!(
+            "{} seen ({}), {} of them sampled, one in {} bytes on average; {ERROR}",
+            counted(count, "allocation", "allocations"),
+            human(bytes),
+            thousands(samples(profile, |function| function != Function::Sampled)),
+            thousands(mean)
+        ));
+    }
+    if chosen > 0 || profile.mode == Mode::Native {
+        let of = profile.processes.iter().filter(|process| process.chooses_samples(profile.mode));
+        let means: BTreeSet<u64> =
+            of.clone().map(|process| process.own_sample_bytes).filter(|mean| *mean > 0).collect();
+        let means = match (means.first(), means.last()) {
+            (Some(least), Some(most)) if least != most => {
+                format!(", one in {} to {} bytes on average", thousands(*least), thousands(*most))
+            }
+            (Some(mean), _) => format!(", one in {} bytes on average", thousands(*mean)),
+            _ => String::new(),
+        };
+        let error = if lines.is_empty() { format!("; {ERROR}") } else { String::new() };
+        lines.push(format!(
+            "{} chosen by the allocators of {}{means}: how much was allocated in all is not known{error}",
+            counted(chosen, "sample", "samples"),
+            counted(of.count() as u64, "process", "processes"),
+        ));
+    }
+    lines
+}
+
+/// Samples of sites of these functions.
+fn samples(profile: &Profile, of: impl Fn(Function) -> bool) -> u64 {
+    let sites = profile.sites.iter().filter(|site| of(site.function));
+    let samples = sites.filter_map(|site| site.samples.as_ref());
+    samples.fold(0, |sum, samples| sum.saturating_add(samples.allocated.samples))
 }
 
 /// What a filter by size left out.
@@ -294,7 +325,7 @@ fn stacks(profile: &Profile) -> Option<String> {
     let complete = ends.get(&StackEnd::Complete).copied().unwrap_or_default();
     let what = match profile.mode {
         Mode::Exact | Mode::Allocs => "allocations",
-        Mode::Sampled(_) => "samples",
+        Mode::Sampled(_) | Mode::Native => "samples",
         Mode::Growth => "calls",
         Mode::Faults => "calls and faults",
     };

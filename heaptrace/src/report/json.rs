@@ -217,9 +217,14 @@ impl Intervals {
 struct ProcessEstimate {
     #[serde(flatten)]
     intervals: Intervals,
-    /// All that it allocated, sampled or not.
-    seen_bytes: u64,
-    seen_count: u64,
+    /// All that it allocated, sampled or not; not known where its allocator chose the samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_count: Option<u64>,
+    /// Bytes from one sample to the next, where its allocator chose them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_sample_bytes: Option<u64>,
 }
 
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
@@ -261,7 +266,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         started: text::started(profile),
         duration_s: in_seconds(profile.duration_ns),
         mode: profile.mode.name(),
-        sample_bytes: profile.mode.sample_bytes(),
+        sample_bytes: profile.sample_bytes(),
         coverage: coverage(profile),
         processes: profile
             .processes
@@ -338,15 +343,17 @@ fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
     for site in &profile.sites {
         if let Some(sums) = sums.get_mut(site.process.index()) {
             for (sum, view) in sums.iter_mut().zip([View::Alloc, View::Live]) {
-                *sum = estimated(site, mode, view).map_or(*sum, |part| sum.with(part));
+                *sum = estimated(site, profile, view).map_or(*sum, |part| sum.with(part));
             }
         }
     }
+    let known = |process: &crate::model::Process, seen| (!process.chooses_samples(mode)).then_some(seen);
     let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
         Some(Box::new(ProcessEstimate {
             intervals: Intervals::new(allocated, live),
-            seen_bytes: process.seen_bytes,
-            seen_count: process.seen_count,
+            seen_bytes: known(process, process.seen_bytes),
+            seen_count: known(process, process.seen_count),
+            own_sample_bytes: process.chooses_samples(mode).then_some(process.own_sample_bytes),
         }))
     };
     profile.processes.iter().zip(sums).map(of).collect()
@@ -382,6 +389,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
         over: _,
         seen_bytes: _,
         seen_count: _,
+        own_sample_bytes: _,
         hits,
         cpu_ns,
         paused_ns,
@@ -431,7 +439,7 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
 
 fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
     let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
-    let estimated = |view| estimated(site, profile.mode, view);
+    let estimated = |view| estimated(site, profile, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
     SiteEntry {
         pid: profile.processes.get(process.index()).map_or(0, |process| process.pid),

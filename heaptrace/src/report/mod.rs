@@ -70,7 +70,7 @@ impl View {
     /// What is shown of a recording of this mode where no view is named.
     pub fn of_mode(mode: Mode) -> Self {
         match mode {
-            Mode::Exact | Mode::Sampled(_) => Self::Live,
+            Mode::Exact | Mode::Sampled(_) | Mode::Native => Self::Live,
             Mode::Allocs => Self::Alloc,
             Mode::Growth => Self::Growth,
             Mode::Faults => Self::Faults,

@@ -2,7 +2,7 @@
 
 use super::{Options, View};
 use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals};
-use heaptrace_common::function::Function;
+use heaptrace_common::{function::Function, sampling::given_scale};
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,18 @@ impl Estimated {
             return self;
         }
         Self { bytes: self.bytes.as_bound(), count: self.count.as_bound() }
+    }
+
+    /// Of a site of a recording, as who chose its samples has it.
+    pub fn of_site(self, site: &Site, profile: &Profile) -> Self {
+        let process = profile.processes.get(site.process.index());
+        match process.filter(|_| site.function == Function::Sampled) {
+            Some(process) => {
+                let scale = given_scale(process.own_sample_bytes, profile.mode.sample_bytes());
+                Self { bytes: self.bytes.as_given(scale), count: self.count.as_given(scale) }
+            }
+            None => self,
+        }
     }
 
     /// With an independent part.
@@ -102,14 +114,17 @@ pub(super) fn add_estimated(sum: &mut Option<Box<Estimated>>, part: Option<&Esti
     }
 }
 
-/// How sure what a site of a recording in this mode has in a view is.
-pub(super) fn estimated(site: &Site, mode: Mode, view: View) -> Option<Estimated> {
-    site.samples.as_ref().map(|samples| match view {
+/// How sure what a site of a recording has in a view is.
+pub(super) fn estimated(site: &Site, profile: &Profile, view: View) -> Option<Estimated> {
+    let mode = profile.mode;
+    let samples = site.samples.as_ref()?;
+    let estimated = match view {
         View::Live | View::Rss => Estimated::live(samples, mode),
         View::Alloc | View::Sizes | View::Growth | View::Faults => {
             Estimated::new(&samples.allocated, mode.sample_bytes())
         }
-    })
+    };
+    Some(estimated.of_site(site, profile))
 }
 
 /// What a site has in a view.
@@ -166,7 +181,7 @@ impl Selection {
                 stack: Some(site.stack),
                 function: site.function,
                 weight,
-                estimated: estimated(site, profile.mode, options.view).map(Box::new),
+                estimated: estimated(site, profile, options.view).map(Box::new),
             });
         }
         // Where the table of sites was full, the process knows of more than its sites do.

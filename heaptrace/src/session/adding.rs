@@ -3,7 +3,7 @@
 use super::{Session, TargetError, attachments::World as _};
 use crate::{
     bpf::MapError,
-    probes::refusal::refusal,
+    probes::refusal::{Refusal, refusal},
     process::{ldso::Program, procfs},
     target::HeldChild,
 };
@@ -51,9 +51,12 @@ impl Session {
         let fail = |reason: String| TargetError::Command { command: exe.display().to_string(), reason };
         let plan = self.discoverer.plan_for_paths(exe, libraries).map_err(|error| fail(error.to_string()))?;
         let status = procfs::read_status(child.pid()).map_err(|error| fail(error.to_string()))?;
-        if let Some(reason) = refusal(&status, &plan).filter(|_| self.probes) {
+        // What it loads itself, or starts, may tell of samples.
+        let may_yet = |reason: &Refusal| matches!(reason, Refusal::NoSamples { .. });
+        if let Some(reason) = refusal(&status, &plan).filter(|reason| self.probes && !may_yet(reason)) {
             return Err(fail(reason.to_string()));
         }
+        let files = if plan.own.is_empty() { plan.files } else { plan.own };
         if let Some(unwinding) = &mut self.unwinding {
             let files = std::iter::once(exe).chain(libraries);
             let objects: Vec<_> = files.filter_map(|path| self.discoverer.object_at(path)).collect();
@@ -61,7 +64,7 @@ impl Session {
         }
         let (attachments, mut world) = self.split();
         world.wait_for_tables();
-        attachments.add_held(&mut world, child.pid(), &plan.files)?;
+        attachments.add_held(&mut world, child.pid(), &files)?;
         self.begin_counting();
         Ok(())
     }

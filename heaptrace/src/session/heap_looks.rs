@@ -37,6 +37,8 @@ impl Session {
         of_records.sort_unstable_by_key(|(record, blocks)| (Reverse(blocks.len()), *record));
         let mut over = Vec::new();
         for (record, mut blocks) in of_records {
+            // Their frees are told.
+            blocks.retain(|(_, block)| block.weight() == 0);
             let Some(pid) = self.builder.record(record).map(|record| record.tgid) else { continue };
             let addresses = blocks.iter().map(|(key, _)| key.address).collect::<Vec<u64>>();
             let looked = match began.elapsed() > AT_MOST {

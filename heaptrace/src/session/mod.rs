@@ -48,7 +48,7 @@ use crate::{
     },
     probes::{
         discover::Discoverer,
-        plan::{Places, Wanted},
+        plan::{Own, Places, Wanted},
     },
     process::mapped::MappingWatch,
     rss::Rounds,
@@ -167,7 +167,13 @@ impl Session {
         let per_process = limits.is_any() || !(all || exact_children);
         let members = members.or_else(|| (all && per_process).then_some(Members::All));
         let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
-        let wanted = Wanted { places, frees: mode.has_frees() };
+        let own = match (mode, places) {
+            (Mode::Native, _) => Own::Only,
+            // By file, both would count where a process has both.
+            (Mode::Sampled(_), Places::OneProcess) if size_filter.is_none() => Own::Preferred,
+            _ => Own::Unused,
+        };
+        let wanted = Wanted { places, frees: mode.has_frees(), own };
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,

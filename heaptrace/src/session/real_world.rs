@@ -9,7 +9,7 @@ use super::{
     tables::Unwinding,
 };
 use crate::{
-    bpf::{EmptyProbes, FunctionCheck, Links, MapError, ProbeSite, Tracer},
+    bpf::{EmptyProbes, FunctionCheck, Links, MapError, PlacedSite, ProbeSite, Tracer},
     drain::ProfileBuilder,
     model::{Note, Notes},
     probes::{
@@ -118,8 +118,13 @@ impl Kernel<Links> for RealWorld<'_> {
 
     fn hold(&mut self, plan: &FilePlan, thread: u32) -> io::Result<Box<dyn Send>> {
         // Only the breakpoint is wanted, at whose hit our own programs run.
-        let offsets: Vec<u64> = probe_sites(plan).iter().map(|site| site.offset).collect();
-        Ok(Box::new(EmptyProbes::place(false, &plan.file.attach_path(), &offsets, thread)?))
+        let placed = |site: &ProbeSite| PlacedSite {
+            offset: site.offset,
+            semaphore: site.semaphore,
+            ..PlacedSite::default()
+        };
+        let sites: Vec<PlacedSite> = probe_sites(plan).iter().map(placed).collect();
+        Ok(Box::new(EmptyProbes::place(false, &plan.file.attach_path(), &sites, thread)?))
     }
 
     fn new_check(&self, glibc: bool) -> Option<FunctionCheck> {

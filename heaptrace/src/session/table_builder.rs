@@ -1,10 +1,13 @@
 //! The thread that builds unwind tables, or takes them from the disk.
 
 use crate::{
+    probes::own_samples::OwnSamples,
     process::object::{Object, Opened},
     unwind::{self, Cache, FileKey, FileTable, RowKind, TableKey},
 };
+use object::ReadCache;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -47,7 +50,7 @@ pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) 
         let message = match request {
             Some((key, object)) => {
                 let table = match &object {
-                    Some(object) => unwind::build(object, key.rows, cache),
+                    Some(object) => unwind::build(object, key.rows, cache, own_samples),
                     None => unwind::build_vdso(key.rows),
                 };
                 Some(Built::Table((key, object), table.map(Box::new)))
@@ -64,6 +67,12 @@ pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) 
             return;
         }
     }
+}
+
+/// Where its allocator tells of samples.
+fn own_samples(object: &Object) -> BTreeSet<u64> {
+    let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);
+    own.addresses(&object.elf).collect()
 }
 
 /// The table on disk of the file at `path`, if it is still of that file.

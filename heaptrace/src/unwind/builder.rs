@@ -5,7 +5,7 @@ use super::table::{FileTable, RowKind, TableError};
 use crate::process::maps;
 use crate::process::object::Object;
 use crate::process::system;
-use std::io;
+use std::{collections::BTreeSet, io};
 
 /// A file's code stays without a table: it is walked by frame pointers.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +21,18 @@ const MAX_VDSO: u64 = 1 << 20;
 
 /// Makes the table of a file, or takes it from `cache`. Reads, never maps; needs some 50 MiB of memory for
 /// LLVM's library, and at most 500 MiB for whatever is in the file.
-pub fn build(object: &Object, kind: RowKind, cache: Option<&Cache>) -> Result<FileTable, BuildError> {
+///
+/// `begins`: addresses of instructions at which stacks begin, beside calls. They are to be the same each time for a file.
+pub fn build(
+    object: &Object,
+    kind: RowKind,
+    cache: Option<&Cache>,
+    begins: impl FnOnce(&Object) -> BTreeSet<u64>,
+) -> Result<FileTable, BuildError> {
     if let Some(table) = cache.and_then(|cache| cache.load(object, kind)) {
         return Ok(table);
     }
-    let table = FileTable::of(object.file().as_ref(), kind)
+    let table = FileTable::with_begins(object.file().as_ref(), kind, &begins(object))
         .map_err(|source| BuildError::Table { file: object.path.display().to_string(), source })?;
     if let Some(cache) = cache {
         // Nothing is lost but time: it will be built again.
@@ -80,9 +87,11 @@ mod tests {
         let cache = Cache::open(&directory.path().join("tables"), 1 << 20).unwrap();
         let object = Object::read(Opened::at(Path::new("/lib/x86_64-linux-gnu/libc.so.6")).unwrap()).unwrap();
         for kind in [RowKind::Calls, RowKind::Exact] {
-            let built = build(&object, kind, Some(&cache)).unwrap();
+            let built = build(&object, kind, Some(&cache), |_| BTreeSet::new()).unwrap();
             assert_eq!(cache.load(&object, kind), Some(built.clone()));
-            assert_eq!(build(&object, kind, Some(&cache)).unwrap(), built);
+            // It is not made again.
+            let again = build(&object, kind, Some(&cache), |_| unreachable!());
+            assert_eq!(again.unwrap(), built);
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use crate::process::file_cache::FileCache as Cache;
 
 /// `version` also of what the rows mean.
-const FORMAT: Format = Format { magic: *b"HTUNWIND", version: 4, parameter: PAGE_BITS };
+const FORMAT: Format = Format { magic: *b"HTUNWIND", version: 5, parameter: PAGE_BITS };
 
 const SUFFIX: &str = ".unwind";
 

@@ -1,11 +1,11 @@
 //! Which rows to keep: those in whose range the last byte of a `call` or `syscall` may lie. All pcs but an
-//! interrupted one are looked up as return address minus one, which is that byte.
+//! interrupted one are looked up as return address minus one, which is that byte. And those at whose instructions stacks begin.
 
 use super::ehframe::RawRow;
 use super::image::Image;
 use super::locate::Code;
 use heaptrace_common::unwind::Rule;
-use std::io;
+use std::{collections::BTreeSet, io};
 
 /// Bytes of code in memory at once.
 const WINDOW: usize = 256 << 10;
@@ -14,8 +14,13 @@ const WINDOW: usize = 256 << 10;
 const LONGEST: u64 = 7;
 
 /// Keeps the rows that a return address minus one can fall into, and merges equal neighbours. The result gives
-/// for each such address what `rows` gives. Errors where the code cannot be read.
-pub fn keep(rows: &[RawRow], code: &[Code], image: &dyn Image) -> io::Result<Vec<RawRow>> {
+/// for each such address, and for those in `begins`, what `rows` gives. Errors where the code cannot be read.
+pub fn keep(
+    rows: &[RawRow],
+    code: &[Code],
+    image: &dyn Image,
+    begins: &BTreeSet<u64>,
+) -> io::Result<Vec<RawRow>> {
     let mut reader = CodeReader { image, window: Vec::new(), start: 0 };
     let mut kept: Vec<RawRow> = Vec::new();
     let mut part = code.iter();
@@ -30,7 +35,8 @@ pub fn keep(rows: &[RawRow], code: &[Code], image: &dyn Image) -> io::Result<Vec
             _ if row.rule == Rule::STOP || row.rule == Rule::SIGNAL => true,
             Some(code) if code.start <= row.address && end <= code.end => {
                 kept.last().map_or(Rule::NONE, |last| last.rule) != row.rule
-                    && reader.call_may_end_in(code, row.address, end)?
+                    && (begins.range(row.address..end).next().is_some()
+                        || reader.call_may_end_in(code, row.address, end)?)
             }
             // Reaches out of the segment: where the code ends, so does the rule.
             _ => true,

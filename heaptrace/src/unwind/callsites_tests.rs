@@ -31,7 +31,7 @@ fn at_every_call_of_real_files_the_kept_rows_say_what_all_rows_and_gimli_say() {
     for path in gimli_rows::files() {
         let bytes = std::fs::read(&path).unwrap();
         let frames = ehframe::read(&bytes.as_slice()).unwrap();
-        let kept = keep(&frames.rows, &frames.code, &bytes.as_slice()).unwrap();
+        let kept = keep(&frames.rows, &frames.code, &bytes.as_slice(), &BTreeSet::new()).unwrap();
         let gimli = gimli_rows::Frames::of(&bytes.as_slice());
         let mut calls = Vec::new();
         for (start, end) in gimli.ranges() {
@@ -85,7 +85,7 @@ fn rows_are_kept_for_calls_of_every_length_and_dropped_without_one() {
         let after = 0x1010 + bytes.len() as u64;
         let rows = [(0x1000, rule(8)), (0x1010, rule(16)), (after, rule(24)), (end, Rule::NONE)]
             .map(|(address, rule)| RawRow { address, rule });
-        let kept = keep(&rows, &code, &image.as_slice()).unwrap();
+        let kept = keep(&rows, &code, &image.as_slice(), &BTreeSet::new()).unwrap();
         assert_eq!(kept.iter().any(|row| row.rule == rule(16)), is_kept, "{bytes:x?}");
         assert!(!kept.iter().any(|row| row.rule == rule(8) || row.rule == rule(24)), "{bytes:x?}");
     }
@@ -95,8 +95,19 @@ fn rows_are_kept_for_calls_of_every_length_and_dropped_without_one() {
 fn a_row_whose_code_is_not_in_the_file_is_kept() {
     let code = [Code { start: 0x1000, end: 0x3000, offset: 0 }];
     let rows = [RawRow { address: 0x1000, rule: rule(8) }, RawRow { address: 0x2000, rule: rule(16) }];
-    let kept = keep(&rows, &code, &[0x90; 0x1800].as_slice()).unwrap();
+    let kept = keep(&rows, &code, &[0x90; 0x1800].as_slice(), &BTreeSet::new()).unwrap();
     assert_eq!(kept, rows[1..]);
+}
+
+#[test]
+fn a_row_where_stacks_begin_is_kept() {
+    let code = [Code { start: 0x1000, end: 0x1030, offset: 0 }];
+    let rows = [(0x1000, rule(8)), (0x1010, rule(16)), (0x1020, rule(24)), (0x1030, Rule::NONE)]
+        .map(|(address, rule)| RawRow { address, rule });
+    for (begin, row) in [(0x1010, 1), (0x101f, 1), (0x1020, 2)] {
+        let kept = keep(&rows, &code, &[0x90; 0x30].as_slice(), &BTreeSet::from([begin])).unwrap();
+        assert_eq!(lookup(&kept, begin), rows[row].rule, "{begin:x}");
+    }
 }
 
 proptest! {
@@ -120,7 +131,7 @@ proptest! {
             address += step;
         }
         rows.push(RawRow { address: code[0].end, rule: Rule::NONE });
-        let kept = keep(&rows, &code, &bytes.as_slice()).unwrap();
+        let kept = keep(&rows, &code, &bytes.as_slice(), &BTreeSet::new()).unwrap();
         for at in 0..bytes.len() {
             let window = &bytes[at..bytes.len().min(at + 15)];
             if let Some(last) = last_bytes(window, start + at as u64).first() {
@@ -143,7 +154,7 @@ proptest! {
         let code = [Code { start: 0x1000, end, offset: 0 }];
         let rows = [(0x1000, rule(8)), (0x1001, rule(16)), (end, Rule::NONE)]
             .map(|(address, rule)| RawRow { address, rule });
-        let kept = keep(&rows, &code, &bytes.as_slice()).unwrap();
+        let kept = keep(&rows, &code, &bytes.as_slice(), &BTreeSet::new()).unwrap();
         prop_assert_eq!(lookup(&kept, 0x1000 + call as u64 + 4), rule(16));
         prop_assert_eq!(kept.len(), 2);
     }

@@ -7,7 +7,7 @@ use super::image::Image;
 use super::locate::{Code, FrameError};
 use heaptrace_common::unwind::{CfaKind, FpKind, MAX_ROWS_PER_PAGE, PAGE_BITS, Rule};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The most pages of one table, 1 GiB of code: the largest programs have a fifth of that, and a hostile file may
 /// put two segments at the two ends of the address space.
@@ -86,9 +86,14 @@ const UNSUPPORTED: u16 = 1;
 impl FileTable {
     /// Makes the table of an ELF image.
     pub fn of(image: &dyn Image, kind: RowKind) -> Result<Self, TableError> {
+        Self::with_begins(image, kind, &BTreeSet::new())
+    }
+
+    /// The same; stacks begin at these instructions, too.
+    pub fn with_begins(image: &dyn Image, kind: RowKind, begins: &BTreeSet<u64>) -> Result<Self, TableError> {
         let frames = ehframe::read(image)?;
         let kept = match kind {
-            RowKind::Calls => callsites::keep(&frames.rows, &frames.code, image)?,
+            RowKind::Calls => callsites::keep(&frames.rows, &frames.code, image, begins)?,
             RowKind::Exact => frames.rows.clone(),
         };
         let stats =

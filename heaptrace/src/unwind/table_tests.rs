@@ -2,7 +2,7 @@ use super::*;
 use crate::fixtures::gimli_rows;
 use crate::unwind::ehframe::lookup;
 use proptest::prelude::*;
-use std::fs::File;
+use std::{collections::BTreeSet, fs::File};
 
 const MASK: u64 = (1 << PAGE_BITS) - 1;
 
@@ -25,7 +25,7 @@ fn the_table_of_a_real_file_says_at_every_row_what_the_kept_rows_say() {
     for path in gimli_rows::files() {
         let file = File::open(&path).unwrap();
         let frames = ehframe::read(&file).unwrap();
-        let kept = callsites::keep(&frames.rows, &frames.code, &file).unwrap();
+        let kept = callsites::keep(&frames.rows, &frames.code, &file, &BTreeSet::new()).unwrap();
         let table = FileTable::of(&file, RowKind::Calls).unwrap();
         for row in &kept {
             for address in [row.address - 1, row.address, row.address + 1, row.address | MASK] {

@@ -89,6 +89,7 @@ fn site(at: &str, shape: Shape, site: &CutSite) {
         Role::Result => assert!(has_result, "{at}"),
         // The block is in the first argument's register.
         Role::Free => assert_eq!(shape, Shape::Free0, "{at}"),
+        Role::Sample | Role::SampleFree => panic!("{at}: no code tells of samples"),
     }
 }
 

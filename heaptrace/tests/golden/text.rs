@@ -120,6 +120,7 @@ fn site(text: &mut String, site: &CutSite) -> fmt::Result {
         Role::Whole => "whole",
         Role::Result => "result",
         Role::Free => "free",
+        Role::Sample | Role::SampleFree => "sample",
     };
     let condition = match condition {
         0 => String::new(),

@@ -92,7 +92,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
     if events == 0 {
         let what = match options.mode {
-            Mode::Sampled(_) => "sample",
+            Mode::Sampled(_) | Mode::Native => "sample",
             mode if mode.has_blocks() => "allocation",
             _ => "call that maps memory",
         };

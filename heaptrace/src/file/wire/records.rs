@@ -177,6 +177,7 @@ impl Wire for Mode {
                 to.number(4);
                 sampling.write(to);
             }
+            Self::Native => to.number(5),
         }
     }
 
@@ -187,6 +188,7 @@ impl Wire for Mode {
             2 => Ok(Self::Faults),
             3 => Ok(Self::Allocs),
             4 => Wire::read(from).map(Self::Sampled),
+            5 => Ok(Self::Native),
             number => Err(Bad::Choice { what: "mode", number }),
         }
     }
@@ -316,6 +318,7 @@ record!(Process {
     cpu_ns: Option<u64>,
     paused_ns: u64,
     paused: bool,
+    own_sample_bytes: u64,
 });
 record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });

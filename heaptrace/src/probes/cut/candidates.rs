@@ -154,7 +154,7 @@ impl<'a> Candidates<'a> {
         let stack_pointer = state.and_then(State::stack_pointer).unwrap_or_default();
         let (size, factor) = state.and_then(|state| sizes(self.shape, state)).unwrap_or_default();
         let result = match role {
-            Role::Begin | Role::Free | Role::Entered => Place::None,
+            Role::Begin | Role::Free | Role::Entered | Role::Sample | Role::SampleFree => Place::None,
             Role::Whole | Role::Result => result_place(&crossing.holders, stack_pointer).unwrap_or_default(),
         };
         CutSite {

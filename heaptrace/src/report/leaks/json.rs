@@ -111,7 +111,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         coverage: coverage(profile),
         gone: blocks(gone),
         mode: profile.mode.name(),
-        sample_bytes: profile.mode.sample_bytes(),
+        sample_bytes: profile.sample_bytes(),
         live_is_bound: !profile.mode.has_frees(),
     };
     write_json(&print, out)?;
@@ -141,7 +141,7 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             .name(),
         stack: Frames { profile, stack: site.stack },
         estimate: old.samples.map(|sums| {
-            let Estimated { bytes, count } = Estimated::of_live(&sums, profile.mode);
+            let Estimated { bytes, count } = Estimated::of_live(&sums, profile.mode).of_site(site, profile);
             Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
         }),
     })

@@ -95,11 +95,11 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "{what}")?;
     }
     if mode.sample_bytes() != 0 {
-        let mean = thousands(mode.sample_bytes());
-        writeln!(
-            out,
-            "# Estimated from samples, one in {mean} bytes; 95 times in 100 a number is off by ± at most."
-        )?;
+        let whose = match mode {
+            Mode::Native => "that the allocator chose".to_owned(),
+            _ => format!("one in {} bytes", thousands(mode.sample_bytes())),
+        };
+        writeln!(out, "# Estimated from samples, {whose}; 95 times in 100 a number is off by ± at most.")?;
     }
     writeln!(out)
 }
@@ -112,7 +112,10 @@ fn row(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Trend { old, change, growing } = trend;
-    let estimated = old.samples.map(|sums| Estimated::of_live(&sums, profile.mode));
+    let site = profile.sites.get(old.site.index());
+    let estimated = old.samples.zip(site);
+    let estimated =
+        estimated.map(|(sums, site)| Estimated::of_live(&sums, profile.mode).of_site(site, profile));
     let off = |of: fn(Estimated) -> Estimate| {
         estimated.map_or_else(String::new, |estimated| format!(" (±{})", error(of(estimated))))
     };

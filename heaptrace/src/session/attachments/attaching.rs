@@ -46,6 +46,7 @@ impl<L: Send + 'static> Attachments<L> {
     /// If it cannot be traced, or is gone by now.
     pub fn add(&mut self, world: &mut impl World<L>, pid: u32, whole: bool) -> Result<(), TargetError> {
         let (view, plan) = world.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
+        let plan = self.settled(pid, plan);
         self.check(&view, &plan)?;
         if self.how.probes {
             self.check_breakpoints(world, &view, &plan)?;
@@ -124,6 +125,7 @@ impl<L: Send + 'static> Attachments<L> {
             return self.never_looked_at(world, pid, record);
         }
         self.let_go_of_namesake(world, pid, began_ns(world, record));
+        let plan = self.settled(pid, plan);
         self.learn(world, record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() || !self.how.probes || self.pauses(world, pid, record) {
@@ -167,6 +169,16 @@ impl<L: Send + 'static> Attachments<L> {
             }
             Err(_) => self.never_looked_at(world, pid, record),
         }
+    }
+
+    /// What is probed of a plan: the allocator's own samples where it offers them, unless its functions are probed already, from
+    /// before a library came that does. Both at once would count twice.
+    fn settled(&self, pid: u32, mut plan: Plan) -> Plan {
+        if !plan.own.is_empty() && self.plans_in(pid).iter().all(FilePlan::is_own_samples) {
+            plan.files = std::mem::take(&mut plan.own);
+            plan.refusals = std::mem::take(&mut plan.own_refusals);
+        }
+        plan
     }
 
     /// Whether what is probed in a process was placed in the image before the one of `record`.

@@ -145,6 +145,9 @@ impl<L: Send + 'static> Attachments<L> {
 
 /// A plan's probes, as they are placed.
 pub(super) fn probe_sites(plan: &FilePlan) -> Vec<ProbeSite> {
+    let sites = plan.probes.iter().flat_map(|probe| &probe.sites).filter(|site| site.semaphore != 0);
+    let semaphores: HashMap<u64, u64> = sites.map(|site| (site.offset, site.semaphore)).collect();
+    let semaphore = |offset| semaphores.get(&offset).copied().unwrap_or(0);
     let merged = merged_sites(&plan.probes).into_iter();
-    merged.map(|(offset, record)| ProbeSite { offset, record }).collect()
+    merged.map(|(offset, record)| ProbeSite { offset, record, semaphore: semaphore(offset) }).collect()
 }

@@ -47,7 +47,7 @@ impl<L: Send + 'static> Attachments<L> {
             }
             let at = self.verification.position(id, probe).or_else(|| self.begin_check(world, plan, probe));
             let Some(verified) = at.and_then(|at| self.verification.running.get_mut(at)) else { continue };
-            let entered = ProbeSite { offset: entered.offset, record: entered.record };
+            let entered = ProbeSite { offset: entered.offset, record: entered.record, semaphore: 0 };
             let sites: Vec<ProbeSite> = std::iter::once(entered).chain(probe_sites_of(probe)).collect();
             // While it is closed: sites are placed one after the other.
             verified.close();
@@ -244,5 +244,9 @@ fn frees<L>(world: &impl World<L>, count: impl Fn(&ProcessRecord) -> u64) -> u64
 
 /// The sites of one function, for itself.
 fn probe_sites_of(probe: &Probe) -> impl Iterator<Item = ProbeSite> + '_ {
-    probe.sites.iter().map(|site| ProbeSite { offset: site.offset, record: site.record })
+    probe.sites.iter().map(|site| ProbeSite {
+        offset: site.offset,
+        record: site.record,
+        semaphore: site.semaphore,
+    })
 }

@@ -208,7 +208,7 @@ const OLDEST: &str = "bullseye";
 /// # Errors
 /// As [`Program::compile`].
 pub fn compile_all() -> Result<Vec<PathBuf>> {
-    use Program::{C, CLibrary, COmitFramePointer, Cpp, Rust};
+    use Program::{C, CLibrary, COmitFramePointer, CWith, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "held", "idle", "inlibc",
         "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "surge", "twins",
@@ -218,6 +218,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
         COmitFramePointer("frames"),
         COmitFramePointer("faults"),
         CLibrary("plugin"),
+        CWith("offering", &["-O2"]),
         Cpp("objects"),
         Rust("collections"),
     ];

@@ -164,6 +164,8 @@ pub struct Process {
     /// Files with allocation functions, in the order in which the program's calls are resolved.
     pub allocators: Vec<Allocator>,
     pub probes: Vec<Probe>,
+    /// Files whose allocators tell of samples themselves.
+    pub own_samples: Vec<OwnSamples>,
     /// What is not probed, or was not looked into, one sentence each.
     pub left_out: Vec<String>,
     pub can_trace: bool,
@@ -177,6 +179,16 @@ pub enum Verdict {
     /// Can be traced, and there is something to know.
     Note,
     Refused,
+}
+
+/// What `record --trace native` would go by in a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnSamples {
+    pub path: String,
+    /// Probes (USDT), as `otel_memory:alloc`.
+    pub probes: Vec<String>,
+    /// What it does not tell, one sentence each.
+    pub left_out: Vec<String>,
 }
 
 /// One question about a process.

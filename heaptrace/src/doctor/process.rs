@@ -1,10 +1,10 @@
 //! How one process would be traced: what speaks against it, its allocators, and every probe with its reason.
 
-use super::diagnosis::{Allocator, Check, Fate, Function, Probe, Process, Site, Verdict};
+use super::diagnosis::{Allocator, Check, Fate, Function, OwnSamples, Probe, Process, Site, Verdict};
 use crate::{
     probes::{
         discover::{Discoverer, ProcessView},
-        plan::{FilePlan, Plan},
+        plan::{FilePlan, Own, Plan, Wanted},
         probe,
         refusal::refusal,
         symbols::{FileSymbols, Forward, FoundFunction},
@@ -29,7 +29,8 @@ pub fn examine(pid: u32) -> Process {
         uid: status.as_ref().map(|status| status.uid),
         ..Process::default()
     };
-    let mut discoverer = Discoverer::new();
+    let wanted = Wanted { own: Own::Preferred, ..Wanted::default() };
+    let mut discoverer = Discoverer::with_cache(None, wanted);
     let (view, plan) = match discoverer.discover(pid) {
         Ok(found) => found,
         Err(error) => return Process { reason: Some(error.to_string()), ..process },
@@ -51,10 +52,21 @@ pub fn examine(pid: u32) -> Process {
         checks: checks(&view, &plan),
         allocators: allocators(&files),
         probes: plan.files.iter().flat_map(probes).collect(),
+        own_samples: plan.own.iter().map(|file| own_samples(file, &plan)).collect(),
         left_out: plan.refusals.clone(),
         can_trace: reason.is_none(),
         reason,
         ..process
+    }
+}
+
+fn own_samples(file: &FilePlan, plan: &Plan) -> OwnSamples {
+    let path = file.file.path.display().to_string();
+    let of_file = |refusal: &&String| refusal.starts_with(&format!("{path}: "));
+    OwnSamples {
+        probes: file.probes.iter().map(|probe| probe.symbol.clone()).collect(),
+        left_out: plan.own_refusals.iter().filter(of_file).cloned().collect(),
+        path,
     }
 }
 

@@ -65,6 +65,11 @@ fn process() -> Process {
     };
     Process {
         pid: 42,
+        own_samples: vec![OwnSamples {
+            path: "/usr/bin/app".into(),
+            probes: vec!["otel_memory:alloc".into()],
+            left_out: vec!["/usr/bin/app: it tells of no frees".into()],
+        }],
         comm: Some("app\u{1b}[2J".into()),
         exe: Some("/usr/bin/app".into()),
         threads: Some(2),

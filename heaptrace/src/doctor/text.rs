@@ -1,8 +1,8 @@
 //! The diagnosis for people: what works first, the verdict last.
 
 use super::diagnosis::{
-    Allocator, Attach, Cost, Diagnosis, Fate, Feature, ModePrice, Modes, Privileges, Probe, Process, Site,
-    State, TracefsFound, Verdict,
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, ModePrice, Modes, OwnSamples, Privileges, Probe,
+    Process, Site, State, TracefsFound, Verdict,
 };
 use crate::printable::printable;
 use std::collections::BTreeMap;
@@ -154,6 +154,11 @@ fn prices(modes: &Modes, out: Out<'_>) -> io::Result<()> {
         let more = (pair_ns - alone_ns).max(0.0);
         writeln!(out, "  {name:<16} {more:>6.0} ns more   {}", tells(mode, *frees))?;
     }
+    writeln!(
+        out,
+        "  {:<16} nothing; a trap a sample, where the allocator tells of samples (`heaptrace doctor PID` says)",
+        "native"
+    )?;
     writeln!(out)
 }
 
@@ -170,8 +175,20 @@ fn tells(mode: &str, frees: bool) -> &'static str {
 }
 
 fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
-    let Process { pid, comm, exe, threads, uid, checks, allocators, probes, left_out, can_trace: _, reason } =
-        process;
+    let Process {
+        pid,
+        comm,
+        exe,
+        threads,
+        uid,
+        checks,
+        allocators,
+        probes,
+        own_samples,
+        left_out,
+        can_trace: _,
+        reason,
+    } = process;
     write!(out, "Process {pid}")?;
     if let Some(comm) = comm {
         write!(out, " ({})", printable(comm))?;
@@ -206,6 +223,17 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
             writeln!(out, "    {:<width$} {:>5}  kind", "function", "traps")?;
         }
         function(probe, width, out)?;
+    }
+    for OwnSamples { path, probes, left_out } in own_samples {
+        let path = printable(path);
+        writeln!(out, "  Samples that the allocator in {path} tells of itself: {}", probes.join(", "))?;
+        writeln!(
+            out,
+            "    a trap a sample, and none an allocation: `heaptrace record --trace native -p {pid}`"
+        )?;
+        for sentence in left_out {
+            writeln!(out, "    {}", printable(sentence))?;
+        }
     }
     for sentence in left_out {
         writeln!(out, "  left out: {}", printable(sentence))?;

@@ -148,7 +148,9 @@ impl Estimate {
         let spread = if self.skew > 0.0 { self.skew_up / self.skew } else { 1.0 };
         let growth = if self.value > 0.0 { variance / self.value } else { 0.0 };
         let skew = variance * growth;
-        Self { variance, skew, skew_up: skew * spread, step, ..self }
+        // A large block's weight may be less than its size.
+        let seen = self.seen.min(self.value as u64);
+        Self { variance, seen, skew, skew_up: skew * spread, step, ..self }
     }
 
     /// See [`Self::as_bound`].

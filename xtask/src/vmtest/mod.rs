@@ -72,6 +72,14 @@ const SELECTIONS: &[Selection] = &[
         both: false,
     },
     Selection {
+        suite: "native",
+        tests: &[
+            "attach: arguments in registers, to the byte",
+            "the semaphore is up while tracing, and down after it however it ends",
+        ],
+        both: false,
+    },
+    Selection {
         suite: "budget",
         tests: &[
             "budget: a loop's probes come and go, and a light process keeps its own",

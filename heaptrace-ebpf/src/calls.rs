@@ -114,9 +114,7 @@ impl Hit<'_> {
         } else {
             finish(self, &mut finished);
         }
-        if finished.address != 0
-            && (is_chosen || self.is_asked_for(&finished) && self.is_taken(&finished))
-        {
+        if finished.address != 0 && (is_chosen || self.is_asked_for(&finished) && self.is_taken(&finished)) {
             let caller = if is_chosen { self.registers.now() } else { self.caller() };
             let site = site::of_call(self.process, finished.function, caller);
             judged::allocated(finished.function, finished.address, finished.size);

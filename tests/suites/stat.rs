@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    heaptrace,
+    code, heaptrace,
     ledger::{Figures, Ledger, ProcessLedger},
     live::{self, Live, list, number},
     programs::Program,
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         end_to_end("counters at an interval only grow", intervals),
         end_to_end("text names every function and ends with the coverage", text),
         end_to_end("a reader that stops early is no failure", early_reader),
+        end_to_end("--trace allocs: calls and bytes of every function, and no frees", allocs),
+        end_to_end("--trace growth: no code is changed, and mapped memory is counted", growth_alone),
         end_to_end("brk, mmap and munmap are those that record reports", growth),
     ]);
     runner::run(tests)
@@ -316,23 +318,51 @@ fn early_reader() -> Result<()> {
     Ok(())
 }
 
+fn allocs() -> Result<()> {
+    let (prints, pid, ledger) = counts(Start::Attach, &["500", "20"], &["--trace", "allocs"])?;
+    let print = last(&prints)?;
+    ensure!(print["mode"] == "allocs" && print["live_is_bound"] == true, "{print}");
+    let of_process = process(print, pid)?;
+    for (name, figures) in &ledger.sites {
+        let Some(name) = name.strip_prefix("function:") else { continue };
+        let found = function(of_process, name)?;
+        let found =
+            (number(found, "alloc_count")?, number(found, "alloc_bytes")?, number(found, "free_count")?);
+        // A realloc is seen to take the block that it was given.
+        let freed = if name == "realloc" { found.2 } else { 0 };
+        let expected = (figures.alloc_count, figures.alloc_bytes, freed);
+        ensure!(found == expected, "{name}: {found:?}, the ledger has {figures}");
+    }
+    ensure!(number(of_process, "unknown_frees")? == 0, "{of_process}");
+    Ok(())
+}
+
+fn growth_alone() -> Result<()> {
+    let (traced, alone) = (mapped(&["grow"], &[])?, mapped(&["grow"], &["--trace", "growth"])?);
+    ensure!(traced == alone, "{traced:?} beside blocks, {alone:?} alone");
+    Ok(())
+}
+
+/// What `growth ARGUMENTS` does to brk, maps and unmaps.
+fn mapped(arguments: &[&str], options: &[&str]) -> Result<[i64; 3]> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let mut command = Command::new(Program::C("growth").compile()?);
+    command.args(arguments).env("LEDGER_OUT", ledger_file(folder));
+    let mut waiting = Waiting::start(command, folder)?;
+    let live = Live::attach("stat", &[waiting.target.pid()], options, folder)?;
+    let changed = code::changed_bytes(waiting.target.pid())?;
+    ensure!((changed == 0) == options.contains(&"growth"), "{changed} bytes of code were changed");
+    waiting.go()?;
+    waiting.target.wait()?;
+    let prints = live.finish(0)?;
+    let total = &last(&prints)?["total"];
+    let of = |key: &str| total[key].as_i64().with_context(|| format!("no {key}"));
+    Ok([of("brk_bytes")?, of("mmap_bytes")?, of("munmap_bytes")?])
+}
+
 fn growth() -> Result<()> {
-    let run = |arguments: &[&str]| -> Result<[i64; 3]> {
-        let folder = TempDir::new()?;
-        let folder = folder.path();
-        let program = Program::C("growth").compile()?;
-        let mut command = Command::new(program);
-        command.args(arguments).env("LEDGER_OUT", ledger_file(folder));
-        let mut waiting = Waiting::start(command, folder)?;
-        let live = Live::attach("stat", &[waiting.target.pid()], &[], folder)?;
-        waiting.go()?;
-        waiting.target.wait()?;
-        let prints = live.finish(0)?;
-        let total = &last(&prints)?["total"];
-        let of = |key: &str| total[key].as_i64().with_context(|| format!("no {key}"));
-        Ok([of("brk_bytes")?, of("mmap_bytes")?, of("munmap_bytes")?])
-    };
-    let (idle, busy) = (run(&[])?, run(&["grow"])?);
+    let (idle, busy) = (mapped(&[], &[])?, mapped(&["grow"], &[])?);
     let difference: Vec<i64> = busy.iter().zip(idle).map(|(busy, idle)| busy - idle).collect();
     // As in the accuracy suite: 1,000,001 bytes mapped, two pages cut off, grown to 3,000,001, shrunk to 5,003.
     let pages = |bytes: i64| (bytes + 4095) / 4096 * 4096;

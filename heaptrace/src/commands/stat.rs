@@ -1,7 +1,7 @@
 //! `heaptrace stat`: counts, and prints the counters at the end, or at every interval too.
 
 use super::{
-    headings::OUTPUT,
+    headings::{OUTPUT, WHAT},
     output::{Destination, Output},
     progress::Progress,
     size_args::SizeArgs,
@@ -13,18 +13,22 @@ use super::{
 };
 use crate::{
     engine::{Engine, Snapshots},
+    model::Mode,
     process::system::now_ns,
     report::{Glance, PrintFormat, Stat, render_stat},
     session::SessionOptions,
     target::CommandEnd,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 
 #[derive(Debug, Args)]
 pub struct StatArgs {
     #[command(flatten)]
     pub target: TargetArgs,
+    /// What to count: the fewer probes, the less it costs.
+    #[arg(long, help_heading = WHAT, value_name = "MODE", value_enum, default_value_t)]
+    pub trace: Counted,
     /// Also print at this interval: in text what happened since the last line, in JSON the totals so far.
     #[arg(long, help_heading = OUTPUT, value_name = "TIME", value_parser = parse_duration)]
     pub interval: Option<Duration>,
@@ -44,14 +48,37 @@ pub struct StatArgs {
     pub verbose: VerboseArgs,
 }
 
+/// What is counted, the cheapest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Counted {
+    /// Calls that map memory (brk, mmap, munmap, mremap). Nothing is probed.
+    Growth,
+    /// Allocations, and no frees: half the price.
+    Allocs,
+    /// Both.
+    #[default]
+    Exact,
+}
+
+impl Counted {
+    fn tracing(self) -> Tracing {
+        let mode = match self {
+            Self::Growth => Mode::Growth,
+            Self::Allocs => Mode::Allocs,
+            Self::Exact => Mode::Exact,
+        };
+        Tracing { mode, ..Tracing::EXACT }
+    }
+}
+
 /// Runs `heaptrace stat`.
 ///
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the counters cannot be written.
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
-    let StatArgs { target, interval, format, output, follow, filter, sizes, verbose } = args;
+    let StatArgs { target, trace, interval, format, output, follow, filter, sizes, verbose } = args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, None, Tracing::EXACT)?;
+    let options = session_options(&target, &follow, &filter, &sizes, None, trace.tracing())?;
     let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;

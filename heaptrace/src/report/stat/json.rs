@@ -31,6 +31,9 @@ struct Print<'a> {
     total: Counts,
     processes: Vec<Process<'a>>,
     coverage: Coverage<'a>,
+    mode: &'static str,
+    /// Frees were not traced: what is live is at most that.
+    live_is_bound: bool,
 }
 
 /// How the command ended: one of the two.
@@ -129,6 +132,8 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
             })
             .collect(),
         coverage: coverage(profile),
+        mode: profile.mode.name(),
+        live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
     };
     write_json(&print, out)?;
     writeln!(out)

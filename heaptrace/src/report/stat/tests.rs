@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     fixtures::profiles::{empty, full},
-    model::FunctionStatistics,
+    model::{FunctionStatistics, Mode},
     report::PrintFormat,
 };
 use heaptrace_common::function::Function;
@@ -55,6 +55,28 @@ fn one_process_is_its_own_sum_and_none_is_told() {
     assert_eq!(text.matches("\n== ").count(), 1, "{text}");
     let text = rendered(PrintFormat::Text, &last(&empty(), &[]));
     assert!(text.contains("No process was traced.") && text.contains("# Coverage:"), "{text}");
+}
+
+#[test]
+fn what_is_not_counted_is_not_shown() {
+    let of = |mode| {
+        let profile = Profile { mode, ..full() };
+        let statistics = statistics();
+        let stat = last(&profile, &statistics);
+        let line = Stat { last: false, command: None, ..stat };
+        rendered(PrintFormat::Text, &stat) + &rendered(PrintFormat::Text, &line)
+    };
+    let allocs = of(Mode::Allocs);
+    assert!(
+        allocs.contains("live at the end, or exit, at most") && allocs.contains("live, at most"),
+        "{allocs}"
+    );
+    assert!(!allocs.contains("  Frees") && !allocs.contains("Lifetimes"), "{allocs}");
+    let growth = of(Mode::Growth);
+    assert!(
+        growth.contains("  mmap  ") && !growth.contains("Function") && !growth.contains("live at"),
+        "{growth}"
+    );
 }
 
 #[test]

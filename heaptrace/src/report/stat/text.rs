@@ -6,7 +6,7 @@ use super::{
 };
 use crate::printable::printable;
 use crate::{
-    model::Statistics,
+    model::{Profile, Statistics},
     report::{
         footer,
         sizes::{bars, histogram},
@@ -33,12 +33,12 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     each.sort_by_key(|scope| std::cmp::Reverse(scope.process.totals.alloc_bytes));
     match each.as_slice() {
         [] => writeln!(out, "No process was traced.\n")?,
-        [only] => write_scope(&title(only), only, false, profile.duration_ns, out)?,
+        [only] => write_scope(&title(only), only, false, profile, out)?,
         several => {
             let title = format!("All {}", counted(several.len() as u64, "process", "processes"));
-            write_scope(&title, &all, true, profile.duration_ns, out)?;
+            write_scope(&title, &all, true, profile, out)?;
             for scope in several.iter().take(SHOWN) {
-                write_scope(&self::title(scope), scope, false, profile.duration_ns, out)?;
+                write_scope(&self::title(scope), scope, false, profile, out)?;
             }
             if let Some(rest) = several.get(SHOWN..).filter(|rest| !rest.is_empty()) {
                 let bytes = rest.iter().map(|scope| scope.process.totals.alloc_bytes).sum();
@@ -62,24 +62,32 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn line(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     let now = Glance::of(stat.profile);
     let before = stat.before.copied().unwrap_or_default();
+    let mode = stat.profile.mode;
+    let (bytes, blocks) = if mode.has_frees() || !mode.has_blocks() {
+        ("live bytes", "live blocks")
+    } else {
+        ("live, at most", "in blocks")
+    };
     if stat.before.is_none() {
         writeln!(
             out,
             "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
-            "traced", "allocs/s", "bytes/s", "frees/s", "live bytes", "live blocks"
+            "traced", "allocs/s", "bytes/s", "frees/s", bytes, blocks
         )?;
     }
+    // What is not counted is not 0.
+    let counted = |is_counted: bool, text: String| if is_counted { text } else { "-".to_owned() };
     let passed = now.duration_ns.saturating_sub(before.duration_ns);
     let rate = |now: u64, before: u64| thousands(per_second(now.saturating_sub(before), passed));
     writeln!(
         out,
         "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
         seconds(now.duration_ns),
-        rate(now.alloc_count, before.alloc_count),
-        rate(now.alloc_bytes, before.alloc_bytes),
-        rate(now.free_count, before.free_count),
-        thousands(now.live_bytes),
-        thousands(now.live_count)
+        counted(mode.has_blocks(), rate(now.alloc_count, before.alloc_count)),
+        counted(mode.has_blocks(), rate(now.alloc_bytes, before.alloc_bytes)),
+        counted(mode.has_frees(), rate(now.free_count, before.free_count)),
+        counted(mode.has_blocks(), thousands(now.live_bytes)),
+        counted(mode.has_blocks(), thousands(now.live_count))
     )
 }
 
@@ -97,11 +105,34 @@ fn sentence(text: &str) -> String {
     rest.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), rest.as_str()))
 }
 
-fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+fn write_scope(
+    title: &str,
+    scope: &Scope,
+    sum: bool,
+    profile: &Profile,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     writeln!(out, "== {title}\n")?;
-    functions(scope, out)?;
+    if profile.mode.has_blocks() {
+        functions(scope, profile.mode.has_frees(), out)?;
+        blocks(scope, sum, profile, out)?;
+    }
+    growth(scope, out)?;
+    writeln!(out)?;
+    if profile.mode.has_blocks() {
+        histogram("Sizes of allocated blocks", &scope.sizes, out)?;
+    }
+    if profile.mode.has_frees() {
+        bars("Lifetimes of freed blocks", "Lived", &scope.lifetimes, lifetime, out)?;
+    }
+    Ok(())
+}
+
+/// What became of a process's blocks.
+fn blocks(scope: &Scope, sum: bool, profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let process = &scope.process;
     let totals = &process.totals;
+    let bounded = if profile.mode.has_frees() { "" } else { ", at most" };
     let mut line = |name: &str, value: String| writeln!(out, "  {name:<24} {value}");
     let blocks = |count| counted(count, "block", "blocks");
     let amount = |bytes, count| format!("{} bytes ({}) in {}", thousands(bytes), human(bytes), blocks(count));
@@ -110,7 +141,7 @@ fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut 
         (false, true) => "live at its exit",
         (false, false) => "live at the end",
     };
-    line(when, amount(totals.live_bytes(), totals.live_count()))?;
+    line(&format!("{when}{bounded}"), amount(totals.live_bytes(), totals.live_count()))?;
     let peak = format!("{} bytes ({})", thousands(process.peak_live_bytes), human(process.peak_live_bytes));
     if sum {
         line(
@@ -118,15 +149,17 @@ fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut 
             format!("{peak}: the sum of the processes' own, which need not coincide"),
         )?;
     } else {
-        line("peak live", peak)?;
+        line(&format!("peak live{bounded}"), peak)?;
     }
-    let rate = |count| thousands(per_second(count, traced_ns));
+    let rate = |count| thousands(per_second(count, profile.duration_ns));
     line(
         "rate",
         format!("{} allocations/s, {} bytes/s", rate(totals.alloc_count), rate(totals.alloc_bytes)),
     )?;
     line("failed calls", thousands(process.failed_count))?;
-    line("frees of unknown blocks", thousands(process.unknown_frees))?;
+    if profile.mode.has_frees() {
+        line("frees of unknown blocks", thousands(process.unknown_frees))?;
+    }
     for (name, bytes, count) in [
         ("inherited at fork", process.inherited_bytes, process.inherited_count),
         ("released by exec", totals.released_bytes, totals.released_count),
@@ -144,6 +177,13 @@ fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut 
     if process.missed_frees > 0 {
         line("frees never seen", thousands(process.missed_frees))?;
     }
+    Ok(())
+}
+
+/// What calls that map memory came to.
+fn growth(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
+    let process = &scope.process;
+    let mut line = |name: &str, value: String| writeln!(out, "  {name:<24} {value}");
     let grown = |function| scope.growth.get(&function).copied().unwrap_or_default().alloc_count;
     let sign = if process.brk_bytes < 0 { "-" } else { "" };
     line(
@@ -162,10 +202,7 @@ fn write_scope(title: &str, scope: &Scope, sum: bool, traced_ns: u64, out: &mut 
             counted(grown(Function::Mmap) + grown(Function::Mremap), "call", "calls"),
             thousands(process.munmap_bytes)
         ),
-    )?;
-    writeln!(out)?;
-    histogram("Sizes of allocated blocks", &scope.sizes, out)?;
-    bars("Lifetimes of freed blocks", "Lived", &scope.lifetimes, lifetime, out)
+    )
 }
 
 fn lifetime(class: usize) -> String {
@@ -176,19 +213,21 @@ fn lifetime(class: usize) -> String {
     }
 }
 
-fn functions(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
-    let titles = ["Allocations", "Bytes", "Average", "Frees", "Bytes freed", "Failed"];
+fn functions(scope: &Scope, frees: bool, out: &mut dyn Write) -> io::Result<()> {
+    let mut titles = vec!["Allocations", "Bytes", "Average"];
+    titles.extend(frees.then_some(["Frees", "Bytes freed"]).into_iter().flatten());
+    titles.push("Failed");
     let mut all = Calls::default();
-    let mut rows: Vec<(&str, [String; 6])> = Vec::new();
+    let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
     for (function, calls) in &scope.functions {
         all.alloc_count += calls.alloc_count;
         all.alloc_bytes = all.alloc_bytes.saturating_add(calls.alloc_bytes);
         all.free_count += calls.free_count;
         all.free_bytes = all.free_bytes.saturating_add(calls.free_bytes);
         all.failed_count += calls.failed_count;
-        rows.push((function.name(), cells(calls)));
+        rows.push((function.name(), cells(calls, frees)));
     }
-    rows.push(("all", cells(&all)));
+    rows.push(("all", cells(&all, frees)));
     let names = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default().max("Function".len());
     let widths: Vec<usize> = titles
         .iter()
@@ -204,20 +243,18 @@ fn functions(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
     };
     write("Function", &titles)?;
     for (name, cells) in &rows {
-        write(name, &cells.each_ref().map(String::as_str))?;
+        write(name, &cells.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     writeln!(out)
 }
 
-fn cells(calls: &Calls) -> [String; 6] {
+fn cells(calls: &Calls, frees: bool) -> Vec<String> {
     let Calls { alloc_count, alloc_bytes, free_count, free_bytes, failed_count } = *calls;
     let average = alloc_bytes.checked_div(alloc_count).map_or_else(|| "-".to_owned(), thousands);
-    [
-        thousands(alloc_count),
-        thousands(alloc_bytes),
-        average,
-        thousands(free_count),
-        thousands(free_bytes),
-        thousands(failed_count),
-    ]
+    let mut cells = vec![thousands(alloc_count), thousands(alloc_bytes), average];
+    if frees {
+        cells.extend([thousands(free_count), thousands(free_bytes)]);
+    }
+    cells.push(thousands(failed_count));
+    cells
 }

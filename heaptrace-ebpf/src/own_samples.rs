@@ -47,12 +47,12 @@ pub fn told(
     }
     let size = registers.operand(probe, operand::SIZE);
     let weight = registers.operand(probe, operand::WEIGHT);
-    if address == UNREADABLE || size == UNREADABLE || weight == UNREADABLE {
+    // One that stands for nothing is none.
+    if address == UNREADABLE || size == UNREADABLE || weight == UNREADABLE || weight == 0 {
         count(Counter::ResultUnreadable);
         return;
     }
-    // It stands for something at least.
-    let marks = LiveBlock::marks_of(if weight == 0 { 1 } else { weight });
+    let marks = LiveBlock::marks_of(weight);
     let interval = LiveBlock { marks, ..LiveBlock::NOTHING }.weight();
     at!(record.own_samples).raise(!interval);
     *given = Given { function: Function::Sampled as u8, marks, size, address };

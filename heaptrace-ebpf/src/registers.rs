@@ -112,7 +112,15 @@ impl Registers {
         let mut value = if how & operand::REGISTER != 0 {
             self.numbered(register)
         } else if how & operand::MEMORY != 0 {
-            match read_user::<u64>(self.numbered(register).wrapping_add(number)) {
+            let at = self.numbered(register).wrapping_add(number);
+            // No byte more: there may be nothing behind.
+            let value = match how >> operand::WIDTH_SHIFT {
+                1 => read_user::<u8>(at).map(u64::from),
+                2 => read_user::<u16>(at).map(u64::from),
+                4 => read_user::<u32>(at).map(u64::from),
+                _ => read_user::<u64>(at),
+            };
+            match value {
                 Some(value) => value,
                 None => return UNREADABLE,
             }

@@ -38,6 +38,8 @@ fn main() -> ExitCode {
     tests.push(end_to_end("a process without such probes is told so", without));
     tests.push(end_to_end("a probe that could harm is refused", red_zone));
     tests.push(end_to_end("without word of frees it is said that live is at most so much", without_frees));
+    tests.push(end_to_end("as many as are live are followed", many));
+    tests.push(end_to_end("--no-native: the allocation functions are sampled all the same", no_native));
     tests.push(end_to_end("the semaphore is up while tracing, and down after it however it ends", semaphore));
     tests.push(end_to_end("children that tell of samples are followed", children));
     tests.push(end_to_end("estimates: 95 of 100 intervals hold the truth", hundred).slow());
@@ -182,6 +184,38 @@ fn without_frees() -> Result<()> {
     let output = heaptrace::output(&["report", file.to_str().context("not UTF-8")?])?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(said.contains("tells of no frees") && !said.contains("no losses"), "{said}");
+    Ok(())
+}
+
+/// More than the map beside the table of live blocks has for others.
+fn many() -> Result<()> {
+    let session = Session::new(Program::CWith("offering", &["-O2"]), &["200000"]).options(NATIVE);
+    let Outcome { report, ledger, .. } = session.record(Start::Attach)?;
+    compare::nothing_lost(&report)?;
+    let (pid, of_process) = ledger.0.iter().next().context("no ledger")?;
+    let (process, truth) = (report.process(*pid).context("no process")?, &of_process.sites["site_kept"]);
+    ensure!(truth.live_count == 20_000 && process.live_count >= truth.live_count, "{process:?}");
+    Ok(())
+}
+
+fn no_native() -> Result<()> {
+    let session = Session::new(Program::CWith("offering", &["-O2"]), &["20000"]).options(&[
+        "--sample",
+        "32k",
+        "--no-native",
+    ]);
+    let Outcome { report, ledger, .. } = session.record(Start::Attach)?;
+    let (pid, of_process) = ledger.0.iter().next().context("no ledger")?;
+    let process = report.process(*pid).context("no process")?;
+    let estimate = process.estimate.context("no estimate")?;
+    let truth: u64 = of_process.sites.values().map(|site| site.alloc_bytes).sum();
+    let seen = estimate.seen_bytes.context("no bytes")?;
+    ensure!(
+        estimate.own_sample_bytes.is_none()
+            && seen >= truth
+            && report.sites.iter().all(|site| site.function == "malloc"),
+        "{estimate:?}"
+    );
     Ok(())
 }
 

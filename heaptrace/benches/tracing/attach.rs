@@ -38,6 +38,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 size_filter: None,
                 keep_old: None,
                 limits: Limits::default(),
+                own_samples: false,
                 log: false,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);

@@ -135,6 +135,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         size_filter: None,
         keep_old: None,
         limits: Limits::default(),
+        own_samples: false,
         log: false,
     };
     let (mut session, _events) = Session::new(&options)?;

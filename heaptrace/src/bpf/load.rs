@@ -116,7 +116,7 @@ impl Tracer {
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("LIVE", live::lines_for(sizes.live))
             .map_max_entries("LIVE_TIMES", sizes.live_times())
-            .map_max_entries("LIVE_SPILL", live::spill_for(sizes.live))
+            .map_max_entries("LIVE_SPILL", sizes.spill())
             .map_max_entries("LIVE_GROWN", sizes.live_chunks.max(1))
             .map_max_entries("SITES", growing::site_chunks(sizes.sites))
             .map_max_entries("OVERFLOW_SITES", sizes.processes)

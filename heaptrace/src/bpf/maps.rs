@@ -99,12 +99,7 @@ impl Maps {
         let shares = || Shares::new(&of_shares, processes, secret).map_err(shared);
         let (shares, for_events) = (shares()?, shares()?);
         let cursors = take_data(ebpf, "CURSORS")?;
-        let most = Most {
-            sites,
-            nodes: sizes.frames,
-            live_chunks: sizes.live_chunks,
-            spill: live::spill_for(sizes.live),
-        };
+        let most = Most { sites, nodes: sizes.frames, live_chunks: sizes.live_chunks, spill: sizes.spill() };
         let Tables { grown, live, grower } =
             growing::take(ebpf, SharedArray::new(&cursors, 1).map_err(shared)?, most)?;
         let maps = Self {

@@ -77,7 +77,7 @@ pub(super) fn settings(
         own_user: own_user(),
         few_live: share::few(sizes.live),
         few_calls: share::few(sizes.threads.next_power_of_two()),
-        max_spilled: live::spill_for(sizes.live),
+        max_spilled: sizes.spill(),
         base_ns,
         secret,
         log: options.log.into(),

@@ -86,6 +86,11 @@ impl MapSizes {
         if self.estimates { self.sites.saturating_add(self.processes) } else { 1 }
     }
 
+    /// The entries of the map beside the table of live blocks. Of samples that allocators chose the table tells none.
+    pub(super) fn spill(&self) -> u32 {
+        if self.estimates { self.live } else { live::spill_for(self.live) }
+    }
+
     /// The entries of `LIVE_TIMES`.
     pub(super) fn live_times(&self) -> u32 {
         if self.statistics { live::lines_for(self.live) } else { 1 }
@@ -126,7 +131,7 @@ impl MapSizes {
         let array = |entries: u32, element: usize| u64::from(entries) * element as u64;
         array(live::lines_for(self.live), size_of::<live::LiveLine>())
             + array(self.live_times(), size_of::<live::ExactTimes>())
-            + hash(live::spill_for(self.live), 40)
+            + hash(self.spill(), 40)
             + array(PROBE_ROWS, size_of::<ProbeRecord>())
             + array(GATES, 8)
             + array(CHECKS, size_of::<Check>())

@@ -58,6 +58,7 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
                 size_filter: None,
                 keep_old: None,
                 limits: Limits::default(),
+                own_samples: false,
                 log: false,
             };
             let (mut session, _events) = Session::new(&options)?;

@@ -73,7 +73,8 @@ impl SizeArgs {
         };
         let half = || available_memory().map_or(MEMORY, |available| available / 2);
         let most = memory.unwrap_or_else(|| MEMORY.min(half()));
-        let mut sizes = sizes.within(most, max_live.is_none(), max_sites.or(few_sites), frames);
+        let mut sizes =
+            sizes.within(most, max_live.is_none() && mode != Mode::Native, max_sites.or(few_sites), frames);
         if !mode.has_blocks() {
             (sizes.live, sizes.live_chunks, sizes.threads) = (1, 0, 1);
         }

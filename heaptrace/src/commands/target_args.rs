@@ -155,7 +155,7 @@ pub(super) fn session_options(
     filter: &FilterArgs,
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
-    Tracing { mode, limits }: Tracing,
+    Tracing { mode, limits, own_samples }: Tracing,
 ) -> Result<SessionOptions, Usage> {
     let (walks, unwind) = stack_options(stacks);
     let size_filter = filter.sizes()?;
@@ -194,6 +194,7 @@ pub(super) fn session_options(
         size_filter,
         keep_old: None,
         limits,
+        own_samples,
         log: false,
     })
 }

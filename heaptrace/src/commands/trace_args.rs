@@ -45,6 +45,9 @@ pub struct TraceArgs {
     /// Sample frees, too: what is live is estimated rather than bounded, and a free costs a trap (--trace sampled).
     #[arg(long)]
     pub frees: bool,
+    /// Sample the allocation functions also of processes whose allocators tell of samples themselves (--trace sampled).
+    #[arg(long)]
+    pub no_native: bool,
     /// Let tracing take no more than this share of the processor time of what is traced: 0.1% to 50%, or none. Where it takes
     /// more, a process is traced for part of the time, and the report says which part (--trace sampled and allocs)
     /// [default: 10% where users and cgroups are sampled, else none].
@@ -75,11 +78,14 @@ const SHARE_OF_MANY: f64 = 0.1;
 pub struct Tracing {
     pub mode: Mode,
     pub limits: Limits,
+    /// Samples that allocators tell of go before.
+    pub own_samples: bool,
 }
 
 impl Tracing {
     /// Every block, whatever it costs.
-    pub const EXACT: Self = Self { mode: Mode::Exact, limits: Limits { share: None, growing: None } };
+    pub const EXACT: Self =
+        Self { mode: Mode::Exact, limits: Limits { share: None, growing: None }, own_samples: true };
 }
 
 impl TraceArgs {
@@ -108,7 +114,7 @@ impl TraceArgs {
             None if by_default => Some(SHARE_OF_MANY),
             Some(Budget::Unlimited) | None => None,
         };
-        Ok(Tracing { mode, limits: Limits { share, growing: when_growing } })
+        Ok(Tracing { mode, limits: Limits { share, growing: when_growing }, own_samples: !self.no_native })
     }
 
     /// `cheap`: not every block, where nobody says what.
@@ -116,6 +122,9 @@ impl TraceArgs {
         let Self { trace, sample, frees, .. } = self;
         let is_sampled = sample.is_some() || frees;
         Ok(match trace {
+            Some(Trace::Native) if self.no_native => {
+                return Err(Usage("--no-native leaves out what --trace native traces".to_owned()));
+            }
             Some(Trace::Sampled) => Mode::Sampled(sampling(sample, frees)?),
             None if is_sampled || cheap => Mode::Sampled(sampling(sample, frees)?),
             Some(_) if is_sampled => {
@@ -213,7 +222,7 @@ mod tests {
     fn many_processes_are_sampled_if_nobody_says_otherwise() {
         let of_user = Target::User { name: "x".to_owned(), id: 1 };
         let sampled = |frees| Mode::Sampled(Sampling { mean: SAMPLE_BYTES, frees });
-        let of = |mode, share| Tracing { mode, limits: Limits { share, growing: None } };
+        let of = |mode, share| Tracing { mode, limits: Limits { share, growing: None }, own_samples: true };
         for (target, share) in [(Target::All, None), (of_user, Some(0.1))] {
             let many = |line| tracing_of(&target, line).expect("a good line");
             assert_eq!(many(""), of(sampled(false), share));

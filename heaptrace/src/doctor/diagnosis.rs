@@ -182,7 +182,7 @@ pub enum Verdict {
 }
 
 /// What `record --trace native` would go by in a file.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct OwnSamples {
     pub path: String,
     /// Probes (USDT), as `otel_memory:alloc`.

@@ -4,7 +4,7 @@ use super::diagnosis::{Allocator, Check, Fate, Function, OwnSamples, Probe, Proc
 use crate::{
     probes::{
         discover::{Discoverer, ProcessView},
-        plan::{FilePlan, Own, Plan, Wanted},
+        plan::{FilePlan, Own, OwnRefusal, Plan, Wanted},
         probe,
         refusal::refusal,
         symbols::{FileSymbols, Forward, FoundFunction},
@@ -16,7 +16,12 @@ use crate::{
     },
 };
 use heaptrace_common::probe::Role;
-use std::{collections::HashMap, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+};
 
 /// Looks at process `pid` as `record -p` would, and places nothing.
 pub fn examine(pid: u32) -> Process {
@@ -52,7 +57,7 @@ pub fn examine(pid: u32) -> Process {
         checks: checks(&view, &plan),
         allocators: allocators(&files),
         probes: plan.files.iter().flat_map(probes).collect(),
-        own_samples: plan.own.iter().map(|file| own_samples(file, &plan)).collect(),
+        own_samples: own_samples(&plan),
         left_out: plan.refusals.clone(),
         can_trace: reason.is_none(),
         reason,
@@ -60,14 +65,22 @@ pub fn examine(pid: u32) -> Process {
     }
 }
 
-fn own_samples(file: &FilePlan, plan: &Plan) -> OwnSamples {
-    let path = file.file.path.display().to_string();
-    let of_file = |refusal: &&String| refusal.starts_with(&format!("{path}: "));
-    OwnSamples {
-        probes: file.probes.iter().map(|probe| probe.symbol.clone()).collect(),
-        left_out: plan.own_refusals.iter().filter(of_file).cloned().collect(),
-        path,
+/// Of each file that offers any, what it tells and what it does not.
+fn own_samples(plan: &Plan) -> Vec<OwnSamples> {
+    let mut files: BTreeMap<String, OwnSamples> = BTreeMap::new();
+    let mut of = |path: &Path, add: &dyn Fn(&mut OwnSamples)| {
+        let path = path.display().to_string();
+        add(files.entry(path.clone()).or_insert(OwnSamples { path, ..OwnSamples::default() }));
+    };
+    for file in &plan.own {
+        let probes = file.probes.iter().map(|probe| probe.symbol.clone());
+        let probes: Vec<String> = probes.collect();
+        of(&file.file.path, &|own| own.probes.clone_from(&probes));
     }
+    for OwnRefusal { path, what } in &plan.own_refusals {
+        of(path, &|own| own.left_out.push(what.clone()));
+    }
+    files.into_values().collect()
 }
 
 fn check(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Check {

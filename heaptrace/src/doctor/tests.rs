@@ -68,7 +68,7 @@ fn process() -> Process {
         own_samples: vec![OwnSamples {
             path: "/usr/bin/app".into(),
             probes: vec!["otel_memory:alloc".into()],
-            left_out: vec!["/usr/bin/app: it tells of no frees".into()],
+            left_out: vec!["it tells of no frees".into()],
         }],
         comm: Some("app\u{1b}[2J".into()),
         exe: Some("/usr/bin/app".into()),

@@ -225,15 +225,17 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
         function(probe, width, out)?;
     }
     for OwnSamples { path, probes, left_out } in own_samples {
-        let path = printable(path);
-        writeln!(out, "  Samples that the allocator in {path} tells of itself: {}", probes.join(", "))?;
+        let probes = if probes.is_empty() { "none that can be used".to_owned() } else { probes.join(", ") };
+        writeln!(out, "  Samples that an allocator tells of itself, in {}: {probes}", printable(path))?;
+        for sentence in left_out {
+            writeln!(out, "    {}", printable(sentence))?;
+        }
+    }
+    if own_samples.iter().any(|own| !own.probes.is_empty()) {
         writeln!(
             out,
             "    a trap a sample, and none an allocation: `heaptrace record --trace native -p {pid}`"
         )?;
-        for sentence in left_out {
-            writeln!(out, "    {}", printable(sentence))?;
-        }
     }
     for sentence in left_out {
         writeln!(out, "  left out: {}", printable(sentence))?;

@@ -3,7 +3,7 @@
 //! The sums come from the BPF programs; see [`heaptrace_common::sampling`] for how blocks are taken and weighed.
 
 use heaptrace_common::sampling::{
-    BYTES_VARIANCE_BITS, COUNT_BITS, COUNT_VARIANCE_BITS, Weights, given_weights, weights,
+    BYTES_VARIANCE_BITS, COUNT_BITS, COUNT_VARIANCE_BITS, Weights, given_scale, given_weights, weights,
 };
 use std::ops::{Add, Sub};
 
@@ -57,6 +57,26 @@ impl Sums {
     }
 }
 
+/// How far samples lie apart, on average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Apart {
+    /// Bytes that variances are in units of; and from one sample to the next, where heaptrace chose them.
+    pub unit: u64,
+    /// The same where an allocator did.
+    pub own: Option<u64>,
+}
+
+impl Apart {
+    /// Where heaptrace chose them.
+    pub fn chosen(mean: u64) -> Self {
+        Self { unit: mean, own: None }
+    }
+
+    fn scale(self) -> f64 {
+        self.own.map_or(1.0, |interval| given_scale(interval, self.unit))
+    }
+}
+
 /// An estimated number of bytes or of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Estimate {
@@ -85,10 +105,15 @@ impl Estimate {
     }
 
     /// Bytes.
-    pub fn bytes(sums: &Sums, mean: u64) -> Self {
-        let mean = mean as f64;
+    pub fn bytes(sums: &Sums, apart: Apart) -> Self {
+        let (mean, scale) = (apart.unit as f64, apart.scale());
         let value = sums.weights.bytes as f64;
-        let variance = sums.weights.bytes_variance as f64 * mean * mean / units(BYTES_VARIANCE_BITS);
+        let variance = sums.weights.bytes_variance as f64 * mean * mean / units(BYTES_VARIANCE_BITS) * scale;
+        if apart.own.is_some() {
+            // A large block's weight may be less than its size.
+            let seen = sums.seen_bytes.min(sums.weights.bytes);
+            return Self::given(value, variance, sums.samples, seen, mean * scale);
+        }
         let missed = value - sums.seen_bytes as f64;
         // With blocks of one size s, of x means, the quotient is s / p, in means x / (1 - exp(-x)), and a further byte adds
         // s / p - s to the variance. With several sizes it is what they have on average.
@@ -107,11 +132,11 @@ impl Estimate {
 
     /// Blocks. Of a part without samples, take the whole's minus the other part's: what is left may then have had the sizes
     /// of the whole, and not one byte each.
-    pub fn count(sums: &Sums, mean: u64) -> Self {
-        let mean = mean as f64;
+    pub fn count(sums: &Sums, apart: Apart) -> Self {
+        let (mean, scale) = (apart.unit as f64, apart.scale());
         let samples = sums.samples as f64;
         let value = sums.weights.count as f64 / units(COUNT_BITS);
-        let summed = sums.weights.count_variance as f64 * mean / units(COUNT_VARIANCE_BITS);
+        let summed = sums.weights.count_variance as f64 * mean / units(COUNT_VARIANCE_BITS) * scale;
         // Cauchy and Schwarz: a sum below has overflowed, or its unit was too coarse.
         let least = if sums.samples > 0 { value * value / samples - value } else { 0.0 };
         let variance = summed.max(least);
@@ -133,24 +158,15 @@ impl Estimate {
             seen: sums.samples,
             skew: variance * growth,
             skew_up: variance * growth * spread,
-            step: mean / size,
+            step: mean * scale / size,
             is_bound: false,
         }
     }
 
-    /// Of samples that an allocator took, `scale` times as far apart as is thought ([`given_scale`]): the variance grows as fast
-    /// as the value.
-    ///
-    /// [`given_scale`]: heaptrace_common::sampling::given_scale
-    #[must_use]
-    pub fn as_given(self, scale: f64) -> Self {
-        let (variance, step) = (self.variance * scale, self.step * scale);
-        let spread = if self.skew > 0.0 { self.skew_up / self.skew } else { 1.0 };
-        let growth = if self.value > 0.0 { variance / self.value } else { 0.0 };
-        let skew = variance * growth;
-        // A large block's weight may be less than its size.
-        let seen = self.seen.min(self.value as u64);
-        Self { variance, seen, skew, skew_up: skew * spread, step, ..self }
+    /// Of samples that an allocator took: the variance grows as fast as the value.
+    fn given(value: f64, variance: f64, samples: u64, seen: u64, step: f64) -> Self {
+        let skew = if value > 0.0 { variance * variance / value } else { 0.0 };
+        Self { value, variance, samples, seen, skew, skew_up: skew, step, is_bound: false }
     }
 
     /// See [`Self::as_bound`].
@@ -338,10 +354,58 @@ mod tests {
                     sums = sums.with(Sums::of(*size, mean));
                 }
             }
-            covered[0].note(&Estimate::bytes(&sums, mean), bytes);
-            covered[1].note(&Estimate::count(&sums, mean), blocks as u64);
+            covered[0].note(&Estimate::bytes(&sums, Apart::chosen(mean)), bytes);
+            covered[1].note(&Estimate::count(&sums, Apart::chosen(mean)), blocks as u64);
         }
         covered
+    }
+
+    /// The same of samples that an allocator takes, one for each boundary in a block, of which there is one in `interval` bytes.
+    fn covered_by_own(unit: u64, interval: u64, sizes: &[u64], expected: f64) -> [Coverage; 2] {
+        let of_turn: u64 = sizes.iter().sum();
+        let turns = (expected * interval as f64 / of_turn as f64).ceil() as u64;
+        let (bytes, blocks) = (turns * of_turn, turns * sizes.len() as u64);
+        let apart = Apart { unit, own: Some(interval) };
+        let mut covered = [Coverage::default(), Coverage::default()];
+        for run in 0..RUNS {
+            let mut random = Random(run.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ interval);
+            let mut sums = Sums::default();
+            let (mut at, mut next) = (0_u64, gap(random.next(), interval));
+            while next <= bytes {
+                // Turns without a boundary are passed over.
+                at += (next - 1 - at) / of_turn * of_turn;
+                for size in sizes {
+                    let mut samples = 0;
+                    while next <= at + size {
+                        samples += 1;
+                        next += gap(random.next(), interval);
+                    }
+                    if samples > 0 {
+                        sums = sums.with(Sums::given(*size, samples * interval, unit));
+                    }
+                    at += size;
+                }
+            }
+            covered[0].note(&Estimate::bytes(&sums, apart), bytes);
+            covered[1].note(&Estimate::count(&sums, apart), blocks);
+        }
+        covered
+    }
+
+    #[test]
+    fn intervals_of_samples_that_allocators_take_hold_wherever_they_lie() {
+        for (unit, interval) in [(512 * KIB, 64 * KIB), (512 * KIB, 512 * KIB), (32 * KIB, 512 * KIB)] {
+            for sizes in [&[64][..], &[1000, 3000, 200], &[100 * KIB]] {
+                let [bytes, count] = covered_by_own(unit, interval, sizes, 200.0);
+                for (what, of) in [("bytes", &bytes), ("blocks", &count)] {
+                    let percent = of.percent();
+                    assert!(
+                        (92.0..=98.5).contains(&percent),
+                        "{what} of {sizes:?}, one in {interval} in units of {unit}: {percent} of 100"
+                    );
+                }
+            }
+        }
     }
 
     /// What is to be expected of the intervals of a case.
@@ -527,11 +591,14 @@ mod tests {
             for (what, of) in [Estimate::bytes, Estimate::count].iter().enumerate() {
                 let truth = |(_, _, bytes, blocks): &(Sums, Sums, u64, u64)| [*bytes, *blocks][what];
                 let (allocated, freed, ..) = &sites[9];
-                left[what].note(&of(&allocated.without(*freed), MEAN), truth(&sites[9]));
-                subtracted[what].note(&(of(allocated, MEAN) - of(freed, MEAN)), truth(&sites[9]));
+                left[what].note(&of(&allocated.without(*freed), Apart::chosen(MEAN)), truth(&sites[9]));
+                subtracted[what].note(
+                    &(of(allocated, Apart::chosen(MEAN)) - of(freed, Apart::chosen(MEAN))),
+                    truth(&sites[9]),
+                );
                 let total: Estimate = sites
                     .iter()
-                    .map(|(allocated, freed, ..)| of(&allocated.without(*freed), MEAN))
+                    .map(|(allocated, freed, ..)| of(&allocated.without(*freed), Apart::chosen(MEAN)))
                     .fold(Estimate::default(), Estimate::add);
                 all[what].note(&total, sites.iter().map(truth).sum());
             }
@@ -571,7 +638,7 @@ mod tests {
                     }
                 }
             }
-            let estimates = sums.map(|sums| Estimate::bytes(&sums, STEP));
+            let estimates = sums.map(|sums| Estimate::bytes(&sums, Apart::chosen(STEP)));
             covered[0].note(&estimates[0], TURNS * 7 * 6900);
             covered[1].note(&estimates[1], TURNS * 7000);
             ratios.push(estimates[0].value / estimates[1].value);
@@ -590,16 +657,20 @@ mod tests {
     #[test]
     fn without_samples_there_may_be_almost_4_means() {
         let none = Sums::default();
-        assert_eq!(Estimate::bytes(&none, 10_000).interval95(), (0, 38_415));
+        assert_eq!(Estimate::bytes(&none, Apart::chosen(10_000)).interval95(), (0, 38_415));
         let site = Sums::of(1000, 10_000);
-        let left = Estimate::count(&site, 10_000) - Estimate::count(&site, 10_000);
+        let left =
+            Estimate::count(&site, Apart::chosen(10_000)) - Estimate::count(&site, Apart::chosen(10_000));
         assert_eq!((left.value, left.variance, left.interval95()), (0.0, 0.0, (0, 39)));
     }
 
     #[test]
     fn a_bound_says_nothing_of_how_little_there_is() {
         let sums = Sums::of(9001, 4096);
-        let (exact, bound) = (Estimate::bytes(&sums, 4096), Estimate::bytes(&sums, 4096).as_bound());
+        let (exact, bound) = (
+            Estimate::bytes(&sums, Apart::chosen(4096)),
+            Estimate::bytes(&sums, Apart::chosen(4096)).as_bound(),
+        );
         assert_eq!(bound.interval95(), (0, exact.interval95().1));
         assert_eq!((exact + bound).interval95().0, 0);
     }
@@ -607,17 +678,17 @@ mod tests {
     #[test]
     fn what_was_seen_is_there() {
         let sums = (0..3).fold(Sums::default(), |sums, _| sums.with(Sums::of(9001, 4096)));
-        assert_eq!(Estimate::bytes(&sums, 4096).interval95().0, 3 * 9001);
-        assert_eq!(Estimate::count(&sums, 4096).interval95().0, 3);
+        assert_eq!(Estimate::bytes(&sums, Apart::chosen(4096)).interval95().0, 3 * 9001);
+        assert_eq!(Estimate::count(&sums, Apart::chosen(4096)).interval95().0, 3);
     }
 
     #[test]
     fn a_variance_that_has_overflowed_is_replaced() {
         let one = Sums::of(16, 1 << 20);
         let mut sums = (0..1000).fold(Sums::default(), |sums, _| sums.with(one));
-        let right = Estimate::count(&sums, 1 << 20);
+        let right = Estimate::count(&sums, Apart::chosen(1 << 20));
         sums.weights.count_variance = 7;
-        let replaced = Estimate::count(&sums, 1 << 20);
+        let replaced = Estimate::count(&sums, Apart::chosen(1 << 20));
         assert!((replaced.variance / right.variance - 1.0).abs() < 0.001);
     }
 }

@@ -154,9 +154,9 @@ impl Footprint for Note {
         // Once more for its sentence.
         2 * match self {
             Self::TrapsForOthers { files, more: _ } => files.beside(),
-            Self::ProbedLate { comm, files, .. } | Self::EndedUnseen { comm, files, .. } => {
-                comm.beside() + files.beside()
-            }
+            Self::ProbedLate { comm, files, .. }
+            | Self::EndedUnseen { comm, files, .. }
+            | Self::OwnSamples { comm, files, .. } => comm.beside() + files.beside(),
             Self::CodeReplaced { comm, before, after, .. } => {
                 comm.beside() + before.beside() + after.beside()
             }

@@ -15,14 +15,14 @@ mod statistics;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use counts::Counts;
-pub use estimate::{Estimate, Sums};
+pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use profile::{
-    AllocatorInfo, Coverage, Frame, HitPrice, Host, Location, Mode, Module, Overhead, Process, Profile,
-    Samples, Sampling, Site, SizeFilter, Stack, Symbol, Totals, Untraceable,
+    AllocatorInfo, Coverage, Frame, HitPrice, Host, Location, Mode, Module, OWN_SAMPLES, Overhead, Process,
+    Profile, Samples, Sampling, Site, SizeFilter, Stack, Symbol, Totals, Untraceable,
 };
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;

@@ -103,6 +103,12 @@ pub enum Note {
         files: Vec<String>,
         opened: bool,
     },
+    /// A process whose allocator tells of samples itself, from these files: its functions were not probed.
+    OwnSamples {
+        pid: u32,
+        comm: String,
+        files: Vec<String>,
+    },
     /// Code of one file was mapped where stacks had been taken in another's.
     CodeReplaced {
         pid: u32,
@@ -231,6 +237,7 @@ impl Note {
             Self::LeftOut { .. } => "left_out",
             Self::ProbedLate { .. } => "probed_late",
             Self::EndedUnseen { .. } => "ended_unseen",
+            Self::OwnSamples { .. } => "own_samples",
             Self::CodeReplaced { .. } => "code_replaced",
             Self::Distrusted { .. } => "distrusted",
             Self::NotProbedAgain { .. } => "not_probed_again",
@@ -284,6 +291,7 @@ impl Note {
             | Self::NoUnwindTable { .. }
             | Self::MappingsWithoutTable { .. }
             | Self::LeftOut { .. }
+            | Self::OwnSamples { .. }
             | Self::EndedBlocksNotRemoved { .. }
             | Self::TablesNotGrown { .. }
             | Self::MappingsNotRead

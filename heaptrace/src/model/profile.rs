@@ -297,10 +297,15 @@ pub struct Process {
     pub paused: bool,
 }
 
+/// Kinds of allocators that are known by the samples that they tell of: the providers of their probes, the one that goes before
+/// the others first.
+pub const OWN_SAMPLES: [&str; 2] = ["otel_memory", "ddheap"];
+
 impl Process {
     /// Whether its allocator chose the samples, in a recording of this mode.
     pub fn chooses_samples(&self, mode: Mode) -> bool {
-        mode == Mode::Native || self.own_sample_bytes != 0
+        let tells = |allocator: &AllocatorInfo| OWN_SAMPLES.contains(&allocator.kind.as_str());
+        mode == Mode::Native || self.own_sample_bytes != 0 || self.allocators.iter().any(tells)
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
     probe::{Probe, Site},
     proof::Proof,
 };
-use crate::process::elf::{self, ElfError, ElfFacts};
+use crate::model::OWN_SAMPLES as PROVIDERS;
+use crate::process::elf::{self, ElfError, ElfFacts, Sparing};
 use heaptrace_common::{
     function::{Function, Shape},
     probe::{Operand, ProbeRecord, Role, Width},
@@ -20,13 +21,13 @@ use heaptrace_common::{
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 use object::{
     Endianness, ReadRef,
-    elf::{NoteType, SHT_NOTE, SectionHeader64},
-    read::elf::{FileHeader as _, NoteIterator, SectionHeader as _},
+    elf::{
+        NoteType, SHF_ALLOC, SHF_WRITE, SHT_DYNSYM, SHT_NOTE, SHT_PROGBITS, SHT_SYMTAB, STT_FUNC,
+        SectionHeader64,
+    },
+    read::elf::{FileHeader as _, NoteIterator, SectionHeader as _, Sym as _, SymbolTable},
 };
-use std::{fmt, ops::Range, sync::Arc};
-
-/// Providers, the one that goes before the others first.
-const PROVIDERS: [&str; 2] = ["otel_memory", "ddheap"];
+use std::{cell::Cell, fmt, ops::Range, sync::Arc};
 
 /// A larger section of notes is not read; the C library has 2 KiB of them.
 const MAX_NOTES: u64 = 1 << 20;
@@ -69,6 +70,7 @@ enum Unusable {
     Place,
     /// See [`Unusable::fmt`].
     RedZone,
+    /// It is not where semaphores are, or not 0.
     Semaphore,
 }
 
@@ -81,7 +83,7 @@ impl fmt::Display for Unusable {
                 "it lies on a nop of five bytes within a function, where Linux from 6.18 on would overwrite what the \
                  function keeps below its stack pointer",
             ),
-            Self::Semaphore => to.write_str("its semaphore is not in the file"),
+            Self::Semaphore => to.write_str("its semaphore is not among the file's (.probes), or not 0 in it"),
         }
     }
 }
@@ -102,8 +104,10 @@ impl OwnSamples {
     }
 
     fn try_read<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts) -> Result<Self, ElfError> {
-        let (header, endian): (&'data elf::Header, Endianness) = elf::header(data)?;
-        let Ok(sections) = header.sections(endian, data) else { return Ok(Self::default()) };
+        let left = Cell::new(MAX_READ);
+        let spared = Sparing::new(data, &left);
+        let (header, endian): (&'data elf::Header, Endianness) = elf::header(spared)?;
+        let Ok(sections) = header.sections(endian, spared) else { return Ok(Self::default()) };
         let named = |name: &[u8]| sections.section_by_name(endian, name).map(|(_, section)| section);
         let Some(section) = named(b".note.stapsdt")
             .filter(|section| section.sh_type(endian) == SHT_NOTE && section.sh_size(endian) <= MAX_NOTES)
@@ -112,28 +116,36 @@ impl OwnSamples {
         };
         // Where the notes' section was when they were written; tools that move a file's addresses leave them as they are.
         let base = named(b".stapsdt.base").map(|section| section.sh_addr(endian));
-        let notes = notes(section, endian, data, base);
-        let entries = Entries::read(data, header, endian, facts);
-        let provider =
-            PROVIDERS.into_iter().find(|provider| notes.iter().any(|note| note.provider == *provider));
-        let mut own = Self::default();
-        let Some(provider) = provider else { return Ok(own) };
-        let mut code = Vec::new();
-        for (name, arguments) in [("alloc", 3), ("free", 1)] {
-            let of_name = notes.iter().filter(|note| note.provider == provider && note.name == name);
-            for note in of_name.take(MAX_SITES) {
-                match offered(note, (provider, name), arguments, data, facts, entries.as_ref()) {
-                    Ok((probe, bytes)) => {
-                        code.push(bytes);
-                        if arguments == 3 { &mut own.allocs } else { &mut own.frees }.push(probe);
-                    }
-                    Err(why) => own.refusals.push(format!("{provider}:{name}: {why}")),
-                }
-            }
+        let notes = notes(section, endian, spared, base);
+        if notes.is_empty() {
+            return Ok(Self::default());
         }
-        let file = data.len().ok().and_then(|length| data.read_bytes_at(0, length).ok()).unwrap_or_default();
-        own.proof = Arc::new(Proof::of(file, &code));
-        Ok(own)
+        let semaphores = named(b".probes").filter(|section| {
+            let flags = section.sh_flags(endian);
+            section.sh_type(endian) == SHT_PROGBITS
+                && flags & (SHF_WRITE | SHF_ALLOC) == SHF_WRITE | SHF_ALLOC
+        });
+        let semaphores = semaphores.and_then(|section| {
+            let (offset, size) = section.file_range(endian)?;
+            let start = section.sh_addr(endian);
+            Some(Semaphores { addresses: start..start.checked_add(size)?, offset })
+        });
+        let file = File {
+            data,
+            facts,
+            entries: Entries::read(data, header, endian, facts),
+            semaphores,
+            is_function: |address| {
+                let of = |kind| sections.symbols(endian, spared, kind).ok();
+                let tables = [SHT_SYMTAB, SHT_DYNSYM].into_iter().filter_map(of);
+                tables.into_iter().any(|table| begins_function(&table, endian, address))
+            },
+        };
+        let mut of = PROVIDERS.map(|provider| file.offered_by(provider, &notes));
+        // Who tells of allocations in a way that can be used; else why nobody does.
+        let usable = of.iter().position(Self::is_any);
+        let chosen = usable.or_else(|| of.iter().position(|own| !own.refusals.is_empty()));
+        Ok(chosen.map(|chosen| std::mem::take(&mut of[chosen])).unwrap_or_default())
     }
 
     /// What it does not tell, a sentence each.
@@ -250,40 +262,117 @@ impl<'data> Note<'data> {
     }
 }
 
-/// A note's probe, and the file offsets of what it rests on.
-fn offered<'data, R: ReadRef<'data>>(
-    note: &Note<'_>,
-    (provider, name): (&'static str, &'static str),
-    arguments: usize,
-    data: R,
-    facts: &ElfFacts,
-    entries: Option<&Entries<'_>>,
-) -> Result<(Offered, Range<u64>), Unusable> {
-    let function = entries.and_then(|entries| entries.function_at(note.address)).ok_or(Unusable::Place)?;
-    let (start, room) = facts.code_offset(function.start).ok_or(Unusable::Place)?;
-    let length = (function.end - function.start).min(room).min(MAX_FUNCTION);
-    let code = data.read_bytes_at(start, length).map_err(|()| Unusable::Place)?;
-    let instruction = nop(code, function.start, note.address).ok_or(Unusable::Place)?;
-    let offset = start + (note.address - function.start);
-    // A probe on such a one becomes a call, which pushes its return address. At an entry nothing is below the stack pointer.
-    if instruction.len() == 5 && function.start != note.address {
-        return Err(Unusable::RedZone);
-    }
-    let semaphore = match note.semaphore {
-        0 => 0,
-        address => {
-            let place = facts.file_offset(address).filter(|(offset, room)| *offset != 0 && *room >= 2);
-            place.ok_or(Unusable::Semaphore)?.0
-        }
-    };
-    let unreadable = || Unusable::Arguments(note.arguments.to_owned());
-    let operands: Option<Vec<_>> =
-        note.arguments.split_ascii_whitespace().take(arguments).map(parse).collect();
-    let operands = operands.filter(|of| of.len() == arguments).ok_or_else(unreadable)?;
-    let emulated = instruction.len() == 1;
-    let probe = Offered { provider, name, offset, emulated, semaphore, operands };
-    Ok((probe, offset..offset + instruction.len() as u64))
+/// Where a file has its semaphores.
+struct Semaphores {
+    addresses: Range<u64>,
+    /// In the file.
+    offset: u64,
 }
+
+/// A file whose notes are looked into.
+struct File<'data, 'facts, R, F> {
+    data: R,
+    facts: &'facts ElfFacts,
+    entries: Option<Entries<'data>>,
+    semaphores: Option<Semaphores>,
+    /// Whether a function that is called begins at an address.
+    is_function: F,
+}
+
+/// Bytes of a file, and where in it they are.
+type Read<'data> = (u64, &'data [u8]);
+
+impl<'data, R: ReadRef<'data>, F: Fn(u64) -> bool> File<'data, '_, R, F> {
+    /// What the notes of a provider come to.
+    fn offered_by(&self, provider: &'static str, notes: &[Note<'_>]) -> OwnSamples {
+        let mut own = OwnSamples::default();
+        let mut rests_on = Vec::new();
+        for (name, arguments) in [("alloc", 3), ("free", 1)] {
+            let of_name = notes.iter().filter(|note| note.provider == provider && note.name == name);
+            for note in of_name.take(MAX_SITES) {
+                match self.offered(note, (provider, name), arguments) {
+                    Ok((probe, read)) => {
+                        rests_on.extend(read);
+                        if arguments == 3 { &mut own.allocs } else { &mut own.frees }.push(probe);
+                    }
+                    Err(why) => own.refusals.push(format!("{provider}:{name}: {why}")),
+                }
+            }
+        }
+        own.proof = Arc::new(Proof::of_bytes(rests_on));
+        own
+    }
+
+    /// A note's probe, and what it rests on.
+    fn offered(
+        &self,
+        note: &Note<'_>,
+        (provider, name): (&'static str, &'static str),
+        arguments: usize,
+    ) -> Result<(Offered, Vec<Read<'data>>), Unusable> {
+        let Self { data, facts, entries, is_function, .. } = self;
+        let function = entries.as_ref().and_then(|entries| entries.function_at(note.address));
+        let function = function.ok_or(Unusable::Place)?;
+        let (start, room) = facts.code_offset(function.start).ok_or(Unusable::Place)?;
+        let length = (function.end - function.start).min(room).min(MAX_FUNCTION);
+        let code = data.read_bytes_at(start, length).map_err(|()| Unusable::Place)?;
+        let instruction = nop(code, function.start, note.address).ok_or(Unusable::Place)?;
+        let offset = start + (note.address - function.start);
+        // A probe on such a one becomes a call, which pushes its return address. Where a function begins that is called, nothing
+        // is below the stack pointer; unwind information alone does not say: a cold part has its own.
+        if instruction.len() == 5 && !(function.start == note.address && is_function(note.address)) {
+            return Err(Unusable::RedZone);
+        }
+        let mut rests_on = vec![(start, &code[..(offset - start) as usize + instruction.len()])];
+        let semaphore = match note.semaphore {
+            0 => 0,
+            address => {
+                let at = self.semaphore(address).ok_or(Unusable::Semaphore)?;
+                rests_on.push(at);
+                at.0
+            }
+        };
+        let unreadable = || Unusable::Arguments(note.arguments.to_owned());
+        let operands: Option<Vec<_>> =
+            note.arguments.split_ascii_whitespace().take(arguments).map(parse).collect();
+        let operands = operands.filter(|of| of.len() == arguments).ok_or_else(unreadable)?;
+        let emulated = instruction.len() == 1;
+        Ok((Offered { provider, name, offset, emulated, semaphore, operands }, rests_on))
+    }
+
+    /// Where a semaphore is in the file: among such, and 0 before anybody counts it up.
+    fn semaphore(&self, address: u64) -> Option<Read<'data>> {
+        let Semaphores { addresses, offset } = self.semaphores.as_ref()?;
+        let is_there =
+            address.is_multiple_of(2) && addresses.contains(&address) && addresses.contains(&(address + 1));
+        let at = offset.checked_add(address.checked_sub(addresses.start)?)?;
+        // What is mapped there is this, and can be written to.
+        let (mapped, room) = self.facts.file_offset(address)?;
+        let bytes = self.data.read_bytes_at(at, 2).ok()?;
+        (is_there && mapped == at && at != 0 && room >= 2 && bytes == [0, 0]).then_some((at, bytes))
+    }
+}
+
+/// Whether a function begins at an address, by a table of symbols. Not one of the parts that compilers lay apart.
+fn begins_function<'data, R: ReadRef<'data>>(
+    table: &SymbolTable<'data, elf::Header, R>,
+    endian: Endianness,
+    address: u64,
+) -> bool {
+    table.iter().any(|symbol| {
+        symbol.st_value(endian) == address
+            && symbol.st_type() == STT_FUNC
+            && symbol
+                .name(endian, table.strings())
+                .is_ok_and(|name| !name.windows(COLD.len()).any(|part| part == COLD))
+    })
+}
+
+/// In the name of a function's part.
+const COLD: &[u8] = b".cold";
+
+/// The most of a file that is read for its notes and symbols.
+const MAX_READ: u64 = 256 << 20;
 
 /// More of a function is not gone through.
 const MAX_FUNCTION: u64 = 1 << 20;

@@ -10,10 +10,11 @@ use super::ranges::merged;
 use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
-use crate::process::object::Object;
+use crate::process::object::{FileId, Object};
 use heaptrace_common::function::{Function, Shape};
 use heaptrace_common::probe::{OWN_CODE, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,10 +32,23 @@ pub struct FilePlan {
     pub proof: Arc<Proof>,
 }
 
+/// What a file does not tell of its samples, or tells in a way that cannot be used: a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRefusal {
+    pub path: PathBuf,
+    pub what: String,
+}
+
+impl fmt::Display for OwnRefusal {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}: {}", self.path.display(), self.what)
+    }
+}
+
 impl FilePlan {
     /// Whether it is of samples that the file tells of.
     pub fn is_own_samples(&self) -> bool {
-        self.probes.iter().all(|probe| probe.function == Function::Sampled)
+        !self.probes.is_empty() && self.probes.iter().all(|probe| probe.function == Function::Sampled)
     }
 }
 
@@ -43,9 +57,11 @@ impl FilePlan {
 pub struct Plan {
     /// In resolution order; files without probes are not listed.
     pub files: Vec<FilePlan>,
-    /// The same of files that tell of samples themselves, if these are preferred; and then what is left out.
+    /// The same of files that tell of samples themselves, if these are preferred; and what they do not tell.
     pub own: Vec<FilePlan>,
-    pub own_refusals: Vec<String>,
+    pub own_refusals: Vec<OwnRefusal>,
+    /// They go before `files`: one of them is the program, or has the allocation functions that are called.
+    pub prefers_own: bool,
     /// Only such files were looked for.
     pub only_own: bool,
     /// What was not probed that one might expect to be, one sentence each.
@@ -100,7 +116,7 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
         return Plan {
             files: own,
             only_own: true,
-            refusals: own_refusals,
+            refusals: own_refusals.iter().map(OwnRefusal::to_string).collect(),
             looked_at: candidates.iter().map(|candidate| candidate.object.path.clone()).collect(),
             ..Plan::default()
         };
@@ -114,19 +130,24 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
         probes.iter_mut().for_each(|of_file| of_file.retain(|probe| probe.shape != Shape::Free0));
     }
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
+    let files: Vec<FilePlan> = files
+        .map(|(Candidate { object, symbols, .. }, probes)| FilePlan {
+            file: Arc::clone(object),
+            allocator: AllocatorInfo {
+                kind: symbols.kind.name().to_owned(),
+                path: object.path.to_string_lossy().into_owned(),
+            },
+            code: code_of(&probes, symbols, &object.elf),
+            proof: Arc::clone(&symbols.proof),
+            probes,
+        })
+        .collect();
+    let is_own = |file: FileId| own.iter().any(|plan| plan.file.id() == file);
+    let exe = candidates.first().map(|candidate| candidate.object.id());
+    let prefers_own = exe.into_iter().chain(files.iter().map(|plan| plan.file.id())).any(is_own);
     Plan {
-        files: files
-            .map(|(Candidate { object, symbols, .. }, probes)| FilePlan {
-                file: Arc::clone(object),
-                allocator: AllocatorInfo {
-                    kind: symbols.kind.name().to_owned(),
-                    path: object.path.to_string_lossy().into_owned(),
-                },
-                code: code_of(&probes, symbols, &object.elf),
-                proof: Arc::clone(&symbols.proof),
-                probes,
-            })
-            .collect(),
+        files,
+        prefers_own,
         own,
         own_refusals,
         only_own: false,
@@ -138,12 +159,12 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
 }
 
 /// Probes where files tell of samples, and what they do not tell.
-fn own_samples(candidates: &[Candidate], wanted: Own) -> (Vec<FilePlan>, Vec<String>) {
+fn own_samples(candidates: &[Candidate], wanted: Own) -> (Vec<FilePlan>, Vec<OwnRefusal>) {
     if wanted == Own::Unused {
         return (Vec::new(), Vec::new());
     }
     let refusals = candidates.iter().flat_map(|Candidate { object, own, .. }| {
-        own.refusals().map(|refusal| format!("{}: {refusal}", object.path.display()))
+        own.refusals().map(|what| OwnRefusal { path: object.path.clone(), what })
     });
     let files = candidates.iter().filter(|candidate| candidate.own.is_any());
     let plans = files

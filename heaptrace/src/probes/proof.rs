@@ -41,6 +41,13 @@ impl Proof {
         Self { parts: parts.collect() }
     }
 
+    /// Of bytes that were read at file offsets.
+    pub fn of_bytes<'a>(parts: impl IntoIterator<Item = (u64, &'a [u8])>) -> Self {
+        let parts = parts.into_iter();
+        let part = |(offset, bytes): (u64, &[u8])| Part { offset, length: bytes.len(), hash: hash(bytes) };
+        Self { parts: parts.map(part).collect() }
+    }
+
     /// The file offset of the first part that the file behind `object` does not have any more, or that cannot be read.
     pub fn first_change(&self, object: &Object) -> Option<u64> {
         let is_there = |part: &Part| {

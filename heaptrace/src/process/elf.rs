@@ -82,12 +82,17 @@ pub const MAX_BUILD_ID: usize = 64;
 
 /// A file of which only so much is read.
 #[derive(Clone, Copy)]
-struct Sparing<'c, R> {
+pub struct Sparing<'c, R> {
     data: R,
     left: &'c Cell<u64>,
 }
 
-impl<R> Sparing<'_, R> {
+impl<'c, R> Sparing<'c, R> {
+    /// `left`: bytes that may still be read.
+    pub fn new(data: R, left: &'c Cell<u64>) -> Self {
+        Self { data, left }
+    }
+
     fn take(&self, bytes: u64) -> Result<(), ()> {
         self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
         Ok(())

@@ -3,7 +3,7 @@
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Profile, Site, SizeFilter, SizeHistogram, Sums};
+use crate::model::{Apart, Profile, Site, SizeFilter, SizeHistogram, Sums};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -338,7 +338,7 @@ fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
     if mode.sample_bytes() == 0 {
         return profile.processes.iter().map(|_| None).collect();
     }
-    let none = Estimated::new(&Sums::default(), mode.sample_bytes());
+    let none = Estimated::new(&Sums::default(), Apart::chosen(mode.sample_bytes()));
     let mut sums = vec![[none; 2]; profile.processes.len()];
     for site in &profile.sites {
         if let Some(sums) = sums.get_mut(site.process.index()) {
@@ -347,14 +347,20 @@ fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
             }
         }
     }
-    let known = |process: &crate::model::Process, seen| (!process.chooses_samples(mode)).then_some(seen);
+    let known = |process: &crate::model::Process, seen| {
+        (!process.chooses_samples(mode) || process.seen_count > 0).then_some(seen)
+    };
     let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
-        Some(Box::new(ProcessEstimate {
-            intervals: Intervals::new(allocated, live),
-            seen_bytes: known(process, process.seen_bytes),
-            seen_count: known(process, process.seen_count),
-            own_sample_bytes: process.chooses_samples(mode).then_some(process.own_sample_bytes),
-        }))
+        let own = process.chooses_samples(mode).then_some(process.own_sample_bytes);
+        // Before an allocator's first sample nobody knows how far they lie apart.
+        (own != Some(0)).then(|| {
+            Box::new(ProcessEstimate {
+                intervals: Intervals::new(allocated, live),
+                seen_bytes: known(process, process.seen_bytes),
+                seen_count: known(process, process.seen_count),
+                own_sample_bytes: own,
+            })
+        })
     };
     profile.processes.iter().zip(sums).map(of).collect()
 }

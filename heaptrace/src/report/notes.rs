@@ -102,6 +102,12 @@ pub(super) fn sentence(note: &Note) -> String {
                 files.join(" and ")
             )
         }
+        Note::OwnSamples { pid, comm, files } => format!(
+            "{comm}:{pid}: traced by samples that {} {} of itself; what other allocators in it do is not seen (--no-native \
+             samples their functions)",
+            files.join(" and "),
+            if files.len() == 1 { "tells" } else { "tell" }
+        ),
         Note::CodeReplaced { pid, comm, before, after } => {
             format!("{comm}:{pid}: {after} was mapped where {before} had been: stacks in one may bear names of the other")
         }
@@ -199,6 +205,10 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::EndedUnseen { .. } => (
             "processes",
             "ended before they could be looked at; calls in what they mapped last were not seen",
+        ),
+        Note::OwnSamples { .. } => (
+            "processes",
+            "traced by samples that their allocators tell of; what other allocators in them do is not seen (--no-native)",
         ),
         Note::CodeReplaced { .. } => (
             "times",

@@ -1,8 +1,10 @@
 //! Which bytes a report is about: the one place where view and filters become numbers.
 
 use super::{Options, View};
-use crate::model::{Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals};
-use heaptrace_common::{function::Function, sampling::given_scale};
+use crate::model::{
+    Apart, Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals,
+};
+use heaptrace_common::function::Function;
 
 /// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,24 +25,23 @@ pub(super) struct Estimated {
 }
 
 impl Estimated {
-    pub fn new(sums: &Sums, mean: u64) -> Self {
-        Self { bytes: Estimate::bytes(sums, mean), count: Estimate::count(sums, mean) }
+    pub fn new(sums: &Sums, apart: Apart) -> Self {
+        Self { bytes: Estimate::bytes(sums, apart), count: Estimate::count(sums, apart) }
     }
 
-    /// Of live blocks: at most so much, where frees were not traced.
-    pub fn of_live(sums: &Sums, mode: Mode) -> Self {
-        Self::new(sums, mode.sample_bytes()).bounded(mode)
+    /// Of live blocks of a site: at most so much, where frees were not traced.
+    pub fn of_live(sums: &Sums, site: &Site, profile: &Profile) -> Self {
+        Self::new(sums, apart(site, profile)).bounded(profile.mode)
     }
 
     /// What `samples` has live.
-    fn live(samples: &Samples, mode: Mode) -> Self {
-        let mean = mode.sample_bytes();
+    fn live(samples: &Samples, apart: Apart, mode: Mode) -> Self {
         let sums = samples.live();
-        let mut live = Self::new(&sums, mean);
+        let mut live = Self::new(&sums, apart);
         if sums.samples == 0 {
             // What may be live without a sample has sizes like what was allocated, and not of a byte each.
             let all = [samples.allocated, samples.freed, samples.gone];
-            let [allocated, freed, gone] = all.map(|sums| Estimate::count(&sums, mean));
+            let [allocated, freed, gone] = all.map(|sums| Estimate::count(&sums, apart));
             live.count = allocated - freed - gone;
         }
         live.bounded(mode)
@@ -51,18 +52,6 @@ impl Estimated {
             return self;
         }
         Self { bytes: self.bytes.as_bound(), count: self.count.as_bound() }
-    }
-
-    /// Of a site of a recording, as who chose its samples has it.
-    pub fn of_site(self, site: &Site, profile: &Profile) -> Self {
-        let process = profile.processes.get(site.process.index());
-        match process.filter(|_| site.function == Function::Sampled) {
-            Some(process) => {
-                let scale = given_scale(process.own_sample_bytes, profile.mode.sample_bytes());
-                Self { bytes: self.bytes.as_given(scale), count: self.count.as_given(scale) }
-            }
-            None => self,
-        }
     }
 
     /// With an independent part.
@@ -114,17 +103,20 @@ pub(super) fn add_estimated(sum: &mut Option<Box<Estimated>>, part: Option<&Esti
     }
 }
 
+/// How far a site's samples lie apart.
+fn apart(site: &Site, profile: &Profile) -> Apart {
+    let process = profile.processes.get(site.process.index());
+    let own = process.filter(|_| site.function == Function::Sampled).map(|process| process.own_sample_bytes);
+    Apart { own, ..Apart::chosen(profile.mode.sample_bytes()) }
+}
+
 /// How sure what a site of a recording has in a view is.
 pub(super) fn estimated(site: &Site, profile: &Profile, view: View) -> Option<Estimated> {
-    let mode = profile.mode;
-    let samples = site.samples.as_ref()?;
-    let estimated = match view {
-        View::Live | View::Rss => Estimated::live(samples, mode),
-        View::Alloc | View::Sizes | View::Growth | View::Faults => {
-            Estimated::new(&samples.allocated, mode.sample_bytes())
-        }
-    };
-    Some(estimated.of_site(site, profile))
+    let (samples, apart) = (site.samples.as_ref()?, apart(site, profile));
+    Some(match view {
+        View::Live | View::Rss => Estimated::live(samples, apart, profile.mode),
+        View::Alloc | View::Sizes | View::Growth | View::Faults => Estimated::new(&samples.allocated, apart),
+    })
 }
 
 /// What a site has in a view.

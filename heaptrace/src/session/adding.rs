@@ -56,7 +56,7 @@ impl Session {
         if let Some(reason) = refusal(&status, &plan).filter(|reason| self.probes && !may_yet(reason)) {
             return Err(fail(reason.to_string()));
         }
-        let files = if plan.own.is_empty() { plan.files } else { plan.own };
+        let files = if plan.prefers_own { plan.own } else { plan.files };
         if let Some(unwinding) = &mut self.unwinding {
             let files = std::iter::once(exe).chain(libraries);
             let objects: Vec<_> = files.filter_map(|path| self.discoverer.object_at(path)).collect();

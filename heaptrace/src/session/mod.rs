@@ -94,6 +94,8 @@ pub struct SessionOptions {
     pub keep_old: Option<Duration>,
     /// What it may cost, and of whom. Then probes are placed by process.
     pub limits: Limits,
+    /// Where blocks are sampled: allocators' own samples go before, in processes that offer them.
+    pub own_samples: bool,
     /// The BPF programs log lines: see [`Session::take_log`].
     pub log: bool,
 }
@@ -160,6 +162,7 @@ impl Session {
             size_filter,
             keep_old,
             limits,
+            own_samples,
             log,
         } = *options;
         let (probes, faults) = (mode.has_blocks(), faults || mode == Mode::Faults);
@@ -169,8 +172,12 @@ impl Session {
         let places = if per_process { Places::OneProcess } else { Places::AllProcesses };
         let own = match (mode, places) {
             (Mode::Native, _) => Own::Only,
-            // By file, both would count where a process has both.
-            (Mode::Sampled(_), Places::OneProcess) if size_filter.is_none() => Own::Preferred,
+            // By file, both would count where a process has both; and where probes go away for a while, frees would be missed.
+            (Mode::Sampled(_), Places::OneProcess)
+                if own_samples && size_filter.is_none() && !limits.is_any() =>
+            {
+                Own::Preferred
+            }
             _ => Own::Unused,
         };
         let wanted = Wanted { places, frees: mode.has_frees(), own };

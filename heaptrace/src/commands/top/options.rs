@@ -37,6 +37,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         size_filter: None,
         keep_old: None,
         limits: Limits::default(),
+        own_samples: false,
         log: false,
     })
 }
@@ -75,6 +76,7 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         size_filter: None,
         keep_old: None,
         limits: Limits::default(),
+        own_samples: false,
         log: false,
     }
 }

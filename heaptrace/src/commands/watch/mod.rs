@@ -133,6 +133,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         size_filter: None,
         keep_old: None,
         limits: Limits::default(),
+        own_samples: false,
         log: args.verbose.bpf(),
     }
 }

@@ -141,7 +141,7 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             .name(),
         stack: Frames { profile, stack: site.stack },
         estimate: old.samples.map(|sums| {
-            let Estimated { bytes, count } = Estimated::of_live(&sums, profile.mode).of_site(site, profile);
+            let Estimated { bytes, count } = Estimated::of_live(&sums, site, profile);
             Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
         }),
     })

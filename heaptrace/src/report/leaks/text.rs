@@ -114,8 +114,7 @@ fn row(
     let Trend { old, change, growing } = trend;
     let site = profile.sites.get(old.site.index());
     let estimated = old.samples.zip(site);
-    let estimated =
-        estimated.map(|(sums, site)| Estimated::of_live(&sums, profile.mode).of_site(site, profile));
+    let estimated = estimated.map(|(sums, site)| Estimated::of_live(&sums, site, profile));
     let off = |of: fn(Estimated) -> Estimate| {
         estimated.map_or_else(String::new, |estimated| format!(" (±{})", error(of(estimated))))
     };

@@ -43,6 +43,9 @@ pub struct Glance {
     pub free_count: u64,
     pub live_bytes: u64,
     pub live_count: u64,
+    pub brk_bytes: i64,
+    pub mmap_bytes: u64,
+    pub munmap_bytes: u64,
 }
 
 impl Glance {
@@ -54,6 +57,9 @@ impl Glance {
             glance.alloc_bytes = glance.alloc_bytes.saturating_add(totals.alloc_bytes);
             glance.alloc_count = glance.alloc_count.saturating_add(totals.alloc_count);
             glance.free_count = glance.free_count.saturating_add(totals.free_count);
+            glance.brk_bytes = glance.brk_bytes.saturating_add(process.brk_bytes);
+            glance.mmap_bytes = glance.mmap_bytes.saturating_add(process.mmap_bytes);
+            glance.munmap_bytes = glance.munmap_bytes.saturating_add(process.munmap_bytes);
             // What a process held at its end is gone with it.
             if !process.exited {
                 glance.live_bytes = glance.live_bytes.saturating_add(totals.live_bytes());

@@ -63,11 +63,11 @@ pub(super) fn line(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     let now = Glance::of(stat.profile);
     let before = stat.before.copied().unwrap_or_default();
     let mode = stat.profile.mode;
-    let (bytes, blocks) = if mode.has_frees() || !mode.has_blocks() {
-        ("live bytes", "live blocks")
-    } else {
-        ("live, at most", "in blocks")
-    };
+    if !mode.has_blocks() {
+        return growth_line(stat, &now, &before, out);
+    }
+    let (bytes, blocks) =
+        if mode.has_frees() { ("live bytes", "live blocks") } else { ("live, at most", "in blocks") };
     if stat.before.is_none() {
         writeln!(
             out,
@@ -75,19 +75,36 @@ pub(super) fn line(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
             "traced", "allocs/s", "bytes/s", "frees/s", bytes, blocks
         )?;
     }
-    // What is not counted is not 0.
-    let counted = |is_counted: bool, text: String| if is_counted { text } else { "-".to_owned() };
     let passed = now.duration_ns.saturating_sub(before.duration_ns);
     let rate = |now: u64, before: u64| thousands(per_second(now.saturating_sub(before), passed));
     writeln!(
         out,
         "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
         seconds(now.duration_ns),
-        counted(mode.has_blocks(), rate(now.alloc_count, before.alloc_count)),
-        counted(mode.has_blocks(), rate(now.alloc_bytes, before.alloc_bytes)),
-        counted(mode.has_frees(), rate(now.free_count, before.free_count)),
-        counted(mode.has_blocks(), thousands(now.live_bytes)),
-        counted(mode.has_blocks(), thousands(now.live_count))
+        rate(now.alloc_count, before.alloc_count),
+        rate(now.alloc_bytes, before.alloc_bytes),
+        // What is not counted is not 0.
+        if mode.has_frees() { rate(now.free_count, before.free_count) } else { "-".to_owned() },
+        thousands(now.live_bytes),
+        thousands(now.live_count)
+    )
+}
+
+/// The same where only calls that map memory are counted.
+fn growth_line(stat: &Stat<'_>, now: &Glance, before: &Glance, out: &mut dyn Write) -> io::Result<()> {
+    if stat.before.is_none() {
+        writeln!(out, "{:>11} {:>16} {:>16} {:>16}", "traced", "mapped/s", "unmapped/s", "brk bytes")?;
+    }
+    let passed = now.duration_ns.saturating_sub(before.duration_ns);
+    let rate = |now: u64, before: u64| thousands(per_second(now.saturating_sub(before), passed));
+    let sign = if now.brk_bytes < 0 { "-" } else { "" };
+    writeln!(
+        out,
+        "{:>11} {:>16} {:>16} {:>16}",
+        seconds(now.duration_ns),
+        rate(now.mmap_bytes, before.mmap_bytes),
+        rate(now.munmap_bytes, before.munmap_bytes),
+        format!("{sign}{}", thousands(now.brk_bytes.unsigned_abs()))
     )
 }
 

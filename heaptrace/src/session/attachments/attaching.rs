@@ -6,7 +6,7 @@ use crate::{
     model::Note,
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, Plan},
+        plan::{FilePlan, OwnRefusal, Plan},
         refusal::{Refusal, refusal},
     },
     process::{
@@ -46,7 +46,7 @@ impl<L: Send + 'static> Attachments<L> {
     /// If it cannot be traced, or is gone by now.
     pub fn add(&mut self, world: &mut impl World<L>, pid: u32, whole: bool) -> Result<(), TargetError> {
         let (view, plan) = world.discover(pid).map_err(|source| TargetError::Discover { pid, source })?;
-        let plan = self.settled(pid, plan);
+        let plan = self.settled(world, pid, plan);
         self.check(&view, &plan)?;
         if self.how.probes {
             self.check_breakpoints(world, &view, &plan)?;
@@ -125,7 +125,9 @@ impl<L: Send + 'static> Attachments<L> {
             return self.never_looked_at(world, pid, record);
         }
         self.let_go_of_namesake(world, pid, began_ns(world, record));
-        let plan = self.settled(pid, plan);
+        // Then its gap is said of the process.
+        let armed = world.is_armed(record);
+        let plan = self.settled(world, pid, plan);
         self.learn(world, record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
         if plan.files.is_empty() || !self.how.probes || self.pauses(world, pid, record) {
@@ -136,8 +138,6 @@ impl<L: Send + 'static> Attachments<L> {
         if let Err(error) = self.check_breakpoints(world, &view, &plan) {
             world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
         }
-        // Then its gap is said of the process.
-        let armed = world.is_armed(record);
         let checked = self.check(&view, &plan).and_then(|()| self.check_code(world, &view, &plan));
         let place = |attachments: &mut Self, world: &mut _| {
             attachments.place(world, pid, &plan.files).and_then(|()| check_placed(world, &view, &plan))
@@ -172,13 +172,35 @@ impl<L: Send + 'static> Attachments<L> {
     }
 
     /// What is probed of a plan: the allocator's own samples where it offers them, unless its functions are probed already, from
-    /// before a library came that does. Both at once would count twice.
-    fn settled(&self, pid: u32, mut plan: Plan) -> Plan {
-        if !plan.own.is_empty() && self.plans_in(pid).iter().all(FilePlan::is_own_samples) {
+    /// before a library came that does, or from the program that was there before. Both at once would count twice.
+    fn settled(&mut self, world: &mut impl World<L>, pid: u32, mut plan: Plan) -> Plan {
+        if plan.only_own {
+            return plan;
+        }
+        let (own, functions): (Vec<FilePlan>, Vec<FilePlan>) =
+            self.plans_in(pid).into_iter().partition(FilePlan::is_own_samples);
+        if plan.prefers_own && functions.is_empty() {
             plan.files = std::mem::take(&mut plan.own);
-            plan.refusals = std::mem::take(&mut plan.own_refusals);
+            plan.refusals = plan.own_refusals.iter().map(OwnRefusal::to_string).collect();
+        } else if let Some(placed) = self.probed.get_mut(&pid).filter(|_| !own.is_empty()) {
+            // Of the image before, or its parent's. Nothing counts while they go.
+            if let Some(record) = world.index_of(pid) {
+                world.disarm(record);
+            }
+            let links = own.iter().flat_map(|plan| placed.remove(plan.file.id()));
+            drop(links.collect::<Vec<L>>());
         }
         plan
+    }
+
+    /// Says of a process that it is traced by samples of its own, if it was chosen.
+    fn tell_of_own_samples(world: &mut impl World<L>, view: &ProcessView, plan: &Plan) {
+        let own = plan.files.iter().filter(|plan| plan.is_own_samples());
+        let files: Vec<String> = own.map(|plan| plan.file.path.display().to_string()).collect();
+        if !plan.only_own && !files.is_empty() {
+            let (pid, comm) = (view.identity.pid, view.comm.clone());
+            world.note(Note::OwnSamples { pid, comm, files });
+        }
     }
 
     /// Whether what is probed in a process was placed in the image before the one of `record`.
@@ -220,6 +242,7 @@ impl<L: Send + 'static> Attachments<L> {
             libraries.reverse();
         }
         let plan = world.plan_of(objects);
+        let plan = self.settled(world, pid, plan);
         learn_allocators(world, record, &plan);
         let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
         if per_process {
@@ -269,6 +292,7 @@ impl<L: Send + 'static> Attachments<L> {
     fn learn(&self, world: &mut impl World<L>, record: u32, view: &ProcessView, plan: &Plan) {
         if self.how.probes {
             plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+            Self::tell_of_own_samples(world, view, plan);
         }
         world.builder_mut().set_image(record, &view.mappings, &view.objects);
         world.publish_code(record);

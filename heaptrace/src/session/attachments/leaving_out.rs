@@ -31,10 +31,10 @@ impl<L: Send + 'static> Attachments<L> {
         if let Some(record) = world.index_of(pid) {
             world.leave_out(record);
         }
-        // Without an allocator yet, or in the midst of an exec, it can be traced once it has one.
+        // Without an allocator yet, or one that tells of samples, or in the midst of an exec, it can be traced once it has one.
         match reason {
             // An error would be the map's, and there is nothing that could be done about it here.
-            Refusal::NoAllocator { .. } => _ = world.clear_index(pid),
+            Refusal::NoAllocator { .. } | Refusal::NoSamples { .. } => _ = world.clear_index(pid),
             _ => world.exclude(pid),
         }
         // Kernel threads are no processes that anyone asked for.

@@ -20,6 +20,8 @@ mod verified;
 mod world;
 
 #[cfg(test)]
+mod own_samples_tests;
+#[cfg(test)]
 mod pausing_tests;
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,15 @@ impl<L: Send + 'static> Attachments<L> {
             }
             let late = self.counts_already(world, pid);
             let links = world.attach(&plan, per_process.then_some(thread), late).map_err(|source| {
-                TargetError::Attach { path: plan.file.path.display().to_string(), source }
+                let path = plan.file.path.display();
+                // `ref_ctr_offset` of all who probe an instruction is to be one (kernel/events/uprobes.c).
+                let hint = match source.raw_os_error() {
+                    Some(libc::EINVAL) if plan.is_own_samples() => {
+                        ", where another tracer may have a probe without its semaphore (--no-native does without)"
+                    }
+                    _ => "",
+                };
+                TargetError::Attach { path: format!("{path}{hint}"), source }
             })?;
             if per_process {
                 let now_ns = world.now_ns();

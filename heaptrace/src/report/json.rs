@@ -1,5 +1,6 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
+use super::export::{Content, Export};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
@@ -14,7 +15,17 @@ use std::io::{self, Write};
 
 pub(super) const SCHEMA: u32 = 1;
 
-pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) const EXPORT: Export = Export {
+    name: "json",
+    help: "Everything, for scripts.",
+    files: &["*.json"],
+    content: Content::Views,
+    is_binary: false,
+    tells_losses: true,
+    render,
+};
+
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     write_json(&document(profile, options), out)?;
     writeln!(out)
 }

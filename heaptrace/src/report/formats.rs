@@ -1,7 +1,7 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, folded, json, svg, text};
+use super::{Options, View, folded, json, pprof, svg, text};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -33,6 +33,7 @@ formats! {
     Folded => folded::EXPORT,
     Svg => svg::EXPORT,
     Json => json::EXPORT,
+    Pprof => pprof::EXPORT,
 }
 
 impl Format {
@@ -93,6 +94,7 @@ mod tests {
         assert_eq!(of("x.json"), Some("json"));
         assert_eq!(of("stacks.folded"), Some("folded"));
         assert_eq!(of("report.txt"), Some("text"));
+        assert_eq!(of("heap.pb.gz"), Some("pprof"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);

@@ -1,6 +1,6 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
-use crate::model::{FrameId, Location, ModuleId, Profile, Stack, StackId};
+use crate::model::{FrameId, Location, LocationId, ModuleId, Profile, Stack, StackId};
 use crate::printable::printable;
 use crate::units::base_name;
 use heaptrace_common::stack::StackEnd;
@@ -147,12 +147,17 @@ impl<'a> Labels<'a> {
 
     fn of_frame(&self, frame: FrameId) -> &[LabelId] {
         let location = self.profile.frames.get(frame.index()).map(|frame| frame.location);
-        let range = location.and_then(|id| self.locations.get(id.index()));
+        location.map_or(&[], |location| self.of_location(location))
+    }
+
+    /// A location's labels, innermost first.
+    pub fn of_location(&self, location: LocationId) -> &[LabelId] {
+        let range = self.locations.get(location.index());
         range.map_or(&[], |range| &self.expanded[range.clone()])
     }
 
     /// What a stack ends in, beyond its frames.
-    fn end(&self, stack: Option<StackId>) -> Option<LabelId> {
+    pub fn end(&self, stack: Option<StackId>) -> Option<LabelId> {
         let Some(id) = stack else { return Some(self.no_site) };
         match self.profile.stacks.get(id.index()) {
             Some(Stack { frames, end }) if !frames.is_empty() => self.ends.get(end).copied(),

@@ -14,6 +14,8 @@ mod leaks;
 mod names;
 mod notes;
 mod particulars;
+mod pprof;
+mod remarks;
 mod rss;
 mod select;
 mod sizes;

@@ -1,0 +1,40 @@
+//! What a reader must know of a report's numbers, in lines, for formats that have a place for comments.
+
+use super::stacks::{Measure, Stacks};
+use super::{footer, text};
+use crate::printable::printable;
+use crate::units::{counted, thousands};
+
+/// What was recorded by what; what its numbers are not; then the footer of the text report.
+pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
+    let profile = stacks.profile;
+    let (version, kernel) = (printable(&profile.heaptrace), printable(&profile.host.kernel));
+    let mut lines = vec![format!(
+        "heaptrace {version} on Linux {kernel} {}, {}",
+        printable(&profile.host.arch),
+        text::started(profile)
+    )];
+    let has = |measure| stacks.measures.contains(&measure);
+    if profile.mode.sample_bytes() > 0 && has(Measure::Allocated) {
+        lines.push("bytes and blocks are estimates, made from samples".into());
+    }
+    if !profile.mode.has_frees() && has(Measure::Live) {
+        lines.push("live is a bound: frees were not traced, and there may be less".into());
+    }
+    if has(Measure::Mapped) {
+        lines.push("mapped: by brk, mmap and mremap, given back since or not".into());
+    }
+    if has(Measure::Touched) {
+        lines.push("touched: page faults, each counted as one page".into());
+    }
+    let attached = profile.attached_fraction();
+    if attached < 1.0 {
+        lines.push(format!("all probes were in place for {:.2}% of the processes' time", 100.0 * attached));
+    }
+    if stacks.hidden.stacks > 0 {
+        let hidden = counted(stacks.hidden.stacks, "smaller stack", "smaller stacks");
+        lines.push(format!("{hidden} of {} bytes not shown", thousands(stacks.hidden.bytes)));
+    }
+    lines.extend(footer::lines(profile, false));
+    lines
+}

@@ -1,0 +1,15 @@
+//! Each format is opened by a program that it is for, which finds what the JSON report says.
+
+mod pprof;
+mod recorded;
+
+use heaptrace_tests::runner::{self, end_to_end};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        end_to_end("pprof: totals, names and labels are what `go tool pprof` shows", pprof::shown),
+        end_to_end("pprof: a recording less itself is nothing", pprof::compared),
+        end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
+    ])
+}

@@ -366,6 +366,7 @@ fn package(program: &str) -> &'static str {
         "strace" => "strace",
         "bpftrace" => "bpftrace",
         "go" => "golang-go",
+        "callgrind_annotate" | "ms_print" => "valgrind",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",
     }

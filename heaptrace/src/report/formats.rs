@@ -1,7 +1,7 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, folded, json, pprof, svg, text};
+use super::{Options, View, callgrind, folded, json, pprof, svg, text};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -34,6 +34,7 @@ formats! {
     Svg => svg::EXPORT,
     Json => json::EXPORT,
     Pprof => pprof::EXPORT,
+    Callgrind => callgrind::EXPORT,
 }
 
 impl Format {
@@ -95,6 +96,7 @@ mod tests {
         assert_eq!(of("stacks.folded"), Some("folded"));
         assert_eq!(of("report.txt"), Some("text"));
         assert_eq!(of("heap.pb.gz"), Some("pprof"));
+        assert_eq!(of("callgrind.out.4242"), Some("callgrind"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);

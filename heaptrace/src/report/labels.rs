@@ -5,6 +5,7 @@ use crate::printable::printable;
 use crate::units::base_name;
 use heaptrace_common::stack::StackEnd;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ pub(super) type LabelId = u32;
 pub(super) struct Label<'a> {
     /// The symbol, or what is known in its place (`libfoo.so+0x1234`).
     pub name: Cow<'a, str>,
-    /// The source file, without directories, and the line in it.
+    /// The source file, and the line in it.
     pub source: Option<(Cow<'a, str>, Option<u32>)>,
     pub inlined: bool,
     pub module: Option<ModuleId>,
@@ -28,7 +29,7 @@ impl Label<'_> {
         let mut text = self.name.clone().into_owned();
         if let Some((file, line)) = &self.source {
             text.push(' ');
-            text.push_str(file);
+            text.push_str(base_name(file));
             if let Some(line) = line {
                 text += &format!(":{line}");
             }
@@ -70,7 +71,7 @@ impl<'a> Labels<'a> {
                 _ => None,
             };
             for symbol in symbols_of(index) {
-                let source = symbol.file.as_deref().map(|file| (printable(base_name(file)), symbol.line));
+                let source = symbol.file.as_deref().map(|file| (printable(file), symbol.line));
                 let name = printable(&symbol.name);
                 labels.push(Label { name, source, inlined: symbol.inlined, module });
             }
@@ -80,7 +81,7 @@ impl<'a> Labels<'a> {
             }
             locations.push(from..labels.len());
         }
-        let expanded = first_of_equals(&labels);
+        let expanded = first_of(labels.len(), |one, other| labels[one as usize].cmp(&labels[other as usize]));
         let mut pseudo = |name: String| {
             labels.push(Label::pseudo(name));
             (labels.len() - 1) as LabelId
@@ -102,6 +103,15 @@ impl<'a> Labels<'a> {
 
     pub fn get(&self, id: LabelId) -> &Label<'a> {
         &self.labels[id as usize]
+    }
+
+    /// Of each label the first that names the same function, by name and file.
+    pub fn same_functions(&self) -> Vec<LabelId> {
+        let function = |id: LabelId| {
+            let Label { name, source, .. } = self.get(id);
+            (name, source.as_ref().map(|(file, _)| file))
+        };
+        first_of(self.len(), |one, other| function(one).cmp(&function(other)))
     }
 
     /// A stack's labels, innermost first, never none: a truncated stack ends in a label that says so, and
@@ -176,15 +186,14 @@ pub(super) struct Place {
     label: u32,
 }
 
-/// Of each label the number of the first that equals it. By sorting: a map would hold all of them once more.
-fn first_of_equals(labels: &[Label<'_>]) -> Vec<LabelId> {
+/// Of each of so many labels the number of the first that is the same. By sorting: a map would hold all of them once more.
+fn first_of(labels: usize, compare: impl Fn(LabelId, LabelId) -> Ordering) -> Vec<LabelId> {
     // Locations are numbered by u32, and one has at most some hundred labels that mostly coincide.
-    let mut order: Vec<LabelId> = (0..labels.len() as LabelId).collect();
-    let of = |id: LabelId| &labels[id as usize];
-    order.sort_unstable_by(|one, other| of(*one).cmp(of(*other)).then(one.cmp(other)));
-    let mut first = vec![0; labels.len()];
-    for equal in order.chunk_by(|one, other| of(*one) == of(*other)) {
-        equal.iter().for_each(|id| first[*id as usize] = equal[0]);
+    let mut order: Vec<LabelId> = (0..labels as LabelId).collect();
+    order.sort_unstable_by(|one, other| compare(*one, *other).then(one.cmp(other)));
+    let mut first = vec![0; labels];
+    for same in order.chunk_by(|one, other| compare(*one, *other).is_eq()) {
+        same.iter().for_each(|id| first[*id as usize] = same[0]);
     }
     first
 }

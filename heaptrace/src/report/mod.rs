@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod callgrind;
 mod counters;
 mod expansion;
 mod export;

@@ -121,7 +121,6 @@ impl<'a> Stacks<'a> {
     }
 
     /// Of the rows that are left.
-    #[cfg(test)]
     pub fn total(&self) -> Amounts {
         let mut total = Amounts::default();
         self.rows.iter().for_each(|row| add(&mut total, &row.amounts));

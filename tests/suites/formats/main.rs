@@ -1,5 +1,6 @@
 //! Each format is opened by a program that it is for, which finds what the JSON report says.
 
+mod callgrind;
 mod pprof;
 mod recorded;
 
@@ -10,6 +11,7 @@ fn main() -> ExitCode {
     runner::run(vec![
         end_to_end("pprof: totals, names and labels are what `go tool pprof` shows", pprof::shown),
         end_to_end("pprof: a recording less itself is nothing", pprof::compared),
+        end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

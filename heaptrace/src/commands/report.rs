@@ -4,14 +4,15 @@ use super::headings::{OUTPUT, SHOWN};
 use super::output::{Destination, Output};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
-use crate::file::{self, Recording};
-use crate::model::{Location, Note, Profile};
+use crate::file::{self, ReadError, Recording};
+use crate::model::{History, Location, Note, Peak, Profile, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
 use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum as _};
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -58,8 +59,11 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         return Err(Usage(format!("--format {name} is no text for a terminal: name a file with -o")).into());
     }
     let output = Output::open_beside(&output, &file)?;
+    let failed = || format!("failed to read {}", file.display());
+    let history = if format.needs_history() { Some(history(&file, pid).with_context(failed)?) } else { None };
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
-        file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        file::read(&file).with_context(failed)?;
+    profile.history = history;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
         profile.coverage.notes.take(Note::FileDamaged { block: block as u64, offset, reason: why });
@@ -109,6 +113,25 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How the recording came about. It is read as often as it takes to have only one profile in memory at a time: to find the
+/// peak, and to see what was live then.
+fn history(file: &Path, pid: Option<u32>) -> Result<History, ReadError> {
+    let mut timeline = Timeline::new(pid);
+    drop(file::read_watched(file, &mut |profile, changed| {
+        timeline.take(profile, changed);
+        ControlFlow::Continue(())
+    })?);
+    let Some(number) = timeline.peak() else {
+        return Ok(History { moments: timeline.moments(), peak: None });
+    };
+    let mut moments = 0;
+    let Recording { profile, .. } = file::read_watched(file, &mut |_, _| {
+        moments += 1;
+        if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(History { moments: timeline.moments(), peak: Some(Peak::of(&profile)) })
 }
 
 /// The format that the output's name stands for.

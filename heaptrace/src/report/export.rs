@@ -13,6 +13,8 @@ pub(super) struct Export {
     pub files: &'static [&'static str],
     pub content: Content,
     pub is_binary: bool,
+    /// It shows how what is live came about, for which a recording is read more than once.
+    pub needs_history: bool,
     /// It has a place for what is missing from its numbers.
     pub tells_losses: bool,
     pub render: fn(&Profile, &Options, &mut dyn Write) -> io::Result<()>,

@@ -16,6 +16,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.folded"],
     content: Content::Stacks,
     is_binary: false,
+    needs_history: false,
     tells_losses: false,
     render,
 };
@@ -55,7 +56,7 @@ impl<'a> Folded<'a> {
         stacks.rows.retain(|row| row.amounts[main].bytes > 0);
         stacks.rows.sort_by(compare);
         stacks.merge(|a, b| compare(a, b) == Ordering::Equal);
-        stacks.retain(|row| row.amounts[main].bytes >= options.min_bytes);
+        stacks.hide_below(options.min_bytes);
         Self { labels, stacks }
     }
 

@@ -1,7 +1,7 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, callgrind, folded, json, pprof, svg, text};
+use super::{Options, View, callgrind, folded, json, massif, pprof, svg, text};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -35,6 +35,7 @@ formats! {
     Json => json::EXPORT,
     Pprof => pprof::EXPORT,
     Callgrind => callgrind::EXPORT,
+    Massif => massif::EXPORT,
 }
 
 impl Format {
@@ -53,6 +54,11 @@ impl Format {
     /// Whether terminals can show it.
     pub fn is_binary(self) -> bool {
         self.export().is_binary
+    }
+
+    /// Whether it has a use for [`Profile::history`].
+    pub fn needs_history(self) -> bool {
+        self.export().needs_history
     }
 
     /// Whether its readers learn from it what is missing from its numbers.
@@ -97,6 +103,7 @@ mod tests {
         assert_eq!(of("report.txt"), Some("text"));
         assert_eq!(of("heap.pb.gz"), Some("pprof"));
         assert_eq!(of("callgrind.out.4242"), Some("callgrind"));
+        assert_eq!(of("massif.out.7"), Some("massif"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);

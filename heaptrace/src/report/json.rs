@@ -21,6 +21,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.json"],
     content: Content::Views,
     is_binary: false,
+    needs_history: false,
     tells_losses: true,
     render,
 };

@@ -12,6 +12,7 @@ mod frames;
 mod json;
 mod labels;
 mod leaks;
+mod massif;
 mod names;
 mod notes;
 mod particulars;

@@ -1,9 +1,9 @@
 //! The table of weighted stacks that every format of whole stacks is made of: a row for each process and stack, whatever
 //! allocation functions it called, with all that such a row is weighed by.
 
-use super::select::Selection;
+use super::select::{Selection, chosen};
 use super::{Options, View};
-use crate::model::{Amount, Process, ProcessId, Profile, StackId};
+use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
 
 /// What stacks are weighed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,29 @@ impl<'a> Stacks<'a> {
         stacks
     }
 
+    /// What was live at the peak, and nothing else.
+    pub fn at_peak(profile: &'a Profile, options: &Options, peak: &Peak) -> Self {
+        let mut beyond = peak.processes.clone();
+        let mut rows = Vec::new();
+        let mut push = |process: ProcessId, stack, amount: Amount| {
+            let is_known = profile.processes.get(process.index()).is_some_and(|of| chosen(of, options));
+            if is_known && amount != Amount::default() {
+                rows.push(Row { process, stack, amounts: [amount, Amount::default()] });
+            }
+        };
+        for (site, amount) in profile.sites.iter().zip(&peak.sites) {
+            if let Some(beyond) = beyond.get_mut(site.process.index()) {
+                beyond.bytes = beyond.bytes.saturating_sub(amount.bytes);
+                beyond.count = beyond.count.saturating_sub(amount.count);
+            }
+            push(site.process, Some(site.stack), *amount);
+        }
+        for (process, amount) in (0..).map(ProcessId).zip(beyond) {
+            push(process, None, amount);
+        }
+        Self { profile, measures: &[Measure::Live], main: 0, rows, hidden: Hidden::default() }
+    }
+
     /// Sums up neighbours that are the same.
     pub fn merge(&mut self, is_same: impl Fn(&Row, &Row) -> bool) {
         self.rows.dedup_by(|next, row| {
@@ -94,6 +117,12 @@ impl<'a> Stacks<'a> {
             }
             is_same
         });
+    }
+
+    /// Leaves out stacks of fewer bytes, and counts them.
+    pub fn hide_below(&mut self, bytes: u64) {
+        let main = self.main;
+        self.retain(|row| row.amounts[main].bytes >= bytes);
     }
 
     /// Leaves out stacks, and counts them.

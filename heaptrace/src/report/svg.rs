@@ -14,6 +14,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.svg"],
     content: Content::Stacks,
     is_binary: false,
+    needs_history: false,
     tells_losses: true,
     render,
 };

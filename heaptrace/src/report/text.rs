@@ -18,6 +18,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.txt"],
     content: Content::Views,
     is_binary: false,
+    needs_history: false,
     tells_losses: true,
     render,
 };

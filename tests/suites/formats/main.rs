@@ -1,6 +1,7 @@
 //! Each format is opened by a program that it is for, which finds what the JSON report says.
 
 mod callgrind;
+mod massif;
 mod pprof;
 mod recorded;
 
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
         end_to_end("pprof: totals, names and labels are what `go tool pprof` shows", pprof::shown),
         end_to_end("pprof: a recording less itself is nothing", pprof::compared),
         end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
+        end_to_end("massif: moments, peak and trees are what ms_print shows", massif::shown),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

@@ -23,6 +23,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["callgrind.out*", "*.callgrind"],
     content: Content::Stacks,
     is_binary: false,
+    needs_history: false,
     tells_losses: true,
     render,
 };
@@ -32,8 +33,7 @@ const UNKNOWN: &str = "???";
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let mut stacks = Stacks::new(profile, options);
-    let main = stacks.main;
-    stacks.retain(|row| row.amounts[main].bytes >= options.min_bytes);
+    stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     let graph = Graph::new(&labels, &mut stacks, options.memory);
     head(&stacks, out)?;

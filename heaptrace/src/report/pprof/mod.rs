@@ -27,14 +27,14 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.pb.gz", "*.pprof"],
     content: Content::Stacks,
     is_binary: true,
+    needs_history: false,
     tells_losses: true,
     render,
 };
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let mut stacks = Stacks::new(profile, options);
-    let main = stacks.main;
-    stacks.retain(|row| row.amounts[main].bytes >= options.min_bytes);
+    stacks.hide_below(options.min_bytes);
     let mut writer = Writer {
         profile,
         labels: Labels::new(profile),

@@ -21,6 +21,7 @@ mod remarks;
 mod rss;
 mod select;
 mod sizes;
+mod speedscope;
 mod stacks;
 mod stat;
 mod svg;

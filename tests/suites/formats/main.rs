@@ -4,6 +4,8 @@ mod callgrind;
 mod massif;
 mod pprof;
 mod recorded;
+mod schema;
+mod speedscope;
 
 use heaptrace_tests::runner::{self, end_to_end};
 use std::process::ExitCode;
@@ -14,6 +16,9 @@ fn main() -> ExitCode {
         end_to_end("pprof: a recording less itself is nothing", pprof::compared),
         end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
         end_to_end("massif: moments, peak and trees are what ms_print shows", massif::shown),
+        end_to_end("speedscope: totals by each weight are the JSON report's", speedscope::totals),
+        end_to_end("speedscope: it is as speedscope's own schema has it", speedscope::valid)
+            .needing(speedscope::missing_schema()),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

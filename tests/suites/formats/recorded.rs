@@ -8,6 +8,7 @@ use heaptrace_tests::{
     running::{PATIENCE, wait_until},
     session::{Waiting, ledger_file},
 };
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -81,6 +82,11 @@ impl Recorded {
         ensure!(process.live_bytes > 0 && process.free_bytes > PEAK / 2, "nothing to compare: {process:?}");
         Ok(process)
     }
+}
+
+/// What is in a file of JSON.
+pub fn json(file: &Path) -> Result<Value> {
+    serde_json::from_slice(&fs::read(file)?).with_context(|| format!("{} is no JSON", file.display()))
 }
 
 /// What a consumer prints.

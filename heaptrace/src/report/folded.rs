@@ -63,20 +63,12 @@ impl<'a> Folded<'a> {
     /// Leaves out the smallest stacks, so that the rest of them can be drawn in `memory` bytes.
     pub fn cut(&mut self, memory: u64) {
         let Self { labels, stacks } = self;
-        let mut order: Vec<usize> = (0..stacks.rows.len()).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(stacks.bytes(&stacks.rows[*index])));
-        let mut left = Some(memory);
-        let mut fits = vec![false; order.len()];
-        for index in order {
-            let row = &stacks.rows[index];
+        let profile = stacks.profile;
+        stacks.cut(memory, |row| {
+            let comm = profile.processes[row.process.index()].comm.len() as u64;
             let names = labels.walk(row.stack).map(|label| labels.get(label).name.len() as u64);
-            let comm = stacks.process(row).comm.len() as u64;
-            let needed = names.fold(comm, |sum, name| sum + name + DRAWN_FRAME);
-            left = left.and_then(|left| left.checked_sub(needed));
-            fits[index] = left.is_some();
-        }
-        let mut fits = fits.into_iter();
-        stacks.retain(|_| fits.next().unwrap_or_default());
+            names.fold(comm, |sum, name| sum + name + DRAWN_FRAME)
+        });
     }
 
     /// What was left out.

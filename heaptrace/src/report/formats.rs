@@ -1,7 +1,7 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, callgrind, folded, json, massif, pprof, speedscope, svg, text};
+use super::{Options, View, callgrind, firefox, folded, json, massif, pprof, speedscope, svg, text};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -37,6 +37,7 @@ formats! {
     Callgrind => callgrind::EXPORT,
     Massif => massif::EXPORT,
     Speedscope => speedscope::EXPORT,
+    Firefox => firefox::EXPORT,
 }
 
 impl Format {
@@ -106,6 +107,7 @@ mod tests {
         assert_eq!(of("callgrind.out.4242"), Some("callgrind"));
         assert_eq!(of("massif.out.7"), Some("massif"));
         assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
+        assert_eq!(of("heap.firefox.json"), Some("firefox"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);

@@ -5,6 +5,7 @@ mod callgrind;
 mod counters;
 mod expansion;
 mod export;
+mod firefox;
 mod folded;
 mod footer;
 mod formats;

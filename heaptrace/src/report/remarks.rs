@@ -2,6 +2,7 @@
 
 use super::stacks::{Measure, Stacks};
 use super::{footer, text};
+use crate::model::Mode;
 use crate::printable::printable;
 use crate::units::{counted, thousands};
 
@@ -37,4 +38,22 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
     }
     lines.extend(footer::lines(profile, false));
     lines
+}
+
+/// What a measure is, in bytes or in numbers, and what it is not: for formats with no place for more.
+pub(super) fn title(mode: Mode, measure: Measure, is_bytes: bool) -> String {
+    let [bytes, count] = match measure {
+        Measure::Allocated => ["allocated bytes", "allocated blocks"],
+        Measure::Live => ["live bytes", "live blocks"],
+        Measure::Mapped => ["mapped bytes", "calls that map memory"],
+        Measure::Touched => ["bytes touched first", "page faults"],
+    };
+    let mut title = if is_bytes { bytes } else { count }.to_owned();
+    if measure == Measure::Live && !mode.has_frees() {
+        title += ", at most";
+    }
+    if mode.sample_bytes() > 0 && matches!(measure, Measure::Live | Measure::Allocated) {
+        title += ", estimated from samples";
+    }
+    title
 }

@@ -3,7 +3,8 @@
 use super::Options;
 use super::export::{Content, Export};
 use super::labels::{Label, LabelId, Labels};
-use super::stacks::{Measure, Row, Stacks};
+use super::remarks::title;
+use super::stacks::{Row, Stacks};
 use super::table::process_name;
 use crate::model::{Amount, Profile};
 use crate::printable::write_json;
@@ -153,7 +154,7 @@ impl<'a> Sampled<'a> {
         let is_bytes = unit == "bytes";
         Self {
             r#type: "sampled",
-            name: name(of, is_bytes),
+            name: title(of.stacks.profile.mode, of.stacks.measures[of.measure], is_bytes),
             unit,
             start_value: 0,
             end_value: weights.rows().fold(0, |sum: u64, (_, weight)| sum.saturating_add(weight)),
@@ -161,26 +162,6 @@ impl<'a> Sampled<'a> {
             weights,
         }
     }
-}
-
-/// What it is weighed by, and what that is not.
-fn name(Of { stacks, measure, .. }: Of<'_>, is_bytes: bool) -> String {
-    let mode = stacks.profile.mode;
-    let measure = stacks.measures[measure];
-    let [bytes, count] = match measure {
-        Measure::Allocated => ["allocated bytes", "allocated blocks"],
-        Measure::Live => ["live bytes", "live blocks"],
-        Measure::Mapped => ["mapped bytes", "calls that map memory"],
-        Measure::Touched => ["bytes touched first", "page faults"],
-    };
-    let mut name = if is_bytes { bytes } else { count }.to_owned();
-    if measure == Measure::Live && !mode.has_frees() {
-        name += ", at most";
-    }
-    if mode.sample_bytes() > 0 && matches!(measure, Measure::Live | Measure::Allocated) {
-        name += ", estimated from samples";
-    }
-    name
 }
 
 /// Weights of the stacks that have any.

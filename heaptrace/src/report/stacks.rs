@@ -4,6 +4,7 @@
 use super::select::{Selection, chosen};
 use super::{Options, View};
 use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
+use std::cmp::Reverse;
 
 /// What stacks are weighed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,20 @@ impl<'a> Stacks<'a> {
             }
             keep
         });
+    }
+
+    /// Leaves out the smallest stacks, so that what the rest of them cost comes to `most`.
+    pub fn cut(&mut self, most: u64, cost: impl Fn(&Row) -> u64) {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|index| Reverse(self.bytes(&self.rows[*index])));
+        let mut left = Some(most);
+        let mut fits = vec![false; order.len()];
+        for index in order {
+            left = left.and_then(|left| left.checked_sub(cost(&self.rows[index])));
+            fits[index] = left.is_some();
+        }
+        let mut fits = fits.into_iter();
+        self.retain(|_| fits.next().unwrap_or_default());
     }
 
     /// Bytes that the report is about.

@@ -1,6 +1,7 @@
 //! Each format is opened by a program that it is for, which finds what the JSON report says.
 
 mod callgrind;
+mod firefox;
 mod massif;
 mod pprof;
 mod recorded;
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
         end_to_end("speedscope: totals by each weight are the JSON report's", speedscope::totals),
         end_to_end("speedscope: it is as speedscope's own schema has it", speedscope::valid)
             .needing(speedscope::missing_schema()),
+        end_to_end(
+            "firefox: tables fit together, and come to the JSON report's totals",
+            firefox::fits_together,
+        ),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

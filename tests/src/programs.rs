@@ -366,7 +366,8 @@ fn package(program: &str) -> &'static str {
         "strace" => "strace",
         "bpftrace" => "bpftrace",
         "go" => "golang-go",
-        "callgrind_annotate" | "ms_print" => "valgrind",
+        "node" => "nodejs",
+        "callgrind_annotate" | "ms_print" | "dh_view.js" => "valgrind",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",
     }

@@ -1,7 +1,7 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, callgrind, firefox, folded, json, massif, pprof, speedscope, svg, text};
+use super::{Options, View, callgrind, dhat, firefox, folded, json, massif, pprof, speedscope, svg, text};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -36,6 +36,7 @@ formats! {
     Pprof => pprof::EXPORT,
     Callgrind => callgrind::EXPORT,
     Massif => massif::EXPORT,
+    Dhat => dhat::EXPORT,
     Speedscope => speedscope::EXPORT,
     Firefox => firefox::EXPORT,
 }
@@ -108,6 +109,7 @@ mod tests {
         assert_eq!(of("massif.out.7"), Some("massif"));
         assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
         assert_eq!(of("heap.firefox.json"), Some("firefox"));
+        assert_eq!(of("dhat.out.4242"), Some("dhat"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);

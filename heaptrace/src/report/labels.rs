@@ -105,6 +105,20 @@ impl<'a> Labels<'a> {
         &self.labels[id as usize]
     }
 
+    /// As valgrind's tools write frames: `0x401234: main (x.c:10)`.
+    pub fn at_address(&self, id: LabelId, address: u64) -> String {
+        let label = self.get(id);
+        let place = match &label.source {
+            Some((file, Some(line))) => format!("{}:{line}", base_name(file)),
+            Some((file, None)) => base_name(file).to_owned(),
+            None => {
+                let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+                format!("in {}", module.map_or("???".into(), |module| printable(&module.path)))
+            }
+        };
+        format!("{address:#x}: {} ({place})", label.name)
+    }
+
     /// Of each label the first that names the same function, by name and file.
     pub fn same_functions(&self) -> Vec<LabelId> {
         let function = |id: LabelId| {
@@ -151,11 +165,13 @@ impl<'a> Labels<'a> {
         self.end(stack)
     }
 
-    fn frames(&self, stack: Option<StackId>) -> &[FrameId] {
+    /// A stack's frames, innermost first.
+    pub fn frames(&self, stack: Option<StackId>) -> &[FrameId] {
         stack.and_then(|id| self.profile.stacks.get(id.index())).map_or(&[], |stack| &stack.frames)
     }
 
-    fn of_frame(&self, frame: FrameId) -> &[LabelId] {
+    /// A frame's labels, innermost first.
+    pub fn of_frame(&self, frame: FrameId) -> &[LabelId] {
         let location = self.profile.frames.get(frame.index()).map(|frame| frame.location);
         location.map_or(&[], |location| self.of_location(location))
     }

@@ -2,13 +2,12 @@
 
 use super::export::{Content, Export};
 use super::labels::{LabelId, Labels};
-use super::remarks::remarks;
+use super::remarks::{command, remarks};
 use super::stacks::{Measure, Stacks};
 use super::tree::{Node, Tree};
 use super::{Options, table::process_name};
 use crate::model::{self, Amount, Profile};
-use crate::printable::printable;
-use crate::units::{base_name, thousands};
+use crate::units::thousands;
 use std::io::{self, Write};
 
 pub(super) const EXPORT: Export = Export {
@@ -24,9 +23,6 @@ pub(super) const EXPORT: Export = Export {
 
 /// Branches of a tree below this share of it are summed up, in hundredths: as massif has it.
 const THRESHOLD: u64 = 1;
-
-/// Processes that are named in place of a command.
-const NAMED: usize = 8;
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let mut end = Stacks::new(profile, options);
@@ -94,18 +90,14 @@ fn head(stacks: &Stacks<'_>, moments: usize, out: &mut dyn Write) -> io::Result<
     let of = processes.iter().map(|id| &profile.processes[id.index()]);
     if stacks.measures[stacks.main] == Measure::Live && profile.history.is_some() {
         lines.push(format!("the peak is the highest of {moments} moments at which the recording was saved"));
-        let highest = of.clone().max_by_key(|process| process.peak_live_bytes);
+        let highest = of.max_by_key(|process| process.peak_live_bytes);
         lines.extend(highest.filter(|process| process.peak_live_bytes > 0).map(|process| {
             format!("{} had at most {} bytes", process_name(process), thousands(process.peak_live_bytes))
         }));
     }
     // Its readers take one line.
     writeln!(out, "desc: {}", lines.join("; "))?;
-    let command = match &processes[..] {
-        [process] => printable(&profile.processes[process.index()].exe).into_owned(),
-        _ => of.take(NAMED).map(process_name).collect::<Vec<_>>().join(" "),
-    };
-    writeln!(out, "cmd: {command}\ntime_unit: ms")
+    writeln!(out, "cmd: {}\ntime_unit: ms", command(stacks))
 }
 
 fn snapshot(number: usize, at_ns: u64, bytes: u64, tree: &str, out: &mut dyn Write) -> io::Result<()> {
@@ -117,7 +109,6 @@ fn snapshot(number: usize, at_ns: u64, bytes: u64, tree: &str, out: &mut dyn Wri
 /// What trees are drawn with.
 struct Trees<'a> {
     labels: Labels<'a>,
-    profile: &'a Profile,
     /// Of each label the lowest address of a call that has it: massif's trees have addresses.
     addresses: Vec<u64>,
     title: &'static str,
@@ -147,7 +138,12 @@ impl<'a> Trees<'a> {
             Measure::Mapped => "(page allocation syscalls) mmap/mremap/brk, --alloc-fns, etc.",
             Measure::Touched => "(page faults)",
         };
-        Self { labels, profile, addresses, title }
+        Self { labels, addresses, title }
+    }
+
+    /// 0 for what is no code.
+    fn address(&self, label: LabelId) -> u64 {
+        self.addresses.get(label as usize).copied().filter(|address| *address != u64::MAX).unwrap_or_default()
     }
 
     fn draw(&self, stacks: &Stacks<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -171,7 +167,7 @@ impl<'a> Trees<'a> {
                 Waiting::Note(bytes, text) => writeln!(out, "{:depth$}n0: {bytes} {text}", "")?,
                 Waiting::Node(label, node) => {
                     let children = self.children(&mut tree, &node, least);
-                    let name = self.describe(label);
+                    let name = self.labels.at_address(label, self.address(label));
                     writeln!(out, "{:depth$}n{}: {} {name}", "", children.len(), node.bytes)?;
                     todo.extend(children.into_iter().rev().map(|child| (depth + 1, child)));
                 }
@@ -203,21 +199,6 @@ impl<'a> Trees<'a> {
             waiting.push(Waiting::Note(ends_here, "0x0: [no caller] (in ???)".into()));
         }
         waiting
-    }
-
-    /// `0x401234: main (x.c:10)`.
-    fn describe(&self, id: LabelId) -> String {
-        let label = self.labels.get(id);
-        let address = self.addresses.get(id as usize).copied().filter(|address| *address != u64::MAX);
-        let place = match &label.source {
-            Some((file, Some(line))) => format!("{}:{line}", base_name(file)),
-            Some((file, None)) => base_name(file).to_owned(),
-            None => {
-                let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
-                format!("in {}", module.map_or("???".into(), |module| printable(&module.path)))
-            }
-        };
-        format!("{:#x}: {} ({place})", address.unwrap_or_default(), label.name)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod callgrind;
 mod counters;
+mod dhat;
 mod expansion;
 mod export;
 mod firefox;

@@ -1,7 +1,7 @@
 //! What a reader must know of a report's numbers, in lines, for formats that have a place for comments.
 
 use super::stacks::{Measure, Stacks};
-use super::{footer, text};
+use super::{footer, table::process_name, text};
 use crate::model::Mode;
 use crate::printable::printable;
 use crate::units::{counted, thousands};
@@ -38,6 +38,19 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
     }
     lines.extend(footer::lines(profile, false));
     lines
+}
+
+/// The only process's program, or the first processes, for formats of one command.
+pub(super) fn command(stacks: &Stacks<'_>) -> String {
+    /// Few enough to read.
+    const NAMED: usize = 8;
+    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
+    processes.dedup();
+    let of = processes.iter().map(|id| &stacks.profile.processes[id.index()]);
+    match processes.len() {
+        1 => of.map(|process| printable(&process.exe)).collect(),
+        _ => of.take(NAMED).map(process_name).collect::<Vec<_>>().join(" "),
+    }
 }
 
 /// What a measure is, in bytes or in numbers, and what it is not: for formats with no place for more.

@@ -1,6 +1,7 @@
 //! Each format is opened by a program that it is for, which finds what the JSON report says.
 
 mod callgrind;
+mod dhat;
 mod firefox;
 mod massif;
 mod pprof;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
             "firefox: tables fit together, and come to the JSON report's totals",
             firefox::fits_together,
         ),
+        end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

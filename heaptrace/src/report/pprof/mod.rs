@@ -90,7 +90,7 @@ impl<'a> Writer<'a, '_> {
             duration_nanos: signed(self.profile.duration_ns),
             period_type,
             // As Go has it where every block is recorded.
-            period: signed(self.profile.mode.sample_bytes().max(1)),
+            period: signed(self.profile.sample_bytes().max(1)),
             comment,
             default_sample_type,
             ..proto::Profile::default()

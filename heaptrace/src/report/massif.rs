@@ -106,6 +106,9 @@ fn snapshot(number: usize, at_ns: u64, bytes: u64, tree: &str, out: &mut dyn Wri
     writeln!(out, "mem_heap_extra_B=0\nmem_stacks_B=0\nheap_tree={tree}")
 }
 
+/// Levels of a tree: each line begins with as many blanks. Stacks have 127 frames, and some functions inlined into them.
+const LEVELS: usize = 512;
+
 /// What trees are drawn with.
 struct Trees<'a> {
     labels: Labels<'a>,
@@ -166,7 +169,8 @@ impl<'a> Trees<'a> {
             match waiting {
                 Waiting::Note(bytes, text) => writeln!(out, "{:depth$}n0: {bytes} {text}", "")?,
                 Waiting::Node(label, node) => {
-                    let children = self.children(&mut tree, &node, least);
+                    let deeper = depth < LEVELS;
+                    let children = if deeper { self.children(&mut tree, &node, least) } else { Vec::new() };
                     let name = self.labels.at_address(label, self.address(label));
                     writeln!(out, "{:depth$}n{}: {} {name}", "", children.len(), node.bytes)?;
                     todo.extend(children.into_iter().rev().map(|child| (depth + 1, child)));

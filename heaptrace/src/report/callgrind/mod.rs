@@ -14,7 +14,7 @@ use crate::model::{Amount, Profile};
 use crate::printable::printable;
 use graph::{Function, FunctionId, Graph};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 pub(super) const EXPORT: Export = Export {
@@ -103,6 +103,19 @@ fn compressed<'a>(written: &mut HashMap<Cow<'a, str>, usize>, name: Cow<'a, str>
     }
 }
 
+fn sorted<K: Ord + Copy, V>(map: HashMap<K, V>) -> Vec<(K, V)> {
+    let mut list: Vec<_> = map.into_iter().collect();
+    list.sort_unstable_by_key(|(key, _)| *key);
+    list
+}
+
+/// Takes what belongs together from the beginning of a list.
+fn split<'l, K, V>(list: &mut &'l [(K, V)], belongs: impl Fn(&K) -> bool) -> &'l [(K, V)] {
+    let (taken, rest) = list.split_at(list.partition_point(|(key, _)| belongs(key)));
+    *list = rest;
+    taken
+}
+
 struct Writer<'a, 'o> {
     labels: Labels<'a>,
     stacks: Stacks<'a>,
@@ -115,17 +128,16 @@ impl Writer<'_, '_> {
     fn functions(&mut self) -> io::Result<()> {
         self.written.functions.resize(self.graph.functions.len(), false);
         // In the order in which they were found, so that the same recording gives the same file.
-        let own: BTreeMap<_, _> = self.graph.own.drain().collect();
-        let calls: BTreeMap<_, _> = self.graph.calls.drain().collect();
+        let own = sorted(std::mem::take(&mut self.graph.own));
+        let calls = sorted(std::mem::take(&mut self.graph.calls));
+        let (mut own, mut calls) = (&own[..], &calls[..]);
         for function in 0..self.graph.functions.len() as FunctionId {
             writeln!(self.out)?;
             self.name(function, ["ob", "fl", "fn"])?;
-            for ((_, line), amounts) in own.range((function, 0)..=(function, u32::MAX)) {
+            for ((_, line), amounts) in split(&mut own, |(of, _)| *of == function) {
                 self.costs(*line, amounts)?;
             }
-            let first = graph::Call { from: function, line: 0, to: 0 };
-            let last = graph::Call { from: function, line: u32::MAX, to: FunctionId::MAX };
-            for (call, amounts) in calls.range(first..=last) {
+            for (call, amounts) in split(&mut calls, |call| call.from == function) {
                 self.name(call.to, ["cob", "cfi", "cfn"])?;
                 // Consumers take calls that were never made for none.
                 writeln!(self.out, "calls={} 0", amounts[0].count.max(1))?;

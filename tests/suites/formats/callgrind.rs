@@ -1,6 +1,6 @@
 //! `callgrind_annotate` on the callgrind format.
 
-use crate::recorded::{Recorded, printed};
+use crate::recorded::{Recorded, printed, sum};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::programs::installed;
 use std::{path::Path, process::Command};
@@ -41,6 +41,20 @@ fn row(line: &str) -> Option<Row> {
 fn of_function<'a>(rows: &'a [Row], name: &str) -> Result<&'a [u64]> {
     let is_it = |row: &&Row| row.of.split(" [").next().is_some_and(|of| of.ends_with(&format!(":{name}")));
     Ok(&rows.iter().find(is_it).with_context(|| format!("no function {name}"))?.costs)
+}
+
+/// Parent and children, which share stacks.
+pub fn several(recorded: &Recorded) -> Result<()> {
+    let (file, report) = (recorded.export("callgrind.out.1", &[])?, recorded.json()?);
+    let rows = rows(&file, true)?;
+    let all = sum(&report, |process| process.alloc_bytes);
+    let totals = rows.iter().find(|row| row.of == "PROGRAM TOTALS").context("no totals")?;
+    ensure!(totals.costs[2] == all, "{:?} are no {all}", totals.costs);
+    for process in &report.processes {
+        let costs = of_function(&rows, &format!("{}:{}", process.comm, process.pid))?;
+        ensure!(costs[2] == process.alloc_bytes, "{costs:?} of process {}", process.pid);
+    }
+    Ok(())
 }
 
 pub fn shown() -> Result<()> {

@@ -1,6 +1,6 @@
 //! DHAT's JSON in the code of valgrind's own viewer, which node runs without a page.
 
-use crate::recorded::{PEAK, Recorded, printed};
+use crate::recorded::{PEAK, Recorded, printed, sum};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{live::number, programs::installed};
 use serde_json::Value;
@@ -21,17 +21,35 @@ console.log(JSON.stringify({
 }));
 "#;
 
-pub fn viewed() -> Result<()> {
-    let recorded = Recorded::get()?;
-    let (file, report) = (recorded.export("dhat.out.1", &[])?, recorded.json()?);
-    let process = recorded.process(&report)?;
+/// What the viewer has of a file.
+fn view(recorded: &Recorded) -> Result<Value> {
+    let file = recorded.export("dhat.out.1", &[])?;
     let viewer = installed("dh_view.js", &["/usr/libexec/valgrind", "/usr/lib/x86_64-linux-gnu/valgrind"])?;
     let script = recorded.folder().join("view.js");
     // All that it asks of a page before a file is opened is to have a title.
     fs::write(&script, format!("globalThis.document = {{}};\n{}{VIEW}", fs::read_to_string(&viewer)?))?;
     let mut command = Command::new(installed("node", &["/usr/bin", "/usr/local/bin"])?);
     let view = printed(command.arg(script).arg(&file))?;
-    let view: Value = serde_json::from_str(&view).with_context(|| view.clone())?;
+    serde_json::from_str(&view).context(view)
+}
+
+/// Parent and children, which share stacks: the viewer takes none twice.
+pub fn several(recorded: &Recorded) -> Result<()> {
+    let (view, report) = (view(recorded)?, recorded.json()?);
+    for (key, expected) in [
+        ("total", sum(&report, |process| process.alloc_bytes)),
+        ("blocks", sum(&report, |process| process.alloc_count)),
+        ("end", sum(&report, |process| process.live_bytes)),
+    ] {
+        ensure!(number(&view, key)? == expected, "{key} is not {expected}: {view}");
+    }
+    Ok(())
+}
+
+pub fn viewed() -> Result<()> {
+    let recorded = Recorded::get()?;
+    let (view, report) = (view(recorded)?, recorded.json()?);
+    let process = recorded.process(&report)?;
     for (key, expected) in [
         ("total", process.alloc_bytes),
         ("blocks", process.alloc_count),

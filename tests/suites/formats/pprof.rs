@@ -1,8 +1,13 @@
 //! `go tool pprof` on the pprof format.
 
-use crate::recorded::{Recorded, printed};
+use crate::recorded::{Recorded, printed, sum};
 use anyhow::{Context as _, Result, ensure};
-use heaptrace_tests::{heaptrace, programs::installed};
+use heaptrace_tests::{
+    heaptrace,
+    programs::{Program, installed},
+    session::Session,
+    terminal::Terminal,
+};
 use std::{path::Path, process::Command};
 
 fn tool(folder: &Path, arguments: &[&str]) -> Result<String> {
@@ -54,6 +59,47 @@ pub fn shown() -> Result<()> {
     Ok(())
 }
 
+/// The total of a sample type, of what is shown.
+fn total(recorded: &Recorded, file: &str, sample_type: &str, options: &[&str]) -> Result<u64> {
+    let sample_index = format!("-sample_index={sample_type}");
+    let arguments = [&["-top", "-unit=B", "-nodefraction=0", &sample_index], options, &[file]].concat();
+    let top = tool(recorded.folder(), &arguments)?;
+    let shown = top.split_once("Showing nodes accounting for ").and_then(|(_, shown)| shown.split_once(','));
+    let bytes = shown.and_then(|(bytes, _)| bytes.trim_end_matches('B').parse().ok());
+    bytes.with_context(|| format!("no total in {top}"))
+}
+
+/// Parent and children, which share stacks.
+pub fn several(recorded: &Recorded) -> Result<()> {
+    let (file, report) = (recorded.export("heap.pb.gz", &[])?, recorded.json()?);
+    let file = text(&file)?;
+    let all = total(recorded, file, "alloc_space", &[])?;
+    ensure!(all == sum(&report, |process| process.alloc_bytes), "{all} bytes in all");
+    for process in &report.processes {
+        let focus = format!("-tagfocus=pid={}", process.pid);
+        let bytes = total(recorded, file, "alloc_space", &[&focus])?;
+        ensure!(bytes == process.alloc_bytes, "{bytes} bytes of process {}", process.pid);
+    }
+    Ok(())
+}
+
+/// What samples stand for.
+pub fn sampled() -> Result<()> {
+    let session = Session::new(Program::C("mixed"), &["5000"]).options(&["--sample", "32k"]);
+    let recorded = Recorded::of(&session)?;
+    let (file, report) = (recorded.export("heap.pb.gz", &["--view", "alloc"])?, recorded.json()?);
+    let file = text(&file)?;
+    let raw = tool(recorded.folder(), &["-raw", file])?;
+    for part in
+        ["Period: 32768\n", "alloc_space/bytes[dflt]", "estimates, made from samples", "live is a bound"]
+    {
+        ensure!(raw.contains(part), "{part:?} is not in {raw}");
+    }
+    let all = total(&recorded, file, "alloc_space", &[])?;
+    ensure!(all > 0 && all == sum(&report, |process| process.alloc_bytes), "{all} bytes in all");
+    Ok(())
+}
+
 pub fn compared() -> Result<()> {
     let recorded = Recorded::get()?;
     let file = recorded.export("same.pprof", &[])?;
@@ -69,5 +115,15 @@ pub fn refused() -> Result<()> {
     let output = heaptrace::output(&["report", text(&file)?, "--format", "pprof", "--view", "rss"])?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(2) && said.contains("it is for --format text and json"), "{said}");
+    Ok(())
+}
+
+/// A profile is no text.
+pub fn on_terminal() -> Result<()> {
+    let recorded = Recorded::get()?;
+    let mut command = heaptrace::command(&["report", "--format", "pprof"])?;
+    command.arg(heaptrace::record_file(recorded.folder()));
+    let mut terminal = Terminal::run(command, (100, 24))?;
+    terminal.wait_for_text("--format pprof is no text for a terminal")?;
     Ok(())
 }

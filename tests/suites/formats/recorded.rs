@@ -6,7 +6,7 @@ use heaptrace_tests::{
     programs::Program,
     report::{Process, Report},
     running::{PATIENCE, wait_until},
-    session::{Waiting, ledger_file},
+    session::{Session, Start, Waiting, ledger_file},
 };
 use serde_json::Value;
 use std::{
@@ -55,6 +55,13 @@ impl Recorded {
         Ok(Self { folder, pid })
     }
 
+    /// A recording of another command, whose PID is not known.
+    pub fn of(session: &Session) -> Result<Self> {
+        let folder = TempDir::new()?;
+        session.record_in(Start::Command, folder.path())?;
+        Ok(Self { folder, pid: 0 })
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -87,6 +94,11 @@ impl Recorded {
 /// What is in a file of JSON.
 pub fn json(file: &Path) -> Result<Value> {
     serde_json::from_slice(&fs::read(file)?).with_context(|| format!("{} is no JSON", file.display()))
+}
+
+/// What all processes come to.
+pub fn sum(report: &Report, of: fn(&Process) -> u64) -> u64 {
+    report.processes.iter().map(of).sum()
 }
 
 /// What a consumer prints.

@@ -52,7 +52,8 @@ Examples:
   heaptrace report --view alloc --by site         # all allocations, by source line
   heaptrace report --by process --min-bytes 1k    # one row per process
   heaptrace report --view rss                     # what resident memory consists of
-  heaptrace report --format svg -o heap.svg       # a flame graph
+  heaptrace report -o heap.svg                    # a flame graph
+  heaptrace report -o heap.pb.gz                  # for go tool pprof
   heaptrace report --format json | head -c 300    # for scripts";
 
 const DOCTOR_EXAMPLES: &str = "\

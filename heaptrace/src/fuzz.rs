@@ -73,8 +73,8 @@ pub fn record(bytes: &[u8]) {
         for by in [By::Stack, By::Site, By::Module, By::Process] {
             render(&recording.profile, Format::Text, view, by);
         }
-        for format in [Format::Folded, Format::Svg, Format::Json] {
-            render(&recording.profile, format, view, By::Stack);
+        for format in Format::ALL {
+            render(&recording.profile, *format, view, By::Stack);
         }
     }
 }

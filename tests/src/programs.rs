@@ -366,6 +366,8 @@ fn package(program: &str) -> &'static str {
         "strace" => "strace",
         "bpftrace" => "bpftrace",
         "go" => "golang-go",
+        "node" => "nodejs",
+        "callgrind_annotate" | "ms_print" | "dh_view.js" => "valgrind",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",
     }

@@ -87,6 +87,9 @@ fn run(command: Command) -> Result<ExitCode> {
             for (suite, reason) in setup::releases::fetch(&repo) {
                 eprintln!("xtask: tests on libraries of {suite} cannot run: {reason}");
             }
+            if let Err(reason) = setup::schemas::fetch(&repo) {
+                eprintln!("xtask: tests on schemas of npm's packages cannot run: {reason:#}");
+            }
         }
         Command::Build { release } => {
             setup::run(&repo, Scope::Build)?;

@@ -4,14 +4,15 @@ use super::headings::{OUTPUT, SHOWN};
 use super::output::{Destination, Output};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
-use crate::file::{self, Recording};
-use crate::model::{Location, Note, Profile};
+use crate::file::{self, ReadError, Recording};
+use crate::model::{History, Location, Note, Peak, Profile, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
 use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
 use anyhow::{Context as _, bail};
-use clap::Args;
-use std::path::PathBuf;
+use clap::{Args, ValueEnum as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -24,9 +25,9 @@ pub struct ReportArgs {
     /// Group rows by.
     #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub by: By,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
-    pub format: Format,
+    /// Output format. The default is by the ending of OUT (heap.svg, heap.json), or text.
+    #[arg(long, value_enum, help_heading = OUTPUT)]
+    pub format: Option<Format>,
     /// Write to this file; - is standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
     pub output: Destination,
@@ -49,12 +50,20 @@ pub struct ReportArgs {
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, verbose } = args;
-    if view == Some(View::Rss) && matches!(format, Format::Folded | Format::Svg) {
-        return Err(Usage("--view rss has no stacks: it is for --format text and json".to_owned()).into());
+    let format = format.or_else(|| of_output(&output)).unwrap_or(Format::Text);
+    if let Some(view) = view.filter(|view| !format.shows(*view)) {
+        return Err(Usage(cannot_show(format, view)).into());
+    }
+    if format.is_binary() && output.is_terminal() {
+        let name = format.name();
+        return Err(Usage(format!("--format {name} is no text for a terminal: name a file with -o")).into());
     }
     let output = Output::open_beside(&output, &file)?;
+    let failed = || format!("failed to read {}", file.display());
+    let history = if format.needs_history() { Some(history(&file, pid).with_context(failed)?) } else { None };
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
-        file::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        file::read(&file).with_context(failed)?;
+    profile.history = history;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
         profile.coverage.notes.take(Note::FileDamaged { block: block as u64, offset, reason: why });
@@ -98,13 +107,50 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         );
     }
     output.print_all(|out| report::render(format, &profile, &options, out))?;
-    // The other formats say it in the report; this one has no place for it.
-    if format == Format::Folded {
+    if !format.tells_losses() {
         for loss in report::losses(&profile) {
             say(format_args!("warning: {loss}"));
         }
     }
     Ok(())
+}
+
+/// How the recording came about. It is read as often as it takes to have only one profile in memory at a time: to find the
+/// peak, and to see what was live then.
+fn history(file: &Path, pid: Option<u32>) -> Result<History, ReadError> {
+    let mut timeline = Timeline::new(pid);
+    drop(file::read_watched(file, &mut |profile, changed| {
+        timeline.take(profile, changed);
+        ControlFlow::Continue(())
+    })?);
+    let Some(number) = timeline.peak() else {
+        return Ok(History { moments: timeline.moments(), peak: None });
+    };
+    let mut moments = 0;
+    let Recording { profile, .. } = file::read_watched(file, &mut |_, _| {
+        moments += 1;
+        if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(History { moments: timeline.moments(), peak: Some(Peak::of(&profile)) })
+}
+
+/// The format that the output's name stands for.
+fn of_output(output: &Destination) -> Option<Format> {
+    match output {
+        Destination::Stdout => None,
+        Destination::File(path) => Format::of_file(path),
+    }
+}
+
+/// That `view` is nothing for `format`, and which formats it is for.
+fn cannot_show(format: Format, view: View) -> String {
+    let can = Format::ALL.iter().filter(|format| format.shows(view)).map(|format| format.name());
+    let view = view.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let can = can.collect::<Vec<_>>().join(" and ");
+    format!(
+        "--format {} cannot show --view {view}, which has no stacks: it is for --format {can}",
+        format.name()
+    )
 }
 
 /// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to

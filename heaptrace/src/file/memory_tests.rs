@@ -171,6 +171,7 @@ fn every_report_of_the_recording_given() {
         let file = file.clone().into();
         // What it is refused for is not looked at here.
         let verbose = VerboseArgs::default();
+        let format = Some(format);
         run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0, verbose })
             .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
@@ -178,8 +179,8 @@ fn every_report_of_the_recording_given() {
         let _ = report(Format::Text, View::Alloc, by);
     }
     let _ = report(Format::Text, View::Rss, By::Stack);
-    for format in [Format::Folded, Format::Svg, Format::Json] {
-        let _ = report(format, View::Alloc, By::Stack);
+    for format in Format::ALL {
+        let _ = report(*format, View::Alloc, By::Stack);
     }
     println!("{PEAK}{}", memory("VmHWM:") - before);
 }
@@ -324,7 +325,7 @@ fn report_error(path: &Path) -> String {
         file,
         view: Some(view),
         by,
-        format: Format::Json,
+        format: Some(Format::Json),
         output,
         pid: None,
         min_bytes: 0,

@@ -11,6 +11,7 @@ use crate::model::{Chunk, Footprint, Names, ProcessId, Profile, Residency, Start
 use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::mem;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// What a record file held.
@@ -85,11 +86,27 @@ pub fn read(path: &Path) -> Result<Recording, ReadError> {
     read_from(BufReader::with_capacity(1 << 16, created::open(path)?))
 }
 
+/// Is shown the profile after each chunk that was folded into it, with the processes that the chunk told of. Reading ends
+/// there where it breaks.
+pub type Watch<'a> = dyn FnMut(&Profile, &[ProcessId]) -> ControlFlow<()> + 'a;
+
+/// The same, watched.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_watched(path: &Path, watch: &mut Watch<'_>) -> Result<Recording, ReadError> {
+    read_blocks(BufReader::with_capacity(1 << 16, created::open(path)?), watch)
+}
+
 /// Reads a record file from `input`.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
+    read_blocks(input, &mut |_, _| ControlFlow::Continue(()))
+}
+
+fn read_blocks(input: impl Read, watch: &mut Watch<'_>) -> Result<Recording, ReadError> {
     let mut blocks = Blocks {
         input,
         version: Version::CURRENT,
@@ -107,9 +124,12 @@ pub fn read_from(input: impl Read) -> Result<Recording, ReadError> {
         let (block, offset) = (blocks.number, blocks.offset);
         let why = match blocks.next() {
             Ok(Some((Kind::Chunk, content))) => match blocks.chunk(content, &mut profile) {
-                Ok(()) => {
+                Ok(told) => {
                     chunks += 1;
-                    continue;
+                    match watch(&profile, &told) {
+                        ControlFlow::Continue(()) => continue,
+                        ControlFlow::Break(()) => break (false, None),
+                    }
                 }
                 Err(why) => why,
             },
@@ -309,7 +329,9 @@ impl<R: Read> Blocks<R> {
         Ok(())
     }
 
-    fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {
+    /// Gives the processes that it told of.
+    fn chunk(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<Vec<ProcessId>, String> {
+        let mut told = Vec::new();
         let mut lives = mem::take(&mut self.lives);
         let has_all = !self.version.is_framed();
         let fold = |profile: &mut Profile, mut chunk: Chunk| {
@@ -320,12 +342,13 @@ impl<R: Read> Blocks<R> {
             let passed_ns = mem::take(&mut chunk.passed_ns);
             let said: Vec<ProcessId> = chunk.processes.iter().map(|(id, _)| *id).collect();
             let freed = profile.fold(chunk).map_err(|err| err.to_string())?;
-            lives.pass(passed_ns, said);
+            lives.pass(passed_ns, said.iter().copied());
+            told = said;
             Ok(freed)
         };
         let taken = self.take_in(content, profile, Profile::reported_of_replaced, fold);
         self.lives = lives;
-        taken
+        taken.map(|()| told)
     }
 
     fn memory(&mut self, content: Vec<u8>, profile: &mut Profile) -> Result<(), String> {

@@ -130,6 +130,7 @@ impl Profile {
             sites: Vec::new(),
             growth: Vec::new(),
             residency: BTreeMap::new(),
+            history: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod chunk;
 mod counts;
 mod estimate;
 mod footprint;
+mod history;
 mod ids;
 mod note;
 mod outstanding;
@@ -12,11 +13,13 @@ mod profile;
 mod residency;
 mod sizes;
 mod statistics;
+mod timeline;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use counts::Counts;
 pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
+pub use history::{History, Moment, Peak};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
@@ -27,3 +30,4 @@ pub use profile::{
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;
 pub use statistics::{FunctionStatistics, Statistics};
+pub use timeline::Timeline;

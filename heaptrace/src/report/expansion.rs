@@ -1,8 +1,9 @@
 //! How large a report becomes that writes out each site's stack. A recording holds a stack, a frame and a name once, and
 //! a report holds them wherever they are referred to: the work and the output may be many times the recording.
 
+use super::formats::Format;
 use super::select::{chosen, sites};
-use super::{By, Format, Options, View};
+use super::{By, Options, View};
 use crate::model::{Location, Profile};
 
 /// What is written of a frame beside names.

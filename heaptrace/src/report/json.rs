@@ -1,5 +1,6 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
+use super::export::{Content, Export};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
@@ -14,7 +15,18 @@ use std::io::{self, Write};
 
 pub(super) const SCHEMA: u32 = 1;
 
-pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) const EXPORT: Export = Export {
+    name: "json",
+    help: "Everything, for scripts.",
+    files: &["*.json"],
+    content: Content::Views,
+    is_binary: false,
+    needs_history: false,
+    tells_losses: true,
+    render,
+};
+
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     write_json(&document(profile, options), out)?;
     writeln!(out)
 }
@@ -29,7 +41,7 @@ struct Document<'a> {
     mode: &'static str,
     sample_bytes: u64,
     coverage: Coverage<'a>,
-    processes: Vec<Process<'a>>,
+    processes: Processes<'a>,
     sites: Sites<'a>,
     hidden: Hidden,
     /// Frees were not traced: what is live is at most that.
@@ -152,7 +164,7 @@ struct Process<'a> {
     gone_bytes: u64,
     gone_count: u64,
     /// `null` where blocks are not sampled.
-    estimate: Option<Box<ProcessEstimate>>,
+    estimate: Option<&'a ProcessEstimate>,
     /// Hits of its probes.
     hits: u64,
     /// Processor time while it was a target; `null` if it was never read.
@@ -227,6 +239,25 @@ struct ProcessEstimate {
     own_sample_bytes: Option<u64>,
 }
 
+/// Processes as they are written, one in memory at a time, too.
+struct Processes<'a> {
+    profile: &'a Profile,
+    options: Options,
+    /// By process, where blocks are sampled.
+    estimates: Vec<Option<ProcessEstimate>>,
+}
+
+impl Serialize for Processes<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { profile, options, estimates } = self;
+        let processes = profile.processes.iter().enumerate();
+        to.collect_seq(processes.filter(|(_, process)| chosen(process, options)).map(|(index, of)| Process {
+            estimate: estimates.get(index).and_then(Option::as_ref),
+            ..process(of, rss::section(profile, index))
+        }))
+    }
+}
+
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
 struct Sites<'a> {
     profile: &'a Profile,
@@ -268,14 +299,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         mode: profile.mode.name(),
         sample_bytes: profile.sample_bytes(),
         coverage: coverage(profile),
-        processes: profile
-            .processes
-            .iter()
-            .enumerate()
-            .zip(estimates(profile))
-            .filter(|((_, process), _)| chosen(process, options))
-            .map(|((index, of), estimate)| Process { estimate, ..process(of, rss::section(profile, index)) })
-            .collect(),
+        processes: Processes { profile, options: *options, estimates: estimates(profile) },
         sites: Sites { profile, sites },
         hidden,
         live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
@@ -332,11 +356,11 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
     }
 }
 
-/// Of each process, what its sites come to.
-fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
+/// Of each process, what its sites come to; of none where blocks are not sampled.
+fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
     let mode = profile.mode;
     if mode.sample_bytes() == 0 {
-        return profile.processes.iter().map(|_| None).collect();
+        return Vec::new();
     }
     let none = Estimated::new(&Sums::default(), Apart::chosen(mode.sample_bytes()));
     let mut sums = vec![[none; 2]; profile.processes.len()];
@@ -353,13 +377,11 @@ fn estimates(profile: &Profile) -> Vec<Option<Box<ProcessEstimate>>> {
     let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
         let own = process.chooses_samples(mode).then_some(process.own_sample_bytes);
         // Before an allocator's first sample nobody knows how far they lie apart.
-        (own != Some(0)).then(|| {
-            Box::new(ProcessEstimate {
-                intervals: Intervals::new(allocated, live),
-                seen_bytes: known(process, process.seen_bytes),
-                seen_count: known(process, process.seen_count),
-                own_sample_bytes: own,
-            })
+        (own != Some(0)).then(|| ProcessEstimate {
+            intervals: Intervals::new(allocated, live),
+            seen_bytes: known(process, process.seen_bytes),
+            seen_count: known(process, process.seen_count),
+            own_sample_bytes: own,
         })
     };
     profile.processes.iter().zip(sums).map(of).collect()

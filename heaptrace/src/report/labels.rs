@@ -1,10 +1,11 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
-use crate::model::{FrameId, Location, ModuleId, Profile, Stack, StackId};
+use crate::model::{FrameId, Location, LocationId, ModuleId, Profile, Stack, StackId};
 use crate::printable::printable;
 use crate::units::base_name;
 use heaptrace_common::stack::StackEnd;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ pub(super) type LabelId = u32;
 pub(super) struct Label<'a> {
     /// The symbol, or what is known in its place (`libfoo.so+0x1234`).
     pub name: Cow<'a, str>,
-    /// The source file, without directories, and the line in it.
+    /// The source file, and the line in it.
     pub source: Option<(Cow<'a, str>, Option<u32>)>,
     pub inlined: bool,
     pub module: Option<ModuleId>,
@@ -28,7 +29,7 @@ impl Label<'_> {
         let mut text = self.name.clone().into_owned();
         if let Some((file, line)) = &self.source {
             text.push(' ');
-            text.push_str(file);
+            text.push_str(base_name(file));
             if let Some(line) = line {
                 text += &format!(":{line}");
             }
@@ -70,7 +71,7 @@ impl<'a> Labels<'a> {
                 _ => None,
             };
             for symbol in symbols_of(index) {
-                let source = symbol.file.as_deref().map(|file| (printable(base_name(file)), symbol.line));
+                let source = symbol.file.as_deref().map(|file| (printable(file), symbol.line));
                 let name = printable(&symbol.name);
                 labels.push(Label { name, source, inlined: symbol.inlined, module });
             }
@@ -80,7 +81,7 @@ impl<'a> Labels<'a> {
             }
             locations.push(from..labels.len());
         }
-        let expanded = first_of_equals(&labels);
+        let expanded = first_of(labels.len(), |one, other| labels[one as usize].cmp(&labels[other as usize]));
         let mut pseudo = |name: String| {
             labels.push(Label::pseudo(name));
             (labels.len() - 1) as LabelId
@@ -102,6 +103,29 @@ impl<'a> Labels<'a> {
 
     pub fn get(&self, id: LabelId) -> &Label<'a> {
         &self.labels[id as usize]
+    }
+
+    /// As valgrind's tools write frames: `0x401234: main (x.c:10)`.
+    pub fn at_address(&self, id: LabelId, address: u64) -> String {
+        let label = self.get(id);
+        let place = match &label.source {
+            Some((file, Some(line))) => format!("{}:{line}", base_name(file)),
+            Some((file, None)) => base_name(file).to_owned(),
+            None => {
+                let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+                format!("in {}", module.map_or("???".into(), |module| printable(&module.path)))
+            }
+        };
+        format!("{address:#x}: {} ({place})", label.name)
+    }
+
+    /// Of each label the first that names the same function, by name and file.
+    pub fn same_functions(&self) -> Vec<LabelId> {
+        let function = |id: LabelId| {
+            let Label { name, source, .. } = self.get(id);
+            (name, source.as_ref().map(|(file, _)| file))
+        };
+        first_of(self.len(), |one, other| function(one).cmp(&function(other)))
     }
 
     /// A stack's labels, innermost first, never none: a truncated stack ends in a label that says so, and
@@ -141,18 +165,25 @@ impl<'a> Labels<'a> {
         self.end(stack)
     }
 
-    fn frames(&self, stack: Option<StackId>) -> &[FrameId] {
+    /// A stack's frames, innermost first.
+    pub fn frames(&self, stack: Option<StackId>) -> &[FrameId] {
         stack.and_then(|id| self.profile.stacks.get(id.index())).map_or(&[], |stack| &stack.frames)
     }
 
-    fn of_frame(&self, frame: FrameId) -> &[LabelId] {
+    /// A frame's labels, innermost first.
+    pub fn of_frame(&self, frame: FrameId) -> &[LabelId] {
         let location = self.profile.frames.get(frame.index()).map(|frame| frame.location);
-        let range = location.and_then(|id| self.locations.get(id.index()));
+        location.map_or(&[], |location| self.of_location(location))
+    }
+
+    /// A location's labels, innermost first.
+    pub fn of_location(&self, location: LocationId) -> &[LabelId] {
+        let range = self.locations.get(location.index());
         range.map_or(&[], |range| &self.expanded[range.clone()])
     }
 
     /// What a stack ends in, beyond its frames.
-    fn end(&self, stack: Option<StackId>) -> Option<LabelId> {
+    pub fn end(&self, stack: Option<StackId>) -> Option<LabelId> {
         let Some(id) = stack else { return Some(self.no_site) };
         match self.profile.stacks.get(id.index()) {
             Some(Stack { frames, end }) if !frames.is_empty() => self.ends.get(end).copied(),
@@ -171,15 +202,14 @@ pub(super) struct Place {
     label: u32,
 }
 
-/// Of each label the number of the first that equals it. By sorting: a map would hold all of them once more.
-fn first_of_equals(labels: &[Label<'_>]) -> Vec<LabelId> {
+/// Of each of so many labels the number of the first that is the same. By sorting: a map would hold all of them once more.
+fn first_of(labels: usize, compare: impl Fn(LabelId, LabelId) -> Ordering) -> Vec<LabelId> {
     // Locations are numbered by u32, and one has at most some hundred labels that mostly coincide.
-    let mut order: Vec<LabelId> = (0..labels.len() as LabelId).collect();
-    let of = |id: LabelId| &labels[id as usize];
-    order.sort_unstable_by(|one, other| of(*one).cmp(of(*other)).then(one.cmp(other)));
-    let mut first = vec![0; labels.len()];
-    for equal in order.chunk_by(|one, other| of(*one) == of(*other)) {
-        equal.iter().for_each(|id| first[*id as usize] = equal[0]);
+    let mut order: Vec<LabelId> = (0..labels as LabelId).collect();
+    order.sort_unstable_by(|one, other| compare(*one, *other).then(one.cmp(other)));
+    let mut first = vec![0; labels];
+    for same in order.chunk_by(|one, other| compare(*one, *other).is_eq()) {
+        same.iter().for_each(|id| first[*id as usize] = same[0]);
     }
     first
 }

@@ -1,21 +1,30 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod callgrind;
 mod counters;
+mod dhat;
 mod expansion;
+mod export;
+mod firefox;
 mod folded;
 mod footer;
+mod formats;
 mod frames;
 mod json;
 mod labels;
 mod leaks;
+mod massif;
 mod names;
 mod notes;
 mod particulars;
-mod render;
+mod pprof;
+mod remarks;
 mod rss;
 mod select;
 mod sizes;
+mod speedscope;
+mod stacks;
 mod stat;
 mod svg;
 mod table;
@@ -29,10 +38,10 @@ mod tests;
 pub use counters::in_short as lost_in_short;
 pub use expansion::expansion;
 pub use footer::{losses, summary};
+pub use formats::{Format, render};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
 pub use notes::said;
-pub use render::render;
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
@@ -90,20 +99,6 @@ pub enum By {
     Module,
     /// Process.
     Process,
-}
-
-/// How a report is written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Table with call trees, as `perf report --stdio`.
-    #[default]
-    Text,
-    /// One line per stack, for flame graph tools.
-    Folded,
-    /// Flame graph.
-    Svg,
-    /// Everything, for scripts.
-    Json,
 }
 
 /// What to show.

@@ -1,21 +1,34 @@
 //! The flame graph: inferno's, of the folded stacks.
 
+use super::export::{Content, Export};
 use super::select::Selection;
-use super::{Options, View, folded::Folded, footer, text};
+use super::{Options, View, folded::Folded, footer, stacks::Hidden, text};
 use crate::model::Profile;
 use crate::units::{counted, thousands};
 use inferno::flamegraph;
 use std::io::{self, Write};
 
-pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) const EXPORT: Export = Export {
+    name: "svg",
+    help: "Flame graph, for browsers.",
+    files: &["*.svg"],
+    content: Content::Stacks,
+    is_binary: false,
+    needs_history: false,
+    tells_losses: true,
+    render,
+};
+
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let mut folded = Folded::new(profile, options);
     if let Some(memory) = options.memory {
         folded.cut(memory);
     }
     let mut subtitle = footer::summary(profile);
-    if folded.hidden.stacks > 0 {
-        let stacks = counted(folded.hidden.stacks, "smaller stack", "smaller stacks");
-        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(folded.hidden.bytes));
+    let Hidden { stacks, bytes } = folded.hidden();
+    if stacks > 0 {
+        let stacks = counted(stacks, "smaller stack", "smaller stacks");
+        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(bytes));
     }
     if folded.is_empty() {
         return empty(profile, options, subtitle, out);

@@ -1,5 +1,6 @@
 //! The text report: header, table with call trees, footer.
 
+use super::export::{Content, Export};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{By, Options, View, footer, rss, sizes, table};
@@ -11,7 +12,18 @@ use std::io::{self, Write};
 /// Processes named in the header; the rest is counted.
 const NAMED: usize = 8;
 
-pub(super) fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) const EXPORT: Export = Export {
+    name: "text",
+    help: "Table with call trees, as `perf report --stdio`.",
+    files: &["*.txt"],
+    content: Content::Views,
+    is_binary: false,
+    needs_history: false,
+    tells_losses: true,
+    render,
+};
+
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let selection = Selection::new(profile, options);
     header(profile, &selection, options, out)?;
     if options.view == View::Rss && profile.processes.iter().any(|process| chosen(process, options)) {

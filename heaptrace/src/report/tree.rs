@@ -40,6 +40,16 @@ impl Tree {
         self.members.push(Member { stack, bytes, at: Place::default() });
     }
 
+    /// The node of all stacks, once none is added any more.
+    pub fn root(&mut self, labels: &Labels<'_>) -> Node {
+        self.members.sort_by(|one, other| match one.stack == other.stack {
+            true => std::cmp::Ordering::Equal,
+            false => labels.walk(one.stack).cmp(labels.walk(other.stack)),
+        });
+        let members = 0..self.members.len();
+        Node { bytes: self.bytes(members.clone()), members }
+    }
+
     /// Draws it as the tree of the row `title`.
     pub fn draw(
         mut self,
@@ -49,13 +59,8 @@ impl Tree {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         const MARGIN: &str = "            ";
-        self.members.sort_by(|one, other| match one.stack == other.stack {
-            true => std::cmp::Ordering::Equal,
-            false => labels.walk(one.stack).cmp(labels.walk(other.stack)),
-        });
-        let members = 0..self.members.len();
         // The root stands for the row, which may hold several lines of one function.
-        let mut root = Node { bytes: self.bytes(members.clone()), members };
+        let mut root = self.root(labels);
         let least = least.max((root.bytes as f64 * MIN_SHARE) as u64);
         writeln!(out, "{MARGIN}|")?;
         let mut children = self.children(&root, labels);
@@ -97,7 +102,7 @@ impl Tree {
     }
 
     /// The nodes below one, and their labels; moves its members on to them.
-    fn children(&mut self, node: &Node, labels: &Labels<'_>) -> Vec<(LabelId, Node)> {
+    pub fn children(&mut self, node: &Node, labels: &Labels<'_>) -> Vec<(LabelId, Node)> {
         let mut children: Vec<(LabelId, Node)> = Vec::new();
         for index in node.members.clone() {
             let member = &mut self.members[index];
@@ -115,8 +120,8 @@ impl Tree {
 }
 
 /// The members whose stacks begin alike.
-struct Node {
-    bytes: u64,
+pub(super) struct Node {
+    pub bytes: u64,
     members: Range<usize>,
 }
 

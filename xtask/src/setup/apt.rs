@@ -44,6 +44,8 @@ const PACKAGES: &[Package] = &[
     package("gdb", Scope::Everything, Sign::Command("gdb")),
     package("strace", Scope::Everything, Sign::Command("strace")),
     package("bpftrace", Scope::Everything, Sign::Command("bpftrace")),
+    // Its tools open what heaptrace writes in its tools' formats.
+    package("valgrind", Scope::Everything, Sign::Command("callgrind_annotate")),
     package("musl-tools", Scope::Everything, Sign::Command("musl-gcc")),
     // Allocators that programs are linked with, or that are preloaded. The packages for development have the same names
     // in all releases, and bring the libraries and what they unwind with.

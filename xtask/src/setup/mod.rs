@@ -5,6 +5,7 @@
 mod apt;
 pub mod releases;
 mod rust;
+pub mod schemas;
 mod scope;
 
 use std::time::Instant;

@@ -25,6 +25,9 @@ pub fn run(repo: &Repo, no_bpf: bool, all: bool) -> Result<ExitCode> {
     for (suite, reason) in setup::releases::fetch(repo) {
         checks.not_run(&format!("tests on libraries of {suite}"), Some(&reason));
     }
+    if let Err(reason) = setup::schemas::fetch(repo) {
+        eprintln!("tests on schemas of npm's packages are not run: {reason:#}");
+    }
     host_tests(repo, &mut checks)?;
     end_to_end(repo, no_bpf, all, &mut checks)?;
     Ok(checks.report())

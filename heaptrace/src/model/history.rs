@@ -1,0 +1,30 @@
+//! How what is live came about: what a recording held each time that it was saved.
+
+use super::Amount;
+
+/// What was allocated so far, and what of that was live, at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Since the start.
+    pub at_ns: u64,
+    pub allocated: Amount,
+    pub live: Amount,
+}
+
+/// What was live when most was, of the moments at which the recording was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peak {
+    pub at_ns: u64,
+    /// By process, and by site; those that came later are not there.
+    pub processes: Vec<Amount>,
+    pub sites: Vec<Amount>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// In their order; the last one is the end.
+    pub moments: Vec<Moment>,
+    /// `None` where the end is it.
+    pub peak: Option<Peak>,
+}

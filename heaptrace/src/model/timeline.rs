@@ -1,0 +1,191 @@
+//! Makes a [`super::History`] of a recording while it is read.
+
+use super::{Amount, Moment, Peak, ProcessId, Profile, Totals};
+
+/// Moments kept at most: more than a picture has columns for, and few to write out.
+const MOST: usize = 1 << 10;
+
+/// The moments of a recording. They are bounded, however long it is: where there are too many, of
+/// two neighbours the one with more live bytes is kept.
+#[derive(Debug)]
+pub struct Timeline {
+    /// Only processes of this PID.
+    pid: Option<u32>,
+    /// What each process had, as far as it counts: allocated, and live.
+    processes: Vec<[Amount; 2]>,
+    now: Moment,
+    kept: Vec<Moment>,
+    /// The best of the moments since the last one that was kept, and how many these are.
+    next: Option<Moment>,
+    since: usize,
+    /// One of so many is kept.
+    stride: usize,
+    /// Number of the last moment, and of the first one that had most.
+    last: usize,
+    highest: Option<(usize, u64)>,
+}
+
+impl Timeline {
+    pub fn new(pid: Option<u32>) -> Self {
+        Self {
+            pid,
+            processes: Vec::new(),
+            now: Moment::default(),
+            kept: Vec::new(),
+            next: None,
+            since: 0,
+            stride: 1,
+            last: 0,
+            highest: None,
+        }
+    }
+
+    /// Takes the next moment: the profile as it is then, and the processes that are not as they were.
+    pub fn take(&mut self, profile: &Profile, changed: &[ProcessId]) {
+        for id in changed {
+            let Some(process) = profile.processes.get(id.index()) else { continue };
+            let counts = self.pid.is_none_or(|pid| pid == process.pid);
+            let new =
+                if counts { [allocated(&process.totals), live(&process.totals)] } else { Default::default() };
+            if self.processes.len() <= id.index() {
+                self.processes.resize(id.index() + 1, Default::default());
+            }
+            let old = std::mem::replace(&mut self.processes[id.index()], new);
+            replace(&mut self.now.allocated, old[0], new[0]);
+            replace(&mut self.now.live, old[1], new[1]);
+        }
+        self.now.at_ns = profile.duration_ns;
+        self.last += 1;
+        if self.highest.is_none_or(|(_, bytes)| self.now.live.bytes > bytes) {
+            self.highest = Some((self.last, self.now.live.bytes));
+        }
+        self.next = Some(higher(self.next, self.now));
+        self.since += 1;
+        if self.since == self.stride {
+            self.keep();
+        }
+    }
+
+    fn keep(&mut self) {
+        self.since = 0;
+        self.kept.extend(self.next.take());
+        if self.kept.len() >= MOST {
+            self.stride *= 2;
+            self.kept = self
+                .kept
+                .chunks(2)
+                .filter_map(|pair| pair.iter().copied().reduce(|a, b| higher(Some(a), b)))
+                .collect();
+        }
+    }
+
+    /// Number of the moment with most live bytes, counted from 1; `None` where that is the last one.
+    pub fn peak(&self) -> Option<usize> {
+        self.highest.map(|(number, _)| number).filter(|number| *number < self.last)
+    }
+
+    /// The moments, from the beginning to the end.
+    pub fn moments(mut self) -> Vec<Moment> {
+        // Nothing was counted before the start.
+        let mut moments = vec![Moment::default()];
+        self.kept.extend(self.next);
+        moments.append(&mut self.kept);
+        if moments.last() != Some(&self.now) {
+            moments.push(self.now);
+        }
+        moments
+    }
+}
+
+impl Peak {
+    /// The state of `profile`, which was read as far as its peak.
+    pub fn of(profile: &Profile) -> Self {
+        Self {
+            at_ns: profile.duration_ns,
+            processes: profile.processes.iter().map(|process| live(&process.totals)).collect(),
+            sites: profile.sites.iter().map(|site| live(&site.totals)).collect(),
+        }
+    }
+}
+
+/// The one with more live bytes; the earlier one of equals.
+fn higher(one: Option<Moment>, other: Moment) -> Moment {
+    match one {
+        Some(one) if one.live.bytes >= other.live.bytes => one,
+        _ => other,
+    }
+}
+
+fn allocated(totals: &Totals) -> Amount {
+    Amount { bytes: totals.alloc_bytes, count: totals.alloc_count }
+}
+
+fn live(totals: &Totals) -> Amount {
+    Amount { bytes: totals.live_bytes(), count: totals.live_count() }
+}
+
+/// Puts `new` in the place of `old` in a sum.
+fn replace(sum: &mut Amount, old: Amount, new: Amount) {
+    sum.bytes = sum.bytes.saturating_sub(old.bytes);
+    sum.count = sum.count.saturating_sub(old.count);
+    sum.add(new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::profiles::full;
+
+    /// A profile in which the first process has this much live, and the second one what it has.
+    fn at(at_ns: u64, live: u64) -> Profile {
+        let mut profile = full();
+        profile.duration_ns = at_ns;
+        profile.processes[0].totals = Totals { alloc_bytes: live, alloc_count: 1, ..Totals::default() };
+        profile
+    }
+
+    const BOTH: [ProcessId; 2] = [ProcessId(0), ProcessId(1)];
+
+    #[test]
+    fn moments_are_sums_of_what_changed_and_the_highest_is_the_peak() {
+        let others = full().processes[1].totals.live_bytes();
+        let mut timeline = Timeline::new(None);
+        timeline.take(&at(5, 100), &BOTH);
+        timeline.take(&at(10, 300), &BOTH[..1]);
+        timeline.take(&at(15, 200), &BOTH[..1]);
+        timeline.take(&at(20, 200), &[]);
+        assert_eq!(timeline.peak(), Some(2));
+        let moments: Vec<_> = timeline.moments().iter().map(|of| (of.at_ns, of.live.bytes)).collect();
+        assert_eq!(
+            moments,
+            [(0, 0), (5, 100 + others), (10, 300 + others), (15, 200 + others), (20, 200 + others)]
+        );
+    }
+
+    #[test]
+    fn one_process_is_counted_alone_and_a_peak_in_the_end_is_none() {
+        let mut timeline = Timeline::new(Some(42));
+        timeline.take(&at(5, 100), &BOTH);
+        timeline.take(&at(10, 300), &BOTH);
+        assert_eq!(timeline.peak(), None);
+        assert_eq!(timeline.moments().last().map(|of| of.live.bytes), Some(300));
+    }
+
+    #[test]
+    fn however_many_there_are_they_are_bounded_and_the_peak_is_kept() {
+        let mut timeline = Timeline::new(Some(42));
+        let live = |at_ns: u64| if at_ns == 777 { 1_000_000 } else { at_ns };
+        let mut profile = full();
+        for at_ns in 1..=10_000 {
+            profile.duration_ns = at_ns;
+            profile.processes[0].totals = Totals { alloc_bytes: live(at_ns), ..Totals::default() };
+            timeline.take(&profile, &BOTH[..1]);
+        }
+        assert_eq!(timeline.peak(), Some(777));
+        let moments = timeline.moments();
+        assert!((MOST / 2..=MOST + 2).contains(&moments.len()), "{}", moments.len());
+        assert!(moments.is_sorted_by_key(|moment| moment.at_ns));
+        assert!(moments.iter().any(|moment| moment.live.bytes == 1_000_000));
+        assert_eq!(moments.last().map(|of| of.at_ns), Some(10_000));
+    }
+}

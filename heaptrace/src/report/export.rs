@@ -1,0 +1,42 @@
+//! What a format is to those who choose one: its name, its files, what it can show, and who writes it.
+
+use super::Options;
+use crate::model::Profile;
+use std::io::{self, Write};
+
+/// A format of reports. [`super::Format`] lists them.
+pub(super) struct Export {
+    pub name: &'static str,
+    /// For `--help`: what it is, and what opens it.
+    pub help: &'static str,
+    /// Names of its files, with `*` at their beginning or end.
+    pub files: &'static [&'static str],
+    pub content: Content,
+    pub is_binary: bool,
+    /// It shows how what is live came about, for which a recording is read more than once.
+    pub needs_history: bool,
+    /// It has a place for what is missing from its numbers.
+    pub tells_losses: bool,
+    pub render: fn(&Profile, &Options, &mut dyn Write) -> io::Result<()>,
+}
+
+/// What a format can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Every view.
+    Views,
+    /// Whole stacks, so views that have stacks.
+    Stacks,
+}
+
+impl Export {
+    /// How much of the name of a file says that it is of this format; the most decides between several.
+    pub fn matches(&self, file: &str) -> Option<usize> {
+        let fits = |pattern: &&str| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+            (Some(end), _) => file.ends_with(end),
+            (None, Some(begin)) => file.starts_with(begin),
+            (None, None) => file == *pattern,
+        };
+        self.files.iter().filter(|pattern| fits(pattern)).map(|pattern| pattern.len()).max()
+    }
+}

@@ -1,0 +1,129 @@
+//! Which formats there are. A new one is a file with its [`Export`], and a line here.
+
+use super::export::{Content, Export};
+use super::{Options, View, callgrind, dhat, firefox, folded, json, massif, pprof, speedscope, svg, text};
+use crate::model::Profile;
+use clap::{ValueEnum, builder::PossibleValue};
+use std::io::{self, Write};
+use std::path::Path;
+
+macro_rules! formats {
+    ($($format:ident => $export:path,)*) => {
+        /// How a report is written down.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Format {
+            $($format,)*
+        }
+
+        impl Format {
+            /// In the order of `--help`.
+            pub const ALL: &[Self] = &[$(Self::$format,)*];
+
+            const fn export(self) -> &'static Export {
+                match self {
+                    $(Self::$format => &$export,)*
+                }
+            }
+        }
+    };
+}
+
+formats! {
+    Text => text::EXPORT,
+    Folded => folded::EXPORT,
+    Svg => svg::EXPORT,
+    Json => json::EXPORT,
+    Pprof => pprof::EXPORT,
+    Callgrind => callgrind::EXPORT,
+    Massif => massif::EXPORT,
+    Dhat => dhat::EXPORT,
+    Speedscope => speedscope::EXPORT,
+    Firefox => firefox::EXPORT,
+}
+
+impl Format {
+    /// What a file of this name is to be.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let fits = Self::ALL.iter().filter_map(|format| Some((format.export().matches(name)?, *format)));
+        fits.max_by_key(|(matched, _)| *matched).map(|(_, format)| format)
+    }
+
+    /// Whether it can show a view.
+    pub fn shows(self, view: View) -> bool {
+        self.export().content == Content::Views || view != View::Rss
+    }
+
+    /// Whether terminals can show it.
+    pub fn is_binary(self) -> bool {
+        self.export().is_binary
+    }
+
+    /// Whether it has a use for [`Profile::history`].
+    pub fn needs_history(self) -> bool {
+        self.export().needs_history
+    }
+
+    /// Whether its readers learn from it what is missing from its numbers.
+    pub fn tells_losses(self) -> bool {
+        self.export().tells_losses
+    }
+
+    pub fn name(self) -> &'static str {
+        self.export().name
+    }
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let Export { name, help, .. } = self.export();
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+/// Writes the report of `profile` to `out`. Formats of stacks have no rss view, and show what is live.
+///
+/// # Errors
+/// What writing to `out` fails with.
+pub fn render(format: Format, profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    (format.export().render)(profile, options, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        let of = |name: &str| Format::of_file(Path::new(name)).map(Format::name);
+        assert_eq!(of("/tmp/heap.svg"), Some("svg"));
+        assert_eq!(of("x.json"), Some("json"));
+        assert_eq!(of("stacks.folded"), Some("folded"));
+        assert_eq!(of("report.txt"), Some("text"));
+        assert_eq!(of("heap.pb.gz"), Some("pprof"));
+        assert_eq!(of("callgrind.out.4242"), Some("callgrind"));
+        assert_eq!(of("massif.out.7"), Some("massif"));
+        assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
+        assert_eq!(of("heap.firefox.json"), Some("firefox"));
+        assert_eq!(of("dhat.out.4242"), Some("dhat"));
+        assert_eq!(of("report"), None);
+        assert_eq!(of("svg"), None);
+        assert_eq!(of("/"), None);
+    }
+
+    #[test]
+    fn each_format_has_a_name_and_files_of_its_own() {
+        let mut seen = std::collections::HashSet::new();
+        for format in Format::ALL {
+            let export = format.export();
+            assert!(seen.insert(export.name) && export.help.ends_with('.'), "{}", export.name);
+            for pattern in export.files {
+                assert!(seen.insert(pattern) && pattern.matches('*').count() == 1, "{pattern}");
+            }
+        }
+    }
+}

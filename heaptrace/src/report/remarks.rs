@@ -1,0 +1,72 @@
+//! What a reader must know of a report's numbers, in lines, for formats that have a place for comments.
+
+use super::stacks::{Measure, Stacks};
+use super::{footer, table::process_name, text};
+use crate::model::Mode;
+use crate::printable::printable;
+use crate::units::{counted, thousands};
+
+/// What was recorded by what; what its numbers are not; then the footer of the text report.
+pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
+    let profile = stacks.profile;
+    let (version, kernel) = (printable(&profile.heaptrace), printable(&profile.host.kernel));
+    let mut lines = vec![format!(
+        "heaptrace {version} on Linux {kernel} {}, {}",
+        printable(&profile.host.arch),
+        text::started(profile)
+    )];
+    let has = |measure| stacks.measures.contains(&measure);
+    if profile.mode.sample_bytes() > 0 && has(Measure::Allocated) {
+        lines.push("bytes and blocks are estimates, made from samples".into());
+    }
+    if !profile.mode.has_frees() && has(Measure::Live) {
+        lines.push("live is a bound: frees were not traced, and there may be less".into());
+    }
+    if has(Measure::Mapped) {
+        lines.push("mapped: by brk, mmap and mremap, given back since or not".into());
+    }
+    if has(Measure::Touched) {
+        lines.push("touched: page faults, each counted as one page".into());
+    }
+    let attached = profile.attached_fraction();
+    if attached < 1.0 {
+        lines.push(format!("all probes were in place for {:.2}% of the processes' time", 100.0 * attached));
+    }
+    if stacks.hidden.stacks > 0 {
+        let hidden = counted(stacks.hidden.stacks, "smaller stack", "smaller stacks");
+        lines.push(format!("{hidden} of {} bytes not shown", thousands(stacks.hidden.bytes)));
+    }
+    lines.extend(footer::lines(profile, false));
+    lines
+}
+
+/// The only process's program, or the first processes, for formats of one command.
+pub(super) fn command(stacks: &Stacks<'_>) -> String {
+    /// Few enough to read.
+    const NAMED: usize = 8;
+    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
+    processes.dedup();
+    let of = processes.iter().map(|id| &stacks.profile.processes[id.index()]);
+    match processes.len() {
+        1 => of.map(|process| printable(&process.exe)).collect(),
+        _ => of.take(NAMED).map(process_name).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What a measure is, in bytes or in numbers, and what it is not: for formats with no place for more.
+pub(super) fn title(mode: Mode, measure: Measure, is_bytes: bool) -> String {
+    let [bytes, count] = match measure {
+        Measure::Allocated => ["allocated bytes", "allocated blocks"],
+        Measure::Live => ["live bytes", "live blocks"],
+        Measure::Mapped => ["mapped bytes", "calls that map memory"],
+        Measure::Touched => ["bytes touched first", "page faults"],
+    };
+    let mut title = if is_bytes { bytes } else { count }.to_owned();
+    if measure == Measure::Live && !mode.has_frees() {
+        title += ", at most";
+    }
+    if mode.sample_bytes() > 0 && matches!(measure, Measure::Live | Measure::Allocated) {
+        title += ", estimated from samples";
+    }
+    title
+}

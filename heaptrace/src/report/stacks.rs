@@ -1,0 +1,219 @@
+//! The table of weighted stacks that every format of whole stacks is made of: a row for each process and stack, whatever
+//! allocation functions it called, with all that such a row is weighed by.
+
+use super::select::{Selection, chosen};
+use super::{Options, View};
+use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
+use std::cmp::Reverse;
+
+/// What stacks are weighed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    Allocated,
+    /// Of the same blocks, those that are not over.
+    Live,
+    Mapped,
+    Touched,
+}
+
+impl Measure {
+    /// What stacks of a view have, and which of that the view is about.
+    const fn of_view(view: View) -> (&'static [Self], usize) {
+        const BLOCKS: &[Measure] = &[Measure::Allocated, Measure::Live];
+        match view {
+            View::Live | View::Rss => (BLOCKS, 1),
+            View::Alloc | View::Sizes => (BLOCKS, 0),
+            View::Growth => (&[Self::Mapped], 0),
+            View::Faults => (&[Self::Touched], 0),
+        }
+    }
+
+    const fn view(self) -> View {
+        match self {
+            Self::Allocated => View::Alloc,
+            Self::Live => View::Live,
+            Self::Mapped => View::Growth,
+            Self::Touched => View::Faults,
+        }
+    }
+}
+
+/// A row's amounts, by the table's measures; there are no more of them than this has places.
+pub(super) type Amounts = [Amount; 2];
+
+/// What a process did with a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub process: ProcessId,
+    /// `None` for what a process allocated beyond the sites that were kept.
+    pub stack: Option<StackId>,
+    pub amounts: Amounts,
+}
+
+/// Stacks that are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hidden {
+    pub stacks: u64,
+    pub bytes: u64,
+}
+
+/// See the module. Rows come in the order of processes and stacks.
+pub(super) struct Stacks<'a> {
+    pub profile: &'a Profile,
+    pub measures: &'static [Measure],
+    /// Which of the measures the report is about.
+    pub main: usize,
+    pub rows: Vec<Row>,
+    pub hidden: Hidden,
+}
+
+impl<'a> Stacks<'a> {
+    /// All stacks that `options` choose, however few bytes they have.
+    pub fn new(profile: &'a Profile, options: &Options) -> Self {
+        let (measures, main) = Measure::of_view(options.view);
+        let mut rows = Vec::new();
+        for (place, measure) in measures.iter().enumerate() {
+            let selection = Selection::new(profile, &Options { view: measure.view(), ..*options });
+            rows.extend(selection.entries.iter().map(|entry| {
+                let mut amounts = Amounts::default();
+                amounts[place] = Amount { bytes: entry.weight.bytes, count: entry.weight.count };
+                Row { process: entry.process, stack: entry.stack, amounts }
+            }));
+        }
+        rows.sort_unstable_by_key(|row| (row.process, row.stack));
+        let mut stacks = Self { profile, measures, main, rows, hidden: Hidden::default() };
+        stacks.merge(|one, other| (one.process, one.stack) == (other.process, other.stack));
+        stacks
+    }
+
+    /// What was live at the peak, and nothing else.
+    pub fn at_peak(profile: &'a Profile, options: &Options, peak: &Peak) -> Self {
+        let mut beyond = peak.processes.clone();
+        let mut rows = Vec::new();
+        let mut push = |process: ProcessId, stack, amount: Amount| {
+            let is_known = profile.processes.get(process.index()).is_some_and(|of| chosen(of, options));
+            if is_known && amount != Amount::default() {
+                rows.push(Row { process, stack, amounts: [amount, Amount::default()] });
+            }
+        };
+        for (site, amount) in profile.sites.iter().zip(&peak.sites) {
+            if let Some(beyond) = beyond.get_mut(site.process.index()) {
+                beyond.bytes = beyond.bytes.saturating_sub(amount.bytes);
+                beyond.count = beyond.count.saturating_sub(amount.count);
+            }
+            push(site.process, Some(site.stack), *amount);
+        }
+        for (process, amount) in (0..).map(ProcessId).zip(beyond) {
+            push(process, None, amount);
+        }
+        Self { profile, measures: &[Measure::Live], main: 0, rows, hidden: Hidden::default() }
+    }
+
+    /// Sums up neighbours that are the same.
+    pub fn merge(&mut self, is_same: impl Fn(&Row, &Row) -> bool) {
+        self.rows.dedup_by(|next, row| {
+            let is_same = is_same(next, row);
+            if is_same {
+                add(&mut row.amounts, &next.amounts);
+            }
+            is_same
+        });
+    }
+
+    /// Leaves out stacks of fewer bytes, and counts them.
+    pub fn hide_below(&mut self, bytes: u64) {
+        let main = self.main;
+        self.retain(|row| row.amounts[main].bytes >= bytes);
+    }
+
+    /// Leaves out stacks, and counts them.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
+        let Self { main, rows, hidden, .. } = self;
+        rows.retain(|row| {
+            let keep = keep(row);
+            let bytes = row.amounts[*main].bytes;
+            if !keep && bytes > 0 {
+                hidden.stacks += 1;
+                hidden.bytes = hidden.bytes.saturating_add(bytes);
+            }
+            keep
+        });
+    }
+
+    /// Leaves out the smallest stacks, so that what the rest of them cost comes to `most`.
+    pub fn cut(&mut self, most: u64, cost: impl Fn(&Row) -> u64) {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|index| Reverse(self.bytes(&self.rows[*index])));
+        let mut left = Some(most);
+        let mut fits = vec![false; order.len()];
+        for index in order {
+            left = left.and_then(|left| left.checked_sub(cost(&self.rows[index])));
+            fits[index] = left.is_some();
+        }
+        let mut fits = fits.into_iter();
+        self.retain(|_| fits.next().unwrap_or_default());
+    }
+
+    /// Bytes that the report is about.
+    pub fn bytes(&self, row: &Row) -> u64 {
+        row.amounts[self.main].bytes
+    }
+
+    pub fn process(&self, row: &Row) -> &'a Process {
+        // Only rows of known processes are chosen.
+        &self.profile.processes[row.process.index()]
+    }
+
+    /// Of the rows that are left.
+    pub fn total(&self) -> Amounts {
+        let mut total = Amounts::default();
+        self.rows.iter().for_each(|row| add(&mut total, &row.amounts));
+        total
+    }
+}
+
+/// Adds `part` to `sum`.
+pub(super) fn add(sum: &mut Amounts, part: &Amounts) {
+    sum.iter_mut().zip(part).for_each(|(sum, part)| sum.add(*part));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::profiles::full;
+
+    #[test]
+    fn a_stack_has_all_it_is_weighed_by_and_sums_are_those_of_processes() {
+        let profile = full();
+        let stacks = Stacks::new(&profile, &Options::default());
+        assert_eq!((stacks.measures, stacks.main), (&[Measure::Allocated, Measure::Live][..], 1));
+        let first = stacks.rows[0];
+        assert_eq!((first.process, first.stack), (ProcessId(0), Some(StackId(0))));
+        let amounts = [Amount { bytes: 900_001, count: 11 }, Amount { bytes: 800_000, count: 10 }];
+        assert_eq!(first.amounts, amounts);
+        let sum = |of: fn(&Process) -> u64| profile.processes.iter().map(of).sum::<u64>();
+        let [allocated, live] = stacks.total();
+        assert_eq!(allocated.bytes, sum(|process| process.totals.alloc_bytes));
+        assert_eq!(live.count, sum(|process| process.totals.live_count()));
+    }
+
+    #[test]
+    fn functions_of_one_stack_are_one_row() {
+        let mut profile = full();
+        for site in &mut profile.sites {
+            site.stack = StackId(0);
+        }
+        let stacks = Stacks::new(&profile, &Options::default());
+        let rows: Vec<_> = stacks.rows.iter().map(|row| (row.process.0, row.stack.is_some())).collect();
+        // The second process has blocks beyond its sites.
+        assert_eq!(rows, [(0, true), (1, false), (1, true)]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let profile = full();
+        let mut stacks = Stacks::new(&profile, &Options { view: View::Growth, ..Options::default() });
+        stacks.retain(|row| row.amounts[0].bytes > 1_000_000);
+        assert_eq!((stacks.rows.len(), stacks.hidden), (1, Hidden { stacks: 1, bytes: 135_168 }));
+    }
+}

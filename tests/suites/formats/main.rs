@@ -1,0 +1,50 @@
+//! Each format is opened by a program that it is for, which finds what the JSON report says.
+
+mod callgrind;
+mod dhat;
+mod firefox;
+mod massif;
+mod pprof;
+mod recorded;
+mod schema;
+mod speedscope;
+
+use anyhow::{Result, ensure};
+use heaptrace_tests::{
+    programs::Program,
+    runner::{self, end_to_end},
+    session::Session,
+};
+use recorded::Recorded;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner::run(vec![
+        end_to_end("pprof: totals, names and labels are what `go tool pprof` shows", pprof::shown),
+        end_to_end("pprof: a recording less itself is nothing", pprof::compared),
+        end_to_end("pprof: it is not written to a terminal", pprof::on_terminal),
+        end_to_end("pprof: samples are what they stand for, with their period", pprof::sampled),
+        end_to_end("several processes: pprof, callgrind and dhat have each and all", several),
+        end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
+        end_to_end("massif: moments, peak and trees are what ms_print shows", massif::shown),
+        end_to_end("speedscope: totals by each weight are the JSON report's", speedscope::totals),
+        end_to_end("speedscope: it is as speedscope's own schema has it", speedscope::valid)
+            .needing(speedscope::missing_schema()),
+        end_to_end(
+            "firefox: tables fit together, and come to the JSON report's totals",
+            firefox::fits_together,
+        ),
+        end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
+        end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
+    ])
+}
+
+fn several() -> Result<()> {
+    let session = Session::new(Program::C("process"), &["fork"]).options(&["--exact-children"]);
+    let recorded = Recorded::of(&session)?;
+    let processes = recorded.json()?.processes;
+    ensure!(processes.len() > 1 && processes.iter().all(|of| of.alloc_count > 0), "no child: {processes:?}");
+    pprof::several(&recorded)?;
+    callgrind::several(&recorded)?;
+    dhat::several(&recorded)
+}

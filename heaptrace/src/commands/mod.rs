@@ -4,6 +4,7 @@ pub mod doctor;
 mod following;
 pub(crate) mod headings;
 pub mod inspect;
+pub mod instead;
 pub mod leaks;
 mod mode_prices;
 mod names;

@@ -82,7 +82,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("stat", target, &options)?;
     let mut counting = Counting {
         before: None,
         format,

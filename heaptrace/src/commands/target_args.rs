@@ -41,8 +41,9 @@ pub struct TargetArgs {
     /// mount point.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Start this command and trace it from its first instruction.
-    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
+    /// only where the name begins with a dash.
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1..)]
     pub command: Vec<OsString>,
 }
 
@@ -253,6 +254,25 @@ mod tests {
         thread.join().expect("ended");
         // What is not there is told of where it is looked for.
         assert_eq!(process_of(u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn the_first_word_that_is_no_option_begins_the_command() {
+        let command = |line: &str| {
+            let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+            (line.target.command, line.follow.duration, line.follow.propagate_exit)
+        };
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(command("record ./cmd -d 5s --all"), (words("./cmd -d 5s --all"), None, false));
+        let five = Some(Duration::from_secs(5));
+        assert_eq!(command("record -d 5s cmd x"), (words("cmd x"), five, false));
+        assert_eq!(command("record -d 5s -- cmd x"), (words("cmd x"), five, false));
+        assert_eq!(command("record --propagate-exit cmd -- -x"), (words("cmd -- -x"), None, true));
+        assert_eq!(command("record -- -odd --"), (words("-odd --"), None, false));
+        for line in ["record -p 1 cmd", "record -a cmd", "record --comm x -- cmd"] {
+            let error = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{line}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
 use super::following::follow;
+use super::instead;
 use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
 use super::work::{Ended, Work};
@@ -32,12 +33,17 @@ pub(super) struct Prepared<F> {
 }
 
 impl<F: Form> Prepared<F> {
-    pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
+    /// For the command `heaptrace NAME`.
+    ///
+    /// # Errors
+    /// If nothing of the target is there, or can be traced.
+    pub fn new(name: &str, target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
         let command = match &target {
-            Target::Command(argv) => Some(
-                ResolvedCommand::new(argv)
-                    .map_err(|error| CannotTrace(format!("cannot start the command: {error}")))?,
-            ),
+            Target::Command(argv) => Some(ResolvedCommand::new(argv).map_err(|error| {
+                let instead = argv.first().and_then(|word| instead::of_running(name, word));
+                let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
+                CannotTrace(format!("cannot start the command: {error}{instead}"))
+            })?),
             _ => None,
         };
         let memory = options.sizes.memory_bytes();

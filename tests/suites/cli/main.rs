@@ -3,6 +3,7 @@
 mod ends;
 mod outputs;
 mod recordings;
+mod typed;
 
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
@@ -54,6 +55,12 @@ fn main() -> ExitCode {
         unprivileged("a bad command is refused before anything is loaded", bad_commands),
         unprivileged("an output replaces a link, not what it leads to", outputs::linked_output),
         unprivileged("standard output by its name is written to", outputs::named_stdout),
+        end_to_end("the first word that is no option begins the command", typed::no_dashes),
+        unprivileged(
+            "a running process in a command's place is answered with what to type",
+            typed::running_in_place_of_a_command,
+        ),
+        end_to_end("inspect and doctor take a PID as other commands do", typed::one_process),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),

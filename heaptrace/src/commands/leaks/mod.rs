@@ -56,7 +56,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("leaks", target, &options)?;
     let mut printing = Printing {
         trends: Trends::default(),
         prints: Prints::start(),

@@ -50,7 +50,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
     let FollowArgs { duration, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
-    let mut prepared = Prepared::new(target, &options)?;
+    let mut prepared = Prepared::new("record", target, &options)?;
     // What memory consists of is told by blocks.
     let measures = !no_rss && options.mode == Mode::Exact;
     let blocks = options.mode.has_blocks();

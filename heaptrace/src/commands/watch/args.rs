@@ -81,7 +81,8 @@ pub struct WatchTarget {
     /// mount point.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Start this command and trace it from its first instruction.
-    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
+    /// only where the name begins with a dash.
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1..)]
     pub command: Vec<OsString>,
 }

@@ -46,7 +46,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let options = options(&target, &args, stacks);
     let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("watch", target, &options)?;
     let session = prepared.engine.session();
     if let Some(why) = session.growth_unavailable() {
         bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
@@ -381,6 +381,7 @@ mod tests {
         assert_eq!(of(&["--min-bytes", "0"]), Target::All);
         assert_eq!(of(&["-p", "7"]), Target::Pids(vec![7]));
         assert_eq!(of(&["--", "ls"]), Target::Command(vec!["ls".into()]));
+        assert_eq!(of(&["ls", "-a"]), Target::Command(vec!["ls".into(), "-a".into()]));
         assert!(Line::try_parse_from(["watch", "-a", "-p", "7"]).is_err());
     }
 }

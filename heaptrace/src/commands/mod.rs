@@ -13,6 +13,7 @@ mod outside;
 mod prints;
 mod progress;
 pub mod record;
+mod recordings;
 pub mod report;
 mod signals;
 mod size_args;

@@ -102,7 +102,7 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
 fn add_pid(session: &mut Session, pid: u32) -> Result<(), CannotTrace> {
     let was_there = procfs::exists(pid);
     session.add_pid(pid).map_err(|error| match was_there {
-        false => CannotTrace(format!("no process {pid} is there")),
+        false => CannotTrace(format!("there is no process {pid}")),
         true if has_ended(pid) => CannotTrace(ended_before(pid)),
         true => cannot(error),
     })

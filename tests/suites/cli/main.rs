@@ -61,6 +61,12 @@ fn main() -> ExitCode {
             typed::running_in_place_of_a_command,
         ),
         end_to_end("inspect and doctor take a PID as other commands do", typed::one_process),
+        unprivileged("where there is no recording, it says to record first", typed::no_recording),
+        end_to_end("a PID that nobody has is said to be nobody's", typed::nobody_there),
+        end_to_end(
+            "a report of a PID that is not in it names those that are",
+            typed::no_such_pid_in_a_recording,
+        ),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),
@@ -121,7 +127,7 @@ fn usage(arguments: &[&str]) -> Result<()> {
 fn missing_record() -> Result<()> {
     let folder = TempDir::new()?;
     let file = folder.path().join("not-there.data");
-    ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[1], &["not-there.data"])
+    ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[USAGE], &["not-there.data"])
 }
 
 fn foreign_record() -> Result<()> {

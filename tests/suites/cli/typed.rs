@@ -101,3 +101,60 @@ pub fn one_process() -> Result<()> {
     }
     Ok(())
 }
+
+pub fn no_recording() -> Result<()> {
+    let folder = TempDir::new()?;
+    let report = |words: &[&str]| -> Result<_> {
+        Ok(heaptrace::command(&[&["report"], words].concat())?.current_dir(folder.path()).output()?)
+    };
+    let words = ["there is no file heaptrace.data", "record first: heaptrace record ./program"];
+    ensure_refused(&report(&[])?, &[USAGE], &words)?;
+    let words = ["there is no file other.data", "record first: heaptrace record -o other.data ./program"];
+    ensure_refused(&report(&["other.data", "-o", "out"])?, &[USAGE], &words)?;
+    ensure!(fs::read_dir(folder.path())?.next().is_none(), "it wrote a file all the same");
+    Ok(())
+}
+
+pub fn nobody_there() -> Result<()> {
+    let pid = nobody()?;
+    let words = format!("there is no process {pid}");
+    for arguments in [
+        &["inspect", &pid][..],
+        &["top", "-p", &pid],
+        &["doctor", &pid],
+        &["stat", "-p", &pid],
+        &["watch", "-p", &pid],
+    ] {
+        let output = heaptrace::output(arguments)?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let said = format!("{printed}{}", stderr(&output));
+        ensure!(output.status.code() == Some(CANNOT_TRACE), "{arguments:?}: {}", output.status);
+        ensure!(said.contains(&words) && !said.contains("gone"), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+pub fn no_such_pid_in_a_recording() -> Result<()> {
+    let (folder, file) = recordings::recorded()?;
+    let whole = recordings::json_report(&file)?;
+    let whole: Report = serde_json::from_slice(&whole.stdout).context("a report that is none")?;
+    let there = whole.processes.first().context("no process")?.pid;
+    for format in ["text", "json", "folded"] {
+        let out = folder.path().join("out");
+        let output = heaptrace::output(&[
+            "report",
+            text(&file)?,
+            "--pid",
+            "4194305",
+            "--format",
+            format,
+            "-o",
+            text(&out)?,
+        ])?;
+        ensure_refused(&output, &[USAGE], &["process 4194305 is not in", &format!("{there} (family)")])?;
+        ensure!(!out.exists(), "it wrote a file all the same");
+    }
+    let output = heaptrace::output(&["report", text(&file)?, "--pid", &there.to_string()])?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    Ok(())
+}

@@ -89,8 +89,10 @@ fn check(target: &Target) -> anyhow::Result<()> {
     match target {
         Target::Pids(pids) => {
             for pid in pids {
-                if let Err(error) = procfs::identity(*pid) {
-                    bail!(CannotTrace(format!("process {pid} cannot be looked at: {error}")));
+                match procfs::identity(*pid) {
+                    Ok(_) => {}
+                    Err(error) if error.is_gone() => bail!(CannotTrace(format!("there is no process {pid}"))),
+                    Err(error) => bail!(CannotTrace(format!("process {pid} cannot be looked at: {error}"))),
                 }
             }
         }

@@ -18,6 +18,7 @@ pub mod report;
 mod signals;
 mod size_args;
 mod stack_args;
+mod started;
 pub mod stat;
 mod target_args;
 pub mod top;

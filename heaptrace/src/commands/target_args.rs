@@ -66,6 +66,9 @@ pub struct FollowArgs {
     /// Don't slow other processes: children are traced from a few milliseconds after their fork. The report says how many.
     #[arg(long, help_heading = TARGETS, overrides_with = "exact_children")]
     pub no_exact_children: bool,
+    /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
+    #[arg(long, requires = "command", help_heading = LIMITS)]
+    pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,

@@ -5,6 +5,7 @@ use super::following::follow;
 use super::instead;
 use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
+use super::started::{Fate, Started};
 use super::work::{Ended, Work};
 use crate::printable::say;
 use crate::{
@@ -12,15 +13,10 @@ use crate::{
     engine::{Engine, Form},
     error::CannotTrace,
     session::{Session, SessionOptions},
-    target::{CommandEnd, HeldChild, ResolvedCommand, Target, reap},
+    target::{HeldChild, ResolvedCommand, Target},
 };
 use anyhow::Context as _;
-use std::{
-    fmt,
-    ops::ControlFlow,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{fmt, ops::ControlFlow, process::ExitCode, time::Duration};
 use tokio::{runtime::Runtime, time::timeout};
 
 /// An engine whose targets are probed, and whose command, if it has one, has not begun.
@@ -61,14 +57,17 @@ impl<F: Form> Prepared<F> {
         Ok(Self { engine, runtime, target, child, memory })
     }
 
-    /// Lets the command run, and says that tracing has begun.
-    pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running<F>> {
+    /// Lets the command run, and says that tracing has begun. `kill`: the command ends with it.
+    pub fn begin(self, duration: Option<Duration>, kill: bool) -> anyhow::Result<Running<F>> {
         let Self { mut engine, runtime, target, child, memory } = self;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
         engine.begin();
         let command = match child {
-            Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
+            Some(child) => {
+                let pid = child.release().map_err(|error| CannotTrace(error.to_string()))?;
+                Some(Started::new(pid, kill))
+            }
             None => None,
         };
         let how = engine.how();
@@ -91,8 +90,7 @@ pub(super) struct Running<F> {
     pub engine: Engine<F>,
     /// Until followed.
     unheeded: Option<Signals>,
-    /// The command's PID.
-    command: Option<u32>,
+    command: Option<Started>,
     duration: Option<Duration>,
     runtime: Runtime,
 }
@@ -143,36 +141,28 @@ impl<F: Form> Running<F> {
         if seconds > 2.0 {
             say(format_args!("took {seconds:.1} s to remove the probes"));
         }
+        if let Some(command) = &self.command {
+            command.untraced();
+        }
     }
 
-    /// How the command ended, if there was one and it has; `why` is why following did. The kernel tells of an exit
-    /// before it gives the memory back, and much memory takes a while.
-    pub fn end_of_command(&mut self, why: Ended) -> Option<CommandEnd> {
-        const AT_MOST: Duration = Duration::from_secs(10);
-        const POLL: Duration = Duration::from_millis(5);
-        let command = self.command.take()?;
-        let before = Instant::now();
-        loop {
-            let ended = reap(command);
-            if ended.is_some() || why != Ended::TargetsExited || before.elapsed() > AT_MOST {
-                return ended;
-            }
-            std::thread::sleep(POLL);
-        }
+    /// What became of the command, if there was one; `why` is why following ended.
+    pub fn end_of_command(&mut self, why: Ended) -> Option<Fate> {
+        self.command.take().map(|command| command.fate(why))
     }
 }
 
-/// Says how the command ended, if there was one and it has, and why tracing did.
-pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
-    if let Some(end) = command {
-        say(format_args!("{end}"));
+/// Says what became of the command, if there was one, and why tracing ended.
+pub(super) fn say_end(command: Option<Fate>, why: impl fmt::Display) {
+    if let Some(fate) = command {
+        say(format_args!("{fate}"));
     }
     say(format_args!("{why}"));
 }
 
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
-pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
-    match command {
+pub(super) fn exit_code(command: Option<Fate>, propagate: bool) -> ExitCode {
+    match command.and_then(Fate::end) {
         Some(end) if propagate => ExitCode::from(end.code()),
         _ => ExitCode::SUCCESS,
     }

@@ -40,6 +40,9 @@ pub struct WatchArgs {
     /// Don't trace child processes.
     #[arg(long, help_heading = TARGETS, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
+    /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
+    #[arg(long, requires = "command", help_heading = LIMITS)]
+    pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,

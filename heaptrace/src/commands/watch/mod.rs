@@ -44,7 +44,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let on_terminal = args.output.is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
-    let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
+    let WatchArgs { min_bytes, format, output, duration, kill, propagate_exit, verbose, .. } = args;
     let out = Output::open(&output)?;
     let prepared = Prepared::new("watch", target, &options)?;
     let session = prepared.engine.session();
@@ -75,7 +75,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     for (record, pid) in session.running() {
         watching.spaces.begin(session, record, pid);
     }
-    let mut running = prepared.begin(duration)?;
+    let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut watching)?;
     running.detach();
     let ended = running.end_of_command(why);

@@ -6,6 +6,7 @@ pub(crate) mod headings;
 pub mod inspect;
 pub mod instead;
 pub mod leaks;
+mod left_out;
 mod mode_prices;
 mod names;
 mod output;

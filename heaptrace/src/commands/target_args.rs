@@ -15,35 +15,39 @@ use crate::{
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
 };
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
 #[derive(Debug, Args)]
 #[command(next_help_heading = TARGETS)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("target").required(true)))]
 pub struct TargetArgs {
     /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
-        value_parser = value_parser!(u32).range(1..=1 << 22))]
+        value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
+    /// With -p: trace what runs below these processes, too (the workers of a prefork server).
+    #[arg(long, requires = "pid")]
+    pub tree: bool,
     /// Trace every process on the machine.
-    #[arg(short, long)]
+    #[arg(short, long, group = "target")]
     pub all: bool,
     /// Trace the running processes with this name (as in /proc/PID/comm).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "target")]
     pub comm: Option<String>,
     /// Trace all processes of this effective user, running and new.
-    #[arg(long, value_name = "NAME|UID")]
+    #[arg(long, value_name = "NAME|UID", group = "target")]
     pub user: Option<String>,
     /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
     /// mount point.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "target")]
     pub cgroup: Option<PathBuf>,
     /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
     /// only where the name begins with a dash.
-    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1..)]
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1.., group = "target")]
     pub command: Vec<OsString>,
 }
 
@@ -114,7 +118,7 @@ impl FilterArgs {
 impl TargetArgs {
     /// The target, where nobody need be named: then it is the whole machine.
     pub fn target_or_all(mut self) -> Result<Target, CannotTrace> {
-        let Self { pid, all: _, comm, user, cgroup, command } = &self;
+        let Self { pid, tree: _, all: _, comm, user, cgroup, command } = &self;
         let named =
             !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some() || !command.is_empty();
         self.all |= !named;
@@ -134,10 +138,11 @@ impl TargetArgs {
                 Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
             }
             Self { comm: Some(comm), .. } => Target::Comm(comm),
-            Self { pid, .. } if !pid.is_empty() => {
+            Self { pid, tree, .. } if !pid.is_empty() => {
                 let mut seen = HashSet::new();
                 let pids = pid.into_iter().map(process_of);
-                Target::Pids(pids.filter(|pid| seen.insert(*pid)).collect())
+                let pids = pids.filter(|pid| seen.insert(*pid)).collect();
+                if tree { Target::Tree(pids) } else { Target::Pids(pids) }
             }
             Self { command, .. } => Target::Command(command),
         })
@@ -275,6 +280,17 @@ mod tests {
         for line in ["record -p 1 cmd", "record -a cmd", "record --comm x -- cmd"] {
             let error = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_that_of_pids() {
+        let own = std::process::id();
+        let target = |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' '));
+        let tree = target(&format!("record -p {own} --tree")).expect("a good line");
+        assert_eq!(tree.target.target().expect("a target"), Target::Tree(vec![own]));
+        for line in ["record --tree", "record --tree -a", "record --tree cmd", "record"] {
+            assert!(target(line).is_err(), "{line}");
         }
     }
 

@@ -2,12 +2,11 @@
 //! and take it down. What becomes of the numbers is the command's own [`Work`].
 
 use super::following::follow;
-use super::instead;
 use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
 use super::started::{Fate, Started};
 use super::work::{Ended, Work};
-use crate::printable::say;
+use super::{instead, left_out};
 use crate::{
     bpf::Memory,
     engine::{Engine, Form},
@@ -15,6 +14,7 @@ use crate::{
     session::{Session, SessionOptions},
     target::{HeldChild, ResolvedCommand, Target},
 };
+use crate::{printable::say, units::counted};
 use anyhow::Context as _;
 use std::{fmt, ops::ControlFlow, process::ExitCode, time::Duration};
 use tokio::{runtime::Runtime, time::timeout};
@@ -26,6 +26,8 @@ pub(super) struct Prepared<F> {
     target: Target,
     child: Option<HeldChild>,
     memory: Memory,
+    /// Children are traced.
+    follow: bool,
 }
 
 impl<F: Form> Prepared<F> {
@@ -54,12 +56,12 @@ impl<F: Form> Prepared<F> {
             _ => engine.add_running(&target)?,
         }
         drop(within);
-        Ok(Self { engine, runtime, target, child, memory })
+        Ok(Self { engine, runtime, target, child, memory, follow: options.follow })
     }
 
     /// Lets the command run, and says that tracing has begun. `kill`: the command ends with it.
     pub fn begin(self, duration: Option<Duration>, kill: bool) -> anyhow::Result<Running<F>> {
-        let Self { mut engine, runtime, target, child, memory } = self;
+        let Self { mut engine, runtime, target, child, memory, follow } = self;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
         engine.begin();
@@ -78,6 +80,10 @@ impl<F: Form> Prepared<F> {
             memory.most / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         ));
+        let children = if follow { left_out::children(&target, engine.session()) } else { None };
+        if let Some(children) = children {
+            say(format_args!("{children}"));
+        }
         if let Some(price) = engine.session().price_for_others() {
             say(format_args!("{price}"));
         }
@@ -181,6 +187,11 @@ fn describe(target: &Target, session: &Session) -> String {
         Target::Pids(pids) => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             format!("process {}", pids.join(", "))
+        }
+        Target::Tree(pids) => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            let count = counted(session.traced() as u64, "process", "processes");
+            format!("process {} and what runs below, {count}", pids.join(", "))
         }
         Target::Command(argv) => {
             let line =

@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             "a report of a PID that is not in it names those that are",
             typed::no_such_pid_in_a_recording,
         ),
+        end_to_end("children from before are told of, and traced with --tree", typed::children_before),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),

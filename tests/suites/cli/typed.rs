@@ -3,13 +3,15 @@
 use super::{CANNOT_TRACE, USAGE, ensure_refused, recordings, stderr, text};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
-    heaptrace,
+    code, heaptrace,
     programs::Program,
     report::Report,
-    running::{PATIENCE, wait_until},
+    running::{PATIENCE, wait_until, wait_while_running},
+    steps::Resting,
 };
 use std::{
     fs,
+    path::Path,
     process::{Child, Command},
 };
 use tempfile::TempDir;
@@ -157,4 +159,42 @@ pub fn no_such_pid_in_a_recording() -> Result<()> {
     let output = heaptrace::output(&["report", text(&file)?, "--pid", &there.to_string()])?;
     ensure!(output.status.success(), "{}", stderr(&output));
     Ok(())
+}
+
+/// A program whose child was there before heaptrace.
+fn parent_and_child(folder: &Path) -> Result<(Resting, u32)> {
+    let mut resting = Resting::start("fork", folder)?;
+    resting.waiting.go()?;
+    let children = format!("/proc/{0}/task/{0}/children", resting.pid());
+    let mut child = None;
+    wait_while_running(&mut resting.waiting.target, "fork", || {
+        child = fs::read_to_string(&children).ok().and_then(|pids| pids.trim().parse().ok());
+        child.is_some()
+    })?;
+    Ok((resting, child.context("no child")?))
+}
+
+pub fn children_before() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut resting, child) = parent_and_child(folder.path())?;
+    let parent = resting.pid();
+    let left_out =
+        format!("1 child process of {parent} ran before and is left out; to trace them, too: --tree");
+    for (options, is_traced) in [(&[][..], false), (&["--no-follow"], false), (&["--tree"], true)] {
+        let mut recorder = heaptrace::attach(&[parent], options, folder.path())?;
+        ensure!((code::changed_bytes(child)? > 0) == is_traced, "{options:?}: the wrong ones have probes");
+        let said = recorder.stderr();
+        ensure!(said.contains(&left_out) == options.is_empty(), "{options:?}: {said}");
+        ensure!(!options.is_empty() || said.contains("or --comm resting"), "{said}");
+        if is_traced {
+            fs::write(&resting.child, "")?;
+            resting.wait_done()?;
+        }
+        recorder.signal(libc::SIGINT)?;
+        heaptrace::finish(&mut recorder)?;
+    }
+    let report = heaptrace::report(folder.path())?;
+    let process = report.process(child).context("the child is not in the report")?;
+    ensure!(process.alloc_count >= 3 && process.alloc_bytes >= 3 * 70_001 + 3, "{process:?}");
+    resting.end()
 }

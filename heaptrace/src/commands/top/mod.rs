@@ -75,6 +75,7 @@ fn target(args: &TopTarget) -> Result<Target, CannotTrace> {
     let TopTarget { pid, all, comm, user, cgroup } = args;
     TargetArgs {
         pid: pid.clone(),
+        tree: false,
         all: *all,
         comm: comm.clone(),
         user: user.clone(),
@@ -87,7 +88,7 @@ fn target(args: &TopTarget) -> Result<Target, CannotTrace> {
 /// Fails if nobody is there who was named.
 fn check(target: &Target) -> anyhow::Result<()> {
     match target {
-        Target::Pids(pids) => {
+        Target::Pids(pids) | Target::Tree(pids) => {
             for pid in pids {
                 match procfs::identity(*pid) {
                     Ok(_) => {}
@@ -108,7 +109,7 @@ fn check(target: &Target) -> anyhow::Result<()> {
 fn name(target: &Target) -> Option<String> {
     match target {
         Target::All | Target::Command(_) => None,
-        Target::Pids(pids) => {
+        Target::Pids(pids) | Target::Tree(pids) => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             Some(format!("{} and children", pids.join(", ")))
         }

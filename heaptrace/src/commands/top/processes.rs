@@ -129,7 +129,7 @@ impl Processes {
                 let pids: HashSet<u32> = cgroup.pids()?.into_iter().collect();
                 seen.retain(|seen| pids.contains(&seen.identity.pid));
             }
-            Target::Pids(pids) => {
+            Target::Pids(pids) | Target::Tree(pids) => {
                 if self.round == 1 {
                     let named = seen.iter().filter(|seen| pids.contains(&seen.identity.pid));
                     self.family.extend(named.map(|seen| seen.identity));

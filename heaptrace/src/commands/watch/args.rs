@@ -12,7 +12,7 @@ use crate::{
     },
     report::PrintFormat,
 };
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 #[derive(Debug, Args)]
@@ -64,28 +64,32 @@ pub struct WatchArgs {
 /// Which processes to watch; one kind, or else the whole machine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = TARGETS)]
-#[group(multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("target")))]
 pub struct WatchTarget {
     /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
-        value_parser = value_parser!(u32).range(1..=1 << 22))]
+        value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
+    /// With -p: trace what runs below these processes, too (the workers of a prefork server).
+    #[arg(long, requires = "pid")]
+    pub tree: bool,
     /// Trace every process on the machine; the default.
-    #[arg(short, long)]
+    #[arg(short, long, group = "target")]
     pub all: bool,
     /// Trace the running processes with this name (as in /proc/PID/comm).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "target")]
     pub comm: Option<String>,
     /// Trace all processes of this effective user, running and new.
-    #[arg(long, value_name = "NAME|UID")]
+    #[arg(long, value_name = "NAME|UID", group = "target")]
     pub user: Option<String>,
     /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
     /// mount point.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "target")]
     pub cgroup: Option<PathBuf>,
     /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
     /// only where the name begins with a dash.
-    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1..)]
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1.., group = "target")]
     pub command: Vec<OsString>,
 }

@@ -87,9 +87,10 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
-    let WatchTarget { pid, all, comm, user, cgroup, command } = &args.target;
+    let WatchTarget { pid, tree, all, comm, user, cgroup, command } = &args.target;
     TargetArgs {
         pid: pid.clone(),
+        tree: *tree,
         all: *all,
         comm: comm.clone(),
         user: user.clone(),
@@ -382,6 +383,7 @@ mod tests {
         assert_eq!(of(&["-p", "7"]), Target::Pids(vec![7]));
         assert_eq!(of(&["--", "ls"]), Target::Command(vec!["ls".into()]));
         assert_eq!(of(&["ls", "-a"]), Target::Command(vec!["ls".into(), "-a".into()]));
+        assert_eq!(of(&["-p", "7", "--tree"]), Target::Tree(vec![7]));
         assert!(Line::try_parse_from(["watch", "-a", "-p", "7"]).is_err());
     }
 }

@@ -11,6 +11,7 @@ mod mode_prices;
 mod names;
 mod output;
 mod outside;
+mod price;
 mod prints;
 mod progress;
 pub mod record;

@@ -6,11 +6,12 @@ use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
 use super::started::{Fate, Started};
 use super::work::{Ended, Work};
-use super::{instead, left_out};
+use super::{instead, left_out, price};
 use crate::{
     bpf::Memory,
     engine::{Engine, Form},
     error::CannotTrace,
+    model::Mode,
     session::{Session, SessionOptions},
     target::{HeldChild, ResolvedCommand, Target},
 };
@@ -26,6 +27,8 @@ pub(super) struct Prepared<F> {
     target: Target,
     child: Option<HeldChild>,
     memory: Memory,
+    name: &'static str,
+    mode: Mode,
     /// Children are traced.
     follow: bool,
 }
@@ -35,7 +38,7 @@ impl<F: Form> Prepared<F> {
     ///
     /// # Errors
     /// If nothing of the target is there, or can be traced.
-    pub fn new(name: &str, target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
+    pub fn new(name: &'static str, target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
         let command = match &target {
             Target::Command(argv) => Some(ResolvedCommand::new(argv).map_err(|error| {
                 let instead = argv.first().and_then(|word| instead::of_running(name, word));
@@ -56,14 +59,19 @@ impl<F: Form> Prepared<F> {
             _ => engine.add_running(&target)?,
         }
         drop(within);
-        Ok(Self { engine, runtime, target, child, memory, follow: options.follow })
+        Ok(Self { engine, runtime, target, child, memory, name, mode: options.mode, follow: options.follow })
     }
 
     /// Lets the command run, and says that tracing has begun. `kill`: the command ends with it.
     pub fn begin(self, duration: Option<Duration>, kill: bool) -> anyhow::Result<Running<F>> {
-        let Self { mut engine, runtime, target, child, memory, follow } = self;
+        let Self { mut engine, runtime, target, child, memory, name, mode, follow } = self;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
+        let children = if follow { left_out::children(&target, engine.session()) } else { None };
+        let price = price::of(name, &target, mode, engine.trap_ns());
+        for line in price.into_iter().chain(children) {
+            say(format_args!("{line}"));
+        }
         engine.begin();
         let command = match child {
             Some(child) => {
@@ -80,10 +88,6 @@ impl<F: Form> Prepared<F> {
             memory.most / 1_000_000,
             if duration.is_some() || command.is_some() { "" } else { "; Ctrl-C ends" }
         ));
-        let children = if follow { left_out::children(&target, engine.session()) } else { None };
-        if let Some(children) = children {
-            say(format_args!("{children}"));
-        }
         if let Some(price) = engine.session().price_for_others() {
             say(format_args!("{price}"));
         }

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             typed::no_such_pid_in_a_recording,
         ),
         end_to_end("children from before are told of, and traced with --tree", typed::children_before),
+        end_to_end("a price is told beforehand, and a loss with what mends it", typed::prices_and_losses),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),

@@ -198,3 +198,29 @@ pub fn children_before() -> Result<()> {
     ensure!(process.alloc_count >= 3 && process.alloc_bytes >= 3 * 70_001 + 3, "{process:?}");
     resting.end()
 }
+
+/// What it costs is said before it says that it is tracing; what was lost, and what mends that, at the end.
+pub fn prices_and_losses() -> Result<()> {
+    let folder = TempDir::new()?;
+    let napping = Napping::start()?;
+    let pid = napping.child.id();
+    for (options, has_price) in
+        [(&[][..], true), (&["--trace", "allocs"], false), (&["--trace", "growth"], false)]
+    {
+        let mut recorder = heaptrace::attach(&[pid], options, folder.path())?;
+        recorder.signal(libc::SIGINT)?;
+        heaptrace::finish(&mut recorder)?;
+        let said = recorder.stderr();
+        let (price, tracing) = (said.find("exact mode: each malloc"), said.find("heaptrace: tracing"));
+        ensure!(price.is_some() == has_price && price < tracing, "{options:?}: {said}");
+    }
+    let file = heaptrace::record_file(folder.path());
+    let mut command = heaptrace::command(&["record", "-o", text(&file)?, "--max-live", "64"])?;
+    command.args(heaptrace::COMMAND).arg(Program::C("family").compile()?).args(["1", "60"]);
+    let output = command.output()?;
+    let said = stderr(&output);
+    let last = said.lines().find(|line| line.contains("all targets have exited")).context("no last line")?;
+    ensure!(output.status.success() && !said.contains("exact mode"), "{said}");
+    ensure!(last.contains("lost: live_map_full") && last.contains("raise --memory, or --max-live"), "{said}");
+    Ok(())
+}

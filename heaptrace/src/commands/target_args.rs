@@ -30,7 +30,8 @@ pub struct TargetArgs {
         value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
     /// With -p: trace what runs below these processes, too (the workers of a prefork server).
-    #[arg(long, requires = "pid")]
+    // clap does not insist on what another option excludes.
+    #[arg(long, requires = "pid", conflicts_with_all = ["all", "comm", "user", "cgroup", "command"])]
     pub tree: bool,
     /// Trace every process on the machine.
     #[arg(short, long, group = "target")]
@@ -71,7 +72,7 @@ pub struct FollowArgs {
     #[arg(long, help_heading = TARGETS, overrides_with = "exact_children")]
     pub no_exact_children: bool,
     /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
-    #[arg(long, requires = "command", help_heading = LIMITS)]
+    #[arg(long, requires = "command", help_heading = LIMITS, conflicts_with_all = ["pid", "all", "comm", "user", "cgroup"])]
     pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
@@ -291,6 +292,17 @@ mod tests {
         assert_eq!(tree.target.target().expect("a target"), Target::Tree(vec![own]));
         for line in ["record --tree", "record --tree -a", "record --tree cmd", "record"] {
             assert!(target(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_started_command_is_killed() {
+        let kill =
+            |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' ')).map(|line| line.follow.kill);
+        assert!(kill("record --kill -d 1s cmd").expect("a good line"));
+        assert!(!kill("record cmd --kill").expect("a good line"));
+        for line in ["record --kill", "record --kill -p 1", "record --kill -a", "record --comm x --kill"] {
+            assert!(kill(line).is_err(), "{line}");
         }
     }
 

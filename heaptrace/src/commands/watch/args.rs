@@ -41,7 +41,7 @@ pub struct WatchArgs {
     #[arg(long, help_heading = TARGETS, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
     /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
-    #[arg(long, requires = "command", help_heading = LIMITS)]
+    #[arg(long, requires = "command", help_heading = LIMITS, conflicts_with_all = ["pid", "all", "comm", "user", "cgroup"])]
     pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
@@ -73,7 +73,8 @@ pub struct WatchTarget {
         value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
     /// With -p: trace what runs below these processes, too (the workers of a prefork server).
-    #[arg(long, requires = "pid")]
+    // clap does not insist on what another option excludes.
+    #[arg(long, requires = "pid", conflicts_with_all = ["all", "comm", "user", "cgroup", "command"])]
     pub tree: bool,
     /// Trace every process on the machine; the default.
     #[arg(short, long, group = "target")]

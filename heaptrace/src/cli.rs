@@ -3,6 +3,7 @@
 use crate::commands::{
     doctor::{self, DoctorArgs},
     inspect::{self, InspectArgs},
+    instead,
     leaks::{self, LeaksArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
@@ -10,9 +11,12 @@ use crate::commands::{
     top::{self, TopArgs},
     watch::{self, WatchArgs},
 };
-use crate::{error::CannotTrace, process::privileges, symbolize};
+use crate::{error::CannotTrace, printable::say, process::privileges, symbolize};
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use std::process::ExitCode;
 
 /// Trace the heap allocations of running Linux processes: what is allocated, by which call stacks, and what is never freed.
@@ -34,10 +38,33 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// This process's command line. Where it is none, or asks for help, that is said, and what to exit with comes back.
+///
+/// # Errors
+/// The exit code.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // There may be nobody to read it.
+        let _ = error.print();
+        if let Some(word) = no_command(&error) {
+            instead::of_command(word).iter().for_each(|instead| say(format_args!("{instead}")));
+        }
+        u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    })
+}
+
+/// The word that stands where a command belongs, and is none.
+fn no_command(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(word) if error.kind() == ErrorKind::InvalidSubcommand => Some(word),
+        _ => None,
+    }
+}
+
 // Each can be pasted into a shell as it stands: the process with the PID $$ is that shell.
 const RECORD_EXAMPLES: &str = "\
 Examples:
-  heaptrace record -- ls -R /usr/share            # a command, from its first instruction
+  heaptrace record ls -R /usr/share               # a command, from its first instruction
   heaptrace record -p $$ -d 5s                    # a running process, for 5 s
   heaptrace record --comm bash -d 5s              # all processes with a name
   heaptrace record --user root -d 5s -o root.data # all processes of a user, sampled
@@ -47,7 +74,7 @@ Examples:
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
-  heaptrace record -- ls -R /usr/share            # makes heaptrace.data
+  heaptrace record ls -R /usr/share               # makes heaptrace.data
   heaptrace report                                # what was still allocated at the end
   heaptrace report --view alloc --by site         # all allocations, by source line
   heaptrace report --by process --min-bytes 1k    # one row per process
@@ -71,14 +98,14 @@ const LEAKS_EXAMPLES: &str = "\
 Examples:
   heaptrace leaks -p $$ -d 20s                    # one process; a mark shows stacks that keep growing
   heaptrace leaks --older-than 1m --interval 30s --comm bash -d 2m
-  heaptrace leaks --older-than 0s -- ls /         # a command: what it never freed";
+  heaptrace leaks --older-than 0s ls /            # a command: what it never freed";
 
 const STAT_EXAMPLES: &str = "\
 Examples:
-  heaptrace stat -- ls -R /usr/share              # a command
+  heaptrace stat ls -R /usr/share                 # a command
   heaptrace stat -p $$ -d 10s                     # a running process, for 10 s
   heaptrace stat --interval 1s -p $$ -d 10s       # and a line each second
-  heaptrace stat --format json -o stat.json -- ls # for scripts";
+  heaptrace stat --format json -o stat.json ls    # for scripts";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -91,7 +118,7 @@ const WATCH_EXAMPLES: &str = "\
 Examples:
   heaptrace watch -d 10s                          # the whole machine: changes of 1 MiB or more
   heaptrace watch -p $$ --min-bytes 0 -d 10s      # every change of one process
-  heaptrace watch --stacks --min-bytes 0 -- ls /  # a command, with call stacks
+  heaptrace watch --stacks --min-bytes 0 ls /     # a command, with call stacks
   heaptrace watch --format json -d 5s -o calls.json";
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +204,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_answered_with_the_nearest_and_known_to_be_none() {
+        let error = Cli::try_parse_from(["heaptrace", "recrod", "-p", "1"]).expect_err("no such command");
+        assert_eq!((error.exit_code(), no_command(&error)), (2, Some("recrod")));
+        assert!(error.to_string().contains("'record'"), "{error}");
+        let error = Cli::try_parse_from(["heaptrace", "1234"]).expect_err("no such command");
+        assert_eq!(no_command(&error), Some("1234"));
+        let error = Cli::try_parse_from(["heaptrace", "record", "--no-such"]).expect_err("no such option");
+        assert_eq!(no_command(&error), None);
+    }
+
+    #[test]
+    fn one_process_is_named_with_or_without_an_option() {
+        for command in ["inspect", "doctor"] {
+            for words in [&["7"][..], &["-p", "7"], &["--pid", "7"], &["--pid=7"]] {
+                let line =
+                    Cli::try_parse_from([&["heaptrace", command], words].concat()).expect("a good line");
+                let pid = match line.command {
+                    Command::Inspect(InspectArgs { pid, process, .. }) => pid.or(process),
+                    Command::Doctor(DoctorArgs { pid, process, .. }) => pid.or(process),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(pid, Some(7), "{command} {words:?}");
+            }
+            assert!(Cli::try_parse_from(["heaptrace", command, "7", "-p", "8"]).is_err());
+        }
+        assert!(Cli::try_parse_from(["heaptrace", "inspect"]).is_err());
+        assert!(Cli::try_parse_from(["heaptrace", "doctor"]).is_ok());
     }
 
     #[test]

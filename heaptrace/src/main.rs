@@ -1,8 +1,7 @@
 //! The `heaptrace` command.
 
-use clap::Parser as _;
 use dlmalloc::GlobalDlmalloc;
-use heaptrace::{cli::Cli, error::exit_code, printable::say};
+use heaptrace::{cli, error::exit_code, printable::say};
 use std::process::ExitCode;
 
 /// Not the C library's: where that is probed for all processes, each of our own calls would take a trap, too, and following
@@ -11,7 +10,11 @@ use std::process::ExitCode;
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command.run() {
         Ok(code) => code,
         Err(err) => {
             say(format_args!("{err:#}"));

@@ -264,7 +264,7 @@ fn ended_before(pid: u32) -> String {
 }
 
 fn not_there(pid: u32) -> String {
-    format!("heaptrace: no process {pid} is there\n")
+    format!("heaptrace: there is no process {pid}\n")
 }
 
 /// Nobody has waited for it, so that there is still something of it.

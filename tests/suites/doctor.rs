@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         end_to_end("a preloaded allocator comes first, and libc's malloc is overridden", preloaded),
         end_to_end("a static program's allocator is its own", statically),
         end_to_end("a 32-bit program is refused", thirty_two_bit),
-        end_to_end("a PID that is gone is refused", gone),
+        end_to_end("a PID that nobody has is refused", gone),
         end_to_end("a kernel thread is refused", kernel_thread),
         end_to_end("without privileges every check says so", unprivileged),
         end_to_end("tracefs is asked and not mounted", tracefs),
@@ -262,7 +262,7 @@ fn thirty_two_bit() -> Result<()> {
 fn gone() -> Result<()> {
     let mut child = Command::new("true").spawn()?;
     child.wait()?;
-    ensure_refused(child.id(), None, &format!("process {} is gone", child.id()))
+    ensure_refused(child.id(), None, &format!("there is no process {}", child.id()))
 }
 
 fn kernel_thread() -> Result<()> {

@@ -12,6 +12,9 @@ const CANNOT_TRACE: u8 = 4;
 pub struct DoctorArgs {
     /// Also check this process: its allocators, and each probe it would get.
     pub pid: Option<u32>,
+    /// The same, as other commands take it.
+    #[arg(short = 'p', long = "pid", value_name = "PID", conflicts_with = "pid")]
+    pub process: Option<u32>,
     /// Also measure what each mode of `record --trace` costs: takes some ten seconds, in a child of heaptrace's.
     #[arg(long)]
     pub modes: bool,
@@ -32,8 +35,8 @@ pub enum DoctorFormat {
 /// # Errors
 /// If the diagnosis cannot be written.
 pub fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    let DoctorArgs { pid, modes, format } = args;
-    let mut diagnosis = doctor::examine(pid.map(process_of));
+    let DoctorArgs { pid, process, modes, format } = args;
+    let mut diagnosis = doctor::examine(pid.or(process).map(process_of));
     if modes {
         diagnosis.modes = Some(measured());
     }

@@ -8,12 +8,17 @@ use crate::{
     error::CannotTrace,
     inspect::{self, InspectError, Inspection},
 };
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// Process to look at.
-    pub pid: u32,
+    #[arg(required_unless_present = "process")]
+    pub pid: Option<u32>,
+    /// The same, as other commands take it.
+    #[arg(short = 'p', long = "pid", value_name = "PID", conflicts_with = "pid")]
+    pub process: Option<u32>,
     /// Output format; svg is a map of a glibc heap.
     #[arg(long, value_enum, default_value_t)]
     pub format: InspectFormat,
@@ -35,7 +40,8 @@ pub enum InspectFormat {
 /// # Errors
 /// If the process is gone or may not be looked at, there is no heap to draw, or the report cannot be written.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let InspectArgs { pid, format, output } = args;
+    let InspectArgs { pid, process, format, output } = args;
+    let pid = pid.or(process).context("no process was named")?;
     let output = Output::open(&output)?;
     // The process or the permission is missing in each case: nothing of ours that failed.
     let found = inspect::examine(process_of(pid))

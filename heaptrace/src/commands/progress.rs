@@ -1,5 +1,6 @@
 //! The line that says how a recording goes; on a terminal only.
 
+use crate::units;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use std::time::Duration;
 
@@ -43,8 +44,8 @@ impl Progress {
             .map_or_else(String::new, |cost| format!(", tracing takes {:.1}% of their time", 100.0 * cost));
         let paused = if paused > 0 { format!(", {paused} paused") } else { String::new() };
         self.bar.set_message(format!(
-            "[{:>4} s] {live}{} events/s, {} lost{cost}{paused}",
-            elapsed.as_secs(),
+            "[{:>6}] {live}{} events/s, {} lost{cost}{paused}",
+            time(elapsed),
             HumanCount(rate as u64),
             HumanCount(lost)
         ));
@@ -55,5 +56,21 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// To the second, or to the minute where it is hours.
+fn time(elapsed: Duration) -> String {
+    units::duration(elapsed.as_secs().saturating_mul(1_000_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_times_are_told_in_minutes_and_hours() {
+        let texts = [0.9, 59.9, 60.0, 3599.0, 3600.0, 90_000.0].map(|s| time(Duration::from_secs_f64(s)));
+        assert_eq!(texts, ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 0 min"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::headings::{OUTPUT, SHOWN};
 use super::output::{Destination, Output};
+use super::recordings::{DEFAULT_FILE, cannot_read, check_pid};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{self, ReadError, Recording};
@@ -9,7 +10,7 @@ use crate::model::{History, Location, Note, Peak, Profile, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
 use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Recording to read.
-    #[arg(default_value = "heaptrace.data")]
+    #[arg(default_value = DEFAULT_FILE)]
     pub file: PathBuf,
     /// What to report. The default is `live`, or what a recording by `record --trace` tells most of.
     #[arg(long, value_enum, help_heading = SHOWN)]
@@ -59,10 +60,10 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         return Err(Usage(format!("--format {name} is no text for a terminal: name a file with -o")).into());
     }
     let output = Output::open_beside(&output, &file)?;
-    let failed = || format!("failed to read {}", file.display());
-    let history = if format.needs_history() { Some(history(&file, pid).with_context(failed)?) } else { None };
+    let failed = |error| cannot_read(&file, error);
+    let history = if format.needs_history() { Some(history(&file, pid).map_err(failed)?) } else { None };
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
-        file::read(&file).with_context(failed)?;
+        file::read(&file).map_err(failed)?;
     profile.history = history;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
@@ -71,6 +72,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     for skipped in skipped.sentences(version) {
         say(format_args!("warning: {}: {skipped}", file.display()));
         profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
+    }
+    if let Some(pid) = pid {
+        check_pid(&profile, pid, &file)?;
     }
     let view = view.unwrap_or(View::of_mode(profile.mode));
     if view.is_of_blocks() && !profile.mode.has_blocks() {

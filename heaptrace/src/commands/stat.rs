@@ -5,6 +5,7 @@ use super::{
     output::{Destination, Output},
     progress::Progress,
     size_args::SizeArgs,
+    started::Fate,
     target_args::{FilterArgs, FollowArgs, TargetArgs, parse_duration, session_options},
     trace_args::Tracing,
     tracing::{Prepared, exit_code, say_end},
@@ -80,9 +81,9 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let target = target.target()?;
     let options = session_options(&target, &follow, &filter, &sizes, None, trace.tracing())?;
     let options = SessionOptions { log: verbose.bpf(), ..options };
-    let FollowArgs { duration, propagate_exit, .. } = follow;
+    let FollowArgs { duration, kill, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("stat", target, &options)?;
     let mut counting = Counting {
         before: None,
         format,
@@ -90,7 +91,7 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
         out,
         progress: interval.is_none().then(Progress::new),
     };
-    let mut running = prepared.begin(duration)?;
+    let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(interval, &mut counting)?;
     drop(counting.progress.take());
     running.detach();
@@ -98,7 +99,8 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     if why != Ended::NoReader {
         // Whether anybody still reads makes no difference any more.
-        let _ = counting.print_once(&mut running.engine, true, ended)?;
+        let command = ended.and_then(Fate::end);
+        let _ = counting.print_once(&mut running.engine, true, command)?;
     }
     say_end(ended, why);
     Ok(exit_code(ended, propagate_exit))

@@ -15,34 +15,40 @@ use crate::{
     session::SessionOptions,
     target::{Cgroup, Target, user_id},
 };
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
 #[derive(Debug, Args)]
 #[command(next_help_heading = TARGETS)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("target").required(true)))]
 pub struct TargetArgs {
     /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
-        value_parser = value_parser!(u32).range(1..=1 << 22))]
+        value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
+    /// With -p: trace what runs below these processes, too (the workers of a prefork server).
+    // clap does not insist on what another option excludes.
+    #[arg(long, requires = "pid", conflicts_with_all = ["all", "comm", "user", "cgroup", "command"])]
+    pub tree: bool,
     /// Trace every process on the machine.
-    #[arg(short, long)]
+    #[arg(short, long, group = "target")]
     pub all: bool,
     /// Trace the running processes with this name (as in /proc/PID/comm).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "target")]
     pub comm: Option<String>,
     /// Trace all processes of this effective user, running and new.
-    #[arg(long, value_name = "NAME|UID")]
+    #[arg(long, value_name = "NAME|UID", group = "target")]
     pub user: Option<String>,
     /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
     /// mount point.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "target")]
     pub cgroup: Option<PathBuf>,
-    /// Start this command and trace it from its first instruction.
-    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
+    /// only where the name begins with a dash.
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1.., group = "target")]
     pub command: Vec<OsString>,
 }
 
@@ -65,6 +71,9 @@ pub struct FollowArgs {
     /// Don't slow other processes: children are traced from a few milliseconds after their fork. The report says how many.
     #[arg(long, help_heading = TARGETS, overrides_with = "exact_children")]
     pub no_exact_children: bool,
+    /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
+    #[arg(long, requires = "command", help_heading = LIMITS, conflicts_with_all = ["pid", "all", "comm", "user", "cgroup"])]
+    pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,
@@ -110,7 +119,7 @@ impl FilterArgs {
 impl TargetArgs {
     /// The target, where nobody need be named: then it is the whole machine.
     pub fn target_or_all(mut self) -> Result<Target, CannotTrace> {
-        let Self { pid, all: _, comm, user, cgroup, command } = &self;
+        let Self { pid, tree: _, all: _, comm, user, cgroup, command } = &self;
         let named =
             !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some() || !command.is_empty();
         self.all |= !named;
@@ -130,10 +139,11 @@ impl TargetArgs {
                 Target::Cgroup(Cgroup::find(&path).map_err(|error| CannotTrace(error.to_string()))?)
             }
             Self { comm: Some(comm), .. } => Target::Comm(comm),
-            Self { pid, .. } if !pid.is_empty() => {
+            Self { pid, tree, .. } if !pid.is_empty() => {
                 let mut seen = HashSet::new();
                 let pids = pid.into_iter().map(process_of);
-                Target::Pids(pids.filter(|pid| seen.insert(*pid)).collect())
+                let pids = pids.filter(|pid| seen.insert(*pid)).collect();
+                if tree { Target::Tree(pids) } else { Target::Pids(pids) }
             }
             Self { command, .. } => Target::Command(command),
         })
@@ -253,6 +263,47 @@ mod tests {
         thread.join().expect("ended");
         // What is not there is told of where it is looked for.
         assert_eq!(process_of(u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn the_first_word_that_is_no_option_begins_the_command() {
+        let command = |line: &str| {
+            let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
+            (line.target.command, line.follow.duration, line.follow.propagate_exit)
+        };
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(command("record ./cmd -d 5s --all"), (words("./cmd -d 5s --all"), None, false));
+        let five = Some(Duration::from_secs(5));
+        assert_eq!(command("record -d 5s cmd x"), (words("cmd x"), five, false));
+        assert_eq!(command("record -d 5s -- cmd x"), (words("cmd x"), five, false));
+        assert_eq!(command("record --propagate-exit cmd -- -x"), (words("cmd -- -x"), None, true));
+        assert_eq!(command("record -- -odd --"), (words("-odd --"), None, false));
+        for line in ["record -p 1 cmd", "record -a cmd", "record --comm x -- cmd"] {
+            let error = <Line as clap::Parser>::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_that_of_pids() {
+        let own = std::process::id();
+        let target = |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' '));
+        let tree = target(&format!("record -p {own} --tree")).expect("a good line");
+        assert_eq!(tree.target.target().expect("a target"), Target::Tree(vec![own]));
+        for line in ["record --tree", "record --tree -a", "record --tree cmd", "record"] {
+            assert!(target(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_started_command_is_killed() {
+        let kill =
+            |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' ')).map(|line| line.follow.kill);
+        assert!(kill("record --kill -d 1s cmd").expect("a good line"));
+        assert!(!kill("record cmd --kill").expect("a good line"));
+        for line in ["record --kill", "record --kill -p 1", "record --kill -a", "record --comm x --kill"] {
+            assert!(kill(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -4,22 +4,20 @@
 use super::following::follow;
 use super::outside::{Hurry, available_memory, check_memory};
 use super::signals::Signals;
+use super::started::{Fate, Started};
 use super::work::{Ended, Work};
-use crate::printable::say;
+use super::{instead, left_out, price};
 use crate::{
     bpf::Memory,
     engine::{Engine, Form},
     error::CannotTrace,
+    model::Mode,
     session::{Session, SessionOptions},
-    target::{CommandEnd, HeldChild, ResolvedCommand, Target, reap},
+    target::{HeldChild, ResolvedCommand, Target},
 };
+use crate::{printable::say, units::counted};
 use anyhow::Context as _;
-use std::{
-    fmt,
-    ops::ControlFlow,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{fmt, ops::ControlFlow, process::ExitCode, time::Duration};
 use tokio::{runtime::Runtime, time::timeout};
 
 /// An engine whose targets are probed, and whose command, if it has one, has not begun.
@@ -29,15 +27,24 @@ pub(super) struct Prepared<F> {
     target: Target,
     child: Option<HeldChild>,
     memory: Memory,
+    name: &'static str,
+    mode: Mode,
+    /// Children are traced.
+    follow: bool,
 }
 
 impl<F: Form> Prepared<F> {
-    pub fn new(target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
+    /// For the command `heaptrace NAME`.
+    ///
+    /// # Errors
+    /// If nothing of the target is there, or can be traced.
+    pub fn new(name: &'static str, target: Target, options: &SessionOptions) -> anyhow::Result<Self> {
         let command = match &target {
-            Target::Command(argv) => Some(
-                ResolvedCommand::new(argv)
-                    .map_err(|error| CannotTrace(format!("cannot start the command: {error}")))?,
-            ),
+            Target::Command(argv) => Some(ResolvedCommand::new(argv).map_err(|error| {
+                let instead = argv.first().and_then(|word| instead::of_running(name, word));
+                let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
+                CannotTrace(format!("cannot start the command: {error}{instead}"))
+            })?),
             _ => None,
         };
         let memory = options.sizes.memory_bytes();
@@ -52,17 +59,25 @@ impl<F: Form> Prepared<F> {
             _ => engine.add_running(&target)?,
         }
         drop(within);
-        Ok(Self { engine, runtime, target, child, memory })
+        Ok(Self { engine, runtime, target, child, memory, name, mode: options.mode, follow: options.follow })
     }
 
-    /// Lets the command run, and says that tracing has begun.
-    pub fn begin(self, duration: Option<Duration>) -> anyhow::Result<Running<F>> {
-        let Self { mut engine, runtime, target, child, memory } = self;
+    /// Lets the command run, and says that tracing has begun. `kill`: the command ends with it.
+    pub fn begin(self, duration: Option<Duration>, kill: bool) -> anyhow::Result<Running<F>> {
+        let Self { mut engine, runtime, target, child, memory, name, mode, follow } = self;
         // Before anybody is told that it ends it.
         let signals = runtime.block_on(async { Signals::catch() })?;
+        let children = if follow { left_out::children(&target, engine.session()) } else { None };
+        let price = price::of(name, &target, mode, engine.trap_ns());
+        for line in price.into_iter().chain(children) {
+            say(format_args!("{line}"));
+        }
         engine.begin();
         let command = match child {
-            Some(child) => Some(child.release().map_err(|error| CannotTrace(error.to_string()))?),
+            Some(child) => {
+                let pid = child.release().map_err(|error| CannotTrace(error.to_string()))?;
+                Some(Started::new(pid, kill))
+            }
             None => None,
         };
         let how = engine.how();
@@ -85,8 +100,7 @@ pub(super) struct Running<F> {
     pub engine: Engine<F>,
     /// Until followed.
     unheeded: Option<Signals>,
-    /// The command's PID.
-    command: Option<u32>,
+    command: Option<Started>,
     duration: Option<Duration>,
     runtime: Runtime,
 }
@@ -137,36 +151,28 @@ impl<F: Form> Running<F> {
         if seconds > 2.0 {
             say(format_args!("took {seconds:.1} s to remove the probes"));
         }
+        if let Some(command) = &self.command {
+            command.untraced();
+        }
     }
 
-    /// How the command ended, if there was one and it has; `why` is why following did. The kernel tells of an exit
-    /// before it gives the memory back, and much memory takes a while.
-    pub fn end_of_command(&mut self, why: Ended) -> Option<CommandEnd> {
-        const AT_MOST: Duration = Duration::from_secs(10);
-        const POLL: Duration = Duration::from_millis(5);
-        let command = self.command.take()?;
-        let before = Instant::now();
-        loop {
-            let ended = reap(command);
-            if ended.is_some() || why != Ended::TargetsExited || before.elapsed() > AT_MOST {
-                return ended;
-            }
-            std::thread::sleep(POLL);
-        }
+    /// What became of the command, if there was one; `why` is why following ended.
+    pub fn end_of_command(&mut self, why: Ended) -> Option<Fate> {
+        self.command.take().map(|command| command.fate(why))
     }
 }
 
-/// Says how the command ended, if there was one and it has, and why tracing did.
-pub(super) fn say_end(command: Option<CommandEnd>, why: impl fmt::Display) {
-    if let Some(end) = command {
-        say(format_args!("{end}"));
+/// Says what became of the command, if there was one, and why tracing ended.
+pub(super) fn say_end(command: Option<Fate>, why: impl fmt::Display) {
+    if let Some(fate) = command {
+        say(format_args!("{fate}"));
     }
     say(format_args!("{why}"));
 }
 
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
-pub(super) fn exit_code(command: Option<CommandEnd>, propagate: bool) -> ExitCode {
-    match command {
+pub(super) fn exit_code(command: Option<Fate>, propagate: bool) -> ExitCode {
+    match command.and_then(Fate::end) {
         Some(end) if propagate => ExitCode::from(end.code()),
         _ => ExitCode::SUCCESS,
     }
@@ -185,6 +191,11 @@ fn describe(target: &Target, session: &Session) -> String {
         Target::Pids(pids) => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             format!("process {}", pids.join(", "))
+        }
+        Target::Tree(pids) => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            let count = counted(session.traced() as u64, "process", "processes");
+            format!("process {} and what runs below, {count}", pids.join(", "))
         }
         Target::Command(argv) => {
             let line =

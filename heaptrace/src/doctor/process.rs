@@ -25,6 +25,9 @@ use std::{
 
 /// Looks at process `pid` as `record -p` would, and places nothing.
 pub fn examine(pid: u32) -> Process {
+    if !procfs::exists(pid) {
+        return Process { pid, reason: Some(format!("there is no process {pid}")), ..Process::default() };
+    }
     // These anybody may read, also where the rest is closed to us.
     let status = procfs::read_status(pid).ok();
     let process = Process {

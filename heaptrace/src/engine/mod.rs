@@ -114,6 +114,11 @@ impl<F> Engine<F> {
         if parts.is_empty() { String::new() } else { format!("{}; ", parts.join(", ")) }
     }
 
+    /// What a hit of a probe takes at least in nanoseconds, if that was measured by now.
+    pub fn trap_ns(&mut self) -> Option<f64> {
+        self.session.trap_ns()
+    }
+
     /// The targets may run from now on: [`Self::followed`] begins. Profiles of an engine to which that is not said tell how
     /// long calls counted.
     pub fn begin(&mut self) {

@@ -6,10 +6,11 @@ use crate::{
     error::CannotTrace,
     process::{ldso::Program, procfs},
     session::{Session, TargetError},
-    target::{HeldChild, Target, pids_named, pids_of_user},
+    target::{HeldChild, Target, descendants, pids_named, pids_of_user},
 };
 use anyhow::bail;
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
@@ -76,25 +77,68 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
                     "no running process is named {comm}; names are those in /proc/PID/comm, at most 15 bytes"
                 )));
             }
-            let mut traced = 0;
-            let mut last = None;
-            for pid in pids {
-                match session.add_pid(pid) {
-                    Ok(()) => traced += 1,
-                    Err(error) => {
-                        let ended = has_ended(pid);
-                        let why = session.leave_out_named(pid, error);
-                        last = Some(if ended { ended_before(pid) } else { why });
-                    }
-                }
-            }
-            if let (0, Some(error)) = (traced, last) {
-                bail!(CannotTrace(error));
-            }
+            Added::default().and(session, &pids).any()?;
         }
+        Target::Tree(named) => add_tree(session, named)?,
         Target::Command(_) => {}
     }
     Ok(())
+}
+
+/// Of several processes, of which some may have ended or must be left alone.
+#[derive(Default)]
+struct Added {
+    any: bool,
+    /// Why the last one that is not traced is not.
+    last: Option<String>,
+}
+
+impl Added {
+    fn and(mut self, session: &mut Session, pids: &[u32]) -> Self {
+        for pid in pids {
+            match session.add_pid(*pid) {
+                Ok(()) => self.any = true,
+                Err(error) => {
+                    let ended = has_ended(*pid);
+                    let why = session.leave_out_named(*pid, error);
+                    self.last = Some(if ended { ended_before(*pid) } else { why });
+                }
+            }
+        }
+        self
+    }
+
+    /// # Errors
+    /// [`CannotTrace`] if none is traced.
+    fn any(self) -> Result<(), CannotTrace> {
+        match self.last {
+            Some(why) if !self.any => Err(CannotTrace(why)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Traces `named`, which must be there, and what runs below them.
+fn add_tree(session: &mut Session, named: &[u32]) -> anyhow::Result<()> {
+    /// What is started before its parent is traced is found in the next round; what is started later is followed.
+    const ROUNDS: usize = 4;
+    if let Some(pid) = named.iter().find(|pid| !procfs::exists(**pid)) {
+        bail!(nobody(*pid));
+    }
+    let mut added = Added::default();
+    let mut looked_at: HashSet<u32> = HashSet::new();
+    let mut pids = named.to_vec();
+    pids.extend(descendants(named)?);
+    for _ in 0..ROUNDS {
+        added = added.and(session, &pids);
+        looked_at.extend(&pids);
+        pids = descendants(named)?;
+        pids.retain(|pid| !looked_at.contains(pid) && !session.knows(*pid));
+        if pids.is_empty() {
+            break;
+        }
+    }
+    Ok(added.any()?)
 }
 
 /// Of one that ends meanwhile that is why, whatever was met first: a file of /proc that is not there, memory that it has let
@@ -102,10 +146,14 @@ fn add_running(session: &mut Session, target: &Target) -> anyhow::Result<()> {
 fn add_pid(session: &mut Session, pid: u32) -> Result<(), CannotTrace> {
     let was_there = procfs::exists(pid);
     session.add_pid(pid).map_err(|error| match was_there {
-        false => CannotTrace(format!("no process {pid} is there")),
+        false => nobody(pid),
         true if has_ended(pid) => CannotTrace(ended_before(pid)),
         true => cannot(error),
     })
+}
+
+fn nobody(pid: u32) -> CannotTrace {
+    CannotTrace(format!("there is no process {pid}"))
 }
 
 fn ended_before(pid: u32) -> String {

@@ -33,7 +33,7 @@ const SCHEMA: u32 = 1;
 /// Why a process cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    #[error("no process {0} is there")]
+    #[error("there is no process {0}")]
     NoProcess(u32),
     #[error("process {0} has no memory of its own: it is a kernel thread, or has exited")]
     NoMemory(u32),

@@ -13,6 +13,11 @@ impl Session {
         }
     }
 
+    /// What a hit of a probe takes at least, if that was measured by now.
+    pub fn trap_ns(&mut self) -> Option<f64> {
+        self.overhead.trap_ns()
+    }
+
     /// What fraction of the traced processes' processor time tracing took in the last ten seconds, if that is known.
     pub fn recent_overhead(&self) -> Option<f64> {
         let hit_ns = self.overhead.price()?.ns() as f64;

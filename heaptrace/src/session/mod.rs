@@ -389,6 +389,11 @@ impl Session {
         self.builder.running().count()
     }
 
+    /// Whether a process is traced, or was when it was last heard of.
+    pub fn knows(&self, pid: u32) -> bool {
+        self.tracer.maps.index_of(pid).is_some()
+    }
+
     /// Whether all that was traced has exited.
     pub fn has_ended(&self) -> bool {
         self.traced() == 0 && !self.builder.is_within_exec(monotonic_ns())

@@ -79,8 +79,16 @@ impl Overhead {
         matches!(self.trap, Trap::Measuring(_)) || self.on.is_some() || self.failure.is_none() && begins()
     }
 
-    /// `hits` of the traced processes' probes so far.
-    pub fn look(&mut self, tracer: &Tracer, hits: u64) {
+    /// What the trap of a hit takes at least, if that was measured by now.
+    pub fn trap_ns(&mut self) -> Option<f64> {
+        self.hear_of_trap();
+        match self.trap {
+            Trap::Takes(ns) => Some(ns),
+            Trap::Measuring(_) | Trap::Unknown(_) => None,
+        }
+    }
+
+    fn hear_of_trap(&mut self) {
         if let Trap::Measuring(told) = &self.trap {
             match told.try_recv() {
                 Ok(told) => self.trap = Trap::of(told),
@@ -88,6 +96,11 @@ impl Overhead {
                 Err(TryRecvError::Empty) => {}
             }
         }
+    }
+
+    /// `hits` of the traced processes' probes so far.
+    pub fn look(&mut self, tracer: &Tracer, hits: u64) {
+        self.hear_of_trap();
         match &self.on {
             Some(On { before, since, .. }) => {
                 let passed = since.elapsed();

@@ -3,11 +3,13 @@
 mod cgroup;
 mod ended;
 mod spawn;
+mod tree;
 mod user;
 
 pub use cgroup::{Cgroup, CgroupError};
 pub use ended::{CommandEnd, reap};
 pub use spawn::{HeldChild, ResolvedCommand, SpawnError};
+pub use tree::descendants;
 pub use user::{pids_of_user, user_id, user_name};
 
 use crate::process::procfs::{self, ProcError};
@@ -17,6 +19,8 @@ use crate::process::procfs::{self, ProcError};
 pub enum Target {
     /// These processes.
     Pids(Vec<u32>),
+    /// These processes, and what runs below them.
+    Tree(Vec<u32>),
     /// Every process with this name.
     Comm(String),
     /// Every process of this effective user, running or new.

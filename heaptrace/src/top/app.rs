@@ -154,7 +154,10 @@ impl App {
 
     fn back(&mut self) -> Option<Effect> {
         match self.mode {
-            Mode::List if self.list.filter.is_empty() => return Some(Effect::Quit),
+            // Who presses it once too often is not to lose what was traced.
+            Mode::List if self.list.filter.is_empty() => {
+                self.status = Some("nothing is open; q quits".into())
+            }
             // As in other tops, what was looked for is let go first.
             Mode::List => {
                 self.list.filter = Filter::default();

@@ -185,6 +185,86 @@ pub fn interrupted_at_the_end() -> Result<()> {
     idle.end()
 }
 
+/// A shell that starts another process, tells of both, and waits; with `options` of `heaptrace stat`.
+struct Outlived {
+    _folder: TempDir,
+    recorder: Running,
+    shell: i32,
+    child: i32,
+}
+
+impl Outlived {
+    fn start(options: &[&str]) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let pids = folder.path().join("pids");
+        let script = "sleep 1000 & echo $$ $! > \"$0.new\"; mv \"$0.new\" \"$0\"; wait";
+        let mut command = heaptrace::command(&["stat"])?;
+        command.args(options).args(heaptrace::COMMAND).args(["sh", "-c", script]).arg(&pids);
+        let recorder = Running::spawn(command, "heaptrace", folder.path())?;
+        // It writes them whether it is still traced or not.
+        wait_until(PATIENCE, || Ok(pids.exists())).with_context(|| recorder.describe("started no shell"))?;
+        let pids = fs::read_to_string(pids)?;
+        let mut pids = pids.split_whitespace().map(str::parse);
+        let (shell, child) = (pids.next().context("no PID")??, pids.next().context("no second PID")??);
+        Ok(Self { _folder: folder, recorder, shell, child })
+    }
+
+    fn ended(pid: i32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    }
+}
+
+impl Drop for Outlived {
+    fn drop(&mut self) {
+        for pid in [self.shell, self.child].into_iter().filter(|pid| !Self::ended(*pid)) {
+            // SAFETY: no pointers; the process was started for this test.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
+
+pub fn outlived() -> Result<()> {
+    for end in ["-d", "SIGINT"] {
+        let options: &[&str] = if end == "-d" { &["-d", "2s"] } else { &[] };
+        let mut outlived = Outlived::start(options)?;
+        if end == "SIGINT" {
+            outlived.recorder.signal(libc::SIGINT)?;
+        }
+        heaptrace::finish(&mut outlived.recorder)?;
+        let said = outlived.recorder.stderr();
+        ensure!(said.contains(&format!("still runs as process {}", outlived.shell)), "{end}: {said}");
+        ensure!(!Outlived::ended(outlived.shell) && !Outlived::ended(outlived.child), "{end}: it has ended");
+    }
+    Ok(())
+}
+
+pub fn killed_command() -> Result<()> {
+    let mut outlived = Outlived::start(&["--kill"])?;
+    outlived.recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut outlived.recorder)?;
+    let said = outlived.recorder.stderr();
+    ensure!(said.contains(&format!("the command was killed by signal {}", libc::SIGTERM)), "{said}");
+    ensure!(Outlived::ended(outlived.shell), "it runs on");
+    ensure!(!Outlived::ended(outlived.child), "what it started has ended, too");
+    Ok(())
+}
+
+/// What it held beyond that would keep a pipe open that heaptrace writes to.
+pub fn descriptors() -> Result<()> {
+    let list = ["ls", "/proc/self/fd"];
+    let alone = Command::new(list[0]).args(&list[1..]).output()?;
+    let folder = TempDir::new()?;
+    for command in ["record", "stat"] {
+        let out = folder.path().join("out");
+        let mut traced = heaptrace::command(&[command, "-o", text(&out)?])?;
+        let output = traced.args(heaptrace::COMMAND).args(list).output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        ensure!(output.stdout == alone.stdout, "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    Ok(())
+}
+
 pub fn propagated_exit() -> Result<()> {
     let folder = TempDir::new()?;
     let file = heaptrace::record_file(folder.path());

@@ -3,6 +3,7 @@
 mod ends;
 mod outputs;
 mod recordings;
+mod typed;
 
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
@@ -54,6 +55,20 @@ fn main() -> ExitCode {
         unprivileged("a bad command is refused before anything is loaded", bad_commands),
         unprivileged("an output replaces a link, not what it leads to", outputs::linked_output),
         unprivileged("standard output by its name is written to", outputs::named_stdout),
+        end_to_end("the first word that is no option begins the command", typed::no_dashes),
+        unprivileged(
+            "a running process in a command's place is answered with what to type",
+            typed::running_in_place_of_a_command,
+        ),
+        end_to_end("inspect and doctor take a PID as other commands do", typed::one_process),
+        unprivileged("where there is no recording, it says to record first", typed::no_recording),
+        end_to_end("a PID that nobody has is said to be nobody's", typed::nobody_there),
+        end_to_end(
+            "a report of a PID that is not in it names those that are",
+            typed::no_such_pid_in_a_recording,
+        ),
+        end_to_end("children from before are told of, and traced with --tree", typed::children_before),
+        end_to_end("a price is told beforehand, and a loss with what mends it", typed::prices_and_losses),
         end_to_end("names of processes and files give the terminal no orders", orders_in_names),
         end_to_end("no such process", no_such_process),
         end_to_end("no such command", no_such_command),
@@ -69,6 +84,9 @@ fn main() -> ExitCode {
         end_to_end("Ctrl-C while it ends by itself is the first", ends::interrupted_at_the_end),
         end_to_end("Ctrl-C while it says that Ctrl-C ends it", ends::interrupted_at_once),
         end_to_end("the command's own exit code can be passed on", ends::propagated_exit),
+        end_to_end("a command that outlives tracing is told of", ends::outlived),
+        end_to_end("--kill ends the command, and nothing else", ends::killed_command),
+        end_to_end("a command has no descriptors but a shell's", ends::descriptors),
         end_to_end("a truncated record file is read as far as it goes", recordings::truncated),
         end_to_end("a corrupt record file is never believed", recordings::corrupt),
         end_to_end("a record file of the future is refused", recordings::future),
@@ -114,7 +132,7 @@ fn usage(arguments: &[&str]) -> Result<()> {
 fn missing_record() -> Result<()> {
     let folder = TempDir::new()?;
     let file = folder.path().join("not-there.data");
-    ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[1], &["not-there.data"])
+    ensure_refused(&heaptrace::output(&["report", text(&file)?])?, &[USAGE], &["not-there.data"])
 }
 
 fn foreign_record() -> Result<()> {

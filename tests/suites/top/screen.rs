@@ -62,6 +62,8 @@ pub fn keys() -> Result<()> {
     top.wait_for_text("Processes that live for less than an interval may not be seen")?;
     top.press(ESC)?;
     top.wait_for("no help", |screen| !screen.contains("help: "))?;
+    top.press(ESC)?;
+    top.wait_for_text("nothing is open; q quits")?;
     // F6: the first of the menu is the PID.
     top.press("\x1b[17~")?;
     top.wait_for_text("sort by")?;

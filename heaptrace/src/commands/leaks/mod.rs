@@ -54,9 +54,9 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     }
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
-    let FollowArgs { duration, propagate_exit, .. } = follow;
+    let FollowArgs { duration, kill, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("leaks", target, &options)?;
     let mut printing = Printing {
         trends: Trends::default(),
         prints: Prints::start(),
@@ -67,7 +67,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         verbose: verbose.footer(),
         out,
     };
-    let mut running = prepared.begin(duration)?;
+    let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
     running.engine.drain_last();

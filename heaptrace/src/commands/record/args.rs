@@ -2,6 +2,7 @@
 
 use crate::commands::{
     headings::{OUTPUT, WHAT},
+    recordings::DEFAULT_FILE,
     size_args::SizeArgs,
     stack_args::StackArgs,
     target_args::{FilterArgs, FollowArgs, TargetArgs},
@@ -16,7 +17,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     /// Write the recording to this file; an earlier one is renamed to FILE.old.
-    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE", default_value = "heaptrace.data")]
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub output: PathBuf,
     #[command(flatten)]
     pub follow: FollowArgs,

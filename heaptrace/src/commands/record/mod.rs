@@ -48,9 +48,9 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     }
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let options = SessionOptions { faults, log: verbose.bpf(), ..options };
-    let FollowArgs { duration, propagate_exit, .. } = follow;
+    let FollowArgs { duration, kill, propagate_exit, .. } = follow;
     let place = open_output(&output)?;
-    let mut prepared = Prepared::new(target, &options)?;
+    let mut prepared = Prepared::new("record", target, &options)?;
     // What memory consists of is told by blocks.
     let measures = !no_rss && options.mode == Mode::Exact;
     let blocks = options.mode.has_blocks();
@@ -58,7 +58,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
     let mut recording = Recording { writer, progress: Progress::new(), blocks, last_write: None };
-    let mut running = prepared.begin(duration)?;
+    let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
     let mut writer = recording.writer;

@@ -75,6 +75,7 @@ fn target(args: &TopTarget) -> Result<Target, CannotTrace> {
     let TopTarget { pid, all, comm, user, cgroup } = args;
     TargetArgs {
         pid: pid.clone(),
+        tree: false,
         all: *all,
         comm: comm.clone(),
         user: user.clone(),
@@ -87,10 +88,12 @@ fn target(args: &TopTarget) -> Result<Target, CannotTrace> {
 /// Fails if nobody is there who was named.
 fn check(target: &Target) -> anyhow::Result<()> {
     match target {
-        Target::Pids(pids) => {
+        Target::Pids(pids) | Target::Tree(pids) => {
             for pid in pids {
-                if let Err(error) = procfs::identity(*pid) {
-                    bail!(CannotTrace(format!("process {pid} cannot be looked at: {error}")));
+                match procfs::identity(*pid) {
+                    Ok(_) => {}
+                    Err(error) if error.is_gone() => bail!(CannotTrace(format!("there is no process {pid}"))),
+                    Err(error) => bail!(CannotTrace(format!("process {pid} cannot be looked at: {error}"))),
                 }
             }
         }
@@ -106,7 +109,7 @@ fn check(target: &Target) -> anyhow::Result<()> {
 fn name(target: &Target) -> Option<String> {
     match target {
         Target::All | Target::Command(_) => None,
-        Target::Pids(pids) => {
+        Target::Pids(pids) | Target::Tree(pids) => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             Some(format!("{} and children", pids.join(", ")))
         }

@@ -1,4 +1,4 @@
-//! Every process of the machine as `/proc` has it, read again at each refresh.
+//! Every process of the machine as `/proc` has it, read again at each refresh: but ourselves, who grow by what we look at.
 
 use crate::{
     process::{
@@ -61,7 +61,8 @@ impl Processes {
     pub fn read(&mut self, target: &Target) -> anyhow::Result<Read> {
         self.round += 1;
         let mut read = Read { memory: memory(), seen: Vec::new(), kernel_threads: 0, closed: 0 };
-        for pid in procfs::all_pids()? {
+        let own = std::process::id();
+        for pid in procfs::all_pids()?.into_iter().filter(|pid| *pid != own) {
             match self.look_at(pid) {
                 Ok(Some(seen)) => read.seen.push(seen),
                 Ok(None) => read.kernel_threads += 1,
@@ -129,7 +130,7 @@ impl Processes {
                 let pids: HashSet<u32> = cgroup.pids()?.into_iter().collect();
                 seen.retain(|seen| pids.contains(&seen.identity.pid));
             }
-            Target::Pids(pids) => {
+            Target::Pids(pids) | Target::Tree(pids) => {
                 if self.round == 1 {
                     let named = seen.iter().filter(|seen| pids.contains(&seen.identity.pid));
                     self.family.extend(named.map(|seen| seen.identity));
@@ -174,16 +175,30 @@ fn memory() -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::{
+        io::{Read as _, Write as _},
+        process::{Command, Stdio},
+    };
 
     #[test]
-    fn we_are_there_with_our_memory() {
+    fn others_are_there_with_their_memory_and_we_are_not() {
+        let mut child =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        let (mut input, mut output) =
+            (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+        // An echo comes from a program that runs.
+        input.write_all(b"x").expect("write");
+        output.read_exact(&mut [0]).expect("echo");
         let mut processes = Processes::new();
         let read = processes.read(&Target::All).expect("/proc");
-        let own = read.seen.iter().find(|seen| seen.identity.pid == std::process::id()).expect("ourselves");
-        assert!(own.heap > 0 && own.res >= own.heap && own.virt >= own.res && own.faults > 0);
-        assert!(own.about.command.contains(&own.about.comm) || !own.about.command.is_empty());
+        let of = |pid| read.seen.iter().find(|seen| seen.identity.pid == pid);
+        let cat = of(child.id()).expect("the child");
+        assert!(cat.heap > 0 && cat.res >= cat.heap && cat.virt >= cat.res && cat.faults > 0);
+        assert_eq!((cat.about.command.as_str(), cat.about.comm.as_str()), ("cat", "cat"));
+        assert!(of(std::process::id()).is_none());
         assert!(read.memory.total > read.memory.available);
+        drop(input);
+        child.wait().expect("its end");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     },
     report::PrintFormat,
 };
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 #[derive(Debug, Args)]
@@ -40,6 +40,9 @@ pub struct WatchArgs {
     /// Don't trace child processes.
     #[arg(long, help_heading = TARGETS, conflicts_with_all = ["all", "user", "cgroup"])]
     pub no_follow: bool,
+    /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
+    #[arg(long, requires = "command", help_heading = LIMITS, conflicts_with_all = ["pid", "all", "comm", "user", "cgroup"])]
+    pub kill: bool,
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,
@@ -61,27 +64,33 @@ pub struct WatchArgs {
 /// Which processes to watch; one kind, or else the whole machine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = TARGETS)]
-#[group(multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("target")))]
 pub struct WatchTarget {
     /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
     // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
     #[arg(short, long, value_name = "PID", value_delimiter = ',',
-        value_parser = value_parser!(u32).range(1..=1 << 22))]
+        value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
     pub pid: Vec<u32>,
+    /// With -p: trace what runs below these processes, too (the workers of a prefork server).
+    // clap does not insist on what another option excludes.
+    #[arg(long, requires = "pid", conflicts_with_all = ["all", "comm", "user", "cgroup", "command"])]
+    pub tree: bool,
     /// Trace every process on the machine; the default.
-    #[arg(short, long)]
+    #[arg(short, long, group = "target")]
     pub all: bool,
     /// Trace the running processes with this name (as in /proc/PID/comm).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "target")]
     pub comm: Option<String>,
     /// Trace all processes of this effective user, running and new.
-    #[arg(long, value_name = "NAME|UID")]
+    #[arg(long, value_name = "NAME|UID", group = "target")]
     pub user: Option<String>,
     /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
     /// mount point.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "target")]
     pub cgroup: Option<PathBuf>,
-    /// Start this command and trace it from its first instruction.
-    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
+    /// only where the name begins with a dash.
+    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1.., group = "target")]
     pub command: Vec<OsString>,
 }

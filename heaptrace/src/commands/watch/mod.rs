@@ -44,9 +44,9 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let on_terminal = args.output.is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
-    let WatchArgs { min_bytes, format, output, duration, propagate_exit, verbose, .. } = args;
+    let WatchArgs { min_bytes, format, output, duration, kill, propagate_exit, verbose, .. } = args;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new(target, &options)?;
+    let prepared = Prepared::new("watch", target, &options)?;
     let session = prepared.engine.session();
     if let Some(why) = session.growth_unavailable() {
         bail!(CannotTrace(format!("brk, mmap, munmap and mremap cannot be watched: {why}")));
@@ -75,7 +75,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     for (record, pid) in session.running() {
         watching.spaces.begin(session, record, pid);
     }
-    let mut running = prepared.begin(duration)?;
+    let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut watching)?;
     running.detach();
     let ended = running.end_of_command(why);
@@ -87,9 +87,10 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
-    let WatchTarget { pid, all, comm, user, cgroup, command } = &args.target;
+    let WatchTarget { pid, tree, all, comm, user, cgroup, command } = &args.target;
     TargetArgs {
         pid: pid.clone(),
+        tree: *tree,
         all: *all,
         comm: comm.clone(),
         user: user.clone(),
@@ -381,6 +382,8 @@ mod tests {
         assert_eq!(of(&["--min-bytes", "0"]), Target::All);
         assert_eq!(of(&["-p", "7"]), Target::Pids(vec![7]));
         assert_eq!(of(&["--", "ls"]), Target::Command(vec!["ls".into()]));
+        assert_eq!(of(&["ls", "-a"]), Target::Command(vec!["ls".into(), "-a".into()]));
+        assert_eq!(of(&["-p", "7", "--tree"]), Target::Tree(vec![7]));
         assert!(Line::try_parse_from(["watch", "-a", "-p", "7"]).is_err());
     }
 }

@@ -69,6 +69,14 @@ pub fn write_cut(buffer: &mut Buffer, area: Rect, line: u16, text: &str, style: 
     write(buffer, area, line, &[(&text, style)]);
 }
 
+/// Writes `text` after `before` into the first line of `area`; what finds no room is cut with a mark.
+pub fn write_cut_after(buffer: &mut Buffer, area: Rect, before: &str, (text, style): (&str, Style)) {
+    let width = usize::from(area.width);
+    let taken = printable(before).width().min(width);
+    let before = fitted(before, taken, false);
+    write(buffer, area, 0, &[(&before, BOLD), (&fitted(text, width - taken, false), style)]);
+}
+
 /// The keys of a screen, in the last line.
 pub fn keys(buffer: &mut Buffer, area: Rect, keys: &[(&str, &str)]) {
     let mut x = area.x;

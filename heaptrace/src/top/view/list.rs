@@ -199,24 +199,29 @@ fn draw_notes(app: &App, fit: &Fit, area: Rect, buffer: &mut Buffer) {
     if area.height == 0 {
         return;
     }
+    // Whatever else there is to say: who does not see some process wants to know why.
+    let filter = match app.list.filter.is_empty() {
+        true => String::new(),
+        false => format!("{} of {} found by {}  ", app.places.len(), app.rows.len(), app.list.filter_text),
+    };
+    let (text, style) = note(app, fit);
+    line::write_cut_after(buffer, area, &filter, (&text, style));
+}
+
+fn note(app: &App, fit: &Fit) -> (String, Style) {
     if let Some(status) = &app.status {
-        return line::write_cut(buffer, area, 0, status, BOLD);
+        return (status.clone(), BOLD);
     }
     let mut notes = app.header.notes.iter();
     if let Some(first) = notes.next() {
         let more = notes.len();
-        let text = if more > 0 { format!("{first}; {more} more: ?") } else { first.clone() };
-        return line::write_cut(buffer, area, 0, &text, LOSS);
+        return (if more > 0 { format!("{first}; {more} more: ?") } else { first.clone() }, LOSS);
     }
-    let mut text = String::new();
-    if !app.list.filter.is_empty() {
-        text = format!("{} of {} found by {}  ", app.places.len(), app.rows.len(), app.list.filter_text);
+    if fit.left_out.is_empty() {
+        return (String::new(), DIM);
     }
-    if !fit.left_out.is_empty() {
-        let titles: Vec<&str> = fit.left_out.iter().map(|column| column.title()).collect();
-        text += &format!("no room for {}", titles.join(" "));
-    }
-    line::write_cut(buffer, area, 0, &text, DIM);
+    let titles: Vec<&str> = fit.left_out.iter().map(|column| column.title()).collect();
+    (format!("no room for {}", titles.join(" ")), DIM)
 }
 
 fn draw_keys(app: &App, area: Rect, buffer: &mut Buffer) {

@@ -108,6 +108,21 @@ fn a_filter_that_finds_nothing_says_so() {
 }
 
 #[test]
+fn a_filter_is_shown_beside_whatever_else_there_is_to_say() {
+    let mut app = app((80, 24), true);
+    app.filter("redis").expect("a filter");
+    app.header.notes =
+        vec!["a note that is much too long for the rest of a line of eighty columns".to_owned()];
+    let shown = |app: &App| screen(app).lines().rev().nth(1).map(str::to_owned).expect("a line of notes");
+    let line = shown(&app);
+    assert!(line.starts_with("1 of 5 found by redis  a note that") && line.ends_with('…'), "{line}");
+    app.status = Some("a status".to_owned());
+    assert_eq!(shown(&app), "1 of 5 found by redis  a status");
+    app.filter(&"x".repeat(100)).expect("a filter");
+    assert!(shown(&app).starts_with("0 of 5 found by xxx") && shown(&app).ends_with('…'), "{}", shown(&app));
+}
+
+#[test]
 fn a_process_in_80_columns() {
     let mut app = opened((80, 24));
     app.apply(Action::Enter);

@@ -2,7 +2,7 @@
 //! Markdown; results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
-//! is the number of rounds that medians are taken of. `HEAPTRACE_BENCH_OTHER` is the path of another heaptrace, for
+//! is the number of rounds that medians are taken of, `HEAPTRACE_BENCH_LOADS` the programs of `ladder`, by parts of their names. `HEAPTRACE_BENCH_OTHER` is the path of another heaptrace, for
 //! `against`, which measures the two in turns.
 
 #![expect(clippy::disallowed_methods, reason = "what is read was made here, or is root's")]
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let mut wanted: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.is_empty() {
-        wanted = vec!["scale", "attach", "cost", "live", "depth", "watch"];
+        wanted = vec!["scale", "attach", "cost", "live", "depth", "watch", "ladder"];
         wanted.extend(against::other().map(|_| "against"));
     }
     let folder = tempfile::tempdir()?;
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
             "depth" => depth::run(folder.path())?,
             "attach" => attach::run(folder.path())?,
             "watch" => watch::run(folder.path())?,
-            // Takes a quarter of an hour, python3 and redis.
+            // Takes five minutes a round, python3, redis-server, nginx and postgres, and heaptrack and valgrind where they are.
             "ladder" => ladder::run(folder.path())?,
             "scale" => scale::run(1_000_000, folder.path())?,
             // Takes a minute, and half a gigabyte in the kernel.

@@ -38,16 +38,23 @@ impl Recorder {
         Ok(Self(child))
     }
 
-    /// Tells it to end, and waits; gives its peak memory in MB.
-    pub fn stop(self) -> Result<f64> {
+    /// Tells it to end, and waits.
+    pub fn stop(self) -> Result<Usage> {
         // SAFETY: not waited for yet, so the id is still the child's.
         unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGINT) };
         wait(self.0)
     }
 }
 
-/// Waits for a child to end well; gives its peak memory in MB.
-pub fn wait(mut child: Child) -> Result<f64> {
+/// What a child took.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub peak_mb: f64,
+    pub cpu_s: f64,
+}
+
+/// Waits for a child to end well.
+pub fn wait(mut child: Child) -> Result<Usage> {
     // SAFETY: all-zero is a value of this plain C type.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let mut status = 0;
@@ -59,5 +66,9 @@ pub fn wait(mut child: Child) -> Result<f64> {
     ensure!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
     // Reaped above; this only closes what is left of it.
     let _ = child.try_wait();
-    Ok(usage.ru_maxrss as f64 * 1024.0 / 1e6)
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Ok(Usage {
+        peak_mb: usage.ru_maxrss as f64 * 1024.0 / 1e6,
+        cpu_s: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+    })
 }

@@ -54,7 +54,7 @@ fn round(program: &Path, sizes: &MapSizes, blocks: u32, folder: &Path, series: &
     let answer = target.ask(&format!("{blocks} {STACKS}"))?;
     ensure!(answer == "done", "the target said {answer}");
     let before = Instant::now();
-    series.record_mb.push(recorder.stop()?);
+    series.record_mb.push(recorder.stop()?.peak_mb);
     series.record_ms.push(before.elapsed().as_secs_f64() * 1e3);
     series.file_mb.push(fs::metadata(&file)?.len() as f64 / 1e6);
 
@@ -64,7 +64,7 @@ fn round(program: &Path, sizes: &MapSizes, blocks: u32, folder: &Path, series: &
         .arg(&file)
         .stdout(File::create(folder.join("scale.txt"))?)
         .spawn()?;
-    series.report_mb.push(wait(report)?);
+    series.report_mb.push(wait(report)?.peak_mb);
     series.report_ms.push(before.elapsed().as_secs_f64() * 1e3);
 
     let profile = heaptrace::file::read(&file)?.profile;

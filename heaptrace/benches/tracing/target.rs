@@ -66,6 +66,11 @@ impl Target {
     pub fn ask(&mut self, what: &str) -> Result<String> {
         let input = self.input.as_mut().context("no standard input")?;
         writeln!(input, "{what}")?;
+        self.hear()
+    }
+
+    /// What it says next.
+    pub fn hear(&mut self) -> Result<String> {
         let mut answer = String::new();
         if self.output.read_line(&mut answer)? == 0 {
             bail!("the target ended: {}", self.child.wait()?);

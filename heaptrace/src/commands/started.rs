@@ -7,7 +7,7 @@ use crate::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    fmt, thread,
+    fmt, io, thread,
     time::{Duration, Instant},
 };
 
@@ -19,25 +19,31 @@ pub(super) struct Started {
     pid: u32,
     /// It ends with tracing.
     kill: bool,
+    /// What came of telling it so.
+    told: Option<io::Result<()>>,
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Fate {
     Ended(CommandEnd),
-    Runs { pid: u32 },
+    Runs {
+        pid: u32,
+        /// It was to end, and why it has not.
+        unheeded: Option<String>,
+    },
 }
 
 impl Started {
     pub fn new(pid: u32, kill: bool) -> Self {
-        Self { pid, kill }
+        Self { pid, kill, told: None }
     }
 
-    /// Tracing is over.
-    pub fn untraced(&self) {
-        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| self.kill) {
-            // It may have ended, and is waited for by us alone.
-            let _ = kill_process(pid, Signal::TERM);
+    /// Tracing was ended, by whoever runs heaptrace: the command is to end, too, if that was asked for.
+    pub fn untraced(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| self.kill && self.told.is_none())
+        {
+            self.told = Some(kill_process(pid, Signal::TERM).map_err(io::Error::from));
         }
     }
 
@@ -46,21 +52,24 @@ impl Started {
     pub fn fate(self, why: Ended) -> Fate {
         const AT_MOST: Duration = Duration::from_secs(10);
         const SILENT: Duration = Duration::from_secs(1);
-        let Self { pid, kill } = self;
+        let Self { pid, told, .. } = self;
         let before = Instant::now();
-        let mut said = !kill;
+        let mut said = false;
         loop {
             if let Some(end) = reap(pid) {
                 return Fate::Ended(end);
             }
-            if !kill && (why != Ended::TargetsExited || before.elapsed() > AT_MOST) {
-                return Fate::Runs { pid };
+            let is_ending = matches!(told, Some(Ok(()))) || why == Ended::TargetsExited;
+            if !is_ending || before.elapsed() > AT_MOST {
+                let unheeded = told.map(|told| match told {
+                    Ok(()) => format!("it did not end on SIGTERM within {} s", AT_MOST.as_secs()),
+                    Err(error) => format!("it could not be sent SIGTERM: {error}"),
+                });
+                return Fate::Runs { pid, unheeded };
             }
-            if !said && before.elapsed() > SILENT {
+            if !said && told.is_some() && before.elapsed() > SILENT {
                 said = true;
-                say(format_args!(
-                    "waiting for the command (process {pid}) to end on SIGTERM; Ctrl-C leaves it"
-                ));
+                say(format_args!("waiting for the command (process {pid}) to end on SIGTERM"));
             }
             thread::sleep(POLL);
         }
@@ -69,9 +78,9 @@ impl Started {
 
 impl Fate {
     /// How it ended, if it has.
-    pub fn end(self) -> Option<CommandEnd> {
+    pub fn end(&self) -> Option<CommandEnd> {
         match self {
-            Self::Ended(end) => Some(end),
+            Self::Ended(end) => Some(*end),
             Self::Runs { .. } => None,
         }
     }
@@ -81,8 +90,11 @@ impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended(end) => end.fmt(f),
-            Self::Runs { pid } => {
+            Self::Runs { pid, unheeded: None } => {
                 write!(f, "the command still runs as process {pid}, untraced; with --kill it ends, too")
+            }
+            Self::Runs { pid, unheeded: Some(why) } => {
+                write!(f, "the command still runs as process {pid}, untraced: {why}")
             }
         }
     }
@@ -102,10 +114,10 @@ mod tests {
     #[test]
     fn it_goes_on_unless_it_is_to_end() {
         let (mut child, pid) = start();
-        let started = Started::new(pid, false);
+        let mut started = Started::new(pid, false);
         started.untraced();
         let fate = started.fate(Ended::TimeUp);
-        assert_eq!(fate, Fate::Runs { pid });
+        assert!(matches!(&fate, Fate::Runs { pid: of, unheeded: None } if *of == pid));
         assert!(fate.to_string().contains(&format!("process {pid}")) && fate.end().is_none());
         // It heeds its input still.
         drop(child.stdin.take());
@@ -116,9 +128,9 @@ mod tests {
     #[test]
     fn it_is_asked_to_end_and_waited_for() {
         let (_child, pid) = start();
-        let started = Started::new(pid, true);
+        let mut started = Started::new(pid, true);
         started.untraced();
         let killed = CommandEnd::Killed(libc::SIGTERM as u8);
-        assert_eq!(started.fate(Ended::TimeUp), Fate::Ended(killed));
+        assert_eq!(started.fate(Ended::TimeUp).end(), Some(killed));
     }
 }

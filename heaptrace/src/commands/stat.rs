@@ -99,11 +99,11 @@ pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     if why != Ended::NoReader {
         // Whether anybody still reads makes no difference any more.
-        let command = ended.and_then(Fate::end);
+        let command = ended.as_ref().and_then(Fate::end);
         let _ = counting.print_once(&mut running.engine, true, command)?;
     }
-    say_end(ended, why);
-    Ok(exit_code(ended, propagate_exit))
+    say_end(ended.as_ref(), why);
+    Ok(exit_code(ended.as_ref(), propagate_exit))
 }
 
 struct Counting {

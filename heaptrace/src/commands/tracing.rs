@@ -91,7 +91,7 @@ impl<F: Form> Prepared<F> {
         if let Some(price) = engine.session().price_for_others() {
             say(format_args!("{price}"));
         }
-        Ok(Running { engine, unheeded: Some(signals), command, duration, runtime })
+        Ok(Running { engine, unheeded: Some(signals), command, is_ended: false, duration, runtime })
     }
 }
 
@@ -101,6 +101,8 @@ pub(super) struct Running<F> {
     /// Until followed.
     unheeded: Option<Signals>,
     command: Option<Started>,
+    /// By whoever runs heaptrace, or by a failure.
+    is_ended: bool,
     duration: Option<Duration>,
     runtime: Runtime,
 }
@@ -115,8 +117,14 @@ impl<F: Form> Running<F> {
         let mut signals = self.unheeded.take().context("an engine can be followed once only")?;
         let hurry = Hurry::begin();
         let following = follow(&mut self.engine, &mut signals, self.duration, every, work);
-        let why = self.runtime.block_on(following)?;
+        let why = self.runtime.block_on(following);
         hurry.end();
+        // Also where it failed; not where the command left tracing by itself, in an exec.
+        self.is_ended = !matches!(why, Ok(Ended::TargetsExited));
+        if let Some(command) = self.command.as_mut().filter(|_| why.is_err()) {
+            command.untraced();
+        }
+        let why = why?;
         // Where it ended by itself, one may be meant for what has ended meanwhile.
         signals.let_keys_end(why != Ended::Asked).context("failed to set what Ctrl-C does")?;
         Ok(why)
@@ -151,7 +159,7 @@ impl<F: Form> Running<F> {
         if seconds > 2.0 {
             say(format_args!("took {seconds:.1} s to remove the probes"));
         }
-        if let Some(command) = &self.command {
+        if let Some(command) = self.command.as_mut().filter(|_| self.is_ended) {
             command.untraced();
         }
     }
@@ -163,7 +171,7 @@ impl<F: Form> Running<F> {
 }
 
 /// Says what became of the command, if there was one, and why tracing ended.
-pub(super) fn say_end(command: Option<Fate>, why: impl fmt::Display) {
+pub(super) fn say_end(command: Option<&Fate>, why: impl fmt::Display) {
     if let Some(fate) = command {
         say(format_args!("{fate}"));
     }
@@ -171,7 +179,7 @@ pub(super) fn say_end(command: Option<Fate>, why: impl fmt::Display) {
 }
 
 /// The exit code of heaptrace where it traced: the command's own if that is wanted and it has ended.
-pub(super) fn exit_code(command: Option<Fate>, propagate: bool) -> ExitCode {
+pub(super) fn exit_code(command: Option<&Fate>, propagate: bool) -> ExitCode {
     match command.and_then(Fate::end) {
         Some(end) if propagate => ExitCode::from(end.code()),
         _ => ExitCode::SUCCESS,

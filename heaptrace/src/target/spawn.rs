@@ -76,6 +76,10 @@ impl HeldChild {
                 unsafe { exec_when_told(wait.as_raw_fd(), go_fd, report.as_raw_fd(), &file_c, &pointers) }
             }
             pid => {
+                // Ignored, as a parent may leave it to us, the kernel would wait for the child itself (wait(2)), and its PID could be
+                // another's before we know of its end.
+                // SAFETY: no handler of anybody's is replaced.
+                unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
                 let command = file.display().to_string();
                 Ok(Self { pid: pid as u32, command, go, failure })
             }

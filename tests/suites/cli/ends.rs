@@ -239,6 +239,27 @@ pub fn outlived() -> Result<()> {
     Ok(())
 }
 
+/// It ignores SIGTERM: that is said, and what was counted is printed all the same.
+pub fn unheeding_command() -> Result<()> {
+    let arguments = ["stat", "--kill", "-d", "1s"];
+    let mut command = heaptrace::command(&arguments)?;
+    command.args(heaptrace::COMMAND).args([
+        "sh",
+        "-c",
+        "trap '' TERM; echo $$; exec >/dev/null 2>&1; while :; do sleep 0.1; done",
+    ]);
+    let output = command.output()?;
+    let (said, printed) = (stderr(&output), String::from_utf8_lossy(&output.stdout).into_owned());
+    let pid: libc::pid_t = printed.lines().next().context("no PID")?.parse()?;
+    // SAFETY: a child of heaptrace's, which is over: ours to end.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    ensure!(
+        output.status.success() && said.contains("did not end on SIGTERM") && printed.contains("# Coverage:"),
+        "{said}\n{printed}"
+    );
+    Ok(())
+}
+
 pub fn killed_command() -> Result<()> {
     let mut outlived = Outlived::start(&["--kill"])?;
     outlived.recorder.signal(libc::SIGINT)?;

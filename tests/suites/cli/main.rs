@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         end_to_end("the command's own exit code can be passed on", ends::propagated_exit),
         end_to_end("a command that outlives tracing is told of", ends::outlived),
         end_to_end("--kill ends the command, and nothing else", ends::killed_command),
+        end_to_end("--kill does not wait for ever", ends::unheeding_command),
         end_to_end("a command has no descriptors but a shell's", ends::descriptors),
         end_to_end("a truncated record file is read as far as it goes", recordings::truncated),
         end_to_end("a corrupt record file is never believed", recordings::corrupt),

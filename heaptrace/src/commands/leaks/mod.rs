@@ -79,8 +79,8 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         let _ = running.print_rest(&mut printing)?;
     }
     let ended = running.end_of_command(why);
-    say_end(ended, why);
-    Ok(exit_code(ended, propagate_exit))
+    say_end(ended.as_ref(), why);
+    Ok(exit_code(ended.as_ref(), propagate_exit))
 }
 
 struct Printing {

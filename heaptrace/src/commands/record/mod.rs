@@ -89,7 +89,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     }
     let output = kept.unwrap_or(output);
     let ended = running.end_of_command(why);
-    say_end(ended, format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()));
+    say_end(
+        ended.as_ref(),
+        format_args!("{why}; {events} events, {written} bytes in {}{lost}", output.display()),
+    );
     if events == 0 {
         let what = match options.mode {
             Mode::Sampled(_) | Mode::Native => "sample",
@@ -98,7 +101,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         };
         say(format_args!("no {what} was seen; `heaptrace report` says what was looked at"));
     }
-    Ok(exit_code(ended, propagate_exit))
+    Ok(exit_code(ended.as_ref(), propagate_exit))
 }
 
 struct Recording {

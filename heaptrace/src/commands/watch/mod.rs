@@ -82,8 +82,8 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     if why != Ended::NoReader && running.print_rest(&mut watching)?.is_continue() {
         watching.end(&running.engine)?;
     }
-    say_end(ended, why);
-    Ok(exit_code(ended, propagate_exit))
+    say_end(ended.as_ref(), why);
+    Ok(exit_code(ended.as_ref(), propagate_exit))
 }
 
 fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {

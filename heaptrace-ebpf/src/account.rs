@@ -29,6 +29,11 @@ pub struct Given {
     pub address: u64,
 }
 
+impl Given {
+    /// Nothing that is still to be counted.
+    pub const NOTHING: Self = Self { function: 0, marks: 0, size: 0, address: 0 };
+}
+
 /// A block came to life. Called before anyone else can know its address. A function of its own, so that what it keeps on
 /// the stack is not below the walk, which before 6.3 has 512 bytes with all its callers.
 #[inline(never)]

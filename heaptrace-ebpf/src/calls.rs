@@ -18,7 +18,7 @@ use crate::{
     judged, live,
     log::log,
     maps::{GATES, PROBES, count, setting},
-    own_samples, pending, process,
+    pending, process,
     registers::{Registers, UNREADABLE},
     sampled, share,
     site::{self, Caller},
@@ -29,22 +29,28 @@ use crate::{
 /// A probe of a traced process was hit.
 #[inline(always)]
 pub fn hit(ctx: &impl EbpfContext) {
-    let cookie = Cookie::from_bits(attach_cookie(ctx));
-    let Some((process, record)) = process::traced(ctx) else { return };
-    at!(record.hits).add(1);
-    if !process::counts(record) {
-        return;
-    }
-    if cookie.gate != 0 && GATES.value(cookie.gate).is_none_or(|gate| gate.load() == 0) {
-        return;
-    }
-    let Some(probe) = PROBES.get(cookie.row) else { return };
+    let Some((process, record, probe)) = admitted(ctx) else { return };
     let registers = Registers::of(ctx);
     if !condition::holds(probe.condition, registers.flags()) {
         return;
     }
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
     Hit { process, record, probe, registers, entry_sp }.handle();
+}
+
+/// Whose hit it is and what it means, if it counts.
+#[inline(always)]
+pub fn admitted(ctx: &impl EbpfContext) -> Option<(u32, Value<ProcessRecord>, &'static ProbeRecord)> {
+    let cookie = Cookie::from_bits(attach_cookie(ctx));
+    let (process, record) = process::traced(ctx)?;
+    at!(record.hits).add(1);
+    if !process::counts(record) {
+        return None;
+    }
+    if cookie.gate != 0 && GATES.value(cookie.gate).is_none_or(|gate| gate.load() == 0) {
+        return None;
+    }
+    Some((process, record, PROBES.get(cookie.row)?))
 }
 
 struct Hit<'a> {
@@ -91,11 +97,6 @@ fn draw(hit: &Hit<'_>, finished: &Given) -> bool {
     sampled::reaches_sample(finished.size) != 0
 }
 
-impl Given {
-    /// Nothing that is still to be counted.
-    const NOTHING: Self = Self { function: 0, marks: 0, size: 0, address: 0 };
-}
-
 impl Hit<'_> {
     #[inline(always)]
     fn handle(&self) {
@@ -108,15 +109,9 @@ impl Hit<'_> {
         }
         // Not all zeros, which would be written by a call of memset.
         let mut finished = Given { size: 1, ..Given::NOTHING };
-        let is_chosen = setting!(sample_bytes) != 0 && own_samples::is_told(role);
-        if is_chosen {
-            own_samples::told(self.process, self.record, self.probe, self.registers, &mut finished);
-        } else {
-            finish(self, &mut finished);
-        }
-        if finished.address != 0 && (is_chosen || self.is_asked_for(&finished) && self.is_taken(&finished)) {
-            let caller = if is_chosen { self.registers.now() } else { self.caller() };
-            let site = site::of_call(self.process, finished.function, caller);
+        finish(self, &mut finished);
+        if finished.address != 0 && self.is_asked_for(&finished) && self.is_taken(&finished) {
+            let site = site::of_call(self.process, finished.function, self.caller());
             judged::allocated(finished.function, finished.address, finished.size);
             account::allocated(self.process, self.record, site, &finished);
         }

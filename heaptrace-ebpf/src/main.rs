@@ -48,6 +48,13 @@ fn call_hit(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// A probe that a program offers, by which its allocator tells of samples.
+#[uprobe]
+fn own_hit(ctx: ProbeContext) -> u32 {
+    own_samples::hit(&ctx);
+    0
+}
+
 /// A function's entry, or one of its sites, while it is under verification.
 #[uprobe]
 fn check_hit(ctx: ProbeContext) -> u32 {

@@ -11,49 +11,97 @@ use heaptrace_common::{
 
 use crate::{
     account::{self, Given},
+    calls,
+    helpers::read_user,
     live,
     maps::count,
     registers::{Registers, UNREADABLE},
-    statistics,
+    site,
     value::{Value, at},
 };
+use aya_ebpf::EbpfContext;
 
-/// Whether a probe of this role tells of samples.
+/// A probe was hit that a traced process offers. A program of its own: with the others' the verifier would go through the walk twice.
 #[inline(always)]
-pub fn is_told(role: u8) -> bool {
-    role == Role::Sample as u8 || role == Role::SampleFree as u8
+pub fn hit(ctx: &impl EbpfContext) {
+    let Some((process, record, probe)) = calls::admitted(ctx) else { return };
+    let registers = Registers::of(ctx);
+    // Not all zeros, which would be written by a call of memset.
+    let mut given = Given { size: 1, ..Given::NOTHING };
+    told(process, record, probe, registers, &mut given);
+    if given.address != 0 {
+        let site = site::of_call(process, given.function, registers.now());
+        account::allocated(process, record, site, &given);
+    }
 }
 
 /// The allocator told of a sample. A function of its own, so that what it keeps on the stack is not below the walk.
 #[inline(never)]
-pub fn told(
+fn told(
     process: u32,
     record: Value<ProcessRecord>,
     probe: &ProbeRecord,
     registers: Registers,
     given: &mut Given,
 ) {
-    let address = registers.operand(probe, operand::POINTER);
+    let all = registers.all();
+    let address = operand(&all, probe, operand::POINTER);
     if address == 0 {
         return;
     }
     if probe.role == Role::SampleFree as u8 {
-        // One from before tracing is not known.
-        if let Some(block) = live::take(process, address) {
-            account::close(record, &block);
-            statistics::freed(process, Function::Sampled as u8, Some(&block));
+        match live::take(process, address) {
+            Some(block) => account::close(record, &block),
+            // One from before tracing.
+            None => _ = at!(record.unknown_frees).add(1),
         }
         return;
     }
-    let size = registers.operand(probe, operand::SIZE);
-    let weight = registers.operand(probe, operand::WEIGHT);
+    let size = operand(&all, probe, operand::SIZE);
+    let weight = operand(&all, probe, operand::WEIGHT);
     // One that stands for nothing is none.
     if address == UNREADABLE || size == UNREADABLE || weight == UNREADABLE || weight == 0 {
         count(Counter::ResultUnreadable);
         return;
     }
-    let marks = LiveBlock::marks_of(weight);
+    let marks = own_marks(weight) as u32;
     let interval = LiveBlock { marks, ..LiveBlock::NOTHING }.weight();
     at!(record.own_samples).raise(!interval);
     *given = Given { function: Function::Sampled as u8, marks, size, address };
+}
+
+/// [`LiveBlock::marks_of`]. A global function: the verifier would follow each number of rounds of its loop through all that comes
+/// after.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn own_marks(weight: u64) -> u64 {
+    u64::from(LiveBlock::marks_of(weight))
+}
+
+/// An argument; [`UNREADABLE`] if it cannot be read.
+#[inline(always)]
+fn operand(registers: &[u64; 16], probe: &ProbeRecord, index: usize) -> u64 {
+    let Some(of) = probe.own.get(index) else { return UNREADABLE };
+    let (how, number) = (of.start, i64::from(of.end) as u64);
+    let register = registers[(how & operand::REGISTER_MASK) as usize];
+    let width = (how >> operand::WIDTH_SHIFT) as u32;
+    let value = if how & operand::REGISTER != 0 {
+        register
+    } else if how & operand::MEMORY != 0 {
+        let at = register.wrapping_add(number);
+        // No byte more: there may be nothing behind.
+        let value = match width {
+            1 => read_user::<u8>(at).map(u64::from),
+            2 => read_user::<u16>(at).map(u64::from),
+            4 => read_user::<u32>(at).map(u64::from),
+            _ => read_user::<u64>(at),
+        };
+        match value {
+            Some(value) => value,
+            None => return UNREADABLE,
+        }
+    } else {
+        number
+    };
+    if width < 8 { value & ((1 << (8 * (width & 7))) - 1) } else { value }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext, bindings::pt_regs};
 use heaptrace_common::{
-    probe::{Place, ProbeRecord, operand},
+    probe::{Place, ProbeRecord},
     unwind::step::LOST,
 };
 
@@ -103,35 +103,14 @@ impl Registers {
         Caller { entry_sp: self.sp(), bp: unsafe { (*self.0).rbp }, bp_at: 0, ip: self.ip() }
     }
 
-    /// An argument of a probe that the program offers; [`UNREADABLE`] if it cannot be read.
+    /// All general registers, by their numbers in machine code. Without a branch for each, of which the verifier would follow all
+    /// combinations where several are asked for.
     #[inline(always)]
-    pub fn operand(self, probe: &ProbeRecord, index: usize) -> u64 {
-        let Some(of) = probe.own.get(index) else { return UNREADABLE };
-        let (how, number) = (of.start, i64::from(of.end) as u64);
-        let register = (how & operand::REGISTER_MASK) as u8;
-        let mut value = if how & operand::REGISTER != 0 {
-            self.numbered(register)
-        } else if how & operand::MEMORY != 0 {
-            let at = self.numbered(register).wrapping_add(number);
-            // No byte more: there may be nothing behind.
-            let value = match how >> operand::WIDTH_SHIFT {
-                1 => read_user::<u8>(at).map(u64::from),
-                2 => read_user::<u16>(at).map(u64::from),
-                4 => read_user::<u32>(at).map(u64::from),
-                _ => read_user::<u64>(at),
-            };
-            match value {
-                Some(value) => value,
-                None => return UNREADABLE,
-            }
-        } else {
-            number
-        };
-        let width = (how >> operand::WIDTH_SHIFT) as u32;
-        if width < 8 {
-            value &= (1 << (8 * (width & 7))) - 1;
-        }
-        value
+    pub fn all(self) -> [u64; 16] {
+        // SAFETY: as in `arg0`.
+        let pt_regs { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, .. } =
+            unsafe { *self.0 };
+        [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15]
     }
 
     /// What is at a `Place`, as the table has it; 0 if it is nowhere, [`UNREADABLE`] if it

@@ -96,7 +96,6 @@ fn a_file_that_cannot_be_read_is_one_clear_line_and_exit_code_1() {
     let dir = TempDir::new().expect("directory");
     fs::write(dir.path().join("perf.data"), "PERFILE2").expect("write");
     for (file, message) in [
-        ("none.data", "heaptrace: failed to read none.data: no such file\n"),
         (
             "perf.data",
             "heaptrace: failed to read perf.data: not a heaptrace record file: it begins with \"PERFILE2\"\n",
@@ -107,6 +106,15 @@ fn a_file_that_cannot_be_read_is_one_clear_line_and_exit_code_1() {
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), message));
         assert!(!dir.path().join("out").exists(), "nothing is left behind");
     }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_exit_code_2_and_what_to_do_is_said() {
+    let dir = TempDir::new().expect("directory");
+    let output = report(dir.path(), &["none.data", "-o", "out"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("there is no file none.data; record first"), "{}", stderr(&output));
+    assert!(!dir.path().join("out").exists(), "nothing is left behind");
 }
 
 #[test]
@@ -143,6 +151,7 @@ fn an_earlier_report_is_replaced_whole_and_kept_if_the_recording_is_bad() {
     let dir = TempDir::new().expect("directory");
     let out = dir.path().join("out.json");
     fs::write(&out, "x".repeat(1 << 20)).expect("write");
+    fs::write(dir.path().join("heaptrace.data"), "PERFILE2").expect("write");
     assert_eq!(report(dir.path(), &["-o", "out.json", "--format", "json"]).status.code(), Some(1));
     assert_eq!(fs::metadata(&out).expect("kept").len(), 1 << 20);
     record(&dir.path().join("heaptrace.data"), 1, true);

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     tests.push(end_to_end("allocs: what is held stays live in a heap that changes", held));
     tests.push(end_to_end("allocs: a full table of live blocks loses no allocation", full_table));
     tests.push(end_to_end("sampled: processes that are forked and exec are estimated", forked));
+    tests.push(end_to_end("each mode loads with each way of walking, and with logs", ways));
     tests.push(end_to_end("sampled: what has no meaning for samples is refused", refused));
     tests.push(end_to_end("sampled: 95 of 100 intervals hold the truth", hundred).slow());
     runner::run(tests)
@@ -249,6 +250,25 @@ fn forked() -> Result<()> {
             estimate.samples > 100 && low.saturating_sub(half) <= seen && seen <= high + half,
             "{seen} bytes, estimated {low} to {high}"
         );
+    }
+    Ok(())
+}
+
+/// The verifier goes through other programs with each.
+fn ways() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = Command::new(Program::CWith("offering", &["-O2"]).compile()?);
+    command.args(["0", "show"]);
+    let target = Running::spawn(command, "target", folder.path())?;
+    let (pid, file) = (target.pid().to_string(), heaptrace::record_file(folder.path()));
+    let file = file.to_str().context("not UTF-8")?;
+    for mode in ["sampled", "native", "allocs", "exact"] {
+        for way in [&["--stack", "fp"][..], &["--stack", "dwarf"], &["--stack", "none"], &["--verbose=bpf"]] {
+            let arguments = ["record", "-p", &pid, "-d", "0.1s", "-o", file, "--trace", mode];
+            let output = heaptrace::output(&[&arguments[..], way].concat())?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{mode} {way:?}: {said}");
+        }
     }
     Ok(())
 }

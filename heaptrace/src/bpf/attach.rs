@@ -5,7 +5,7 @@ use super::{
     gates::Gate,
     multi::{MultiLink, MultiProgram},
     perf_link::CountedProbe,
-    site::{HIT, PlacedSite},
+    site::{HIT, OWN, PlacedSite},
 };
 use crate::process::inherited::Unshared;
 use aya::{
@@ -20,7 +20,11 @@ use std::{io, os::fd::AsFd as _, path::Path, sync::Arc, thread};
 /// How probes are placed.
 pub enum Attacher {
     /// One link for all functions of a file (kernel 6.6, with a filter by process: 6.10 or a backport).
-    Multi(MultiProgram),
+    Multi {
+        program: MultiProgram,
+        /// The one of probes that programs offer, where these are used.
+        own: Option<MultiProgram>,
+    },
     /// A perf event for each function; letting go takes about 110 ms each.
     PerfEvents,
 }
@@ -44,23 +48,26 @@ enum PerfProbe {
 }
 
 impl Attacher {
-    /// Places all `sites` of the file at `path`, in one process or in all that map it.
+    /// Places all `sites` of the file at `path`, in one process or in all that map it. `own`: they are offered by the program.
     pub fn attach(
         &self,
         ebpf: &mut Ebpf,
         path: &Path,
         sites: &[PlacedSite],
         pid: Option<u32>,
+        own: bool,
     ) -> io::Result<Links> {
         let mut perf = Vec::new();
         match self {
-            Self::Multi(program) => {
+            Self::Multi { program, own: of_own } => {
+                let program = if own { of_own.as_ref() } else { Some(program) };
+                let program = program.ok_or_else(|| io::Error::other(format!("no program {OWN}")))?;
                 let multi = vec![program.attach(path, sites, pid)?];
                 return Ok(Links { multi, perf, gate: None, check: None });
             }
             Self::PerfEvents => {
                 for site in sites {
-                    perf.push(attach_perf(ebpf, path, site, pid)?);
+                    perf.push(attach_perf(ebpf, if own { OWN } else { HIT }, path, site, pid)?);
                 }
             }
         }
@@ -68,10 +75,16 @@ impl Attacher {
     }
 }
 
-fn attach_perf(ebpf: &mut Ebpf, path: &Path, site: &PlacedSite, pid: Option<u32>) -> io::Result<PerfProbe> {
+fn attach_perf(
+    ebpf: &mut Ebpf,
+    program: &str,
+    path: &Path,
+    site: &PlacedSite,
+    pid: Option<u32>,
+) -> io::Result<PerfProbe> {
     let program: &mut UProbe = ebpf
-        .program_mut(HIT)
-        .ok_or_else(|| io::Error::other(format!("no program {HIT}")))?
+        .program_mut(program)
+        .ok_or_else(|| io::Error::other(format!("no program {program}")))?
         .try_into()
         .map_err(io::Error::other)?;
     if site.semaphore != 0 {

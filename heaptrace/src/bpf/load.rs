@@ -16,7 +16,7 @@ use super::{
     run_time::RunTime,
     settings::settings,
     shares::{self, Shares},
-    site::{HIT, PlacedSite, ProbeSite},
+    site::{HIT, OWN, PlacedSite, ProbeSite},
     thread_filter,
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
@@ -28,7 +28,7 @@ use aya::{
 };
 use heaptrace_common::{
     live,
-    probe::Cookie,
+    probe::{Cookie, Role},
     record::{index, process_index},
     tree,
 };
@@ -143,7 +143,8 @@ impl Tracer {
         // Before the maps are taken out of `ebpf`. The verifier takes its time: two threads' is half.
         let multi = if multi_filter { Some(Relocated::new(&object, &ebpf)?) } else { None };
         let (multi, mut tracepoints) = thread::scope(|scope| {
-            let multi = multi.map(|relocated| scope.spawn(move || relocated.load()));
+            let own = options.own_samples;
+            let multi = multi.map(|relocated| scope.spawn(move || relocated.load(own)));
             let others = load_others(&mut ebpf, options, multi.is_none());
             // A panic there is ours.
             let multi = multi.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -160,7 +161,7 @@ impl Tracer {
         let own = maps.set_index(process::id(), process_index::OWN);
         own.map_err(|error| LoadError::Maps { source: io::Error::other(error) })?;
         let (attacher, checker) = match multi {
-            Some([program, checker]) => (Attacher::Multi(program), Some(checker)),
+            Some(([program, checker], own)) => (Attacher::Multi { program, own }, Some(checker)),
             None => (Attacher::PerfEvents, None),
         };
         if options.growth && !options.trial {
@@ -205,7 +206,11 @@ impl Tracer {
                 Some(PlacedSite { offset: site.offset, cookie, semaphore: site.semaphore })
             })
             .collect();
-        let mut links = self.attacher.attach(&mut self.ebpf, path, &placed.ok_or_else(full)?, pid)?;
+        let is_own = |site: &ProbeSite| {
+            site.record.role == Role::Sample as u8 || site.record.role == Role::SampleFree as u8
+        };
+        let (own, placed) = (sites.iter().all(is_own), placed.ok_or_else(full)?);
+        let mut links = self.attacher.attach(&mut self.ebpf, path, &placed, pid, own)?;
         if let Some(gate) = gate {
             gate.open();
             links.gate = Some(Arc::new(gate));
@@ -241,7 +246,10 @@ impl Tracer {
     /// How often the program that probes run has run, and how long, while the kernel measured that: see [`Statistics`].
     pub fn run_time(&self) -> Option<RunTime> {
         match &self.attacher {
-            Attacher::Multi(program) => RunTime::of(program.as_fd()),
+            Attacher::Multi { program, own, .. } => {
+                let own = own.as_ref().and_then(|own| RunTime::of(own.as_fd()));
+                RunTime::of(program.as_fd()).map(|time| own.map_or(time, |own| time.with(own)))
+            }
             Attacher::PerfEvents => match self.ebpf.program(HIT)? {
                 Program::UProbe(program) => RunTime::of(program.fd().ok()?.as_fd()),
                 _ => None,
@@ -251,7 +259,7 @@ impl Tracer {
 
     /// Whether probes are multi links.
     pub fn has_multi_links(&self) -> bool {
-        matches!(self.attacher, Attacher::Multi(_))
+        matches!(self.attacher, Attacher::Multi { .. })
     }
 
     /// Takes `links` away, all at once.
@@ -280,6 +288,10 @@ fn load_others(
     if options.probes && perf_events {
         let program: &mut UProbe = tracepoints::program(ebpf, HIT)?;
         program.load().map_err(|source| setup_error(HIT, source))?;
+        if options.own_samples {
+            let program: &mut UProbe = tracepoints::program(ebpf, OWN)?;
+            program.load().map_err(|source| setup_error(OWN, source))?;
+        }
     }
     if options.growth {
         tracepoints::load_growth(ebpf, options.watch.is_some())?;

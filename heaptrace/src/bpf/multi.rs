@@ -5,7 +5,7 @@
 
 use super::{
     error::LoadError,
-    site::{CHECK, HIT, PlacedSite},
+    site::{CHECK, HIT, OWN, PlacedSite},
     syscall::{BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, bpf_fd, bpf_fd_apart},
 };
 use crate::process::{apart::ClosedApart, inherited::Unshared};
@@ -177,11 +177,12 @@ impl Relocated {
         Ok(Self { object, btf, _arrays: arrays })
     }
 
-    /// The program that counts, and the one that verifies.
-    pub fn load(&self) -> Result<[MultiProgram; 2], LoadError> {
+    /// The program that counts, the one that verifies, and, with `own`, that of probes that programs offer.
+    pub fn load(&self, own: bool) -> Result<([MultiProgram; 2], Option<MultiProgram>), LoadError> {
         let load =
             |name| load_program(&self.object, name, BPF_TRACE_UPROBE_MULTI, &self.btf).map(MultiProgram);
-        Ok([load(HIT)?, load(CHECK)?])
+        let own = if own { Some(load(OWN)?) } else { None };
+        Ok(([load(HIT)?, load(CHECK)?], own))
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Options {
     pub members: Option<Members>,
     /// Least and largest size of the blocks that count; others are counted as filtered and looked at no further.
     pub block_sizes: Option<(u64, u64)>,
+    /// Probes that programs offer are used.
+    pub own_samples: bool,
     /// Log lines from the rare and odd places.
     pub log: bool,
 }

@@ -21,6 +21,11 @@ impl RunTime {
         parse(&system::read_text(path).ok()?)
     }
 
+    /// With another program's.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self { ns: self.ns.saturating_add(other.ns), count: self.count.saturating_add(other.count) }
+    }
+
     /// What came since `before`.
     pub fn since(self, before: Self) -> Self {
         Self { ns: self.ns.saturating_sub(before.ns), count: self.count.saturating_sub(before.count) }

@@ -22,5 +22,8 @@ pub struct PlacedSite {
 /// The program that probes run.
 pub(super) const HIT: &str = "call_hit";
 
+/// The one of probes that programs offer.
+pub(super) const OWN: &str = "own_hit";
+
 /// The program that verifies them.
 pub(super) const CHECK: &str = "check_hit";

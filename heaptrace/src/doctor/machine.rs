@@ -61,6 +61,7 @@ fn load() -> Result<Features, LoadError> {
         probes_for_all: false,
         follow: true,
         stacks: StackMode::Auto,
+        own_samples: false,
         sizes,
         growth: true,
         faults: true,

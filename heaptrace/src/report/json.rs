@@ -362,19 +362,22 @@ fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
     if mode.sample_bytes() == 0 {
         return Vec::new();
     }
-    let none = Estimated::new(&Sums::default(), Apart::chosen(mode.sample_bytes()));
-    let mut sums = vec![[none; 2]; profile.processes.len()];
+    let mut sums = vec![[None; 2]; profile.processes.len()];
     for site in &profile.sites {
         if let Some(sums) = sums.get_mut(site.process.index()) {
             for (sum, view) in sums.iter_mut().zip([View::Alloc, View::Live]) {
-                *sum = estimated(site, profile, view).map_or(*sum, |part| sum.with(part));
+                if let Some(part) = estimated(site, profile, view) {
+                    *sum = Some(sum.map_or(part, |sum: Estimated| sum.with(part)));
+                }
             }
         }
     }
     let known = |process: &crate::model::Process, seen| {
         (!process.chooses_samples(mode) || process.seen_count > 0).then_some(seen)
     };
-    let of = |(process, [allocated, live]): (&crate::model::Process, [Estimated; 2])| {
+    let none = Estimated::new(&Sums::default(), Apart::chosen(mode.sample_bytes()));
+    let of = |(process, sums): (&crate::model::Process, [Option<Estimated>; 2])| {
+        let [allocated, live] = sums.map(|sum| sum.unwrap_or(none));
         let own = process.chooses_samples(mode).then_some(process.own_sample_bytes);
         // Before an allocator's first sample nobody knows how far they lie apart.
         (own != Some(0)).then(|| ProcessEstimate {

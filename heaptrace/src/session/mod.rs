@@ -196,6 +196,7 @@ impl Session {
             trial: false,
             members,
             block_sizes: size_filter.map(|filter| (filter.min, filter.max)),
+            own_samples: own != Own::Unused,
             log,
         })?;
         let mut notes = lacking::of_features(&tracer.features);

@@ -29,9 +29,7 @@ pub(super) const EXPORT: Export = Export {
 const FRAME: u64 = 200;
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut stacks = Stacks::new(profile, options);
-    let main = stacks.main;
-    stacks.rows.retain(|row| row.amounts[main].bytes > 0);
+    let mut stacks = Stacks::of_main(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     if let Some(memory) = options.memory {

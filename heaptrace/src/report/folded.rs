@@ -4,7 +4,7 @@
 use super::Options;
 use super::export::{Content, Export};
 use super::labels::{LabelId, Labels};
-use super::stacks::{Hidden, Row, Stacks};
+use super::stacks::{Row, Stacks};
 use crate::model::Profile;
 use crate::printable::printable;
 use std::cmp::Ordering;
@@ -51,9 +51,7 @@ impl<'a> Folded<'a> {
                 false => rank(a.stack).cmp(rank(b.stack)),
             })
         };
-        let mut stacks = Stacks::new(profile, options);
-        let main = stacks.main;
-        stacks.rows.retain(|row| row.amounts[main].bytes > 0);
+        let mut stacks = Stacks::of_main(profile, options);
         stacks.rows.sort_by(compare);
         stacks.merge(|a, b| compare(a, b) == Ordering::Equal);
         stacks.hide_below(options.min_bytes);
@@ -72,8 +70,8 @@ impl<'a> Folded<'a> {
     }
 
     /// What was left out.
-    pub fn hidden(&self) -> Hidden {
-        self.stacks.hidden
+    pub fn not_shown(&self) -> Option<String> {
+        self.stacks.not_shown()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -25,7 +25,7 @@ pub(super) const EXPORT: Export = Export {
 const THRESHOLD: u64 = 1;
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut end = Stacks::new(profile, options);
+    let mut end = Stacks::of_main(profile, options);
     let measure = end.measures[end.main];
     let peak = profile.history.as_ref().and_then(|history| history.peak.as_ref());
     let peak = peak.filter(|_| measure == Measure::Live);
@@ -85,12 +85,10 @@ fn moments(end: &Stacks<'_>) -> Vec<Moment> {
 fn head(stacks: &Stacks<'_>, moments: usize, out: &mut dyn Write) -> io::Result<()> {
     let profile = stacks.profile;
     let mut lines = remarks(stacks);
-    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
-    processes.dedup();
-    let of = processes.iter().map(|id| &profile.processes[id.index()]);
     if stacks.measures[stacks.main] == Measure::Live && profile.history.is_some() {
         lines.push(format!("the peak is the highest of {moments} moments at which the recording was saved"));
-        let highest = of.max_by_key(|process| process.peak_live_bytes);
+        let processes = stacks.processes();
+        let highest = processes.iter().max_by_key(|process| process.peak_live_bytes);
         lines.extend(highest.filter(|process| process.peak_live_bytes > 0).map(|process| {
             format!("{} had at most {} bytes", process_name(process), thousands(process.peak_live_bytes))
         }));
@@ -155,12 +153,12 @@ impl<'a> Trees<'a> {
             tree.add(row.stack, stacks.bytes(row));
         }
         let root = tree.root(&self.labels);
-        let hidden = stacks.hidden;
-        let all = root.bytes.saturating_add(hidden.bytes);
+        let (hidden, hidden_bytes) = (stacks.hidden.stacks, stacks.hidden.amounts[stacks.main].bytes);
+        let all = root.bytes.saturating_add(hidden_bytes);
         let least = all.saturating_mul(THRESHOLD).div_ceil(100).max(1);
         let mut children = self.children(&mut tree, &root, least);
-        if hidden.bytes > 0 {
-            children.push(Waiting::Note(hidden.bytes, in_places(hidden.stacks)));
+        if hidden_bytes > 0 {
+            children.push(Waiting::Note(hidden_bytes, in_places(hidden, "below --min-bytes")));
         }
         writeln!(out, "n{}: {all} {}", children.len(), self.title)?;
         // Not recursive: how deep it goes is up to the file.
@@ -197,7 +195,8 @@ impl<'a> Trees<'a> {
             children.into_iter().map(|(label, child)| Waiting::Node(label, child)).collect();
         let small_bytes = small.iter().fold(0, |sum: u64, (_, child)| sum.saturating_add(child.bytes));
         if small_bytes > 0 {
-            waiting.push(Waiting::Note(small_bytes, in_places(small.len() as u64)));
+            let why = format!("all below massif's threshold ({THRESHOLD}.00%)");
+            waiting.push(Waiting::Note(small_bytes, in_places(small.len() as u64, &why)));
         }
         if ends_here > 0 {
             waiting.push(Waiting::Note(ends_here, "0x0: [no caller] (in ???)".into()));
@@ -207,9 +206,9 @@ impl<'a> Trees<'a> {
 }
 
 /// As massif says it.
-fn in_places(count: u64) -> String {
+fn in_places(count: u64, why: &str) -> String {
     let places = if count == 1 { "place" } else { "places" };
-    format!("in {count} {places}, all below massif's threshold ({THRESHOLD}.00%)")
+    format!("in {count} {places}, {why}")
 }
 
 #[cfg(test)]
@@ -281,7 +280,8 @@ mod tests {
     #[test]
     fn small_stacks_are_told_and_nothing_is_a_tree_too() {
         let text = rendered(&full(), &Options { min_bytes: 60_000, ..Options::default() });
-        assert!(text.contains("n3: 951161 ") && text.contains(" in 6 places, all below"), "{text}");
+        assert!(text.contains("n3: 951161 ") && text.contains(" in 6 places, below --min-bytes"), "{text}");
+        assert!(!text.contains("massif's threshold"), "{text}");
         assert!(rendered(&empty(), &Options::default()).contains("\nn0: 0 (heap allocation functions)"));
     }
 }

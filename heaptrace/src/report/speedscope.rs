@@ -29,13 +29,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     let labels = Labels::new(profile);
     let frames = Frames::new(&stacks, &labels);
     let of = |measure| Of { stacks: &stacks, labels: &labels, frames: &frames, measure };
-    let others = (0..stacks.measures.len()).filter(|measure| *measure != stacks.main);
-    let measures: Vec<usize> = std::iter::once(stacks.main).chain(others).collect();
-    let profiles = measures.iter().flat_map(|measure| {
-        [
-            Sampled::new(of(*measure), "bytes", |of| of.bytes),
-            Sampled::new(of(*measure), "none", |of| of.count),
-        ]
+    let profiles = stacks.in_order().flat_map(|measure| {
+        [Sampled::new(of(measure), "bytes", |of| of.bytes), Sampled::new(of(measure), "none", |of| of.count)]
     });
     let document = Document {
         schema: "https://www.speedscope.app/file-format-schema.json",

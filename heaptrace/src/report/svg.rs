@@ -2,9 +2,8 @@
 
 use super::export::{Content, Export};
 use super::select::Selection;
-use super::{Options, View, folded::Folded, footer, stacks::Hidden, text};
+use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
-use crate::units::{counted, thousands};
 use inferno::flamegraph;
 use std::io::{self, Write};
 
@@ -25,10 +24,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         folded.cut(memory);
     }
     let mut subtitle = footer::summary(profile);
-    let Hidden { stacks, bytes } = folded.hidden();
-    if stacks > 0 {
-        let stacks = counted(stacks, "smaller stack", "smaller stacks");
-        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(bytes));
+    if let Some(hidden) = folded.not_shown() {
+        subtitle += &format!("; {hidden}");
     }
     if folded.is_empty() {
         return empty(profile, options, subtitle, out);

@@ -1,7 +1,7 @@
 //! DHAT's JSON: what each stack allocated, and what of that was live at the peak and in the end.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::Labels;
 use super::remarks::{command, remarks};
 use super::stacks::{Measure, Row, Stacks};
@@ -25,7 +25,7 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
     let labels = Labels::new(profile);
     let live = stacks.measures.iter().position(|measure| *measure == Measure::Live);
@@ -81,7 +81,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         ftbl: Table { stacks: &stacks, labels: &labels, frames: &frames },
     };
     write_json(&document, out)?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(None)
 }
 
 fn microseconds(ns: u64) -> u64 {
@@ -278,7 +279,7 @@ mod tests {
         let mut peak = Peak::of(&profile);
         peak.at_ns = 2_500_000_000;
         peak.sites[0] = Amount { bytes: 2_000_001, count: 20 };
-        profile.history = Some(History { moments: Vec::new(), peak: Some(peak) });
+        profile.history = Some(History { peak: Some(peak), ..History::default() });
         let text = rendered(&profile, &Options::default());
         let (_, text) = text.split_once(r#""verb""#).expect("a verb");
         assert_snapshot!(text.replace("},{", "},\n{").replace(":[", ":\n[").replace("\",\"", "\",\n\""));

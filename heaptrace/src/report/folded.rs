@@ -2,7 +2,7 @@
 //! stacks summed up. Nothing else is in the output, as tools take every line for a stack.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{LabelId, Labels};
 use super::stacks::{Row, Stacks};
 use crate::model::Profile;
@@ -14,15 +14,17 @@ pub(super) const EXPORT: Export = Export {
     name: "folded",
     help: "One line per stack, for flame graph tools.",
     files: &["*.folded"],
-    content: Content::Stacks,
+    content: Content::StacksForSizes,
     is_binary: false,
     needs_history: false,
     tells_losses: false,
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    Folded::new(profile, options).write(out)
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
+    let folded = Folded::new(profile, options);
+    folded.write(out)?;
+    Ok(folded.not_shown())
 }
 
 /// Stacks of equal names summed up. Their lines are only made when they are written: together they may be much larger

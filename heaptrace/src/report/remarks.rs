@@ -65,3 +65,12 @@ pub(super) fn title(mode: Mode, measure: Measure, is_bytes: bool) -> String {
     }
     title
 }
+
+/// The same of a measure of `stacks`, with what is not shown of them.
+pub(super) fn title_of(stacks: &Stacks<'_>, measure: usize, is_bytes: bool) -> String {
+    let title = title(stacks.profile.mode, stacks.measures[measure], is_bytes);
+    match stacks.not_shown() {
+        Some(hidden) => format!("{title}; {hidden}"),
+        None => title,
+    }
+}

@@ -1,6 +1,6 @@
 //! The flame graph: inferno's, of the folded stacks.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::select::Selection;
 use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
@@ -11,14 +11,14 @@ pub(super) const EXPORT: Export = Export {
     name: "svg",
     help: "Flame graph, for browsers.",
     files: &["*.svg"],
-    content: Content::Stacks,
+    content: Content::StacksForSizes,
     is_binary: false,
     needs_history: false,
     tells_losses: true,
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut folded = Folded::new(profile, options);
     if let Some(memory) = options.memory {
         folded.cut(memory);
@@ -28,7 +28,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         subtitle += &format!("; {hidden}");
     }
     if folded.is_empty() {
-        return empty(profile, options, subtitle, out);
+        empty(profile, options, subtitle, out)?;
+        return Ok(None);
     }
     let mut lines = Vec::new();
     folded.write(&mut lines)?;
@@ -46,7 +47,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     // A function has its colour in every graph, and the same recording gives the same file.
     graph.hash = true;
     graph.deterministic = true;
-    flamegraph::from_lines(&mut graph, lines.lines(), out)
+    flamegraph::from_lines(&mut graph, lines.lines(), out)?;
+    Ok(None)
 }
 
 /// inferno makes an error of an empty graph; here it is a graph that says why.

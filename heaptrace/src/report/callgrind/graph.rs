@@ -19,7 +19,7 @@ pub type FunctionId = u32;
 pub enum Function {
     /// What all stacks of a process come from, so that nothing is without a caller but this.
     Process(ProcessId),
-    /// The first label of those of one name and file, and how many of these are further outside in the stack.
+    /// The first label of those of one name, file and module, and how many of these are further outside in the stack.
     Code { label: LabelId, depth: u32 },
 }
 

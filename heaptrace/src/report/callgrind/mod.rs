@@ -6,7 +6,7 @@ mod graph;
 mod tests;
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::Labels;
 use super::remarks::remarks;
 use super::stacks::{Amounts, Measure, Stacks};
@@ -31,7 +31,7 @@ pub(super) const EXPORT: Export = Export {
 /// What callgrind says where it knows no file.
 const UNKNOWN: &str = "???";
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
@@ -39,7 +39,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     head(&stacks, out)?;
     let mut writer = Writer { labels, stacks, graph, written: Written::default(), out };
     writer.functions()?;
-    writer.totals()
+    writer.totals()?;
+    Ok(None)
 }
 
 /// A measure's events, with what they are: bytes, and blocks.

@@ -54,6 +54,19 @@ fn recursion_is_a_function_of_its_own_at_each_depth() {
 }
 
 #[test]
+fn functions_of_one_name_are_of_their_modules() {
+    let mut profile = full();
+    // Neither has a file.
+    profile.symbols[3] = profile.symbols[2].clone();
+    let text = rendered(&profile, &Options::default());
+    let named: Vec<_> = text.lines().filter(|line| line.ends_with(") __libc_start_main")).collect();
+    assert_eq!(named.len(), 2, "{text}");
+    let objects: Vec<_> =
+        text.lines().filter(|line| line.ends_with("/libfoo.so.1") || line.ends_with("/libc.so.6")).collect();
+    assert_eq!(objects.len(), 2, "{text}");
+}
+
+#[test]
 fn what_finds_no_room_is_left_out_and_told_the_largest_last() {
     let profile = large(2_000, 20);
     let text = rendered(&profile, &Options { memory: Some(1 << 20), ..Options::default() });

@@ -5,7 +5,7 @@ use super::output::{Destination, Output};
 use super::recordings::{DEFAULT_FILE, cannot_read, check_pid};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
-use crate::file::{self, ReadError, Recording};
+use crate::file::{self, ReadError, Recording, Source};
 use crate::model::{History, Location, Note, Peak, Profile, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
@@ -13,7 +13,7 @@ use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
 use anyhow::bail;
 use clap::{Args, ValueEnum as _};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -61,9 +61,19 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     }
     let output = Output::open_beside(&output, &file)?;
     let failed = |error| cannot_read(&file, error);
-    let history = if format.needs_history() { Some(history(&file, pid).map_err(failed)?) } else { None };
+    let mut source = Source::open(&file).map_err(failed)?;
+    if format.needs_history() && !source.is_repeatable() {
+        let (name, file) = (format.name(), file.display());
+        return Err(Usage(format!(
+            "--format {name} reads the recording more than once, which {file} cannot be, as it is no file: save it to a \
+             file, and report on that"
+        ))
+        .into());
+    }
+    let history =
+        if format.needs_history() { Some(history(&mut source, pid).map_err(failed)?) } else { None };
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
-        file::read(&file).map_err(failed)?;
+        source.read(&mut |_, _| ControlFlow::Continue(())).map_err(failed)?;
     profile.history = history;
     if let Some(cut) = cut {
         let file::Cut { block, offset, why } = cut;
@@ -110,7 +120,17 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
             file.display()
         );
     }
-    output.print_all(|out| report::render(format, &profile, &options, out))?;
+    let mut untold = None;
+    output.print_all(|out| {
+        untold = report::render(format, &profile, &options, out)?;
+        Ok(())
+    })?;
+    if format.replaces(view) {
+        say(format_args!("warning: --format {} has no sizes: it is of --view alloc", format.name()));
+    }
+    if let Some(untold) = untold {
+        say(format_args!("warning: {untold}"));
+    }
     if !format.tells_losses() {
         for loss in report::losses(&profile) {
             say(format_args!("warning: {loss}"));
@@ -121,21 +141,21 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
 
 /// How the recording came about. It is read as often as it takes to have only one profile in memory at a time: to find the
 /// peak, and to see what was live then.
-fn history(file: &Path, pid: Option<u32>) -> Result<History, ReadError> {
+fn history(source: &mut Source, pid: Option<u32>) -> Result<History, ReadError> {
     let mut timeline = Timeline::new(pid);
-    drop(file::read_watched(file, &mut |profile, changed| {
+    drop(source.read(&mut |profile, changed| {
         timeline.take(profile, changed);
         ControlFlow::Continue(())
     })?);
     let Some(number) = timeline.peak() else {
-        return Ok(History { moments: timeline.moments(), peak: None });
+        return Ok(timeline.history(None));
     };
     let mut moments = 0;
-    let Recording { profile, .. } = file::read_watched(file, &mut |_, _| {
+    let Recording { profile, .. } = source.read(&mut |_, _| {
         moments += 1;
         if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    Ok(History { moments: timeline.moments(), peak: Some(Peak::of(&profile)) })
+    Ok(timeline.history(Some(Peak::of(&profile))))
 }
 
 /// The format that the output's name stands for.
@@ -148,7 +168,10 @@ fn of_output(output: &Destination) -> Option<Format> {
 
 /// That `view` is nothing for `format`, and which formats it is for.
 fn cannot_show(format: Format, view: View) -> String {
-    let can = Format::ALL.iter().filter(|format| format.shows(view)).map(|format| format.name());
+    let can = Format::ALL
+        .iter()
+        .filter(|format| format.shows(view) && !format.replaces(view))
+        .map(|format| format.name());
     let view = view.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let can = can.collect::<Vec<_>>().join(" and ");
     format!(

@@ -29,7 +29,7 @@ mod memory_tests;
 #[cfg(test)]
 mod tests;
 
-pub use read::{Cut, ReadError, Recording, Watch, read, read_from, read_watched};
+pub use read::{Cut, ReadError, Recording, Source, Watch, read, read_from};
 pub use skipped::{Count, Skipped};
 pub use version::Version;
 pub use write::{FileWriter, WriteError};

@@ -9,7 +9,8 @@ use super::{
 use crate::created;
 use crate::model::{Chunk, Footprint, Names, ProcessId, Profile, Residency, Start};
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _};
 use std::mem;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -90,12 +91,40 @@ pub fn read(path: &Path) -> Result<Recording, ReadError> {
 /// there where it breaks.
 pub type Watch<'a> = dyn FnMut(&Profile, &[ProcessId]) -> ControlFlow<()> + 'a;
 
-/// The same, watched.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_watched(path: &Path, watch: &mut Watch<'_>) -> Result<Recording, ReadError> {
-    read_blocks(BufReader::with_capacity(1 << 16, created::open(path)?), watch)
+/// A record file that may be read several times: each time what it had when it was opened, which it may have more than by
+/// then.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    /// `None` for pipes and the like, which are read once.
+    length: Option<u64>,
+}
+
+impl Source {
+    /// # Errors
+    /// [`ReadError`] if there is none, or it is not for us to read.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = created::open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self { length: metadata.is_file().then(|| metadata.len()), file })
+    }
+
+    /// Whether it can be read more than once.
+    pub fn is_repeatable(&self) -> bool {
+        self.length.is_some()
+    }
+
+    /// Reads it from the beginning, watched.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&mut self, watch: &mut Watch<'_>) -> Result<Recording, ReadError> {
+        if self.length.is_some() {
+            self.file.rewind()?;
+        }
+        let input = (&self.file).take(self.length.unwrap_or(u64::MAX));
+        read_blocks(BufReader::with_capacity(1 << 16, input), watch)
+    }
 }
 
 /// Reads a record file from `input`.

@@ -23,7 +23,9 @@ pub struct Peak {
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// In their order; the last one is the end.
+    /// How many times the recording was saved.
+    pub saved: u64,
+    /// In their order, from the start, when there was nothing; of very many not all. The last one is the end.
     pub moments: Vec<Moment>,
     /// `None` where the end is it.
     pub peak: Option<Peak>,

@@ -1,6 +1,6 @@
 //! Makes a [`super::History`] of a recording while it is read.
 
-use super::{Amount, Moment, Peak, ProcessId, Profile, Totals};
+use super::{Amount, History, Moment, Peak, ProcessId, Profile, Totals};
 
 /// Moments kept at most: more than a picture has columns for, and few to write out.
 const MOST: usize = 1 << 10;
@@ -84,8 +84,13 @@ impl Timeline {
         self.highest.map(|(number, _)| number).filter(|number| *number < self.last)
     }
 
+    /// All of it, with what was live at the peak.
+    pub fn history(self, peak: Option<Peak>) -> History {
+        History { saved: self.last as u64, moments: self.moments(), peak }
+    }
+
     /// The moments, from the beginning to the end.
-    pub fn moments(mut self) -> Vec<Moment> {
+    fn moments(mut self) -> Vec<Moment> {
         // Nothing was counted before the start.
         let mut moments = vec![Moment::default()];
         self.kept.extend(self.next);
@@ -182,7 +187,8 @@ mod tests {
             timeline.take(&profile, &BOTH[..1]);
         }
         assert_eq!(timeline.peak(), Some(777));
-        let moments = timeline.moments();
+        let History { saved, moments, .. } = timeline.history(None);
+        assert_eq!(saved, 10_000);
         assert!((MOST / 2..=MOST + 2).contains(&moments.len()), "{}", moments.len());
         assert!(moments.is_sorted_by_key(|moment| moment.at_ns));
         assert!(moments.iter().any(|moment| moment.live.bytes == 1_000_000));

@@ -1,13 +1,14 @@
 //! DHAT's JSON: what each stack allocated, and what of that was live at the peak and in the end.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::Labels;
 use super::remarks::{command, remarks};
 use super::stacks::{Measure, Row, Stacks};
 use super::table::process_name;
 use crate::model::{Amount, FrameId, ProcessId, Profile, StackId};
 use crate::printable::write_json;
+use crate::units::thousands;
 use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
@@ -24,18 +25,32 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
-    stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     let live = stacks.measures.iter().position(|measure| *measure == Measure::Live);
     let peak = profile.history.as_ref().and_then(|history| history.peak.as_ref());
     let at_peak =
         peak.filter(|_| live.is_some()).map(|peak| amounts(&Stacks::at_peak(profile, options, peak)));
+    // Much may have been live at the peak alone.
+    let mut hidden_at_peak = Amount::default();
+    stacks.retain(|row| {
+        let peak =
+            at_peak.as_ref().and_then(|at| at.get(&(row.process, row.stack)).copied()).unwrap_or_default();
+        let keep = row.reaches(options.min_bytes) || peak.bytes >= options.min_bytes;
+        if !keep {
+            hidden_at_peak.add(peak);
+        }
+        keep
+    });
     let te = microseconds(profile.duration_ns);
     let mut remarks = remarks(&stacks);
     if live.is_some() {
         remarks.insert(1, "lifetimes are not known; Max is the larger of t-gmax and t-end".into());
+    }
+    if at_peak.is_some() && stacks.hidden.stacks > 0 {
+        let bytes = thousands(hidden_at_peak.bytes);
+        remarks.insert(2, format!("{bytes} bytes at t-gmax are of stacks that are not shown"));
     }
     let frames = Frames::new(&stacks, &labels);
     let document = Document {
@@ -66,7 +81,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         ftbl: Table { stacks: &stacks, labels: &labels, frames: &frames },
     };
     write_json(&document, out)?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(None)
 }
 
 fn microseconds(ns: u64) -> u64 {
@@ -263,10 +279,33 @@ mod tests {
         let mut peak = Peak::of(&profile);
         peak.at_ns = 2_500_000_000;
         peak.sites[0] = Amount { bytes: 2_000_001, count: 20 };
-        profile.history = Some(History { moments: Vec::new(), peak: Some(peak) });
+        profile.history = Some(History { peak: Some(peak), ..History::default() });
         let text = rendered(&profile, &Options::default());
         let (_, text) = text.split_once(r#""verb""#).expect("a verb");
         assert_snapshot!(text.replace("},{", "},\n{").replace(":[", ":\n[").replace("\",\"", "\",\n\""));
+    }
+
+    #[test]
+    fn what_was_much_at_the_peak_alone_is_shown_and_all_else_is_told() {
+        let mut profile = full();
+        let mut peak = Peak::of(&profile);
+        // Few bytes of it are live in the end.
+        peak.sites[4] = Amount { bytes: 70_001, count: 2 };
+        peak.processes[0].bytes += 70_001 - 33;
+        let all: u64 = peak.processes.iter().map(|process| process.bytes).sum();
+        profile.history = Some(History { peak: Some(peak), ..History::default() });
+        let text = rendered(&profile, &Options { min_bytes: 60_000, ..Options::default() });
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let points = json["pps"].as_array().expect("points");
+        let sum = |key: &str| points.iter().filter_map(|point| point[key].as_u64()).sum::<u64>();
+        assert_eq!((points.len(), sum("gb"), sum("eb")), (3, 947_778, 877_810));
+        let mode = json["mode"].as_str().expect("remarks");
+        let hidden = thousands(all - sum("gb"));
+        assert!(
+            mode.contains(&format!("; {hidden} bytes at t-gmax are of stacks that are not shown; ")),
+            "{mode}"
+        );
+        assert!(mode.contains(" smaller stacks not shown: 73,351 bytes live in "), "{mode}");
     }
 
     #[test]

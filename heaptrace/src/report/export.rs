@@ -17,8 +17,11 @@ pub(super) struct Export {
     pub needs_history: bool,
     /// It has a place for what is missing from its numbers.
     pub tells_losses: bool,
-    pub render: fn(&Profile, &Options, &mut dyn Write) -> io::Result<()>,
+    pub render: fn(&Profile, &Options, &mut dyn Write) -> io::Result<Untold>,
 }
+
+/// What was left out, where the report has no place for it, or for all of it.
+pub(super) type Untold = Option<String>;
 
 /// What a format can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,23 @@ pub(super) enum Content {
     Views,
     /// Whole stacks, so views that have stacks.
     Stacks,
+    /// The same; the sizes view is taken, too, and is that of all allocations to it.
+    StacksForSizes,
 }
 
 impl Export {
-    /// How much of the name of a file says that it is of this format; the most decides between several.
-    pub fn matches(&self, file: &str) -> Option<usize> {
+    /// How surely the name of a file says that it is of this format; the most decides between several: an ending before a
+    /// beginning, then the longer one.
+    pub fn matches(&self, file: &str) -> Option<(bool, usize)> {
         let fits = |pattern: &&str| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
             (Some(end), _) => file.ends_with(end),
             (None, Some(begin)) => file.starts_with(begin),
             (None, None) => file == *pattern,
         };
-        self.files.iter().filter(|pattern| fits(pattern)).map(|pattern| pattern.len()).max()
+        self.files
+            .iter()
+            .filter(|pattern| fits(pattern))
+            .map(|pattern| (pattern.starts_with('*'), pattern.len()))
+            .max()
     }
 }

@@ -1,9 +1,10 @@
 //! The Firefox Profiler's processed profile: a native allocation for each stack of a process, and live bytes over time.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{LabelId, Labels};
-use super::remarks::title;
+use super::remarks::{title, title_of};
+use super::select::chosen;
 use super::stacks::{Measure, Row, Stacks};
 use crate::model::{ProcessId, Profile};
 use crate::printable::{printable, write_json};
@@ -28,10 +29,8 @@ pub(super) const EXPORT: Export = Export {
 /// What a frame takes in the profile's tables, beside its name.
 const FRAME: u64 = 200;
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut stacks = Stacks::new(profile, options);
-    let main = stacks.main;
-    stacks.rows.retain(|row| row.amounts[main].bytes > 0);
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
+    let mut stacks = Stacks::of_main(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     if let Some(memory) = options.memory {
@@ -43,9 +42,10 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     for (number, row) in (1..).zip(&stacks.rows) {
         made.allocation(row, number, stacks.bytes(row));
     }
-    made.memory();
+    made.memory(options);
     write_json(&made.made, out)?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(stacks.not_shown())
 }
 
 /// The profile as far as it is made.
@@ -60,7 +60,7 @@ struct Made<'a> {
 impl<'a> Made<'a> {
     fn new(stacks: &'a Stacks<'a>, labels: &'a Labels<'a>) -> Self {
         let of = stacks.profile;
-        let product = format!("heaptrace: {}", title(of.mode, stacks.measures[stacks.main], true));
+        let product = format!("heaptrace: {}", title_of(stacks, stacks.main, true));
         let started = ReferenceTimestamp::from_millis_since_unix_epoch(of.started_ns as f64 / 1e6);
         // Stacks have no times, so it is between none.
         let interval = SamplingInterval::from_millis(1);
@@ -107,13 +107,16 @@ impl<'a> Made<'a> {
     }
 
     /// What was live over time, of all processes together, as that is what is known.
-    fn memory(&mut self) {
+    fn memory(&mut self, options: &Options) {
         let profile = self.stacks.profile;
-        let is_of_blocks = self.stacks.measures.contains(&Measure::Live);
+        let is_of_blocks = options.view.is_of_blocks();
         let Some(history) = profile.history.as_ref().filter(|_| is_of_blocks) else { return };
-        let Some(largest) = self.stacks.rows.iter().max_by_key(|row| self.stacks.bytes(row)) else { return };
-        let (process, _) = self.process(largest.process);
-        let what = match self.processes.len() {
+        // Those without any stack to show, too: what is not live any more was.
+        let of_history = (0..).map(ProcessId).zip(&profile.processes);
+        let of_history = of_history.filter(|(_, process)| chosen(process, options)).map(|(id, _)| id);
+        let Some(first) = of_history.clone().next() else { return };
+        let (process, _) = self.process(first);
+        let what = match of_history.count() {
             1 => title(profile.mode, Measure::Live, true),
             count => format!("{} of {count} processes together", title(profile.mode, Measure::Live, true)),
         };
@@ -162,7 +165,7 @@ mod tests {
             allocated: Amount { bytes, count: at_ns / 1_000_000_000 },
         };
         let moments = vec![at(0, 0), at(3_000_000_000, 5_000), at(2_000_000_000, 3_000)];
-        profile.history = Some(History { moments, peak: None });
+        profile.history = Some(History { moments, ..History::default() });
         let json = rendered(&profile, &Options { pid: Some(42), ..Options::default() });
         assert_snapshot!(
             serde_json::to_string_pretty(&[
@@ -190,9 +193,30 @@ mod tests {
     }
 
     #[test]
+    fn memory_over_time_is_of_all_chosen_processes_whatever_stacks_are_shown() {
+        let mut profile = full();
+        let live = Amount { bytes: 7_001, count: 1 };
+        let moments = vec![Moment::default(), Moment { at_ns: 1_000_000_000, live, ..Moment::default() }];
+        profile.history = Some(History { moments, ..History::default() });
+        let json =
+            rendered(&profile, &Options { min_bytes: 1 << 40, view: View::Alloc, ..Options::default() });
+        let counter = &json["counters"][0];
+        assert_eq!(counter["description"], "live bytes of 2 processes together");
+        assert_eq!(counter["pid"], "42");
+        let product = json["meta"]["product"].as_str().expect("a product");
+        assert!(
+            product.starts_with("heaptrace: allocated bytes; ")
+                && product.contains(" smaller stacks not shown: "),
+            "{product}"
+        );
+    }
+
+    #[test]
     fn the_largest_stacks_that_find_room_are_shown() {
         let profile = large(2_000, 20);
-        let json = rendered(&profile, &Options { memory: Some(1 << 20), ..Options::default() });
+        let options = Options { memory: Some(1 << 20), ..Options::default() };
+        assert!(render(&profile, &options, &mut io::sink()).expect("a sink").is_some());
+        let json = rendered(&profile, &options);
         let shown = json["threads"][0]["nativeAllocations"]["length"].as_u64().expect("a length");
         assert!((100..1_000).contains(&shown), "{shown}");
     }

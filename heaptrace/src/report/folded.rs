@@ -2,9 +2,9 @@
 //! stacks summed up. Nothing else is in the output, as tools take every line for a stack.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{LabelId, Labels};
-use super::stacks::{Hidden, Row, Stacks};
+use super::stacks::{Row, Stacks};
 use crate::model::Profile;
 use crate::printable::printable;
 use std::cmp::Ordering;
@@ -14,15 +14,17 @@ pub(super) const EXPORT: Export = Export {
     name: "folded",
     help: "One line per stack, for flame graph tools.",
     files: &["*.folded"],
-    content: Content::Stacks,
+    content: Content::StacksForSizes,
     is_binary: false,
     needs_history: false,
     tells_losses: false,
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    Folded::new(profile, options).write(out)
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
+    let folded = Folded::new(profile, options);
+    folded.write(out)?;
+    Ok(folded.not_shown())
 }
 
 /// Stacks of equal names summed up. Their lines are only made when they are written: together they may be much larger
@@ -51,9 +53,7 @@ impl<'a> Folded<'a> {
                 false => rank(a.stack).cmp(rank(b.stack)),
             })
         };
-        let mut stacks = Stacks::new(profile, options);
-        let main = stacks.main;
-        stacks.rows.retain(|row| row.amounts[main].bytes > 0);
+        let mut stacks = Stacks::of_main(profile, options);
         stacks.rows.sort_by(compare);
         stacks.merge(|a, b| compare(a, b) == Ordering::Equal);
         stacks.hide_below(options.min_bytes);
@@ -72,8 +72,8 @@ impl<'a> Folded<'a> {
     }
 
     /// What was left out.
-    pub fn hidden(&self) -> Hidden {
-        self.stacks.hidden
+    pub fn not_shown(&self) -> Option<String> {
+        self.stacks.not_shown()
     }
 
     pub fn is_empty(&self) -> bool {

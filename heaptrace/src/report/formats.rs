@@ -51,7 +51,16 @@ impl Format {
 
     /// Whether it can show a view.
     pub fn shows(self, view: View) -> bool {
-        self.export().content == Content::Views || view != View::Rss
+        match self.export().content {
+            Content::Views => true,
+            Content::Stacks => !matches!(view, View::Rss | View::Sizes),
+            Content::StacksForSizes => view != View::Rss,
+        }
+    }
+
+    /// Whether it shows something else in the place of a view that it takes.
+    pub fn replaces(self, view: View) -> bool {
+        self.export().content == Content::StacksForSizes && view == View::Sizes
     }
 
     /// Whether terminals can show it.
@@ -85,11 +94,17 @@ impl ValueEnum for Format {
     }
 }
 
-/// Writes the report of `profile` to `out`. Formats of stacks have no rss view, and show what is live.
+/// Writes the report of `profile` to `out`, and tells what was left out that the report does not say. Formats of stacks
+/// have no rss view, and show what is live.
 ///
 /// # Errors
 /// What writing to `out` fails with.
-pub fn render(format: Format, profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(
+    format: Format,
+    profile: &Profile,
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<Option<String>> {
     (format.export().render)(profile, options, out)
 }
 
@@ -110,9 +125,22 @@ mod tests {
         assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
         assert_eq!(of("heap.firefox.json"), Some("firefox"));
         assert_eq!(of("dhat.out.4242"), Some("dhat"));
+        // What somebody ends a name with is meant.
+        assert_eq!(of("massif.out.svg"), Some("svg"));
+        assert_eq!(of("dhat.out.json"), Some("json"));
         assert_eq!(of("report"), None);
         assert_eq!(of("svg"), None);
         assert_eq!(of("/"), None);
+    }
+
+    #[test]
+    fn views_without_stacks_are_for_formats_of_views() {
+        let shown =
+            |view| Format::ALL.iter().filter(|of| of.shows(view)).map(|of| of.name()).collect::<Vec<_>>();
+        assert_eq!(shown(View::Rss), ["text", "json"]);
+        assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "json"]);
+        assert!(Format::Svg.replaces(View::Sizes) && !Format::Json.replaces(View::Sizes));
+        assert_eq!(shown(View::Faults).len(), Format::ALL.len());
     }
 
     #[test]

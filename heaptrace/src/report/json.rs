@@ -1,6 +1,6 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
@@ -26,9 +26,10 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     write_json(&document(profile, options), out)?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(None)
 }
 
 #[derive(Serialize)]

@@ -119,11 +119,13 @@ impl<'a> Labels<'a> {
         format!("{address:#x}: {} ({place})", label.name)
     }
 
-    /// Of each label the first that names the same function, by name and file.
+    /// Of each label the first that names the same function, by name, file and module: libraries have functions of one name.
+    /// Modules of one path are one, whatever versions of it there were.
     pub fn same_functions(&self) -> Vec<LabelId> {
         let function = |id: LabelId| {
-            let Label { name, source, .. } = self.get(id);
-            (name, source.as_ref().map(|(file, _)| file))
+            let Label { name, source, module, .. } = self.get(id);
+            let module = module.and_then(|module| self.profile.modules.get(module.index()));
+            (name, source.as_ref().map(|(file, _)| file), module.map(|module| &module.path))
         };
         first_of(self.len(), |one, other| function(one).cmp(&function(other)))
     }

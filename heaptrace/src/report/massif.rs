@@ -1,13 +1,13 @@
 //! massif's format: live bytes over time, and who held them in the end and, if it was not then, at the peak.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{LabelId, Labels};
-use super::remarks::{command, remarks};
+use super::remarks::{command, remarks, title};
 use super::stacks::{Measure, Stacks};
 use super::tree::{Node, Tree};
 use super::{Options, table::process_name};
 use crate::model::{self, Amount, Profile};
-use crate::units::thousands;
+use crate::units::{counted, thousands};
 use std::io::{self, Write};
 
 pub(super) const EXPORT: Export = Export {
@@ -24,14 +24,14 @@ pub(super) const EXPORT: Export = Export {
 /// Branches of a tree below this share of it are summed up, in hundredths: as massif has it.
 const THRESHOLD: u64 = 1;
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut end = Stacks::new(profile, options);
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
+    let mut end = Stacks::of_main(profile, options);
     let measure = end.measures[end.main];
     let peak = profile.history.as_ref().and_then(|history| history.peak.as_ref());
     let peak = peak.filter(|_| measure == Measure::Live);
     let mut moments = moments(&end);
     end.hide_below(options.min_bytes);
-    head(&end, moments.len(), out)?;
+    head(&end, out)?;
 
     let trees = Trees::new(profile, measure);
     let last = moments.pop();
@@ -50,7 +50,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         snapshot(moments.len(), at_ns, bytes, if peak.is_none() { "peak" } else { "detailed" }, out)?;
         trees.draw(&end, out)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// How much there was at a moment.
@@ -82,17 +82,25 @@ fn moments(end: &Stacks<'_>) -> Vec<Moment> {
     moments
 }
 
-fn head(stacks: &Stacks<'_>, moments: usize, out: &mut dyn Write) -> io::Result<()> {
+fn head(stacks: &Stacks<'_>, out: &mut dyn Write) -> io::Result<()> {
     let profile = stacks.profile;
+    let measure = stacks.measures[stacks.main];
     let mut lines = remarks(stacks);
-    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
-    processes.dedup();
-    let of = processes.iter().map(|id| &profile.processes[id.index()]);
-    if stacks.measures[stacks.main] == Measure::Live && profile.history.is_some() {
-        lines.push(format!("the peak is the highest of {moments} moments at which the recording was saved"));
-        let highest = of.max_by_key(|process| process.peak_live_bytes);
+    // Its viewers call all of it the heap.
+    let freed = if measure == Measure::Allocated { ", freed since or not" } else { "" };
+    lines.insert(0, title(profile.mode, measure, true) + freed);
+    if let Some(history) = profile.history.as_ref().filter(|_| measure == Measure::Live) {
+        let moments = counted(history.saved, "moment", "moments");
+        lines.push(format!("the peak is the highest of {moments} at which the recording was saved"));
+        let processes = stacks.processes();
+        let highest = processes.iter().max_by_key(|process| process.peak_live_bytes);
         lines.extend(highest.filter(|process| process.peak_live_bytes > 0).map(|process| {
-            format!("{} had at most {} bytes", process_name(process), thousands(process.peak_live_bytes))
+            let about = if profile.mode.sample_bytes() > 0 { "about " } else { "" };
+            format!(
+                "{} had at most {about}{} bytes",
+                process_name(process),
+                thousands(process.peak_live_bytes)
+            )
         }));
     }
     // Its readers take one line.
@@ -155,12 +163,12 @@ impl<'a> Trees<'a> {
             tree.add(row.stack, stacks.bytes(row));
         }
         let root = tree.root(&self.labels);
-        let hidden = stacks.hidden;
-        let all = root.bytes.saturating_add(hidden.bytes);
+        let (hidden, hidden_bytes) = (stacks.hidden.stacks, stacks.hidden.amounts[stacks.main].bytes);
+        let all = root.bytes.saturating_add(hidden_bytes);
         let least = all.saturating_mul(THRESHOLD).div_ceil(100).max(1);
         let mut children = self.children(&mut tree, &root, least);
-        if hidden.bytes > 0 {
-            children.push(Waiting::Note(hidden.bytes, in_places(hidden.stacks)));
+        if hidden_bytes > 0 {
+            children.push(Waiting::Note(hidden_bytes, in_places(hidden, "below --min-bytes")));
         }
         writeln!(out, "n{}: {all} {}", children.len(), self.title)?;
         // Not recursive: how deep it goes is up to the file.
@@ -197,7 +205,8 @@ impl<'a> Trees<'a> {
             children.into_iter().map(|(label, child)| Waiting::Node(label, child)).collect();
         let small_bytes = small.iter().fold(0, |sum: u64, (_, child)| sum.saturating_add(child.bytes));
         if small_bytes > 0 {
-            waiting.push(Waiting::Note(small_bytes, in_places(small.len() as u64)));
+            let why = format!("all below massif's threshold ({THRESHOLD}.00%)");
+            waiting.push(Waiting::Note(small_bytes, in_places(small.len() as u64, &why)));
         }
         if ends_here > 0 {
             waiting.push(Waiting::Note(ends_here, "0x0: [no caller] (in ???)".into()));
@@ -207,15 +216,15 @@ impl<'a> Trees<'a> {
 }
 
 /// As massif says it.
-fn in_places(count: u64) -> String {
+fn in_places(count: u64, why: &str) -> String {
     let places = if count == 1 { "place" } else { "places" };
-    format!("in {count} {places}, all below massif's threshold ({THRESHOLD}.00%)")
+    format!("in {count} {places}, {why}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::profiles::{empty, full};
+    use crate::fixtures::profiles::{empty, full, sampled};
     use crate::model::{History, Peak};
     use crate::report::View;
     use insta::assert_snapshot;
@@ -244,13 +253,34 @@ mod tests {
         };
         let all: u64 = peak.processes.iter().map(|process| process.bytes).sum();
         let moments = vec![at(0, 0), at(1_000_000_000, 77), at(2_500_000_000, all), at(5_000_000_000, 1)];
-        profile.history = Some(History { moments, peak: Some(peak) });
+        profile.history = Some(History { saved: 3, moments, peak: Some(peak) });
         profile
     }
 
     #[test]
     fn snapshots_over_time_with_trees_at_peak_and_end() {
         assert_snapshot!(body(&rendered(&with_history(), &Options::default())));
+    }
+
+    #[test]
+    fn what_it_is_of_is_said_first_and_how_the_peak_is_known() {
+        let first = |profile: &Profile, view| {
+            let text = rendered(profile, &Options { view, ..Options::default() });
+            text.lines().next().expect("a description").to_owned()
+        };
+        let live = first(&with_history(), View::Live);
+        assert!(live.starts_with("desc: live bytes; heaptrace "), "{live}");
+        assert!(
+            live.contains("; the peak is the highest of 3 moments at which the recording was saved; "),
+            "{live}"
+        );
+        let allocated = first(&with_history(), View::Alloc);
+        assert!(allocated.starts_with("desc: allocated bytes, freed since or not; "), "{allocated}");
+        let mut profile = sampled(true);
+        profile.history = with_history().history;
+        profile.processes[0].peak_live_bytes = 1_000_003;
+        let sampled = first(&profile, View::Live);
+        assert!(sampled.contains(" had at most about 1,000,003 bytes"), "{sampled}");
     }
 
     #[test]
@@ -281,7 +311,8 @@ mod tests {
     #[test]
     fn small_stacks_are_told_and_nothing_is_a_tree_too() {
         let text = rendered(&full(), &Options { min_bytes: 60_000, ..Options::default() });
-        assert!(text.contains("n3: 951161 ") && text.contains(" in 6 places, all below"), "{text}");
+        assert!(text.contains("n3: 951161 ") && text.contains(" in 6 places, below --min-bytes"), "{text}");
+        assert!(!text.contains("massif's threshold"), "{text}");
         assert!(rendered(&empty(), &Options::default()).contains("\nn0: 0 (heap allocation functions)"));
     }
 }

@@ -113,7 +113,8 @@ pub struct Options {
     pub min_bytes: u64,
     /// Text: leave out rows and branches below this share of all bytes, in hundredths of a percent.
     pub limit: u32,
-    /// Bytes of memory that a flame graph may be made in: the smallest stacks are left out, and counted, beyond that.
+    /// Bytes of memory that a flame graph or call graph may be made in: the smallest stacks are left out, and told, beyond
+    /// that.
     pub memory: Option<u64>,
     /// Text: a line for each process and file in the footer, too.
     pub verbose: bool,

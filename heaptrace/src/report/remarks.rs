@@ -4,7 +4,6 @@ use super::stacks::{Measure, Stacks};
 use super::{footer, table::process_name, text};
 use crate::model::Mode;
 use crate::printable::printable;
-use crate::units::{counted, thousands};
 
 /// What was recorded by what; what its numbers are not; then the footer of the text report.
 pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
@@ -16,7 +15,7 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
         text::started(profile)
     )];
     let has = |measure| stacks.measures.contains(&measure);
-    if profile.mode.sample_bytes() > 0 && has(Measure::Allocated) {
+    if profile.mode.sample_bytes() > 0 && (has(Measure::Allocated) || has(Measure::Live)) {
         lines.push("bytes and blocks are estimates, made from samples".into());
     }
     if !profile.mode.has_frees() && has(Measure::Live) {
@@ -32,10 +31,7 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
     if attached < 1.0 {
         lines.push(format!("all probes were in place for {:.2}% of the processes' time", 100.0 * attached));
     }
-    if stacks.hidden.stacks > 0 {
-        let hidden = counted(stacks.hidden.stacks, "smaller stack", "smaller stacks");
-        lines.push(format!("{hidden} of {} bytes not shown", thousands(stacks.hidden.bytes)));
-    }
+    lines.extend(stacks.not_shown());
     lines.extend(footer::lines(profile, false));
     lines
 }
@@ -44,12 +40,11 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
 pub(super) fn command(stacks: &Stacks<'_>) -> String {
     /// Few enough to read.
     const NAMED: usize = 8;
-    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
-    processes.dedup();
-    let of = processes.iter().map(|id| &stacks.profile.processes[id.index()]);
-    match processes.len() {
-        1 => of.map(|process| printable(&process.exe)).collect(),
-        _ => of.take(NAMED).map(process_name).collect::<Vec<_>>().join(" "),
+    match stacks.processes()[..] {
+        [process] => printable(&process.exe).into_owned(),
+        ref several => {
+            several.iter().take(NAMED).map(|process| process_name(process)).collect::<Vec<_>>().join(" ")
+        }
     }
 }
 
@@ -69,4 +64,13 @@ pub(super) fn title(mode: Mode, measure: Measure, is_bytes: bool) -> String {
         title += ", estimated from samples";
     }
     title
+}
+
+/// The same of a measure of `stacks`, with what is not shown of them.
+pub(super) fn title_of(stacks: &Stacks<'_>, measure: usize, is_bytes: bool) -> String {
+    let title = title(stacks.profile.mode, stacks.measures[measure], is_bytes);
+    match stacks.not_shown() {
+        Some(hidden) => format!("{title}; {hidden}"),
+        None => title,
+    }
 }

@@ -1,9 +1,9 @@
 //! speedscope's JSON: a profile for each thing that stacks are weighed by, that of the view first.
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{Label, LabelId, Labels};
-use super::remarks::title;
+use super::remarks::title_of;
 use super::stacks::{Row, Stacks};
 use super::table::process_name;
 use crate::model::{Amount, Profile};
@@ -23,19 +23,14 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     let frames = Frames::new(&stacks, &labels);
     let of = |measure| Of { stacks: &stacks, labels: &labels, frames: &frames, measure };
-    let others = (0..stacks.measures.len()).filter(|measure| *measure != stacks.main);
-    let measures: Vec<usize> = std::iter::once(stacks.main).chain(others).collect();
-    let profiles = measures.iter().flat_map(|measure| {
-        [
-            Sampled::new(of(*measure), "bytes", |of| of.bytes),
-            Sampled::new(of(*measure), "none", |of| of.count),
-        ]
+    let profiles = stacks.in_order().flat_map(|measure| {
+        [Sampled::new(of(measure), "bytes", |of| of.bytes), Sampled::new(of(measure), "none", |of| of.count)]
     });
     let document = Document {
         schema: "https://www.speedscope.app/file-format-schema.json",
@@ -45,7 +40,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         active_profile_index: 0,
     };
     write_json(&document, out)?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(stacks.not_shown())
 }
 
 #[derive(Serialize)]
@@ -64,31 +60,35 @@ struct Shared<'a> {
     frames: Listed<'a>,
 }
 
-/// Which frames there are: a process's, then labels; the numbers of both.
+/// Which frames there are: a process's, then functions, whatever lines of them are in stacks; the numbers of both.
 struct Frames {
     processes: BTreeMap<usize, usize>,
-    labels: BTreeMap<LabelId, usize>,
+    functions: BTreeMap<LabelId, usize>,
+    /// Of each label the one that stands for its function.
+    same: Vec<LabelId>,
 }
 
 impl Frames {
     /// Of the stacks that are shown.
     fn new(stacks: &Stacks<'_>, labels: &Labels<'_>) -> Self {
         let mut processes: BTreeMap<usize, usize> = BTreeMap::new();
+        let same = labels.same_functions();
         let mut seen = vec![false; labels.len()];
         for row in &stacks.rows {
             processes.insert(row.process.index(), 0);
-            labels.walk(row.stack).for_each(|label| seen[label as usize] = true);
+            labels.walk(row.stack).for_each(|label| seen[same[label as usize] as usize] = true);
         }
         processes.values_mut().zip(0..).for_each(|(number, next)| *number = next);
         let seen = (0..).zip(seen).filter_map(|(label, is_seen)| is_seen.then_some(label));
-        let labels = seen.zip(processes.len()..).collect();
-        Self { processes, labels }
+        let functions = seen.zip(processes.len()..).collect();
+        Self { processes, functions, same }
     }
 
     /// The numbers of a stack, outermost first.
     fn of(&self, row: &Row, labels: &Labels<'_>) -> Vec<usize> {
         let process = self.processes.get(&row.process.index()).copied();
-        let inside = labels.walk_inwards(row.stack).filter_map(|label| self.labels.get(&label).copied());
+        let functions = labels.walk_inwards(row.stack).map(|label| self.same[label as usize]);
+        let inside = functions.filter_map(|label| self.functions.get(&label).copied());
         process.into_iter().chain(inside).collect()
     }
 }
@@ -105,8 +105,6 @@ struct Frame<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u32>,
 }
 
 impl Serialize for Listed<'_> {
@@ -115,13 +113,12 @@ impl Serialize for Listed<'_> {
         let mut list = to.serialize_seq(None)?;
         for process in self.frames.processes.keys() {
             let name = process_name(&self.stacks.profile.processes[*process]);
-            list.serialize_element(&Frame { name: &name, file: None, line: None })?;
+            list.serialize_element(&Frame { name: &name, file: None })?;
         }
-        for label in self.frames.labels.keys() {
+        for label in self.frames.functions.keys() {
             let Label { name, source, .. } = self.labels.get(*label);
             let file = source.as_ref().map(|(file, _)| file.as_ref());
-            let line = source.as_ref().and_then(|(_, line)| *line);
-            list.serialize_element(&Frame { name, file, line })?;
+            list.serialize_element(&Frame { name, file })?;
         }
         list.end()
     }
@@ -154,7 +151,7 @@ impl<'a> Sampled<'a> {
         let is_bytes = unit == "bytes";
         Self {
             r#type: "sampled",
-            name: title(of.stacks.profile.mode, of.stacks.measures[of.measure], is_bytes),
+            name: title_of(of.stacks, of.measure, is_bytes),
             unit,
             start_value: 0,
             end_value: weights.rows().fold(0, |sum: u64, (_, weight)| sum.saturating_add(weight)),
@@ -229,6 +226,14 @@ mod tests {
         assert_eq!(growth, ["mapped bytes", "calls that map memory"]);
         let bound = names(&rendered(&sampled(false), &Options::default()));
         assert_eq!(bound[0], "live bytes, at most, estimated from samples");
+    }
+
+    #[test]
+    fn what_is_not_shown_is_said_in_the_names_and_to_the_caller() {
+        let options = Options { min_bytes: 80_000, ..Options::default() };
+        let hidden = "10 smaller stacks not shown: 151,161 bytes live in 21 blocks, 160,820 bytes allocated in 29 blocks";
+        assert_eq!(names(&rendered(&full(), &options))[3], format!("allocated blocks; {hidden}"));
+        assert_eq!(render(&full(), &options, &mut io::sink()).expect("a sink").as_deref(), Some(hidden));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::select::{Selection, chosen};
 use super::{Options, View};
 use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
+use crate::units::{counted, thousands};
 use std::cmp::Reverse;
 
 /// What stacks are weighed by.
@@ -36,6 +37,17 @@ impl Measure {
             Self::Touched => View::Faults,
         }
     }
+
+    /// `1,024 bytes live in 2 blocks`.
+    fn told(self, Amount { bytes, count }: Amount) -> String {
+        let (done, one, many) = match self {
+            Self::Allocated => ("allocated", "block", "blocks"),
+            Self::Live => ("live", "block", "blocks"),
+            Self::Mapped => ("mapped", "call", "calls"),
+            Self::Touched => ("touched first", "page fault", "page faults"),
+        };
+        format!("{} bytes {done} in {}", thousands(bytes), counted(count, one, many))
+    }
 }
 
 /// A row's amounts, by the table's measures; there are no more of them than this has places.
@@ -50,11 +62,18 @@ pub(super) struct Row {
     pub amounts: Amounts,
 }
 
-/// Stacks that are left out.
+impl Row {
+    /// Whether there is so much of any measure.
+    pub fn reaches(&self, bytes: u64) -> bool {
+        self.amounts.iter().any(|amount| amount.bytes >= bytes)
+    }
+}
+
+/// Stacks that are left out, and what they have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hidden {
     pub stacks: u64,
-    pub bytes: u64,
+    pub amounts: Amounts,
 }
 
 /// See the module. Rows come in the order of processes and stacks.
@@ -84,6 +103,16 @@ impl<'a> Stacks<'a> {
         let mut stacks = Self { profile, measures, main, rows, hidden: Hidden::default() };
         stacks.merge(|one, other| (one.process, one.stack) == (other.process, other.stack));
         stacks
+    }
+
+    /// The same, with what the report is about and nothing else: for formats that have one weight. Stacks without any
+    /// are no part of it.
+    pub fn of_main(profile: &'a Profile, options: &Options) -> Self {
+        let mut stacks = Self::new(profile, options);
+        let main = stacks.main;
+        stacks.rows.iter_mut().for_each(|row| row.amounts = [row.amounts[main], Amount::default()]);
+        stacks.rows.retain(|row| row.amounts[0].bytes > 0);
+        Self { measures: &stacks.measures[main..=main], main: 0, ..stacks }
     }
 
     /// What was live at the peak, and nothing else.
@@ -120,30 +149,58 @@ impl<'a> Stacks<'a> {
         });
     }
 
-    /// Leaves out stacks of fewer bytes, and counts them.
+    /// Leaves out stacks that have fewer bytes of each measure, and counts them.
     pub fn hide_below(&mut self, bytes: u64) {
-        let main = self.main;
-        self.retain(|row| row.amounts[main].bytes >= bytes);
+        self.retain(|row| row.reaches(bytes));
     }
 
     /// Leaves out stacks, and counts them.
     pub fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
-        let Self { main, rows, hidden, .. } = self;
+        let Self { rows, hidden, .. } = self;
         rows.retain(|row| {
             let keep = keep(row);
-            let bytes = row.amounts[*main].bytes;
-            if !keep && bytes > 0 {
+            if !keep {
                 hidden.stacks += 1;
-                hidden.bytes = hidden.bytes.saturating_add(bytes);
+                add(&mut hidden.amounts, &row.amounts);
             }
             keep
         });
     }
 
+    /// What was left out, of each measure, that of the report first; `None` if nothing was.
+    pub fn not_shown(&self) -> Option<String> {
+        let Hidden { stacks, amounts } = self.hidden;
+        let told: Vec<_> = self.in_order().map(|place| self.measures[place].told(amounts[place])).collect();
+        (stacks > 0).then(|| {
+            format!("{} not shown: {}", counted(stacks, "smaller stack", "smaller stacks"), told.join(", "))
+        })
+    }
+
+    /// The places of the measures, that of the report first.
+    pub fn in_order(&self) -> impl Iterator<Item = usize> + use<> {
+        let main = self.main;
+        std::iter::once(main).chain((0..self.measures.len()).filter(move |place| *place != main))
+    }
+
+    /// The processes that rows are left of, each once.
+    pub fn processes(&self) -> Vec<&'a Process> {
+        let mut processes: Vec<_> = self.rows.iter().map(|row| row.process).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes.iter().map(|id| &self.profile.processes[id.index()]).collect()
+    }
+
+    /// Stacks by size, the largest first: by what the report is about, then by all else.
+    pub fn by_size(&self) -> Vec<usize> {
+        let all = |row: &Row| row.amounts.iter().fold(0, |sum: u64, of| sum.saturating_add(of.bytes));
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|index| Reverse((self.bytes(&self.rows[*index]), all(&self.rows[*index]))));
+        order
+    }
+
     /// Leaves out the smallest stacks, so that what the rest of them cost comes to `most`.
     pub fn cut(&mut self, most: u64, cost: impl Fn(&Row) -> u64) {
-        let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|index| Reverse(self.bytes(&self.rows[*index])));
+        let order = self.by_size();
         let mut left = Some(most);
         let mut fits = vec![false; order.len()];
         for index in order {
@@ -214,6 +271,35 @@ mod tests {
         let profile = full();
         let mut stacks = Stacks::new(&profile, &Options { view: View::Growth, ..Options::default() });
         stacks.retain(|row| row.amounts[0].bytes > 1_000_000);
-        assert_eq!((stacks.rows.len(), stacks.hidden), (1, Hidden { stacks: 1, bytes: 135_168 }));
+        let left_out = [Amount { bytes: 135_168, count: 1 }, Amount::default()];
+        assert_eq!((stacks.rows.len(), stacks.hidden), (1, Hidden { stacks: 1, amounts: left_out }));
+        assert_eq!(
+            stacks.not_shown().as_deref(),
+            Some("1 smaller stack not shown: 135,168 bytes mapped in 1 call")
+        );
+    }
+
+    #[test]
+    fn a_stack_with_much_of_any_measure_is_shown_and_of_the_others_all_is_told() {
+        let mut profile = full();
+        // Nearly all of the largest stack was freed.
+        for totals in [&mut profile.sites[0].totals, &mut profile.processes[0].totals] {
+            totals.free_bytes += 799_997;
+        }
+        let mut stacks = Stacks::new(&profile, &Options::default());
+        let all = stacks.total();
+        stacks.hide_below(60_000);
+        assert!(stacks.rows.iter().any(|row| row.amounts[0].bytes == 900_001), "{:?}", stacks.rows);
+        let [allocated, live] = stacks.total();
+        let [hidden_allocated, hidden_live] = stacks.hidden.amounts;
+        assert_eq!(
+            [allocated.bytes + hidden_allocated.bytes, live.bytes + hidden_live.bytes],
+            [all[0].bytes, all[1].bytes]
+        );
+        assert_eq!(allocated.count + hidden_allocated.count, all[0].count);
+        let mut one = Stacks::of_main(&profile, &Options::default());
+        one.hide_below(60_000);
+        assert_eq!((one.rows.len(), one.measures), (1, &[Measure::Live][..]));
+        assert_eq!(one.hidden.amounts[1], Amount::default());
     }
 }

@@ -1,10 +1,9 @@
 //! The flame graph: inferno's, of the folded stacks.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::select::Selection;
-use super::{Options, View, folded::Folded, footer, stacks::Hidden, text};
+use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
-use crate::units::{counted, thousands};
 use inferno::flamegraph;
 use std::io::{self, Write};
 
@@ -12,26 +11,25 @@ pub(super) const EXPORT: Export = Export {
     name: "svg",
     help: "Flame graph, for browsers.",
     files: &["*.svg"],
-    content: Content::Stacks,
+    content: Content::StacksForSizes,
     is_binary: false,
     needs_history: false,
     tells_losses: true,
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut folded = Folded::new(profile, options);
     if let Some(memory) = options.memory {
         folded.cut(memory);
     }
     let mut subtitle = footer::summary(profile);
-    let Hidden { stacks, bytes } = folded.hidden();
-    if stacks > 0 {
-        let stacks = counted(stacks, "smaller stack", "smaller stacks");
-        subtitle += &format!("; {stacks} of {} bytes not shown", thousands(bytes));
+    if let Some(hidden) = folded.not_shown() {
+        subtitle += &format!("; {hidden}");
     }
     if folded.is_empty() {
-        return empty(profile, options, subtitle, out);
+        empty(profile, options, subtitle, out)?;
+        return Ok(None);
     }
     let mut lines = Vec::new();
     folded.write(&mut lines)?;
@@ -49,7 +47,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     // A function has its colour in every graph, and the same recording gives the same file.
     graph.hash = true;
     graph.deterministic = true;
-    flamegraph::from_lines(&mut graph, lines.lines(), out)
+    flamegraph::from_lines(&mut graph, lines.lines(), out)?;
+    Ok(None)
 }
 
 /// inferno makes an error of an empty graph; here it is a graph that says why.

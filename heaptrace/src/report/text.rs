@@ -1,6 +1,6 @@
 //! The text report: header, table with call trees, footer.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{By, Options, View, footer, rss, sizes, table};
@@ -23,7 +23,7 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let selection = Selection::new(profile, options);
     header(profile, &selection, options, out)?;
     if options.view == View::Rss && profile.processes.iter().any(|process| chosen(process, options)) {
@@ -48,7 +48,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     for line in footer::lines(profile, options.verbose) {
         writeln!(out, "#   {line}")?;
     }
-    Ok(())
+    Ok(None)
 }
 
 fn header(

@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         end_to_end("several processes: pprof, callgrind and dhat have each and all", several),
         end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
         end_to_end("massif: moments, peak and trees are what ms_print shows", massif::shown),
+        end_to_end("massif: a pipe is refused, as it cannot be read again", massif::of_pipe),
+        end_to_end("what is not shown is said on standard error where a format cannot", massif::hidden),
         end_to_end("speedscope: totals by each weight are the JSON report's", speedscope::totals),
         end_to_end("speedscope: it is as speedscope's own schema has it", speedscope::valid)
             .needing(speedscope::missing_schema()),

@@ -3,7 +3,10 @@
 use crate::recorded::{PEAK, Recorded, printed};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::programs::installed;
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    process::{Command, Stdio},
+};
 
 /// `n time total useful extra stacks` of each snapshot.
 fn snapshots(printed: &str) -> BTreeMap<u64, u64> {
@@ -43,6 +46,31 @@ pub fn shown() -> Result<()> {
     let share = format!("({}B) 0x", thousands(peak));
     let row = printed.lines().find(|line| line.contains(&share)).with_context(|| printed.clone())?;
     ensure!(row.contains(": site_peak (shaped.c:"), "{row}");
+    Ok(())
+}
+
+/// It is read more than once.
+pub fn of_pipe() -> Result<()> {
+    let recorded = Recorded::get()?;
+    let mut cat = Command::new("cat");
+    let mut cat = cat.arg(heaptrace::record_file(recorded.folder())).stdout(Stdio::piped()).spawn()?;
+    let pipe = cat.stdout.take().context("no pipe")?;
+    let output = heaptrace::command(&["report", "--format", "massif", "/dev/stdin"])?.stdin(pipe).output()?;
+    cat.wait()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2) && said.contains("save it to a file"), "{said}");
+    Ok(())
+}
+
+/// What has no place in a format is said on standard error.
+pub fn hidden() -> Result<()> {
+    let recorded = Recorded::get()?;
+    let file = heaptrace::record_file(recorded.folder());
+    for format in ["folded", "speedscope", "firefox"] {
+        let mut command = heaptrace::command(&["report", "--min-bytes", "1G", "--format", format])?;
+        let said = String::from_utf8(command.arg(&file).output()?.stderr)?;
+        ensure!(said.contains("smaller stack") && said.contains(" not shown: "), "{format}: {said}");
+    }
     Ok(())
 }
 

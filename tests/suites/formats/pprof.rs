@@ -112,9 +112,14 @@ pub fn compared() -> Result<()> {
 pub fn refused() -> Result<()> {
     let recorded = Recorded::get()?;
     let file = heaptrace::record_file(recorded.folder());
-    let output = heaptrace::output(&["report", text(&file)?, "--format", "pprof", "--view", "rss"])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(2) && said.contains("it is for --format text and json"), "{said}");
+    for view in ["rss", "sizes"] {
+        let output = heaptrace::output(&["report", text(&file)?, "--format", "pprof", "--view", view])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(2) && said.contains("it is for --format text and json"),
+            "{said}"
+        );
+    }
     Ok(())
 }
 

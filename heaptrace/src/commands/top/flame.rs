@@ -32,7 +32,7 @@ pub fn write(
     let view = if growth { View::Growth } else { View::Live };
     let mut out = BufWriter::new(file);
     let written = render(Format::Svg, &profile, &Options { view, ..Options::default() }, &mut out);
-    written.and_then(|()| out.flush()).with_context(|| format!("failed to write {name}"))?;
+    written.and_then(|_| out.flush()).with_context(|| format!("failed to write {name}"))?;
     Ok(name)
 }
 

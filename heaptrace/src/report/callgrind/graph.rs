@@ -6,7 +6,6 @@
 use crate::model::ProcessId;
 use crate::report::labels::{LabelId, Labels};
 use crate::report::stacks::{Amounts, Row, Stacks, add};
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// What an entry of a table takes, with the room that tables have for more.
@@ -20,7 +19,7 @@ pub type FunctionId = u32;
 pub enum Function {
     /// What all stacks of a process come from, so that nothing is without a caller but this.
     Process(ProcessId),
-    /// The first label of those of one name and file, and how many of these are further outside in the stack.
+    /// The first label of those of one name, file and module, and how many of these are further outside in the stack.
     Code { label: LabelId, depth: u32 },
 }
 
@@ -48,8 +47,7 @@ impl Graph {
         let same = labels.same_functions();
         let mut graph = Self::default();
         let mut left = memory.unwrap_or(u64::MAX);
-        let mut order: Vec<usize> = (0..stacks.rows.len()).collect();
-        order.sort_by_key(|index| Reverse(stacks.bytes(&stacks.rows[*index])));
+        let order = stacks.by_size();
         let mut fits = vec![false; order.len()];
         let mut walk = Walk::default();
         for index in order {

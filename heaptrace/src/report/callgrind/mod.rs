@@ -6,7 +6,7 @@ mod graph;
 mod tests;
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::Labels;
 use super::remarks::remarks;
 use super::stacks::{Amounts, Measure, Stacks};
@@ -31,7 +31,7 @@ pub(super) const EXPORT: Export = Export {
 /// What callgrind says where it knows no file.
 const UNKNOWN: &str = "???";
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
@@ -39,7 +39,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     head(&stacks, out)?;
     let mut writer = Writer { labels, stacks, graph, written: Written::default(), out };
     writer.functions()?;
-    writer.totals()
+    writer.totals()?;
+    Ok(None)
 }
 
 /// A measure's events, with what they are: bytes, and blocks.
@@ -52,22 +53,13 @@ const fn events(measure: Measure) -> [(&'static str, &'static str); 2] {
     }
 }
 
-/// The measures, the one that the report is about first: consumers sort by that.
-fn in_order(stacks: &Stacks<'_>) -> impl Iterator<Item = usize> + use<> {
-    let main = stacks.main;
-    std::iter::once(main).chain((0..stacks.measures.len()).filter(move |place| *place != main))
-}
-
 fn head(stacks: &Stacks<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "# callgrind format\nversion: 1\ncreator: heaptrace {}",
         printable(&stacks.profile.heaptrace)
     )?;
-    let mut processes: Vec<_> = stacks.rows.iter().map(|row| row.process).collect();
-    processes.dedup();
-    if let [process] = processes[..] {
-        let process = &stacks.profile.processes[process.index()];
+    if let [process] = stacks.processes()[..] {
         writeln!(out, "pid: {}\ncmd: {}", process.pid, printable(&process.exe))?;
     }
     for line in remarks(stacks) {
@@ -75,7 +67,8 @@ fn head(stacks: &Stacks<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "desc: calls are counted by the allocations that were made through them")?;
     writeln!(out, "positions: line")?;
-    let events: Vec<_> = in_order(stacks).flat_map(|place| events(stacks.measures[place])).collect();
+    // Consumers sort by the first one.
+    let events: Vec<_> = stacks.in_order().flat_map(|place| events(stacks.measures[place])).collect();
     for (name, what) in &events {
         writeln!(out, "event: {name} : {what}")?;
     }
@@ -183,7 +176,7 @@ impl Writer<'_, '_> {
     }
 
     fn amounts(&mut self, amounts: &Amounts) -> io::Result<()> {
-        for Amount { bytes, count } in in_order(&self.stacks).map(|place| amounts[place]) {
+        for Amount { bytes, count } in self.stacks.in_order().map(|place| amounts[place]) {
             write!(self.out, " {bytes} {count}")?;
         }
         writeln!(self.out)

@@ -54,12 +54,24 @@ fn recursion_is_a_function_of_its_own_at_each_depth() {
 }
 
 #[test]
+fn functions_of_one_name_are_of_their_modules() {
+    let mut profile = full();
+    // Neither has a file.
+    profile.symbols[3] = profile.symbols[2].clone();
+    let text = rendered(&profile, &Options::default());
+    let named: Vec<_> = text.lines().filter(|line| line.ends_with(") __libc_start_main")).collect();
+    assert_eq!(named.len(), 2, "{text}");
+    let objects: Vec<_> =
+        text.lines().filter(|line| line.ends_with("/libfoo.so.1") || line.ends_with("/libc.so.6")).collect();
+    assert_eq!(objects.len(), 2, "{text}");
+}
+
+#[test]
 fn what_finds_no_room_is_left_out_and_told_the_largest_last() {
     let profile = large(2_000, 20);
     let text = rendered(&profile, &Options { memory: Some(1 << 20), ..Options::default() });
-    let told = text.lines().find(|line| line.contains(" smaller stacks of ")).expect("a line");
-    let hidden =
-        told.split_once(" bytes not shown").and_then(|(told, _)| told.rsplit(' ').next()).expect("bytes");
+    let told = text.lines().find(|line| line.contains(" smaller stacks not shown: ")).expect("a line");
+    let hidden = told.split_once(" bytes live").and_then(|(told, _)| told.rsplit(' ').next()).expect("bytes");
     let hidden: u64 = hidden.replace(',', "").parse().expect("a number");
     let totals = text.lines().last().expect("totals").split(' ').nth(1).expect("bytes");
     let shown: u64 = totals.parse().expect("a number");

@@ -9,7 +9,7 @@ mod proto;
 mod tests;
 
 use super::Options;
-use super::export::{Content, Export};
+use super::export::{Content, Export, Untold};
 use super::labels::{LabelId, Labels};
 use super::remarks::remarks;
 use super::stacks::{Measure, Stacks};
@@ -32,7 +32,7 @@ pub(super) const EXPORT: Export = Export {
     render,
 };
 
-fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
     let mut stacks = Stacks::new(profile, options);
     stacks.hide_below(options.min_bytes);
     let mut writer = Writer {
@@ -45,7 +45,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     };
     writer.head(&stacks)?;
     writer.samples(&stacks)?;
-    writer.end()
+    writer.end()?;
+    Ok(None)
 }
 
 /// A measure's sample types: of blocks, and of bytes.

@@ -76,7 +76,17 @@ fn an_empty_one_is_one_and_what_is_hidden_is_told() {
     let nothing = decoded(&empty(), &Options::default());
     assert_eq!((nothing.sample.len(), nothing.string_table[0].as_str()), (0, ""));
     let said = text(&decoded(&full(), &Options { min_bytes: 80_000, ..Options::default() }));
-    assert!(said.contains("comment 7 smaller stacks of 151,161 bytes not shown"), "{said}");
+    assert!(said.contains("comment 10 smaller stacks not shown: 151,161 bytes live in 21 blocks, 160,820 bytes allocated in 29 blocks\n"), "{said}");
+}
+
+#[test]
+fn what_was_allocated_and_freed_is_not_left_out_for_being_small() {
+    let mut profile = full();
+    for totals in [&mut profile.sites[0].totals, &mut profile.processes[0].totals] {
+        totals.free_bytes += 799_997;
+    }
+    let said = text(&decoded(&profile, &Options { min_bytes: 80_000, ..Options::default() }));
+    assert!(said.contains("sample [11, 900001, 10, 3] "), "{said}");
 }
 
 #[test]

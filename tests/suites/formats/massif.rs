@@ -2,7 +2,7 @@
 
 use crate::recorded::{PEAK, Recorded, printed};
 use anyhow::{Context as _, Result, ensure};
-use heaptrace_tests::programs::installed;
+use heaptrace_tests::{heaptrace, programs::installed};
 use std::{
     collections::BTreeMap,
     process::{Command, Stdio},

@@ -106,7 +106,7 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let file = created::open(path)?;
         let metadata = file.metadata()?;
-        Ok(Self { length: metadata.is_file().then(|| metadata.len()), file })
+        Ok(Self { length: metadata.is_file().then_some(metadata.len()), file })
     }
 
     /// Whether it can be read more than once.

@@ -29,9 +29,17 @@ enum Tool {
     Heaptrace(&'static [&'static str]),
     /// As the environment names it: attached, too.
     Memleak,
-    /// It starts the program; in each round a new one.
-    Starts(&'static [&'static str]),
+    /// It starts the program; in each round a new one. The file is there where the tool is.
+    Starts(&'static str, &'static [&'static str]),
 }
+
+/// Debian's.
+macro_rules! heaptrack {
+    () => {
+        "/usr/lib/heaptrack/libheaptrack_preload.so"
+    };
+}
+const HEAPTRACK: &str = heaptrack!();
 
 const TOOLS: [(&str, Tool); 11] = [
     ("none", Tool::Nothing),
@@ -43,8 +51,15 @@ const TOOLS: [(&str, Tool); 11] = [
     ("allocs", Tool::Heaptrace(&["--trace", "allocs"])),
     ("exact", Tool::Heaptrace(&["--trace", "exact"])),
     ("memleak", Tool::Memleak),
-    ("heaptrack", Tool::Starts(&["heaptrack", "--record-only", "-o", "FILE"])),
-    ("massif", Tool::Starts(&["valgrind", "-q", "--tool=massif", "--massif-out-file=FILE"])),
+    // Its script gives the program no standard input.
+    (
+        "heaptrack",
+        Tool::Starts(HEAPTRACK, &["env", concat!("LD_PRELOAD=", heaptrack!()), "DUMP_HEAPTRACK_OUTPUT=FILE"]),
+    ),
+    (
+        "massif",
+        Tool::Starts("/usr/bin/valgrind", &["valgrind", "-q", "--tool=massif", "--massif-out-file=FILE"]),
+    ),
 ];
 
 /// Past the calls in which functions are verified, and what is measured then: of a budget, a whole period. In seconds.
@@ -119,7 +134,13 @@ fn measure(load: Load, folder: &Path, frames: &mut Vec<String>) -> Result<Vec<Fi
                 }
                 Tool::Memleak => by_memleak(&mut running)?,
                 // The shortest: they are slow, and start anew.
-                Tool::Starts(words) => started(load, words, &at)?.map(|done| (done, None)),
+                // Postgres works in processes that it forks, as another user, which these tools cannot follow.
+                Tool::Starts(needs, words)
+                    if Path::new(needs).exists() && !matches!(load, Load::Postgres) =>
+                {
+                    Some((started(load, words, &at)?, None))
+                }
+                Tool::Starts(..) => None,
             };
             let Some((done, usage)) = done else { continue };
             of.kept.push(100.0 * done / bare);
@@ -153,11 +174,8 @@ fn by_memleak(running: &mut Running) -> Result<Option<Done>> {
     Ok(Some((running.work(TIME)?, None)))
 }
 
-/// What is done of a load that another program starts; `None` where there is no such program.
-fn started(load: Load, words: &[&str], folder: &Path) -> Result<Option<f64>> {
-    if Command::new(words[0]).arg("--version").output().is_err() {
-        return Ok(None);
-    }
+/// What is done of a load that another program starts.
+fn started(load: Load, words: &[&str], folder: &Path) -> Result<f64> {
     let own = folder.join("started");
     // Of the time before nothing is left.
     let _ = fs::remove_dir_all(&own);
@@ -166,7 +184,7 @@ fn started(load: Load, words: &[&str], folder: &Path) -> Result<Option<f64>> {
     let by: Vec<OsString> = words.iter().map(|word| word.replace("FILE", &file).into()).collect();
     let mut running = load.start(&by, &own)?;
     running.work(BEFORE)?;
-    running.work(TIME).map(Some)
+    running.work(TIME)
 }
 
 /// Frames of all stacks of a recording, weighted by their allocations.

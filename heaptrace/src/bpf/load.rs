@@ -202,8 +202,7 @@ impl Tracer {
             .iter()
             .map(|site| {
                 let row = self.maps.probe_row(&site.record)?;
-                let cookie = Cookie { row, gate: behind };
-                Some(PlacedSite { offset: site.offset, cookie, semaphore: site.semaphore })
+                Some(site.placed(Cookie { row, gate: behind }))
             })
             .collect();
         let is_own = |site: &ProbeSite| {
@@ -235,8 +234,7 @@ impl Tracer {
         let Some(checker) = &self.checker else { return Err(io::ErrorKind::Unsupported.into()) };
         let rows = sites.iter().map(|site| {
             let row = self.maps.probe_row(&site.record)?;
-            let cookie = Cookie { row, gate: check.number() };
-            Some(PlacedSite { offset: site.offset, cookie, semaphore: site.semaphore })
+            Some(site.placed(Cookie { row, gate: check.number() }))
         });
         let placed: Option<Vec<PlacedSite>> = rows.collect();
         let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;

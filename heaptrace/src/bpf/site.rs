@@ -11,6 +11,13 @@ pub struct ProbeSite {
     pub semaphore: u64,
 }
 
+impl ProbeSite {
+    /// As it is placed, where its hits come with this cookie.
+    pub fn placed(&self, cookie: Cookie) -> PlacedSite {
+        PlacedSite { offset: self.offset, cookie, semaphore: self.semaphore }
+    }
+}
+
 /// One probe as it is placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlacedSite {

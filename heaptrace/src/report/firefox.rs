@@ -116,10 +116,11 @@ impl<'a> Made<'a> {
         let of_history = of_history.filter(|(_, process)| chosen(process, options)).map(|(id, _)| id);
         let Some(first) = of_history.clone().next() else { return };
         let (process, _) = self.process(first);
-        let what = match of_history.count() {
-            1 => title(profile.mode, Measure::Live, true),
-            count => format!("{} of {count} processes together", title(profile.mode, Measure::Live, true)),
-        };
+        let mut what = title(profile.mode, Measure::Live, true);
+        let count = of_history.count();
+        if count > 1 {
+            what = format!("{what} of {count} processes together");
+        }
         let counter = self.made.add_counter(process, "malloc", "Memory", &what);
         let (mut at_ns, mut live, mut calls) = (0, 0, 0);
         for moment in &history.moments {

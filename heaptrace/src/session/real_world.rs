@@ -19,7 +19,10 @@ use crate::{
     },
     process::{maps::Mapping, object::Object, procfs},
 };
-use heaptrace_common::record::{NO_PROCESS, ProcessRecord, armed, process_index, process_state};
+use heaptrace_common::{
+    probe::Cookie,
+    record::{NO_PROCESS, ProcessRecord, armed, process_index, process_state},
+};
 use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
 
 /// See the module.
@@ -118,12 +121,8 @@ impl Kernel<Links> for RealWorld<'_> {
 
     fn hold(&mut self, plan: &FilePlan, thread: u32) -> io::Result<Box<dyn Send>> {
         // Only the breakpoint is wanted, at whose hit our own programs run.
-        let placed = |site: &ProbeSite| PlacedSite {
-            offset: site.offset,
-            semaphore: site.semaphore,
-            ..PlacedSite::default()
-        };
-        let sites: Vec<PlacedSite> = probe_sites(plan).iter().map(placed).collect();
+        let sites = probe_sites(plan);
+        let sites: Vec<PlacedSite> = sites.iter().map(|site| site.placed(Cookie::default())).collect();
         Ok(Box::new(EmptyProbes::place(false, &plan.file.attach_path(), &sites, thread)?))
     }
 

@@ -39,6 +39,18 @@ pub struct TraceArgs {
     /// What to trace: the fewer probes, the less it costs.
     #[arg(long, value_name = "MODE", value_enum)]
     pub trace: Option<Trace>,
+    #[command(flatten)]
+    pub cost: CostArgs,
+    /// Trace only processes whose memory grows so fast, for as long as it does: 10MiB/min, or per s or h. Until then they are
+    /// looked at from outside, without a probe (--trace sampled and allocs).
+    #[arg(long, value_name = "RATE", value_parser = parse_growing)]
+    pub when_growing: Option<Growing>,
+}
+
+/// How modes that cost less than every block are to be.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = WHAT)]
+pub struct CostArgs {
     /// Sample: one block in so many bytes is taken, on average, 1KiB to 64MiB (--trace sampled) [default: 512KiB].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub sample: Option<u64>,
@@ -53,10 +65,6 @@ pub struct TraceArgs {
     /// [default: 10% where users and cgroups are sampled, else none].
     #[arg(long, value_name = "SHARE", value_parser = parse_budget)]
     pub budget: Option<Budget>,
-    /// Trace only processes whose memory grows so fast, for as long as it does: 10MiB/min, or per s or h. Until then they are
-    /// looked at from outside, without a probe (--trace sampled and allocs).
-    #[arg(long, value_name = "RATE", value_parser = parse_growing)]
-    pub when_growing: Option<Growing>,
 }
 
 /// What tracing may take.
@@ -93,7 +101,7 @@ impl TraceArgs {
     /// If they contradict each other, or the number of bytes is out of range.
     pub fn of(self, target: &Target) -> Result<Tracing, Usage> {
         let is_many = matches!(target, Target::All | Target::User { .. } | Target::Cgroup(_));
-        let Self { budget, when_growing, .. } = self;
+        let Self { cost: CostArgs { budget, no_native, .. }, when_growing, .. } = self;
         let is_limited = when_growing.is_some() || matches!(budget, Some(Budget::Share(_)));
         let mode = self.mode(is_many || is_limited)?;
         let goes_on = mode.has_blocks() && !mode.has_frees();
@@ -114,15 +122,15 @@ impl TraceArgs {
             None if by_default => Some(SHARE_OF_MANY),
             Some(Budget::Unlimited) | None => None,
         };
-        Ok(Tracing { mode, limits: Limits { share, growing: when_growing }, own_samples: !self.no_native })
+        Ok(Tracing { mode, limits: Limits { share, growing: when_growing }, own_samples: !no_native })
     }
 
     /// `cheap`: not every block, where nobody says what.
     fn mode(self, cheap: bool) -> Result<Mode, Usage> {
-        let Self { trace, sample, frees, .. } = self;
+        let Self { trace, cost: CostArgs { sample, frees, no_native, .. }, .. } = self;
         let is_sampled = sample.is_some() || frees;
         Ok(match trace {
-            Some(Trace::Native) if self.no_native => {
+            Some(Trace::Native) if no_native => {
                 return Err(Usage("--no-native leaves out what --trace native traces".to_owned()));
             }
             Some(Trace::Sampled) => Mode::Sampled(sampling(sample, frees)?),

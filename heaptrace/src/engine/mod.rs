@@ -176,6 +176,16 @@ impl<F> Engine<F> {
         self.session.look_for_unmapped();
     }
 
+    /// Looks for all blocks that are over although no free was seen, and has them counted so: for snapshots to come.
+    pub fn end_blocks(&mut self) {
+        self.session.end_blocks();
+    }
+
+    /// What blocks are traced, if any, and how.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Takes all probes away; gives the seconds that took. From the first moment of that on nothing changes any more.
     pub fn detach(&mut self) -> f64 {
         self.session.detach()

@@ -95,6 +95,11 @@ impl Mode {
         matches!(self, Self::Exact | Self::Native | Self::Sampled(Sampling { frees: true, .. }))
     }
 
+    /// Whether blocks are live as far as anybody saw: there may be fewer.
+    pub const fn ends_unseen(self) -> bool {
+        self.has_blocks() && !self.has_frees()
+    }
+
     /// As `--trace` and the JSON have it.
     pub const fn name(self) -> &'static str {
         match self {

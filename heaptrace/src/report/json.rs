@@ -2,9 +2,9 @@
 
 use super::export::{Content, Export, Untold};
 pub(super) use super::frames::Frames;
-use super::select::{Estimated, Weight, chosen, estimated, sites, weight_of};
+use super::select::{Estimated, Weight, chosen, estimated, estimated_processes, sites, weight_of};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Apart, Profile, Site, SizeFilter, SizeHistogram, Sums};
+use crate::model::{Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -32,8 +32,19 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     Ok(None)
 }
 
+/// The report; its parts are what [`super::ndjson`] writes a line each.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
+    #[serde(flatten)]
+    pub head: Head<'a>,
+    pub processes: Processes<'a>,
+    pub sites: Sites<'a>,
+    #[serde(flatten)]
+    pub tail: Tail,
+}
+
+#[derive(Serialize)]
+pub(super) struct Head<'a> {
     schema: u32,
     heaptrace: &'a str,
     host: Host<'a>,
@@ -42,8 +53,10 @@ struct Document<'a> {
     mode: &'static str,
     sample_bytes: u64,
     coverage: Coverage<'a>,
-    processes: Processes<'a>,
-    sites: Sites<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tail {
     hidden: Hidden,
     /// Frees were not traced: what is live is at most that.
     live_is_bound: bool,
@@ -241,7 +254,7 @@ struct ProcessEstimate {
 }
 
 /// Processes as they are written, one in memory at a time, too.
-struct Processes<'a> {
+pub(super) struct Processes<'a> {
     profile: &'a Profile,
     options: Options,
     /// By process, where blocks are sampled.
@@ -250,28 +263,40 @@ struct Processes<'a> {
 
 impl Serialize for Processes<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.iter())
+    }
+}
+
+impl Processes<'_> {
+    pub fn iter(&self) -> impl Iterator<Item = impl Serialize> {
         let Self { profile, options, estimates } = self;
         let processes = profile.processes.iter().enumerate();
-        to.collect_seq(processes.filter(|(_, process)| chosen(process, options)).map(|(index, of)| Process {
+        processes.filter(|(_, process)| chosen(process, options)).map(|(index, of)| Process {
             estimate: estimates.get(index).and_then(Option::as_ref),
             ..process(of, rss::section(profile, index))
-        }))
+        })
     }
 }
 
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
-struct Sites<'a> {
+pub(super) struct Sites<'a> {
     profile: &'a Profile,
     sites: Vec<&'a Site>,
 }
 
 impl Serialize for Sites<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(self.sites.iter().map(|site| site_entry(self.profile, site)))
+        to.collect_seq(self.iter())
     }
 }
 
-fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
+impl Sites<'_> {
+    pub fn iter(&self) -> impl Iterator<Item = impl Serialize> {
+        self.sites.iter().map(|site| site_entry(self.profile, site))
+    }
+}
+
+pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     let weigh = |site: &Site| weight_of(site, options.view);
     let mut sites: Vec<&Site> = sites(profile, options.view)
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
@@ -291,7 +316,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         let Weight { bytes, count, .. } = weigh(site);
         std::cmp::Reverse((bytes, count))
     });
-    Document {
+    let head = Head {
         schema: SCHEMA,
         heaptrace: &profile.heaptrace,
         host: Host { kernel: &profile.host.kernel, arch: &profile.host.arch },
@@ -300,10 +325,12 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         mode: profile.mode.name(),
         sample_bytes: profile.sample_bytes(),
         coverage: coverage(profile),
+    };
+    Document {
+        head,
         processes: Processes { profile, options: *options, estimates: estimates(profile) },
         sites: Sites { profile, sites },
-        hidden,
-        live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
+        tail: Tail { hidden, live_is_bound: profile.mode.ends_unseen() },
     }
 }
 
@@ -360,25 +387,11 @@ pub(super) fn coverage(profile: &Profile) -> Coverage<'_> {
 /// Of each process, what its sites come to; of none where blocks are not sampled.
 fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
     let mode = profile.mode;
-    if mode.sample_bytes() == 0 {
-        return Vec::new();
-    }
-    let mut sums = vec![[None; 2]; profile.processes.len()];
-    for site in &profile.sites {
-        if let Some(sums) = sums.get_mut(site.process.index()) {
-            for (sum, view) in sums.iter_mut().zip([View::Alloc, View::Live]) {
-                if let Some(part) = estimated(site, profile, view) {
-                    *sum = Some(sum.map_or(part, |sum: Estimated| sum.with(part)));
-                }
-            }
-        }
-    }
+    let [allocated, live] = [View::Alloc, View::Live].map(|view| estimated_processes(profile, view));
     let known = |process: &crate::model::Process, seen| {
         (!process.chooses_samples(mode) || process.seen_count > 0).then_some(seen)
     };
-    let none = Estimated::new(&Sums::default(), Apart::chosen(mode.sample_bytes()));
-    let of = |(process, sums): (&crate::model::Process, [Option<Estimated>; 2])| {
-        let [allocated, live] = sums.map(|sum| sum.unwrap_or(none));
+    let of = |(process, (allocated, live)): (&crate::model::Process, (Estimated, Estimated))| {
         let own = process.chooses_samples(mode).then_some(process.own_sample_bytes);
         // Before an allocator's first sample nobody knows how far they lie apart.
         (own != Some(0)).then(|| ProcessEstimate {
@@ -388,7 +401,7 @@ fn estimates(profile: &Profile) -> Vec<Option<ProcessEstimate>> {
             own_sample_bytes: own,
         })
     };
-    profile.processes.iter().zip(sums).map(of).collect()
+    profile.processes.iter().zip(allocated.into_iter().zip(live)).map(of).collect()
 }
 
 fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Process<'_> {

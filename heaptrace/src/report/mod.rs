@@ -42,6 +42,7 @@ pub use formats::{Format, render};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
 pub use notes::said;
+pub use select::live_intervals;
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{

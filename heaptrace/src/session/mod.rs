@@ -355,11 +355,16 @@ impl Session {
 
     /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
     pub fn old_blocks(&mut self, older_than: Duration) -> io::Result<OldBlocks> {
+        self.end_blocks();
+        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
+    }
+
+    /// Looks for blocks that are over although no free was seen, and has them counted so; call [`Session::drain`] first.
+    pub fn end_blocks(&mut self) {
         if !self.counting.is_over() {
             self.look_for_unmapped();
             self.judge_blocks();
         }
-        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
     }
 
     /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.

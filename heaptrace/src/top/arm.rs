@@ -5,7 +5,8 @@
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeCost {
     pub alloc_ns: f64,
-    pub free_ns: f64,
+    /// `None` where frees are not traced.
+    pub free_ns: Option<f64>,
 }
 
 /// See the module.
@@ -29,6 +30,8 @@ pub enum Answer {
 pub struct Offer {
     /// `None` if it could not be measured.
     pub cost: Option<ProbeCost>,
+    /// Only what its allocator samples itself is traced.
+    pub own_samples: bool,
     /// `glibc /usr/lib/libc.so.6` ...
     pub allocators: Vec<String>,
     pub probes: usize,

@@ -79,8 +79,8 @@ pub struct Detail {
     pub pid: u32,
     pub kind: SiteKind,
     pub sites: Vec<SiteRow>,
-    /// Counts of allocated blocks by class: see [`crate::model::SizeHistogram`].
-    pub sizes: Vec<u64>,
+    /// Counts of allocated blocks by class: see [`crate::model::SizeHistogram`]. `None` where they are not known: of samples.
+    pub sizes: Option<Vec<u64>>,
     /// The oldest first.
     pub timeline: Vec<Instant>,
     /// What brk, mmap and munmap did since top began, in words.

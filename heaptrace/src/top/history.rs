@@ -35,9 +35,13 @@ pub struct Point {
 pub struct TracedPoint {
     pub live: u64,
     pub allocs: u64,
-    pub frees: u64,
+    pub trapped_allocs: u64,
+    /// `None` where they are not traced.
+    pub frees: Option<u64>,
     /// Of blocks from before.
     pub unknown_frees: u64,
+    /// How long calls have counted.
+    pub attached_ns: u64,
 }
 
 /// The refreshes of one process, the last one last.
@@ -90,8 +94,10 @@ fn point(at_ns: u64, seen: &Seen, mapped: Option<&Mapped>, traced: Option<&Trace
         traced: traced.map(|traced| TracedPoint {
             live: traced.live_bytes,
             allocs: traced.allocs,
+            trapped_allocs: traced.trapped_allocs,
             frees: traced.frees,
             unknown_frees: traced.unknown_frees,
+            attached_ns: traced.attached_ns,
         }),
     }
 }
@@ -133,12 +139,25 @@ impl Track {
     /// How fast a counter rose since the refresh before, by the second; or since an earlier one, if that was just now: what
     /// is counted in ticks of the clock would be nothing, or much.
     pub fn per_second(&self, of: impl Fn(&Point) -> Option<u64>) -> Option<f64> {
+        self.per_second_of(of, |point| Some(point.at_ns))
+    }
+
+    /// The same by the second in which calls counted: where probes are away at times, the others have no rate.
+    pub fn per_second_attached(&self, of: impl Fn(TracedPoint) -> Option<u64>) -> Option<f64> {
+        self.per_second_of(|point| of(point.traced?), |point| Some(point.traced?.attached_ns))
+    }
+
+    fn per_second_of(
+        &self,
+        of: impl Fn(&Point) -> Option<u64>,
+        clock_ns: impl Fn(&Point) -> Option<u64>,
+    ) -> Option<f64> {
         const JUST_NOW_NS: u64 = 200_000_000;
         let mut last = self.0.iter().rev();
         let now = last.next()?;
         let long_ago = |point: &&Point| now.at_ns - point.at_ns >= JUST_NOW_NS && of(point).is_some();
         let before = last.clone().find(long_ago).or_else(|| last.next())?;
-        let elapsed = now.at_ns.checked_sub(before.at_ns).filter(|elapsed| *elapsed > 0)?;
+        let elapsed = clock_ns(now)?.checked_sub(clock_ns(before)?).filter(|elapsed| *elapsed > 0)?;
         Some(of(now)?.checked_sub(of(before)?)? as f64 * 1e9 / elapsed as f64)
     }
 }
@@ -198,7 +217,14 @@ mod tests {
             faults: 0,
             cpu_ns: 0,
             mapped: None,
-            traced: Some(TracedPoint { live: allocs, allocs, frees: 0, unknown_frees: 0 }),
+            traced: Some(TracedPoint {
+                live: allocs,
+                allocs,
+                trapped_allocs: allocs,
+                frees: Some(0),
+                unknown_frees: 0,
+                attached_ns: at_ns,
+            }),
         };
         track.add(traced(1_000_000_000, 500));
         track.add(traced(2_000_000_000, 3));

@@ -42,6 +42,10 @@ struct SourcesJson<'a> {
     traced_cost_cpus: Option<f64>,
     traced_table_bytes: u64,
     kernel_threads_left_out: usize,
+    /// As `--trace` has it.
+    mode: &'a str,
+    /// Frees are not traced: what is live is at most that.
+    live_is_bound: bool,
 }
 
 #[derive(Serialize)]
@@ -73,13 +77,18 @@ struct TracedJson<'a> {
     live_count: u64,
     live_growth_bytes_per_min: Option<f64>,
     alloc_count: u64,
-    free_count: u64,
+    /// `null` where frees are not traced.
+    free_count: Option<u64>,
     unknown_frees: u64,
     allocs_per_s: Option<f64>,
     frees_per_s: Option<f64>,
     /// Of one processor, at the least.
     cost_cpus: Option<f64>,
     top_site: Option<&'a str>,
+    /// Where blocks are sampled: between what the truth lies 95 times in 100, `[low, high]`.
+    live_bytes_interval: Option<(u64, u64)>,
+    /// The share of its time in which its calls counted.
+    attached_fraction: f64,
 }
 
 /// Writes one refresh; `time_ns` is since the Unix epoch.
@@ -131,6 +140,8 @@ pub fn render(
                 frees_per_s: traced.frees_per_s,
                 cost_cpus: traced.cost,
                 top_site: traced.top_site.as_deref(),
+                live_bytes_interval: traced.live_interval,
+                attached_fraction: traced.attached_fraction,
             }),
         }
     };
@@ -154,6 +165,8 @@ pub fn render(
             traced_cost_cpus: sources.processors,
             traced_table_bytes: sources.table_bytes,
             kernel_threads_left_out: header.kernel_threads,
+            mode: sources.mode,
+            live_is_bound: sources.live_is_bound,
         },
         processes: places.iter().map(process).collect(),
         notes: &header.notes,

@@ -1,7 +1,7 @@
 //! One process as the table has it: what was read, and what its history makes of it.
 
 use super::{
-    history::{History, Point, Track},
+    history::{History, Point, TracedPoint, Track},
     sample::{About, Sample, Sources},
 };
 use crate::{process::procfs::Identity, units::percent};
@@ -38,6 +38,8 @@ pub struct Row {
 pub struct TracedRow {
     pub live_bytes: u64,
     pub live_blocks: u64,
+    pub live_interval: Option<(u64, u64)>,
+    pub attached_fraction: f64,
     pub allocs_per_s: Option<f64>,
     pub frees_per_s: Option<f64>,
     /// Of live bytes, a minute.
@@ -61,21 +63,27 @@ pub fn rows(sample: &Sample, history: &History) -> Vec<Row> {
     let row = |seen: &super::sample::Seen| {
         let track = history.of(seen.identity).unwrap_or(&nothing);
         let traced = sample.traced.get(&seen.identity.pid).map(|traced| {
-            let allocs_per_s = track.per_second(|point| Some(point.traced?.allocs));
-            let frees_per_s = track.per_second(|point| Some(point.traced?.frees));
-            // Frees of older blocks have their trap, too.
-            let all_frees_per_s = track.per_second(|point| {
-                point.traced.map(|traced| traced.frees.saturating_add(traced.unknown_frees))
+            let allocs_per_s = track.per_second_attached(|traced| Some(traced.allocs));
+            let frees_per_s = track.per_second_attached(|traced| traced.frees);
+            // As time passes, and not only while calls count: that is what a budget is about. Frees of older blocks have their trap,
+            // too.
+            let trapped_per_s = |of: fn(TracedPoint) -> u64| track.per_second(|point| point.traced.map(of));
+            let trapped_allocs_per_s = trapped_per_s(|traced| traced.trapped_allocs);
+            let trapped_frees_per_s = trapped_per_s(|traced| {
+                traced.frees.map_or(0, |frees| frees.saturating_add(traced.unknown_frees))
             });
-            let cost = traced.cost.zip(allocs_per_s.zip(all_frees_per_s));
+            let cost = traced.cost.zip(trapped_allocs_per_s.zip(trapped_frees_per_s));
             TracedRow {
                 live_bytes: traced.live_bytes,
                 live_blocks: traced.live_blocks,
+                live_interval: traced.live_interval,
+                attached_fraction: traced.attached_fraction,
                 allocs_per_s,
                 frees_per_s,
                 growth: track.per_minute(|point| Some(point.traced?.live.cast_signed())),
-                cost: cost
-                    .map(|(each, (allocs, frees))| (allocs * each.alloc_ns + frees * each.free_ns) / 1e9),
+                cost: cost.map(|(each, (allocs, frees))| {
+                    (allocs * each.alloc_ns + frees * each.free_ns.unwrap_or_default()) / 1e9
+                }),
                 unknown_frees: traced.unknown_frees,
                 top_site: traced.top_site.clone(),
             }

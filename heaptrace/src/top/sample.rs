@@ -78,10 +78,18 @@ impl Mapped {
 pub struct Traced {
     pub live_bytes: u64,
     pub live_blocks: u64,
+    /// Where blocks are sampled: between what the truth lies 95 times in 100.
+    pub live_interval: Option<(u64, u64)>,
     pub allocs: u64,
-    pub frees: u64,
+    /// Those that a probe was hit for: of samples, more than these; or of an allocator's own samples, what it told.
+    pub trapped_allocs: u64,
+    /// `None` where frees are not traced.
+    pub frees: Option<u64>,
     /// Frees of blocks from before.
     pub unknown_frees: u64,
+    /// How long its probes have counted, and the share of its time that this is: less, where a budget has them taken away.
+    pub attached_ns: u64,
+    pub attached_fraction: f64,
     /// What its calls take at the least, if that was measured yet.
     pub cost: Option<ProbeCost>,
     /// The place with the most live bytes, if it is known yet.
@@ -120,6 +128,12 @@ pub struct Sources {
     pub traced_shown: usize,
     /// Everything is traced (`--all`).
     pub all: bool,
+    /// As `--trace` has it.
+    pub mode: &'static str,
+    /// What of the traced processes' numbers is not exact, in words.
+    pub how: Option<String>,
+    /// Frees are not traced: there may be fewer live bytes.
+    pub live_is_bound: bool,
     /// Allocations and frees a second, of all traced processes.
     pub events_per_s: f64,
     /// The least that their traps take, in processors (1.0: one of them).

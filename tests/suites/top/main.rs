@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         end_to_end("who cannot be traced is told why", tracing::refused),
         end_to_end("a process that is not traced shows who maps its memory", tracing::growth),
         end_to_end("printed: what is traced agrees with the program to the byte", printed::traced_json),
+        end_to_end("printed: without frees, live is what the heap holds", printed::traced_allocs),
+        end_to_end("printed: samples have an interval", printed::traced_samples),
         end_to_end("T takes the probes of all that came from a process", tracing::descendants),
         end_to_end(
             "children are shown and traced with their parent, and let go of with it",

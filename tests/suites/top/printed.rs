@@ -9,7 +9,7 @@ use heaptrace_tests::{
     terminal::Terminal,
 };
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 
 pub fn usage() -> Result<()> {
@@ -18,6 +18,8 @@ pub fn usage() -> Result<()> {
         (&["--filter", "rss>1"], "there is no column rss"),
         (&["--interval", "0s"], "expected a time above 0"),
         (&["--trace"], "--pid"),
+        (&["--trace=growth", "-p", "1"], "would trace nothing"),
+        (&["--trace=exact", "--sample", "1MiB", "-p", "1"], "belong to --trace sampled"),
         (&["--all", "-p", "1"], "cannot be used with"),
     ] {
         let output = heaptrace::output(&[&["top"], options].concat())?;
@@ -134,40 +136,57 @@ pub fn dumb_terminal() -> Result<()> {
     terminal.wait_for_text("more processes not shown").map(drop)
 }
 
+/// What a process is traced for in the last whole print, and the print.
+fn last_traced(top: &Running, pid: u32) -> Option<(Value, Value)> {
+    let text = top.stdout();
+    let whole = &text[..text.rfind('\n')?];
+    let print: Value = serde_json::from_str(whole.lines().last()?).ok()?;
+    let traced = process(&print, pid).ok()?["traced"].clone();
+    Some((traced, print))
+}
+
+/// Waits until a print satisfies `is`.
+fn wait_traced(
+    top: &mut Running,
+    pid: u32,
+    what: &str,
+    is: impl Fn(&Value) -> bool,
+) -> Result<(Value, Value)> {
+    let mut found = None;
+    wait_until(PATIENCE, || {
+        found = last_traced(top, pid).filter(|(traced, _)| is(traced));
+        ensure!(top.poll()?.is_none(), "{}", top.describe("ended"));
+        Ok(found.is_some())
+    })
+    .with_context(|| format!("no print {what}; the last: {:?}", last_traced(top, pid)))?;
+    found.context("none")
+}
+
+fn is_live(traced: &Value, amount: (u64, u64)) -> bool {
+    (traced["live_bytes"].as_u64(), traced["live_count"].as_u64()) == (Some(amount.0), Some(amount.1))
+}
+
+/// The program in steps, and `top` that prints JSON about it.
+fn steps_and_top(options: &[&str], folder: &Path) -> Result<(Steps, u32, Running)> {
+    let steps = Steps::start(folder)?;
+    let pid = steps.pid();
+    let fixed = ["top", "--format", "json", "-i", "50ms", "-p", &pid.to_string()];
+    let mut command = heaptrace::command(&[&fixed[..], options].concat())?;
+    command.current_dir(folder);
+    Ok((steps, pid, Running::spawn(command, "heaptrace", folder)?))
+}
+
 pub fn traced_json() -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
-    let mut steps = Steps::start(folder)?;
-    let pid = steps.pid();
-    let mut command =
-        heaptrace::command(&["top", "--trace", "--format", "json", "-i", "50ms", "-p", &pid.to_string()])?;
-    command.current_dir(folder);
-    let mut top = Running::spawn(command, "heaptrace", folder)?;
-    let last = |top: &Running| -> Option<Value> {
-        let text = top.stdout();
-        let whole = &text[..text.rfind('\n')?];
-        serde_json::from_str(whole.lines().last()?).ok()
-    };
-    let mut wait = |what: &str, amount: (u64, u64)| -> Result<Value> {
-        let mut found = Value::Null;
-        wait_until(PATIENCE, || {
-            let print = last(&top).unwrap_or_default();
-            let traced = process(&print, pid).map(|process| process["traced"].clone()).unwrap_or_default();
-            if (traced["live_bytes"].as_u64(), traced["live_count"].as_u64())
-                == (Some(amount.0), Some(amount.1))
-            {
-                found = traced;
-            }
-            ensure!(top.poll()?.is_none(), "{}", top.describe("ended"));
-            Ok(!found.is_null())
-        })
-        .with_context(|| format!("no print {what}; the last: {:?}", last(&top)))?;
-        Ok(found)
-    };
+    let (mut steps, pid, mut top) = steps_and_top(&["--trace"], folder)?;
+    let mut wait =
+        |what: &str, amount: (u64, u64)| wait_traced(&mut top, pid, what, |traced| is_live(traced, amount));
     wait("before", (0, 0))?;
     steps.step(1, folder)?;
-    let first = wait("after a step", (LEAKED.0 + CACHED.0, LEAKED.1 + CACHED.1))?;
+    let (first, print) = wait("after a step", (LEAKED.0 + CACHED.0, LEAKED.1 + CACHED.1))?;
     ensure!((number(&first, "alloc_count")?, number(&first, "free_count")?) == (29, 12), "{first}");
+    ensure!(print["sources"]["mode"] == "exact" && print["sources"]["live_is_bound"] == false, "{print}");
     steps.step(2, folder)?;
     wait("after two", (2 * LEAKED.0 + CACHED.0, 2 * LEAKED.1 + CACHED.1))?;
     steps.step(3, folder)?;
@@ -176,5 +195,47 @@ pub fn traced_json() -> Result<()> {
     let status = top.wait()?;
     ensure!(status.success(), "{}", top.describe("failed"));
     ensure!(top.stderr().contains("all targets have exited"), "{}", top.stderr());
+    Ok(())
+}
+
+/// No free is seen; the program's heap is looked at, and it rests.
+pub fn traced_allocs() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let (mut steps, pid, mut top) = steps_and_top(&["--trace=allocs"], folder)?;
+    wait_traced(&mut top, pid, "before", |traced| is_live(traced, (0, 0)))?;
+    steps.step(1, folder)?;
+    let now = (LEAKED.0 + CACHED.0, LEAKED.1 + CACHED.1);
+    let (first, print) = wait_traced(&mut top, pid, "after a step", |traced| is_live(traced, now))?;
+    ensure!(number(&first, "alloc_count")? == 29 && first["free_count"].is_null(), "{first}");
+    ensure!(first["frees_per_s"].is_null(), "{first}");
+    ensure!(print["sources"]["mode"] == "allocs" && print["sources"]["live_is_bound"] == true, "{print}");
+    steps.step(2, folder)?;
+    steps.step(3, folder)?;
+    wait_traced(&mut top, pid, "after three", |traced| is_live(traced, (3 * LEAKED.0, 3 * LEAKED.1)))?;
+    steps.end(folder)?;
+    ensure!(top.wait()?.success(), "{}", top.describe("failed"));
+    Ok(())
+}
+
+/// Blocks of so many means are always taken.
+pub fn traced_samples() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let (mut steps, pid, mut top) = steps_and_top(&["--trace=sampled", "--sample", "1KiB"], folder)?;
+    wait_traced(&mut top, pid, "before", |traced| is_live(traced, (0, 0)))?;
+    steps.step(1, folder)?;
+    let has_cache = |traced: &Value| traced["live_bytes"].as_u64() >= Some(CACHED.0);
+    let (first, print) = wait_traced(&mut top, pid, "after a step", has_cache)?;
+    let interval = first["live_bytes_interval"].as_array().context("no interval")?;
+    let ends = interval.iter().map(Value::as_u64).collect::<Vec<_>>();
+    ensure!(ends[0] == Some(0) && ends[1] >= first["live_bytes"].as_u64(), "{first}");
+    ensure!(print["sources"]["mode"] == "sampled" && print["sources"]["live_is_bound"] == true, "{print}");
+    steps.step(2, folder)?;
+    steps.step(3, folder)?;
+    let has_none = |traced: &Value| traced["live_bytes"].as_u64() < Some(CACHED.0);
+    wait_traced(&mut top, pid, "after three", has_none)?;
+    steps.end(folder)?;
+    ensure!(top.wait()?.success(), "{}", top.describe("failed"));
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::{
         size_args::SizeArgs,
         stack_args::StackArgs,
         target_args::parse_duration,
+        trace_args::{CostArgs, Trace},
     },
     top::{Column, Filter},
 };
@@ -19,9 +20,8 @@ pub struct TopArgs {
     /// Time between refreshes.
     #[arg(short, long, help_heading = OUTPUT, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub interval: Duration,
-    /// Trace the allocations of the named processes from the start, as the key `t` does.
-    #[arg(long, help_heading = WHAT, requires = "TopTarget")]
-    pub trace: bool,
+    #[command(flatten)]
+    pub trace: TopTrace,
     /// Don't count mappings (saves about 70 ns per system call, machine-wide); show what /proc has.
     #[arg(long, help_heading = WHAT)]
     pub no_growth: bool,
@@ -53,6 +53,27 @@ pub struct TopArgs {
     pub sizes: SizeArgs,
 }
 
+impl TopArgs {
+    /// Whether those who were named are traced from the start.
+    pub fn traces_from_start(&self) -> bool {
+        let TopTarget { pid, all, comm, user, cgroup } = &self.target;
+        let names = !pid.is_empty() || comm.is_some() || user.is_some() || cgroup.is_some();
+        *all || names && self.trace.trace.is_some()
+    }
+}
+
+/// Who is traced from the start, and how.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = WHAT)]
+pub struct TopTrace {
+    /// Trace the allocations of the named processes from the start, as the key `t` does. MODE is how `t` traces, too: native,
+    /// sampled, allocs or exact [default: exact; for --all, users and cgroups sampled].
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, value_enum)]
+    pub trace: Option<Option<Trace>>,
+    #[command(flatten)]
+    pub cost: CostArgs,
+}
+
 /// Which processes to show; one kind, or else all.
 #[derive(Debug, Args)]
 #[command(next_help_heading = TARGETS)]
@@ -64,7 +85,7 @@ pub struct TopTarget {
         value_parser = value_parser!(u32).range(1..=1 << 22))]
     pub pid: Vec<u32>,
     /// Show every process, and trace the allocations of all that can be traced.
-    #[arg(short, long, conflicts_with = "trace")]
+    #[arg(short, long)]
     pub all: bool,
     /// Show the processes with this name (as in /proc/PID/comm).
     #[arg(long, value_name = "NAME")]

@@ -19,6 +19,7 @@ pub fn of(
     mapped: Option<Mapped>,
 ) -> (Detail, Option<Job>) {
     let growth = feed.is_growth();
+    let mode = feed.engine.mode();
     let mut sizes = SizeHistogram::default();
     let mut sites: Vec<SiteRow> = Vec::new();
     for (index, site) in feed.sites().iter().enumerate().filter(|(_, site)| site.process == id) {
@@ -30,7 +31,7 @@ pub fn of(
             count: site.totals.live_count(),
             growth: rates.growth,
             allocs_per_s: rates.allocs_per_s,
-            frees_per_s: rates.frees_per_s,
+            frees_per_s: rates.frees_per_s.filter(|_| mode.has_frees()),
             function: site.function.name(),
             frames: Vec::new(),
             inner: 0,
@@ -55,7 +56,7 @@ pub fn of(
         pid,
         kind: if growth { SiteKind::Growth } else { SiteKind::Blocks },
         sites,
-        sizes: sizes.0,
+        sizes: (mode.sample_bytes() == 0).then_some(sizes.0),
         timeline: Vec::new(),
         mapped: mapped.map(|mapped| {
             format!(

@@ -11,7 +11,7 @@ use crate::{
     session::SessionOptions,
     top::SiteHistory,
 };
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 /// See the module.
 pub struct Feed {
@@ -24,7 +24,12 @@ pub struct Feed {
     /// Tells it from earlier ones, whose symbols may still come.
     pub number: u64,
     pub table_bytes: u64,
+    /// Where frees are not seen: when blocks that are over may be looked for again, which takes its time.
+    next_end: Option<Instant>,
 }
+
+/// How many times as long as it takes is the least time from one look for blocks that are over to the next.
+const END_SHARE: u32 = 10;
 
 impl Feed {
     /// Loads the kernel side. Must be called within the runtime.
@@ -38,6 +43,7 @@ impl Feed {
             names: Names::default(),
             number,
             table_bytes,
+            next_end: options.mode.ends_unseen().then(Instant::now),
         })
     }
 
@@ -55,6 +61,13 @@ impl Feed {
     /// Takes a snapshot of now.
     pub fn refresh(&mut self, at_ns: u64) -> anyhow::Result<()> {
         self.engine.drain();
+        if let Some(next) = &mut self.next_end
+            && *next <= Instant::now()
+        {
+            let began = Instant::now();
+            self.engine.end_blocks();
+            *next = Instant::now() + began.elapsed() * END_SHARE;
+        }
         let profile = self.engine.snapshot()?;
         self.history.add(at_ns, sites(&profile, self.growth));
         Ok(())

@@ -1,7 +1,7 @@
 //! What is done behind the screen, and what comes of it.
 
 use crate::{
-    model::{AllocatorInfo, LocationId, Names, ProcessId, Profile},
+    model::{AllocatorInfo, LocationId, Mode, Names, ProcessId, Profile},
     session::SymbolJob,
     top::{Answer, ProbeCost},
 };
@@ -23,15 +23,17 @@ pub enum Job {
         growth: bool,
         pid: u32,
     },
-    /// What tracing a process would be.
+    /// What tracing a process in this mode would be.
     Examine {
         pid: u32,
         table_bytes: u64,
+        mode: Mode,
     },
-    /// What traced calls of a process with these allocators cost.
+    /// What traced calls of a process with these allocators cost in this mode.
     Cost {
         pid: u32,
         allocators: Vec<AllocatorInfo>,
+        mode: Mode,
     },
 }
 

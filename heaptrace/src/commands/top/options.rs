@@ -1,9 +1,12 @@
 //! How top's two sessions trace.
 
-use super::args::TopArgs;
+use super::args::{TopArgs, TopTrace};
 use crate::{
     bpf::{MapSizes, Members, StackMode},
-    commands::stack_args::{StackArg, stack_options},
+    commands::{
+        stack_args::{StackArg, stack_options},
+        trace_args::{TraceArgs, Tracing},
+    },
     error::Usage,
     model::Mode,
     session::{Limits, SessionOptions},
@@ -21,23 +24,41 @@ fn members(target: &Target) -> Option<Members> {
 /// Probes: of everything, of those who were named, or of nobody until somebody asks.
 pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions, Usage> {
     let (stacks, unwind) = stack_options(Some(&args.walks));
-    let named = args.target.all || args.trace;
+    let TopTrace { trace, cost } = args.trace;
+    let named = args.traces_from_start();
+    if trace == Some(None) && !named {
+        return Err(Usage(
+            "--trace needs to know whom to trace: --pid, --comm, --user, --cgroup or --all; --trace=MODE alone is how the key t \
+             traces"
+                .to_owned(),
+        ));
+    }
+    let trace = TraceArgs { trace: trace.flatten(), cost, when_growing: None };
+    // By the key t, one process at a time.
+    let one = Target::Pids(Vec::new());
+    let Tracing { mode, limits, own_samples } = trace.of(if named { target } else { &one })?;
+    if !mode.has_blocks() {
+        let mode = mode.name();
+        return Err(Usage(format!(
+            "top shows growth of every process, traced or not; --trace={mode} would trace nothing"
+        )));
+    }
     Ok(SessionOptions {
         all: args.target.all,
         follow: true,
         exact_children: false,
         stacks,
-        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind, Mode::Exact)?,
+        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind, mode)?,
         // Another session's, which all processes have.
         growth: false,
         faults: false,
         watch: None,
-        mode: Mode::Exact,
+        mode,
         members: members(target).filter(|_| named),
         size_filter: None,
         keep_old: None,
-        limits: Limits::default(),
-        own_samples: false,
+        limits,
+        own_samples,
         log: false,
     })
 }

@@ -213,6 +213,7 @@ mod tests {
             if seen.iter().any(|comm| comm == "sleep") {
                 break seen;
             }
+            assert!(shell.try_wait().expect("a child").is_none(), "it ended before anybody saw its child");
         };
         assert_eq!(seen.len(), 2, "{seen:?}");
         shell.kill().expect("kill");

@@ -3,6 +3,7 @@
 use super::job::{Done, Job};
 use crate::{
     doctor::{self, Ground, Process},
+    model::Mode,
     top::{Answer, Offer, ProbeCost},
 };
 
@@ -17,11 +18,11 @@ impl Prospects {
     pub fn answer(&mut self, job: Job) -> Option<Done> {
         let ground = self.ground.get_or_insert_with(doctor::examine_ground);
         match job {
-            Job::Examine { pid, table_bytes } => {
-                Some(Done::Examined { pid, answer: examine(ground, pid, table_bytes) })
+            Job::Examine { pid, table_bytes, mode } => {
+                Some(Done::Examined { pid, answer: examine(ground, pid, table_bytes, mode) })
             }
-            Job::Cost { pid, allocators } => {
-                let cost = cost(ground, &doctor::examine_process(pid));
+            Job::Cost { pid, allocators, mode } => {
+                let cost = cost(ground, &doctor::examine_process(pid), mode);
                 Some(Done::Cost { allocators, cost })
             }
             Job::Names { .. } | Job::Flame { .. } => None,
@@ -29,7 +30,7 @@ impl Prospects {
     }
 }
 
-fn examine(ground: &Ground, pid: u32, table_bytes: u64) -> Answer {
+fn examine(ground: &Ground, pid: u32, table_bytes: u64, mode: Mode) -> Answer {
     if let Some(refusal) = &ground.refusal {
         return Answer::Cannot(refusal.clone());
     }
@@ -43,7 +44,8 @@ fn examine(ground: &Ground, pid: u32, table_bytes: u64) -> Answer {
     let probed = process.allocators.iter().filter(|allocator| allocator.probed > 0);
     let allocators = probed.map(|allocator| format!("{} {}", allocator.kind, allocator.path)).collect();
     Answer::Can(Offer {
-        cost: cost(ground, &process),
+        cost: cost(ground, &process, mode),
+        own_samples: mode == Mode::Native,
         allocators,
         probes: process.probes.len(),
         table_bytes,
@@ -51,8 +53,8 @@ fn examine(ground: &Ground, pid: u32, table_bytes: u64) -> Answer {
     })
 }
 
-/// What malloc and free of a process take longer at the least, if all that is known.
-fn cost(ground: &Ground, process: &Process) -> Option<ProbeCost> {
+/// What malloc and free of a process take longer at the least in this mode, if all that is known.
+fn cost(ground: &Ground, process: &Process, mode: Mode) -> Option<ProbeCost> {
     let least = |probe: &doctor::Probe, reads: &str| {
         let sites = probe.sites.iter().filter(|site| site.reads == reads);
         let costs = sites.map(|site| match site.emulated {
@@ -69,6 +71,6 @@ fn cost(ground: &Ground, process: &Process) -> Option<ProbeCost> {
     let pair = || Some(least(malloc, "arguments")? + least(malloc, "result")?);
     Some(ProbeCost {
         alloc_ns: least(malloc, "whole call").or_else(pair)?,
-        free_ns: least(find("free", true)?, "free")?,
+        free_ns: if mode.has_frees() { Some(least(find("free", true)?, "free")?) } else { None },
     })
 }

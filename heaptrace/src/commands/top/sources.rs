@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     commands::outside::{Hurry, clock},
-    model::{AllocatorInfo, ProcessId, StackId},
+    model::{AllocatorInfo, Mode, Process, ProcessId, StackId},
     report::{self, StackNames},
     session::{SessionOptions, monotonic_ns},
     target::Target,
     top::{Detail, Header, Mapped, ProbeCost, Sample, SiteOrder, Traced},
+    units::thousands,
 };
 use std::{collections::HashMap, io, time::Instant};
 
@@ -33,6 +34,8 @@ pub struct Sources {
     options: SessionOptions,
     /// Every process is traced.
     all: bool,
+    /// Who was named is traced from the start.
+    from_start: bool,
     sessions: u64,
     /// While something is traced: children want their probes at once.
     hurry: Option<Hurry>,
@@ -58,6 +61,7 @@ impl Sources {
             traced: None,
             options,
             all: args.target.all,
+            from_start: args.traces_from_start(),
             sessions: 0,
             hurry: None,
             costs: HashMap::new(),
@@ -68,7 +72,7 @@ impl Sources {
             target,
         };
         // Who asked for it by name is told if it cannot be.
-        if args.target.all || args.trace {
+        if sources.from_start {
             let number = sources.next_number();
             let mut feed = Feed::new(&sources.options, number)?;
             feed.engine.add_running(&sources.target)?;
@@ -148,6 +152,9 @@ impl Sources {
             });
         header.sources.growth_bytes = self.growth.as_ref().map_or(0, |feed| feed.table_bytes);
         header.sources.all = self.all;
+        header.sources.how = how(self.options.mode);
+        header.sources.mode = self.options.mode.name();
+        header.sources.live_is_bound = self.options.mode.ends_unseen();
         header.sources.traced = self.traced.as_ref().map_or(0, |feed| feed.engine.session().traced());
         header.sources.table_bytes = self.traced.as_ref().map_or(0, |feed| feed.table_bytes);
         header.notes = self.notes();
@@ -159,7 +166,7 @@ impl Sources {
 
     fn mapped(&self) -> HashMap<u32, Mapped> {
         let processes = self.growth.iter().flat_map(Feed::processes);
-        let mapped = |(pid, (_, process)): (u32, (ProcessId, &crate::model::Process))| {
+        let mapped = |(pid, (_, process)): (u32, (ProcessId, &Process))| {
             let mapped =
                 Mapped { brk: process.brk_bytes, mmap: process.mmap_bytes, munmap: process.munmap_bytes };
             (pid, mapped)
@@ -183,31 +190,29 @@ impl Sources {
         if let Some(job) = feed.names_of(&stacks) {
             self.background.ask(job);
         }
+        let trap_ns = feed.engine.trap_ns();
+        let mode = feed.engine.mode();
         let names = StackNames::new(feed.profile());
+        let estimates = report::live_intervals(feed.profile());
         let mut traced = HashMap::new();
         for (pid, (id, process)) in feed.processes() {
-            let allocators = &process.allocators;
-            let cost = match self.costs.get(allocators) {
-                Some(cost) => *cost,
-                None if allocators.is_empty() => None,
-                None => {
-                    self.costs.insert(allocators.clone(), None);
-                    self.background.ask(Job::Cost { pid, allocators: allocators.clone() });
-                    None
-                }
+            let cost = match process.chooses_samples(mode) {
+                // Its own probes' traps, and no others.
+                true => trap_ns.map(|ns| ProbeCost { alloc_ns: ns, free_ns: None }),
+                false => match self.costs.get(&process.allocators) {
+                    Some(cost) => *cost,
+                    None if process.allocators.is_empty() => None,
+                    None => {
+                        self.costs.insert(process.allocators.clone(), None);
+                        self.background.ask(Job::Cost { pid, allocators: process.allocators.clone(), mode });
+                        None
+                    }
+                },
             };
-            let totals = &process.totals;
             let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).map(|(_, stack)| names.of(*stack));
-            let traced_now = Traced {
-                live_bytes: totals.live_bytes(),
-                live_blocks: totals.live_count(),
-                allocs: totals.alloc_count,
-                frees: totals.free_count,
-                unknown_frees: process.unknown_frees,
-                cost,
-                top_site: top_site.and_then(|frames| frames.into_iter().next()),
-            };
-            traced.insert(pid, traced_now);
+            let top_site = top_site.and_then(|frames| frames.into_iter().next());
+            let live_interval = estimates.get(id.index()).copied();
+            traced.insert(pid, traced_process(process, mode, cost, top_site, live_interval));
         }
         traced
     }
@@ -235,7 +240,7 @@ impl Sources {
     /// Has the background find out what tracing a process would be.
     pub fn examine(&self, pid: u32) {
         let table_bytes = if self.traced.is_some() { 0 } else { self.options.sizes.memory_bytes().first };
-        self.background.ask(Job::Examine { pid, table_bytes });
+        self.background.ask(Job::Examine { pid, table_bytes, mode: self.options.mode });
     }
 
     /// Traces a process; what is to be said.
@@ -354,6 +359,49 @@ impl Sources {
     pub fn end(mut self) -> f64 {
         let feeds = [self.traced.take(), self.growth.take()].into_iter().flatten();
         feeds.map(|mut feed| feed.engine.detach()).sum()
+    }
+}
+
+/// How a mode traces, where its numbers are not those of every block and every free.
+fn how(mode: Mode) -> Option<String> {
+    let samples = || match mode {
+        Mode::Native => "the allocators' own samples".to_owned(),
+        _ => format!("sampled, one in {} bytes", thousands(mode.sample_bytes())),
+    };
+    match mode {
+        Mode::Exact | Mode::Growth | Mode::Faults => None,
+        Mode::Allocs => Some("no frees: LIVE is an upper bound".to_owned()),
+        _ if mode.has_frees() => Some(format!("{}: all are estimates", samples())),
+        _ => Some(format!("{}: all are estimates, LIVE an upper bound", samples())),
+    }
+}
+
+/// What is counted of a process that is traced in this mode.
+fn traced_process(
+    process: &Process,
+    mode: Mode,
+    cost: Option<ProbeCost>,
+    top_site: Option<String>,
+    live_interval: Option<(u64, u64)>,
+) -> Traced {
+    let totals = &process.totals;
+    let trapped_allocs = match mode {
+        _ if process.chooses_samples(mode) => process.hits,
+        Mode::Sampled(_) => process.seen_count,
+        _ => totals.alloc_count,
+    };
+    Traced {
+        live_bytes: totals.live_bytes(),
+        live_blocks: totals.live_count(),
+        live_interval,
+        allocs: totals.alloc_count,
+        trapped_allocs,
+        frees: mode.has_frees().then_some(totals.free_count),
+        unknown_frees: process.unknown_frees,
+        attached_ns: process.attached_ns,
+        attached_fraction: process.attached_fraction(),
+        cost,
+        top_site,
     }
 }
 

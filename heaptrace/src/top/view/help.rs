@@ -36,7 +36,8 @@ const ABOUT: [&str; 7] = [
     "GROW/m of a process seen for less than a minute is that of the time it was seen, by the minute.",
     "COST is a lower bound: the probe traps only, as measured in top's own process. The BPF programs take a third more \
      where we measured (docs/performance.md).",
-    "LIVE counts blocks allocated after t was pressed. Frees of older blocks are in no column.",
+    "LIVE counts blocks allocated after t was pressed. Frees of older blocks are in no column. Where frees are not traced \
+     (--trace=sampled, allocs), LIVE is an upper bound; where blocks are sampled, all numbers of tracing are estimates.",
     "Kernel threads have no memory of their own and are left out.",
 ];
 

@@ -131,8 +131,9 @@ pub fn tracing(sources: &Sources) -> String {
         shown if shown == sources.traced => String::new(),
         shown => format!(" ({shown} shown)"),
     };
+    let how = sources.how.as_ref().map_or_else(String::new, |how| format!(" ({how})"));
     format!(
-        "tracing: {} {processes}{shown}, {} calls/s, {cost}, {} of kernel memory",
+        "tracing{how}: {} {processes}{shown}, {} calls/s, {cost}, {} of kernel memory",
         sources.traced,
         amount::count(sources.events_per_s),
         amount::bytes(sources.table_bytes)

@@ -4,7 +4,7 @@ use super::line::{self, BOLD, DIM, PLAIN, SELECTED, TRACED};
 use crate::top::{
     amount,
     app::App,
-    arm::{Answer, Arming, Offer},
+    arm::{Answer, Arming, Offer, ProbeCost},
     columns::Column,
 };
 use ratatui::{
@@ -78,11 +78,16 @@ fn lines(arming: &Arming) -> Vec<(String, Style)> {
 }
 
 fn of_offer(offer: &Offer) -> Vec<String> {
-    let Offer { cost, allocators, probes, table_bytes, notes } = offer;
-    let mut lines = vec![format!("{probes} probes in {}", allocators.join(" and "))];
+    let Offer { cost, own_samples, allocators, probes, table_bytes, notes } = offer;
+    let mut lines = Vec::new();
+    if !own_samples {
+        lines.push(format!("{probes} probes in {}", allocators.join(" and ")));
+    }
     lines.push(match cost {
-        Some(cost) => {
-            let (alloc, free) = (cost.alloc_ns, cost.free_ns);
+        _ if *own_samples => "Only samples that its allocator chooses itself are traced, where it tells of any: each takes a \
+                              trap, and other calls nothing."
+            .into(),
+        Some(ProbeCost { alloc_ns: alloc, free_ns: Some(free) }) => {
             let share = (alloc + free) * 100_000.0 / 1e9;
             format!(
                 "Each malloc takes at least {alloc:.0} ns longer, each free {free:.0} ns (traps, as measured \
@@ -90,6 +95,11 @@ fn of_offer(offer: &Offer) -> Vec<String> {
                 amount::percent(share)
             )
         }
+        Some(ProbeCost { alloc_ns: alloc, free_ns: None }) => format!(
+            "Each malloc takes at least {alloc:.0} ns longer (the trap, as measured here just now), a free nothing: 100,000 \
+             mallocs a second would be {} of one CPU.",
+            amount::percent(alloc * 100_000.0 / 1e9)
+        ),
         None => "What a probe costs could not be measured here.".into(),
     });
     lines.push(match table_bytes {

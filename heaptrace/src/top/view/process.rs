@@ -112,13 +112,19 @@ fn draw_title(app: &App, process: &ProcessState, row: Option<&Row>, area: Rect, 
     line::write_cut(buffer, area, 1, &second, PLAIN);
     let third = match (&row.traced, &app.detail.mapped) {
         (Some(traced), _) => format!(
-            "live {} in {} blocks, {}/min  alloc {}/s  free {}/s  cost ≥{}",
+            "live {}{} in {} blocks, {}/min  alloc {}/s  free {}/s  cost ≥{}{}",
+            if app.header.sources.live_is_bound { "≤" } else { "" },
             amount::bytes(traced.live_bytes),
             amount::count(traced.live_blocks as f64),
             number(traced.growth, amount::signed_bytes),
             number(traced.allocs_per_s, amount::count),
             number(traced.frees_per_s, amount::count),
             number(traced.cost, amount::percent),
+            if traced.attached_fraction < 0.999 {
+                format!("  traced {} of its time", amount::percent(traced.attached_fraction))
+            } else {
+                String::new()
+            },
         ),
         (None, Some(mapped)) => format!("not traced: t traces its malloc calls.  {mapped}"),
         (None, None) => "not traced: t traces its malloc calls".into(),
@@ -178,8 +184,11 @@ fn draw_sizes(detail: &Detail, area: Rect, buffer: &mut Buffer) {
     if detail.kind != SiteKind::Blocks {
         return line::write_cut(buffer, inner, 0, " not traced", DIM);
     }
+    let Some(sizes) = &detail.sizes else {
+        return line::write_cut(buffer, inner, 0, " not known where blocks are sampled", DIM);
+    };
     let mut classes: Vec<(usize, u64)> =
-        detail.sizes.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect();
+        sizes.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect();
     let room = usize::from(inner.height);
     let all = classes.len();
     if all > room {

@@ -52,7 +52,7 @@ fn detail() -> Detail {
             site(1, 50_000, &["dictExpand dict.c:150", "dictAdd dict.c:301"]),
             site(2, 999, &["[no stack]"]),
         ],
-        sizes: vec![0, 0, 0, 10, 900, 4000, 12, 0, 0, 1, 0, 0, 0, 7],
+        sizes: Some(vec![0, 0, 0, 10, 900, 4000, 12, 0, 0, 1, 0, 0, 0, 7]),
         timeline: (0..60)
             .map(|n| Instant {
                 ago: f64::from(59 - n),
@@ -164,7 +164,8 @@ fn the_question_before_tracing() {
         pid: 1200,
         name: "python3".into(),
         answer: Answer::Can(Offer {
-            cost: Some(ProbeCost { alloc_ns: 1128.0, free_ns: 658.0 }),
+            cost: Some(ProbeCost { alloc_ns: 1128.0, free_ns: Some(658.0) }),
+            own_samples: false,
             allocators: vec!["glibc /usr/lib/x86_64-linux-gnu/libc.so.6".into()],
             probes: 12,
             table_bytes: 201 << 20,

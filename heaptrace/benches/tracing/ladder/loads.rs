@@ -58,6 +58,14 @@ impl Drop for Server {
     }
 }
 
+/// The interpreter itself: `python3` may be a script that executes it, and other tools lose it there.
+fn python() -> Result<OsString> {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output()?;
+    ensure!(output.status.success(), "python3 does not say where it is");
+    let name = String::from_utf8(output.stdout)?;
+    Ok(fs::canonicalize(name.trim())?.into_os_string())
+}
+
 impl Load {
     /// Starts it; `by` are the words of a program that runs it, none for itself. `folder` is its own.
     pub fn start(self, by: &[OsString], folder: &Path) -> Result<Running> {
@@ -67,16 +75,16 @@ impl Load {
         };
         let script = |name: &str| {
             let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/tracing/programs").join(name);
-            ["python3".into(), at.into_os_string()]
+            Ok::<_, anyhow::Error>([python()?, at.into_os_string()])
         };
         match self {
             Self::Malloc { threads } => {
                 told(&[compile("busy", Frames::Pointers, folder)?.into_os_string()], threads)
             }
-            Self::Json => told(&script("json_loads.py"), ""),
-            Self::Sqlite => told(&script("sqlite_insert.py"), ""),
+            Self::Json => told(&script("json_loads.py")?, ""),
+            Self::Sqlite => told(&script("sqlite_insert.py")?, ""),
             Self::Redis => redis(by, folder),
-            Self::Nginx => nginx(by, folder, &script("nginx_load.py")),
+            Self::Nginx => nginx(by, folder, &script("nginx_load.py")?),
             Self::Postgres => postgres(by, folder),
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: which commands there are. Each command's arguments are in its own file.
 
 use crate::commands::{
+    diff::{self, DiffArgs},
     doctor::{self, DoctorArgs},
     inspect::{self, InspectArgs},
     instead,
@@ -83,6 +84,15 @@ Examples:
   heaptrace report -o heap.pb.gz                  # for go tool pprof
   heaptrace report --format json | head -c 300    # for scripts";
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  heaptrace diff before.data after.data           # what is live after and was not before, by call stack
+  heaptrace diff --view alloc --per second a.data b.data
+  heaptrace diff --per 1000,2500 a.data b.data    # by what each has done: 1,000 and 2,500 requests
+  heaptrace diff --fail-if-grew 1MiB a.data b.data    # for CI: exit code 3, and what grew
+  heaptrace diff -o diff.svg a.data b.data        # a differential flame graph
+  heaptrace diff mon.data tue.data wed.data       # a trend";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   heaptrace doctor                                # what works here, what doesn't, and why
@@ -129,6 +139,9 @@ pub enum Command {
     /// Show what a recording holds: who allocated the memory, by call stack.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Compare recordings: what grew, is new, shrank and is gone, by call stacks that are matched across builds and restarts.
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// Check this machine, or one process, for tracing.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -164,6 +177,11 @@ impl Command {
             Self::Report(args) => {
                 privileges::drop_all().context("cannot drop the capabilities that a report doesn't need")?;
                 report::run(args).map(|()| ExitCode::SUCCESS)
+            }
+            Self::Diff(args) => {
+                privileges::drop_all()
+                    .context("cannot drop the capabilities that a comparison doesn't need")?;
+                diff::run(args)
             }
             Self::Doctor(args) => doctor::run(args),
             Self::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),

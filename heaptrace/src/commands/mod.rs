@@ -1,5 +1,6 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+pub mod diff;
 pub mod doctor;
 mod following;
 pub(crate) mod headings;

@@ -1,7 +1,13 @@
 //! Recordings that people name: what is not there is told, with what to type.
 
-use crate::{error::Usage, file::ReadError, model::Profile};
-use std::{collections::BTreeMap, path::Path};
+use crate::{
+    error::Usage,
+    file::{Cut, ReadError, Recording, Source},
+    model::{Location, Note, Profile},
+    printable::say,
+    symbolize::{Found, Sources, open_perf_map, symbolize},
+};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 /// What `record` writes where nobody says otherwise.
 pub(super) const DEFAULT_FILE: &str = "heaptrace.data";
@@ -16,6 +22,49 @@ pub(super) fn cannot_read(file: &Path, error: ReadError) -> anyhow::Error {
         }
         error => anyhow::Error::new(error).context(format!("failed to read {name}")),
     }
+}
+
+/// A recording as it was read: what is wrong with it was said, and is in its notes.
+pub(super) struct Read {
+    pub profile: Profile,
+    /// As [`Recording::size`].
+    pub size: u64,
+    /// As [`Recording::room`].
+    pub room: u64,
+}
+
+/// Reads `source`, which is `file`, whole.
+pub(super) fn read(source: &mut Source, file: &Path) -> anyhow::Result<Read> {
+    let read = source.read(&mut |_, _| ControlFlow::Continue(()));
+    let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
+        read.map_err(|error| cannot_read(file, error))?;
+    if let Some(Cut { block, offset, why }) = cut {
+        profile.coverage.notes.take(Note::FileDamaged { block: block as u64, offset, reason: why });
+    }
+    for skipped in skipped.sentences(version) {
+        say(format_args!("warning: {}: {skipped}", file.display()));
+        profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
+    }
+    Ok(Read { profile, size, room })
+}
+
+/// Finds symbols for the locations that have none yet, on this machine.
+pub(super) fn symbolize_rest(profile: &mut Profile) {
+    profile.symbols.resize_with(profile.locations.len(), Vec::new);
+    let bare: Vec<usize> =
+        (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
+    let locations: Vec<Location> = bare.iter().map(|&index| profile.locations[index].clone()).collect();
+    let sources = Sources {
+        mapped: &|_| None,
+        unchanged_since_ns: profile.started_ns,
+        perf_map: &|id| profile.processes.get(id.index()).and_then(open_perf_map),
+    };
+    let Found { symbols, notes } =
+        symbolize(&locations, &profile.modules, &|id| profile.processes.get(id.index()), &sources);
+    for (index, symbols) in bare.into_iter().zip(symbols) {
+        profile.symbols[index] = symbols;
+    }
+    profile.coverage.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
 }
 
 /// # Errors

@@ -2,14 +2,13 @@
 
 use super::headings::{OUTPUT, SHOWN};
 use super::output::{Destination, Output};
-use super::recordings::{DEFAULT_FILE, cannot_read, check_pid};
+use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
-use crate::file::{self, ReadError, Recording, Source};
-use crate::model::{History, Location, Note, Peak, Profile, Timeline};
+use crate::file::{ReadError, Recording, Source};
+use crate::model::{History, Peak, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, View};
-use crate::symbolize::{Found, Sources, open_perf_map, symbolize};
 use anyhow::bail;
 use clap::{Args, ValueEnum as _};
 use std::ops::ControlFlow;
@@ -72,17 +71,8 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     }
     let history =
         if format.needs_history() { Some(history(&mut source, pid).map_err(failed)?) } else { None };
-    let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
-        source.read(&mut |_, _| ControlFlow::Continue(())).map_err(failed)?;
+    let Read { mut profile, size, room } = read(&mut source, &file)?;
     profile.history = history;
-    if let Some(cut) = cut {
-        let file::Cut { block, offset, why } = cut;
-        profile.coverage.notes.take(Note::FileDamaged { block: block as u64, offset, reason: why });
-    }
-    for skipped in skipped.sentences(version) {
-        say(format_args!("warning: {}: {skipped}", file.display()));
-        profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
-    }
     if let Some(pid) = pid {
         check_pid(&profile, pid, &file)?;
     }
@@ -184,25 +174,6 @@ fn cannot_show(format: Format, view: View) -> String {
 /// 10 to 200 times their size.
 fn most_expanded(size: u64) -> u64 {
     size.saturating_mul(1_000).saturating_add(1 << 30)
-}
-
-/// Finds symbols for the locations that have none yet, on this machine.
-fn symbolize_rest(profile: &mut Profile) {
-    profile.symbols.resize_with(profile.locations.len(), Vec::new);
-    let bare: Vec<usize> =
-        (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
-    let locations: Vec<Location> = bare.iter().map(|&index| profile.locations[index].clone()).collect();
-    let sources = Sources {
-        mapped: &|_| None,
-        unchanged_since_ns: profile.started_ns,
-        perf_map: &|id| profile.processes.get(id.index()).and_then(open_perf_map),
-    };
-    let Found { symbols, notes } =
-        symbolize(&locations, &profile.modules, &|id| profile.processes.get(id.index()), &sources);
-    for (index, symbols) in bare.into_iter().zip(symbols) {
-        profile.symbols[index] = symbols;
-    }
-    profile.coverage.notes.extend(notes.into_iter().map(|what| Note::NamesMissing { what }));
 }
 
 /// A percentage, in hundredths.

@@ -1,7 +1,9 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
 use super::export::{Content, Export};
-use super::{Options, View, callgrind, dhat, firefox, folded, json, massif, pprof, speedscope, svg, text};
+use super::{
+    Options, View, callgrind, csv, dhat, firefox, folded, json, massif, ndjson, pprof, speedscope, svg, text,
+};
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::io::{self, Write};
@@ -33,6 +35,8 @@ formats! {
     Folded => folded::EXPORT,
     Svg => svg::EXPORT,
     Json => json::EXPORT,
+    Ndjson => ndjson::EXPORT,
+    Csv => csv::EXPORT,
     Pprof => pprof::EXPORT,
     Callgrind => callgrind::EXPORT,
     Massif => massif::EXPORT,
@@ -137,8 +141,8 @@ mod tests {
     fn views_without_stacks_are_for_formats_of_views() {
         let shown =
             |view| Format::ALL.iter().filter(|of| of.shows(view)).map(|of| of.name()).collect::<Vec<_>>();
-        assert_eq!(shown(View::Rss), ["text", "json"]);
-        assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "json"]);
+        assert_eq!(shown(View::Rss), ["text", "json", "ndjson"]);
+        assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "json", "ndjson"]);
         assert!(Format::Svg.replaces(View::Sizes) && !Format::Json.replaces(View::Sizes));
         assert_eq!(shown(View::Faults).len(), Format::ALL.len());
     }

@@ -3,7 +3,9 @@
 
 mod callgrind;
 mod counters;
+mod csv;
 mod dhat;
+mod diff;
 mod expansion;
 mod export;
 mod firefox;
@@ -16,6 +18,7 @@ mod labels;
 mod leaks;
 mod massif;
 mod names;
+mod ndjson;
 mod notes;
 mod particulars;
 mod pprof;
@@ -36,14 +39,17 @@ mod watch;
 mod tests;
 
 pub use counters::in_short as lost_in_short;
+pub use diff::{
+    Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side, render_diff,
+};
 pub use expansion::expansion;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};
 pub use names::StackNames;
 pub use notes::said;
-pub use select::live_intervals;
 pub use rss::{residency_lines, residency_lines_of};
+pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,

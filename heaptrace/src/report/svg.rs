@@ -57,6 +57,11 @@ fn empty(profile: &Profile, options: &Options, subtitle: String, out: &mut dyn W
     let mut lines =
         if nothing { text::why_empty(profile, options) } else { vec!["No stack to show.".into()] };
     lines.push(subtitle);
+    message(&lines, out)
+}
+
+/// A picture of lines of text.
+pub(super) fn message(lines: &[String], out: &mut dyn Write) -> io::Result<()> {
     let height = 20 * lines.len() + 20;
     writeln!(out, r#"<?xml version="1.0" standalone="no"?>"#)?;
     writeln!(

@@ -3,6 +3,7 @@
 mod callgrind;
 mod dhat;
 mod firefox;
+mod lines;
 mod massif;
 mod pprof;
 mod recorded;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
             firefox::fits_together,
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
+        end_to_end("csv: sqlite3 imports it, and its sums are the JSON report's", lines::imported),
+        end_to_end("ndjson: jq finds in it what the JSON report has", lines::queried),
+        end_to_end("diff: nothing changed since itself, and what grew is found", lines::compared),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
 }

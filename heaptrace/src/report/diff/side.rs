@@ -1,0 +1,144 @@
+//! One recording, as far as it matters for a comparison.
+
+use super::{
+    super::{
+        Options, footer,
+        select::{Estimated, Selection, Weight},
+        text,
+    },
+    DiffBy, Names,
+    names::NameId,
+};
+use crate::{
+    model::{Apart, Mode, Profile, StackId, Sums},
+    report::View,
+};
+use heaptrace_common::stack::StackEnd;
+use std::collections::HashMap;
+
+/// What makes a row: the process's name, and of its stack what rows are by, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub process: Option<NameId>,
+    pub frames: Box<[NameId]>,
+}
+
+/// What a row has in one recording.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub weight: Weight,
+    pub estimated: Option<Estimated>,
+}
+
+impl Held {
+    pub fn add(&mut self, other: &Self) {
+        self.weight.add(other.weight);
+        if let Some(part) = other.estimated {
+            self.estimated = Some(self.estimated.map_or(part, |sum| sum.with(part)));
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Side {
+    /// As its user names it.
+    pub(super) file: String,
+    pub(super) started: String,
+    pub(super) duration_ns: u64,
+    pub(super) mode: Mode,
+    /// What is missing from its numbers.
+    pub(super) losses: Vec<String>,
+    /// The share of the processes' time in which calls counted.
+    pub(super) attached_fraction: f64,
+    pub(super) rows: HashMap<Key, Held>,
+    /// What a row without any block may have had all the same, where blocks are sampled.
+    pub(super) none: Option<Estimated>,
+}
+
+impl Side {
+    /// What `profile`, which was read from `file`, has in a view. Names of frames go to `names`, which is to be the same for
+    /// all that are compared.
+    pub fn new(file: &str, profile: &Profile, view: View, by: DiffBy, names: &mut Names) -> Self {
+        let selection = Selection::new(profile, &Options { view, ..Options::default() });
+        let locations: Vec<Vec<NameId>> =
+            (0..profile.locations.len()).map(|index| names.of_location(profile, index)).collect();
+        let mut frames_of: HashMap<Option<StackId>, Box<[NameId]>> = HashMap::new();
+        let mut rows: HashMap<Key, Held> = HashMap::new();
+        for entry in &selection.entries {
+            let frames = match by {
+                DiffBy::Process => Box::default(),
+                _ => frames_of
+                    .entry(entry.stack)
+                    .or_insert_with(|| frames(profile, entry.stack, &locations, by, names))
+                    .clone(),
+            };
+            let process = profile.processes.get(entry.process.index());
+            let process = process.filter(|_| by != DiffBy::Module).map(|process| names.of(&process.comm));
+            let held = Held { weight: entry.weight, estimated: entry.estimated.as_deref().copied() };
+            rows.entry(Key { process, frames }).or_default().add(&held);
+        }
+        let mean = profile.mode.sample_bytes();
+        Self {
+            file: file.to_owned(),
+            started: text::started(profile),
+            duration_ns: profile.duration_ns,
+            mode: profile.mode,
+            losses: footer::losses(profile),
+            attached_fraction: profile.attached_fraction(),
+            rows,
+            none: (mean != 0 && view.is_of_blocks())
+                .then(|| Estimated::new(&Sums::default(), Apart::chosen(mean))),
+        }
+    }
+
+    /// Gives frames the names that they have in all recordings.
+    pub(super) fn rename(&mut self, across: &[NameId]) {
+        let name = |id: NameId| across.get(id as usize).copied().unwrap_or(id);
+        let mut rows: HashMap<Key, Held> = HashMap::with_capacity(self.rows.len());
+        for (Key { process, frames }, held) in self.rows.drain() {
+            let frames = frames.iter().map(|id| name(*id)).collect();
+            rows.entry(Key { process, frames }).or_default().add(&held);
+        }
+        self.rows = rows;
+    }
+}
+
+/// What of a stack rows are by.
+fn frames(
+    profile: &Profile,
+    stack: Option<StackId>,
+    locations: &[Vec<NameId>],
+    by: DiffBy,
+    names: &mut Names,
+) -> Box<[NameId]> {
+    let none = |names: &mut Names, text: &str| -> Box<[NameId]> { Box::new([names.of(text)]) };
+    let Some(stack) = stack else { return none(names, "[site not kept]") };
+    let Some(stack) = profile.stacks.get(stack.index()) else { return none(names, "[no stack]") };
+    let places = stack.frames.iter().filter_map(|frame| profile.frames.get(frame.index()));
+    let mut all =
+        places.flat_map(|frame| locations.get(frame.location.index()).into_iter().flatten().copied());
+    match by {
+        DiffBy::Process => Box::default(),
+        DiffBy::Function => match all.next() {
+            Some(innermost) => Box::new([innermost]),
+            None => none(names, "[no stack]"),
+        },
+        DiffBy::Module => match all.next() {
+            Some(innermost) => {
+                let module = names.module(innermost).to_owned();
+                none(names, if module.is_empty() { "[none]" } else { &module })
+            }
+            None => none(names, "[none]"),
+        },
+        DiffBy::Stack => {
+            let mut all: Vec<NameId> = all.collect();
+            match stack.end {
+                StackEnd::Complete => {}
+                _ if all.is_empty() => all.push(names.of("[no stack]")),
+                end => all.push(names.of(&format!("[truncated: {}]", end.name()))),
+            }
+            all.into_boxed_slice()
+        }
+    }
+}

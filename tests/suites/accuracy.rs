@@ -34,10 +34,22 @@ fn main() -> ExitCode {
         let bare = Program::COmitFramePointer("twins");
         case("the same without frame pointers", bare, &[], Find::AnyFrame);
         case("C++ new, containers, exceptions", Program::Cpp("objects"), &[], Find::AnyFrame);
+        for (name, flags) in
+            [("dynamic", &[][..]), ("static", &["-static"]), ("static PIE", &["-static-pie"])]
+        {
+            let program = Program::CppLinked("headed", flags);
+            case(
+                &format!("operator new with a header before each block, {name}"),
+                program,
+                &[],
+                Find::AnyFrame,
+            );
+        }
         case("Rust collections", Program::Rust("collections"), &[], Find::AnyFrame);
         tests.push(million(start));
         tests.push(many_stacks(start));
         tests.push(plugin(start));
+        tests.push(bound(start));
         tests.push(jemalloc(start));
     }
     tests.push(end_to_end("command: 10,000,000 live blocks", ten_million).slow());
@@ -188,6 +200,21 @@ fn plugin(start: Start) -> Test {
             Session::new(Program::C("dynamic"), &["plugin", &library.to_string_lossy()]).record(start)?;
         outcome.ensure_success()?;
         compare::exactly(&outcome, Find::Caller)
+    })
+}
+
+/// A plugin that is bound to an allocator of its own, beside the C library's.
+fn bound(start: Start) -> Test {
+    end_to_end(format!("{}: a plugin with an allocator of its own", start.name()), move || {
+        let library = Program::CLibraryWith("bound", &["-Wl,-Bsymbolic"]).compile()?;
+        let session = Session::new(Program::C("dynamic"), &["bound", &library.to_string_lossy()]);
+        let outcome = session.record(start)?;
+        outcome.ensure_success()?;
+        compare::with_slack(
+            &outcome,
+            Find::Caller,
+            Slack { attached_late: start == Start::Command, unledgered_site: None },
+        )
     })
 }
 

@@ -11,6 +11,7 @@ use super::symbols::FileSymbols;
 use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::file_cache::FileCache;
 use crate::process::foreign;
+use crate::process::link_map;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::privileges::own_user;
@@ -96,7 +97,7 @@ impl Discoverer {
         view.exe = procfs::exe(thread)?;
         view.mappings = procfs::read_maps(thread)?;
         let mut found = self.look_into(&view);
-        let order = resolution_order(thread, &found.candidates);
+        let order = resolution_order(thread, &view.mappings, &found.candidates);
         let candidates: Vec<Candidate> =
             order.into_iter().map(|index| found.candidates[index].candidate.clone()).collect();
         // It has ended meanwhile, and its files went with its memory: nothing is wrong with them.
@@ -213,7 +214,8 @@ impl Discoverer {
             match looked {
                 Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
                     let at = if is_exe { 0 } else { found.candidates.len() };
-                    found.candidates.insert(at, Located { candidate, address: mapping.start });
+                    let mapped = (mapping.dev, mapping.inode);
+                    found.candidates.insert(at, Located { candidate, address: mapping.start, mapped });
                 }
                 Ok(_) => {}
                 Err(ObjectError::Elf { source, .. }) if is_exe => {
@@ -306,9 +308,31 @@ fn exe_id(pid: u32) -> Option<FileId> {
 struct Located {
     candidate: Candidate,
     address: u64,
+    /// Its device and inode, as the mapping has them.
+    mapped: ((u32, u32), u64),
 }
 
-fn resolution_order(pid: u32, located: &[Located]) -> Vec<usize> {
+/// The order in which the process's linker searches its files: as it says itself, else as it can be told from outside.
+fn resolution_order(pid: u32, mappings: &[Mapping], located: &[Located]) -> Vec<usize> {
+    let guessed = guessed_order(pid, located);
+    let said = link_map::dynamic_sections(pid).unwrap_or_default();
+    let mut rank: HashMap<((u32, u32), u64), usize> = HashMap::new();
+    for (place, section) in said.iter().enumerate() {
+        let at = mappings.partition_point(|mapping| mapping.end <= *section);
+        let mapping =
+            mappings.get(at).filter(|mapping| mapping.start <= *section && mapping.file().is_some());
+        if let Some(mapping) = mapping {
+            rank.entry((mapping.dev, mapping.inode)).or_insert(place);
+        }
+    }
+    // What it does not list comes last: of another namespace, or mapped by somebody else.
+    let place = |index: &usize| rank.get(&located[*index].mapped).copied().unwrap_or(usize::MAX);
+    let mut order = guessed;
+    order.sort_by_key(place);
+    order
+}
+
+fn guessed_order(pid: u32, located: &[Located]) -> Vec<usize> {
     let files: Vec<_> =
         located.iter().map(|l| (l.candidate.object.path.as_path(), &l.candidate.object.elf)).collect();
     let program = search_order::program(&files);

@@ -7,7 +7,7 @@ use super::own_calls::AllocatorCode;
 use super::probe::{Probe, Site};
 use super::proof::Proof;
 use super::ranges::merged;
-use super::symbols::{FileSymbols, Forward, FoundFunction, Probing};
+use super::symbols::{AllocatorKind, FileSymbols, Forward, FoundFunction, Probing};
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::{FileId, Object};
@@ -234,6 +234,7 @@ pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
             }
         }
     }
+    let beside: Vec<bool> = (0..files.len()).map(|index| is_called_beside(files, &winners, index)).collect();
     let mut chosen: Vec<Vec<&FoundFunction>> = files
         .iter()
         .enumerate()
@@ -242,7 +243,7 @@ pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
                 choice.refusals.extend(go_refusal(file, index == 0));
                 return Vec::new();
             }
-            called_in(file, |symbol| winners.get(symbol) == Some(&index))
+            called_in(file, |symbol| beside[index] || winners.get(symbol) == Some(&index))
         })
         .collect();
     if places == Places::AllProcesses {
@@ -254,7 +255,7 @@ pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
     for (index, (file, functions)) in files.iter().zip(&chosen).enumerate() {
         choice.probes.push(probes_of(
             file,
-            index == 0,
+            index != 0 && !beside[index],
             functions,
             &Others { chosen: &chosen_symbols, jumped_to: &jumped_to },
             &mut choice.refusals,
@@ -268,6 +269,21 @@ struct Others<'a> {
     /// The symbols of all.
     chosen: &'a HashSet<&'a str>,
     jumped_to: &'a HashSet<&'a str>,
+}
+
+/// Whether a file's own code calls the functions that it defines, though another file's are found first: a plugin with an
+/// allocator of its own. Not where the first may be one that passes its calls on to the next: both would count them.
+fn is_called_beside(files: &[Described<'_>], winners: &HashMap<&str, usize>, index: usize) -> bool {
+    let FileSymbols { functions, kind, binds_itself, .. } = files[index].symbols;
+    // Others reach a C library's by way of the procedure linkage table, and so does it.
+    let is_libc = matches!(kind, AllocatorKind::Glibc | AllocatorKind::Musl);
+    let mut bases =
+        functions.iter().filter(|function| function.exported && function.known.role == Role::Base);
+    let loses = |function: &FoundFunction| {
+        let winner = winners.get(function.symbol.as_str()).filter(|winner| **winner != index);
+        winner.is_some_and(|winner| files[*winner].symbols.kind != AllocatorKind::Unknown)
+    };
+    *binds_itself && !is_libc && bases.any(loses)
 }
 
 /// The entries of functions in which calls of these end.
@@ -367,10 +383,32 @@ fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<
     Some(Site { offset, record, emulated: site.emulated, text: site.text.clone(), semaphore: 0 })
 }
 
-/// One probe for each entry of `functions`, without those that only pass their block on to another one.
+/// The entries of a file's operators that free by way of its other functions, where all its operators that allocate do, too: its
+/// blocks are those of the others, and end there, whatever these do with a pointer before they hand it on.
+fn wrapped_frees(functions: &[&FoundFunction], hands_on: &dyn Fn(&FoundFunction) -> bool) -> HashSet<u64> {
+    let (operators, others): (Vec<&FoundFunction>, Vec<&FoundFunction>) =
+        functions.iter().copied().partition(|function| function.known.role == Role::Operator);
+    let others: HashSet<u64> = others.iter().map(|function| function.address).collect();
+    let mut allocating = operators.iter().filter(|function| function.known.shape.allocates()).peekable();
+    if allocating.peek().is_none() || !allocating.all(|function| hands_on(function)) {
+        return HashSet::new();
+    }
+    let frees = operators.into_iter().filter(|function| !function.known.shape.allocates());
+    let is_wrapped = |function: &&FoundFunction| match &function.probing {
+        Probing::Sites { cut, calls } => {
+            let reached = calls.iter().flat_map(|(_, targets)| targets).chain(&cut.passes_on);
+            !others.contains(&function.address) && reached.copied().any(|target| others.contains(&target))
+        }
+        Probing::Refused(_) => false,
+    };
+    frees.filter(is_wrapped).map(|function| function.address).collect()
+}
+
+/// One probe for each entry of `functions`, without those that only pass their block on to another one. `is_allocator`: nobody
+/// but the allocator calls its exported functions directly.
 fn probes_of(
     file: &Described<'_>,
-    is_executable: bool,
+    is_allocator: bool,
     functions: &[&FoundFunction],
     others: &Others<'_>,
     refusals: &mut Vec<String>,
@@ -378,15 +416,16 @@ fn probes_of(
     let addresses: HashSet<u64> = functions.iter().map(|function| function.address).collect();
     let mut by_entry: BTreeMap<u64, &FoundFunction> = BTreeMap::new();
     let mut handing_on = Vec::new();
+    let hands_on = |function: &FoundFunction| match &function.forwards_to {
+        Some(Forward::Address(target)) => *target != function.address && addresses.contains(target),
+        Some(Forward::Symbol(symbol)) => {
+            *symbol != function.symbol && others.chosen.contains(symbol.as_str())
+        }
+        None => false,
+    };
+    let wrapped = wrapped_frees(functions, &hands_on);
     for function in functions {
-        let hits_another = match &function.forwards_to {
-            Some(Forward::Address(target)) => *target != function.address && addresses.contains(target),
-            Some(Forward::Symbol(symbol)) => {
-                *symbol != function.symbol && others.chosen.contains(symbol.as_str())
-            }
-            None => false,
-        };
-        if hits_another {
+        if hands_on(function) || wrapped.contains(&function.address) {
             handing_on.push(*function);
             continue;
         }
@@ -409,7 +448,7 @@ fn probes_of(
                 continue;
             }
         };
-        let direct_is_own = !is_executable && function.exported;
+        let direct_is_own = is_allocator && function.exported;
         let Some(mut sites) = code.sites(file, function, cut, direct_is_own) else {
             refusals.push(format!("{symbol} in {}: its code lies too far apart", file.path.display()));
             continue;

@@ -304,3 +304,22 @@ fn exits_through_pointers_are_said_to_be_unseen() {
         "malloc in /lib/libc.so: calls that end in a jump through a pointer, as a hook's, are not seen";
     assert_eq!(refusals, [said]);
 }
+
+#[test]
+fn a_plugin_that_calls_its_own_allocator_is_probed_beside_the_c_library() {
+    let of = |kind, binds_itself| {
+        let mut files = [
+            exporting("/bin/x", &["main"]),
+            exporting("/lib/libc.so", &["malloc", "free"]),
+            exporting("/lib/plugin.so", &["malloc", "free"]),
+        ];
+        files[1].symbols.kind = kind;
+        files[2].symbols.binds_itself = binds_itself;
+        names(&files)
+    };
+    let first = vec!["malloc", "free"];
+    assert_eq!(of(AllocatorKind::Glibc, true), [vec![], first.clone(), first.clone()]);
+    assert_eq!(of(AllocatorKind::Glibc, false), [vec![], first.clone(), vec![]]);
+    // Which may be one that calls the next.
+    assert_eq!(of(AllocatorKind::Unknown, true), [vec![], first, vec![]]);
+}

@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 
 /// Raise `version` when the analysis changes, or the table of functions: what was found before is then not believed.
-const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 4, parameter: 0 };
+const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 5, parameter: 0 };
 
 const SUFFIX: &str = ".cuts";
 
@@ -38,6 +38,7 @@ struct Key {
 struct Entry {
     key: Key,
     kind: AllocatorKind,
+    binds_itself: bool,
     functions: Vec<KeptFunction>,
 }
 
@@ -131,7 +132,8 @@ fn encode(key: Key, symbols: &FileSymbols) -> std::io::Result<Vec<u8>> {
             forwards_to: forwards_to.clone(),
         }
     });
-    FORMAT.seal(&Entry { key, kind: symbols.kind, functions: functions.collect() })
+    let FileSymbols { kind, binds_itself, .. } = *symbols;
+    FORMAT.seal(&Entry { key, kind, binds_itself, functions: functions.collect() })
 }
 
 /// What a file of the cache with these contents would give, if `file` were what they say it was made of.
@@ -152,7 +154,11 @@ fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<File
         let found = FoundFunction { symbol, known, address, offset, exported, probing, forwards_to };
         is_possible(&found, &entries, facts).then_some(found)
     });
-    Some(FileSymbols::of_parts(functions.collect::<Option<_>>()?, entry.kind, file, facts))
+    let functions = functions.collect::<Option<_>>()?;
+    Some(FileSymbols {
+        binds_itself: entry.binds_itself,
+        ..FileSymbols::of_parts(functions, entry.kind, file, facts)
+    })
 }
 
 /// Whether all that is said of a function lies in the file's code.

@@ -95,6 +95,8 @@ pub enum Forward {
 pub struct FileSymbols {
     pub functions: Vec<FoundFunction>,
     pub kind: AllocatorKind,
+    /// Code of the file beside its allocator calls that directly, whoever else defines these names.
+    pub binds_itself: bool,
     /// Of the code that all sites rest on.
     pub proof: Arc<Proof>,
 }
@@ -187,7 +189,12 @@ impl FileSymbols {
                 ..found
             }));
         }
-        Ok(Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts))
+        let bases =
+            functions.iter().filter(|function| function.exported && function.known.role == Role::Base);
+        let bases: Vec<u64> = bases.map(|function| function.address).collect();
+        let all: Vec<u64> = functions.iter().map(|function| function.address).collect();
+        let binds_itself = image.is_some_and(|image| cut::are_called_by_others(&image, &bases, &all));
+        Ok(Self { binds_itself, ..Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts) })
     }
 
     /// What was found in a file whose bytes are `file`.
@@ -198,7 +205,7 @@ impl FileSymbols {
         facts: &ElfFacts,
     ) -> Self {
         let proof = Arc::new(Proof::of(file, &merged(code_of(&functions, facts).collect(), 0)));
-        Self { functions, kind, proof }
+        Self { functions, kind, binds_itself: false, proof }
     }
 }
 
@@ -360,7 +367,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         })
     }
 
-    /// The function whose results an operator only hands on.
+    /// The function whose results an operator only hands on, or whose blocks it gives with something before them.
     fn passes_to(
         &self,
         image: &Image<'data>,
@@ -370,7 +377,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
     ) -> Option<u64> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
         let request = Request { entry: address, shape, probed: &probed, emulation: self.emulation };
-        shape.allocates().then(|| cut::passes_through(image, &request)).flatten()
+        let found = || cut::passes_through(image, &request).or_else(|| cut::works_by(image, &request));
+        shape.allocates().then(found).flatten()
     }
 
     /// Where the calls of the function at `address` are seen.

@@ -9,6 +9,7 @@ pub mod foreign;
 pub mod inherited;
 pub mod kernel_version;
 pub mod ldso;
+pub mod link_map;
 pub mod mapped;
 pub mod maps;
 pub mod object;

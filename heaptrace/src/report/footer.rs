@@ -226,7 +226,7 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
                 "{frees}: allocated before tracing began, or without room in the table of live blocks, which cannot \
                  be told apart"
             ),
-            None => format!("{frees}: at least that many were allocated before tracing began"),
+            None => format!("{frees}: allocated before tracing began, or by functions that are not traced"),
             Some(_) => format!(
                 "{frees}: allocated before tracing began, or filtered by size, which cannot be told apart"
             ),

@@ -1,5 +1,5 @@
 // Libraries opened while the program is traced.
-// usage: dynamic plugin PATH | dynamic jemalloc PATH
+// usage: dynamic plugin PATH | dynamic jemalloc PATH | dynamic bound PATH
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <dlfcn.h>
@@ -7,6 +7,13 @@
 
 static void *(*mallocx)(size_t, int);
 static void (*dallocx)(void *, int);
+
+SITE void *site_host(size_t n) {
+    void *p = malloc(n);
+    KEEP(p);
+    LEDGER_ALLOC(p, n);
+    return p;
+}
 
 SITE void *site_mallocx(size_t n) {
     void *p = mallocx(n, 0);
@@ -18,7 +25,10 @@ SITE void *site_mallocx(size_t n) {
 int main(int argc, char **argv) {
     if (argc != 3)
         return 2;
-    ledger_start();
+    // A plugin's allocator is there when the tracer comes.
+    const int is_bound = !strcmp(argv[1], "bound");
+    if (!is_bound)
+        ledger_start();
     void *library = dlopen(argv[2], RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return 3;
@@ -30,6 +40,21 @@ int main(int argc, char **argv) {
             void *p = allocate(2203 + 2 * i);
             if (i % 3 == 0)
                 release(p);
+        }
+    } else if (is_bound) {
+        void *(*allocate)(size_t) = (void *(*)(size_t))dlsym(library, "site_bound");
+        void (*give_back)(void *) = (void (*)(void *))dlsym(library, "bound_free");
+        void *const functions[] = {dlsym(library, "malloc"), dlsym(library, "free")};
+        if (!allocate || !give_back)
+            return 4;
+        ledger_start();
+        ledger_wait_probed(functions, 2, 15);
+        for (size_t i = 0; i < 300; i++) {
+            void *p = allocate(2203 + 2 * i), *own = site_host(51 + i);
+            if (i % 3 == 0) {
+                give_back(p);
+                release(own);
+            }
         }
     } else {
         mallocx = (void *(*)(size_t, int))dlsym(library, "mallocx");

@@ -10,6 +10,7 @@
 mod answer;
 mod backward;
 mod build;
+mod callers;
 mod candidates;
 mod choose;
 mod early;
@@ -37,11 +38,12 @@ mod tables;
 
 pub(in crate::probes) use answer::MAX_SITES;
 pub use answer::{Cut, CutSite, Kind, NoCut, Request};
+pub use callers::are_called_by_others;
 pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
 pub use heaptrace_common::probe::{Place, Role};
 pub use image::Image;
-pub use passes::passes_through;
+pub use passes::{passes_through, works_by};
 
 /// Finds where the function's calls can be seen.
 pub fn analyse(image: &Image<'_>, request: &Request<'_>) -> Result<Cut, NoCut> {

@@ -1,6 +1,7 @@
-//! Functions that only pass their calls on: whatever they return, a probed function has returned it to them. Probing
-//! them, too, would count each block twice, and each failed attempt of theirs is the other function's. libstdc++'s
-//! `operator new` is one.
+//! Functions that only pass their calls on: whatever they return, a probed function has returned it to them, or what they
+//! return lies in what it has returned, as where a program's own `operator new` puts a header before each block. Probing
+//! them, too, would count each block twice, and each failed attempt of theirs is the other function's; and where there is a
+//! header, what is freed is not what they returned. libstdc++'s `operator new` is one.
 
 use super::answer::{NoCut, Request};
 use super::forward::Forward;
@@ -14,6 +15,31 @@ use iced_x86::{FlowControl, Instruction, OpKind};
 /// what an exception makes of a call does not count.
 pub fn passes_through(image: &Image<'_>, request: &Request<'_>) -> Option<u64> {
     passed(image, request).ok().flatten()
+}
+
+/// A probed function that every call of this one which returns has called, or ends in.
+pub fn works_by(image: &Image<'_>, request: &Request<'_>) -> Option<u64> {
+    let graph = Graph::build(image, request.entry, request.probed).ok()?;
+    let mut works_by = None;
+    let mut seen = vec![false; graph.nodes.len()];
+    let mut waiting = vec![0];
+    while let Some(index) = waiting.pop() {
+        let node = graph.nodes.get(index)?;
+        if std::mem::replace(&mut seen[index], true) {
+            continue;
+        }
+        let callee = called(image, &node.instruction).filter(|_| node.end.is_none());
+        match (node.end, callee) {
+            (Some(End::PassesOn(entry)), _) if entry != request.entry => works_by = Some(entry),
+            // It may return without.
+            (Some(_), _) => return None,
+            (None, Some(callee)) if callee != request.entry && request.probed.contains(&callee) => {
+                works_by = Some(callee);
+            }
+            (None, _) => waiting.extend(node.successors.iter().map(|edge| edge.to)),
+        }
+    }
+    works_by
 }
 
 fn passed(image: &Image<'_>, request: &Request<'_>) -> Result<Option<u64>, NoCut> {
@@ -42,4 +68,60 @@ fn called(image: &Image<'_>, instruction: &Instruction) -> Option<u64> {
     let is_call =
         instruction.flow_control() == FlowControl::Call && instruction.op0_kind() == OpKind::NearBranch64;
     is_call.then(|| image.callee(instruction.near_branch_target()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conditions_tests::{EMULATION, LEAVE, RET};
+    use super::*;
+    use crate::fixtures::assembler::{Assembler, program};
+    use heaptrace_common::function::Shape;
+
+    /// What the function at "entry" passes on to, and what it works by; "base" is probed.
+    fn of(write: impl FnOnce(&mut Assembler)) -> [Option<&'static str>; 2] {
+        let program = program(|it| {
+            write(it);
+            it.function("base").raw(&RET);
+        });
+        let (entry, base) = (program.at("entry"), program.at("base"));
+        let request = Request { entry, shape: Shape::Size0, probed: &[entry, base], emulation: EMULATION };
+        let image = program.image();
+        [passes_through(&image, &request), works_by(&image, &request)]
+            .map(|found| found.map(|found| if found == base { "base" } else { "another" }))
+    }
+
+    #[test]
+    fn a_header_before_the_block_is_no_block_of_its_own() {
+        // push rbx; lea rdi, [rdi+16]; call base; test rax, rax; je end; mov [rax+8], rax; add rax, 16; pop rbx; ret
+        let header = |it: &mut Assembler| {
+            it.raw(&[0x53])
+                .raw(&[0x48, 0x8d, 0x7f, 0x10])
+                .call("base")
+                .raw(&[0x48, 0x85, 0xc0])
+                .jcc(4, "end");
+            it.raw(&[0x48, 0x89, 0x40, 0x08]).raw(&[0x48, 0x83, 0xc0, 0x10]).label("end").raw(&LEAVE);
+        };
+        assert_eq!(of(header), [None, Some("base")]);
+        let handed_on = |it: &mut Assembler| {
+            it.raw(&[0x53]).call("base").raw(&LEAVE);
+        };
+        assert_eq!(of(handed_on), [Some("base"); 2]);
+        let jump = |it: &mut Assembler| {
+            it.raw(&[0x48, 0x8d, 0x7f, 0x10]).jmp("base");
+        };
+        assert_eq!(of(jump)[1], Some("base"));
+    }
+
+    #[test]
+    fn a_pool_that_asks_now_and_then_gives_blocks_of_its_own() {
+        // push rbx; test rdi, rdi; je end; call base; pop rbx; ret
+        let pool = |it: &mut Assembler| {
+            it.raw(&[0x53]).raw(&[0x48, 0x85, 0xff]).jcc(4, "end").call("base").label("end").raw(&LEAVE);
+        };
+        assert_eq!(of(pool)[1], None);
+        let none = |it: &mut Assembler| {
+            it.raw(&[0x53]).call("other").raw(&LEAVE).function("other").raw(&RET);
+        };
+        assert_eq!(of(none), [None; 2]);
+    }
 }

@@ -2,6 +2,7 @@
 //! privileges, priority, and calls that are made apart from us.
 
 pub mod apart;
+pub mod cfi;
 pub mod command;
 pub mod elf;
 pub mod file_cache;
@@ -12,6 +13,7 @@ pub mod ldso;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod patience;
 pub mod priority;
 pub mod privileges;
 pub mod procfs;

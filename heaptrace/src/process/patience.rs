@@ -1,0 +1,197 @@
+//! Looks at a process's memory, which may never come back. What is mapped may be a file of a file system that the process's
+//! user runs and that does not answer (FUSE), or wait for that user otherwise (userfaultfd(2)): who reads it waits with it, and
+//! who asks for mappings waits for the lock that is held meanwhile. No signal but one that kills ends that.
+//!
+//! So other threads take such looks. Where nothing comes back they are left behind.
+
+use super::{privileges::is_trusted, procfs};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    io::{self, Read},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+/// How long nothing may come. A slow disk takes some tenths of that.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// With so many of a user's processes that nothing came from, no other one of theirs is looked at: each took that time, and
+/// has a thread.
+const MOST_STUCK: usize = 3;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that wait for work.
+static IDLE: LazyLock<Mutex<Vec<Sender<Job>>>> = LazyLock::new(Mutex::default);
+
+/// Processes that nothing came from, by user.
+static STUCK: LazyLock<Mutex<HashMap<u32, HashSet<u32>>>> = LazyLock::new(Mutex::default);
+
+thread_local! {
+    /// Counts what has come, in a thread that takes a look.
+    static PULSE: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `look` gives, which looks at process `pid`. Whatever it waits for is to be followed by a [`beat`], or read through
+/// [`Beating`]. Within a look, another is a part of it.
+///
+/// # Errors
+/// `TimedOut` if nothing came for some time, and from then on.
+pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    if is_looking() {
+        let found = look();
+        beat();
+        return Ok(found);
+    }
+    if is_stuck(pid) {
+        return Err(stuck());
+    }
+    let (send, found) = channel();
+    let pulse = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&pulse);
+    let job = Box::new(move || {
+        PULSE.set(Some(theirs));
+        let found = look();
+        PULSE.set(None);
+        // Nobody waits any more.
+        let _ = send.send(found);
+    });
+    let idle = lock(&IDLE).pop();
+    let worker = match idle {
+        Some(worker) => worker,
+        None => start()?,
+    };
+    if worker.send(job).is_err() {
+        return Err(io::Error::other("the thread that was to look is gone"));
+    }
+    let mut beats = 0;
+    loop {
+        match found.recv_timeout(PATIENCE) {
+            Ok(found) => {
+                lock(&IDLE).push(worker);
+                return Ok(found);
+            }
+            // It panicked.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("the thread that looked is gone"));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let now = pulse.load(Ordering::Relaxed);
+                if now == beats {
+                    remember(pid);
+                    return Err(stuck());
+                }
+                beats = now;
+            }
+        }
+    }
+}
+
+/// Whether this thread takes a look.
+pub fn is_looking() -> bool {
+    PULSE.with_borrow(Option::is_some)
+}
+
+/// Something has come.
+pub fn beat() {
+    PULSE.with_borrow(|pulse| {
+        if let Some(pulse) = pulse {
+            pulse.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Each read from it is a [`beat`].
+pub struct Beating<R>(pub R);
+
+impl<R: Read> Read for Beating<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(into);
+        beat();
+        read
+    }
+}
+
+fn start() -> io::Result<Sender<Job>> {
+    let (send, jobs) = channel::<Job>();
+    thread::Builder::new().name("heaptrace-look".to_owned()).spawn(move || {
+        while let Ok(job) = jobs.recv() {
+            job();
+        }
+    })?;
+    Ok(send)
+}
+
+fn stuck() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "it keeps readers of its memory, or of another's of its user, waiting",
+    )
+}
+
+/// Whose process it is. What says that takes no lock of its memory's.
+fn user_of(pid: u32) -> Option<u32> {
+    procfs::read_status(pid).ok().map(|status| status.effective_uid)
+}
+
+fn remember(pid: u32) {
+    if let Some(user) = user_of(pid) {
+        lock(&STUCK).entry(user).or_default().insert(pid);
+    }
+}
+
+fn is_stuck(pid: u32) -> bool {
+    if lock(&STUCK).is_empty() {
+        return false;
+    }
+    let Some(user) = user_of(pid) else { return false };
+    lock(&STUCK)
+        .get(&user)
+        .is_some_and(|stuck| stuck.contains(&pid) || stuck.len() >= MOST_STUCK && !is_trusted(user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{process::Command, time::Instant};
+
+    #[test]
+    fn who_keeps_us_waiting_is_not_waited_for_again() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pid = child.id();
+        assert_eq!(look(pid, || 7).expect("an answer"), 7);
+        let (hold, held) = channel::<()>();
+        let error = look(pid, move || held.recv()).expect_err("it waits");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let began = Instant::now();
+        assert!(look(pid, || 7).is_err() && began.elapsed() < PATIENCE);
+        // Others are, and by another thread.
+        assert_eq!(look(std::process::id(), || 7).expect("an answer"), 7);
+        drop(hold);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+
+    #[test]
+    fn a_look_may_take_long_as_long_as_something_comes() {
+        let slow = || {
+            for _ in 0..4 {
+                thread::sleep(PATIENCE * 2 / 3);
+                beat();
+            }
+            // A part of it.
+            look(std::process::id(), || 7)
+        };
+        assert_eq!(look(std::process::id(), slow).expect("an answer").expect("its part"), 7);
+    }
+}

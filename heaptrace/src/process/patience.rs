@@ -4,7 +4,7 @@
 //!
 //! So other threads take such looks. Where nothing comes back they are left behind.
 
-use super::{privileges::is_trusted, procfs};
+use super::{privileges::is_trusted, status, system};
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
@@ -141,7 +141,8 @@ fn stuck() -> io::Error {
 
 /// Whose process it is. What says that takes no lock of its memory's.
 fn user_of(pid: u32) -> Option<u32> {
-    procfs::read_status(pid).ok().map(|status| status.effective_uid)
+    let status = system::read(&format!("/proc/{pid}/status")).ok()?;
+    Some(status::parse(&status).effective_uid)
 }
 
 fn remember(pid: u32) {

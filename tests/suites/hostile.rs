@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         end_to_end("a debug link to a FIFO", || debug_link(fifo)),
         end_to_end("a debug link to a device", debug_link_to_device),
         end_to_end("another process's stack with the same hash", one_hash),
+        end_to_end("memory that never comes", unanswered),
+        end_to_end("a heap of 20,000 heaps", endless_heap),
     ])
 }
 
@@ -273,6 +275,49 @@ fn one_hash() -> Result<()> {
         ensure!(own, "the victim's stack is another's: {:?}", site.stack);
     }
     Ok(())
+}
+
+/// A list of its allocator's leads to memory of a file system that does not answer.
+fn unanswered() -> Result<()> {
+    /// Where users may not mount, with or without a namespace of their own.
+    const MAY_NOT: i32 = 77;
+    let folder = caller::open_folder()?;
+    let (program, device, mounted) =
+        (folder.path().join("unanswered"), folder.path().join("fuse"), folder.path().join("mounted"));
+    caller::copy(&Program::C("unanswered").compile()?, &program)?;
+    fs::create_dir(&mounted)?;
+    std::os::unix::fs::chown(&mounted, Some(caller::CALLER), None)?;
+    // As udev makes it.
+    run(folder.path(), "mknod", &["-m", "666", "fuse", "c", "10", "229"])?;
+    let seen = folder.path().join("ready");
+    let mut command = caller::as_user(caller::CALLER, &program)?;
+    command.arg(&device).arg(&mounted).env("ATTACKER_READY", &seen);
+    let mut attacker = Running::spawn(command, "attacker", folder.path())?;
+    while !seen.exists() {
+        if let Some(status) = attacker.poll()? {
+            ensure!(status.code() == Some(MAY_NOT), "{}", attacker.describe("has ended"));
+            println!("skipped: users may not mount FUSE here");
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    let others = TempDir::new()?;
+    let mut recorder = heaptrace::attach(&[attacker.pid()], &["-d", "1s"], others.path())?;
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(others.path())?;
+    ensure!(report.sites_of(attacker.pid()).count() > 0, "{}", recorder.describe("saw nothing"));
+    let mut command = heaptrace::command(&["inspect", &attacker.pid().to_string()])?;
+    command.stdin(std::process::Stdio::null());
+    // It may say that it cannot.
+    Running::spawn(command, "inspect", others.path())?.wait()?;
+    Ok(())
+}
+
+/// An allocator that says that it has a terabyte, in heaps of 64 MB.
+fn endless_heap() -> Result<()> {
+    let folder = TempDir::new()?;
+    let attacker = attacker(&["heaps"], None, folder.path())?;
+    ensure_all_come_back(attacker.pid(), folder.path())
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -1,6 +1,7 @@
 //! Another process's memory: read only, in windows, up to a limit.
 
 use super::broken::Broken;
+use crate::process::patience;
 use std::io;
 
 /// Memory that can be read while its owner changes it.
@@ -12,7 +13,8 @@ pub trait Memory {
     fn read(&self, address: u64, into: &mut [u8]) -> io::Result<()>;
 }
 
-/// The memory of a process, by process_vm_readv(2): no ptrace, and the process is not stopped.
+/// The memory of a process, by process_vm_readv(2): no ptrace, and the process is not stopped. Who reads much does so within a
+/// look ([`patience::look`]), which each read is else.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMemory {
     pub pid: u32,
@@ -20,6 +22,23 @@ pub struct ProcessMemory {
 
 impl Memory for ProcessMemory {
     fn read(&self, address: u64, into: &mut [u8]) -> io::Result<()> {
+        if patience::is_looking() {
+            let read = self.read_now(address, into);
+            patience::beat();
+            return read;
+        }
+        let (memory, length) = (*self, into.len());
+        let read = move || {
+            let mut bytes = vec![0; length];
+            memory.read_now(address, &mut bytes).map(|()| bytes)
+        };
+        into.copy_from_slice(&patience::look(self.pid, read).flatten()?);
+        Ok(())
+    }
+}
+
+impl ProcessMemory {
+    fn read_now(self, address: u64, into: &mut [u8]) -> io::Result<()> {
         let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
         let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: into.len() };
         let pid = libc::pid_t::try_from(self.pid).map_err(|_| io::ErrorKind::InvalidInput)?;

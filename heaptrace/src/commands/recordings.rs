@@ -5,6 +5,7 @@ use crate::{
     file::{Cut, ReadError, Recording, Source},
     model::{Location, Note, Profile},
     printable::say,
+    process::procfs,
     symbolize::{Found, Sources, open_perf_map, symbolize},
 };
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
@@ -54,10 +55,12 @@ pub(super) fn symbolize_rest(profile: &mut Profile) {
     let bare: Vec<usize> =
         (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
     let locations: Vec<Location> = bare.iter().map(|&index| profile.locations[index].clone()).collect();
+    let ended_ns = profile.started_ns.saturating_add(i64::try_from(profile.duration_ns).unwrap_or(i64::MAX));
+    let ended_ns = procfs::monotonic_ns_at(ended_ns);
     let sources = Sources {
         mapped: &|_| None,
         unchanged_since_ns: profile.started_ns,
-        perf_map: &|id| profile.processes.get(id.index()).and_then(open_perf_map),
+        perf_map: &|id| open_perf_map(profile.processes.get(id.index())?, ended_ns),
     };
     let Found { symbols, notes } =
         symbolize(&locations, &profile.modules, &|id| profile.processes.get(id.index()), &sources);

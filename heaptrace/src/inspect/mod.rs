@@ -21,7 +21,10 @@ use crate::{
         discover::{DiscoverError, Discoverer},
         symbols::AllocatorKind,
     },
-    process::procfs::{self, ProcError},
+    process::{
+        patience,
+        procfs::{self, ProcError},
+    },
     rss::mappings,
 };
 use serde::Serialize;
@@ -115,8 +118,10 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
         match symbols.kind {
             AllocatorKind::Glibc if called => match locate::locate(pid, object, &view.mappings, &memory) {
                 Ok((place, found_by)) => {
-                    let found = glibc::survey(&memory, &place, memory::MOST_BYTES);
-                    state = Some(glibc::Glibc { found_by, ..found });
+                    match patience::look(pid, move || glibc::survey(&memory, &place, memory::MOST_BYTES)) {
+                        Ok(found) => state = Some(glibc::Glibc { found_by, ..found }),
+                        Err(error) => notes.push(format!("the arenas of {path} cannot be read: {error}")),
+                    }
                 }
                 Err(error) => notes.push(format!("the arenas of {path} cannot be told: {error}")),
             },

@@ -72,6 +72,25 @@ fn every_kind_of_block_is_counted_in_every_layout() {
 }
 
 #[test]
+fn heaps_that_lie_in_each_other_are_not_walked() {
+    const APART: u64 = 64 << 20;
+    let mut heap = heap(36);
+    let arena = SECOND + heap.layout.heap_info;
+    let newest = SECOND + APART;
+    heap.image.0.insert(newest, vec![0; 0x2000]);
+    // The newest leads to one within the oldest.
+    for (at, previous, size) in [(newest, SECOND + 0x1000, 0x1000), (SECOND + 0x1000, SECOND, 0x1000)] {
+        heap.image.put(at, arena);
+        heap.image.put(at + 8, previous);
+        heap.image.put(at + 16, size);
+    }
+    heap.image.put(arena + state::TOP, newest + 0x100);
+    heap.image.put(newest + 0x108, 0xf01);
+    let problem = read(&heap).arenas[1].problem.clone().expect("a problem");
+    assert_eq!(problem, format!("the heap at {:#x} does not belong to its arena", SECOND + 0x1000));
+}
+
+#[test]
 fn the_layout_of_another_version_does_not_fit() {
     let heap = heap(36);
     let place = Place { layout: Layout::of(31).expect("2.31"), ..heap.place() };

@@ -140,12 +140,13 @@ impl Discoverer {
         Ok(plan)
     }
 
-    /// The file behind a mapping of process `pid`, which may have ended since. `None` if it is no ELF file, or
-    /// cannot be found any more.
-    pub fn object_behind(&mut self, pid: u32, mapping: &Mapping) -> Option<Arc<Object>> {
+    /// The file behind a mapping that process `pid` made at a time of `CLOCK_MONOTONIC`; it may have ended since. `None` if it
+    /// is no ELF file, or cannot be found any more.
+    pub fn object_behind(&mut self, pid: u32, mapping: &Mapping, time_ns: u64) -> Option<Arc<Object>> {
+        // Who has the PID by now may have mapped another file there.
+        let its = Opened::behind(pid, mapping).ok().filter(|_| procfs::began_by(pid, time_ns));
         // Its path may lead to the same file from here.
-        let opened =
-            Opened::behind(pid, mapping).or_else(|_| Opened::behind(std::process::id(), mapping)).ok()?;
+        let opened = its.or_else(|| Opened::behind(std::process::id(), mapping).ok())?;
         self.candidate(opened, || shares::user_of(pid)).ok().flatten().map(|candidate| candidate.object)
     }
 

@@ -1,6 +1,7 @@
 //! Whether an address is where a function begins, by the file's unwind information. A symbol table that is wrong
 //! would lead a probe into the middle of an instruction, and the program to its end.
 
+use crate::process::cfi;
 use crate::process::elf::{ElfFacts, Header};
 use gimli::{
     BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr, Pointer,
@@ -21,7 +22,7 @@ type Slice<'data> = EndianSlice<'data, LittleEndian>;
 /// The functions of a file.
 pub enum Entries<'data> {
     /// By the table that its own unwinder searches.
-    Index { index: ParsedEhFrameHdr<Slice<'data>>, frames: EhFrame<Slice<'data>>, bases: BaseAddresses },
+    Index { index: ParsedEhFrameHdr<Slice<'data>>, frames: &'data [u8], bases: BaseAddresses },
     /// Of a static program, which may have none: beginnings and ends, in order.
     Spans(Vec<(u64, u64)>),
 }
@@ -41,14 +42,14 @@ impl<'data> Entries<'data> {
             let (_, section) = sections.section_by_name(endian, b".eh_frame")?;
             let (offset, size) = section.file_range(endian)?;
             let bases = BaseAddresses::default().set_eh_frame(section.sh_addr(endian));
-            return Some(Self::Spans(spans(&frames(bytes(offset, size)?), &bases)));
+            return Some(Self::Spans(spans(bytes(offset, size)?, &bases)));
         };
         let index = bytes(segment.p_offset(endian), segment.p_filesz(endian))?;
         let bases = BaseAddresses::default().set_eh_frame_hdr(segment.p_vaddr(endian));
         let index = EhFrameHdr::new(index, LittleEndian).parse(&bases, 8).ok()?;
         let Pointer::Direct(address) = index.eh_frame_ptr() else { return None };
         let (offset, room) = facts.file_offset(address)?;
-        Some(Self::Index { index, frames: frames(bytes(offset, room)?), bases: bases.set_eh_frame(address) })
+        Some(Self::Index { index, frames: bytes(offset, room)?, bases: bases.set_eh_frame(address) })
     }
 
     /// Whether `address` is within a function and not its beginning. `false` where nothing is known.
@@ -63,7 +64,10 @@ impl<'data> Entries<'data> {
                 let table = index.table()?;
                 let pointer = table.lookup(address, bases).ok()?;
                 let offset = table.pointer_to_offset(pointer).ok()?;
-                let fde = frames.fde_from_offset(bases, offset, EhFrame::cie_from_offset).ok()?;
+                let fde = section(frames).fde_from_offset(bases, offset, |section, bases, at| {
+                    cfi::cie(frames, section, bases, at)
+                });
+                let fde = fde.ok()?;
                 let start = fde.initial_address();
                 fde.contains(address).then(|| start..start.saturating_add(fde.len()))
             }
@@ -76,19 +80,20 @@ impl<'data> Entries<'data> {
     }
 }
 
-fn frames(bytes: &[u8]) -> EhFrame<Slice<'_>> {
-    let mut frames = EhFrame::new(bytes, LittleEndian);
-    frames.set_address_size(8);
-    frames
+fn section(bytes: &[u8]) -> EhFrame<Slice<'_>> {
+    let mut section = EhFrame::new(bytes, LittleEndian);
+    section.set_address_size(8);
+    section
 }
 
 /// All functions that can be read, up to where the information breaks off.
-fn spans(frames: &EhFrame<Slice<'_>>, bases: &BaseAddresses) -> Vec<(u64, u64)> {
+fn spans(bytes: &[u8], bases: &BaseAddresses) -> Vec<(u64, u64)> {
+    let section = section(bytes);
     let mut spans = Vec::new();
-    let mut entries = frames.entries(bases);
+    let mut entries = section.entries(bases);
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
-        if let Ok(fde) = partial.parse(EhFrame::cie_from_offset) {
+        if let Ok(fde) = partial.parse(|section, bases, at| cfi::cie(bytes, section, bases, at)) {
             spans.push((fde.initial_address(), fde.initial_address().saturating_add(fde.len())));
         }
         if spans.len() >= MAX_SPANS {
@@ -126,6 +131,22 @@ mod tests {
             assert!(entries.is_inside(function.address + 1), "{}", function.symbol);
         }
         assert!(!entries.is_inside(0) && !entries.is_inside(u64::MAX));
+    }
+
+    #[test]
+    fn a_long_cie_that_each_function_has_is_not_read_for_each() {
+        for (length, found) in [(100, 1), (1_000_000, 0)] {
+            let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R'];
+            bytes.extend(vec![b'S'; length]);
+            // Alignments, the return address's register, one byte of augmentation: absolute addresses.
+            bytes.extend([0, 1, 0x78, 16, 1, 0]);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            let end = bytes.len() as u32;
+            bytes[..4].copy_from_slice(&(end - 4).to_le_bytes());
+            bytes.extend([24_u32.to_le_bytes(), (end + 4).to_le_bytes()].concat());
+            bytes.extend([0x1000_u64.to_le_bytes(), 16_u64.to_le_bytes(), [0; 8]].concat());
+            assert_eq!(spans(&bytes, &BaseAddresses::default()).len(), found, "{length}");
+        }
     }
 
     #[test]

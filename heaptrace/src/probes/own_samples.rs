@@ -131,6 +131,7 @@ impl OwnSamples {
             Some(Semaphores { addresses: start..start.checked_add(size)?, offset })
         });
         let file = File {
+            code_left: Cell::new(MAX_CODE),
             data,
             facts,
             entries: Entries::read(data, header, endian, facts),
@@ -271,6 +272,8 @@ struct Semaphores {
 
 /// A file whose notes are looked into.
 struct File<'data, 'facts, R, F> {
+    /// How many more bytes of code are gone through.
+    code_left: Cell<u64>,
     data: R,
     facts: &'facts ElfFacts,
     entries: Option<Entries<'data>>,
@@ -316,6 +319,8 @@ impl<'data, R: ReadRef<'data>, F: Fn(u64) -> bool> File<'data, '_, R, F> {
         let (start, room) = facts.code_offset(function.start).ok_or(Unusable::Place)?;
         let length = (function.end - function.start).min(room).min(MAX_FUNCTION);
         let code = data.read_bytes_at(start, length).map_err(|()| Unusable::Place)?;
+        let left = self.code_left.get().checked_sub(note.address - function.start).ok_or(Unusable::Place)?;
+        self.code_left.set(left);
         let instruction = nop(code, function.start, note.address).ok_or(Unusable::Place)?;
         let offset = start + (note.address - function.start);
         // A probe on such a one becomes a call, which pushes its return address. Where a function begins that is called, nothing
@@ -376,6 +381,9 @@ const MAX_READ: u64 = 256 << 20;
 
 /// More of a function is not gone through.
 const MAX_FUNCTION: u64 = 1 << 20;
+
+/// More of all functions with probes is not: some tenths of a second's work.
+const MAX_CODE: u64 = 8 << 20;
 
 /// The instruction at `address` in a function's code, which begins at `start`, if it does nothing and may be probed. A file that
 /// was changed since may have others there: from the function's beginning on, one must begin at the address.

@@ -85,6 +85,29 @@ fn files_without_such_probes_offer_nothing() {
 }
 
 #[test]
+fn functions_are_gone_through_up_to_a_bound_however_many_probes_they_have() {
+    let data = std::fs::read("/lib/x86_64-linux-gnu/libc.so.6").expect("libc");
+    let facts = ElfFacts::parse(data.as_slice()).expect("facts");
+    let start = facts.address_of(0x30000).expect("code");
+    let file = File {
+        code_left: Cell::new(MAX_CODE),
+        data: data.as_slice(),
+        facts: &facts,
+        entries: Some(Entries::Spans(vec![(start, start + MAX_FUNCTION)])),
+        semaphores: None,
+        is_function: |_| false,
+    };
+    let of = |behind| Note { address: start + behind, semaphore: 0, provider: "", name: "", arguments: "" };
+    for _ in 0..100 {
+        let _ = file.offered(&of(MAX_FUNCTION - 1), ("otel_memory", "alloc"), 3);
+    }
+    assert!(file.code_left.get() < MAX_FUNCTION);
+    let left = file.code_left.get();
+    assert_eq!(file.offered(&of(MAX_FUNCTION - 1), ("otel_memory", "alloc"), 3), Err(Unusable::Place));
+    assert_eq!(file.code_left.get(), left);
+}
+
+#[test]
 fn probes_are_of_samples_and_their_frees() {
     let offered = |name, offset, operands: &[(Operand, Width)]| Offered {
         provider: "otel_memory",

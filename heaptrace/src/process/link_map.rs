@@ -3,7 +3,7 @@
 //! ldso/dynlink.c has the same). All of it is the process's to write: nothing is believed but addresses, which are looked up
 //! among its mappings, and there is a bound for each walk.
 
-use super::procfs;
+use super::{patience, procfs};
 use std::{io, os::unix::fs::FileExt as _};
 
 /// uapi/linux/auxvec.h
@@ -28,7 +28,12 @@ const MOST_FILES: usize = 1 << 16;
 pub fn dynamic_sections(pid: u32) -> Option<Vec<u64>> {
     let auxv = procfs::read(pid, "auxv").ok()?;
     let memory = procfs::open(pid, "mem").ok()?;
-    sections(&auxv, &|address, into| memory.read_exact_at(into, address))
+    let read = move |address, into: &mut [u8]| {
+        memory.read_exact_at(into, address)?;
+        patience::beat();
+        Ok(())
+    };
+    patience::look(pid, move || sections(&auxv, &read)).ok().flatten()
 }
 
 /// Fills a buffer from an address.

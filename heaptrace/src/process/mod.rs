@@ -2,6 +2,7 @@
 //! privileges, priority, and calls that are made apart from us.
 
 pub mod apart;
+pub mod cfi;
 pub mod command;
 pub mod elf;
 pub mod file_cache;
@@ -13,6 +14,7 @@ pub mod link_map;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod patience;
 pub mod priority;
 pub mod privileges;
 pub mod procfs;

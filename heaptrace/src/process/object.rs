@@ -3,7 +3,7 @@
 
 use super::elf::{ElfError, ElfFacts};
 use super::maps::Mapping;
-use super::{foreign, procfs};
+use super::{foreign, patience, procfs};
 use object::ReadCache;
 use std::fs::File;
 use std::io;
@@ -59,7 +59,8 @@ impl Opened {
     pub fn behind(pid: u32, mapping: &Mapping) -> Result<Self, ObjectError> {
         let path = mapping.path.clone().unwrap_or_default();
         let link = procfs::path(pid, &format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-        match Self::open(&link, path.clone()) {
+        let opened = patience::look(pid, move || foreign::open(&link)).flatten();
+        match Self::of(opened, path.clone()) {
             Err(ObjectError::Open { source, .. }) if mapping.file().is_some() => {
                 Self::by_path(pid, mapping, source)
             }

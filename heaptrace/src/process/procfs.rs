@@ -3,7 +3,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "what is read here is bounded, and of the kernel's making")]
 
-use super::{foreign, maps, stat, statm, status};
+use super::{
+    foreign, maps,
+    patience::{self, Beating},
+    stat, statm, status,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     fs::{self, File, Metadata},
@@ -20,6 +24,8 @@ pub enum ProcError {
     Gone { pid: u32, file: PathBuf },
     #[error("not permitted to read {}; run as root, or with CAP_SYS_PTRACE", file.display())]
     Denied { file: PathBuf },
+    #[error("{} was not read: {source}", file.display())]
+    Stuck { file: PathBuf, source: io::Error },
     #[error("failed to read {}", file.display())]
     Io { file: PathBuf, source: io::Error },
     #[error("unexpected contents of {}", file.display())]
@@ -32,6 +38,7 @@ impl ProcError {
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied { file },
             io::ErrorKind::NotFound => Self::Gone { pid, file },
+            io::ErrorKind::TimedOut => Self::Stuck { file, source },
             _ if source.raw_os_error() == Some(libc::ESRCH) => Self::Gone { pid, file },
             _ => Self::Io { file, source },
         }
@@ -72,16 +79,26 @@ const MOST_ENVIRONMENT: u64 = 6 << 20;
 pub fn read(pid: u32, file: &str) -> Result<Vec<u8>, ProcError> {
     let path = path(pid, file);
     let most = if file.ends_with("maps") { MOST_MAPPINGS } else { MOST };
-    let contents = File::open(&path).and_then(|opened| foreign::read_bounded(opened, most));
+    let opened = path.clone();
+    let read = move || File::open(opened).and_then(|opened| foreign::read_bounded(Beating(opened), most));
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let contents = if OWN.contains(&name) { read() } else { patience::look(pid, read).flatten() };
     contents.map_err(|source| ProcError::new(pid, path, source))
 }
+
+/// Files for which the kernel looks at nothing of a process's memory, and waits for no lock of it.
+const OWN: [&str; 5] = ["stat", "statm", "status", "comm", "cgroup"];
 
 /// The first bytes of a file of a process, at most `most`.
 fn read_start(pid: u32, file: &str, most: u64) -> Result<Vec<u8>, ProcError> {
     let path = path(pid, file);
-    let mut contents = Vec::new();
-    let read = File::open(&path).and_then(|opened| opened.take(most).read_to_end(&mut contents));
-    read.map(|_| contents).map_err(|source| ProcError::new(pid, path, source))
+    let opened = path.clone();
+    let read = move || {
+        let mut contents = Vec::new();
+        Beating(File::open(opened)?).take(most).read_to_end(&mut contents)?;
+        Ok(contents)
+    };
+    patience::look(pid, read).flatten().map_err(|source| ProcError::new(pid, path, source))
 }
 
 fn link(pid: u32, file: &str) -> Result<PathBuf, ProcError> {
@@ -133,16 +150,17 @@ pub fn read_whole_maps(pid: u32) -> Result<Option<Vec<maps::Mapping>>, ProcError
 }
 
 fn read_lasting(pid: u32, file: &Path) -> Result<Option<Vec<maps::Mapping>>, ProcError> {
-    let read = || {
-        let maps = File::open(file)?;
-        let contents = foreign::read_bounded(&maps, MOST_MAPPINGS)?;
+    let opened = file.to_owned();
+    let read = move || {
+        let maps = File::open(opened)?;
+        let contents = foreign::read_bounded(Beating(&maps), MOST_MAPPINGS)?;
         let lasts = maps.read_at(&mut [0; 64], 0)? > 0;
         let mappings = maps::parse(&contents);
         // The parser leaves out what it does not understand.
         let understood = contents.iter().filter(|byte| **byte == b'\n').count() == mappings.len();
         Ok((lasts && understood && !mappings.is_empty()).then_some(mappings))
     };
-    read().map_err(|source| ProcError::new(pid, file.to_owned(), source))
+    patience::look(pid, read).flatten().map_err(|source| ProcError::new(pid, file.to_owned(), source))
 }
 
 /// /proc/PID/stat of a process.
@@ -270,8 +288,27 @@ fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
 
 /// `CLOCK_MONOTONIC` in nanoseconds, as the BPF side's `bpf_ktime_get_ns`.
 pub fn monotonic_ns() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
+    clock_ns(ClockId::Monotonic)
+}
+
+/// What `CLOCK_MONOTONIC` was so many nanoseconds after the Unix epoch; 0 if that was before the machine started.
+pub fn monotonic_ns_at(unix_ns: i64) -> u64 {
+    let ago_ns = clock_ns(ClockId::Realtime).saturating_sub(u64::try_from(unix_ns).unwrap_or(0));
+    monotonic_ns().saturating_sub(ago_ns)
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Whether the process that has PID `pid` now began at that time of `CLOCK_MONOTONIC` or before. What was read of /proc/PID before
+/// this was asked is then of a process that was there at that time, which the PID's holder then was.
+pub fn began_by(pid: u32, monotonic_ns: u64) -> bool {
+    // Clock ticks are rounded down (proc_pid_stat(5)), and count while the machine is suspended.
+    let began_ns = |of: Identity| ticks_ns(of.start_time);
+    let suspended_ns = clock_ns(ClockId::Boottime).saturating_sub(self::monotonic_ns());
+    identity(pid).is_ok_and(|of| began_ns(of).saturating_sub(suspended_ns) <= monotonic_ns)
 }
 
 /// Where the stacks of threads are that wait in a system call; running ones don't say.
@@ -290,6 +327,7 @@ pub fn stack_pointers(pid: u32) -> Vec<u64> {
 mod tests {
     use super::*;
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    use std::time::Duration;
 
     #[test]
     fn we_are_found_with_our_threads_and_our_parent() {
@@ -325,6 +363,22 @@ mod tests {
         assert_eq!(read_whole_maps(child.id()).expect("a zombie can be looked at"), None);
         child.wait().expect("wait");
         assert!(read_whole_maps(child.id()).expect_err("gone").is_gone());
+    }
+
+    #[test]
+    fn a_process_is_told_from_one_that_had_its_pid_before() {
+        // Longer than a clock tick.
+        let before_ns = monotonic_ns() - 50_000_000;
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        assert!(began_by(child.id(), monotonic_ns()));
+        assert!(!began_by(child.id(), before_ns));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+        let at = |ago: Duration| monotonic_ns_at((now - ago).as_nanos() as i64);
+        assert!(began_by(child.id(), at(Duration::ZERO)));
+        assert!(!began_by(child.id(), at(Duration::from_secs(60))) && !began_by(child.id(), at(now)));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(!began_by(child.id(), monotonic_ns()), "gone");
     }
 
     #[test]

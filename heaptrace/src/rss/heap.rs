@@ -64,7 +64,7 @@ impl Walked {
             return unreadable(format!("its arenas could not be read to their end: {why}"));
         }
         if self.found.arenas.iter().any(|arena| arena.used.cut) {
-            return unreadable("an arena is larger than 64 GiB".to_owned());
+            return unreadable("its arenas are larger than 128 GiB".to_owned());
         }
         let Some(mmapped) = self.found.mmapped else {
             return unreadable("its count of blocks with a mapping of their own was not found".to_owned());

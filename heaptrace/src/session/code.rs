@@ -61,7 +61,8 @@ impl Session {
         if !is_code(&mapping) {
             return None;
         }
-        let object = mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping));
+        let object =
+            mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping, change.time_ns));
         Some(NewCode { record, time_ns: change.time_ns, mapping, object })
     }
 

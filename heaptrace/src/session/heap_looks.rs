@@ -9,6 +9,7 @@ use crate::{
         memory::ProcessMemory,
     },
     model::Note,
+    process::patience,
 };
 use heaptrace_common::live::{LiveBlock, LiveKey};
 use std::{
@@ -83,7 +84,10 @@ impl Session {
             if addresses.is_empty() {
                 return Ok(Vec::new());
             }
-            let NotBegun { mut freed, mut inside } = not_begun(&memory, &place, HEAP_BYTES, addresses)
+            let addresses = addresses.to_vec();
+            let looked = patience::look(pid, move || not_begun(&memory, &place, HEAP_BYTES, &addresses));
+            let NotBegun { mut freed, mut inside } = looked
+                .map_err(|error| error.to_string())?
                 .ok_or_else(|| "an arena could not be read to its end".to_owned())?;
             if is_alone {
                 freed.append(&mut inside);

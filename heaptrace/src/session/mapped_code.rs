@@ -1,11 +1,15 @@
 //! A file's code as a process has it in memory.
 
-use crate::process::{maps::Mapping, object::Object, procfs};
-use std::{borrow::Cow, fs::File, ops::Range, os::unix::fs::FileExt as _};
+use crate::{
+    allocators::memory::{Memory as _, ProcessMemory},
+    process::{maps::Mapping, object::Object, patience, procfs},
+};
+use std::{borrow::Cow, fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
 
 /// The memory of a process, by way of one of its threads, and where its files are mapped.
 pub struct MappedCode<'a> {
-    memory: File,
+    thread: u32,
+    memory: Arc<File>,
     mappings: Cow<'a, [Mapping]>,
 }
 
@@ -21,15 +25,15 @@ impl<'a> MappedCode<'a> {
     /// With mappings that were read before: the process may have replaced its image since. `None` if its memory cannot be
     /// read.
     pub fn open(thread: u32, mappings: &'a [Mapping]) -> Option<Self> {
-        let memory = procfs::open(thread, "mem").ok()?;
-        Some(Self { memory, mappings: Cow::Borrowed(mappings) })
+        let memory = Arc::new(procfs::open(thread, "mem").ok()?);
+        Some(Self { thread, memory, mappings: Cow::Borrowed(mappings) })
     }
 
     /// As it is now: memory of an image that the process replaces meanwhile can no longer be read (`mem_rw`,
     /// fs/proc/base.c).
     pub fn now(thread: u32) -> Option<MappedCode<'static>> {
-        let memory = procfs::open(thread, "mem").ok()?;
-        Some(MappedCode { memory, mappings: Cow::Owned(procfs::read_maps(thread).ok()?) })
+        let memory = Arc::new(procfs::open(thread, "mem").ok()?);
+        Some(MappedCode { thread, memory, mappings: Cow::Owned(procfs::read_maps(thread).ok()?) })
     }
 
     /// What the process has of the bytes at `range` of `file`, as far as they are mapped executable and can be read.
@@ -41,11 +45,29 @@ impl<'a> MappedCode<'a> {
         let of_file = self.mappings.iter().filter(|m| m.permissions.execute && file.is_behind(m));
         of_file.filter_map(move |mapping| {
             let (address, part) = part_in(mapping, &range)?;
-            let mut in_memory = vec![0; usize::try_from(part.end - part.start).ok()?];
-            self.memory.read_exact_at(&mut in_memory, address).ok()?;
+            let length = usize::try_from(part.end - part.start).ok()?;
+            let (thread, memory) = (self.thread, Arc::clone(&self.memory));
+            let look = patience::look(thread, move || read(thread, &memory, address, length));
+            let in_memory = look.flatten().ok()?;
             let in_file = file.read_at(part.start, in_memory.len()).ok()?;
             Some(Stretch { offset: part.start, in_file, in_memory })
         })
+    }
+}
+
+/// Memory that is still there. What /proc has of it is asked only where nothing else is: its readers cannot even be killed
+/// while they wait (`access_remote_vm`, mm/memory.c).
+fn read(thread: u32, memory: &File, address: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let others = ProcessMemory { pid: thread };
+    if others.read(address, &mut bytes).is_err() {
+        memory.read_exact_at(&mut bytes, address)?;
+        return Ok(bytes);
+    }
+    // Nobody has mapped that: an error as long as the memory is there, and nothing once it is gone.
+    match memory.read_at(&mut [0], 0) {
+        Ok(0) => Err(io::ErrorKind::NotFound.into()),
+        _ => Ok(bytes),
     }
 }
 

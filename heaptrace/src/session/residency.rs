@@ -5,7 +5,10 @@ use crate::{
     allocators::Known,
     model::{Note, ProcessId, Residency, Traced},
     probes::discover::DiscoverError,
-    process::procfs::ProcError,
+    process::{
+        patience,
+        procfs::{self, ProcError},
+    },
     rss::{Limits, Measured, Rounds, measure},
 };
 use std::{
@@ -85,7 +88,10 @@ impl Session {
             Ok(None) => return,
             Err(error) => return self.could_not_measure(pid, &error),
         };
-        match measure(pid, known, limits) {
+        let known = known.clone();
+        let looked = patience::look(pid, move || measure(pid, &known, limits));
+        let stuck = |source| ProcError::new(pid, procfs::path(pid, "mem"), source);
+        match looked.map_err(stuck).flatten() {
             Ok(measured) => _ = halves.insert(record, Half { measured, at, took: began.elapsed() }),
             Err(error) => self.could_not_measure(pid, &error),
         }

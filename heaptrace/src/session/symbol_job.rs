@@ -3,7 +3,7 @@
 use crate::{
     drain::SymbolInputs,
     model::{Location, Module, Process, ProcessId},
-    process::object::Object,
+    process::{object::Object, procfs},
     symbolize::{Found, Sources, open_perf_map, symbolize},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,6 +18,8 @@ pub struct SymbolJob {
     files: Vec<Option<Arc<Object>>>,
     /// When the session began, in nanoseconds since the Unix epoch.
     started_ns: i64,
+    /// When this was made, by `CLOCK_MONOTONIC`.
+    made_ns: u64,
 }
 
 impl SymbolJob {
@@ -32,16 +34,17 @@ impl SymbolJob {
             modules: inputs.modules.to_vec(),
             files: inputs.files.to_vec(),
             started_ns,
+            made_ns: procfs::monotonic_ns(),
         }
     }
 
     /// The symbols of each location, in order, and what is to be said of those that are missing.
     pub fn run(&self) -> Found {
-        let Self { locations, modules, processes, files, started_ns } = self;
+        let Self { locations, modules, processes, files, started_ns, made_ns } = self;
         let sources = Sources {
             mapped: &|id| Some(files.get(id.index())?.as_ref()?.file().clone()),
             unchanged_since_ns: *started_ns,
-            perf_map: &|id| processes.get(&id).and_then(open_perf_map),
+            perf_map: &|id| open_perf_map(processes.get(&id)?, *made_ns),
         };
         symbolize(locations, modules, &|id| processes.get(&id), &sources)
     }

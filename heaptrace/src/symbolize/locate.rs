@@ -77,20 +77,24 @@ fn split(id: &BuildId) -> Option<(String, String)> {
     (!rest.is_empty()).then(|| (first.to_owned(), rest.to_owned()))
 }
 
-/// The perf map that `process` writes for the code it generates, if it still runs under its name: a map that
-/// another process of the same PID left behind would give wrong names. Looked for in the process's own /tmp,
-/// under the PID it knows itself by, and then in ours.
-pub fn open_perf_map(process: &Process) -> Option<File> {
+/// The perf map that `process`, which was there at a time of `CLOCK_MONOTONIC`, writes for the code it generates, if it still
+/// runs under its name: a map that another process of the same PID left behind, or has now, would give wrong names. Looked for
+/// in the process's own /tmp, under the PID it knows itself by, and then in ours.
+pub fn open_perf_map(process: &Process, there_at_ns: u64) -> Option<File> {
     let pid = process.pid;
     if process.exited || procfs::comm(pid).ok()? != process.comm {
         return None;
     }
     let status = procfs::read_status(pid).ok()?;
     let inner = status.ns_pids.last().copied().unwrap_or(pid);
-    [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(|(root, pid)| {
-        let folder = foreign::folder_in_root(&root, Path::new("tmp")).ok()?;
-        perf_map_in(folder, pid, status.effective_uid).ok()
-    })
+    let map = [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(
+        |(root, pid)| {
+            let folder = foreign::folder_in_root(&root, Path::new("tmp")).ok()?;
+            perf_map_in(folder, pid, status.effective_uid).ok()
+        },
+    );
+    // Last: another process may have got the PID at any time.
+    map.filter(|_| procfs::began_by(pid, there_at_ns))
 }
 
 /// The perf map of `pid`, which runs as `owner`, in `folder`. Only what it could read itself: its own file, or root's
@@ -149,6 +153,20 @@ mod tests {
         assert_eq!(open(8, own), Err(Unfit::Absent));
         fs::set_permissions(&map, fs::Permissions::from_mode(0o600)).expect("mode");
         assert_eq!(open(7, own + 1), Err(Unfit::Absent), "another's, which only they may read");
+    }
+
+    #[test]
+    fn who_got_the_pid_later_has_no_map_for_it() {
+        let pid = std::process::id();
+        let map = Path::new("/tmp").join(format!("perf-{pid}.map"));
+        fs::write(&map, "1000 10 f\n").expect("map");
+        let process = |comm| Process { pid, comm, ..Process::default() };
+        let own = process(procfs::comm(pid).expect("a name"));
+        let opened = [u64::MAX, 0].map(|there_at_ns| open_perf_map(&own, there_at_ns).is_some());
+        let other = open_perf_map(&process("another".to_owned()), u64::MAX);
+        fs::remove_file(&map).expect("it is there");
+        assert_eq!(opened, [true, false]);
+        assert!(other.is_none());
     }
 
     /// Takes root, to mount.

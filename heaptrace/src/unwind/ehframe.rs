@@ -4,6 +4,7 @@
 use super::image::Image;
 use super::locate::{Code, Form, FrameError, Located, locate};
 use super::rule::{Slice, Unsupported, rule};
+use crate::process::cfi::{self, Storage};
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext,
     UnwindSection,
@@ -18,9 +19,8 @@ pub const MAX_FDES: usize = 1 << 21;
 /// The most raw rows of a file, 16 bytes each: 60 MB of LLVM code have 1.2 million.
 pub const MAX_RAW_ROWS: usize = 1 << 23;
 
-/// The longest CIE in bytes. Real ones have 20 to 40; its instructions run once for each FDE, so that long ones
-/// would make the time quadratic. FDEs of longer ones have no rule.
-const MAX_CIE_BYTES: usize = 512;
+/// The most bytes of CIEs whose instructions are run, which is once for each FDE: a million of real ones' come to 24 MB.
+const MAX_CIE_BYTES_RUN: usize = 128 << 20;
 
 /// CIEs kept parsed. Real files have a few dozen; those beyond are parsed again for each FDE.
 const MAX_CIES_KEPT: usize = 4096;
@@ -77,12 +77,12 @@ pub fn read(image: &dyn Image) -> Result<Frames, FrameError> {
         Form::EhFrame => {
             let mut section = EhFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
-            rows(&section, &bases, &code)?
+            rows(&bytes, &section, &bases, &code)?
         }
         Form::DebugFrame => {
             let mut section = DebugFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
-            rows(&section, &bases, &code)?
+            rows(&bytes, &section, &bases, &code)?
         }
     };
     mark_entry(&mut rows, &code, entry);
@@ -118,16 +118,18 @@ struct Span {
     offset: usize,
 }
 
-/// Reads all rows of a section of unwind information. `code` is in order of address.
+/// Reads all rows of a section of unwind information, which consists of `bytes`. `code` is in order of address.
 pub fn rows<'a, S: UnwindSection<Slice<'a>>>(
+    bytes: &'a [u8],
     section: &S,
     bases: &BaseAddresses,
     code: &[Code],
 ) -> Result<(Vec<RawRow>, FrameStats), FrameError> {
+    let cies = Cies { bytes, kept: HashMap::new() };
     let mut reader =
-        Reader { section, bases, cies: HashMap::new(), rows: Vec::new(), stats: FrameStats::default() };
+        Reader { section, bases, cies, cie_bytes_run: 0, rows: Vec::new(), stats: FrameStats::default() };
     let spans = reader.spans(code)?;
-    let mut context = UnwindContext::new();
+    let mut context = UnwindContext::new_in();
     let mut covered = 0;
     for span in spans {
         if span.start < covered {
@@ -150,7 +152,8 @@ pub fn rows<'a, S: UnwindSection<Slice<'a>>>(
 struct Reader<'s, 'a, S: UnwindSection<Slice<'a>>> {
     section: &'s S,
     bases: &'s BaseAddresses,
-    cies: HashMap<usize, CommonInformationEntry<Slice<'a>>>,
+    cies: Cies<'a>,
+    cie_bytes_run: usize,
     rows: Vec<RawRow>,
     stats: FrameStats,
 }
@@ -177,8 +180,7 @@ impl<'a, S: UnwindSection<Slice<'a>>> Reader<'_, 'a, S> {
                 return Err(FrameError::TooMany { what: "FDEs", count: limit + 1, limit });
             }
             let offset = partial.offset();
-            let Ok(fde) = partial.parse(|section, bases, at| kept_cie(&mut self.cies, section, bases, at))
-            else {
+            let Ok(fde) = partial.parse(|section, bases, at| self.cies.get(section, bases, at)) else {
                 self.stats.fdes_malformed += 1;
                 continue;
             };
@@ -194,16 +196,22 @@ impl<'a, S: UnwindSection<Slice<'a>>> Reader<'_, 'a, S> {
     }
 
     /// Adds the rows of an FDE from address `from` on.
-    fn fde(&mut self, span: &Span, from: u64, context: &mut UnwindContext<usize>) -> Result<(), FrameError> {
+    fn fde(
+        &mut self,
+        span: &Span,
+        from: u64,
+        context: &mut UnwindContext<usize, Storage>,
+    ) -> Result<(), FrameError> {
         let cies = &mut self.cies;
         let fde = self.section.fde_from_offset(self.bases, span.offset.into(), |section, bases, at| {
-            kept_cie(cies, section, bases, at)
+            cies.get(section, bases, at)
         });
         // Parsed once already, so it parses again.
         let fde = fde?;
-        if fde.cie().entry_len() > MAX_CIE_BYTES {
-            self.stats.fdes_malformed += 1;
-            return self.push(from, Rule::UNSUPPORTED);
+        self.cie_bytes_run += fde.cie().entry_len();
+        if self.cie_bytes_run > MAX_CIE_BYTES_RUN {
+            let (count, limit) = (self.cie_bytes_run as u64, MAX_CIE_BYTES_RUN as u64);
+            return Err(FrameError::TooMany { what: "bytes of CIEs", count, limit });
         }
         let Ok(mut table) = fde.rows(self.section, self.bases, context) else {
             self.stats.fdes_malformed += 1;
@@ -279,21 +287,29 @@ impl<'a, S: UnwindSection<Slice<'a>>> Reader<'_, 'a, S> {
     }
 }
 
-fn kept_cie<'a, S: UnwindSection<Slice<'a>>>(
-    cies: &mut HashMap<usize, CommonInformationEntry<Slice<'a>>>,
-    section: &S,
-    bases: &BaseAddresses,
-    at: S::Offset,
-) -> gimli::Result<CommonInformationEntry<Slice<'a>>> {
-    let key = gimli::UnwindOffset::into(at);
-    if let Some(cie) = cies.get(&key) {
-        return Ok(cie.clone());
+/// The CIEs of a section.
+struct Cies<'a> {
+    bytes: &'a [u8],
+    kept: HashMap<usize, CommonInformationEntry<Slice<'a>>>,
+}
+
+impl<'a> Cies<'a> {
+    fn get<S: UnwindSection<Slice<'a>>>(
+        &mut self,
+        section: &S,
+        bases: &BaseAddresses,
+        at: S::Offset,
+    ) -> gimli::Result<CommonInformationEntry<Slice<'a>>> {
+        let key = gimli::UnwindOffset::into(at);
+        if let Some(cie) = self.kept.get(&key) {
+            return Ok(cie.clone());
+        }
+        let cie = cfi::cie(self.bytes, section, bases, at)?;
+        if self.kept.len() < MAX_CIES_KEPT {
+            self.kept.insert(key, cie.clone());
+        }
+        Ok(cie)
     }
-    let cie = section.cie_from_offset(bases, at)?;
-    if cies.len() < MAX_CIES_KEPT {
-        cies.insert(key, cie.clone());
-    }
-    Ok(cie)
 }
 
 /// The rule in force at a virtual address, by raw rows.

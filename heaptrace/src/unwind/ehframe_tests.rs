@@ -47,7 +47,7 @@ impl Section {
     }
 
     fn read(&self) -> Result<(Vec<RawRow>, FrameStats), FrameError> {
-        rows(&EhFrame::new(&self.0, LittleEndian), &BaseAddresses::default(), &CODE)
+        rows(&self.0, &EhFrame::new(&self.0, LittleEndian), &BaseAddresses::default(), &CODE)
     }
 
     fn rows(&self) -> Vec<(u64, Rule)> {
@@ -248,8 +248,40 @@ fn a_cie_that_would_make_each_fde_costly_gives_no_rules() {
         section.fde(cie, 0x1000 + index * 8, 8, &[]);
     }
     let (rows, stats) = section.read().unwrap();
-    assert_eq!(stats.fdes_malformed, 0x1000);
-    assert_eq!(rows[0].rule, Rule::UNSUPPORTED);
+    assert_eq!((rows.len(), stats.fdes_malformed), (0, 0x1000));
+}
+
+#[test]
+fn rows_with_rules_for_more_registers_than_there_are_are_not_made() {
+    // Each byte behind would copy them all.
+    let rules =
+        |registers: u8| -> Vec<u8> { (0..registers).flat_map(|register| [0x05, register, 2]).collect() };
+    for (registers, malformed) in [(30, 0), (120, 1)] {
+        let mut section = Section::default();
+        let cie = section.cie("zR", &AT_ENTRY);
+        section.fde(cie, 0x1000, 0x20, &[rules(registers), [0x0a, 0x0b].repeat(1000)].concat());
+        assert_eq!(section.read().unwrap().1.unsupported_malformed, malformed, "{registers}");
+    }
+}
+
+#[test]
+fn cies_are_run_so_often_and_no_more() {
+    let mut section = Section::default();
+    let cie = section.cie("zR", &[0; 480]);
+    for _ in 0..MAX_CIE_BYTES_RUN / 480 {
+        section.fde(cie, 0x1000, 1, &[]);
+    }
+    // Those that overlap are not.
+    assert!(section.read().is_ok());
+    let mut section = Section::default();
+    let cie = section.cie("zR", &[0; 480]);
+    for index in 0..MAX_CIE_BYTES_RUN as u64 / 480 {
+        section.fde(cie, 0x1000 + index, 1, &[]);
+    }
+    let code = [Code { start: 0x1000, end: 0x1000_0000, offset: 0 }];
+    let frames = EhFrame::new(&section.0, LittleEndian);
+    let error = rows(&section.0, &frames, &BaseAddresses::default(), &code).expect_err("too many");
+    assert!(matches!(error, FrameError::TooMany { what: "bytes of CIEs", .. }), "{error}");
 }
 
 #[test]
@@ -262,7 +294,7 @@ fn debug_frame_serves_where_there_is_no_eh_frame() {
     entry(&[&[0xff, 0xff, 0xff, 0xff, 1, 0, 1, 0x78, 16][..], &AT_ENTRY].concat());
     entry(&[&[0; 4][..], &0x1000u64.to_le_bytes(), &0x10u64.to_le_bytes(), &[0x44, 0x0e, 16]].concat());
     let section = DebugFrame::new(&bytes, LittleEndian);
-    let (rows, _) = rows(&section, &BaseAddresses::default(), &CODE).unwrap();
+    let (rows, _) = rows(&bytes, &section, &BaseAddresses::default(), &CODE).unwrap();
     let expected = [(0x1000, rsp(8)), (0x1004, rsp(16)), (0x1010, Rule::NONE)];
     assert_eq!(rows, expected.map(|(address, rule)| RawRow { address, rule }));
 }
@@ -283,7 +315,7 @@ static LIBC: LazyLock<Located> =
 fn read_libc(bytes: &[u8]) -> Result<(Vec<RawRow>, FrameStats), FrameError> {
     let mut section = EhFrame::new(bytes, LittleEndian);
     section.set_address_size(8);
-    rows(&section, &LIBC.bases, &LIBC.code)
+    rows(bytes, &section, &LIBC.bases, &LIBC.code)
 }
 
 fn check_shape(rows: &[RawRow]) {

@@ -1,5 +1,6 @@
 //! One row of call frame information as a `Rule`, or the reason why the format cannot express it.
 
+use crate::process::cfi::Storage;
 use gimli::{
     CfaRule, Encoding, EndianSlice, LittleEndian, Operation, Register, RegisterRule, UnwindExpression,
     UnwindSection, UnwindTableRow, X86_64,
@@ -35,7 +36,7 @@ struct Cfa {
 pub fn rule<'a, S: UnwindSection<Slice<'a>>>(
     section: &S,
     encoding: Encoding,
-    row: &UnwindTableRow<usize>,
+    row: &UnwindTableRow<usize, Storage>,
     signal: bool,
 ) -> Result<Rule, Unsupported> {
     // The outermost frame, whatever else the row says.

@@ -3,12 +3,14 @@
 //        attacker arguments        its arguments are 64 GB of zeros
 //        attacker environment      its environment is
 //        attacker maps FOLDER      it maps every file of FOLDER like a library
+//        attacker heaps            its malloc has 20,000 heaps of 64 MB
 //        attacker file             it is the trap itself
 // It allocates until it is killed.
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +19,9 @@
 #include <unistd.h>
 
 static const size_t ENDLESS = 64UL << 30;
+
+// HEAP_MAX_SIZE of glibc's malloc.
+static const size_t HEAP = 64UL << 20;
 
 static SITE void *site_attacker(size_t n) {
     void *p = malloc(n);
@@ -68,6 +73,44 @@ static int map_all(const char *folder) {
     return closedir(files);
 }
 
+static char *volatile arena;
+
+// A thread's arena is at the beginning of its heap.
+static void *of_thread(void *unused) {
+    (void)unused;
+    arena = *(char **)((unsigned long)malloc(100) & ~(HEAP - 1));
+    for (;;)
+        pause();
+    return NULL;
+}
+
+// Puts heaps in front of the one of a thread's arena, as glibc lays them out from 2.35 on.
+static int add_heaps(void) {
+    enum { HEAPS = 20000, INFO = 48, TOP = 96 };
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, of_thread, NULL))
+        return 8;
+    while (!arena)
+        usleep(1000);
+    size_t length = (HEAPS + 1) * HEAP;
+    char *all = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        return 9;
+    madvise(all, length, MADV_NOHUGEPAGE);
+    char *previous = (char *)((unsigned long)arena & ~(HEAP - 1));
+    char *at = (char *)(((unsigned long)all + HEAP - 1) & ~(HEAP - 1));
+    for (int n = 0; n < HEAPS; n++, previous = at, at += HEAP) {
+        // Its arena, the heap before, its size; then one block as large as the heap.
+        ((char **)at)[0] = arena;
+        ((char **)at)[1] = previous;
+        ((size_t *)at)[2] = HEAP;
+        ((size_t *)(at + INFO))[1] = (HEAP - INFO) | 1;
+    }
+    ((size_t *)(previous + INFO))[1] = 4096 | 1;
+    *(char **)(arena + TOP) = previous + INFO;
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -81,6 +124,8 @@ int main(int argc, char **argv) {
         failed = move(0);
     else if (!strcmp(trap, "maps"))
         failed = argc != 3 || map_all(argv[2]);
+    else if (!strcmp(trap, "heaps"))
+        failed = add_heaps();
     else if (strcmp(trap, "file"))
         return 2;
     if (failed)

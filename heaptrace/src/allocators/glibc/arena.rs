@@ -17,8 +17,8 @@ use std::ops::Range;
 /// `HEAP_MAX_SIZE`, to which heaps of all arenas but the main one are aligned: twice the largest mmap threshold.
 const HEAP_MOST: u64 = 64 << 20;
 
-/// The most heaps of one arena: 4 TiB of addresses.
-const MOST_HEAPS: usize = 1 << 16;
+/// The most heaps: 4 TiB of addresses.
+pub const MOST_HEAPS: usize = 1 << 16;
 
 /// The most blocks that are looked at as tcaches: more than threads there can be on most machines.
 pub const MOST_CANDIDATES: usize = 1 << 16;
@@ -126,15 +126,18 @@ struct Extent {
     range: Range<u64>,
 }
 
-/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` are addresses, in order.
+/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` are addresses, in order, and of `pages`
+/// it is counted how much of them is in use.
 pub fn read(
     reader: &mut Reader<'_>,
     layout: &Layout,
     address: u64,
     base: Option<u64>,
     asked: &[u64],
+    pages: u64,
 ) -> (Arena, Option<Broken>) {
-    let mut arena = Arena { address, main: base.is_some(), ..Arena::default() };
+    let used = UsedPages::over(&[], pages);
+    let mut arena = Arena { address, main: base.is_some(), used, ..Arena::default() };
     let problem = fill(&mut arena, reader, layout, base, asked).err();
     (arena, problem)
 }
@@ -160,7 +163,7 @@ fn fill(
     arena.top_bytes = chunks::size_at(reader, top)?;
     arena.heaps = extents.iter().map(|extent| extent.range.clone()).collect();
     arena.picture = Picture::over(&arena.heaps);
-    arena.used = UsedPages::over(&arena.heaps);
+    arena.used = UsedPages::over(&arena.heaps, arena.used.left);
     arena.top = top;
     arena.picture.add(Part::Top, top, arena.top_bytes);
     let fast = lists::fastbins(reader, layout, arena.address, &arena.heaps);
@@ -303,7 +306,7 @@ fn heaps(reader: &mut Reader<'_>, layout: &Layout, arena: u64, top: u64) -> Resu
     let mut heap = top & !(HEAP_MOST - 1);
     loop {
         let size = reader.word(offset(heap, 16)?)?;
-        let fits = (1..=HEAP_MOST).contains(&size) && extents.len() < MOST_HEAPS;
+        let fits = heap.is_multiple_of(PAGE) && (1..=HEAP_MOST).contains(&size) && extents.len() < MOST_HEAPS;
         if !fits || reader.word(heap)? != arena {
             return Err(Broken::Heap(heap));
         }
@@ -328,5 +331,9 @@ fn heaps(reader: &mut Reader<'_>, layout: &Layout, arena: u64, top: u64) -> Resu
         heap = previous;
     }
     extents.sort_by_key(|extent| extent.range.start);
-    Ok(extents)
+    // Else one block would be in all of them.
+    match extents.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
+        Some(pair) => Err(Broken::Heap(pair[1].range.start)),
+        None => Ok(extents),
+    }
 }

@@ -9,7 +9,7 @@ pub mod picture;
 mod used;
 
 use self::{
-    arena::{Arena, Count, MOST_CANDIDATES},
+    arena::{Arena, Count, MOST_CANDIDATES, MOST_HEAPS},
     layout::Layout,
     picture::Part,
 };
@@ -122,9 +122,13 @@ fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> G
     let base = base.or(place.heap).unwrap_or(0);
     let mut candidates = Vec::new();
     let mut address = place.main_arena;
+    let (mut pages, mut heaps, mut told) = (used::MOST_PAGES, 0, 0);
     loop {
         let main = found.arenas.is_empty();
-        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base), asked);
+        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base), asked, pages);
+        pages = arena.used.left;
+        heaps += arena.heaps.len();
+        told += arena.freed.len() + arena.inside.len();
         candidates.extend(arena.candidates.drain(..).take(MOST_CANDIDATES - candidates.len()));
         let next = arena.next;
         found.arenas.push(arena);
@@ -132,7 +136,9 @@ fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> G
             break;
         }
         let known = found.arenas.iter().any(|arena| arena.address == next);
-        if next == 0 || known || found.arenas.len() >= MOST_ARENAS {
+        // An address is in one block of one arena, and perhaps on top.
+        let too_many = found.arenas.len() >= MOST_ARENAS || heaps > MOST_HEAPS || told > 2 * asked.len();
+        if next == 0 || known || too_many {
             found.problems.push(Broken::Arena(next).to_string());
             break;
         }
@@ -151,11 +157,13 @@ fn patiently(
     address: u64,
     base: Option<u64>,
     asked: &[u64],
+    pages: u64,
 ) -> Arena {
     let mut best: Option<Arena> = None;
     for attempts in 1..=ATTEMPTS {
-        let (mut arena, problem) = arena::read(reader, layout, address, base, asked);
-        let is_enough = !asked.is_empty() && arena.complete;
+        let (mut arena, problem) = arena::read(reader, layout, address, base, asked, pages);
+        // What is too large is so the next time.
+        let is_enough = arena.used.cut || !asked.is_empty() && arena.complete;
         let done = is_enough || problem.is_none_or(|broken| !broken.passes());
         arena.consistent = problem.is_none();
         arena.problem = problem.map(|broken| broken.to_string());

@@ -5,13 +5,16 @@ use std::ops::Range;
 /// The page of x86_64.
 const PAGE: u64 = 4096;
 
-/// The most pages of one heap, 64 GiB: a heap that was read while it changed can seem to have any size.
-const MOST_PAGES: u64 = 16 << 20;
+/// The most pages of all arenas of a process, 128 GiB, which take 64 MB here: what a process says of its heaps can be of any
+/// size.
+pub const MOST_PAGES: u64 = 32 << 20;
 
 /// Used bytes by page, over an arena's heaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsedPages {
     heaps: Vec<HeapPages>,
+    /// How many more pages may be counted.
+    pub left: u64,
     /// Whether blocks lie behind the last page that is counted.
     pub cut: bool,
 }
@@ -26,13 +29,13 @@ struct HeapPages {
 }
 
 impl UsedPages {
-    /// Nothing used, over `heaps` in order of address.
-    pub fn over(heaps: &[Range<u64>]) -> Self {
+    /// Nothing used, over `heaps` in order of address, of which at most `most` pages are counted.
+    pub fn over(heaps: &[Range<u64>], most: u64) -> Self {
         let pages = heaps.iter().map(|heap| {
             let first = heap.start / PAGE;
             HeapPages { first, count: heap.end.div_ceil(PAGE).saturating_sub(first), used: Vec::new() }
         });
-        Self { heaps: pages.collect(), cut: false }
+        Self { heaps: pages.collect(), left: most, cut: false }
     }
 
     /// A block at `at` is in use.
@@ -66,12 +69,14 @@ impl UsedPages {
                 // Beyond the heap as it was when reading began.
                 return;
             }
-            if page >= MOST_PAGES {
+            let more = (page + 1).saturating_sub(heap.used.len() as u64);
+            let Some(left) = self.left.checked_sub(more) else {
                 self.cut = true;
                 return;
-            }
+            };
+            self.left = left;
             let page = page as usize;
-            if page >= heap.used.len() {
+            if more > 0 {
                 heap.used.resize(page + 1, 0);
             }
             heap.used[page] = change(heap.used[page], (next - from) as u16);
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_block_counts_on_each_page_that_it_lies_on() {
-        let mut used = UsedPages::over(&[0x10000..0x13000, 0x40000..0x41000]);
+        let mut used = UsedPages::over(&[0x10000..0x13000, 0x40000..0x41000], MOST_PAGES);
         used.add(0x10ff0, 0x1020);
         used.add(0x40000, 0x1000);
         // Outside of all heaps, and beyond one's end.
@@ -100,11 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn a_heap_of_impossible_size_takes_no_memory_for_its_pages() {
-        let mut used = UsedPages::over(std::slice::from_ref(&(0x10000..u64::MAX)));
+    fn heaps_of_impossible_sizes_take_no_memory_for_their_pages() {
+        let mut used = UsedPages::over(&[0x10000..0x40000, 0x50000..u64::MAX], 4);
         used.add(0x10000, 64);
-        assert_eq!((used.resident(|_| true), used.cut), (64, false));
-        used.add(0x10000 + MOST_PAGES * PAGE, 64);
-        assert_eq!((used.resident(|_| true), used.cut), (64, true));
+        assert_eq!((used.resident(|_| true), used.left, used.cut), (64, 3, false));
+        used.add(0x50000 + PAGE, 64);
+        assert_eq!((used.resident(|_| true), used.left, used.cut), (128, 1, false));
+        used.add(0x50000 + 3 * PAGE, 64);
+        assert_eq!((used.resident(|_| true), used.left, used.cut), (128, 1, true));
     }
 }

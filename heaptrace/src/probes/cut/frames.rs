@@ -1,6 +1,7 @@
 //! The functions of a file by its call frame information, and where each instruction's frame is.
 
 use super::landing_pads::{self, CallSite};
+use crate::process::cfi::{self, Storage};
 use crate::process::elf::{ElfFacts, Header};
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, Pointer, UnwindContext,
@@ -19,6 +20,9 @@ const MAX_SPANS: usize = 1 << 20;
 
 /// The most rows of a function. Real allocation functions have up to some fifty.
 const MAX_ROWS: usize = 4096;
+
+/// The most bytes of a function's information. That of glibc's largest has some thousand.
+const MAX_FDE: usize = 64 << 10;
 
 /// A function's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub struct Row {
 
 /// The call frame information of a file.
 pub struct Frames<'data> {
-    section: Option<(EhFrame<Slice<'data>>, BaseAddresses)>,
+    section: Option<Section<'data>>,
     /// In order, none overlapping another.
     pub spans: Vec<Span>,
 }
@@ -58,9 +62,9 @@ pub struct Frames<'data> {
 impl<'data> Frames<'data> {
     pub fn read(data: &'data [u8], header: &Header, endian: Endianness, facts: &ElfFacts) -> Self {
         match locate(data, header, endian, facts) {
-            Some((section, bases)) => {
-                let spans = spans(&section, &bases);
-                Self { section: Some((section, bases)), spans }
+            Some(section) => {
+                let spans = section.spans();
+                Self { section: Some(section), spans }
             }
             None => Self::none(),
         }
@@ -78,11 +82,12 @@ impl<'data> Frames<'data> {
 
     /// The rows of a function, in order. `None` where they cannot be read.
     pub fn rows(&self, span: &Span) -> Option<Vec<Row>> {
-        let (section, bases) = self.section.as_ref()?;
+        let Section { bytes, frames, bases } = self.section.as_ref()?;
         let offset = gimli::EhFrameOffset(span.offset?);
-        let fde = section.fde_from_offset(bases, offset, EhFrame::cie_from_offset).ok()?;
-        let mut context = UnwindContext::new();
-        let mut table = fde.rows(section, bases, &mut context).ok()?;
+        let cie = |frames: &_, bases: &_, at| cfi::cie(bytes, frames, bases, at);
+        let fde = frames.fde_from_offset(bases, offset, cie).ok().filter(|fde| fde.entry_len() <= MAX_FDE)?;
+        let mut context = UnwindContext::<_, Storage>::new_in();
+        let mut table = fde.rows(frames, bases, &mut context).ok()?;
         let mut rows = Vec::new();
         while let Some(row) = table.next_row().ok()? {
             let cfa = match row.cfa() {
@@ -115,16 +120,16 @@ fn locate<'data>(
     header: &Header,
     endian: Endianness,
     facts: &ElfFacts,
-) -> Option<(EhFrame<Slice<'data>>, BaseAddresses)> {
+) -> Option<Section<'data>> {
     let slice = |offset: u64, size: u64| {
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(size.min(MAX_BYTES)).ok()?)?;
         data.get(start..end.min(data.len()))
     };
     let section = |bytes, address, bases: BaseAddresses| {
-        let mut section = EhFrame::new(bytes, LittleEndian);
-        section.set_address_size(8);
-        (section, bases.set_eh_frame(address))
+        let mut frames = EhFrame::new(bytes, LittleEndian);
+        frames.set_address_size(8);
+        Section { bytes, frames, bases: bases.set_eh_frame(address) }
     };
     let segments = header.program_headers(endian, data).ok()?;
     let Some(segment) = segments.iter().find(|s| s.p_type(endian) == elf::PT_GNU_EH_FRAME) else {
@@ -141,32 +146,42 @@ fn locate<'data>(
     Some(section(slice(offset, room)?, address, bases))
 }
 
-fn spans(section: &EhFrame<Slice<'_>>, bases: &BaseAddresses) -> Vec<Span> {
-    let mut spans = Vec::new();
-    let mut entries = section.entries(bases);
-    while let Ok(Some(entry)) = entries.next() {
-        let CieOrFde::Fde(partial) = entry else { continue };
-        let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
-        let landing = match fde.lsda() {
-            Some(Pointer::Direct(address)) => Some(address),
-            // Nobody writes those: what is there cannot be read.
-            Some(Pointer::Indirect(_)) => Some(0),
-            None => None,
-        };
-        let (start, end) = (fde.initial_address(), fde.initial_address().saturating_add(fde.len()));
-        if start < end {
-            spans.push(Span { start, end, offset: Some(fde.offset()), landing });
+/// A section of call frame information.
+struct Section<'data> {
+    bytes: &'data [u8],
+    frames: EhFrame<Slice<'data>>,
+    bases: BaseAddresses,
+}
+
+impl Section<'_> {
+    fn spans(&self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut entries = self.frames.entries(&self.bases);
+        while let Ok(Some(entry)) = entries.next() {
+            let CieOrFde::Fde(partial) = entry else { continue };
+            let cie = |frames: &_, bases: &_, at| cfi::cie(self.bytes, frames, bases, at);
+            let Ok(fde) = partial.parse(cie) else { continue };
+            let landing = match fde.lsda() {
+                Some(Pointer::Direct(address)) => Some(address),
+                // Nobody writes those: what is there cannot be read.
+                Some(Pointer::Indirect(_)) => Some(0),
+                None => None,
+            };
+            let (start, end) = (fde.initial_address(), fde.initial_address().saturating_add(fde.len()));
+            if start < end {
+                spans.push(Span { start, end, offset: Some(fde.offset()), landing });
+            }
+            if spans.len() >= MAX_SPANS {
+                break;
+            }
         }
-        if spans.len() >= MAX_SPANS {
-            break;
-        }
+        spans.sort_unstable_by_key(|span| (span.start, span.end));
+        let mut reached = 0;
+        spans.retain(|span| {
+            let is_apart = span.start >= reached;
+            reached = reached.max(span.end);
+            is_apart
+        });
+        spans
     }
-    spans.sort_unstable_by_key(|span| (span.start, span.end));
-    let mut reached = 0;
-    spans.retain(|span| {
-        let is_apart = span.start >= reached;
-        reached = reached.max(span.end);
-        is_apart
-    });
-    spans
 }

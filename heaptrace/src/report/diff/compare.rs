@@ -1,11 +1,12 @@
 //! What several recordings come to: pure arithmetic over their rows.
 
 use super::{
-    DiffOptions, Names, Per, Side,
     measured::Measured,
-    names::NameId,
-    side::{Held, Key},
+    names::{NameId, Names},
+    options::{DiffOptions, Limit, Per},
+    side::{Held, Key, Side},
 };
+use crate::report::View;
 use crate::units::{in_seconds, thousands};
 use std::{cmp::Ordering, collections::HashSet};
 
@@ -35,14 +36,6 @@ impl State {
             Self::Same => "same",
         }
     }
-}
-
-/// How much growth is too much.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    Bytes(u64),
-    /// Of all bytes of the first recording.
-    Percent(f64),
 }
 
 /// Numbers of all recordings, and how the last differs from the first.
@@ -221,7 +214,7 @@ impl Compared {
         const MUCH_LONGER: f64 = 1.1;
         let mut remarks = Vec::new();
         let is_of_blocks = options.view.is_of_blocks();
-        let live = matches!(options.view, super::View::Live);
+        let live = matches!(options.view, View::Live);
         let modes: HashSet<&str> = self.sides.iter().map(|side| side.mode.name()).collect();
         if modes.len() > 1 {
             remarks.push("the recordings were made in different modes".to_owned());

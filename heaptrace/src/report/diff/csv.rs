@@ -1,6 +1,6 @@
 //! A comparison as comma-separated values, for spreadsheets and databases: all rows, the first and the last recording.
 
-use super::{super::csv::text, Compared, DiffOptions, measured::Measured};
+use super::{super::csv::text, compare::Compared, measured::Measured, options::DiffOptions};
 use std::io::{self, Write};
 
 const HEADING: [&str; 12] = [

@@ -1,9 +1,9 @@
 //! A comparison for programs: one object. Keys are only ever added, at the end.
 
 use super::{
-    Compared, DiffOptions, Per,
-    compare::{Changed, Row},
+    compare::{Changed, Compared, Row},
     measured::Measured,
+    options::{DiffOptions, Per},
 };
 use crate::{printable::write_json, report::json::SCHEMA, units::in_seconds};
 use clap::ValueEnum as _;

@@ -1,7 +1,8 @@
 //! A comparison as Markdown, for a comment on a change.
 
 use super::{
-    Compared, DiffOptions,
+    compare::Compared,
+    options::DiffOptions,
     text::{heading, many, number, one, signed, signed_human, sure, title},
 };
 use crate::units::counted;

@@ -6,8 +6,8 @@ use super::{
         select::{Estimated, Selection, Weight},
         text,
     },
-    DiffBy, Names,
-    names::NameId,
+    names::{NameId, Names},
+    options::DiffBy,
 };
 use crate::{
     model::{Apart, Mode, Profile, StackId, Sums},

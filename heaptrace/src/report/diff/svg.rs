@@ -1,6 +1,6 @@
 //! A differential flame graph: inferno's, of what the first and the last recording have of each stack.
 
-use super::{Compared, DiffOptions, measured::Measured, text::title};
+use super::{compare::Compared, measured::Measured, options::DiffOptions, text::title};
 use inferno::flamegraph;
 use std::io::{self, Write};
 

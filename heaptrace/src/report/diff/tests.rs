@@ -4,6 +4,7 @@ use super::{compare::State, *};
 use crate::{
     fixtures::profiles::{full, sampled},
     model::{BuildId, Location, Profile, Site, StackId},
+    report::View,
 };
 use insta::assert_snapshot;
 

@@ -1,9 +1,9 @@
 //! A comparison for people.
 
 use super::{
-    Compared, DiffOptions, Per,
-    compare::{Changed, Part, Row, State},
+    compare::{Changed, Compared, Part, Row, State},
     measured::Measured,
+    options::{DiffBy, DiffOptions, Per},
 };
 use crate::{
     report::View,
@@ -76,22 +76,20 @@ fn beyond(compared: &Compared) -> &'static str {
 }
 
 pub(super) fn one(options: &DiffOptions) -> &'static str {
-    use super::DiffBy::{Function, Module, Process, Stack};
     match options.by {
-        Stack => "call stack",
-        Function => "function",
-        Module => "module",
-        Process => "process",
+        DiffBy::Stack => "call stack",
+        DiffBy::Function => "function",
+        DiffBy::Module => "module",
+        DiffBy::Process => "process",
     }
 }
 
 pub(super) fn many(options: &DiffOptions) -> &'static str {
-    use super::DiffBy::{Function, Module, Process, Stack};
     match options.by {
-        Stack => "call stacks",
-        Function => "functions",
-        Module => "modules",
-        Process => "processes",
+        DiffBy::Stack => "call stacks",
+        DiffBy::Function => "functions",
+        DiffBy::Module => "modules",
+        DiffBy::Process => "processes",
     }
 }
 

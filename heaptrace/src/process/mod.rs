@@ -12,6 +12,7 @@ pub mod ldso;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod pagemap;
 pub mod priority;
 pub mod privileges;
 pub mod procfs;

@@ -296,23 +296,39 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
             }
         }
     }
-    if is_told() {
-        tell(arguments, result, break_before, now, site);
+    // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
+    if call == BRK && (break_before == 0 || result == break_before) {
+        return;
+    }
+    if is_shown() {
+        watch::tell(&change(arguments, result, break_before, now));
+    } else if is_told() {
+        follow(arguments, result, break_before, site);
     }
 }
 
-/// Tells userspace of a call that succeeded.
+/// Tells who follows what became of memory. A function of its own, so that what it keeps on the stack is not below the walk,
+/// which before 6.3 has 512 bytes with all its callers.
+#[inline(never)]
+fn follow(arguments: &Arguments, result: u64, break_before: u64, site: u32) {
+    watch::tell(&Change { site, ..change(arguments, result, break_before, (0, false)) });
+}
+
+/// A call that succeeded.
 #[inline(always)]
-fn tell(arguments: &Arguments, result: u64, break_before: u64, (total_after, alone): (u64, bool), site: u32) {
+fn change(
+    arguments: &Arguments,
+    result: u64,
+    break_before: u64,
+    (total_after, alone): (u64, bool),
+) -> Change {
     let (address, length, old_address, old_length) = match arguments.call {
-        // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
-        BRK if break_before == 0 || result == break_before => return,
         BRK => (result, 0, break_before, pages(result.abs_diff(break_before))),
         MMAP => (result, pages(arguments.second), 0, 0),
         MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
         _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
     };
-    watch::tell(&Change {
+    Change {
         process: arguments.process,
         call: arguments.call,
         entered_ns: arguments.entered_ns,
@@ -320,12 +336,12 @@ fn tell(arguments: &Arguments, result: u64, break_before: u64, (total_after, alo
         total_before: arguments.total,
         total_after,
         alone,
-        site,
+        site: 0,
         address,
         length,
         old_address,
         old_length,
-    });
+    }
 }
 
 /// Books growth at its stack, and gives the site's number plus one. Where the stack finds no room it is in the process's

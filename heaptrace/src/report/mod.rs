@@ -19,6 +19,7 @@ mod names;
 mod notes;
 mod particulars;
 mod pprof;
+mod quantity;
 mod remarks;
 mod rss;
 mod select;

@@ -19,6 +19,8 @@ pub mod kind {
     pub const INTERRUPTED: u32 = 7;
     /// A mapping changed: the event is the head of a `growth::GrowthEvent`.
     pub const GROWTH: u32 = 8;
+    /// Growth is followed: a page fault in user mode. `address` and `length` are the page's, `other` is the site's number plus one.
+    pub const FAULT: u32 = 9;
 }
 
 /// One event.

@@ -1,4 +1,4 @@
-//! One call that changed a process's mappings, as `watch` is told of it through the ring.
+//! One call that changed a process's mappings, as userspace is told of it through the ring.
 
 use crate::event::Event;
 
@@ -24,10 +24,10 @@ pub struct GrowthEvent {
     /// mremap: the old mapping. brk: the old break.
     pub old_address: u64,
     pub old_length: u64,
-    /// mmap's or mremap's.
+    /// mmap's or mremap's; madvise's advice.
     pub flags: u64,
-    /// What the process mapped (`mm_struct.total_vm`, in bytes) when the call began and when it returned; 0 if the
-    /// kernel's types are not known.
+    /// What the process mapped (`mm_struct.total_vm`, in bytes) when the call began and when it returned; 0 where calls are
+    /// followed, or the kernel's types are not known.
     pub total_before: u64,
     pub total_after: u64,
     /// One of `call`.
@@ -41,7 +41,8 @@ pub struct GrowthEvent {
     pub has_stack: u8,
     /// 1 if no other growth call of the process was under way meanwhile: then the difference of the totals is the call's.
     pub alone: u8,
-    pub _pad: [u8; 4],
+    /// Where calls are followed: the site's number plus one, of a call that maps more; 0 if it found no room.
+    pub site: u32,
 }
 
 const _: () = assert!(size_of::<GrowthEvent>() == 48 + 64);

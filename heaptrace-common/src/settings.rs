@@ -15,6 +15,16 @@ pub mod scope {
     pub const MACHINE: u32 = 4;
 }
 
+/// What userspace is told of each growth call.
+pub mod growth_calls {
+    /// Nothing: they are summed up by site.
+    pub const SUMMED: u32 = 0;
+    /// All of it, with its stack; there are no sites.
+    pub const SHOWN: u32 = 1;
+    /// All of it, with its site, and of each page fault its page: what became of the memory is followed.
+    pub const FOLLOWED: u32 = 2;
+}
+
 /// How stacks are walked.
 pub mod stack_mode {
     pub const NONE: u32 = 0;
@@ -99,10 +109,10 @@ pub struct Settings {
     pub max_size: u64,
     /// 1: `STATISTICS` are kept.
     pub statistics: u32,
-    /// 1: every growth call is told of by a `growth::GrowthEvent`; growth has no sites then.
-    pub watch: u32,
-    /// Calls of fewer bytes are told of without a stack.
-    pub watch_min: u64,
+    /// One of `growth_calls`.
+    pub growth_calls: u32,
+    /// For `growth_calls::SHOWN`: calls of fewer bytes are told of without a stack.
+    pub shown_min: u64,
     /// For `scope::CGROUP`: the cgroup's id, which is its directory's inode number.
     pub cgroup_id: u64,
     /// For `scope::USER`: the user, and byte offsets from the kernel's BTF: `task_struct.cred`, `cred.euid`.

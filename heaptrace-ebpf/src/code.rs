@@ -1,7 +1,10 @@
 //! Which file's code a process maps: known here, its unwind table is in force before the first call in it.
 //! Userspace says which files have tables (`CODE_FILES`), and has the last word.
 
-use heaptrace_common::unwind::{CodeFile, CodeFileKey, NO_TABLE, TablePlace, UnwindMapping};
+use heaptrace_common::{
+    settings::growth_calls,
+    unwind::{CodeFile, CodeFileKey, NO_TABLE, TablePlace, UnwindMapping},
+};
 
 use crate::{
     helpers::{read_kernel, task, user_registers},
@@ -114,7 +117,7 @@ pub fn execed(process: u32) {
 /// All that the current process maps, as /proc/PID/status's VmSize; 0 if that is not asked for, or not known.
 #[inline(always)]
 pub fn mapped_bytes() -> u64 {
-    if setting!(watch) == 0 || setting!(code.mm_total_vm) == 0 {
+    if setting!(growth_calls) != growth_calls::SHOWN || setting!(code.mm_total_vm) == 0 {
         return 0;
     }
     let memory: Option<u64> = read(task(), setting!(code.task_mm));

@@ -1,10 +1,11 @@
 //! Rare events to userspace: each share has so many waiting.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use heaptrace_common::{
     counter::Counter,
     event::{Event, kind},
     record::{NO_PROCESS, phase},
+    settings::growth_calls,
 };
 
 use crate::{
@@ -64,15 +65,31 @@ pub fn failed(share: u32) {
 /// Sends an event at the cost of `payer`, or counts that there was no room.
 #[inline(always)]
 pub fn send(event: Event, payer: u32) {
-    let share = admit(payer);
-    if share == REFUSED {
-        return;
-    }
     // The kernel wakes who has read all before: while growth is told without waking, that is seldom so.
-    let wakes = if setting!(watch) != 0 { BPF_RB_FORCE_WAKEUP } else { 0 };
-    if EVENTS.output::<Event>(&Event { share, ..event }, u64::from(wakes)).is_err() {
+    let wakes = if setting!(growth_calls) != growth_calls::SUMMED { BPF_RB_FORCE_WAKEUP } else { 0 };
+    send_waking(event, payer, u64::from(wakes));
+}
+
+/// The same of what there may be very many of.
+#[inline(always)]
+pub fn send_quietly(event: Event, payer: u32) {
+    send_waking(event, payer, if_it_fills());
+}
+
+#[inline(always)]
+fn send_waking(event: Event, payer: u32, wakes: u64) {
+    let share = admit(payer);
+    if share != REFUSED && EVENTS.output::<Event>(&Event { share, ..event }, wakes).is_err() {
         failed(share);
     }
+}
+
+/// Waking up takes longer than all the rest. Userspace comes by itself, unless the ring fills before it does.
+#[inline(always)]
+pub fn if_it_fills() -> u64 {
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let fills = waiting > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / 4;
+    u64::from(if fills { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// A stack of the current process, of record `process`, ended at the interrupted instruction at `address`.

@@ -6,6 +6,7 @@ use heaptrace_common::{
     event::{Event, kind},
     function::Function,
     record::NO_PROCESS,
+    settings::growth_calls,
 };
 
 use crate::{
@@ -28,6 +29,8 @@ const MAP_ANONYMOUS: u64 = 0x20;
 const MADV_DONTNEED: u64 = 4;
 const MADV_FREE: u64 = 8;
 const MADV_DONTNEED_LOCKED: u64 = 24;
+/// include/uapi/linux/mman.h
+const MREMAP_DONTUNMAP: u64 = 4;
 /// include/uapi/asm-generic/errno-base.h
 const ENOMEM: u64 = 12;
 
@@ -49,7 +52,7 @@ pub struct Arguments {
     first: u64,
     second: u64,
     third: u64,
-    /// mmap's and mremap's; looked at by `watch`, as is what follows.
+    /// mmap's and mremap's, and madvise's advice; for who is told of each call, as is what follows.
     flags: u64,
     entered_ns: u64,
     /// What the process mapped.
@@ -140,8 +143,25 @@ pub fn enter_munmap(ctx: &TracePointContext) {
 pub fn enter_madvise(ctx: &TracePointContext) {
     let advice = argument(ctx, 2);
     if advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_DONTNEED_LOCKED {
-        enter_with_arguments(ctx, MADVISE);
+        begin(MADVISE, || Arguments {
+            first: argument(ctx, 0),
+            second: argument(ctx, 1),
+            flags: advice,
+            ..Arguments::default()
+        });
     }
+}
+
+/// Userspace is told of each call.
+#[inline(always)]
+fn is_told() -> bool {
+    setting!(growth_calls) != growth_calls::SUMMED
+}
+
+/// With its stack, and by how much more is mapped.
+#[inline(always)]
+fn is_shown() -> bool {
+    setting!(growth_calls) == growth_calls::SHOWN
 }
 
 #[inline(always)]
@@ -149,8 +169,10 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
     let (tgid, tid) = process::current();
     let Some(process) = process::find(tgid) else { return };
     let mut arguments = Arguments { call, process, ..arguments() };
-    if setting!(watch) != 0 {
+    if is_told() {
         arguments.entered_ns = now_ns();
+    }
+    if is_shown() {
         arguments.alone_since = entered(process);
         arguments.total = code::mapped_bytes();
     }
@@ -162,7 +184,7 @@ fn begin(call: u32, arguments: impl FnOnce() -> Arguments) {
             call = u64::from(call),
             tid = u64::from(tid)
         );
-        if setting!(watch) != 0 {
+        if is_shown() {
             was_alone(&arguments);
         }
     }
@@ -205,7 +227,7 @@ pub fn leave(ctx: &TracePointContext, call: u32) {
         return;
     }
     let (mut total, mut alone) = (0, false);
-    if setting!(watch) != 0 {
+    if is_shown() {
         // In this order: a call that begins in between must not be taken for none.
         total = code::mapped_bytes();
         alone = was_alone(arguments);
@@ -225,7 +247,7 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
         return;
     }
     let Some(record) = process::record(arguments.process) else { return };
-    let mut break_before = 0;
+    let (mut break_before, mut site) = (0, 0);
     match call {
         BRK => {
             let before = at!(record.break_at).swap(result);
@@ -233,13 +255,13 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
             if before != 0 {
                 at!(record.brk_bytes).add(result.wrapping_sub(before));
                 if result > before {
-                    grew(arguments.process, Function::Brk, result - before);
+                    site = grew(arguments.process, Function::Brk, result - before);
                 }
             }
         }
         MMAP => {
             at!(record.mmap_bytes).add(pages(arguments.second));
-            grew(arguments.process, Function::Mmap, pages(arguments.second));
+            site = grew(arguments.process, Function::Mmap, pages(arguments.second));
             if arguments.third & PROT_EXEC != 0 {
                 code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
                 let told = Event {
@@ -263,32 +285,50 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
         // What is mapped stays so.
         MADVISE => {}
         _ => {
-            let (old, new) = (pages(arguments.second), pages(arguments.third));
+            // With this the old mapping stays, too.
+            let stays = arguments.flags & MREMAP_DONTUNMAP != 0;
+            let (old, new) = (if stays { 0 } else { pages(arguments.second) }, pages(arguments.third));
             if new > old {
                 at!(record.mmap_bytes).add(new - old);
-                grew(arguments.process, Function::Mremap, new - old);
+                site = grew(arguments.process, Function::Mremap, new - old);
             } else {
                 at!(record.munmap_bytes).add(old - new);
             }
         }
     }
-    if setting!(watch) != 0 {
-        tell(arguments, result, break_before, now);
+    // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
+    if call == BRK && (break_before == 0 || result == break_before) {
+        return;
+    }
+    if is_shown() {
+        watch::tell(&change(arguments, result, break_before, now));
+    } else if is_told() {
+        follow(arguments, result, break_before, site);
     }
 }
 
-/// Tells `watch` of a call that succeeded.
+/// Tells who follows what became of memory. A function of its own, so that what it keeps on the stack is not below the walk,
+/// which before 6.3 has 512 bytes with all its callers.
+#[inline(never)]
+fn follow(arguments: &Arguments, result: u64, break_before: u64, site: u32) {
+    watch::tell(&Change { site, ..change(arguments, result, break_before, (0, false)) });
+}
+
+/// A call that succeeded.
 #[inline(always)]
-fn tell(arguments: &Arguments, result: u64, break_before: u64, (total_after, alone): (u64, bool)) {
+fn change(
+    arguments: &Arguments,
+    result: u64,
+    break_before: u64,
+    (total_after, alone): (u64, bool),
+) -> Change {
     let (address, length, old_address, old_length) = match arguments.call {
-        // The first one seen, or one that only asks, or that failed: brk says where the break is, whatever happens.
-        BRK if break_before == 0 || result == break_before => return,
         BRK => (result, 0, break_before, pages(result.abs_diff(break_before))),
         MMAP => (result, pages(arguments.second), 0, 0),
         MUNMAP | MADVISE => (arguments.first, pages(arguments.second), 0, 0),
         _ => (result, pages(arguments.third), arguments.first, pages(arguments.second)),
     };
-    watch::tell(&Change {
+    Change {
         process: arguments.process,
         call: arguments.call,
         entered_ns: arguments.entered_ns,
@@ -296,22 +336,24 @@ fn tell(arguments: &Arguments, result: u64, break_before: u64, (total_after, alo
         total_before: arguments.total,
         total_after,
         alone,
+        site: 0,
         address,
         length,
         old_address,
         old_length,
-    });
+    }
 }
 
-/// Books growth at its stack. Where the stack finds no room it is in the process's totals alone.
+/// Books growth at its stack, and gives the site's number plus one. Where the stack finds no room it is in the process's
+/// totals alone, and that is 0.
 #[inline(always)]
-fn grew(process: u32, function: Function, bytes: u64) {
-    if setting!(watch) != 0 {
-        return;
+fn grew(process: u32, function: Function, bytes: u64) -> u32 {
+    if is_shown() {
+        return 0;
     }
-    let Some(site) = site::of_system_call(process, function).and_then(maps::site) else {
-        return;
-    };
+    let Some(number) = site::of_system_call(process, function) else { return 0 };
+    let Some(site) = maps::site(number) else { return 0 };
     at!(site.alloc_bytes).add(bytes);
     at!(site.alloc_count).add(1);
+    number.wrapping_add(1)
 }

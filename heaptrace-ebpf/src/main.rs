@@ -141,8 +141,8 @@ fn sys_exit_madvise(ctx: TracePointContext) -> u32 {
 }
 
 #[raw_tracepoint(tracepoint = "page_fault_user")]
-fn page_fault_user(_ctx: RawTracePointContext) -> i32 {
-    faults::faulted();
+fn page_fault_user(ctx: RawTracePointContext) -> i32 {
+    faults::faulted(ctx.arg::<u64>(0));
     0
 }
 

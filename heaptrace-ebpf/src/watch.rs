@@ -1,10 +1,9 @@
-//! Every change of a traced process's mappings, told one by one, for `heaptrace watch`.
+//! Every change of a traced process's mappings, told one by one: for `heaptrace watch`, and for who follows what became of them.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use heaptrace_common::{
     event::{Event, kind},
     growth::GrowthEvent,
-    settings::stack_mode,
+    settings::{growth_calls, stack_mode},
 };
 
 use crate::{
@@ -23,6 +22,7 @@ pub struct Change {
     pub total_before: u64,
     pub total_after: u64,
     pub alone: bool,
+    pub site: u32,
     pub address: u64,
     pub length: u64,
     pub old_address: u64,
@@ -34,10 +34,11 @@ pub struct Change {
 pub fn tell(change: &Change) {
     let (tgid, tid) = process::current();
     // By its lengths, or by what became of them: huge pages are more than was asked for.
-    let large = change.length >= setting!(watch_min)
-        || change.old_length >= setting!(watch_min)
-        || change.total_after.abs_diff(change.total_before) >= setting!(watch_min);
-    let stack = if large && setting!(stack_mode) != stack_mode::NONE {
+    let large = change.length >= setting!(shown_min)
+        || change.old_length >= setting!(shown_min)
+        || change.total_after.abs_diff(change.total_before) >= setting!(shown_min);
+    let is_shown = setting!(growth_calls) == growth_calls::SHOWN;
+    let stack = if is_shown && large && setting!(stack_mode) != stack_mode::NONE {
         site::stack_of_system_call(change.process)
     } else {
         None
@@ -76,10 +77,7 @@ pub fn tell(change: &Change) {
         end,
         has_stack: u8::from(stack.is_some()),
         alone: u8::from(change.alone),
-        _pad: [0; 4],
+        site: change.site,
     });
-    // Waking up takes longer than all the rest. Userspace comes by itself, unless the ring fills before it does.
-    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let fills = waiting > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / 4;
-    told.submit(u64::from(if fills { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+    told.submit(events::if_it_fills());
 }

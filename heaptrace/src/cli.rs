@@ -108,7 +108,8 @@ const LEAKS_EXAMPLES: &str = "\
 Examples:
   heaptrace leaks -p $$ -d 20s                    # one process; a mark shows stacks that keep growing
   heaptrace leaks --older-than 1m --interval 30s --comm bash -d 2m
-  heaptrace leaks --older-than 0s ls /            # a command: what it never freed";
+  heaptrace leaks --older-than 0s ls /            # a command: what it never freed
+  heaptrace leaks --trace growth -p $$ -d 20s     # who holds memory that was mapped; no probe is placed";
 
 const STAT_EXAMPLES: &str = "\
 Examples:

@@ -211,7 +211,7 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, CWith, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "held", "idle", "inlibc",
-        "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "surge", "twins",
+        "holding", "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "surge", "twins",
     ];
     let others = [
         COmitFramePointer("family"),

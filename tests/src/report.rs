@@ -119,11 +119,16 @@ pub struct Estimate {
 pub struct Site {
     pub pid: u32,
     pub function: String,
+    /// 0 of growth and faults, of which it is not known; so with what was freed.
+    #[serde(deserialize_with = "or_none")]
     pub live_bytes: u64,
+    #[serde(deserialize_with = "or_none")]
     pub live_count: u64,
     pub alloc_bytes: u64,
     pub alloc_count: u64,
+    #[serde(deserialize_with = "or_none")]
     pub free_bytes: u64,
+    #[serde(deserialize_with = "or_none")]
     pub free_count: u64,
     pub gone_bytes: u64,
     pub gone_count: u64,
@@ -132,6 +137,10 @@ pub struct Site {
     pub estimate: Option<Estimate>,
     pub stack_end: String,
     pub stack: Vec<Frame>,
+}
+
+fn or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use heaptrace::{
-    bpf::{MapSizes, StackMode},
+    bpf::{Calls, MapSizes, StackMode},
     session::{Limits, Session, SessionOptions},
 };
 use std::{path::Path, time::Instant};
@@ -32,7 +32,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 sizes: MapSizes::default(),
                 growth: true,
                 faults: false,
-                watch: None,
+                calls: Calls::Summed,
                 mode: heaptrace::model::Mode::Exact,
                 members: None,
                 size_filter: None,

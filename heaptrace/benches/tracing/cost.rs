@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
-    bpf::{EmptyProbes, MapSizes, PlacedSite, StackMode},
+    bpf::{Calls, EmptyProbes, MapSizes, PlacedSite, StackMode},
     probes::{plan::FilePlan, probe::Site},
     session::{Limits, Session, SessionOptions},
 };
@@ -129,7 +129,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         sizes: MapSizes::default(),
         growth: true,
         faults: false,
-        watch: None,
+        calls: Calls::Summed,
         mode: heaptrace::model::Mode::Exact,
         members: None,
         size_filter: None,

@@ -2,7 +2,10 @@
 
 use super::shares::Shares;
 use aya::maps::{MapData, RingBuf};
-use heaptrace_common::{event::Event, growth::GrowthEvent};
+use heaptrace_common::{
+    event::{Event, kind},
+    growth::GrowthEvent,
+};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Readable (poll) when there are events.
@@ -32,10 +35,15 @@ impl EventRing {
     /// As many are read at once: looking after each may take milliseconds, and who asks to end is not to wait for all.
     pub const AT_ONCE: usize = 128;
 
+    /// The same of page faults, which take well under a microsecond.
+    const FAULTS_AT_ONCE: usize = 1 << 14;
+
     /// Takes events that are there, in order; if there are [`Self::AT_ONCE`], there may be more.
     pub fn read(&mut self) -> Vec<Told> {
         let mut events = Vec::new();
-        while events.len() < Self::AT_ONCE
+        let mut faults = 0;
+        while events.len() - faults < Self::AT_ONCE
+            && faults < Self::FAULTS_AT_ONCE
             && let Some(item) = self.ring.next()
         {
             if let Some(bytes) = item.first_chunk::<{ size_of::<GrowthEvent>() }>() {
@@ -43,7 +51,9 @@ impl EventRing {
                 events.push(Told::Growth(unsafe { bytes.as_ptr().cast::<GrowthEvent>().read_unaligned() }));
             } else if let Some(bytes) = item.first_chunk::<{ size_of::<Event>() }>() {
                 // SAFETY: as above.
-                events.push(Told::Event(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }));
+                let event = unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() };
+                faults += usize::from(event.kind == kind::FAULT);
+                events.push(Told::Event(event));
             }
         }
         for event in &events {

@@ -165,7 +165,7 @@ impl Tracer {
             None => (Attacher::PerfEvents, None),
         };
         if options.growth && !options.trial {
-            let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.watch.is_some())?;
+            let (growth, attached) = tracepoints::attach_growth(&mut ebpf, options.calls.are_told())?;
             features.growth = growth;
             tracepoints.extend(attached);
         }
@@ -292,7 +292,7 @@ fn load_others(
         }
     }
     if options.growth {
-        tracepoints::load_growth(ebpf, options.watch.is_some())?;
+        tracepoints::load_growth(ebpf, options.calls.are_told())?;
     }
     if options.faults {
         tracepoints::load_faults(ebpf)?;

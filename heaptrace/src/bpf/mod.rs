@@ -53,7 +53,7 @@ pub use load::{OtherBuild, Tracer, load_instead};
 pub use log::LogRing;
 pub use maps::{Counters, Maps};
 pub use multi::MultiProgram;
-pub use options::{Members, Options, StackMode};
+pub use options::{Calls, Members, Options, StackMode};
 pub use retiring::{Retired, wait_for_programs};
 pub use run_time::{RunTime, Statistics};
 pub use site::{PlacedSite, ProbeSite};

@@ -32,6 +32,25 @@ pub enum Members {
     All,
 }
 
+/// What is told of the calls that map memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// What they come to, by site.
+    #[default]
+    Summed,
+    /// Each, with a stack if it concerns so many bytes.
+    Shown { min_bytes: u64 },
+    /// Each, and each page fault, with its site: what became of the memory can be followed.
+    Followed,
+}
+
+impl Calls {
+    /// Whether each is told of.
+    pub fn are_told(self) -> bool {
+        self != Self::Summed
+    }
+}
+
 /// What to load.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -47,8 +66,7 @@ pub struct Options {
     pub growth: bool,
     /// Attach to page faults.
     pub faults: bool,
-    /// Tell of every growth call, with a stack if it concerns so many bytes.
-    pub watch: Option<u64>,
+    pub calls: Calls,
     /// Load what is placed in allocators.
     pub probes: bool,
     /// Functions that free are among what will be probed, if anything is.

@@ -2,14 +2,14 @@
 
 use super::{
     kernel_types::KernelTypes,
-    options::{Members, Options, StackMode},
+    options::{Calls, Members, Options, StackMode},
     sizes::MapSizes,
 };
 use crate::process::{privileges::own_user, procfs};
 use heaptrace_common::{
     live,
     record::index,
-    settings::{Settings, scope, stack_mode},
+    settings::{Settings, growth_calls, scope, stack_mode},
     share,
 };
 
@@ -20,6 +20,23 @@ impl StackMode {
             Self::FramePointers => stack_mode::FRAME_POINTERS,
             Self::Auto => stack_mode::AUTO,
             Self::Dwarf => stack_mode::DWARF,
+        }
+    }
+}
+
+impl Calls {
+    fn setting(self) -> u32 {
+        match self {
+            Self::Summed => growth_calls::SUMMED,
+            Self::Shown { .. } => growth_calls::SHOWN,
+            Self::Followed => growth_calls::FOLLOWED,
+        }
+    }
+
+    fn shown_min(self) -> u64 {
+        match self {
+            Self::Shown { min_bytes } => min_bytes,
+            Self::Summed | Self::Followed => 0,
         }
     }
 }
@@ -81,8 +98,8 @@ pub(super) fn settings(
         base_ns,
         secret,
         log: options.log.into(),
-        watch: options.watch.is_some().into(),
-        watch_min: options.watch.unwrap_or(0),
+        growth_calls: options.calls.setting(),
+        shown_min: options.calls.shown_min(),
         scratch_mask: u64::from(scratch - 1),
         sample_bytes: options.sample_bytes,
         frees: options.frees.into(),

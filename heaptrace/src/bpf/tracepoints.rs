@@ -48,18 +48,19 @@ pub enum Placed {
     Unavailable(String),
 }
 
-/// The programs of a growth call: the exit first, as an entry alone would wait for nothing. `watch`: and of madvise.
-fn growth_programs(watch: bool) -> impl Iterator<Item = String> {
+/// The programs of a growth call: the exit first, as an entry alone would wait for nothing. `told`: of each call, and of
+/// madvise.
+fn growth_programs(told: bool) -> impl Iterator<Item = String> {
     let calls = ["brk", "mmap", "munmap", "mremap"];
     calls
         .into_iter()
-        .chain(watch.then_some("madvise"))
+        .chain(told.then_some("madvise"))
         .flat_map(|call| [format!("sys_exit_{call}"), format!("sys_enter_{call}")])
 }
 
 /// Loads the programs of [`attach_growth`], while `ebpf` has all maps.
-pub fn load_growth(ebpf: &mut Ebpf, watch: bool) -> Result<(), LoadError> {
-    for name in growth_programs(watch) {
+pub fn load_growth(ebpf: &mut Ebpf, told: bool) -> Result<(), LoadError> {
+    for name in growth_programs(told) {
         let program: &mut TracePoint = program(ebpf, &name)?;
         program.load().map_err(|source| setup_error(&name, source))?;
     }
@@ -68,12 +69,12 @@ pub fn load_growth(ebpf: &mut Ebpf, watch: bool) -> Result<(), LoadError> {
 
 /// brk, mmap, munmap and mremap. While they are attached, every system call of every process takes the
 /// kernel's slow path (entry/common.c, `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
-pub fn attach_growth(ebpf: &mut Ebpf, watch: bool) -> Result<(Placed, Vec<Attached>), LoadError> {
+pub fn attach_growth(ebpf: &mut Ebpf, told: bool) -> Result<(Placed, Vec<Attached>), LoadError> {
     let mut attached: Vec<Attached> = Vec::new();
     if let Err(why) = mount_tracefs() {
         return Ok((Placed::Unavailable(why), attached));
     }
-    for name in growth_programs(watch) {
+    for name in growth_programs(told) {
         let program: &mut TracePoint = program(ebpf, &name)?;
         match program.attach("syscalls", &name) {
             Ok(link) => {

@@ -2,7 +2,7 @@
 
 use super::trace_args::SAMPLE_BYTES;
 use crate::{
-    bpf::{MapSizes, StackMode},
+    bpf::{Calls, MapSizes, StackMode},
     doctor::ModePrice,
     model::{Mode, Sampling},
     session::{Limits, Session, SessionOptions},
@@ -52,7 +52,7 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
                 },
                 growth: true,
                 faults: false,
-                watch: None,
+                calls: Calls::Summed,
                 mode,
                 members: None,
                 size_filter: None,

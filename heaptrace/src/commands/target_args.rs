@@ -8,7 +8,7 @@ use super::{
     trace_args::Tracing,
 };
 use crate::{
-    bpf::Members,
+    bpf::{Calls, Members},
     error::{CannotTrace, Usage},
     model::{Mode, SizeFilter},
     process::procfs,
@@ -194,7 +194,7 @@ pub(super) fn session_options(
         sizes: sizes.tables(stacks, walks, unwind, mode)?,
         growth: !follow.no_growth,
         faults: false,
-        watch: None,
+        calls: Calls::Summed,
         mode,
         members: match target {
             Target::User { id, .. } => Some(Members::User(*id)),

@@ -3,7 +3,7 @@
 use super::diagnosis::{Attach, Feature, State, TracefsFound};
 use crate::{
     bpf::{
-        Features, LoadError, MapSizes, Options, StackMode, Tracer, UnwindSizes,
+        Calls, Features, LoadError, MapSizes, Options, StackMode, Tracer, UnwindSizes,
         probing::{self, Answer},
     },
     process::{
@@ -65,7 +65,7 @@ fn load() -> Result<Features, LoadError> {
         sizes,
         growth: true,
         faults: true,
-        watch: None,
+        calls: Calls::Summed,
         probes: true,
         frees: true,
         sample_bytes: 0,

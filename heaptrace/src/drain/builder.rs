@@ -1,6 +1,7 @@
 //! The profile under construction: interns what the maps hold and remembers what was handed out.
 
 use super::{
+    followed::Followed,
     images::{CodeMapping, Image, is_code, module_path},
     interner::{Appended, Interner},
     kept_sites::{KeptSites, unclassed},
@@ -62,6 +63,8 @@ pub struct ProfileBuilder {
     /// What was over of the blocks that processes had which have exited and are retired.
     pub(super) retired_gone: Weighted,
     pub(super) kept_old: Option<KeptOld>,
+    /// Where growth is followed.
+    pub(super) followed: Option<Followed>,
     /// Processes that have code without a file, which a file of theirs may name.
     pub(super) generating: HashSet<ProcessId>,
     /// Modules that stacks were taken in.

@@ -64,6 +64,11 @@ impl KeptOld {
         Self { older_than_ns, by_site: OldBySite::default(), all: Weighted::default() }
     }
 
+    /// Younger ones are not told apart by site.
+    pub fn older_than_ns(&self) -> u64 {
+        self.older_than_ns
+    }
+
     /// Takes a block of which the site has been read, `age_ns` old at its process's end.
     pub fn add(&mut self, site: SiteId, block: Weighted, age_ns: u64) {
         self.by_site.add(site, block, age_ns, self.older_than_ns, true);

@@ -26,6 +26,7 @@ impl ProfileBuilder {
         self.take_new_sites(maps);
         for record in records {
             self.read_sites_of(maps, *record);
+            self.keep_held(*record);
         }
         let of: HashSet<u32> = records.iter().copied().collect();
         // As they are now: what runs in its memory may have gone on after its own end.

@@ -29,6 +29,11 @@ pub struct Weighted {
 }
 
 impl Weighted {
+    /// Of memory, which stands for itself.
+    pub fn of_memory(blocks: Amount) -> Self {
+        Self { blocks, sums: None }
+    }
+
     pub fn add(&mut self, other: Self) {
         self.blocks.add(other.blocks);
         if let Some(sums) = other.sums {

@@ -75,7 +75,7 @@ impl<F: Form> Engine<F> {
     pub fn new(options: &SessionOptions) -> anyhow::Result<Self> {
         let (mut session, events) = Session::new(options).map_err(|error| CannotTrace(error.to_string()))?;
         let tables = session.tables_ready().unwrap_or_default();
-        let wakes = Wakes::new(events, session.take_log(), tables, options.watch.is_some())?;
+        let wakes = Wakes::new(events, session.take_log(), tables, options.calls.are_told())?;
         let clock = Clock::default();
         let mode = options.mode;
         Ok(Self {

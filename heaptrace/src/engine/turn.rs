@@ -51,6 +51,7 @@ impl<F> Engine<F> {
 
     pub(super) fn handle(&mut self, told: &[Told]) {
         self.session.handle_events(told.iter().map(|told| *told.event()));
+        self.session.take_told(told);
         self.may_have_ended = true;
     }
 }

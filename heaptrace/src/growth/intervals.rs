@@ -29,28 +29,40 @@ impl Kind {
 }
 
 /// What was taken away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed<T = Kind> {
     pub bytes: u64,
     /// That of the largest part, the first of equal ones; `None` if nothing was there.
-    pub kind: Option<Kind>,
+    pub kind: Option<T>,
 }
 
-/// Ranges that do not overlap, by address. Neighbours are not joined.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Intervals {
+impl<T> Default for Removed<T> {
+    fn default() -> Self {
+        Self { bytes: 0, kind: None }
+    }
+}
+
+/// Ranges that do not overlap, by address, each of a kind. Neighbours are not joined, but by [`Self::put`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intervals<T = Kind> {
     /// Start -> (first address past it, kind).
-    ranges: BTreeMap<u64, (u64, Kind)>,
+    ranges: BTreeMap<u64, (u64, T)>,
 }
 
-impl Intervals {
+impl<T> Default for Intervals<T> {
+    fn default() -> Self {
+        Self { ranges: BTreeMap::new() }
+    }
+}
+
+impl<T: Copy + PartialEq> Intervals<T> {
     /// Bytes that are mapped.
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(|(start, (end, _))| end - start).sum()
     }
 
     /// The mapped parts of a range, in order.
-    pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, Kind)> {
+    pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, T)> {
         let before = self.ranges.range(..start).next_back();
         let within = self.ranges.range(start..end.max(start));
         before
@@ -62,7 +74,7 @@ impl Intervals {
     }
 
     /// Takes a range away, as far as it is mapped.
-    pub fn remove(&mut self, start: u64, end: u64) -> Removed {
+    pub fn remove(&mut self, start: u64, end: u64) -> Removed<T> {
         let parts = self.parts(start, end);
         let Some(&(first, _, _)) = parts.first() else { return Removed::default() };
         // Only the first can begin before the range, and only the last can end after it.
@@ -95,7 +107,7 @@ impl Intervals {
     }
 
     /// Maps a range in place of whatever was there, which is given back.
-    pub fn insert(&mut self, start: u64, end: u64, kind: Kind) -> Removed {
+    pub fn insert(&mut self, start: u64, end: u64, kind: T) -> Removed<T> {
         let removed = self.remove(start, end);
         if start < end {
             self.ranges.insert(start, (end, kind));
@@ -103,8 +115,36 @@ impl Intervals {
         removed
     }
 
+    /// The same of a small range among very many, which is joined to neighbours of its kind.
+    pub fn put(&mut self, start: u64, end: u64, kind: T) {
+        if start >= end {
+            return;
+        }
+        let after = self.ranges.range(start..).next().map(|(&from, &(to, of))| (from, to, of));
+        let before = self.ranges.range_mut(..start).next_back();
+        let covers = before.as_ref().is_some_and(|(_, (to, _))| *to > start);
+        if covers || after.is_some_and(|(from, ..)| from < end) {
+            self.remove(start, end);
+            return self.put(start, end, kind);
+        }
+        let joined = after.filter(|(from, _, of)| *from == end && *of == kind);
+        let until = joined.map_or(end, |(_, to, _)| to);
+        match before {
+            Some((_, (to, of))) if *to == start && *of == kind => *to = until,
+            _ => _ = self.ranges.insert(start, (until, kind)),
+        }
+        if joined.is_some() {
+            self.ranges.remove(&end);
+        }
+    }
+
+    /// All ranges, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, T)> + '_ {
+        self.ranges.iter().map(|(&start, &(end, kind))| (start, end, kind))
+    }
+
     /// Maps what of a range is not mapped yet.
-    pub fn fill(&mut self, start: u64, end: u64, kind: Kind) {
+    pub fn fill(&mut self, start: u64, end: u64, kind: T) {
         let mut at = start;
         for (from, to, _) in self.parts(start, end) {
             if at < from {
@@ -129,12 +169,13 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Insert,
+        Put,
         Remove,
         Fill,
     }
 
     fn step() -> impl Strategy<Value = (Step, usize, usize, usize)> {
-        let which = prop_oneof![Just(Step::Insert), Just(Step::Remove), Just(Step::Fill)];
+        let which = prop_oneof![Just(Step::Insert), Just(Step::Put), Just(Step::Remove), Just(Step::Fill)];
         (which, 0..PAGES, 0..PAGES, 0..KINDS.len())
             .prop_map(|(which, a, b, kind)| (which, a.min(b), a.max(b), kind))
     }
@@ -153,6 +194,12 @@ mod tests {
                     Step::Insert => {
                         prop_assert_eq!(intervals.insert(from, to, kind).bytes, were);
                         pages[start..end].fill(Some(kind));
+                    }
+                    Step::Put => {
+                        intervals.put(from, to, kind);
+                        pages[start..end].fill(Some(kind));
+                        let joined = |at: u64| intervals.iter().all(|range| range.0 != at || range.2 != kind);
+                        prop_assert!(start == end || joined(to));
                     }
                     Step::Remove => {
                         let removed = intervals.remove(from, to);

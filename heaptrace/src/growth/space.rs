@@ -27,10 +27,11 @@ pub enum Call {
         at: u64,
         length: u64,
     },
-    /// The pages are given back, as far as there are any, and stay mapped.
+    /// The pages are given back, as far as there are any, and stay mapped. `lazily`: only when memory is short.
     GiveBack {
         at: u64,
         length: u64,
+        lazily: bool,
     },
     /// `keeps_old`: the old mapping stays (MREMAP_DONTUNMAP, or an old length of 0).
     Mremap {
@@ -107,7 +108,7 @@ impl Space {
     /// Does what the kernel did.
     pub fn apply(&mut self, call: Call, when: When) -> Change {
         let (delta, at, kind) = match call {
-            Call::GiveBack { at, length } => {
+            Call::GiveBack { at, length, lazily: _ } => {
                 let parts = self.mapped.parts(at, at.saturating_add(length));
                 let kind = parts.first().map_or(Kind::Anonymous, |part| part.2);
                 return Change { delta: -length.cast_signed(), at, kind };

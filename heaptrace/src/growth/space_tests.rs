@@ -224,7 +224,7 @@ fn a_break_within_its_page_changes_nothing() {
 fn what_is_given_back_stays_mapped() {
     let mut space = Space::new(PAGE);
     space.apply(mmap(10, 4, false), when(1, 2));
-    let change = space.apply(Call::GiveBack { at: at(11), length: at(2) }, when(3, 4));
+    let change = space.apply(Call::GiveBack { at: at(11), length: at(2), lazily: false }, when(3, 4));
     assert_eq!((change.delta, change.kind), (-(at(2) as i64), Kind::Anonymous));
     assert_eq!(space.apply(munmap(10, 4), when(5, 6)).delta, -(at(4) as i64));
 }

@@ -104,6 +104,11 @@ impl Estimate {
         Self { is_bound: true, ..self }
     }
 
+    /// Of what was counted: part of an estimate that is right.
+    pub fn certain(number: u64) -> Self {
+        Self { value: number as f64, seen: number, ..Self::default() }
+    }
+
     /// Bytes.
     pub fn bytes(sums: &Sums, apart: Apart) -> Self {
         let (mean, scale) = (apart.unit as f64, apart.scale());

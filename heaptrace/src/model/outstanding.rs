@@ -1,4 +1,4 @@
-//! Blocks that are outstanding and old, as `leaks` shows them.
+//! What is outstanding and old, as `leaks` shows it: blocks, or where none are traced memory.
 
 use super::{SiteId, Sums};
 
@@ -15,7 +15,7 @@ pub struct OldBlocks {
     pub gone: Amount,
 }
 
-/// Bytes in so many blocks.
+/// Bytes in so many blocks; of memory, in ranges that were mapped, or pages that were touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
     pub bytes: u64,
@@ -33,6 +33,7 @@ impl Amount {
 /// The old blocks of one site. Ages are of those blocks alone; of a process that exited, at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Old {
+    /// Of [`super::Profile::holders`].
     pub site: SiteId,
     pub bytes: u64,
     pub count: u64,

@@ -425,6 +425,11 @@ impl Profile {
         }
     }
 
+    /// What [`super::Old`] memory is of: sites of blocks, or where none are traced those of growth.
+    pub fn holders(&self) -> &[Site] {
+        if self.mode.has_blocks() { &self.sites } else { &self.growth }
+    }
+
     /// The same of all processes' lives together.
     pub fn attached_fraction(&self) -> f64 {
         let sum = |of: fn(&Process) -> u64| self.processes.iter().map(of).fold(0, u64::saturating_add);
@@ -453,7 +458,7 @@ impl Profile {
     /// recorded; every end is present.
     pub fn stack_ends(&self) -> BTreeMap<StackEnd, u64> {
         let mut ends: BTreeMap<StackEnd, u64> = StackEnd::ALL.into_iter().map(|end| (end, 0)).collect();
-        for site in if self.mode.has_blocks() { &self.sites } else { &self.growth } {
+        for site in self.holders() {
             if let Some(stack) = self.stacks.get(site.stack.index()) {
                 let count = ends.entry(stack.end).or_default();
                 let walked = site.samples.as_ref().map_or(site.totals.alloc_count, |of| of.allocated.samples);

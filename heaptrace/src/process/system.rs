@@ -64,6 +64,11 @@ impl MemoryInfo {
     }
 }
 
+/// The size of huge pages where a call does not say it.
+pub fn huge_page_size() -> u64 {
+    MemoryInfo::read().and_then(|info| info.bytes("Hugepagesize")).unwrap_or(2 << 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,9 @@
 
 use super::export::{Content, Export, Untold};
 pub(super) use super::frames::Frames;
-use super::select::{Estimated, Weight, chosen, estimated, estimated_processes, sites, weight_of};
+use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Profile, Site, SizeFilter, SizeHistogram};
+use crate::model::{Amount, Profile, Site, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -196,12 +196,13 @@ struct Allocator<'a> {
 #[derive(Serialize)]
 struct SiteEntry<'a> {
     pid: u32,
-    live_bytes: u64,
-    live_count: u64,
+    /// `null` of calls that map memory, and of faults: what became of the memory is not known.
+    live_bytes: Option<u64>,
+    live_count: Option<u64>,
     alloc_bytes: u64,
     alloc_count: u64,
-    free_bytes: u64,
-    free_count: u64,
+    free_bytes: Option<u64>,
+    free_count: Option<u64>,
     oldest_age_s: Option<f64>,
     stack_end: &'static str,
     stack: Frames<'a>,
@@ -297,7 +298,7 @@ impl Sites<'_> {
 }
 
 pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
-    let weigh = |site: &Site| weight_of(site, options.view);
+    let weigh = |site: &Site| amount_of(&site.totals, options.view);
     let mut sites: Vec<&Site> = sites(profile, options.view)
         .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();
@@ -313,7 +314,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
     });
     // Stable: equal ones stay in the order in which they were seen.
     sites.sort_by_key(|site| {
-        let Weight { bytes, count, .. } = weigh(site);
+        let Amount { bytes, count } = weigh(site);
         std::cmp::Reverse((bytes, count))
     });
     let head = Head {
@@ -486,14 +487,15 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
     let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
     let estimated = |view| estimated(site, profile, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
+    let of_blocks = |number: u64| function.is_allocation().then_some(number);
     SiteEntry {
         pid: profile.processes.get(process.index()).map_or(0, |process| process.pid),
-        live_bytes: totals.live_bytes(),
-        live_count: totals.live_count(),
+        live_bytes: of_blocks(totals.live_bytes()),
+        live_count: of_blocks(totals.live_count()),
         alloc_bytes: totals.alloc_bytes,
         alloc_count: totals.alloc_count,
-        free_bytes: totals.free_bytes,
-        free_count: totals.free_count,
+        free_bytes: of_blocks(totals.free_bytes),
+        free_count: of_blocks(totals.free_count),
         oldest_age_s: oldest_age_ns.map(in_seconds),
         stack_end: profile.stacks.get(stack.index()).map_or(StackEnd::NotWalked, |stack| stack.end).name(),
         stack: Frames { profile, stack: *stack },

@@ -22,6 +22,7 @@ mod ndjson;
 mod notes;
 mod particulars;
 mod pprof;
+mod quantity;
 mod remarks;
 mod rss;
 mod select;

@@ -151,7 +151,7 @@ pub(super) fn sentence(note: &Note) -> String {
         }
         Note::TablesNotGrown { reason } => format!("tables could not grow further: {reason}"),
         Note::MappingsNotRead => {
-            "the mappings of some processes were not looked at, as that took too long: their unmapped blocks may count \
+            "the mappings of some processes were not looked at, as that took too long: what they have unmapped may count \
              as live"
                 .to_owned()
         }

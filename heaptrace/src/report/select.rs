@@ -1,27 +1,19 @@
 //! Which bytes a report is about: the one place where view and filters become numbers.
 
-use super::{Options, View};
+pub(super) use super::quantity::Estimated;
+use super::{Options, View, quantity::Quantity};
 use crate::model::{
-    Apart, Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals,
+    Amount, Apart, Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals,
 };
 use heaptrace_common::function::Function;
 
-/// Bytes and blocks of the chosen view; `freed` only where that is all allocations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What something has in the chosen view; `freed` only where that is all allocations.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Weight {
-    pub bytes: u64,
-    pub count: u64,
-    pub freed_bytes: u64,
-    pub freed_count: u64,
+    pub quantity: Quantity,
+    pub freed: Amount,
     /// Age of the oldest live block.
     pub oldest_ns: Option<u64>,
-}
-
-/// How sure bytes and count of a [`Weight`] are, where blocks are sampled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Estimated {
-    pub bytes: Estimate,
-    pub count: Estimate,
 }
 
 impl Estimated {
@@ -53,25 +45,26 @@ impl Estimated {
         }
         Self { bytes: self.bytes.as_bound(), count: self.count.as_bound() }
     }
-
-    /// With an independent part.
-    pub fn with(self, other: Self) -> Self {
-        Self { bytes: self.bytes + other.bytes, count: self.count + other.count }
-    }
 }
 
 impl Weight {
-    pub fn add(&mut self, other: Self) {
-        self.bytes = self.bytes.saturating_add(other.bytes);
-        self.count = self.count.saturating_add(other.count);
-        self.freed_bytes = self.freed_bytes.saturating_add(other.freed_bytes);
-        self.freed_count = self.freed_count.saturating_add(other.freed_count);
+    pub fn add(&mut self, other: &Self) {
+        self.quantity.add(&other.quantity);
+        self.freed.add(other.freed);
         self.oldest_ns = self.oldest_ns.max(other.oldest_ns);
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.quantity.amount().bytes
+    }
+
+    pub fn count(&self) -> u64 {
+        self.quantity.amount().count
+    }
+
     /// Blocks of 0 bytes are blocks.
-    pub fn is_empty(self) -> bool {
-        self.bytes == 0 && self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.quantity.amount() == Amount::default()
     }
 }
 
@@ -83,24 +76,12 @@ pub(super) struct Entry {
     pub stack: Option<StackId>,
     pub function: Function,
     pub weight: Weight,
-    /// Apart, as there may be very many without.
-    pub estimated: Option<Box<Estimated>>,
 }
 
 /// The entries that `options` choose, before `min_bytes`, and their sum.
 pub(super) struct Selection {
     pub entries: Vec<Entry>,
     pub total: Weight,
-    pub estimated: Option<Box<Estimated>>,
-}
-
-/// Adds an independent part to what is estimated, if it is.
-pub(super) fn add_estimated(sum: &mut Option<Box<Estimated>>, part: Option<&Estimated>) {
-    match (sum, part) {
-        (Some(sum), Some(part)) => **sum = sum.with(*part),
-        (sum @ None, Some(part)) => *sum = Some(Box::new(*part)),
-        (_, None) => {}
-    }
 }
 
 /// How far a site's samples lie apart.
@@ -143,25 +124,27 @@ pub fn live_intervals(profile: &Profile) -> Vec<(u64, u64)> {
 }
 
 /// What a site has in a view.
-pub(super) fn weight_of(site: &Site, view: View) -> Weight {
-    Weight { oldest_ns: site.oldest_age_ns, ..weight(&site.totals, view) }
+pub(super) fn weight_of(site: &Site, profile: &Profile, view: View) -> Weight {
+    Weight {
+        quantity: Quantity::new(amount_of(&site.totals, view), estimated(site, profile, view)),
+        freed: freed_of(&site.totals, view),
+        oldest_ns: site.oldest_age_ns,
+    }
 }
 
-fn weight(totals: &Totals, view: View) -> Weight {
+/// What is shown of it.
+pub(super) fn amount_of(totals: &Totals, view: View) -> Amount {
+    let (bytes, count) = match view {
+        View::Live | View::Rss => (totals.live_bytes(), totals.live_count()),
+        View::Growth | View::Faults | View::Alloc | View::Sizes => (totals.alloc_bytes, totals.alloc_count),
+    };
+    Amount { bytes, count }
+}
+
+fn freed_of(totals: &Totals, view: View) -> Amount {
     match view {
-        View::Live | View::Rss => {
-            Weight { bytes: totals.live_bytes(), count: totals.live_count(), ..Weight::default() }
-        }
-        View::Growth | View::Faults => {
-            Weight { bytes: totals.alloc_bytes, count: totals.alloc_count, ..Weight::default() }
-        }
-        View::Alloc | View::Sizes => Weight {
-            bytes: totals.alloc_bytes,
-            count: totals.alloc_count,
-            freed_bytes: totals.free_bytes,
-            freed_count: totals.free_count,
-            ..Weight::default()
-        },
+        View::Alloc | View::Sizes => Amount { bytes: totals.free_bytes, count: totals.free_count },
+        View::Live | View::Rss | View::Growth | View::Faults => Amount::default(),
     }
 }
 
@@ -183,45 +166,42 @@ pub(super) fn chosen(process: &Process, options: &Options) -> bool {
 impl Selection {
     pub fn new(profile: &Profile, options: &Options) -> Self {
         let mut entries = Vec::new();
-        let mut accounted = vec![Weight::default(); profile.processes.len()];
+        let mut accounted = vec![(Amount::default(), Amount::default()); profile.processes.len()];
         for site in sites(profile, options.view) {
             let Some(process) = profile.processes.get(site.process.index()) else { continue };
             if !chosen(process, options) {
                 continue;
             }
-            let weight = weight_of(site, options.view);
-            accounted[site.process.index()].add(weight);
+            let weight = weight_of(site, profile, options.view);
+            let (known, freed) = &mut accounted[site.process.index()];
+            known.add(weight.quantity.amount());
+            freed.add(weight.freed);
             entries.push(Entry {
                 process: site.process,
                 stack: Some(site.stack),
                 function: site.function,
                 weight,
-                estimated: estimated(site, profile, options.view).map(Box::new),
             });
         }
         // Where the table of sites was full, the process knows of more than its sites do.
-        for (index, (process, known)) in (0..).zip(profile.processes.iter().zip(accounted)) {
+        for (index, (process, (known, freed))) in (0..).zip(profile.processes.iter().zip(accounted)) {
             if options.view.is_of_blocks() && chosen(process, options) {
-                let all = weight(&process.totals, options.view);
-                let weight = Weight {
+                let beyond = |all: Amount, known: Amount| Amount {
                     bytes: all.bytes.saturating_sub(known.bytes),
                     count: all.count.saturating_sub(known.count),
-                    freed_bytes: all.freed_bytes.saturating_sub(known.freed_bytes),
-                    freed_count: all.freed_count.saturating_sub(known.freed_count),
-                    ..Weight::default()
                 };
-                let function = Function::Unknown;
-                let process = ProcessId(index);
-                entries.push(Entry { process, stack: None, function, weight, estimated: None });
+                let weight = Weight {
+                    quantity: Quantity::Exact(beyond(amount_of(&process.totals, options.view), known)),
+                    freed: beyond(freed_of(&process.totals, options.view), freed),
+                    oldest_ns: None,
+                };
+                let (function, process) = (Function::Unknown, ProcessId(index));
+                entries.push(Entry { process, stack: None, function, weight });
             }
         }
         entries.retain(|entry| !entry.weight.is_empty());
         let mut total = Weight::default();
-        let mut estimated = None;
-        for entry in &entries {
-            total.add(entry.weight);
-            add_estimated(&mut estimated, entry.estimated.as_deref());
-        }
-        Self { entries, total, estimated }
+        entries.iter().for_each(|entry| total.add(&entry.weight));
+        Self { entries, total }
     }
 }

@@ -3,7 +3,7 @@
 use super::labels::Labels;
 use super::select::chosen;
 use super::table::process_name;
-use super::{Options, View, select};
+use super::{Options, View, quantity::Quantity, select};
 use crate::model::{Profile, Site, SizeHistogram};
 use crate::units::{counted, percent, thousands};
 use std::io::{self, Write};
@@ -49,13 +49,13 @@ pub(super) fn write(
         }
     }
 
-    let mut hidden = select::Weight::default();
+    let mut hidden = Quantity::default();
     let mut hidden_sites = 0;
     sites.retain(|site| {
         let keep = site.totals.alloc_bytes >= options.min_bytes;
         if !keep {
             hidden_sites += 1;
-            hidden.add(select::weight_of(site, View::Sizes));
+            hidden.add(&select::weight_of(site, profile, View::Sizes).quantity);
         }
         keep
     });
@@ -77,8 +77,8 @@ pub(super) fn write(
     }
     if hidden_sites > 0 {
         let count = counted(hidden_sites, "site", "sites");
-        let (least, bytes) = (thousands(options.min_bytes), thousands(hidden.bytes));
-        let blocks = counted(hidden.count, "block", "blocks");
+        let (least, bytes) = (thousands(options.min_bytes), thousands(hidden.amount().bytes));
+        let blocks = counted(hidden.amount().count, "block", "blocks");
         writeln!(out, "# {count} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
     }
     Ok(())

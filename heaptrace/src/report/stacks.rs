@@ -95,7 +95,7 @@ impl<'a> Stacks<'a> {
             let selection = Selection::new(profile, &Options { view: measure.view(), ..*options });
             rows.extend(selection.entries.iter().map(|entry| {
                 let mut amounts = Amounts::default();
-                amounts[place] = Amount { bytes: entry.weight.bytes, count: entry.weight.count };
+                amounts[place] = entry.weight.quantity.amount();
                 Row { process: entry.process, stack: entry.stack, amounts }
             }));
         }

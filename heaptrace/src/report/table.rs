@@ -1,10 +1,10 @@
 //! The rows of a text report, and their columns.
 
 use super::labels::{Label, LabelId, Labels};
-use super::select::{Estimated, Selection, Weight, add_estimated};
+use super::select::{Estimated, Selection, Weight};
 use super::tree::{Scale, Tree};
 use super::{By, Options, View};
-use crate::model::{Estimate, Mode, ModuleId, Process, ProcessId, Profile};
+use crate::model::{Amount, Estimate, Mode, ModuleId, Process, ProcessId, Profile};
 use crate::printable::printable;
 use crate::units::{base_name, percent, seconds, thousands};
 use heaptrace_common::function::Function;
@@ -27,12 +27,11 @@ struct Key<'a> {
 struct Row<'a> {
     key: Key<'a>,
     weight: Weight,
-    estimated: Option<Box<Estimated>>,
     tree: Option<Tree>,
 }
 
 /// Rows that are too small to be shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Hidden {
     pub rows: u64,
     pub weight: Weight,
@@ -48,23 +47,23 @@ pub(super) fn write(
     let labels = Labels::new(profile);
     let mut rows = collect(selection, options, &labels);
     let mut hidden = Hidden::default();
-    let least = options.least(selection.total.bytes);
+    let least = options.least(selection.total.bytes());
     rows.retain(|row| {
-        let keep = row.weight.bytes >= least;
+        let keep = row.weight.bytes() >= least;
         if !keep {
             hidden.rows += 1;
-            hidden.weight.add(row.weight);
+            hidden.weight.add(&row.weight);
         }
         keep
     });
     rows.sort_by(|a, b| {
-        let by_weight = (b.weight.bytes, b.weight.count).cmp(&(a.weight.bytes, a.weight.count));
+        let by_weight = (b.weight.bytes(), b.weight.count()).cmp(&(a.weight.bytes(), a.weight.count()));
         by_weight
             .then_with(|| a.weight.oldest_ns.cmp(&b.weight.oldest_ns))
             .then_with(|| Names::new(a.key, profile, &labels).cmp(&Names::new(b.key, profile, &labels)))
     });
     // Made twice rather than kept: there may be as many rows as sites.
-    let cells = |row: &Row<'_>| cells(row, profile, selection.total.bytes, options, &labels);
+    let cells = |row: &Row<'_>| cells(row, profile, selection.total.bytes(), options, &labels);
 
     let titles = titles(profile.mode, options);
     let mut widths: Vec<usize> = titles.iter().map(|(title, _)| title.len()).collect();
@@ -91,7 +90,7 @@ pub(super) fn write(
     for row in rows {
         writeln!(out, "{}", line(&mut cells(&row).into_iter()))?;
         if let Some(tree) = row.tree {
-            let scale = Scale { total: selection.total.bytes, least };
+            let scale = Scale { total: selection.total.bytes(), least };
             tree.draw(row.key.symbol.unwrap_or_default(), &labels, scale, out)?;
         }
     }
@@ -146,16 +145,14 @@ fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>)
             rows.push(Row {
                 key,
                 weight: Weight::default(),
-                estimated: None,
                 tree: (options.by == By::Stack).then(Tree::default),
             });
             rows.len() - 1
         });
         let row = &mut rows[at];
-        row.weight.add(entry.weight);
-        add_estimated(&mut row.estimated, entry.estimated.as_deref());
+        row.weight.add(&entry.weight);
         if let Some(tree) = &mut row.tree {
-            tree.add(entry.stack, entry.weight.bytes);
+            tree.add(entry.stack, entry.weight.bytes());
         }
     }
     rows
@@ -182,6 +179,10 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
         By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
         By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
         By::Module => vec![("Module", false)],
+        // Of calls that map memory, and of faults, neither a peak nor failures are known.
+        By::Process if !options.view.is_of_blocks() => {
+            vec![("RSS", true), ("Process", false), ("Program", false)]
+        }
         By::Process => {
             vec![
                 (if mode.has_blocks() && !mode.has_frees() { "Peak at most" } else { "Peak live" }, true),
@@ -202,11 +203,12 @@ fn cells(
     options: &Options,
     labels: &Labels<'_>,
 ) -> Vec<String> {
-    let Weight { bytes, count, freed_bytes, freed_count, oldest_ns } = row.weight;
+    let Weight { quantity, freed, oldest_ns } = &row.weight;
+    let Amount { bytes, count } = quantity.amount();
     let mut cells = vec![format!("{:.2}%", percent(bytes, total)), thousands(bytes), thousands(count)];
     if is_estimated(profile.mode, options.view) {
         let error = |of: fn(Estimated) -> Estimate| {
-            row.estimated.as_deref().map_or_else(String::new, |estimated| error(of(*estimated)))
+            quantity.estimated().map_or_else(String::new, |estimated| error(of(*estimated)))
         };
         cells.insert(2, error(|of| of.bytes));
         cells.push(error(|of| of.count));
@@ -214,7 +216,7 @@ fn cells(
     match options.view {
         View::Live | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
         View::Alloc | View::Sizes if profile.mode.has_frees() => {
-            cells.extend([thousands(freed_bytes), thousands(freed_count)]);
+            cells.extend([thousands(freed.bytes), thousands(freed.count)]);
         }
         View::Alloc | View::Sizes | View::Growth | View::Faults => {}
     }
@@ -234,13 +236,16 @@ fn cells(
         By::Module => cells.push(module.map_or(module_cell, |module| printable(&module.path).into_owned())),
         By::Process => {
             let rss = process.map_or(0, |process| process.rss_bytes);
-            cells.extend([
-                process.map_or_else(String::new, |process| thousands(process.peak_live_bytes)),
-                if rss == 0 { "-".to_owned() } else { thousands(rss) },
-                process.map_or_else(String::new, |process| thousands(process.failed_count)),
-                process_cell,
-                process.map_or_else(String::new, |process| printable(&process.exe).into_owned()),
-            ]);
+            let rss = if rss == 0 { "-".to_owned() } else { thousands(rss) };
+            let of_blocks = |of: fn(&Process) -> u64| {
+                let is_shown = options.view.is_of_blocks();
+                is_shown.then(|| process.map_or_else(String::new, |process| thousands(of(process))))
+            };
+            cells.extend(of_blocks(|process| process.peak_live_bytes));
+            cells.push(rss);
+            cells.extend(of_blocks(|process| process.failed_count));
+            cells.push(process_cell);
+            cells.push(process.map_or_else(String::new, |process| printable(&process.exe).into_owned()));
         }
     }
     cells

@@ -116,6 +116,23 @@ fn growth_is_a_view_of_its_own() {
     assert_snapshot!(text(&full(), view(View::Growth)));
 }
 
+/// What is known of blocks alone is not told of it: neither a peak, nor failures, nor what is live.
+#[test]
+fn growth_by_process_has_nothing_of_blocks() {
+    let options = Options { view: View::Growth, ..by(By::Process) };
+    assert_snapshot!(text(&full(), options));
+    let json: serde_json::Value =
+        serde_json::from_str(&rendered(Format::Json, &full(), options)).expect("JSON");
+    let sites = json["sites"].as_array().expect("sites");
+    assert!(!sites.is_empty());
+    for site in sites {
+        assert!(site["alloc_bytes"].as_u64() > Some(0), "{site}");
+        for key in ["live_bytes", "live_count", "free_bytes", "free_count"] {
+            assert!(site[key].is_null(), "{site}");
+        }
+    }
+}
+
 #[test]
 fn one_pid_with_small_rows_hidden() {
     assert_snapshot!(text(&full(), Options { pid: Some(42), min_bytes: 50, ..Options::default() }));

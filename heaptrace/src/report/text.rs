@@ -33,14 +33,14 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
             writeln!(out, "{line}")?;
         }
     } else if options.view == View::Sizes {
-        sizes::write(profile, selection.total.count, options, out)?;
+        sizes::write(profile, selection.total.count(), options, out)?;
     } else {
         let hidden = table::write(profile, &selection, options, out)?;
         if hidden.rows > 0 {
             let rows = counted(hidden.rows, "row", "rows");
             let (bytes, blocks) =
-                (thousands(hidden.weight.bytes), counted_in(options.view, hidden.weight.count));
-            let least = thousands(options.least(selection.total.bytes));
+                (thousands(hidden.weight.bytes()), counted_in(options.view, hidden.weight.count()));
+            let least = thousands(options.least(selection.total.bytes()));
             writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
         }
     }
@@ -107,10 +107,10 @@ fn header(
             human(bytes)
         );
     }
-    let (bytes, count) = (selection.total.bytes, selection.total.count);
+    let (bytes, count) = (selection.total.bytes(), selection.total.count());
     let blocks = counted_in(options.view, count);
     writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
-    if let Some(Estimated { bytes, count }) = selection.estimated.as_deref() {
+    if let Some(Estimated { bytes, count }) = selection.total.quantity.estimated() {
         let samples = counted(bytes.samples, "sample", "samples");
         let between = |of: &Estimate| match of.interval95() {
             (_, high) if of.is_bound() => format!("at most {}", thousands(high)),

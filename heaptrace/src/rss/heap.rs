@@ -1,10 +1,7 @@
 //! The allocator of a process as far as it can be read: jemalloc's counters; glibc's arenas, and which of their pages are
 //! in memory.
 
-use super::{
-    own_mappings,
-    pages::{PAGE, Pages},
-};
+use super::{own_mappings, pages::Pages};
 use crate::{
     allocators::{
         glibc::{self, Glibc, Place, arena::Arena},
@@ -12,6 +9,7 @@ use crate::{
         memory::Memory,
     },
     model::{Extent, GlibcHeap, Heap, JemallocHeap},
+    process::pagemap::PAGE,
 };
 use std::ops::Range;
 

@@ -3,12 +3,15 @@
 use super::{
     heap::{counters, walk},
     mappings::{self, Amount, Kind},
-    pages::{PAGE, Pages},
+    pages::Pages,
 };
 use crate::{
     allocators::{Known, jemalloc::layout, memory::ProcessMemory},
     model::{Extent, Heap, Mappings, TracedBlocks},
-    process::procfs::{self, ProcError},
+    process::{
+        pagemap::PAGE,
+        procfs::{self, ProcError},
+    },
 };
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! Finds the blocks to which glibc gave a mapping of their own: only their number and sum are in malloc's state, so
 //! they are known by their headers.
 
-use super::pages::{PAGE, Pages};
-use crate::{allocators::memory::Memory, model::Extent};
+use super::pages::Pages;
+use crate::{allocators::memory::Memory, model::Extent, process::pagemap::PAGE};
 use std::ops::Range;
 
 /// `IS_MMAPPED` in a block's size word, the only flag that such a block has.

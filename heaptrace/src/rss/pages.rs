@@ -3,28 +3,12 @@
 
 use crate::{
     model::Extent,
-    process::{procfs, system},
+    process::pagemap::{PAGE, PageMap, zero_frame},
 };
-use memmap2::MmapMut;
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
-
-/// The page of x86_64.
-pub const PAGE: u64 = 4096;
-
-/// An entry of pagemap is 8 bytes (proc_pid_pagemap(5)).
-const ENTRY: u64 = 8;
-
-/// Bit 63 of an entry: the page is present.
-const PRESENT: u64 = 1 << 63;
-
-/// Bits 0 to 54 of it: the page frame's number; 0 for those without CAP_SYS_ADMIN.
-const FRAME: u64 = (1 << 55) - 1;
+use std::{io, ops::Range};
 
 /// The most pages that are looked up for one process: 64 GiB of addresses, 128 MiB of pagemap, part of a second.
 const MOST_PAGES: u64 = 16 << 20;
-
-/// Entries that are read at once.
-const AT_ONCE: u64 = 8192;
 
 /// A mapping, and which of its pages are in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +29,7 @@ pub struct Pages(Vec<Piece>);
 impl Pages {
     /// Looks the mappings `of` process `pid` up: their addresses, and their resident bytes by smaps.
     pub fn read(pid: u32, of: &[(Range<u64>, u64)]) -> Self {
-        let file = procfs::open(pid, "pagemap");
+        let file = PageMap::open(pid);
         let zero = zero_frame();
         let mut left = MOST_PAGES;
         let pieces = of.iter().map(|(range, resident_bytes)| {
@@ -150,42 +134,24 @@ impl Piece {
     }
 }
 
-/// The frame of the zero page, which is what memory has that was read and never written (by us, too: walking a heap reads
-/// beyond its last block). It is present and in no RSS (`smaps_pte_entry`, fs/proc/task_mmu.c).
-fn zero_frame() -> Option<u64> {
-    let page = MmapMut::map_anon(PAGE as usize).ok()?;
-    // SAFETY: a byte of a mapping that is alive.
-    unsafe { page.as_ptr().read_volatile() };
-    let mut entry = [0; 8];
-    let pagemap = system::open("/proc/self/pagemap").ok()?;
-    pagemap.read_exact_at(&mut entry, page.as_ptr() as u64 / PAGE * ENTRY).ok()?;
-    Some(u64::from_ne_bytes(entry) & FRAME).filter(|frame| *frame != 0)
-}
-
 /// For each page of `range` whether it is present, and not the zero page.
-fn bits(pagemap: &File, range: &Range<u64>, zero: Option<u64>) -> io::Result<Vec<u64>> {
-    let (first, count) = (range.start / PAGE, (range.end - range.start) / PAGE);
+fn bits(pagemap: &PageMap, range: &Range<u64>, zero: Option<u64>) -> io::Result<Vec<u64>> {
+    let count = (range.end - range.start) / PAGE;
     let mut bits = vec![0_u64; count.div_ceil(64) as usize];
-    let mut buffer = vec![0_u8; (count.min(AT_ONCE) * ENTRY) as usize];
-    let mut done = 0;
-    while done < count {
-        let entries = (count - done).min(AT_ONCE);
-        let buffer = &mut buffer[..(entries * ENTRY) as usize];
-        pagemap.read_exact_at(buffer, (first + done) * ENTRY)?;
-        for (page, entry) in (done..).zip(buffer.as_chunks::<8>().0) {
-            let entry = u64::from_ne_bytes(*entry);
-            if entry & PRESENT != 0 && Some(entry & FRAME) != zero {
-                bits[(page / 64) as usize] |= 1 << (page % 64);
-            }
+    let mut page = 0;
+    pagemap.read(range, |entry| {
+        if entry.is_present() && (zero.is_none() || entry.frame() != zero) {
+            bits[page / 64] |= 1 << (page % 64);
         }
-        done += entries;
-    }
+        page += 1;
+    })?;
     Ok(bits)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memmap2::MmapMut;
     use proptest::prelude::*;
 
     #[test]

@@ -15,6 +15,10 @@ impl Session {
         let mut exits = 0;
         for event in events {
             self.over.take(&event);
+            // There may be very many, and nothing else is to be done about them.
+            if event.kind == kind::FAULT {
+                continue;
+            }
             match event.kind {
                 kind::INTERRUPTED => self.interrupted_at(event.process, event.address),
                 kind::EXIT => {

@@ -21,6 +21,7 @@ mod lacking;
 mod limiting;
 mod mapped_code;
 mod measured;
+mod origins;
 mod over;
 mod overhead;
 mod pending_code;
@@ -41,7 +42,10 @@ pub(crate) use self::{
 };
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
-    bpf::{Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
+    bpf::{
+        Calls, Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode,
+        Tracer,
+    },
     drain::{ProfileBuilder, Weighing},
     model::{
         Chunk, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SizeFilter, Statistics,
@@ -82,8 +86,8 @@ pub struct SessionOptions {
     pub growth: bool,
     /// Page faults, by stack, in every mode.
     pub faults: bool,
-    /// Every growth call is told of, with its stack from so many bytes on.
-    pub watch: Option<u64>,
+    /// Where they are followed, [`Session::old_blocks`] tells of memory in place of blocks.
+    pub calls: Calls,
     /// Where it is without blocks, what has no allocator, or must not be probed, is traced like any other.
     pub mode: Mode,
     /// Who is a target without being named; for [`Session::add_members`].
@@ -129,8 +133,7 @@ pub struct Session {
     /// Of looks for unmapped blocks.
     looks: Rounds,
     over: over::Over,
-    /// Every growth call is told of.
-    watched: bool,
+    calls: Calls,
     overhead: overhead::Overhead,
     cpu_times: cpu_times::CpuTimes,
     /// See [`Session::take_grown`].
@@ -156,7 +159,7 @@ impl Session {
             sizes,
             growth,
             faults,
-            watch: watched,
+            calls,
             mode,
             members,
             size_filter,
@@ -189,7 +192,7 @@ impl Session {
             sizes,
             growth,
             faults,
-            watch: watched,
+            calls,
             probes,
             frees: mode.has_frees() || !probes,
             sample_bytes: mode.sample_bytes(),
@@ -230,7 +233,7 @@ impl Session {
             per_process,
             attachments: Attachments::new(How {
                 probes,
-                watched: watched.is_some(),
+                watched: matches!(calls, Calls::Shown { .. }),
                 per_process,
                 unnamed: all || members.is_some(),
                 tell_of_others: exact_children && !all && !per_process,
@@ -245,10 +248,13 @@ impl Session {
             code_rounds: code_rounds::CodeRounds::default(),
             looks: Rounds::default(),
             over: over::Over::default(),
-            watched: watched.is_some(),
+            calls,
         };
         if let Some(older_than) = keep_old {
             session.builder.keep_old_blocks(nanoseconds(older_than));
+        }
+        if calls == Calls::Followed {
+            session.follow(mode);
         }
         session.attachments.pause_new(limits.growing.is_some());
         session.wait_to_count();
@@ -353,9 +359,12 @@ impl Session {
         SymbolJob::new(&self.builder.symbol_inputs(), locations, self.started_ns)
     }
 
-    /// What is outstanding and older than `older_than`; call [`Session::drain`] first.
+    /// What is outstanding and older than `older_than`, of blocks or of memory; call [`Session::drain`] first.
     pub fn old_blocks(&mut self, older_than: Duration) -> io::Result<OldBlocks> {
         self.end_blocks();
+        if self.calls == Calls::Followed {
+            return Ok(self.builder.old_memory(nanoseconds(older_than), self.counting.now_ns()));
+        }
         self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
     }
 

@@ -6,7 +6,7 @@ use super::{
     attachments::World as _,
     over::{Waiting, What},
 };
-use crate::model::Note;
+use crate::{bpf::Calls, model::Note};
 
 /// Without a table that fills, so many of all records are worth the looks at the tables: a 16th.
 const MANY: u32 = 16;
@@ -24,8 +24,9 @@ impl Session {
             Some(waiting) if !waiting.programs.is_finished() => self.over.waiting = Some(waiting),
             Some(Waiting { what: What::Records(records), .. }) => {
                 self.retire_records(&records);
-                // Growth calls of which each is told have stacks without sites.
-                if self.over.waiting.is_none() && !self.watched && self.tracer.maps.has_many_nodes() {
+                // Growth calls that are shown have stacks without sites.
+                let has_sites = !matches!(self.calls, Calls::Shown { .. });
+                if self.over.waiting.is_none() && has_sites && self.tracer.maps.has_many_nodes() {
                     self.tracer.maps.hide_nodes();
                     self.over.waiting = Waiting::begin(What::Nodes);
                 }

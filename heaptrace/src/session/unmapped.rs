@@ -2,6 +2,7 @@
 
 use super::{Session, monotonic_ns};
 use crate::{
+    bpf::Calls,
     model::Note,
     process::{maps::Mapping, procfs},
     rss::Rounds,
@@ -13,7 +14,7 @@ use std::{
 };
 
 /// What a look at all processes takes at most, but for its last process: it is time in which forks are not followed.
-const AT_MOST: Duration = Duration::from_secs(2);
+pub(super) const AT_MOST: Duration = Duration::from_secs(2);
 
 /// While tracing for the end's sake, tables that have room for more blocks are not read: that takes some 10 ms a million.
 const MOST_BLOCKS: u32 = 4 << 20;
@@ -22,6 +23,9 @@ impl Session {
     /// See the module; and where frees are not traced, for blocks that their heaps have for free. For whenever blocks are about to be
     /// read; the last time before [`Session::detach`].
     pub fn look_for_unmapped(&mut self) {
+        if self.calls == Calls::Followed && !self.counting.is_over() {
+            self.look_at_all_origins();
+        }
         if !self.probes || self.counting.is_over() {
             return;
         }
@@ -40,6 +44,15 @@ impl Session {
     /// Looks at processes whose turn it is: they may have ended by the end, or have mapped the memory again. For once a
     /// second, after [`Session::drain`].
     pub fn look_for_unmapped_some(&mut self) {
+        if self.calls == Calls::Followed {
+            let holders: Vec<u32> = self.builder.holders().into_iter().map(|(record, _)| record).collect();
+            let began = Instant::now();
+            let due = self.looks.due(self.counting.elapsed(), &holders);
+            if !due.is_empty() {
+                let last = self.look_at_origins(&due, || Rounds::goes_on(began.elapsed()));
+                self.looks.over(self.counting.elapsed(), began.elapsed(), last);
+            }
+        }
         if !self.probes || self.tracer.maps.live_capacity() > MOST_BLOCKS {
             return;
         }

@@ -123,6 +123,14 @@ const SELECTIONS: &[Selection] = &[
         ],
         both: false,
     },
+    Selection {
+        suite: "holding",
+        tests: &[
+            "attach, growth: each print is what the program holds, to the byte",
+            "attach, faults: each print is what the program holds, to the byte",
+        ],
+        both: false,
+    },
     Selection { suite: "cli", tests: &["the BPF programs log if they are asked to"], both: false },
     Selection {
         suite: "lifecycle",

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct LeaksArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Show blocks that have been live for at least this time; 0s shows all.
+    /// Show blocks (of --trace growth and faults: memory) that have been live for at least this time; 0s shows all.
     #[arg(long, help_heading = WHAT, value_name = "TIME", default_value = "10s", value_parser = parse_age)]
     pub older_than: Duration,
     /// Time between prints. Longer if reading all blocks takes more than a tenth of it.

@@ -1,4 +1,4 @@
-//! `heaptrace leaks`: prints old outstanding blocks, again and again.
+//! `heaptrace leaks`: prints old outstanding blocks, or memory that is held, again and again.
 
 mod args;
 mod trends;
@@ -13,9 +13,9 @@ use super::{
     work::{Ended, Work},
 };
 use crate::{
-    engine::{Engine, Snapshots},
-    error::Usage,
-    model::{Amount, Names, OldBlocks, StackId, Trend},
+    bpf::{Calls, MapSizes},
+    engine::{Engine, Looks, Snapshots},
+    model::{Amount, Mode, Names, OldBlocks, StackId, Trend},
     process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
     session::SessionOptions,
@@ -44,19 +44,17 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     } = args;
     let target = target.target()?;
     let tracing = trace.of(&target)?;
-    let mode = tracing.mode;
-    if !mode.has_blocks() {
-        let mode = mode.name();
-        return Err(Usage(format!(
-            "leaks looks for blocks, and --trace {mode} traces none; record --trace {mode} and its report tell who maps memory"
-        ))
-        .into());
-    }
+    let events = sizes.max_events.is_none().then(|| events(tracing.mode));
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
-    let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), ..options };
+    let calls = if tracing.mode.has_blocks() { Calls::Summed } else { Calls::Followed };
+    let sizes = MapSizes { events: events.unwrap_or(options.sizes.events), ..options.sizes };
+    let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), calls, sizes, ..options };
     let FollowArgs { duration, kill, propagate_exit, .. } = follow;
     let out = Output::open(&output)?;
-    let prepared = Prepared::new("leaks", target, &options)?;
+    let mut prepared = Prepared::new("leaks", target, &options)?;
+    // Of a process that exits, what was seen the last time is all there is to know.
+    let unmapped = calls == Calls::Followed;
+    prepared.engine.look_into(Looks { unmapped, ..Looks::default() });
     let mut printing = Printing {
         trends: Trends::default(),
         prints: Prints::start(),
@@ -81,6 +79,17 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let ended = running.end_of_command(why);
     say_end(ended.as_ref(), why);
     Ok(exit_code(ended.as_ref(), propagate_exit))
+}
+
+/// Events that may wait to be read, where nobody says how many: each call that maps memory is one, and each page fault.
+fn events(mode: Mode) -> u32 {
+    let times = match mode {
+        Mode::Growth => 4,
+        // A processor makes half a million a second, and they are read twenty times a second.
+        Mode::Faults => 16,
+        _ => 1,
+    };
+    times * MapSizes::default().events
 }
 
 struct Printing {
@@ -148,7 +157,7 @@ impl Printing {
         });
         let trends = self.trends.update(&sites);
         let sites =
-            trends.iter().take(self.top).filter_map(|trend| profile.sites.get(trend.old.site.index()));
+            trends.iter().take(self.top).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
         let print = Print { last, time_ns: now_ns(), trends, younger, exited, removed, gone };
         self.prints.add(print, &profile, stacks.into_iter(), engine.session());

@@ -2,7 +2,7 @@
 
 use super::args::{TopArgs, TopTrace};
 use crate::{
-    bpf::{MapSizes, Members, StackMode},
+    bpf::{Calls, MapSizes, Members, StackMode},
     commands::{
         stack_args::{StackArg, stack_options},
         trace_args::{TraceArgs, Tracing},
@@ -52,7 +52,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         // Another session's, which all processes have.
         growth: false,
         faults: false,
-        watch: None,
+        calls: Calls::Summed,
         mode,
         members: members(target).filter(|_| named),
         size_filter: None,
@@ -84,14 +84,14 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
             sites: SITES,
             frames: if walked { FRAMES } else { 1 },
             processes: args.sizes.max_processes,
-            events: args.sizes.max_events,
+            events: args.sizes.max_events.unwrap_or(MapSizes::default().events),
             statistics: false,
             estimates: false,
             unwind,
         },
         growth: true,
         faults: false,
-        watch: None,
+        calls: Calls::Summed,
         mode: Mode::Growth,
         members: members(target),
         size_filter: None,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::printable::say;
 use crate::{
-    bpf::{MapSizes, Members, Told},
+    bpf::{Calls, MapSizes, Members, Told},
     engine::Engine,
     error::CannotTrace,
     growth::Change,
@@ -124,7 +124,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         },
         growth: true,
         faults: false,
-        watch: Some(args.min_bytes),
+        calls: Calls::Shown { min_bytes: args.min_bytes },
         mode: Mode::Growth,
         members: match target {
             Target::User { id, .. } => Some(Members::User(*id)),

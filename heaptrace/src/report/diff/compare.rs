@@ -4,10 +4,13 @@ use super::{
     measured::Measured,
     names::{NameId, Names},
     options::{DiffOptions, Limit, Per},
-    side::{Held, Key, Side},
+    side::{Key, Side},
 };
-use crate::report::View;
 use crate::units::{in_seconds, thousands};
+use crate::{
+    model::Amount,
+    report::{View, quantity::Quantity},
+};
 use std::{cmp::Ordering, collections::HashSet};
 
 /// What happened to a row from the first recording to the last.
@@ -111,7 +114,7 @@ impl Compared {
         sides.iter_mut().for_each(|side| side.rename(&across));
         let keys: HashSet<&Key> = sides.iter().flat_map(|side| side.rows.keys()).collect();
         let divide = divisors(&sides, &options.per);
-        let of = |held: &[Option<&Held>]| {
+        let of = |held: &[Option<&Quantity>]| {
             let numbers = held.iter().zip(&sides).zip(&divide).map(|((held, side), by)| {
                 let [bytes, count] = measured(*held, side);
                 (bytes.per(*by), count.per(*by))
@@ -119,7 +122,7 @@ impl Compared {
             let (bytes, count) = numbers.unzip();
             Changed::new(bytes, count)
         };
-        let sums: Vec<Held> = sides.iter().map(sum).collect();
+        let sums: Vec<Quantity> = sides.iter().map(sum).collect();
         let total = of(&sums.iter().map(Some).collect::<Vec<_>>());
         let first = total.bytes.first().map_or(0.0, |first| first.value);
         let most = options.limit.map(|limit| match limit {
@@ -130,7 +133,7 @@ impl Compared {
         let mut rows: Vec<Row> = keys
             .into_iter()
             .map(|key| {
-                let held: Vec<Option<&Held>> = sides.iter().map(|side| side.rows.get(key)).collect();
+                let held: Vec<Option<&Quantity>> = sides.iter().map(|side| side.rows.get(key)).collect();
                 let changed = of(&held);
                 Row {
                     process: key.process,
@@ -259,25 +262,22 @@ fn divisors(sides: &[Side], per: &Per) -> Vec<f64> {
 }
 
 /// Bytes and blocks of a row in a recording.
-fn measured(held: Option<&Held>, side: &Side) -> [Measured; 2] {
-    let Held { weight, estimated } = held.cloned().unwrap_or_default();
-    match estimated.or(side.none) {
-        Some(estimated) => [
-            Measured::estimated(weight.bytes, &estimated.bytes),
-            Measured::estimated(weight.count, &estimated.count),
-        ],
-        None => [Measured::exact(weight.bytes), Measured::exact(weight.count)],
+fn measured(held: Option<&Quantity>, side: &Side) -> [Measured; 2] {
+    let Amount { bytes, count } = held.map_or_else(Amount::default, Quantity::amount);
+    match held.and_then(Quantity::estimated).or(side.none.as_ref()) {
+        Some(sure) => [Measured::estimated(bytes, &sure.bytes), Measured::estimated(count, &sure.count)],
+        None => [Measured::exact(bytes), Measured::exact(count)],
     }
 }
 
-fn sum(side: &Side) -> Held {
-    let mut sum = Held::default();
+fn sum(side: &Side) -> Quantity {
+    let mut sum = Quantity::default();
     side.rows.values().for_each(|held| sum.add(held));
     sum
 }
 
-fn state(held: &[Option<&Held>], change: Measured) -> State {
-    let is_there = |held: Option<&Option<&Held>>| held.is_some_and(Option::is_some);
+fn state(held: &[Option<&Quantity>], change: Measured) -> State {
+    let is_there = |held: Option<&Option<&Quantity>>| held.is_some_and(Option::is_some);
     match (is_there(held.first()), is_there(held.last())) {
         (false, true) if change.low > 0.0 => State::New,
         (true, false) if change.high < 0.0 => State::Gone,

@@ -3,7 +3,8 @@
 use super::{
     super::{
         Options, footer,
-        select::{Estimated, Selection, Weight},
+        quantity::{Estimated, Quantity},
+        select::Selection,
         text,
     },
     names::{NameId, Names},
@@ -23,22 +24,6 @@ pub(super) struct Key {
     pub frames: Box<[NameId]>,
 }
 
-/// What a row has in one recording.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Held {
-    pub weight: Weight,
-    pub estimated: Option<Estimated>,
-}
-
-impl Held {
-    pub fn add(&mut self, other: &Self) {
-        self.weight.add(other.weight);
-        if let Some(part) = other.estimated {
-            self.estimated = Some(self.estimated.map_or(part, |sum| sum.with(part)));
-        }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Side {
@@ -51,7 +36,7 @@ pub struct Side {
     pub(super) losses: Vec<String>,
     /// The share of the processes' time in which calls counted.
     pub(super) attached_fraction: f64,
-    pub(super) rows: HashMap<Key, Held>,
+    pub(super) rows: HashMap<Key, Quantity>,
     /// What a row without any block may have had all the same, where blocks are sampled.
     pub(super) none: Option<Estimated>,
 }
@@ -64,7 +49,7 @@ impl Side {
         let locations: Vec<Vec<NameId>> =
             (0..profile.locations.len()).map(|index| names.of_location(profile, index)).collect();
         let mut frames_of: HashMap<Option<StackId>, Box<[NameId]>> = HashMap::new();
-        let mut rows: HashMap<Key, Held> = HashMap::new();
+        let mut rows: HashMap<Key, Quantity> = HashMap::new();
         for entry in &selection.entries {
             let frames = match by {
                 DiffBy::Process => Box::default(),
@@ -75,8 +60,7 @@ impl Side {
             };
             let process = profile.processes.get(entry.process.index());
             let process = process.filter(|_| by != DiffBy::Module).map(|process| names.of(&process.comm));
-            let held = Held { weight: entry.weight, estimated: entry.estimated.as_deref().copied() };
-            rows.entry(Key { process, frames }).or_default().add(&held);
+            rows.entry(Key { process, frames }).or_default().add(&entry.weight.quantity);
         }
         let mean = profile.mode.sample_bytes();
         Self {
@@ -95,7 +79,7 @@ impl Side {
     /// Gives frames the names that they have in all recordings.
     pub(super) fn rename(&mut self, across: &[NameId]) {
         let name = |id: NameId| across.get(id as usize).copied().unwrap_or(id);
-        let mut rows: HashMap<Key, Held> = HashMap::with_capacity(self.rows.len());
+        let mut rows: HashMap<Key, Quantity> = HashMap::with_capacity(self.rows.len());
         for (Key { process, frames }, held) in self.rows.drain() {
             let frames = frames.iter().map(|id| name(*id)).collect();
             rows.entry(Key { process, frames }).or_default().add(&held);

@@ -1,6 +1,6 @@
 //! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
 
-use super::{Leaks, sum};
+use super::{Leaks, is_exact, sum, units};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
@@ -34,6 +34,8 @@ struct Print<'a> {
     sample_bytes: u64,
     /// Frees were not traced: what is outstanding is at most that.
     live_is_bound: bool,
+    /// What counts are of.
+    unit: &'static str,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,8 @@ struct Row<'a> {
     stack: Frames<'a>,
     /// `null` where blocks are not sampled.
     estimate: Option<Intervals>,
+    /// Neither an estimate nor a bound; but for what the coverage says was lost.
+    is_exact: bool,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -112,7 +116,8 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         gone: blocks(gone),
         mode: profile.mode.name(),
         sample_bytes: profile.sample_bytes(),
-        live_is_bound: !profile.mode.has_frees(),
+        live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
+        unit: units(profile.mode).1,
     };
     write_json(&print, out)?;
     writeln!(out)
@@ -120,7 +125,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
     let Trend { old, change, growing } = trend;
-    let site = profile.sites.get(old.site.index())?;
+    let site = profile.holders().get(old.site.index())?;
     let process = profile.processes.get(site.process.index())?;
     Some(Row {
         pid: process.pid,
@@ -144,5 +149,6 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             let Estimated { bytes, count } = Estimated::of_live(&sums, site, profile);
             Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
         }),
+        is_exact: is_exact(profile.mode, old),
     })
 }

@@ -1,4 +1,5 @@
-//! What `leaks` prints, again and again: old outstanding blocks by stack. As text, or as one JSON object a line.
+//! What `leaks` prints, again and again: old outstanding blocks by stack, or memory that is held. As text, or as one JSON object
+//! a line.
 
 mod json;
 mod render;
@@ -9,7 +10,7 @@ pub use render::render;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Amount, Profile, Trend};
+use crate::model::{Amount, Mode, Old, Profile, Trend};
 use clap::ValueEnum;
 
 /// How prints are written down.
@@ -46,6 +47,25 @@ pub struct Leaks<'a> {
     pub gone: Amount,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
+}
+
+/// What is counted, one and many.
+fn units(mode: Mode) -> (&'static str, &'static str) {
+    match mode {
+        Mode::Growth => ("range", "ranges"),
+        Mode::Faults => ("page", "pages"),
+        Mode::Exact | Mode::Allocs | Mode::Sampled(_) | Mode::Native => ("block", "blocks"),
+    }
+}
+
+/// Whether what is shown of a site is that much, and neither estimated nor at most that. Pages of a process that has exited could
+/// not be looked at any more.
+fn is_exact(mode: Mode, old: &Old) -> bool {
+    match mode {
+        Mode::Exact | Mode::Growth => true,
+        Mode::Faults => !old.exited,
+        Mode::Allocs | Mode::Sampled(_) | Mode::Native => false,
+    }
 }
 
 /// Bytes, blocks and stacks of `trends`.

@@ -5,6 +5,7 @@ use crate::{
     fixtures::profiles::{empty, full},
     model::{Change, Old, SiteId},
 };
+use heaptrace_common::function::Function;
 use insta::assert_snapshot;
 
 const TIME: i64 = 1_767_225_605_000_000_000;
@@ -105,4 +106,31 @@ fn a_print_in_json_is_one_line() {
     assert_eq!(text.matches('\n').count(), 1);
     // Checked as text, because the order of the keys counts; indented, because people read the snapshot.
     assert_snapshot!(text.replace(",{", ",\n{").replace(":[{", ":[\n{").replace(":{", ":\n{"));
+}
+
+/// As of `growth` or `faults`: the sites that it has are then of growth.
+fn of_memory(mode: Mode) -> Profile {
+    let mut profile = full();
+    profile.mode = mode;
+    profile.growth = std::mem::take(&mut profile.sites);
+    let function = if mode == Mode::Faults { Function::PageFault } else { Function::Mmap };
+    profile.growth.iter_mut().for_each(|site| site.function = function);
+    profile
+}
+
+#[test]
+fn memory_is_told_of_in_ranges_and_in_pages() {
+    let shown = shown();
+    for (mode, name) in [(Mode::Growth, "mapped"), (Mode::Faults, "touched")] {
+        let profile = of_memory(mode);
+        let none = Amount::default();
+        let print = Leaks { number: 1, removed: none, gone: none, ..later(&profile, &shown) };
+        let text = rendered(PrintFormat::Text, &print);
+        let nothing = rendered(PrintFormat::Text, &Leaks { number: 2, ..first(&profile) });
+        assert_snapshot!(name, format!("{text}{nothing}"));
+        let last = Leaks { last: true, ..print };
+        let json = rendered(PrintFormat::Json, &Leaks { hidden: &[], shown: &shown, ..last });
+        let exact = json.matches("\"is_exact\":true").count();
+        assert_eq!(exact, if mode == Mode::Faults { 3 } else { 4 }, "{json}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A print of `leaks` for people, who may see one for the first time.
 
-use super::{Leaks, sum};
+use super::{Leaks, sum, units};
 use crate::printable::printable;
 use crate::{
     model::{Change, Estimate, Mode, Profile, Trend},
@@ -12,6 +12,7 @@ use crate::{
     },
     units::{base_name, counted, duration, human, thousands},
 };
+use heaptrace_common::function::Function;
 use std::io::{self, Write};
 
 /// Growth is worth a mark from this many prints on; that of a single one is seen beside it.
@@ -24,6 +25,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
     let (bytes, blocks, stacks) = sum(shown.iter().chain(hidden));
+    let (one, many) = units(profile.mode);
     writeln!(
         out,
         "=== {}, {}traced for {}: {} bytes ({}) in {} of {}",
@@ -32,11 +34,16 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         duration(profile.duration_ns),
         thousands(bytes),
         human(bytes),
-        counted(blocks, "block", "blocks"),
+        counted(blocks, one, many),
         counted(stacks, "stack", "stacks")
     )?;
     if stacks == 0 {
-        writeln!(out, "Nothing that was allocated since tracing began is outstanding for that long.")?;
+        let what = match profile.mode {
+            Mode::Growth => "mapped since tracing began is mapped",
+            Mode::Faults => "touched since tracing began is resident",
+            _ => "allocated since tracing began is outstanding",
+        };
+        writeln!(out, "Nothing that was {what} for that long.")?;
     }
     let labels = Labels::new(profile);
     for (place, trend) in shown.iter().enumerate() {
@@ -45,12 +52,12 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     if !hidden.is_empty() {
         let (bytes, blocks, stacks) = sum(hidden);
         let (blocks, stacks) =
-            (counted(blocks, "block", "blocks"), counted(stacks, "smaller stack", "smaller stacks"));
+            (counted(blocks, one, many), counted(stacks, "smaller stack", "smaller stacks"));
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
     }
     let age = duration(older_than_ns);
     let is_sampled = profile.mode.sample_bytes() != 0;
-    let blocks = ("block", "blocks");
+    let blocks = (one, many);
     let removed = if is_sampled { ("sample", "samples") } else { blocks };
     for (amount, why, hint, (one, many)) in [
         (leaks.younger, format!("younger than {age}"), " (--older-than)", blocks),
@@ -83,6 +90,9 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
         0 => "of any age".to_owned(),
         age => format!("for {} or longer", duration(age)),
     };
+    if !mode.has_blocks() {
+        return explain_memory(mode, &age, out);
+    }
     writeln!(
         out,
         "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack,\n\
@@ -104,6 +114,29 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
     writeln!(out)
 }
 
+fn explain_memory(mode: Mode, age: &str, out: &mut dyn Write) -> io::Result<()> {
+    let what = if mode == Mode::Faults {
+        format!(
+            "# Memory that page faults made resident since tracing began and that is resident still, {age}, by the stack of\n\
+             # each page's last fault, largest first. Not in it is what was there before tracing began, what system calls\n\
+             # touched first (read into a new buffer), and what else of a file came with the page that was touched. Of a process\n\
+             # that has exited it is what was known when it did: some of it may have been swapped out, or a huge page count as a\n\
+             # small one."
+        )
+    } else {
+        format!(
+            "# Memory that was mapped since tracing began (brk, mmap, mremap) and not unmapped so far, {age}, by call stack,\n\
+             # largest first. What was mapped before is not in it. These are addresses: whose pages are resident is what\n\
+             # --trace faults tells."
+        )
+    };
+    writeln!(
+        out,
+        "{what}\n\
+         # That is not yet a leak: heaps and buffers in use are there, too. Suspect what keeps growing from print to print.\n"
+    )
+}
+
 fn row(
     place: usize,
     trend: &Trend,
@@ -112,7 +145,8 @@ fn row(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Trend { old, change, growing } = trend;
-    let site = profile.sites.get(old.site.index());
+    let site = profile.holders().get(old.site.index());
+    let (one, many) = units(profile.mode);
     let estimated = old.samples.zip(site);
     let estimated = estimated.map(|(sums, site)| Estimated::of_live(&sums, site, profile));
     let off = |of: fn(Estimated) -> Estimate| {
@@ -122,7 +156,7 @@ fn row(
         "{place:>3}. {} bytes{} in {}{}, {} old",
         thousands(old.bytes),
         off(|of| of.bytes),
-        counted(old.count, "block", "blocks"),
+        counted(old.count, one, many),
         off(|of| of.count),
         match (duration(old.youngest_ns), duration(old.oldest_ns)) {
             (youngest, oldest) if youngest == oldest => oldest,
@@ -131,16 +165,17 @@ fn row(
     );
     if let Some(change) = change {
         line += "; ";
-        line += &in_words(*change);
+        line += &in_words(*change, (one, many));
     }
     if *growing >= MARKED {
         line += &format!("; GROWING for {growing} prints");
     }
     writeln!(out, "{line}")?;
-    let Some(site) = profile.sites.get(old.site.index()) else { return Ok(()) };
+    let Some(site) = site else { return Ok(()) };
     let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
     let exited = if old.exited { ", which has exited" } else { "" };
-    writeln!(out, "     {} in {process}{exited}, called from", site.function.name())?;
+    let from = if site.function == Function::PageFault { "at" } else { "called from" };
+    writeln!(out, "     {} in {process}{exited}, {from}", site.function.name())?;
     let mut stack = Vec::new();
     labels.of_stack(Some(site.stack), &mut stack);
     for label in stack {
@@ -149,7 +184,7 @@ fn row(
     Ok(())
 }
 
-fn in_words(Change { bytes, count }: Change) -> String {
+fn in_words(Change { bytes, count }: Change, (one, many): (&str, &str)) -> String {
     if (bytes, count) == (0, 0) {
         return "unchanged".into();
     }
@@ -157,7 +192,7 @@ fn in_words(Change { bytes, count }: Change) -> String {
         let sign = if number < 0 { "-" } else { "+" };
         format!("{sign}{}", thousands(number.unsigned_abs()))
     };
-    let blocks = if count.unsigned_abs() == 1 { "block" } else { "blocks" };
+    let blocks = if count.unsigned_abs() == 1 { one } else { many };
     format!("{} bytes, {} {blocks} since the last print", signed(bytes), signed(count))
 }
 

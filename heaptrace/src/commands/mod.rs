@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod following;
+pub(crate) mod frame_args;
 pub(crate) mod headings;
 pub mod inspect;
 pub mod instead;

@@ -300,7 +300,7 @@ fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
         mode: profile.mode.name(),
         sample_bytes: profile.sample_bytes(),
         coverage: coverage(profile),
-        processes: Processes { profile, options: *options, estimates: estimates(profile) },
+        processes: Processes { profile, options: options.clone(), estimates: estimates(profile) },
         sites: Sites { profile, sites },
         hidden,
         live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),

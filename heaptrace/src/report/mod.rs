@@ -48,6 +48,7 @@ pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };
 
+use crate::attribution::Attribution;
 use crate::model::Mode;
 use clap::ValueEnum;
 
@@ -90,11 +91,13 @@ impl View {
 /// What rows of a text report are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Function that called the allocator, with the tree of its callers.
+    /// Function that called the allocator (the first of its stack that is the user's), with the tree of its callers.
     #[default]
     Stack,
     /// Source line that called the allocator.
     Site,
+    /// Function, with all that it calls: a block counts for each function of its stack.
+    Function,
     /// Program or library that called the allocator.
     Module,
     /// Process.
@@ -102,7 +105,7 @@ pub enum By {
 }
 
 /// What to show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub view: View,
     /// Rows of the text report; the other formats hold whole stacks.
@@ -118,6 +121,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Text: a line for each process and file in the footer, too.
     pub verbose: bool,
+    /// Text: what of stacks is shown.
+    pub frames: Attribution,
 }
 
 impl Options {

@@ -13,6 +13,7 @@ use super::{
     work::{Ended, Work},
 };
 use crate::{
+    attribution::Attribution,
     engine::{Engine, Snapshots},
     error::Usage,
     model::{Amount, Names, OldBlocks, StackId, Trend},
@@ -40,8 +41,10 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         filter,
         stacks,
         sizes,
+        frames,
         verbose,
     } = args;
+    let frames = frames.attribution()?;
     let target = target.target()?;
     let tracing = trace.of(&target)?;
     let mode = tracing.mode;
@@ -65,6 +68,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         top,
         format,
         verbose: verbose.footer(),
+        frames,
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
@@ -91,6 +95,7 @@ struct Printing {
     top: usize,
     format: PrintFormat,
     verbose: bool,
+    frames: Attribution,
     out: Output,
 }
 
@@ -175,6 +180,7 @@ impl Printing {
                 removed,
                 gone,
                 verbose: self.verbose,
+                frames: &self.frames,
             };
             if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
                 return Ok(ControlFlow::Break(()));

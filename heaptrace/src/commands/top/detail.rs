@@ -2,6 +2,7 @@
 
 use super::{feed::Feed, job::Job};
 use crate::{
+    attribution::Attribution,
     model::{Process, ProcessId, SizeHistogram, StackId},
     report::{StackNames, residency_lines},
     top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
@@ -17,6 +18,7 @@ pub fn of(
     pid: u32,
     order: SiteOrder,
     mapped: Option<Mapped>,
+    frames: &Attribution,
 ) -> (Detail, Option<Job>) {
     let growth = feed.is_growth();
     let mut sizes = SizeHistogram::default();
@@ -41,11 +43,10 @@ pub fn of(
     sites.truncate(SHOWN);
     let stacks: Vec<StackId> = sites.iter().filter_map(|row| Some(feed.sites().get(row.id)?.stack)).collect();
     let job = feed.names_of(&stacks);
-    let names = StackNames::new(feed.profile());
+    let names = StackNames::attributed(feed.profile(), frames);
     for (row, stack) in sites.iter_mut().zip(stacks) {
         row.frames = names.of(stack);
-        // Of an allocation all frames are of interest: the C library's own callers of malloc, too.
-        row.inner = if growth { names.inner(stack) } else { 0 };
+        row.inner = if growth { names.inner(stack) } else { names.folded(stack) };
     }
     let mut notes = feed.profile().processes.get(id.index()).map(notes).unwrap_or_default();
     if hidden > 0 {

@@ -11,6 +11,7 @@ use super::{
     processes::Processes,
 };
 use crate::{
+    attribution::Attribution,
     commands::outside::{Hurry, clock},
     model::{AllocatorInfo, ProcessId, StackId},
     report::{self, StackNames},
@@ -44,6 +45,7 @@ pub struct Sources {
     /// Of what is not traced, where somebody looks.
     memory: Memory,
     looks: bool,
+    frames: Attribution,
 }
 
 impl Sources {
@@ -65,6 +67,7 @@ impl Sources {
             background: Background::start(),
             memory: Memory::new(),
             looks: false,
+            frames: args.frames.attribution()?,
             target,
         };
         // Who asked for it by name is told if it cannot be.
@@ -183,7 +186,7 @@ impl Sources {
         if let Some(job) = feed.names_of(&stacks) {
             self.background.ask(job);
         }
-        let names = StackNames::new(feed.profile());
+        let names = StackNames::attributed(feed.profile(), &self.frames);
         let mut traced = HashMap::new();
         for (pid, (id, process)) in feed.processes() {
             let allocators = &process.allocators;
@@ -197,7 +200,10 @@ impl Sources {
                 }
             };
             let totals = &process.totals;
-            let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).map(|(_, stack)| names.of(*stack));
+            let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).map(|(_, stack)| {
+                let folded = names.folded(*stack);
+                names.of(*stack).into_iter().nth(folded)
+            });
             let traced_now = Traced {
                 live_bytes: totals.live_bytes(),
                 live_blocks: totals.live_count(),
@@ -205,7 +211,7 @@ impl Sources {
                 frees: totals.free_count,
                 unknown_frees: process.unknown_frees,
                 cost,
-                top_site: top_site.and_then(|frames| frames.into_iter().next()),
+                top_site: top_site.flatten(),
             };
             traced.insert(pid, traced_now);
         }
@@ -319,7 +325,7 @@ impl Sources {
         let mapped = self.mapped().get(&pid).copied();
         for feed in [&mut self.traced, &mut self.growth].into_iter().flatten() {
             let Some(process) = feed.processes().get(&pid).map(|(id, _)| *id) else { continue };
-            let (mut detail, job) = detail::of(feed, process, pid, order, mapped);
+            let (mut detail, job) = detail::of(feed, process, pid, order, mapped, &self.frames);
             if let Some(job) = job {
                 self.background.ask(job);
             }

@@ -90,6 +90,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         removed,
         gone,
         verbose: _,
+        frames: _,
     } = *leaks;
     let blocks = |Amount { bytes, count }| Blocks { bytes, count };
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();

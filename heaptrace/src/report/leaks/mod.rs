@@ -9,6 +9,7 @@ pub use render::render;
 #[cfg(test)]
 mod tests;
 
+use crate::attribution::Attribution;
 use crate::model::{Amount, Profile, Trend};
 use clap::ValueEnum;
 
@@ -46,6 +47,8 @@ pub struct Leaks<'a> {
     pub gone: Amount,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
+    /// What of stacks text shows.
+    pub frames: &'a Attribution,
 }
 
 /// Bytes, blocks and stacks of `trends`.

@@ -29,6 +29,11 @@ fn trend(
     Trend { old, change: change.map(|(bytes, count)| Change { bytes, count }), growing }
 }
 
+fn attribution() -> &'static Attribution {
+    static DEFAULT: std::sync::LazyLock<Attribution> = std::sync::LazyLock::new(Attribution::default);
+    &DEFAULT
+}
+
 fn first(profile: &Profile) -> Leaks<'_> {
     Leaks {
         profile,
@@ -43,6 +48,7 @@ fn first(profile: &Profile) -> Leaks<'_> {
         removed: Amount::default(),
         gone: Amount::default(),
         verbose: false,
+        frames: attribution(),
     }
 }
 

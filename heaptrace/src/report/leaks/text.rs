@@ -6,7 +6,7 @@ use crate::{
     model::{Change, Estimate, Mode, Profile, Trend},
     report::{
         footer,
-        labels::{Label, Labels},
+        labels::{LabelId, Labels},
         select::Estimated,
         table::{error, process_name},
     },
@@ -38,7 +38,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     if stacks == 0 {
         writeln!(out, "Nothing that was allocated since tracing began is outstanding for that long.")?;
     }
-    let labels = Labels::new(profile);
+    let labels = Labels::attributed(profile, leaks.frames);
     for (place, trend) in shown.iter().enumerate() {
         row(place + 1, trend, profile, &labels, out)?;
     }
@@ -140,11 +140,13 @@ fn row(
     let Some(site) = profile.sites.get(old.site.index()) else { return Ok(()) };
     let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
     let exited = if old.exited { ", which has exited" } else { "" };
-    writeln!(out, "     {} in {process}{exited}, called from", site.function.name())?;
-    let mut stack = Vec::new();
-    labels.of_stack(Some(site.stack), &mut stack);
-    for label in stack {
-        writeln!(out, "         {}", frame(labels.get(label), profile))?;
+    let through = match labels.folded(Some(site.stack)) as u64 {
+        0 => String::new(),
+        folded => format!(" ({} left out)", counted(folded, "inner frame", "inner frames")),
+    };
+    writeln!(out, "     {} in {process}{exited}{through}, called from", site.function.name())?;
+    for label in labels.walk_shown(Some(site.stack)) {
+        writeln!(out, "         {}", frame(label, labels, profile))?;
     }
     Ok(())
 }
@@ -162,13 +164,14 @@ fn in_words(Change { bytes, count }: Change) -> String {
 }
 
 /// Where the source is not known, the module tells most.
-fn frame(label: &Label<'_>, profile: &Profile) -> String {
+fn frame(id: LabelId, labels: &Labels<'_>, profile: &Profile) -> String {
+    let label = labels.get(id);
     let module = label.module.and_then(|module| profile.modules.get(module.index()));
     match module {
         // A place without a symbol is named by its module already.
         Some(module) if label.source.is_none() && !label.name.contains("+0x") => {
-            format!("{} ({})", label.describe(), printable(base_name(&module.path)))
+            format!("{} ({})", labels.describe(id), printable(base_name(&module.path)))
         }
-        _ => label.describe(),
+        _ => labels.describe(id),
     }
 }

@@ -35,3 +35,4 @@ pub mod target;
 pub mod top;
 mod units;
 pub mod unwind;
+pub mod verdicts;

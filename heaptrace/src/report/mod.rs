@@ -30,6 +30,7 @@ mod svg;
 mod table;
 mod text;
 mod tree;
+mod verdicts;
 mod watch;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use names::StackNames;
 pub use notes::said;
 pub use rss::{residency_lines, residency_lines_of};
 pub use stat::{Glance, Stat, render as render_stat};
+pub use verdicts::in_words as verdict_in_words;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };

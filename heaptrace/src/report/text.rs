@@ -3,7 +3,7 @@
 use super::export::{Content, Export, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, rss, sizes, table};
+use super::{By, Options, View, footer, rss, sizes, table, verdicts};
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
@@ -57,6 +57,9 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
                  (--raw-frames)"
             )?;
         }
+    }
+    if options.view == View::Live {
+        verdicts::write_leaks(profile, options, out)?;
     }
     writeln!(out, "#\n# Coverage:")?;
     for line in footer::lines(profile, options.verbose) {

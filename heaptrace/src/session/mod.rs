@@ -44,7 +44,8 @@ use crate::{
     bpf::{Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode, Tracer},
     drain::{ProfileBuilder, Weighing},
     model::{
-        Chunk, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SizeFilter, Statistics,
+        Chunk, Cohorts, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SiteId,
+        SizeFilter, Statistics,
     },
     probes::{
         discover::Discoverer,
@@ -60,7 +61,7 @@ pub use error::TargetError;
 pub use symbol_job::SymbolJob;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -273,6 +274,7 @@ impl Session {
             // Later, the kernel side does not hear of ends by itself.
             attachments.look_for_ended(&mut world);
         }
+        self.builder.reads_at(self.counting.now_ns());
         self.builder.read_sites(&mut self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.has_ended() {
@@ -328,8 +330,10 @@ impl Session {
     /// The last chunk, with ages; [`Session::names`] belong to it. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
         self.drain_last();
-        self.builder.read_ages(&self.tracer.maps, self.counting.now_ns())?;
+        let from_ns = self.counting.from_ns;
+        let cohorts = self.builder.read_ages(&self.tracer.maps, from_ns, self.counting.now_ns())?;
         let mut chunk = self.chunk()?;
+        chunk.cohorts = cohorts;
         chunk.coverage.finished = true;
         Ok(chunk)
     }
@@ -359,7 +363,13 @@ impl Session {
             self.look_for_unmapped();
             self.judge_blocks();
         }
-        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
+        let (from_ns, now_ns) = (self.counting.from_ns, self.counting.now_ns());
+        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), from_ns, now_ns)
+    }
+
+    /// How blocks of sites came and stayed; call [`Session::drain`] first.
+    pub fn cohorts(&self) -> io::Result<BTreeMap<SiteId, Cohorts>> {
+        self.builder.cohorts(&self.tracer.maps, self.counting.from_ns, self.counting.now_ns())
     }
 
     /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.

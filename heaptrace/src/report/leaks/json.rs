@@ -5,8 +5,9 @@ use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage},
-    report::select::Estimated,
+    report::{select::Estimated, verdicts},
     units::in_seconds,
+    verdicts::Judgement,
 };
 use heaptrace_common::stack::StackEnd;
 use serde::Serialize;
@@ -66,6 +67,8 @@ struct Row<'a> {
     stack: Frames<'a>,
     /// `null` where blocks are not sampled.
     estimate: Option<Intervals>,
+    /// `null` for what cannot be judged.
+    verdict: Option<verdicts::Entry>,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -85,6 +88,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         older_than_ns,
         shown,
         hidden,
+        judged,
         younger,
         exited,
         removed,
@@ -108,7 +112,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         younger: blocks(younger),
         exited: blocks(exited),
         removed: blocks(removed),
-        rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
+        rows: shown.iter().filter_map(|trend| row(profile, trend, judged.get(&trend.old.site))).collect(),
         coverage: coverage(profile),
         gone: blocks(gone),
         mode: profile.mode.name(),
@@ -119,7 +123,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
+fn row<'a>(profile: &'a Profile, trend: &Trend, judged: Option<&Judgement>) -> Option<Row<'a>> {
     let Trend { old, change, growing } = trend;
     let site = profile.sites.get(old.site.index())?;
     let process = profile.processes.get(site.process.index())?;
@@ -145,5 +149,6 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             let Estimated { bytes, count } = Estimated::of_live(&sums, site, profile);
             Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
         }),
+        verdict: judged.map(|judged| verdicts::Entry::new(judged, profile.mode.sample_bytes() != 0)),
     })
 }

@@ -10,8 +10,10 @@ pub use render::render;
 mod tests;
 
 use crate::attribution::Attribution;
-use crate::model::{Amount, Profile, Trend};
+use crate::model::{Amount, Profile, SiteId, Trend};
+use crate::verdicts::Judgement;
 use clap::ValueEnum;
+use std::collections::BTreeMap;
 
 /// How prints are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -33,10 +35,12 @@ pub struct Leaks<'a> {
     /// Now, in nanoseconds since the Unix epoch.
     pub time_ns: i64,
     pub older_than_ns: u64,
-    /// The largest, in order.
+    /// The most suspicious, in order.
     pub shown: &'a [Trend],
     /// Old blocks that are not shown.
     pub hidden: &'a [Trend],
+    /// Of those that can be judged.
+    pub judged: &'a BTreeMap<SiteId, Judgement>,
     /// Outstanding and not old enough.
     pub younger: Amount,
     /// Old blocks of processes that exited: only the last print shows them.

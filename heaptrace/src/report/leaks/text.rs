@@ -9,13 +9,12 @@ use crate::{
         labels::{LabelId, Labels},
         select::Estimated,
         table::{error, process_name},
+        verdicts,
     },
     units::{base_name, counted, duration, human, thousands},
+    verdicts::Judgement,
 };
 use std::io::{self, Write};
-
-/// Growth is worth a mark from this many prints on; that of a single one is seen beside it.
-const MARKED: u32 = 2;
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, .. } = *leaks;
@@ -40,7 +39,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     let labels = Labels::attributed(profile, leaks.frames);
     for (place, trend) in shown.iter().enumerate() {
-        row(place + 1, trend, profile, &labels, out)?;
+        row(place + 1, trend, leaks.judged.get(&trend.old.site), profile, &labels, out)?;
     }
     if !hidden.is_empty() {
         let (bytes, blocks, stacks) = sum(hidden);
@@ -85,9 +84,9 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
     };
     writeln!(
         out,
-        "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack,\n\
-         # largest first. That is not yet a leak: caches and buffers in use are outstanding, too. Suspect what keeps\n\
-         # growing from print to print."
+        "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack, the\n\
+         # most suspicious first. That is not yet a leak: caches and buffers in use are outstanding, too. What a stack\n\
+         # looks like is said by how its blocks come, go and stay; the longer it is looked at, the surer."
     )?;
     if !mode.has_frees() {
         let what = "# Frees are not traced: a block counts until its address is handed out again, or glibc's heap has it for free; so there may\n\
@@ -107,11 +106,12 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
 fn row(
     place: usize,
     trend: &Trend,
+    judged: Option<&Judgement>,
     profile: &Profile,
     labels: &Labels<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Trend { old, change, growing } = trend;
+    let Trend { old, change, growing: _ } = trend;
     let site = profile.sites.get(old.site.index());
     let estimated = old.samples.zip(site);
     let estimated = estimated.map(|(sums, site)| Estimated::of_live(&sums, site, profile));
@@ -133,10 +133,10 @@ fn row(
         line += "; ";
         line += &in_words(*change);
     }
-    if *growing >= MARKED {
-        line += &format!("; GROWING for {growing} prints");
-    }
     writeln!(out, "{line}")?;
+    if let Some(judged) = judged {
+        writeln!(out, "     {}", verdicts::in_words(judged, profile.mode.sample_bytes() != 0))?;
+    }
     let Some(site) = profile.sites.get(old.site.index()) else { return Ok(()) };
     let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
     let exited = if old.exited { ", which has exited" } else { "" };

@@ -7,11 +7,20 @@ use crate::{
         outside::{available_memory, check_memory},
     },
     engine::{Engine, Looks, Snapshots},
-    model::{self, Process, ProcessId, Profile, Site, StackId},
-    session::SessionOptions,
+    model::{self, Cohorts, Process, ProcessId, Profile, Site, SiteId, StackId},
+    session::{SessionOptions, monotonic_ns},
     top::SiteHistory,
+    verdicts::{Judgement, judge},
 };
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+};
+
+/// Sites are judged so often, and it takes one part in so many of the time at most.
+const JUDGES_NS: u64 = 3_000_000_000;
+const AT_MOST: u64 = 20;
 
 /// See the module.
 pub struct Feed {
@@ -24,6 +33,9 @@ pub struct Feed {
     /// Tells it from earlier ones, whose symbols may still come.
     pub number: u64,
     pub table_bytes: u64,
+    judged: BTreeMap<SiteId, Judgement>,
+    /// When sites may be judged again (`CLOCK_MONOTONIC`).
+    judges_at_ns: u64,
 }
 
 impl Feed {
@@ -38,6 +50,8 @@ impl Feed {
             names: Names::default(),
             number,
             table_bytes,
+            judged: BTreeMap::new(),
+            judges_at_ns: 0,
         })
     }
 
@@ -58,6 +72,21 @@ impl Feed {
         let profile = self.engine.snapshot()?;
         self.history.add(at_ns, sites(&profile, self.growth));
         Ok(())
+    }
+
+    /// Verdicts on the sites, by all live blocks, which are read for it once in a while. For where somebody looks at sites.
+    pub fn judged(&mut self) -> &BTreeMap<SiteId, Judgement> {
+        let began_ns = monotonic_ns();
+        if !self.growth && began_ns >= self.judges_at_ns {
+            let knows_frees = self.profile().mode.has_frees();
+            // Without them sites stay in order of bytes.
+            let cohorts = self.engine.cohorts().unwrap_or_default();
+            let judged = |(site, cohorts): (&SiteId, &Cohorts)| Some((*site, judge(cohorts, knows_frees)?));
+            self.judged = cohorts.iter().filter_map(judged).collect();
+            let took_ns = monotonic_ns().saturating_sub(began_ns);
+            self.judges_at_ns = began_ns + JUDGES_NS.max(took_ns.saturating_mul(AT_MOST));
+        }
+        &self.judged
     }
 
     /// As of the last refresh.

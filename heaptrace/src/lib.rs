@@ -6,6 +6,7 @@
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests read what they made themselves"))]
 
 pub mod allocators;
+pub mod attribution;
 pub mod bpf;
 pub mod budget;
 pub mod cli;
@@ -34,3 +35,4 @@ pub mod target;
 pub mod top;
 mod units;
 pub mod unwind;
+pub mod verdicts;

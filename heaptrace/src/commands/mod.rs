@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod doctor;
 mod following;
+pub(crate) mod frame_args;
 pub(crate) mod headings;
 pub mod inspect;
 pub mod instead;

@@ -1,5 +1,6 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
+use super::frame_args::FrameArgs;
 use super::headings::{OUTPUT, SHOWN};
 use super::output::{Destination, Output};
 use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest};
@@ -41,6 +42,8 @@ pub struct ReportArgs {
     #[arg(long, help_heading = SHOWN, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
     pub percent_limit: u32,
     #[command(flatten)]
+    pub frames: FrameArgs,
+    #[command(flatten)]
     pub verbose: VerboseArgs,
 }
 
@@ -49,7 +52,8 @@ pub struct ReportArgs {
 /// # Errors
 /// If the recording cannot be read, or the report cannot be written.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
-    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, verbose } = args;
+    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, frames, verbose } = args;
+    let frames = frames.attribution()?;
     let format = format.or_else(|| of_output(&output)).unwrap_or(Format::Text);
     if let Some(view) = view.filter(|view| !format.shows(*view)) {
         return Err(Usage(cannot_show(format, view)).into());
@@ -101,6 +105,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         limit: percent_limit,
         memory: Some(room),
         verbose: verbose.footer(),
+        frames,
     };
     let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
     if bytes > most {

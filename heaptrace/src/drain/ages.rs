@@ -1,7 +1,8 @@
 //! The live map read block by block: how old each site's oldest block is, and blocks of processes that ended,
 //! which would else fill the map.
 
-use super::{ProfileBuilder, kernel::KernelTables};
+use super::{ProfileBuilder, cohorts::LiveByAge, kernel::KernelTables};
+use crate::model::{Cohorts, SiteId};
 use heaptrace_common::{
     live::{LiveBlock, LiveKey},
     record::{ProcessRecord, process_state},
@@ -15,14 +16,26 @@ use std::{
 const SWEEP_AT: u64 = 4;
 
 impl ProfileBuilder {
-    /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`). After
-    /// [`Self::judge_blocks`].
-    pub fn read_ages(&mut self, maps: &impl KernelTables, now_ns: u64) -> io::Result<()> {
+    /// Sets the age of each site's oldest live block: at the end of its process, or now (`CLOCK_MONOTONIC`); and gives of the sites
+    /// with most how their blocks came and stayed since calls counted, at `from_ns` or later. After [`Self::judge_blocks`].
+    pub fn read_ages(
+        &mut self,
+        maps: &impl KernelTables,
+        from_ns: u64,
+        now_ns: u64,
+    ) -> io::Result<Vec<(SiteId, Cohorts)>> {
         let mut oldest: HashMap<u32, (u64, u64)> = HashMap::new();
+        let mut by_age = LiveByAge::default();
         let end_of = |process: u32| self.record(process).map_or(0, |record| record.ended_ns);
         maps.for_each_live(|key, block| {
             if self.gone.has(&key, &block) {
                 return;
+            }
+            if let (Some(site), Some(record)) = (self.site_of(block.site), self.record(key.process))
+                && record.state != process_state::REPLACED
+            {
+                let traced = Self::traced(record, from_ns, now_ns);
+                by_age.add(site, &traced, block.time_ns, self.weighing.block(&block));
             }
             let (time, _) = oldest.entry(block.site).or_insert((block.time_ns, end_of(key.process)));
             *time = (*time).min(block.time_ns);
@@ -35,7 +48,7 @@ impl ProfileBuilder {
             let until = if end == 0 { now_ns } else { end };
             self.set_age(site, until.saturating_sub(time));
         }
-        Ok(())
+        Ok(by_age.most_with_pasts(&self.pasts, &self.sites_with_removed()).into_iter().collect())
     }
 
     /// Gives the live map's room back that blocks of ended processes take, once it is much of the `capacity`.

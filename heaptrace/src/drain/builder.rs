@@ -8,6 +8,7 @@ use super::{
     kernel::KernelTables,
     old::KeptOld,
     over::Gone,
+    past::Pasts,
     processes::{Counted, ProcessTable, is_fork},
     swept::Ages,
     told::Told,
@@ -70,6 +71,7 @@ pub struct ProfileBuilder {
     /// Modules that stacks were taken in.
     pub(super) called: HashSet<ModuleId>,
     pub(super) weighing: Weighing,
+    pub(super) pasts: Pasts,
 }
 
 impl ProfileBuilder {
@@ -112,6 +114,11 @@ impl ProfileBuilder {
             }
         }
         is_any_new
+    }
+
+    /// Says when the tables are read next (`CLOCK_MONOTONIC`): before [`Self::read_sites`].
+    pub fn reads_at(&mut self, now_ns: u64) {
+        self.pasts.reads_at(now_ns);
     }
 
     /// Whether a process is in the midst of an exec, as far as can be told at `now_ns`: its old image's record has ended, and
@@ -297,6 +304,7 @@ impl ProfileBuilder {
             stacks: self.stacks.table.take_new(),
             sites: sites.into_iter().map(|(number, site)| (SiteId(number), site)).collect(),
             growth: growth.into_iter().map(|(number, site)| (GrowthId(number), site)).collect(),
+            cohorts: Vec::new(),
         }
     }
 

@@ -60,7 +60,7 @@ impl Run {
         self.drain();
         self.builder.read_whole(&mut self.kernel);
         self.builder.judge_blocks(&self.kernel).expect("judged");
-        self.builder.read_ages(&self.kernel, self.kernel.now_ns).expect("read");
+        self.builder.read_ages(&self.kernel, 0, self.kernel.now_ns).expect("read");
         self.chunk()
     }
 }

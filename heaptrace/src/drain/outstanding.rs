@@ -1,6 +1,6 @@
 //! Blocks that have been outstanding for a while, by site, from the live map.
 
-use super::{ProfileBuilder, kernel::KernelTables, old::KeptOld};
+use super::{ProfileBuilder, cohorts::LiveByAge, kernel::KernelTables, old::KeptOld};
 use crate::model::{Amount, OldBlocks};
 use heaptrace_common::record::process_state;
 use std::io;
@@ -13,11 +13,13 @@ impl ProfileBuilder {
     }
 
     /// What is outstanding and at least `older_than_ns` old, at `now_ns` (`CLOCK_MONOTONIC`) or at the end of its
-    /// process. After [`Self::read_sites`] and [`Self::judge_blocks`].
+    /// process; and how sites' blocks came and stayed since calls counted, at `from_ns` or later. After [`Self::read_sites`] and
+    /// [`Self::judge_blocks`].
     pub fn old_blocks(
         &self,
         maps: &impl KernelTables,
         older_than_ns: u64,
+        from_ns: u64,
         now_ns: u64,
     ) -> io::Result<OldBlocks> {
         let kept = self.kept_old.as_ref();
@@ -26,6 +28,7 @@ impl ProfileBuilder {
         of_exited.add(kept.map(|kept| kept.all).unwrap_or_default());
         // Not outstanding, though nobody freed them.
         let mut gone_now = self.retired_gone;
+        let mut by_age = LiveByAge::default();
         maps.for_each_live(|key, block| {
             let Some(record) = self.record(key.process) else { return };
             // An exec released them.
@@ -46,6 +49,7 @@ impl ProfileBuilder {
             // Allocated since the sites were read: the next time.
             let Some(site) = self.site_of(block.site) else { return };
             by_site.add(site, weighted, age_ns, older_than_ns, exited);
+            by_age.add(site, &Self::traced(record, from_ns, now_ns), block.time_ns, weighted);
         })?;
         let mut at_exit = self.table.retired_at_exit;
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));
@@ -67,6 +71,7 @@ impl ProfileBuilder {
             younger: by_site.younger.amount(),
             gone: gone_now.amount(),
             sites: by_site.into_old(),
+            cohorts: by_age.with_pasts(&self.pasts, &self.sites_with_removed()),
         })
     }
 }

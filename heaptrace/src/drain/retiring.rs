@@ -56,7 +56,10 @@ impl ProfileBuilder {
             }
             self.kept.waits.remove(&site);
             match self.kept.ids.remove(&site) {
-                Some(Kept::Site(id)) => self.kept.sites.retire(id.0),
+                Some(Kept::Site(id)) => {
+                    self.kept.sites.retire(id.0);
+                    self.pasts.forget(id);
+                }
                 Some(Kept::Growth(id)) => self.kept.growth.retire(id.0),
                 None => {}
             }

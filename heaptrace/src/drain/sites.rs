@@ -5,6 +5,7 @@ use super::{
     images::{Image, Place},
     kept_sites::{Kept, unclassed},
     kernel::KernelTables,
+    past::Counted,
 };
 use crate::model::{
     Frame, FrameId, GrowthId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack, StackId,
@@ -150,6 +151,11 @@ impl ProfileBuilder {
             let gone = gone.amount();
             (totals.gone_bytes, totals.gone_count) = (gone.bytes, gone.count);
         }
+        let (allocated, freed) = match &samples {
+            Some(samples) => (samples.allocated.samples, samples.freed.samples),
+            None => (totals.alloc_count, totals.free_count),
+        };
+        self.pasts.note(id, Counted { allocated, freed, held_bytes: totals.live_bytes() });
         let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
             let classed = site.sizes.total();

@@ -18,13 +18,14 @@ pub use turn::News;
 
 use crate::{
     error::CannotTrace,
-    model::{Host, Mode, Note, OldBlocks, StackId, Start},
+    model::{Cohorts, Host, Mode, Note, OldBlocks, SiteId, StackId, Start},
     process::system,
     session::{Limits, Session, SessionOptions},
 };
 use clock::Clock;
 use heaptrace_common::growth::GrowthEvent;
 use std::{
+    collections::BTreeMap,
     io,
     time::{Duration, Instant},
 };
@@ -159,6 +160,14 @@ impl<F> Engine<F> {
     /// If the blocks cannot be read.
     pub fn old_blocks(&mut self, older_than: Duration) -> io::Result<OldBlocks> {
         self.session.old_blocks(older_than)
+    }
+
+    /// How blocks of sites came and stayed, as of when the maps were last read. Reads all live blocks.
+    ///
+    /// # Errors
+    /// If the blocks cannot be read.
+    pub fn cohorts(&self) -> io::Result<BTreeMap<SiteId, Cohorts>> {
+        self.session.cohorts()
     }
 
     /// The stack of a call, if it has one; to be asked at once, as its addresses are told apart by what is mapped now.

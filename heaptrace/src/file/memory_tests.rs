@@ -7,6 +7,7 @@ use super::{
     wire::{Bad, Reader, Wire, Writer},
 };
 use crate::commands::{
+    frame_args::FrameArgs,
     report::{ReportArgs, run},
     verbose::VerboseArgs,
 };
@@ -172,8 +173,19 @@ fn every_report_of_the_recording_given() {
         // What it is refused for is not looked at here.
         let verbose = VerboseArgs::default();
         let format = Some(format);
-        run(ReportArgs { file, view, by, format, output, pid: None, min_bytes: 0, percent_limit: 0, verbose })
-            .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
+        run(ReportArgs {
+            file,
+            view,
+            by,
+            format,
+            output,
+            pid: None,
+            min_bytes: 0,
+            percent_limit: 0,
+            frames: FrameArgs::default(),
+            verbose,
+        })
+        .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
     for by in [By::Stack, By::Site, By::Process] {
         let _ = report(Format::Text, View::Alloc, by);
@@ -330,6 +342,7 @@ fn report_error(path: &Path) -> String {
         pid: None,
         min_bytes: 0,
         percent_limit: 0,
+        frames: FrameArgs::default(),
         verbose: VerboseArgs::default(),
     };
     format!("{:#}", run(args).expect_err("refused"))

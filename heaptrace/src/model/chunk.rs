@@ -2,8 +2,8 @@
 //! Every index is checked before anything is changed, so a profile never holds one that leads nowhere.
 
 use super::{
-    Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes, Process, ProcessId,
-    Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
+    COHORTS, Cohorts, Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes,
+    Process, ProcessId, Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
 };
 use heaptrace_common::sizes::SIZE_CLASSES;
 use std::{collections::BTreeMap, mem};
@@ -51,6 +51,8 @@ pub struct Chunk {
     pub sites: Vec<(SiteId, Site)>,
     /// Set where the place of growth is known, appended where it is the next one.
     pub growth: Vec<(GrowthId, Site)>,
+    /// All there are, in the last one.
+    pub cohorts: Vec<(SiteId, Cohorts)>,
 }
 
 /// What was found of places' names, after all else was written: finding them may take long, or fail.
@@ -76,6 +78,7 @@ impl Footprint for Chunk {
             stacks,
             sites,
             growth,
+            cohorts,
         } = self;
         let tables = [
             coverage.beside(),
@@ -87,6 +90,7 @@ impl Footprint for Chunk {
             stacks.beside(),
             sites.beside(),
             growth.beside(),
+            cohorts.beside(),
         ];
         tables.into_iter().fold(0, u64::saturating_add)
     }
@@ -130,6 +134,7 @@ impl Profile {
             sites: Vec::new(),
             growth: Vec::new(),
             residency: BTreeMap::new(),
+            cohorts: BTreeMap::new(),
             history: None,
         }
     }
@@ -172,6 +177,7 @@ impl Profile {
             stacks,
             sites,
             growth,
+            cohorts,
         } = chunk;
         self.duration_ns = duration_ns;
         self.coverage = coverage;
@@ -184,6 +190,10 @@ impl Profile {
         freed += self.set_symbols(symbols);
         freed += set(&mut self.sites, sites, SiteId::index);
         freed += set(&mut self.growth, growth, GrowthId::index);
+        for (site, cohorts) in cohorts {
+            let earlier = self.cohorts.insert(site, cohorts);
+            freed += earlier.map_or(0, |earlier| (site, earlier).whole());
+        }
         Ok(freed)
     }
 
@@ -262,7 +272,11 @@ impl Profile {
                 reference("stack", index, "frame", *frame as usize, frames)?;
             }
         }
-        check_set("site", chunk.sites.iter().map(|(id, _)| id.index()), self.sites.len())?;
+        let sites = check_set("site", chunk.sites.iter().map(|(id, _)| id.index()), self.sites.len())?;
+        for (index, (site, cohorts)) in chunk.cohorts.iter().enumerate() {
+            reference("cohorts", index, "site", site.index(), sites)?;
+            bounded("cohorts", index, cohorts.parts.len(), "parts", COHORTS)?;
+        }
         for (id, site) in &chunk.sites {
             check_site("site", id.index(), site, processes, stacks)?;
         }

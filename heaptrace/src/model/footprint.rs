@@ -1,9 +1,9 @@
 //! How much memory what a recording holds takes: in a profile, and in the reports that are made of it.
 
 use super::{
-    AllocatorInfo, BuildId, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap, Location, LocationId,
-    Module, Note, Notes, Process, ProcessId, Residency, Samples, Site, SiteId, SizeHistogram, Stack, Symbol,
-    Untraceable,
+    AllocatorInfo, BuildId, Cohort, Cohorts, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap,
+    Location, LocationId, Module, Note, Notes, Process, ProcessId, Residency, Samples, Site, SiteId,
+    SizeHistogram, Stack, Symbol, Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -42,6 +42,7 @@ flat! {
     SiteId: 320;
     GrowthId: 320;
     Frame: 0;
+    Cohort: 0;
     // It is looked up, and has a name made of its module's if no symbol is found.
     Location: 232;
 }
@@ -112,6 +113,16 @@ impl Footprint for Site {
         // Reports have as much of each again.
         let samples = self.samples.as_ref().map_or(0, |_| 2 * (size_of::<Samples>() as u64 + PIECE));
         self.sizes.beside() + samples
+    }
+}
+
+impl Footprint for Cohorts {
+    /// A place in a map, a judgement.
+    const REPORTED: u64 = 256;
+
+    fn beside(&self) -> u64 {
+        let Self { span_ns: _, parts } = self;
+        parts.beside()
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`Profile`] that every report is rendered from.
 
 mod chunk;
+mod cohorts;
 mod counts;
 mod estimate;
 mod footprint;
@@ -16,6 +17,7 @@ mod statistics;
 mod timeline;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
+pub use cohorts::{COHORTS, Cohort, Cohorts};
 pub use counts::Counts;
 pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};

@@ -1,6 +1,7 @@
 //! What is outstanding and old, as `leaks` shows it: blocks, or where none are traced memory.
 
-use super::{SiteId, Sums};
+use super::{Cohorts, SiteId, Sums};
+use std::collections::BTreeMap;
 
 /// What is old at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct OldBlocks {
     pub removed: Amount,
     /// Neither outstanding nor freed: see [`super::Totals::gone_bytes`].
     pub gone: Amount,
+    /// How blocks of sites came and stayed, old or not, of those in the live map.
+    pub cohorts: BTreeMap<SiteId, Cohorts>,
 }
 
 /// Bytes in so many blocks; of memory, in ranges that were mapped, or pages that were touched.

@@ -1,8 +1,8 @@
 //! The immutable result of a recording.
 
 use super::{
-    BuildId, Counts, FrameId, History, LocationId, ModuleId, Notes, ProcessId, Residency, SizeHistogram,
-    StackId, Sums,
+    BuildId, Cohorts, Counts, FrameId, History, LocationId, ModuleId, Notes, ProcessId, Residency, SiteId,
+    SizeHistogram, StackId, Sums,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub struct Profile {
     pub growth: Vec<Site>,
     /// The last measurement of each process's memory; none of processes that were never measured.
     pub residency: BTreeMap<ProcessId, Residency>,
+    /// How blocks of sites came and stayed, of those that have most live in the end; of none before the end.
+    pub cohorts: BTreeMap<SiteId, Cohorts>,
     /// How it came about, where that was looked at.
     pub history: Option<History>,
 }

@@ -11,7 +11,9 @@ const FRAME: u64 = 32;
 
 /// Bytes of the frames and names that a report of `profile` goes through.
 pub fn expansion(format: Format, profile: &Profile, options: &Options) -> u64 {
-    if format == Format::Text && (options.by != By::Stack || matches!(options.view, View::Sizes | View::Rss))
+    if format == Format::Text
+        && (!matches!(options.by, By::Stack | By::Function)
+            || matches!(options.view, View::Sizes | View::Rss))
     {
         return 0;
     }

@@ -3,8 +3,8 @@
 use super::export::{Content, Export, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
-use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text};
-use crate::model::{Amount, Profile, Site, SizeFilter, SizeHistogram};
+use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text, verdicts};
+use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
@@ -215,6 +215,8 @@ struct SiteEntry<'a> {
     gone_count: u64,
     /// `null` where blocks are not sampled.
     estimate: Option<Intervals>,
+    /// `null` for a site that cannot be judged, and in recordings that did not finish.
+    verdict: Option<verdicts::Entry>,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -282,7 +284,8 @@ impl Processes<'_> {
 /// Sites as they are written, one in memory at a time: there may be hundreds of thousands.
 pub(super) struct Sites<'a> {
     profile: &'a Profile,
-    sites: Vec<&'a Site>,
+    /// Of blocks with their numbers.
+    sites: Vec<(Option<SiteId>, &'a Site)>,
 }
 
 impl Serialize for Sites<'_> {
@@ -293,17 +296,21 @@ impl Serialize for Sites<'_> {
 
 impl Sites<'_> {
     pub fn iter(&self) -> impl Iterator<Item = impl Serialize> {
-        self.sites.iter().map(|site| site_entry(self.profile, site))
+        self.sites.iter().map(|(id, site)| site_entry(self.profile, *id, site))
     }
 }
 
 pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
     let weigh = |site: &Site| amount_of(&site.totals, options.view);
-    let mut sites: Vec<&Site> = sites(profile, options.view)
-        .filter(|site| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
+    // None of those of blocks is left out before.
+    let number = |index| options.view.is_of_blocks().then_some(SiteId(index));
+    let mut sites: Vec<(Option<SiteId>, &Site)> = (0..)
+        .map(number)
+        .zip(sites(profile, options.view))
+        .filter(|(_, site)| profile.processes.get(site.process.index()).is_some_and(|p| chosen(p, options)))
         .collect();
     let mut hidden = Hidden::default();
-    sites.retain(|site| {
+    sites.retain(|(_, site)| {
         let bytes = weigh(site).bytes;
         let keep = bytes >= options.min_bytes;
         if !keep {
@@ -313,7 +320,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
         keep
     });
     // Stable: equal ones stay in the order in which they were seen.
-    sites.sort_by_key(|site| {
+    sites.sort_by_key(|(_, site)| {
         let Amount { bytes, count } = weigh(site);
         std::cmp::Reverse((bytes, count))
     });
@@ -329,7 +336,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
     };
     Document {
         head,
-        processes: Processes { profile, options: *options, estimates: estimates(profile) },
+        processes: Processes { profile, options: options.clone(), estimates: estimates(profile) },
         sites: Sites { profile, sites },
         tail: Tail { hidden, live_is_bound: profile.mode.ends_unseen() },
     }
@@ -483,7 +490,8 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
     }
 }
 
-fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
+fn site_entry<'a>(profile: &'a Profile, id: Option<SiteId>, site: &'a Site) -> SiteEntry<'a> {
+    let judged = id.and_then(|id| verdicts::of_site(profile, id));
     let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
     let estimated = |view| estimated(site, profile, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
@@ -506,6 +514,7 @@ fn site_entry<'a>(profile: &'a Profile, site: &'a Site) -> SiteEntry<'a> {
         gone_bytes: totals.gone_bytes,
         gone_count: totals.gone_count,
         estimate: both.map(|(allocated, live)| Intervals::new(allocated, live)),
+        verdict: judged.map(|judged| verdicts::Entry::new(&judged, profile.mode.sample_bytes() != 0)),
     }
 }
 

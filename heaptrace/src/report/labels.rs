@@ -1,10 +1,12 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
+use crate::attribution::{Attribution, Class, fold};
 use crate::model::{FrameId, Location, LocationId, ModuleId, Profile, Stack, StackId};
 use crate::printable::printable;
 use crate::units::base_name;
 use heaptrace_common::stack::StackEnd;
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -26,7 +28,11 @@ pub(super) struct Label<'a> {
 impl Label<'_> {
     /// Name, source line, and whether it is inlined.
     pub fn describe(&self) -> String {
-        let mut text = self.name.clone().into_owned();
+        self.describe_as(self.name.as_ref())
+    }
+
+    fn describe_as(&self, name: &str) -> String {
+        let mut text = name.to_owned();
         if let Some((file, line)) = &self.source {
             text.push(' ');
             text.push_str(base_name(file));
@@ -56,9 +62,24 @@ pub(super) struct Labels<'a> {
     ends: HashMap<StackEnd, LabelId>,
     no_stack: LabelId,
     no_site: LabelId,
+    /// `None` where all is shown as it is.
+    attribution: Option<&'a Attribution>,
+    /// Of each label, once it was asked for.
+    classes: Vec<OnceCell<Option<Class>>>,
 }
 
 impl<'a> Labels<'a> {
+    /// With frames left out and names shortened as `attribution` has it.
+    pub fn attributed(profile: &'a Profile, attribution: &'a Attribution) -> Self {
+        let mut labels = Self::new(profile);
+        if attribution.hides() {
+            labels.classes.resize_with(labels.labels.len(), OnceCell::new);
+        }
+        labels.attribution = Some(attribution);
+        labels
+    }
+
+    /// All frames, with their whole names.
     pub fn new(profile: &'a Profile) -> Self {
         let symbols_of = |index| profile.symbols.get(index).map_or(&[][..], Vec::as_slice);
         let count: usize = (0..profile.locations.len()).map(|index| symbols_of(index).len().max(1)).sum();
@@ -93,7 +114,8 @@ impl<'a> Labels<'a> {
             .collect();
         let no_stack = pseudo("[no stack]".into());
         let no_site = pseudo("[site not kept]".into());
-        Self { profile, labels, locations, expanded, ends, no_stack, no_site }
+        let (attribution, classes) = (None, Vec::new());
+        Self { profile, labels, locations, expanded, ends, no_stack, no_site, attribution, classes }
     }
 
     /// How many numbers of labels there are.
@@ -103,6 +125,50 @@ impl<'a> Labels<'a> {
 
     pub fn get(&self, id: LabelId) -> &Label<'a> {
         &self.labels[id as usize]
+    }
+
+    /// A label's name, as long as it is to be shown.
+    pub fn name(&self, id: LabelId) -> Cow<'_, str> {
+        let name = self.get(id).name.as_ref();
+        self.attribution.map_or(Cow::Borrowed(name), |attribution| attribution.shown(name))
+    }
+
+    /// Name, source line, and whether it is inlined.
+    pub fn describe(&self, id: LabelId) -> String {
+        self.get(id).describe_as(&self.name(id))
+    }
+
+    /// How many labels of a stack are left out: those before the user's first.
+    pub fn folded(&self, stack: Option<StackId>) -> usize {
+        if !self.attribution.is_some_and(Attribution::hides) {
+            return 0;
+        }
+        // Not its end, which is no frame.
+        let frames = self.frames(stack).iter().flat_map(|frame| self.of_frame(*frame));
+        fold(frames.map(|label| self.class_of(*label)))
+    }
+
+    fn class_of(&self, id: LabelId) -> Option<Class> {
+        let (attribution, class) = self.attribution.zip(self.classes.get(id as usize))?;
+        *class.get_or_init(|| {
+            let label = self.get(id);
+            let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+            attribution.class_of(&label.name, module.map_or("", |module| base_name(&module.path)))
+        })
+    }
+
+    /// Where what is shown of a stack begins.
+    pub fn first_shown(&self, stack: Option<StackId>) -> Place {
+        let mut at = Place::default();
+        for _ in 0..self.folded(stack) {
+            self.next(stack, &mut at);
+        }
+        at
+    }
+
+    /// A stack's labels as far as they are shown, innermost first, never none.
+    pub fn walk_shown(&self, stack: Option<StackId>) -> impl Iterator<Item = LabelId> {
+        self.walk_from(stack, self.first_shown(stack))
     }
 
     /// As valgrind's tools write frames: `0x401234: main (x.c:10)`.
@@ -139,7 +205,11 @@ impl<'a> Labels<'a> {
 
     /// The same, one after the other.
     pub fn walk(&self, stack: Option<StackId>) -> impl Iterator<Item = LabelId> {
-        let mut at = Place::default();
+        self.walk_from(stack, Place::default())
+    }
+
+    /// The same, from a place on.
+    pub fn walk_from(&self, stack: Option<StackId>, mut at: Place) -> impl Iterator<Item = LabelId> {
         std::iter::from_fn(move || self.next(stack, &mut at))
     }
 

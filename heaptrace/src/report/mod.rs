@@ -34,6 +34,7 @@ mod svg;
 mod table;
 mod text;
 mod tree;
+mod verdicts;
 mod watch;
 
 #[cfg(test)]
@@ -52,10 +53,12 @@ pub use notes::said;
 pub use rss::{residency_lines, residency_lines_of};
 pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
+pub use verdicts::in_words as verdict_in_words;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };
 
+use crate::attribution::Attribution;
 use crate::model::Mode;
 use clap::ValueEnum;
 
@@ -98,11 +101,13 @@ impl View {
 /// What rows of a text report are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Function that called the allocator, with the tree of its callers.
+    /// Function that called the allocator (the first of its stack that is the user's), with the tree of its callers.
     #[default]
     Stack,
     /// Source line that called the allocator.
     Site,
+    /// Function, with all that it calls: a block counts for each function of its stack.
+    Function,
     /// Program or library that called the allocator.
     Module,
     /// Process.
@@ -110,7 +115,7 @@ pub enum By {
 }
 
 /// What to show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub view: View,
     /// Rows of the text report; the other formats hold whole stacks.
@@ -126,6 +131,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Text: a line for each process and file in the footer, too.
     pub verbose: bool,
+    /// Text: what of stacks is shown.
+    pub frames: Attribution,
 }
 
 impl Options {

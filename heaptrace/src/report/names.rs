@@ -2,6 +2,7 @@
 
 use super::labels::{Label, Labels};
 use crate::{
+    attribution::Attribution,
     model::{Profile, StackId},
     units::base_name,
 };
@@ -19,13 +20,24 @@ pub struct StackNames<'a> {
 }
 
 impl<'a> StackNames<'a> {
+    /// Whole names of all.
     pub fn new(profile: &'a Profile) -> Self {
         Self { profile, labels: Labels::new(profile) }
     }
 
+    /// As `attribution` has them.
+    pub fn attributed(profile: &'a Profile, attribution: &'a Attribution) -> Self {
+        Self { profile, labels: Labels::attributed(profile, attribution) }
+    }
+
     /// The frames of a stack, innermost first, never none.
     pub fn of(&self, stack: StackId) -> Vec<String> {
-        self.all(stack).into_iter().map(Label::describe).collect()
+        self.labels.walk(Some(stack)).map(|label| self.labels.describe(label)).collect()
+    }
+
+    /// How many of the inner frames of an allocation's stack are not the user's. Never all.
+    pub fn folded(&self, stack: StackId) -> usize {
+        self.labels.folded(Some(stack))
     }
 
     /// How many of the inner frames of a system call's stack say nothing: those of the C library, or at least its

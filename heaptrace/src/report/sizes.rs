@@ -60,10 +60,10 @@ pub(super) fn write(
         keep
     });
     sites.sort_by_key(|site| std::cmp::Reverse((site.totals.alloc_bytes, site.totals.alloc_count)));
-    let labels = Labels::new(profile);
+    let labels = Labels::attributed(profile, &options.frames);
     for site in sites.iter().take(TOP_SITES) {
-        let innermost = labels.walk(Some(site.stack)).next();
-        let place = innermost.map_or_else(String::new, |label| labels.get(label).describe());
+        let innermost = labels.walk_shown(Some(site.stack)).next();
+        let place = innermost.map_or_else(String::new, |label| labels.describe(label));
         let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
         let bytes = thousands(site.totals.alloc_bytes);
         let title = format!("{} in {place} ({process}), {bytes} bytes", site.function.name());

@@ -92,7 +92,7 @@ impl<'a> Stacks<'a> {
         let (measures, main) = Measure::of_view(options.view);
         let mut rows = Vec::new();
         for (place, measure) in measures.iter().enumerate() {
-            let selection = Selection::new(profile, &Options { view: measure.view(), ..*options });
+            let selection = Selection::new(profile, &Options { view: measure.view(), ..options.clone() });
             rows.extend(selection.entries.iter().map(|entry| {
                 let mut amounts = Amounts::default();
                 amounts[place] = entry.weight.quantity.amount();

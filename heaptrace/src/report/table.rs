@@ -27,6 +27,8 @@ struct Key<'a> {
 struct Row<'a> {
     key: Key<'a>,
     weight: Weight,
+    /// Bytes of those stacks that begin with it, where others count, too.
+    own_bytes: u64,
     tree: Option<Tree>,
 }
 
@@ -35,6 +37,8 @@ struct Row<'a> {
 pub(super) struct Hidden {
     pub rows: u64,
     pub weight: Weight,
+    /// Stacks of which inner frames are left out.
+    pub folded: u64,
 }
 
 /// Writes the table of `selection`, and call trees below its rows where they are by stack.
@@ -44,9 +48,10 @@ pub(super) fn write(
     options: &Options,
     out: &mut dyn Write,
 ) -> io::Result<Hidden> {
-    let labels = Labels::new(profile);
+    let labels = Labels::attributed(profile, &options.frames);
     let mut rows = collect(selection, options, &labels);
-    let mut hidden = Hidden::default();
+    let folded = selection.entries.iter().filter(|entry| labels.folded(entry.stack) > 0).count();
+    let mut hidden = Hidden { folded: folded as u64, ..Hidden::default() };
     let least = options.least(selection.total.bytes());
     rows.retain(|row| {
         let keep = row.weight.bytes() >= least;
@@ -91,7 +96,7 @@ pub(super) fn write(
         writeln!(out, "{}", line(&mut cells(&row).into_iter()))?;
         if let Some(tree) = row.tree {
             let scale = Scale { total: selection.total.bytes(), least };
-            tree.draw(row.key.symbol.unwrap_or_default(), &labels, scale, out)?;
+            tree.draw(&options.frames.shown(row.key.symbol.unwrap_or_default()), &labels, scale, out)?;
         }
     }
     Ok(hidden)
@@ -125,34 +130,55 @@ impl<'a> Names<'a> {
 fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     let mut index: HashMap<Key<'a>, usize> = HashMap::new();
+    let functions = if options.by == By::Function { labels.same_functions() } else { Vec::new() };
+    let mut keys: Vec<Key<'a>> = Vec::new();
     for entry in &selection.entries {
-        let Some(innermost) = labels.walk(entry.stack).next() else { continue };
+        let Some(innermost) = labels.walk_shown(entry.stack).next() else { continue };
         let label = labels.get(innermost);
         let process = Some(entry.process);
-        let key = match options.by {
-            By::Stack => Key { process, module: label.module, symbol: Some(&label.name), ..Key::default() },
-            By::Site => Key {
+        keys.clear();
+        match options.by {
+            By::Stack => {
+                keys.push(Key { process, module: label.module, symbol: Some(&label.name), ..Key::default() });
+            }
+            By::Site => keys.push(Key {
                 process,
                 module: label.module,
                 label: Some(innermost),
                 function: Some(entry.function),
                 ..Key::default()
-            },
-            By::Module => Key { module: label.module, ..Key::default() },
-            By::Process => Key { process, ..Key::default() },
-        };
-        let at = *index.entry(key).or_insert_with(|| {
-            rows.push(Row {
-                key,
-                weight: Weight::default(),
-                tree: (options.by == By::Stack).then(Tree::default),
+            }),
+            By::Function => {
+                let of = |label: LabelId| functions.get(label as usize).copied().unwrap_or(label);
+                let key = |label: LabelId| Key { label: Some(label), ..Key::default() };
+                keys.push(key(of(innermost)));
+                let mut callers: Vec<LabelId> = labels.walk_shown(entry.stack).map(of).collect();
+                callers.sort_unstable();
+                callers.dedup();
+                // One that calls itself has its blocks once.
+                keys.extend(callers.into_iter().filter(|caller| *caller != of(innermost)).map(key));
+            }
+            By::Module => keys.push(Key { module: label.module, ..Key::default() }),
+            By::Process => keys.push(Key { process, ..Key::default() }),
+        }
+        for (place, key) in keys.iter().enumerate() {
+            let at = *index.entry(*key).or_insert_with(|| {
+                rows.push(Row {
+                    key: *key,
+                    weight: Weight::default(),
+                    own_bytes: 0,
+                    tree: (options.by == By::Stack).then(Tree::default),
+                });
+                rows.len() - 1
             });
-            rows.len() - 1
-        });
-        let row = &mut rows[at];
-        row.weight.add(&entry.weight);
-        if let Some(tree) = &mut row.tree {
-            tree.add(entry.stack, entry.weight.bytes());
+            let row = &mut rows[at];
+            row.weight.add(&entry.weight);
+            if place == 0 {
+                row.own_bytes = row.own_bytes.saturating_add(entry.weight.bytes());
+            }
+            if let Some(tree) = &mut row.tree {
+                tree.add(entry.stack, entry.weight.bytes());
+            }
         }
     }
     rows
@@ -170,6 +196,9 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
         titles.insert(2, ("±", true));
         titles.push(("±", true));
     }
+    if options.by == By::Function {
+        titles.insert(1, ("Self", true));
+    }
     titles.extend(match options.view {
         View::Live | View::Rss => vec![("Oldest", true)],
         View::Alloc | View::Sizes if mode.has_frees() => vec![("Freed bytes", true), ("Freed", true)],
@@ -178,6 +207,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
     titles.extend(match options.by {
         By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
         By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
+        By::Function => vec![("Module", false), ("Function", false)],
         By::Module => vec![("Module", false)],
         // Of calls that map memory, and of faults, neither a peak nor failures are known.
         By::Process if !options.view.is_of_blocks() => {
@@ -213,6 +243,9 @@ fn cells(
         cells.insert(2, error(|of| of.bytes));
         cells.push(error(|of| of.count));
     }
+    if options.by == By::Function {
+        cells.insert(1, format!("{:.2}%", percent(row.own_bytes, total)));
+    }
     match options.view {
         View::Live | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
         View::Alloc | View::Sizes if profile.mode.has_frees() => {
@@ -226,9 +259,19 @@ fn cells(
     let module_cell =
         module.map_or_else(|| "[none]".to_owned(), |module| printable(base_name(&module.path)).into_owned());
     match options.by {
-        By::Stack => cells.extend([process_cell, module_cell, row.key.symbol.unwrap_or_default().to_owned()]),
+        By::Stack => {
+            let symbol = options.frames.shown(row.key.symbol.unwrap_or_default()).into_owned();
+            cells.extend([process_cell, module_cell, symbol]);
+        }
+        By::Function => {
+            let module = row.key.label.and_then(|label| labels.get(label).module);
+            let module = module.and_then(|id| profile.modules.get(id.index()));
+            let module = module.map_or("[none]".into(), |module| printable(base_name(&module.path)));
+            let function = row.key.label.map_or_else(String::new, |label| labels.name(label).into_owned());
+            cells.extend([module.into_owned(), function]);
+        }
         By::Site => {
-            let site = row.key.label.map_or_else(String::new, |label| labels.get(label).describe());
+            let site = row.key.label.map_or_else(String::new, |label| labels.describe(label));
             let function = row.key.function.map_or("", Function::name).to_owned();
             cells.extend([function, process_cell, module_cell, site]);
         }

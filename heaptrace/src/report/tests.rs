@@ -49,6 +49,43 @@ fn live_by_site() {
 }
 
 #[test]
+fn live_by_function() {
+    assert_snapshot!(text(&full(), by(By::Function)));
+}
+
+/// [`full`], with names as C++ has them: inner frames of two stacks differ, and all else is one.
+fn wrapped() -> Profile {
+    let mut profile = full();
+    let names = [
+        "operator new(unsigned long)",
+        "void std::vector<Item, Pool<Item, 4096> >::_M_realloc_insert<Item>(Item&&)",
+    ];
+    for (location, name) in [0, 7].into_iter().zip(names) {
+        profile.symbols[location][0].name = name.into();
+        profile.symbols[location][1].name = "Table<Item, Pool<Item, 4096> >::add(Item)".into();
+        profile.symbols[location][1].line = Some(7);
+    }
+    profile
+}
+
+#[test]
+fn the_site_is_the_first_frame_that_is_the_users() {
+    let site = |by, frames| {
+        text(&wrapped(), Options { by, frames, pid: Some(42), limit: 200, ..Options::default() })
+    };
+    assert_snapshot!("folded_by_stack", site(By::Stack, Attribution::default()));
+    let raw = site(By::Site, Attribution::raw());
+    assert!(
+        raw.contains("operator new(unsigned long) buffer.rs:31") && !raw.contains("--raw-frames"),
+        "{raw}"
+    );
+    assert!(raw.contains("std::vector<Item, Pool<Item, 4096> >::_M_realloc_insert"), "{raw}");
+    let more = Attribution::new(false, Some("Table::*\nlibfoo.so.1+*"), false).expect("patterns");
+    let hidden = site(By::Module, more);
+    assert!(!hidden.contains("libfoo") && hidden.contains("/usr/bin/app"), "{hidden}");
+}
+
+#[test]
 fn samples_are_shown_with_what_they_may_be_off() {
     assert_snapshot!("sampled_live", text(&sampled(false), by(By::Site)));
     assert_snapshot!("sampled_alloc", text(&sampled(true), Options { view: View::Alloc, ..by(By::Site) }));
@@ -120,7 +157,7 @@ fn growth_is_a_view_of_its_own() {
 #[test]
 fn growth_by_process_has_nothing_of_blocks() {
     let options = Options { view: View::Growth, ..by(By::Process) };
-    assert_snapshot!(text(&full(), options));
+    assert_snapshot!(text(&full(), options.clone()));
     let json: serde_json::Value =
         serde_json::from_str(&rendered(Format::Json, &full(), options)).expect("JSON");
     let sites = json["sites"].as_array().expect("sites");

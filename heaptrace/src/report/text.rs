@@ -3,7 +3,7 @@
 use super::export::{Content, Export, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, rss, sizes, table};
+use super::{By, Options, View, footer, rss, sizes, table, verdicts};
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
@@ -41,8 +41,25 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
             let (bytes, blocks) =
                 (thousands(hidden.weight.bytes()), counted_in(options.view, hidden.weight.count()));
             let least = thousands(options.least(selection.total.bytes()));
-            writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
+            match options.by {
+                // A block is in many of them.
+                By::Function => writeln!(out, "#\n# {rows} below {least} bytes not shown")?,
+                _ => {
+                    writeln!(out, "#\n# {rows} below {least} bytes not shown: {bytes} bytes in {blocks}")?;
+                }
+            }
         }
+        if hidden.folded > 0 && options.by != By::Process {
+            let stacks = counted(hidden.folded, "stack", "stacks");
+            writeln!(
+                out,
+                "#\n# of {stacks} the inner frames are left out, as they are of allocators, libraries or interpreters \
+                 (--raw-frames)"
+            )?;
+        }
+    }
+    if options.view == View::Live {
+        verdicts::write_leaks(profile, options, out)?;
     }
     writeln!(out, "#\n# Coverage:")?;
     for line in footer::lines(profile, options.verbose) {
@@ -76,6 +93,7 @@ fn header(
         (View::Sizes | View::Rss, _) => "",
         (_, By::Stack) => ", by calling function, with callers",
         (_, By::Site) => ", by line of code",
+        (_, By::Function) => ", by function, with all that it calls",
         (_, By::Module) => ", by module",
         (_, By::Process) => ", by process",
     };

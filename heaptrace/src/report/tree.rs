@@ -42,9 +42,10 @@ impl Tree {
 
     /// The node of all stacks, once none is added any more.
     pub fn root(&mut self, labels: &Labels<'_>) -> Node {
+        self.members.iter_mut().for_each(|member| member.at = labels.first_shown(member.stack));
         self.members.sort_by(|one, other| match one.stack == other.stack {
             true => std::cmp::Ordering::Equal,
-            false => labels.walk(one.stack).cmp(labels.walk(other.stack)),
+            false => labels.walk_from(one.stack, one.at).cmp(labels.walk_from(other.stack, other.at)),
         });
         let members = 0..self.members.len();
         Node { bytes: self.bytes(members.clone()), members }
@@ -67,7 +68,7 @@ impl Tree {
         if children.len() == 1
             && let Some((label, only)) = children.pop()
         {
-            writeln!(out, "{MARGIN}---{}", labels.get(label).describe())?;
+            writeln!(out, "{MARGIN}---{}", labels.describe(label))?;
             children = self.children(&only, labels);
             root = only;
         } else {
@@ -86,7 +87,7 @@ impl Tree {
             match what {
                 What::Note(text) => writeln!(out, "{prefix}{lead}{text}")?,
                 What::Callers(label, node) => {
-                    writeln!(out, "{prefix}{lead}{}", labels.get(label).describe())?;
+                    writeln!(out, "{prefix}{lead}{}", labels.describe(label))?;
                     prefix.push(if last { ' ' } else { '|' });
                     prefix.extend(std::iter::repeat_n(' ', lead.len() - 1));
                     let children = drawing.tree.children(&node, labels);
@@ -164,7 +165,7 @@ impl Drawing<'_, '_> {
         while let [(label, child)] = &children[..]
             && child.bytes == node.bytes
         {
-            writeln!(out, "{prefix}{}", self.labels.get(*label).describe())?;
+            writeln!(out, "{prefix}{}", self.labels.describe(*label))?;
             node = Node { bytes: child.bytes, members: child.members.clone() };
             children = self.tree.children(&node, self.labels);
         }
@@ -178,7 +179,7 @@ impl Drawing<'_, '_> {
             return;
         }
         children.sort_by(|(a_label, a), (b_label, b)| {
-            let name = |id: &LabelId| self.labels.get(*id).describe();
+            let name = |id: &LabelId| self.labels.describe(*id);
             b.bytes.cmp(&a.bytes).then_with(|| name(a_label).cmp(&name(b_label)))
         });
         let all = children.iter().map(|(_, child)| child.bytes);

@@ -48,7 +48,8 @@ use crate::{
     },
     drain::{ProfileBuilder, Weighing},
     model::{
-        Chunk, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SizeFilter, Statistics,
+        Chunk, Cohorts, Counts, Location, LocationId, Mode, Names, Note, Notes, OldBlocks, SiteId,
+        SizeFilter, Statistics,
     },
     probes::{
         discover::Discoverer,
@@ -64,7 +65,7 @@ pub use error::TargetError;
 pub use symbol_job::SymbolJob;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -279,6 +280,7 @@ impl Session {
             // Later, the kernel side does not hear of ends by itself.
             attachments.look_for_ended(&mut world);
         }
+        self.builder.reads_at(self.counting.now_ns());
         self.builder.read_sites(&mut self.tracer.maps);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.has_ended() {
@@ -334,8 +336,10 @@ impl Session {
     /// The last chunk, with ages; [`Session::names`] belong to it. After [`Session::detach`].
     pub fn finish(&mut self) -> anyhow::Result<Chunk> {
         self.drain_last();
-        self.builder.read_ages(&self.tracer.maps, self.counting.now_ns())?;
+        let from_ns = self.counting.from_ns;
+        let cohorts = self.builder.read_ages(&self.tracer.maps, from_ns, self.counting.now_ns())?;
         let mut chunk = self.chunk()?;
+        chunk.cohorts = cohorts;
         chunk.coverage.finished = true;
         Ok(chunk)
     }
@@ -365,7 +369,8 @@ impl Session {
         if self.calls == Calls::Followed {
             return Ok(self.builder.old_memory(nanoseconds(older_than), self.counting.now_ns()));
         }
-        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), self.counting.now_ns())
+        let (from_ns, now_ns) = (self.counting.from_ns, self.counting.now_ns());
+        self.builder.old_blocks(&self.tracer.maps, nanoseconds(older_than), from_ns, now_ns)
     }
 
     /// Looks for blocks that are over although no free was seen, and has them counted so; call [`Session::drain`] first.
@@ -374,6 +379,11 @@ impl Session {
             self.look_for_unmapped();
             self.judge_blocks();
         }
+    }
+
+    /// How blocks of sites came and stayed; call [`Session::drain`] first.
+    pub fn cohorts(&self) -> io::Result<BTreeMap<SiteId, Cohorts>> {
+        self.builder.cohorts(&self.tracer.maps, self.counting.from_ns, self.counting.now_ns())
     }
 
     /// What was counted of each process for `stat`, by `ProcessId`; call [`Session::drain`] first.

@@ -19,6 +19,8 @@ impl Session {
         if !self.counting.any_counts {
             self.counting.any_counts = true;
             self.counting.started = Instant::now();
+            // What is read first was nothing now.
+            self.builder.reads_at(monotonic_ns());
         }
         if !self.per_process && self.counting.from_ns == 0 {
             self.tracer.maps.set_phase(phase::COUNTING);

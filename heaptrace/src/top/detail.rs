@@ -1,5 +1,6 @@
 //! The screen of one process as data: its sites, how large its blocks are, and how it came here.
 
+use crate::verdicts::{Judgement, suspicion};
 use std::cmp::Ordering;
 
 /// What the sites are of.
@@ -17,7 +18,9 @@ pub enum SiteKind {
 /// How sites are ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SiteOrder {
+    /// What looks most like a leak.
     #[default]
+    Verdict,
     Bytes,
     Growth,
     Rate,
@@ -26,16 +29,19 @@ pub enum SiteOrder {
 impl SiteOrder {
     pub fn next(self) -> Self {
         match self {
-            Self::Bytes => Self::Growth,
+            Self::Verdict => Self::Growth,
             Self::Growth => Self::Rate,
             Self::Rate => Self::Bytes,
+            Self::Bytes => Self::Verdict,
         }
     }
 
     /// What comes first, in words.
     pub fn name(self, kind: SiteKind) -> &'static str {
         match (self, kind) {
-            (Self::Bytes, SiteKind::Growth) => "bytes mapped",
+            // Calls that map memory are not judged.
+            (Self::Bytes | Self::Verdict, SiteKind::Growth) => "bytes mapped",
+            (Self::Verdict, _) => "leak-like",
             (Self::Bytes, _) => "live bytes",
             (Self::Growth, _) => "growth",
             (Self::Rate, SiteKind::Growth) => "calls/s",
@@ -62,6 +68,9 @@ pub struct SiteRow {
     pub frames: Vec<String>,
     /// So many of them say nothing.
     pub inner: usize,
+    pub judged: Option<Judgement>,
+    /// The verdict with its evidence, in words.
+    pub said: Option<String>,
 }
 
 /// The process at one moment of the past.
@@ -98,6 +107,7 @@ pub fn sort(sites: &mut [SiteRow], order: SiteOrder) {
         (a, b) => b.is_some().cmp(&a.is_some()),
     };
     let first = |a: &SiteRow, b: &SiteRow| match order {
+        SiteOrder::Verdict => suspicion(a.judged.as_ref()).cmp(&suspicion(b.judged.as_ref())),
         SiteOrder::Bytes => Ordering::Equal,
         SiteOrder::Growth => number(a.growth, b.growth),
         SiteOrder::Rate => number(a.allocs_per_s, b.allocs_per_s),
@@ -108,6 +118,18 @@ pub fn sort(sites: &mut [SiteRow], order: SiteOrder) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_looks_like_a_leak_comes_first_however_little_it_is() {
+        use crate::model::{COHORTS, Cohort, Cohorts};
+        let part = Cohort { allocated: 9, freed: 6, live: 3, live_bytes: 3, held_bytes: 0 };
+        let leak =
+            crate::verdicts::judge(&Cohorts { span_ns: 60_000_000_000, parts: vec![part; COHORTS] }, true);
+        let site = |id, bytes, judged| SiteRow { id, bytes, judged, ..SiteRow::default() };
+        let mut sites = [site(0, 10, None), site(1, 30, None), site(2, 20, leak)];
+        sort(&mut sites, SiteOrder::Verdict);
+        assert_eq!(sites.map(|site| site.id), [2, 1, 0]);
+    }
 
     #[test]
     fn sites_are_ordered_by_bytes_growth_or_rate() {
@@ -123,6 +145,7 @@ mod tests {
             sort(&mut sites, order);
             sites.iter().map(|site| site.id).collect::<Vec<_>>()
         };
+        assert_eq!(ids(SiteOrder::Verdict), [1, 2, 0], "none is judged");
         assert_eq!(ids(SiteOrder::Bytes), [1, 2, 0]);
         assert_eq!(ids(SiteOrder::Growth), [2, 1, 0]);
         assert_eq!(ids(SiteOrder::Rate), [0, 2, 1]);

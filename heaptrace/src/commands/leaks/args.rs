@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{
+        frame_args::FrameArgs,
         headings::{OUTPUT, WHAT},
         output::Destination,
         size_args::SizeArgs,
@@ -44,6 +45,8 @@ pub struct LeaksArgs {
     pub stacks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub frames: FrameArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
 }

@@ -1,6 +1,7 @@
 //! `heaptrace leaks`: prints old outstanding blocks, or memory that is held, again and again.
 
 mod args;
+mod judged;
 mod trends;
 
 pub use args::LeaksArgs;
@@ -13,14 +14,16 @@ use super::{
     work::{Ended, Work},
 };
 use crate::{
+    attribution::Attribution,
     bpf::{Calls, MapSizes},
     engine::{Engine, Looks, Snapshots},
-    model::{Amount, Mode, Names, OldBlocks, StackId, Trend},
+    model::{Amount, Mode, Names, OldBlocks, SiteId, StackId, Trend},
     process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
     session::SessionOptions,
+    verdicts::Judgement,
 };
-use std::{ops::ControlFlow, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
 
 /// Runs `heaptrace leaks`.
@@ -40,8 +43,10 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         filter,
         stacks,
         sizes,
+        frames,
         verbose,
     } = args;
+    let frames = frames.attribution()?;
     let target = target.target()?;
     let tracing = trace.of(&target)?;
     let events = sizes.max_events.is_none().then(|| events(tracing.mode));
@@ -63,6 +68,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         top,
         format,
         verbose: verbose.footer(),
+        frames,
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
@@ -100,6 +106,7 @@ struct Printing {
     top: usize,
     format: PrintFormat,
     verbose: bool,
+    frames: Attribution,
     out: Output,
 }
 
@@ -107,8 +114,9 @@ struct Printing {
 struct Print {
     last: bool,
     time_ns: i64,
-    /// The largest first.
+    /// The most suspicious first.
     trends: Vec<Trend>,
+    judged: BTreeMap<SiteId, Judgement>,
     younger: Amount,
     exited: Amount,
     removed: Amount,
@@ -144,7 +152,7 @@ impl Work for Printing {
 impl Printing {
     /// After the engine was drained, and where no print waits.
     fn print_once(&mut self, engine: &mut Engine<Snapshots>, last: bool) -> anyhow::Result<ControlFlow<()>> {
-        let OldBlocks { mut sites, younger, removed, gone } = engine.old_blocks(self.older_than)?;
+        let OldBlocks { mut sites, younger, removed, gone, cohorts } = engine.old_blocks(self.older_than)?;
         let profile = engine.snapshot()?;
         let mut exited = Amount::default();
         // While others run, what they hold matters; in the end, all that was never freed.
@@ -155,11 +163,13 @@ impl Printing {
             }
             keep
         });
-        let trends = self.trends.update(&sites);
+        let judged = judged::judge_all(&cohorts, profile.mode);
+        let mut trends = self.trends.update(&sites);
+        judged::order(&mut trends, &judged);
         let sites =
             trends.iter().take(self.top).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
-        let print = Print { last, time_ns: now_ns(), trends, younger, exited, removed, gone };
+        let print = Print { last, time_ns: now_ns(), trends, judged, younger, exited, removed, gone };
         self.prints.add(print, &profile, stacks.into_iter(), engine.session());
         // Let go of before it gets its symbols, or a successor, which it becomes.
         drop(profile);
@@ -168,7 +178,7 @@ impl Printing {
 
     fn print_ready(&mut self, engine: &Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
         while let Some(print) = self.prints.next_ready() {
-            let Print { last, time_ns, trends, younger, exited, removed, gone } = print;
+            let Print { last, time_ns, trends, judged, younger, exited, removed, gone } = print;
             let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
             self.number += 1;
             let leaks = Leaks {
@@ -179,11 +189,13 @@ impl Printing {
                 older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
                 shown,
                 hidden,
+                judged: &judged,
                 younger,
                 exited,
                 removed,
                 gone,
                 verbose: self.verbose,
+                frames: &self.frames,
             };
             if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
                 return Ok(ControlFlow::Break(()));

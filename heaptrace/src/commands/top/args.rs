@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{
+        frame_args::FrameArgs,
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
         size_args::SizeArgs,
         stack_args::StackArgs,
@@ -51,6 +52,8 @@ pub struct TopArgs {
     pub walks: StackArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub frames: FrameArgs,
 }
 
 impl TopArgs {

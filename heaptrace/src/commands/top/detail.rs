@@ -2,8 +2,9 @@
 
 use super::{feed::Feed, job::Job};
 use crate::{
-    model::{Process, ProcessId, SizeHistogram, StackId},
-    report::{StackNames, residency_lines},
+    attribution::Attribution,
+    model::{Process, ProcessId, SiteId, SizeHistogram, StackId},
+    report::{StackNames, residency_lines, verdict_in_words},
     top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
 };
 
@@ -17,9 +18,11 @@ pub fn of(
     pid: u32,
     order: SiteOrder,
     mapped: Option<Mapped>,
+    frames: &Attribution,
 ) -> (Detail, Option<Job>) {
     let growth = feed.is_growth();
     let mode = feed.engine.mode();
+    let judged = feed.judged().clone();
     let mut sizes = SizeHistogram::default();
     let mut sites: Vec<SiteRow> = Vec::new();
     for (index, site) in feed.sites().iter().enumerate().filter(|(_, site)| site.process == id) {
@@ -35,6 +38,8 @@ pub fn of(
             function: site.function.name(),
             frames: Vec::new(),
             inner: 0,
+            judged: judged.get(&SiteId(index as u32)).filter(|_| !growth).copied(),
+            said: None,
         });
     }
     sort_sites(&mut sites, order);
@@ -42,11 +47,12 @@ pub fn of(
     sites.truncate(SHOWN);
     let stacks: Vec<StackId> = sites.iter().filter_map(|row| Some(feed.sites().get(row.id)?.stack)).collect();
     let job = feed.names_of(&stacks);
-    let names = StackNames::new(feed.profile());
+    let is_sampled = feed.profile().mode.sample_bytes() != 0;
+    let names = StackNames::attributed(feed.profile(), frames);
     for (row, stack) in sites.iter_mut().zip(stacks) {
         row.frames = names.of(stack);
-        // Of an allocation all frames are of interest: the C library's own callers of malloc, too.
-        row.inner = if growth { names.inner(stack) } else { 0 };
+        row.inner = if growth { names.inner(stack) } else { names.folded(stack) };
+        row.said = row.judged.as_ref().map(|judged| verdict_in_words(judged, is_sampled));
     }
     let mut notes = feed.profile().processes.get(id.index()).map(notes).unwrap_or_default();
     if hidden > 0 {

@@ -7,11 +7,21 @@ use crate::{
         outside::{available_memory, check_memory},
     },
     engine::{Engine, Looks, Snapshots},
-    model::{self, Process, ProcessId, Profile, Site, StackId},
-    session::SessionOptions,
+    model::{self, Cohorts, Process, ProcessId, Profile, Site, SiteId, StackId},
+    session::{SessionOptions, monotonic_ns},
     top::SiteHistory,
+    verdicts::{Judgement, judge},
 };
-use std::{collections::HashMap, io, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+    time::Instant,
+};
+
+/// Sites are judged so often, and it takes one part in so many of the time at most.
+const JUDGES_NS: u64 = 3_000_000_000;
+const AT_MOST: u64 = 20;
 
 /// See the module.
 pub struct Feed {
@@ -26,6 +36,9 @@ pub struct Feed {
     pub table_bytes: u64,
     /// Where frees are not seen: when blocks that are over may be looked for again, which takes its time.
     next_end: Option<Instant>,
+    judged: BTreeMap<SiteId, Judgement>,
+    /// When sites may be judged again (`CLOCK_MONOTONIC`).
+    judges_at_ns: u64,
 }
 
 /// How many times as long as it takes is the least time from one look for blocks that are over to the next.
@@ -44,6 +57,8 @@ impl Feed {
             number,
             table_bytes,
             next_end: options.mode.ends_unseen().then(Instant::now),
+            judged: BTreeMap::new(),
+            judges_at_ns: 0,
         })
     }
 
@@ -71,6 +86,21 @@ impl Feed {
         let profile = self.engine.snapshot()?;
         self.history.add(at_ns, sites(&profile, self.growth));
         Ok(())
+    }
+
+    /// Verdicts on the sites, by all live blocks, which are read for it once in a while. For where somebody looks at sites.
+    pub fn judged(&mut self) -> &BTreeMap<SiteId, Judgement> {
+        let began_ns = monotonic_ns();
+        if !self.growth && began_ns >= self.judges_at_ns {
+            let knows_frees = self.profile().mode.has_frees();
+            // Without them sites stay in order of bytes.
+            let cohorts = self.engine.cohorts().unwrap_or_default();
+            let judged = |(site, cohorts): (&SiteId, &Cohorts)| Some((*site, judge(cohorts, knows_frees)?));
+            self.judged = cohorts.iter().filter_map(judged).collect();
+            let took_ns = monotonic_ns().saturating_sub(began_ns);
+            self.judges_at_ns = began_ns + JUDGES_NS.max(took_ns.saturating_mul(AT_MOST));
+        }
+        &self.judged
     }
 
     /// As of the last refresh.

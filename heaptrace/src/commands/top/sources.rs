@@ -11,6 +11,7 @@ use super::{
     processes::Processes,
 };
 use crate::{
+    attribution::Attribution,
     commands::outside::{Hurry, clock},
     model::{AllocatorInfo, Mode, Process, ProcessId, StackId},
     report::{self, StackNames},
@@ -47,6 +48,7 @@ pub struct Sources {
     /// Of what is not traced, where somebody looks.
     memory: Memory,
     looks: bool,
+    frames: Attribution,
 }
 
 impl Sources {
@@ -69,6 +71,7 @@ impl Sources {
             background: Background::start(),
             memory: Memory::new(),
             looks: false,
+            frames: args.frames.attribution()?,
             target,
         };
         // Who asked for it by name is told if it cannot be.
@@ -192,7 +195,7 @@ impl Sources {
         }
         let trap_ns = feed.engine.trap_ns();
         let mode = feed.engine.mode();
-        let names = StackNames::new(feed.profile());
+        let names = StackNames::attributed(feed.profile(), &self.frames);
         let estimates = report::live_intervals(feed.profile());
         let mut traced = HashMap::new();
         for (pid, (id, process)) in feed.processes() {
@@ -209,8 +212,10 @@ impl Sources {
                     }
                 },
             };
-            let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).map(|(_, stack)| names.of(*stack));
-            let top_site = top_site.and_then(|frames| frames.into_iter().next());
+            let top_site = top.get(&id).filter(|(bytes, _)| *bytes > 0).and_then(|(_, stack)| {
+                let folded = names.folded(*stack);
+                names.of(*stack).into_iter().nth(folded)
+            });
             let live_interval = estimates.get(id.index()).copied();
             traced.insert(pid, traced_process(process, mode, cost, top_site, live_interval));
         }
@@ -324,7 +329,7 @@ impl Sources {
         let mapped = self.mapped().get(&pid).copied();
         for feed in [&mut self.traced, &mut self.growth].into_iter().flatten() {
             let Some(process) = feed.processes().get(&pid).map(|(id, _)| *id) else { continue };
-            let (mut detail, job) = detail::of(feed, process, pid, order, mapped);
+            let (mut detail, job) = detail::of(feed, process, pid, order, mapped, &self.frames);
             if let Some(job) = job {
                 self.background.ask(job);
             }

@@ -2,8 +2,8 @@
 
 use super::{Bad, Reader, Values as _, Wire, Writer, record, values};
 use crate::model::{
-    Chunk, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes, Process,
-    ProcessId, Site, SiteId, Stack, Start, Symbol,
+    Chunk, Cohorts, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes,
+    Process, ProcessId, Site, SiteId, Stack, Start, Symbol,
 };
 
 record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Notes });
@@ -40,6 +40,8 @@ values!(Chunk {
     stacks: Vec<Stack>,
     sites: Vec<(SiteId, Site)>,
     growth: Vec<(GrowthId, Site)>,
+} later {
+    cohorts: Vec<(SiteId, Cohorts)>,
 });
 
 /// A record, since there are such.
@@ -71,6 +73,7 @@ fn read_whole(from: &mut Reader<'_>) -> Result<Chunk, Bad> {
         stacks: Vec::<Stack>::read(from)?,
         sites: Vec::<(SiteId, Site)>::read(from)?,
         growth: from.list_of(|index, from| Ok((GrowthId(index), Site::read(from)?)))?,
+        cohorts: Vec::new(),
     })
 }
 

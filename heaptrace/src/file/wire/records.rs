@@ -2,10 +2,10 @@
 
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
-    AllocatorInfo, BuildId, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, HitPrice, Host, JemallocHeap,
-    Location, LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId, Residency, Samples, Sampling,
-    Site, SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol, Totals, Traced, TracedBlocks,
-    Untraceable,
+    AllocatorInfo, BuildId, Cohort, Cohorts, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, HitPrice,
+    Host, JemallocHeap, Location, LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId,
+    Residency, Samples, Sampling, Site, SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol,
+    Totals, Traced, TracedBlocks, Untraceable,
 };
 use heaptrace_common::{function::Function, sampling::Weights, stack::StackEnd};
 
@@ -279,6 +279,8 @@ record!(Site {
 } later {
     samples: Option<Box<Samples>>,
 });
+record!(Cohort { allocated: u64, freed: u64, held_bytes: u64, live: u64, live_bytes: u64 });
+record!(Cohorts { span_ns: u64, parts: Vec<Cohort> });
 record!(Sampling { mean: u64, frees: bool });
 record!(Samples { allocated: Sums, freed: Sums, gone: Sums });
 record!(Sums { samples: u64, seen_bytes: u64, weights: Weights });

@@ -5,8 +5,9 @@ use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage},
-    report::select::Estimated,
+    report::{select::Estimated, verdicts},
     units::in_seconds,
+    verdicts::Judgement,
 };
 use heaptrace_common::stack::StackEnd;
 use serde::Serialize;
@@ -70,6 +71,8 @@ struct Row<'a> {
     estimate: Option<Intervals>,
     /// Neither an estimate nor a bound; but for what the coverage says was lost.
     is_exact: bool,
+    /// `null` for what cannot be judged.
+    verdict: Option<verdicts::Entry>,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -89,11 +92,13 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         older_than_ns,
         shown,
         hidden,
+        judged,
         younger,
         exited,
         removed,
         gone,
         verbose: _,
+        frames: _,
     } = *leaks;
     let blocks = |Amount { bytes, count }| Blocks { bytes, count };
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
@@ -111,7 +116,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         younger: blocks(younger),
         exited: blocks(exited),
         removed: blocks(removed),
-        rows: shown.iter().filter_map(|trend| row(profile, trend)).collect(),
+        rows: shown.iter().filter_map(|trend| row(profile, trend, judged.get(&trend.old.site))).collect(),
         coverage: coverage(profile),
         gone: blocks(gone),
         mode: profile.mode.name(),
@@ -123,7 +128,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
+fn row<'a>(profile: &'a Profile, trend: &Trend, judged: Option<&Judgement>) -> Option<Row<'a>> {
     let Trend { old, change, growing } = trend;
     let site = profile.holders().get(old.site.index())?;
     let process = profile.processes.get(site.process.index())?;
@@ -150,5 +155,6 @@ fn row<'a>(profile: &'a Profile, trend: &Trend) -> Option<Row<'a>> {
             Intervals { samples: sums.samples, bytes: bytes.interval95(), count: count.interval95() }
         }),
         is_exact: is_exact(profile.mode, old),
+        verdict: judged.map(|judged| verdicts::Entry::new(judged, profile.mode.sample_bytes() != 0)),
     })
 }

@@ -10,8 +10,11 @@ pub use render::render;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Amount, Mode, Old, Profile, Trend};
+use crate::attribution::Attribution;
+use crate::model::{Amount, Mode, Old, Profile, SiteId, Trend};
+use crate::verdicts::Judgement;
 use clap::ValueEnum;
+use std::collections::BTreeMap;
 
 /// How prints are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -33,10 +36,12 @@ pub struct Leaks<'a> {
     /// Now, in nanoseconds since the Unix epoch.
     pub time_ns: i64,
     pub older_than_ns: u64,
-    /// The largest, in order.
+    /// The most suspicious, in order.
     pub shown: &'a [Trend],
     /// Old blocks that are not shown.
     pub hidden: &'a [Trend],
+    /// Of those that can be judged.
+    pub judged: &'a BTreeMap<SiteId, Judgement>,
     /// Outstanding and not old enough.
     pub younger: Amount,
     /// Old blocks of processes that exited: only the last print shows them.
@@ -47,6 +52,8 @@ pub struct Leaks<'a> {
     pub gone: Amount,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
+    /// What of stacks text shows.
+    pub frames: &'a Attribution,
 }
 
 /// What is counted, one and many.

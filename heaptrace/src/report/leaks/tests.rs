@@ -30,6 +30,36 @@ fn trend(
     Trend { old, change: change.map(|(bytes, count)| Change { bytes, count }), growing }
 }
 
+fn attribution() -> &'static Attribution {
+    static DEFAULT: std::sync::LazyLock<Attribution> = std::sync::LazyLock::new(Attribution::default);
+    &DEFAULT
+}
+
+fn judged() -> &'static BTreeMap<SiteId, Judgement> {
+    use crate::verdicts::{Reason, Verdict};
+    static JUDGED: std::sync::LazyLock<BTreeMap<SiteId, Judgement>> = std::sync::LazyLock::new(|| {
+        let leak = Judgement {
+            verdict: Verdict::LeakLike,
+            reason: Reason::NoneOfTheOldFreed,
+            span_ns: 60_000_000_000,
+            old_age_ns: 20_000_000_000,
+            old_allocated: 41,
+            old_live: 7,
+            live: 10,
+            allocated: 51,
+            freed: 41,
+            late_ns: 20_000_000_000,
+            late_allocated: 13,
+            late_freed: 11,
+            oldest_ns: 60_000_000_000,
+            bytes_per_minute: 65_537,
+            knows_frees: true,
+        };
+        BTreeMap::from([(SiteId(0), leak)])
+    });
+    &JUDGED
+}
+
 fn first(profile: &Profile) -> Leaks<'_> {
     Leaks {
         profile,
@@ -39,11 +69,13 @@ fn first(profile: &Profile) -> Leaks<'_> {
         older_than_ns: 10_000_000_000,
         shown: &[],
         hidden: &[],
+        judged: judged(),
         younger: Amount::default(),
         exited: Amount::default(),
         removed: Amount::default(),
         gone: Amount::default(),
         verbose: false,
+        frames: attribution(),
     }
 }
 

@@ -6,17 +6,16 @@ use crate::{
     model::{Change, Estimate, Mode, Profile, Trend},
     report::{
         footer,
-        labels::{Label, Labels},
+        labels::{LabelId, Labels},
         select::Estimated,
         table::{error, process_name},
+        verdicts,
     },
     units::{base_name, counted, duration, human, thousands},
+    verdicts::Judgement,
 };
 use heaptrace_common::function::Function;
 use std::io::{self, Write};
-
-/// Growth is worth a mark from this many prints on; that of a single one is seen beside it.
-const MARKED: u32 = 2;
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, .. } = *leaks;
@@ -45,9 +44,9 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         };
         writeln!(out, "Nothing that was {what} for that long.")?;
     }
-    let labels = Labels::new(profile);
+    let labels = Labels::attributed(profile, leaks.frames);
     for (place, trend) in shown.iter().enumerate() {
-        row(place + 1, trend, profile, &labels, out)?;
+        row(place + 1, trend, leaks.judged.get(&trend.old.site), profile, &labels, out)?;
     }
     if !hidden.is_empty() {
         let (bytes, blocks, stacks) = sum(hidden);
@@ -95,9 +94,9 @@ fn explain(mode: Mode, older_than_ns: u64, out: &mut dyn Write) -> io::Result<()
     }
     writeln!(
         out,
-        "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack,\n\
-         # largest first. That is not yet a leak: caches and buffers in use are outstanding, too. Suspect what keeps\n\
-         # growing from print to print."
+        "# Blocks that were allocated since tracing began and not freed so far (outstanding), {age}, by call stack, the\n\
+         # most suspicious first. That is not yet a leak: caches and buffers in use are outstanding, too. What a stack\n\
+         # looks like is said by how its blocks come, go and stay; the longer it is looked at, the surer."
     )?;
     if !mode.has_frees() {
         let what = "# Frees are not traced: a block counts until its address is handed out again, or glibc's heap has it for free; so there may\n\
@@ -140,11 +139,12 @@ fn explain_memory(mode: Mode, age: &str, out: &mut dyn Write) -> io::Result<()> 
 fn row(
     place: usize,
     trend: &Trend,
+    judged: Option<&Judgement>,
     profile: &Profile,
     labels: &Labels<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Trend { old, change, growing } = trend;
+    let Trend { old, change, growing: _ } = trend;
     let site = profile.holders().get(old.site.index());
     let (one, many) = units(profile.mode);
     let estimated = old.samples.zip(site);
@@ -167,19 +167,21 @@ fn row(
         line += "; ";
         line += &in_words(*change, (one, many));
     }
-    if *growing >= MARKED {
-        line += &format!("; GROWING for {growing} prints");
-    }
     writeln!(out, "{line}")?;
+    if let Some(judged) = judged {
+        writeln!(out, "     {}", verdicts::in_words(judged, profile.mode.sample_bytes() != 0))?;
+    }
     let Some(site) = site else { return Ok(()) };
     let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
     let exited = if old.exited { ", which has exited" } else { "" };
     let from = if site.function == Function::PageFault { "at" } else { "called from" };
-    writeln!(out, "     {} in {process}{exited}, {from}", site.function.name())?;
-    let mut stack = Vec::new();
-    labels.of_stack(Some(site.stack), &mut stack);
-    for label in stack {
-        writeln!(out, "         {}", frame(labels.get(label), profile))?;
+    let through = match labels.folded(Some(site.stack)) as u64 {
+        0 => String::new(),
+        folded => format!(" ({} left out)", counted(folded, "inner frame", "inner frames")),
+    };
+    writeln!(out, "     {} in {process}{exited}{through}, {from}", site.function.name())?;
+    for label in labels.walk_shown(Some(site.stack)) {
+        writeln!(out, "         {}", frame(label, labels, profile))?;
     }
     Ok(())
 }
@@ -197,13 +199,14 @@ fn in_words(Change { bytes, count }: Change, (one, many): (&str, &str)) -> Strin
 }
 
 /// Where the source is not known, the module tells most.
-fn frame(label: &Label<'_>, profile: &Profile) -> String {
+fn frame(id: LabelId, labels: &Labels<'_>, profile: &Profile) -> String {
+    let label = labels.get(id);
     let module = label.module.and_then(|module| profile.modules.get(module.index()));
     match module {
         // A place without a symbol is named by its module already.
         Some(module) if label.source.is_none() && !label.name.contains("+0x") => {
-            format!("{} ({})", label.describe(), printable(base_name(&module.path)))
+            format!("{} ({})", labels.describe(id), printable(base_name(&module.path)))
         }
-        _ => label.describe(),
+        _ => labels.describe(id),
     }
 }

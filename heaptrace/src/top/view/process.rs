@@ -11,6 +11,7 @@ use crate::{
         state::ProcessState,
     },
     units::counted,
+    verdicts::Verdict,
 };
 use ratatui::{
     buffer::Buffer,
@@ -282,7 +283,11 @@ fn site_line(kind: SiteKind, site: &SiteRow, expanded: bool) -> String {
     let mark = if expanded { "▾" } else { "▸" };
     let callers: Vec<&str> = site.frames.iter().skip(site.inner).take(3).map(String::as_str).collect();
     let callers = if expanded { String::new() } else { callers.join(" < ") };
-    format!("{cells} {mark} {} {callers}", site.function)
+    let said = site.said.as_deref().filter(|_| expanded).map_or_else(String::new, |said| format!(" {said}"));
+    // What there is to look at; of the others it is said where they are opened.
+    let suspect = site.judged.filter(|judged| judged.verdict <= Verdict::WarmingUp && !expanded);
+    let suspect = suspect.map_or_else(String::new, |judged| format!("{} ", judged.verdict.title()));
+    format!("{cells} {mark} {suspect}{} {callers}{said}", site.function)
 }
 
 fn draw_notes(app: &App, row: Option<&Row>, area: Rect, buffer: &mut Buffer) {

@@ -39,6 +39,8 @@ fn detail() -> Detail {
         function: "malloc",
         frames: frames.iter().map(ToString::to_string).collect(),
         inner: 0,
+        judged: None,
+        said: None,
     };
     Detail {
         pid: 812,

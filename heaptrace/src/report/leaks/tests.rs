@@ -156,7 +156,10 @@ fn memory_is_told_of_in_ranges_and_in_pages() {
     for (mode, name) in [(Mode::Growth, "mapped"), (Mode::Faults, "touched")] {
         let profile = of_memory(mode);
         let none = Amount::default();
-        let print = Leaks { number: 1, removed: none, gone: none, ..later(&profile, &shown) };
+        // It has no blocks to be judged by.
+        let judged = BTreeMap::new();
+        let print =
+            Leaks { number: 1, removed: none, gone: none, judged: &judged, ..later(&profile, &shown) };
         let text = rendered(PrintFormat::Text, &print);
         let nothing = rendered(PrintFormat::Text, &Leaks { number: 2, ..first(&profile) });
         assert_snapshot!(name, format!("{text}{nothing}"));

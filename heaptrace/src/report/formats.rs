@@ -1,6 +1,6 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Past};
 use super::{
     Options, View, callgrind, csv, dhat, firefox, folded, json, massif, ndjson, pprof, speedscope, svg, text,
 };
@@ -72,9 +72,9 @@ impl Format {
         self.export().is_binary
     }
 
-    /// Whether it has a use for [`Profile::history`].
-    pub fn needs_history(self) -> bool {
-        self.export().needs_history
+    /// What it has a use for of [`Profile::history`].
+    pub fn past(self) -> Past {
+        self.export().past
     }
 
     /// Whether its readers learn from it what is missing from its numbers.

@@ -13,6 +13,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod html;
 mod json;
 mod labels;
 mod leaks;

@@ -25,7 +25,7 @@ class Columns {
 async function readProfile() {
   const slices = new Slices();
   const columns = new Columns();
-  const profile = { head: null, files: [], texts: [], stills: [], measures: [] };
+  const profile = { head: null, files: [], texts: [], stills: [], verdicts: [] };
   const takers = {
     profile: (data) => { profile.head = data; },
     files: (data) => { profile.files.push(...data); },
@@ -34,7 +34,8 @@ async function readProfile() {
       for (const [name, values] of Object.entries(others)) columns.add(`names.${name}`, values);
     },
     calls: ({ up, name }) => { columns.add("up", up); columns.add("name", name); },
-    stacks: ({ bytes, count, ...others }) => {
+    stacks: ({ bytes, count, verdict, ...others }) => {
+      profile.verdicts.push(...verdict);
       for (const [key, values] of Object.entries(bytes)) columns.add(`bytes.${key}`, values);
       for (const [key, values] of Object.entries(count)) columns.add(`count.${key}`, values);
       for (const [name, values] of Object.entries(others)) columns.add(`stacks.${name}`, values);

@@ -3,11 +3,13 @@
 use super::calls::Calls;
 use super::names::PIECE;
 use super::page;
-use crate::model::ProcessId;
+use crate::model::{ProcessId, SiteId};
 use crate::report::Options;
 use crate::report::select::{Estimated, chosen, estimated, sites};
 use crate::report::stacks::{Measure, Stacks};
+use crate::report::verdicts;
 use crate::units::in_seconds;
+use crate::verdicts::{Judgement, Verdict};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -45,6 +47,8 @@ struct StacksPiece {
     /// Between what the bytes that the report is about lie, 95 times in 100; none where blocks are not sampled.
     low: Vec<u64>,
     high: Vec<u64>,
+    /// What its blocks look like: with the evidence where they look like more and more, else in a word.
+    verdict: Vec<Option<String>>,
 }
 
 /// What sites know beside what a stack is weighed by.
@@ -52,6 +56,8 @@ struct StacksPiece {
 struct Beside {
     oldest_ns: Option<u64>,
     estimated: Option<Estimated>,
+    /// The most suspicious one.
+    judged: Option<Judgement>,
 }
 
 /// Writes all rows in their order.
@@ -64,7 +70,8 @@ pub(super) fn write(
     let places = places(stacks, options);
     let mut beside: HashMap<_, Beside> =
         stacks.rows.iter().map(|row| ((row.process, row.stack), Beside::default())).collect();
-    for site in sites(stacks.profile, options.view) {
+    // None of those of blocks is left out before.
+    for (site_id, site) in (0..).map(SiteId).zip(sites(stacks.profile, options.view)) {
         if let Some(of) = beside.get_mut(&(site.process, Some(site.stack))) {
             of.oldest_ns = of.oldest_ns.max(site.oldest_age_ns);
             let part = estimated(site, stacks.profile, options.view);
@@ -72,6 +79,8 @@ pub(super) fn write(
                 (Some(sum), Some(part)) => Some(sum.with(part)),
                 (sum, part) => sum.or(part),
             };
+            let judged = verdicts::of_site(stacks.profile, site_id).filter(|_| options.view.is_of_blocks());
+            of.judged = of.judged.into_iter().chain(judged).min_by_key(Judgement::rank);
         }
     }
     let is_sampled = stacks.profile.mode.sample_bytes() > 0;
@@ -86,6 +95,7 @@ pub(super) fn write(
             }
             let of = beside.get(&(row.process, row.stack));
             piece.oldest_s.push(of.and_then(|of| of.oldest_ns).map(in_seconds));
+            piece.verdict.push(of.and_then(|of| of.judged).map(|judged| told(&judged, is_sampled)));
             if is_sampled {
                 let bytes = stacks.bytes(row);
                 let interval = of.and_then(|of| of.estimated).map(|of| of.bytes.interval95());
@@ -97,4 +107,12 @@ pub(super) fn write(
         page::data(out, "stacks", &piece)?;
     }
     Ok(())
+}
+
+/// In full only of what grows, which people are to look at.
+fn told(judged: &Judgement, is_sampled: bool) -> String {
+    match judged.verdict {
+        Verdict::LeakLike | Verdict::WarmingUp => verdicts::in_words(judged, is_sampled),
+        Verdict::CacheLike | Verdict::PoolLike | Verdict::Steady => judged.verdict.title().to_owned(),
+    }
 }

@@ -190,6 +190,8 @@ class Sites {
       if (this.group === "stack") {
         where.push(this.profile.head.process_names[this.profile.stacks.process[row.stack]]);
         name.append(element("span", { class: "quiet" }, this.#callers(row)));
+        const verdict = this.profile.verdicts[row.stack]?.split(":")[0];
+        if (verdict) name.append(element("span", { class: verdict === "LEAK-LIKE" ? "verdict leak" : "verdict" }, verdict));
       }
       name.append(element("div", { class: "quiet" }, where.filter((part) => part).map(baseName).join(" · ")));
     }
@@ -244,6 +246,7 @@ class Sites {
     if (low.length > 0) {
       facts.push(element("div", {}, `${human(low[stack])} to ${human(high[stack])}, 95 times in 100`));
     }
+    if (profile.verdicts[stack]) facts.unshift(element("div", { class: "mono" }, profile.verdicts[stack]));
     if (oldest_s[stack] >= 0) facts.push(element("div", {}, `oldest live block: ${duration(oldest_s[stack])}`));
     const show = element("button", { type: "button", id: "reveal" }, "Show in the graph");
     show.addEventListener("click", () => this.on.reveal(stack));

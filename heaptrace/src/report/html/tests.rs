@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::profiles::{empty, full, large, sampled};
-use crate::model::{Amount, History, Moment, Stills};
+use crate::model::{Amount, COHORTS, Cohort, Cohorts, History, Moment, SiteId, Stills};
 use crate::report::View;
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -112,6 +112,26 @@ fn what_is_not_shown_is_told_and_totals_are_of_all() {
     let hidden = profile["hidden"].as_str().expect("what is hidden");
     assert!(hidden.starts_with("10 smaller stacks not shown: 151,161 bytes live in 21 blocks"), "{hidden}");
     assert_eq!(profile["measures"][1]["bytes"], 951_161);
+}
+
+#[test]
+fn verdicts_are_those_of_the_json_report_with_evidence_where_it_grows() {
+    let mut profile = full();
+    let grows = Cohort { allocated: 10, live: 10, live_bytes: 10_000, ..Cohort::default() };
+    let stays = Cohort::default();
+    let of = |parts| Cohorts { span_ns: 60_000_000_000, parts };
+    profile.cohorts.insert(SiteId(0), of(vec![grows; COHORTS]));
+    let first = [vec![grows], vec![stays; COHORTS - 1]].concat();
+    profile.cohorts.insert(SiteId(1), of(first));
+    let page = rendered(&profile, &Options::default());
+    let verdicts = piece(&page, "stacks")["verdict"].clone();
+    let judged = |site| crate::report::verdicts::of_site(&profile, SiteId(site)).expect("a verdict");
+    let words = crate::report::verdicts::in_words(&judged(0), false);
+    assert!(words.starts_with("LEAK-LIKE: none of "), "{words}");
+    assert_eq!([&verdicts[0], &verdicts[1]], [words.as_str(), judged(1).verdict.title()]);
+    assert_eq!(verdicts[2], Value::Null);
+    let growth = rendered(&profile, &Options { view: View::Growth, ..Options::default() });
+    assert_eq!(piece(&growth, "stacks")["verdict"], serde_json::json!([null, null]));
 }
 
 #[test]

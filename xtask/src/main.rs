@@ -90,6 +90,9 @@ fn run(command: Command) -> Result<ExitCode> {
             if let Err(reason) = setup::schemas::fetch(&repo) {
                 eprintln!("xtask: tests on schemas of npm's packages cannot run: {reason:#}");
             }
+            if let Err(reason) = setup::browser::fetch(&repo) {
+                eprintln!("xtask: tests in a browser cannot run: {reason:#}");
+            }
         }
         Command::Build { release } => {
             setup::run(&repo, Scope::Build)?;

@@ -7,9 +7,9 @@ use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbol
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{ReadError, Recording, Source};
-use crate::model::{History, Peak, Timeline};
+use crate::model::{History, Peak, Stills, Timeline};
 use crate::printable::say;
-use crate::report::{self, By, Format, Options, View};
+use crate::report::{self, By, Format, Options, Past, View};
 use anyhow::bail;
 use clap::{Args, ValueEnum as _};
 use std::ops::ControlFlow;
@@ -65,7 +65,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let output = Output::open_beside(&output, &file)?;
     let failed = |error| cannot_read(&file, error);
     let mut source = Source::open(&file).map_err(failed)?;
-    if format.needs_history() && !source.is_repeatable() {
+    if format.past() != Past::None && !source.is_repeatable() {
         let (name, file) = (format.name(), file.display());
         return Err(Usage(format!(
             "--format {name} reads the recording more than once, which {file} cannot be, as it is no file: save it to a \
@@ -73,8 +73,10 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let history =
-        if format.needs_history() { Some(history(&mut source, pid).map_err(failed)?) } else { None };
+    let history = match format.past() {
+        Past::None => None,
+        past => Some(history(&mut source, pid, past).map_err(failed)?),
+    };
     let Read { mut profile, size, room } = read(&mut source, &file)?;
     profile.history = history;
     if let Some(pid) = pid {
@@ -135,22 +137,34 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
 }
 
 /// How the recording came about. It is read as often as it takes to have only one profile in memory at a time: to find the
-/// peak, and to see what was live then.
-fn history(source: &mut Source, pid: Option<u32>) -> Result<History, ReadError> {
+/// peak, and to see what was live then, or at several moments.
+fn history(source: &mut Source, pid: Option<u32>, past: Past) -> Result<History, ReadError> {
     let mut timeline = Timeline::new(pid);
-    drop(source.read(&mut |profile, changed| {
-        timeline.take(profile, changed);
-        ControlFlow::Continue(())
-    })?);
+    let sites = source
+        .read(&mut |profile, changed| {
+            timeline.take(profile, changed);
+            ControlFlow::Continue(())
+        })?
+        .profile
+        .sites
+        .len();
+    if past == Past::Stills {
+        let mut stills = Stills::new(timeline.saved(), timeline.peak(), sites);
+        drop(source.read(&mut |profile, _| {
+            stills.take(profile);
+            ControlFlow::Continue(())
+        })?);
+        return Ok(timeline.history(None, stills.taken()));
+    }
     let Some(number) = timeline.peak() else {
-        return Ok(timeline.history(None));
+        return Ok(timeline.history(None, Vec::new()));
     };
     let mut moments = 0;
     let Recording { profile, .. } = source.read(&mut |_, _| {
         moments += 1;
         if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    Ok(timeline.history(Some(Peak::of(&profile))))
+    Ok(timeline.history(Some(Peak::of(&profile)), Vec::new()))
 }
 
 /// The format that the output's name stands for.

@@ -14,6 +14,7 @@ mod profile;
 mod residency;
 mod sizes;
 mod statistics;
+mod stills;
 mod timeline;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
@@ -21,7 +22,7 @@ pub use cohorts::{COHORTS, Cohort, Cohorts};
 pub use counts::Counts;
 pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
-pub use history::{History, Moment, Peak};
+pub use history::{History, Moment, Peak, Still};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
@@ -32,4 +33,5 @@ pub use profile::{
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;
 pub use statistics::{FunctionStatistics, Statistics};
+pub use stills::Stills;
 pub use timeline::Timeline;

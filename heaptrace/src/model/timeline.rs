@@ -1,6 +1,6 @@
 //! Makes a [`super::History`] of a recording while it is read.
 
-use super::{Amount, History, Moment, Peak, ProcessId, Profile, Totals};
+use super::{Amount, History, Moment, Peak, Process, ProcessId, Profile, Still, Totals};
 
 /// Moments kept at most: more than a picture has columns for, and few to write out.
 const MOST: usize = 1 << 10;
@@ -11,8 +11,8 @@ const MOST: usize = 1 << 10;
 pub struct Timeline {
     /// Only processes of this PID.
     pid: Option<u32>,
-    /// What each process had, as far as it counts: allocated, and live.
-    processes: Vec<[Amount; 2]>,
+    /// What each process had, as far as it counts.
+    processes: Vec<Had>,
     now: Moment,
     kept: Vec<Moment>,
     /// The best of the moments since the last one that was kept, and how many these are.
@@ -23,6 +23,22 @@ pub struct Timeline {
     /// Number of the last moment, and of the first one that had most.
     last: usize,
     highest: Option<(usize, u64)>,
+}
+
+/// What a process adds to a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Had {
+    allocated: Amount,
+    live: Amount,
+    rss_bytes: u64,
+}
+
+impl Had {
+    fn of(process: &Process) -> Self {
+        // What it had in memory when it was last looked at went with it.
+        let rss_bytes = if process.exited { 0 } else { process.rss_bytes };
+        Self { allocated: allocated(&process.totals), live: live(&process.totals), rss_bytes }
+    }
 }
 
 impl Timeline {
@@ -45,14 +61,15 @@ impl Timeline {
         for id in changed {
             let Some(process) = profile.processes.get(id.index()) else { continue };
             let counts = self.pid.is_none_or(|pid| pid == process.pid);
-            let new =
-                if counts { [allocated(&process.totals), live(&process.totals)] } else { Default::default() };
+            let new = if counts { Had::of(process) } else { Had::default() };
             if self.processes.len() <= id.index() {
-                self.processes.resize(id.index() + 1, Default::default());
+                self.processes.resize(id.index() + 1, Had::default());
             }
             let old = std::mem::replace(&mut self.processes[id.index()], new);
-            replace(&mut self.now.allocated, old[0], new[0]);
-            replace(&mut self.now.live, old[1], new[1]);
+            replace(&mut self.now.allocated, old.allocated, new.allocated);
+            replace(&mut self.now.live, old.live, new.live);
+            self.now.rss_bytes =
+                self.now.rss_bytes.saturating_sub(old.rss_bytes).saturating_add(new.rss_bytes);
         }
         self.now.at_ns = profile.duration_ns;
         self.last += 1;
@@ -84,9 +101,14 @@ impl Timeline {
         self.highest.map(|(number, _)| number).filter(|number| *number < self.last)
     }
 
-    /// All of it, with what was live at the peak.
-    pub fn history(self, peak: Option<Peak>) -> History {
-        History { saved: self.last as u64, moments: self.moments(), peak }
+    /// How many moments were taken.
+    pub fn saved(&self) -> usize {
+        self.last
+    }
+
+    /// All of it, with what was live at the peak, or at several moments.
+    pub fn history(self, peak: Option<Peak>, stills: Vec<Still>) -> History {
+        History { saved: self.last as u64, moments: self.moments(), peak, stills }
     }
 
     /// The moments, from the beginning to the end.
@@ -168,6 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn rss_is_that_of_processes_that_run() {
+        let mut profile = at(5, 100);
+        let others = profile.processes[1].rss_bytes;
+        let mut timeline = Timeline::new(None);
+        timeline.take(&profile, &BOTH);
+        (profile.duration_ns, profile.processes[0].rss_bytes) = (10, 5_000_001);
+        timeline.take(&profile, &BOTH[..1]);
+        (profile.duration_ns, profile.processes[0].exited) = (15, true);
+        timeline.take(&profile, &BOTH[..1]);
+        assert!(profile.processes[1].exited && others == 0);
+        let rss: Vec<_> = timeline.moments().iter().map(|of| of.rss_bytes).collect();
+        assert_eq!(rss, [0, 4_096_000, 5_000_001, 0]);
+    }
+
+    #[test]
     fn one_process_is_counted_alone_and_a_peak_in_the_end_is_none() {
         let mut timeline = Timeline::new(Some(42));
         timeline.take(&at(5, 100), &BOTH);
@@ -187,7 +224,7 @@ mod tests {
             timeline.take(&profile, &BOTH[..1]);
         }
         assert_eq!(timeline.peak(), Some(777));
-        let History { saved, moments, .. } = timeline.history(None);
+        let History { saved, moments, .. } = timeline.history(None, Vec::new());
         assert_eq!(saved, 10_000);
         assert!((MOST / 2..=MOST + 2).contains(&moments.len()), "{}", moments.len());
         assert!(moments.is_sorted_by_key(|moment| moment.at_ns));

@@ -2,7 +2,7 @@
 
 use super::{
     Options,
-    export::{Content, Export, Untold},
+    export::{Content, Export, Past, Untold},
     labels::{LabelId, Labels},
     stacks::{Measure, Stacks},
 };
@@ -15,7 +15,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.csv"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: false,
     render,
 };

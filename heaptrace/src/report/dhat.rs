@@ -1,7 +1,7 @@
 //! DHAT's JSON: what each stack allocated, and what of that was live at the peak and in the end.
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
 use super::remarks::{command, remarks};
 use super::stacks::{Measure, Row, Stacks};
@@ -20,7 +20,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["dhat.out*", "*.dhat"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: true,
+    past: Past::Peak,
     tells_losses: true,
     render,
 };

@@ -13,8 +13,7 @@ pub(super) struct Export {
     pub files: &'static [&'static str],
     pub content: Content,
     pub is_binary: bool,
-    /// It shows how what is live came about, for which a recording is read more than once.
-    pub needs_history: bool,
+    pub past: Past,
     /// It has a place for what is missing from its numbers.
     pub tells_losses: bool,
     pub render: fn(&Profile, &Options, &mut dyn Write) -> io::Result<Untold>,
@@ -22,6 +21,16 @@ pub(super) struct Export {
 
 /// What was left out, where the report has no place for it, or for all of it.
 pub(super) type Untold = Option<String>;
+
+/// What a format shows of how what is live came about. For more than nothing a recording is read more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    None,
+    /// Sums over time, and who held what at the peak.
+    Peak,
+    /// Sums over time, and who held what at several moments.
+    Stills,
+}
 
 /// What a format can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

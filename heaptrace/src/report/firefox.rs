@@ -1,7 +1,7 @@
 //! The Firefox Profiler's processed profile: a native allocation for each stack of a process, and live bytes over time.
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::remarks::{title, title_of};
 use super::select::chosen;
@@ -21,7 +21,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.firefox.json"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: true,
+    past: Past::Peak,
     tells_losses: false,
     render,
 };
@@ -164,6 +164,7 @@ mod tests {
             at_ns,
             live: Amount { bytes, count: 1 },
             allocated: Amount { bytes, count: at_ns / 1_000_000_000 },
+            ..Moment::default()
         };
         let moments = vec![at(0, 0), at(3_000_000_000, 5_000), at(2_000_000_000, 3_000)];
         profile.history = Some(History { moments, ..History::default() });

@@ -2,7 +2,7 @@
 //! stacks summed up. Nothing else is in the output, as tools take every line for a stack.
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::stacks::{Row, Stacks};
 use crate::model::Profile;
@@ -16,7 +16,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.folded"],
     content: Content::StacksForSizes,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: false,
     render,
 };

@@ -1,8 +1,9 @@
 //! Which formats there are. A new one is a file with its [`Export`], and a line here.
 
-use super::export::{Content, Export};
+use super::export::{Content, Export, Past};
 use super::{
-    Options, View, callgrind, csv, dhat, firefox, folded, json, massif, ndjson, pprof, speedscope, svg, text,
+    Options, View, callgrind, csv, dhat, firefox, folded, html, json, massif, ndjson, pprof, speedscope, svg,
+    text,
 };
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
@@ -34,6 +35,7 @@ formats! {
     Text => text::EXPORT,
     Folded => folded::EXPORT,
     Svg => svg::EXPORT,
+    Html => html::EXPORT,
     Json => json::EXPORT,
     Ndjson => ndjson::EXPORT,
     Csv => csv::EXPORT,
@@ -72,9 +74,9 @@ impl Format {
         self.export().is_binary
     }
 
-    /// Whether it has a use for [`Profile::history`].
-    pub fn needs_history(self) -> bool {
-        self.export().needs_history
+    /// What it has a use for of [`Profile::history`].
+    pub fn past(self) -> Past {
+        self.export().past
     }
 
     /// Whether its readers learn from it what is missing from its numbers.
@@ -120,6 +122,7 @@ mod tests {
     fn files_are_told_by_their_names() {
         let of = |name: &str| Format::of_file(Path::new(name)).map(Format::name);
         assert_eq!(of("/tmp/heap.svg"), Some("svg"));
+        assert_eq!(of("heap.html"), Some("html"));
         assert_eq!(of("x.json"), Some("json"));
         assert_eq!(of("stacks.folded"), Some("folded"));
         assert_eq!(of("report.txt"), Some("text"));
@@ -141,8 +144,8 @@ mod tests {
     fn views_without_stacks_are_for_formats_of_views() {
         let shown =
             |view| Format::ALL.iter().filter(|of| of.shows(view)).map(|of| of.name()).collect::<Vec<_>>();
-        assert_eq!(shown(View::Rss), ["text", "json", "ndjson"]);
-        assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "json", "ndjson"]);
+        assert_eq!(shown(View::Rss), ["text", "html", "json", "ndjson"]);
+        assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "html", "json", "ndjson"]);
         assert!(Format::Svg.replaces(View::Sizes) && !Format::Json.replaces(View::Sizes));
         assert_eq!(shown(View::Faults).len(), Format::ALL.len());
     }

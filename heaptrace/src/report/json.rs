@@ -1,6 +1,6 @@
 //! The JSON report, schema 1. The structs below are the schema: keys are only ever added, at the end.
 
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
 use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text, verdicts};
@@ -21,7 +21,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.json"],
     content: Content::Views,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

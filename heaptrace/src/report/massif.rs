@@ -1,6 +1,6 @@
 //! massif's format: live bytes over time, and who held them in the end and, if it was not then, at the peak.
 
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::remarks::{command, remarks, title};
 use super::stacks::{Measure, Stacks};
@@ -16,7 +16,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["massif.out*", "*.massif"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: true,
+    past: Past::Peak,
     tells_losses: true,
     render,
 };
@@ -250,10 +250,11 @@ mod tests {
             at_ns,
             live: Amount { bytes, count: 1 },
             allocated: Amount { bytes: at_ns / 1000, count: 1 },
+            ..model::Moment::default()
         };
         let all: u64 = peak.processes.iter().map(|process| process.bytes).sum();
         let moments = vec![at(0, 0), at(1_000_000_000, 77), at(2_500_000_000, all), at(5_000_000_000, 1)];
-        profile.history = Some(History { saved: 3, moments, peak: Some(peak) });
+        profile.history = Some(History { saved: 3, moments, peak: Some(peak), ..History::default() });
         profile
     }
 

@@ -13,6 +13,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod html;
 mod json;
 mod labels;
 mod leaks;
@@ -45,6 +46,7 @@ pub use diff::{
     Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side, render_diff,
 };
 pub use expansion::expansion;
+pub use export::Past;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
 pub use leaks::{Leaks, PrintFormat, render as render_leaks};

@@ -3,7 +3,7 @@
 
 use super::{
     Options,
-    export::{Content, Export, Untold},
+    export::{Content, Export, Past, Untold},
     json::{Document, Head, Tail, document},
 };
 use crate::{model::Profile, printable::write_json};
@@ -16,7 +16,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.ndjson", "*.jsonl"],
     content: Content::Views,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

@@ -1,7 +1,7 @@
 //! speedscope's JSON: a profile for each thing that stacks are weighed by, that of the view first.
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::{Label, LabelId, Labels};
 use super::remarks::title_of;
 use super::stacks::{Row, Stacks};
@@ -18,7 +18,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.speedscope.json"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: false,
     render,
 };

@@ -1,6 +1,6 @@
 //! The flame graph: inferno's, of the folded stacks.
 
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::select::Selection;
 use super::{Options, View, folded::Folded, footer, text};
 use crate::model::Profile;
@@ -13,7 +13,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.svg"],
     content: Content::StacksForSizes,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

@@ -1,6 +1,6 @@
 //! The text report: header, table with call trees, footer.
 
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{By, Options, View, footer, rss, sizes, table, verdicts};
@@ -18,7 +18,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.txt"],
     content: Content::Views,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

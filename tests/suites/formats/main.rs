@@ -5,6 +5,7 @@ mod dhat;
 mod firefox;
 mod lines;
 mod massif;
+mod page;
 mod pprof;
 mod recorded;
 mod schema;
@@ -13,7 +14,7 @@ mod speedscope;
 use anyhow::{Result, ensure};
 use heaptrace_tests::{
     programs::Program,
-    runner::{self, end_to_end},
+    runner::{self, Test, end_to_end},
     session::Session,
 };
 use recorded::Recorded;
@@ -38,11 +39,26 @@ fn main() -> ExitCode {
             firefox::fits_together,
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
+        in_browser("html: totals are the JSON report's", page::of_one("totals")),
+        in_browser("html: the graph by keys, pointer and search", page::of_one("graph")),
+        in_browser("html: the table sorted, grouped and filtered, and stacks in it", page::of_one("table")),
+        in_browser(
+            "html: a span of time, by brush and by keys, and what changed in it",
+            page::of_one("time"),
+        ),
+        in_browser("html: light and dark, tabs, histograms, RSS and coverage", page::of_one("look")),
+        in_browser("html: several processes, one by one and together", page::several),
+        in_browser("html: 20,000 stacks, and how long the longest tasks take", page::smooth).slow(),
+        in_browser("html: names are texts, and nothing else is run or loaded", page::hostile),
         end_to_end("csv: sqlite3 imports it, and its sums are the JSON report's", lines::imported),
         end_to_end("ndjson: jq finds in it what the JSON report has", lines::queried),
         end_to_end("diff: nothing changed since itself, and what grew is found", lines::compared),
         end_to_end("a view without stacks is refused with the formats that have it", pprof::refused),
     ])
+}
+
+fn in_browser(name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    end_to_end(name, run).needing(page::missing())
 }
 
 fn several() -> Result<()> {

@@ -116,7 +116,7 @@ pub fn refused() -> Result<()> {
         let output = heaptrace::output(&["report", text(&file)?, "--format", "pprof", "--view", view])?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
-            output.status.code() == Some(2) && said.contains("it is for --format text and json"),
+            output.status.code() == Some(2) && said.contains("it is for --format text and html and json"),
             "{said}"
         );
     }

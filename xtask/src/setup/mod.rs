@@ -3,6 +3,8 @@
 //! Looking costs a few milliseconds, so every task does it first. Nothing is removed, no service is started.
 
 mod apt;
+pub mod browser;
+mod npm;
 pub mod releases;
 mod rust;
 pub mod schemas;

@@ -6,7 +6,7 @@ mod graph;
 mod tests;
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
 use super::remarks::remarks;
 use super::stacks::{Amounts, Measure, Stacks};
@@ -23,7 +23,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["callgrind.out*", "*.callgrind"],
     content: Content::Stacks,
     is_binary: false,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

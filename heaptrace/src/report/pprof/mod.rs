@@ -9,7 +9,7 @@ mod proto;
 mod tests;
 
 use super::Options;
-use super::export::{Content, Export, Untold};
+use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::remarks::remarks;
 use super::stacks::{Measure, Stacks};
@@ -27,7 +27,7 @@ pub(super) const EXPORT: Export = Export {
     files: &["*.pb.gz", "*.pprof"],
     content: Content::Stacks,
     is_binary: true,
-    needs_history: false,
+    past: Past::None,
     tells_losses: true,
     render,
 };

@@ -16,7 +16,15 @@ const PARTS: [&str; 5] = [".isra.", ".part.", ".constprop.", ".cold", ".lto_priv
 /// `void std::vector<int>::push_back(int const&)` is `std::vector::push_back`. Of a Rust method of a trait, the path of the type
 /// before the method, or of the trait where the type has none.
 pub fn bare(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
+    within(name, DEEPEST)
+}
+
+/// Brackets within brackets that are looked into, for the path of a type: no name that a compiler writes has half as many, and
+/// anybody may have written one.
+const DEEPEST: u32 = 16;
+
+fn within(name: &str, deeper: u32) -> String {
+    let mut out = String::new();
     let mut rest = name;
     while let Some(first) = rest.chars().next() {
         if let Some(length) = operator(rest, &out) {
@@ -28,7 +36,9 @@ pub fn bare(name: &str) -> String {
             '<' => {
                 let (inner, after) = bracketed(rest);
                 if !follows_name(&out) {
-                    out.push_str(&qualified(inner));
+                    out.push_str(
+                        &deeper.checked_sub(1).map_or_else(String::new, |deeper| qualified(inner, deeper)),
+                    );
                 } else if out.ends_with("::") && after.starts_with("::") {
                     // `alloc::slice::<impl [T]>::to_vec`
                     out.truncate(out.len() - 2);
@@ -79,17 +89,17 @@ pub fn bare(name: &str) -> String {
 }
 
 /// The path that stands for what is in the angle brackets of `<T as Trait>::f`, or of `<T>::f`.
-fn qualified(inner: &str) -> String {
+fn qualified(inner: &str, deeper: u32) -> String {
     let (own, of) = match split_as(inner) {
         Some((own, of)) => (own, Some(of)),
         None => (inner, None),
     };
     let own = own.trim_start_matches(['&', '*']);
     let own = own.strip_prefix("mut ").or_else(|| own.strip_prefix("const ")).unwrap_or(own);
-    let own = if own.starts_with(['[', '(']) { String::new() } else { bare(own) };
+    let own = if own.starts_with(['[', '(']) { String::new() } else { within(own, deeper) };
     match of {
         _ if own.contains("::") => own,
-        Some(of) => bare(of),
+        Some(of) => within(of, deeper),
         // Only the language's own library has methods of types without a path.
         None => "core".into(),
     }
@@ -283,6 +293,14 @@ mod tests {
             ),
         ] {
             assert_eq!(shortened(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_nothing_but_brackets_is_gone_through() {
+        for (open, close) in [("<", ""), ("<", ">"), ("<a as ", ">"), ("(", ")"), ("{", "}")] {
+            let name = open.repeat(65_536 / open.len()) + &close.repeat(20_000);
+            let _ = (bare(&name), shortened(&name));
         }
     }
 

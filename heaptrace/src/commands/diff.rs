@@ -3,15 +3,19 @@
 use super::{
     headings::{OUTPUT, SHOWN},
     output::{Destination, Output},
-    recordings::{cannot_read, read, symbolize_rest},
-    report::parse_bytes,
+    recordings::{Read, cannot_read, read, symbolize_rest},
+    report::{most_expanded, parse_bytes},
 };
 use crate::{
     error::Usage,
     file::Source,
     printable::say,
-    report::{Compared, DiffBy, DiffFormat, DiffNames, DiffOptions, Limit, Per, Side, View, render_diff},
+    report::{
+        self, Compared, DiffBy, DiffFormat, DiffNames, DiffOptions, Format, Limit, Per, Side, View,
+        render_diff,
+    },
 };
+use anyhow::bail;
 use clap::Args;
 use std::{
     path::{Path, PathBuf},
@@ -113,7 +117,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
 /// Reads a recording; where nobody says which view, it is that of the first.
 fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames) -> anyhow::Result<Side> {
     let mut source = Source::open(file).map_err(|error| cannot_read(file, error))?;
-    let mut profile = read(&mut source, file)?.profile;
+    let Read { mut profile, size, room: _ } = read(&mut source, file)?;
     let view = *view.get_or_insert(View::of_mode(profile.mode));
     if view.is_of_blocks() && !profile.mode.has_blocks() {
         let mode = profile.mode.name();
@@ -124,6 +128,16 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
         .into());
     }
     symbolize_rest(&mut profile);
+    // As folded stacks, each is gone through once.
+    let options = report::Options { view, ..report::Options::default() };
+    let (bytes, most) = (report::expansion(Format::Folded, &profile, &options), most_expanded(size));
+    if bytes > most && by != DiffBy::Process {
+        bail!(
+            "failed to compare {}: its stacks, written out, are {bytes} bytes, more than the {most} that a file of {size} may \
+             come to; --by process leaves them out",
+            file.display()
+        );
+    }
     Ok(Side::new(&file.display().to_string(), &profile, view, by, names))
 }
 

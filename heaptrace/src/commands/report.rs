@@ -191,7 +191,7 @@ fn cannot_show(format: Format, view: View) -> String {
 
 /// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to
 /// 10 to 200 times their size.
-fn most_expanded(size: u64) -> u64 {
+pub(super) fn most_expanded(size: u64) -> u64 {
     size.saturating_mul(1_000).saturating_add(1 << 30)
 }
 

@@ -58,8 +58,8 @@ impl Past {
         if self.kept.last().is_some_and(|last| moment.at_ns.saturating_sub(last.at_ns) < self.apart_ns) {
             return;
         }
-        self.kept.push(moment);
-        if self.kept.len() > MOMENTS {
+        // Before there is one more, for which there would be room for twice as many.
+        if self.kept.len() == MOMENTS {
             self.apart_ns *= 2;
             let mut place = 0;
             self.kept.retain(|_| {
@@ -67,6 +67,7 @@ impl Past {
                 place % 2 == 1
             });
         }
+        self.kept.push(moment);
     }
 
     /// What had been counted by `at_ns`, in equal steps between two moments.

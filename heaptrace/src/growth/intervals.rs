@@ -61,6 +61,11 @@ impl<T: Copy + PartialEq> Intervals<T> {
         self.ranges.iter().map(|(start, (end, _))| end - start).sum()
     }
 
+    /// How many ranges there are.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// The mapped parts of a range, in order.
     pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, T)> {
         let before = self.ranges.range(..start).next_back();

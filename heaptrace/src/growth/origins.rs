@@ -37,12 +37,18 @@ pub const GRAIN_NS: u64 = 1 << 24;
 /// it was lost, nobody else would take it away.
 const LOST_NS: u64 = 1_000_000_000;
 
+/// Ranges of one process that are kept: each takes some 60 bytes, and a process can make as many as it likes, as neighbours from
+/// different calls stay apart.
+const MOST_RANGES: usize = 1 << 19;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Origins {
     what: What,
     page: u64,
     held: Intervals<Origin>,
+    /// Something was not kept.
+    full: bool,
     /// Since when there was nothing.
     absent: Intervals<u64>,
 }
@@ -50,7 +56,7 @@ pub struct Origins {
 impl Origins {
     /// Of an image of which nothing is known: what is mapped already has no origin.
     pub fn new(what: What, page: u64) -> Self {
-        Self { what, page, held: Intervals::default(), absent: Intervals::default() }
+        Self { what, page, held: Intervals::default(), full: false, absent: Intervals::default() }
     }
 
     pub fn what(&self) -> What {
@@ -83,7 +89,22 @@ impl Origins {
     /// A page was touched that was not resident, or not writable.
     pub fn touch(&mut self, at: u64, length: u64, site: u32, time_ns: u64) {
         let origin = Origin { site, since_ns: time_ns & !(GRAIN_NS - 1), there: true };
-        self.held.put(at, at.saturating_add(length), origin);
+        self.hold(at, at.saturating_add(length), origin);
+    }
+
+    /// Whether there were more ranges than are kept.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// What was there before is over in any case.
+    fn hold(&mut self, start: u64, end: u64, origin: Origin) {
+        if self.held.count() < MOST_RANGES {
+            self.held.put(start, end, origin);
+        } else {
+            self.held.remove(start, end);
+            self.full = true;
+        }
     }
 
     /// What is held, as ranges in order of address.
@@ -158,7 +179,7 @@ impl Origins {
             What::Mapped => {
                 self.held.remove(start, end);
                 if let Some(site) = site.filter(|_| start < end) {
-                    self.held.put(start, end, Origin { site, since_ns: when.left_ns, there: true });
+                    self.hold(start, end, Origin { site, since_ns: when.left_ns, there: true });
                 }
             }
             What::Touched => _ = self.take(start, end, when),

@@ -327,7 +327,11 @@ fn resolution_order(pid: u32, mappings: &[Mapping], located: &[Located]) -> Vec<
         }
     }
     // What it does not list comes last: of another namespace, or mapped by somebody else.
-    let place = |index: &usize| rank.get(&located[*index].mapped).copied().unwrap_or(usize::MAX);
+    let program = guessed.first().copied();
+    let place = |index: &usize| {
+        let place = rank.get(&located[*index].mapped).copied().unwrap_or(usize::MAX);
+        (Some(*index) != program, place)
+    };
     let mut order = guessed;
     order.sort_by_key(place);
     order

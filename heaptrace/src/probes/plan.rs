@@ -388,7 +388,9 @@ fn entered(file: &Described<'_>, function: &FoundFunction, cut: &Cut) -> Option<
 fn wrapped_frees(functions: &[&FoundFunction], hands_on: &dyn Fn(&FoundFunction) -> bool) -> HashSet<u64> {
     let (operators, others): (Vec<&FoundFunction>, Vec<&FoundFunction>) =
         functions.iter().copied().partition(|function| function.known.role == Role::Operator);
-    let others: HashSet<u64> = others.iter().map(|function| function.address).collect();
+    let entries: HashSet<u64> = others.iter().map(|function| function.address).collect();
+    let ends = others.iter().filter(|function| function.known.shape == Shape::Free0);
+    let ends: HashSet<u64> = ends.map(|function| function.address).collect();
     let mut allocating = operators.iter().filter(|function| function.known.shape.allocates()).peekable();
     if allocating.peek().is_none() || !allocating.all(|function| hands_on(function)) {
         return HashSet::new();
@@ -397,7 +399,7 @@ fn wrapped_frees(functions: &[&FoundFunction], hands_on: &dyn Fn(&FoundFunction)
     let is_wrapped = |function: &&FoundFunction| match &function.probing {
         Probing::Sites { cut, calls } => {
             let reached = calls.iter().flat_map(|(_, targets)| targets).chain(&cut.passes_on);
-            !others.contains(&function.address) && reached.copied().any(|target| others.contains(&target))
+            !entries.contains(&function.address) && reached.copied().any(|target| ends.contains(&target))
         }
         Probing::Refused(_) => false,
     };

@@ -116,6 +116,10 @@ pub(super) const MAX_FILE: u64 = 1 << 30;
 /// a tenth of that; of a larger one the far end's branches are not seen.
 const MAX_CODE: u64 = 64 << 10;
 
+/// By which a file comes to another's allocation functions of the names that it defines itself.
+const NEXT: [&str; 7] =
+    ["dlsym", "dlvsym", "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_free"];
+
 /// A symbol of the file, before it is known to be of use.
 struct RawSymbol<'data> {
     name: &'data [u8],
@@ -170,15 +174,16 @@ impl FileSymbols {
         let whole = data.len().ok().filter(|length| !wanted.is_empty() && *length <= MAX_FILE);
         let bytes = whole.and_then(|length| data.read_bytes_at(0, length).ok());
         let image = bytes.and_then(|bytes| Image::new(bytes, facts));
+        let allocating = wanted.iter().filter(|(_, known)| known.shape.allocates());
+        let allocating: Vec<u64> = allocating.map(|(symbol, _)| symbol.address).collect();
         let frees = wanted.iter().filter(|(_, known)| known.shape == Shape::Free0);
         let frees: HashSet<u64> = frees.map(|(symbol, _)| symbol.address).collect();
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
         for (symbol, known) in wanted {
-            let passes_to = image
-                .as_ref()
-                .filter(|_| known.role == Role::Operator)
-                .and_then(|image| file.passes_to(image, symbol.address, known.shape, &addresses));
+            let passes_to = image.as_ref().filter(|_| known.role == Role::Operator).and_then(|image| {
+                file.passes_to(image, symbol.address, known.shape, &addresses, &allocating)
+            });
             let probing = by_entry.entry((symbol.address, known.shape)).or_insert_with(|| match &image {
                 Some(image) => file.probing(image, symbol.address, known.shape, &addresses, &frees),
                 None => Probing::Refused("its file has no sections, or is too large".to_owned()),
@@ -193,7 +198,10 @@ impl FileSymbols {
             functions.iter().filter(|function| function.exported && function.known.role == Role::Base);
         let bases: Vec<u64> = bases.map(|function| function.address).collect();
         let all: Vec<u64> = functions.iter().map(|function| function.address).collect();
-        let binds_itself = image.is_some_and(|image| cut::are_called_by_others(&image, &bases, &all));
+        // One that looks for the next definition may pass its calls on: both would count them.
+        let may_pass_on = kind == AllocatorKind::Unknown && file.imports(&NEXT);
+        let binds_itself =
+            !may_pass_on && image.is_some_and(|image| cut::are_called_by_others(&image, &bases, &all));
         Ok(Self { binds_itself, ..Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts) })
     }
 
@@ -314,6 +322,17 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         )
     }
 
+    /// Whether it takes any of these names from another file.
+    fn imports(&self, names: &[&str]) -> bool {
+        let endian = self.endian;
+        self.tables(raw::SHT_DYNSYM).any(|(_, symbols, strings)| {
+            symbols.iter().filter(|symbol| symbol.st_shndx(endian) == raw::SHN_UNDEF).any(|symbol| {
+                let name = name_at(strings, symbol.st_name(endian)).unwrap_or_default();
+                names.iter().any(|wanted| wanted.as_bytes() == name)
+            })
+        })
+    }
+
     /// The functions that a table defines.
     fn functions(&self, kind: raw::SectionType, exported: bool) -> Result<Vec<RawSymbol<'data>>, ElfError> {
         let endian = self.endian;
@@ -374,10 +393,12 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         address: u64,
         shape: Shape,
         addresses: &HashSet<u64>,
+        allocating: &[u64],
     ) -> Option<u64> {
         let probed: Vec<u64> = addresses.iter().copied().collect();
         let request = Request { entry: address, shape, probed: &probed, emulation: self.emulation };
-        let found = || cut::passes_through(image, &request).or_else(|| cut::works_by(image, &request));
+        let found =
+            || cut::passes_through(image, &request).or_else(|| cut::works_by(image, &request, allocating));
         shape.allocates().then(found).flatten()
     }
 

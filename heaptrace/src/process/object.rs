@@ -61,7 +61,10 @@ impl Opened {
         let link = procfs::path(pid, &format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
         let opened = patience::look(pid, move || foreign::open(&link)).flatten();
         match Self::of(opened, path.clone()) {
-            Err(ObjectError::Open { source, .. }) if mapping.file().is_some() => {
+            // Whoever opens it by another way would wait, too.
+            Err(ObjectError::Open { source, .. })
+                if mapping.file().is_some() && source.kind() != io::ErrorKind::TimedOut =>
+            {
                 Self::by_path(pid, mapping, source)
             }
             result => result,

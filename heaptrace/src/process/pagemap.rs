@@ -1,6 +1,6 @@
 //! /proc/PID/pagemap: what is at each page of a process, and /proc/kpageflags: what the page frames are.
 
-use super::{procfs, system};
+use super::{patience, procfs, system};
 use memmap2::MmapMut;
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
@@ -93,6 +93,7 @@ fn words(file: &File, first: u64, count: u64, mut each: impl FnMut(u64)) -> io::
         let entries = (count - done).min(AT_ONCE);
         let buffer = &mut buffer[..(entries * ENTRY) as usize];
         file.read_exact_at(buffer, (first + done) * ENTRY)?;
+        patience::beat();
         buffer.as_chunks::<8>().0.iter().for_each(|entry| each(u64::from_ne_bytes(*entry)));
         done += entries;
     }

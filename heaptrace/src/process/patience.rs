@@ -23,6 +23,9 @@ use std::{
 const PATIENCE: Duration = Duration::from_millis(500);
 const TIMES: u32 = 3;
 
+/// And so often in all, whatever comes between: who answers one page at a time, and slowly, could keep us for a day.
+const TIMES_IN_ALL: u32 = 20;
+
 /// With so many of a user's processes that nothing came from, no other one of theirs is looked at: each took that time, and
 /// has a thread.
 const MOST_STUCK: usize = 3;
@@ -85,8 +88,10 @@ pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'stat
         PULSE.set(Some(theirs));
         let found = look();
         PULSE.set(None);
-        // Nobody waits any more.
-        let _ = send.send(found);
+        if send.send(found).is_err() {
+            // Nobody waited any more, and it has come back all the same.
+            forget(pid);
+        }
     });
     let idle = lock(&IDLE).pop();
     let worker = match idle {
@@ -96,7 +101,7 @@ pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'stat
     if worker.send(job).is_err() {
         return Err(io::Error::other("the thread that was to look is gone"));
     }
-    let (mut beats, mut silent) = (0, 0);
+    let (mut beats, mut silent, mut waited) = (0, 0, 0);
     loop {
         match found.recv_timeout(PATIENCE) {
             Ok(found) => {
@@ -109,8 +114,10 @@ pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'stat
             }
             Err(RecvTimeoutError::Timeout) => {
                 let now = pulse.beats.load(Ordering::Relaxed);
-                silent = if now == beats && pulse.waits() { silent + 1 } else { 0 };
-                if silent == TIMES {
+                let waits = pulse.waits();
+                silent = if now == beats && waits { silent + 1 } else { 0 };
+                waited += u32::from(waits);
+                if silent == TIMES || waited == TIMES_IN_ALL {
                     remember(pid);
                     return Err(stuck());
                 }
@@ -172,6 +179,10 @@ fn remember(pid: u32) {
     if let Some(user) = user_of(pid) {
         lock(&STUCK).entry(user).or_default().insert(pid);
     }
+}
+
+fn forget(pid: u32) {
+    lock(&STUCK).values_mut().for_each(|stuck| _ = stuck.remove(&pid));
 }
 
 fn is_stuck(pid: u32) -> bool {

@@ -7,12 +7,12 @@ use crate::{
     model::{Mode, Note},
     process::{
         pagemap::{self, Entry, FrameFlags, PAGE, PageMap},
-        procfs,
+        patience, procfs,
         system::huge_page_size,
     },
 };
 use heaptrace_common::event::kind;
-use std::{io, ops::Range, time::Instant};
+use std::{io, ops::Range, sync::Arc, time::Instant};
 
 /// What was seen of a process's memory.
 struct Look {
@@ -22,6 +22,8 @@ struct Look {
     seen: Vec<(u64, u64, Seen)>,
     /// Pages, and what came with each.
     whole: Vec<(u64, Range<u64>)>,
+    /// There was time for all of it.
+    is_whole: bool,
 }
 
 /// What pages are looked at with.
@@ -86,10 +88,21 @@ impl Session {
         self.builder.read_processes(&mut self.tracer.maps);
         self.take_code_changes();
         looks.retain(|look| self.is_image_still(look.record));
-        for Look { record, now_ns, seen, whole } in looks {
+        if looks.iter().any(|look| !look.is_whole) {
+            self.note(Note::MappingsNotRead);
+        }
+        let mut full = Vec::new();
+        for Look { record, now_ns, seen, whole, is_whole: _ } in looks {
             let Some(origins) = self.builder.origins_mut(record) else { continue };
             whole.into_iter().for_each(|(of, with)| origins.adopt(of, with.start, with.end));
             origins.look(&seen, now_ns);
+            full.extend(origins.is_full().then_some(record));
+        }
+        for record in full {
+            let Some(pid) = self.builder.record(record).map(|record| record.tgid) else { continue };
+            let reason =
+                "it has more ranges from different calls than are kept; of what came since, nothing is shown";
+            self.note(Note::MemoryNotMeasured { pid, reason: reason.to_owned() });
         }
         last
     }
@@ -104,12 +117,22 @@ impl Session {
                 return Ok(None);
             };
             seen = growth::seen_mapped(mappings.iter().map(|mapping| mapping.start..mapping.end));
-            return Ok(Some(Look { record, now_ns, seen, whole }));
+            return Ok(Some(Look { record, now_ns, seen, whole, is_whole: true }));
         }
-        let map = PageMap::open(pid)?;
+        let map = Arc::new(PageMap::open(pid)?);
+        let began = Instant::now();
         for chunk in growth::chunks(origins.held().map(|(start, end, _)| (start, end)), PAGE) {
-            let mut pages = Vec::new();
-            map.read(&chunk, |entry| pages.push(frames.page(entry)))?;
+            // One page in each huge one takes a look at all of it.
+            if began.elapsed() >= AT_MOST {
+                return Ok(Some(Look { record, now_ns, seen, whole, is_whole: false }));
+            }
+            let (map, range) = (Arc::clone(&map), chunk.clone());
+            let read = patience::look(pid, move || {
+                let mut entries = Vec::new();
+                map.read(&range, |entry| entries.push(entry))?;
+                Ok::<_, io::Error>(entries)
+            });
+            let pages: Vec<Page> = read.flatten()?.into_iter().map(|entry| frames.page(entry)).collect();
             seen.extend(growth::seen(chunk.start, &pages, PAGE));
             let at = |page: usize| chunk.start + page as u64 * PAGE;
             for (page, run) in origins.beside(chunk.start, &pages) {
@@ -119,7 +142,7 @@ impl Session {
                 }
             }
         }
-        Ok(Some(Look { record, now_ns, seen, whole }))
+        Ok(Some(Look { record, now_ns, seen, whole, is_whole: true }))
     }
 }
 

@@ -17,26 +17,33 @@ pub fn passes_through(image: &Image<'_>, request: &Request<'_>) -> Option<u64> {
     passed(image, request).ok().flatten()
 }
 
-/// A probed function that every call of this one which returns has called, or ends in.
-pub fn works_by(image: &Image<'_>, request: &Request<'_>) -> Option<u64> {
+/// One of `allocating`, which are probed, that every call of this one which returns has called last of all that it calls, or ends
+/// in. What is called after it may have allocated in its place, as jemalloc's operators do where memory was short.
+pub fn works_by(image: &Image<'_>, request: &Request<'_>, allocating: &[u64]) -> Option<u64> {
     let graph = Graph::build(image, request.entry, request.probed).ok()?;
+    let is_base = |entry: u64| entry != request.entry && allocating.contains(&entry);
     let mut works_by = None;
-    let mut seen = vec![false; graph.nodes.len()];
-    let mut waiting = vec![0];
-    while let Some(index) = waiting.pop() {
+    // Of each node, whether it was reached with such a call as the last one, and without.
+    let mut seen = vec![[false; 2]; graph.nodes.len()];
+    let mut waiting = vec![(0, false)];
+    while let Some((index, is_last)) = waiting.pop() {
         let node = graph.nodes.get(index)?;
-        if std::mem::replace(&mut seen[index], true) {
+        if std::mem::replace(&mut seen[index][usize::from(is_last)], true) {
             continue;
         }
-        let callee = called(image, &node.instruction).filter(|_| node.end.is_none());
-        match (node.end, callee) {
-            (Some(End::PassesOn(entry)), _) if entry != request.entry => works_by = Some(entry),
+        match node.end {
+            Some(End::PassesOn(entry)) if is_base(entry) => works_by = Some(entry),
+            Some(End::Return) if is_last => {}
             // It may return without.
-            (Some(_), _) => return None,
-            (None, Some(callee)) if callee != request.entry && request.probed.contains(&callee) => {
-                works_by = Some(callee);
+            Some(_) => return None,
+            None => {
+                let base = called(image, &node.instruction).filter(|callee| is_base(*callee));
+                works_by = base.or(works_by);
+                let calls =
+                    matches!(node.instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+                let is_last = base.is_some() || is_last && !calls;
+                waiting.extend(node.successors.iter().map(|edge| (edge.to, is_last)));
             }
-            (None, _) => waiting.extend(node.successors.iter().map(|edge| edge.to)),
         }
     }
     works_by
@@ -86,7 +93,7 @@ mod tests {
         let (entry, base) = (program.at("entry"), program.at("base"));
         let request = Request { entry, shape: Shape::Size0, probed: &[entry, base], emulation: EMULATION };
         let image = program.image();
-        [passes_through(&image, &request), works_by(&image, &request)]
+        [passes_through(&image, &request), works_by(&image, &request, &[base])]
             .map(|found| found.map(|found| if found == base { "base" } else { "another" }))
     }
 
@@ -119,6 +126,23 @@ mod tests {
             it.raw(&[0x53]).raw(&[0x48, 0x85, 0xff]).jcc(4, "end").call("base").label("end").raw(&LEAVE);
         };
         assert_eq!(of(pool)[1], None);
+        // push rbx; call base; test rax, rax; jne end; call other; end: pop rbx; ret
+        let again = |it: &mut Assembler| {
+            it.raw(&[0x53]).call("base").raw(&[0x48, 0x85, 0xc0]).jcc(5, "end").call("other");
+            it.label("end").raw(&LEAVE).function("other").raw(&RET);
+        };
+        assert_eq!(of(again)[1], None);
+        let handler = |it: &mut Assembler| {
+            it.raw(&[0x53])
+                .label("again")
+                .call("base")
+                .raw(&[0x48, 0x85, 0xc0])
+                .jcc(5, "end")
+                .call("other")
+                .jmp("again");
+            it.label("end").raw(&LEAVE).function("other").raw(&RET);
+        };
+        assert_eq!(of(handler)[1], Some("base"));
         let none = |it: &mut Assembler| {
             it.raw(&[0x53]).call("other").raw(&LEAVE).function("other").raw(&RET);
         };

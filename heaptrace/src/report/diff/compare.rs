@@ -264,6 +264,9 @@ fn divisors(sides: &[Side], per: &Per) -> Vec<f64> {
 /// Bytes and blocks of a row in a recording.
 fn measured(held: Option<&Quantity>, side: &Side) -> [Measured; 2] {
     let Amount { bytes, count } = held.map_or_else(Amount::default, Quantity::amount);
+    if side.is_bound && held.and_then(Quantity::estimated).is_none() {
+        return [Measured::at_most(bytes), Measured::at_most(count)];
+    }
     match held.and_then(Quantity::estimated).or(side.none.as_ref()) {
         Some(sure) => [Measured::estimated(bytes, &sure.bytes), Measured::estimated(count, &sure.count)],
         None => [Measured::exact(bytes), Measured::exact(count)],

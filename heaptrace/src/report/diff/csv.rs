@@ -23,7 +23,8 @@ pub(super) fn render(compared: &Compared, _: &DiffOptions, out: &mut dyn Write) 
     lines.write_record(HEADING)?;
     let names = &compared.names;
     for row in &compared.rows {
-        let stack: Vec<&str> = row.frames.iter().rev().map(|frame| names.name(*frame)).collect();
+        let stack: Vec<String> =
+            row.frames.iter().rev().map(|frame| names.name(*frame).replace(';', ":")).collect();
         let changed = &row.changed;
         let ends = |of: &[Measured]| {
             let value = |of: Option<&Measured>| of.map_or(0.0, |of| of.value).to_string();

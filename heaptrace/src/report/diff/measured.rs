@@ -23,6 +23,11 @@ impl Measured {
         Self { value, low: (low as f64).min(value), high: (high as f64).max(value) }
     }
 
+    /// Of what may be less, nobody knows by how much.
+    pub fn at_most(number: u64) -> Self {
+        Self { low: 0.0, ..Self::exact(number) }
+    }
+
     pub fn is_exact(self) -> bool {
         self.low == self.high
     }

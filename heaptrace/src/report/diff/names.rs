@@ -132,8 +132,16 @@ fn without_suffix(name: &str) -> &str {
     {
         name = before;
     }
-    const ADDED: [&str; 5] = [".constprop.", ".isra.", ".part.", ".llvm.", ".cold"];
-    let first = ADDED.iter().filter_map(|added| name.find(added)).min().filter(|at| *at > 0);
+    // As demanglers have it.
+    if let Some((before, _)) = name.split_once(" [clone ") {
+        return before;
+    }
+    const ADDED: [&str; 4] = [".constprop.", ".isra.", ".part.", ".llvm."];
+    let is_number =
+        |at: usize, added: &str| name[at + added.len()..].starts_with(|c: char| c.is_ascii_digit());
+    let numbered = ADDED.iter().filter_map(|added| name.find(added).filter(|at| is_number(*at, added)));
+    let cold = name.find(".cold").filter(|at| matches!(name.as_bytes().get(at + 5), None | Some(b'.')));
+    let first = numbered.chain(cold).min().filter(|at| *at > 0);
     first.map_or(name, |at| &name[..at])
 }
 
@@ -151,6 +159,9 @@ mod tests {
         assert_eq!(without_suffix("std::hash"), "std::hash");
         assert_eq!(without_suffix("parse.isra.0.constprop.1"), "parse");
         assert_eq!(without_suffix("parse.cold"), "parse");
+        assert_eq!(without_suffix("parse.part.0.cold"), "parse");
+        assert_eq!(without_suffix("main.coldStart"), "main.coldStart");
+        assert_eq!(without_suffix("f(int) [clone .constprop.0]"), "f(int)");
         assert_eq!(without_suffix(".constprop.x"), ".constprop.x");
     }
 

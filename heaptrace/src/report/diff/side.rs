@@ -37,6 +37,8 @@ pub struct Side {
     /// The share of the processes' time in which calls counted.
     pub(super) attached_fraction: f64,
     pub(super) rows: HashMap<Key, Quantity>,
+    /// There may be less of each, as frees were not traced.
+    pub(super) is_bound: bool,
     /// What a row without any block may have had all the same, where blocks are sampled.
     pub(super) none: Option<Estimated>,
 }
@@ -71,6 +73,7 @@ impl Side {
             losses: footer::losses(profile),
             attached_fraction: profile.attached_fraction(),
             rows,
+            is_bound: view == View::Live && profile.mode.ends_unseen(),
             none: (mean != 0 && view.is_of_blocks())
                 .then(|| Estimated::new(&Sums::default(), Apart::chosen(mean))),
         }

@@ -50,8 +50,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     if !hidden.is_empty() {
         let (bytes, blocks, stacks) = sum(hidden);
-        let (blocks, stacks) =
-            (counted(blocks, one, many), counted(stacks, "smaller stack", "smaller stacks"));
+        let (blocks, stacks) = (counted(blocks, one, many), counted(stacks, "more stack", "more stacks"));
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
     }
     let age = duration(older_than_ns);

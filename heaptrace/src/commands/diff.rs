@@ -9,6 +9,7 @@ use super::{
 use crate::{
     error::Usage,
     file::Source,
+    model::Mode,
     printable::say,
     report::{
         self, Compared, DiffBy, DiffFormat, DiffNames, DiffOptions, Format, Limit, Per, Side, View,
@@ -17,6 +18,7 @@ use crate::{
 };
 use anyhow::bail;
 use clap::Args;
+use heaptrace_common::function::Function;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -123,6 +125,14 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
         let mode = profile.mode.name();
         return Err(Usage(format!(
             "{} has no blocks, as it was made with --trace {mode}; --view {mode} compares what it has",
+            file.display()
+        ))
+        .into());
+    }
+    let has_faults = || profile.growth.iter().any(|site| site.function == Function::PageFault);
+    if view == View::Faults && profile.mode != Mode::Faults && !has_faults() {
+        return Err(Usage(format!(
+            "{} has no page faults: they are recorded with --faults, or --trace faults",
             file.display()
         ))
         .into());

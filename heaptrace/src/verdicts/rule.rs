@@ -61,7 +61,9 @@ const CACHED: u64 = 8;
 
 /// Judges a site. `knows_frees`: they are traced. `None` where there is nothing live, or was too little time.
 pub fn judge(cohorts: &Cohorts, knows_frees: bool) -> Option<Judgement> {
-    let site = Site::new(cohorts)?;
+    let mut cohorts = cohorts.clone();
+    settle(&mut cohorts.parts);
+    let site = Site::new(&cohorts)?;
     let (verdict, reason) = site.verdict(knows_frees)?;
     let old = site.thirds[0].with(site.thirds[1]);
     let late = site.thirds[2];
@@ -89,6 +91,24 @@ pub fn judge(cohorts: &Cohorts, knows_frees: bool) -> Option<Judgement> {
         bytes_per_minute: bytes_per_minute.max(0.0) as u64,
         knows_frees,
     })
+}
+
+/// When blocks were allocated is read off counters once a second, and of a burst some are taken for the part beside; when live ones
+/// were is known of each. So a part with more live than allocated blocks has those of its neighbours that are too many there,
+/// the nearest first: their sum is right, and of blocks that were never freed each part's.
+fn settle(parts: &mut [Cohort]) {
+    for at in 0..parts.len() {
+        let mut lacks = parts[at].live.saturating_sub(parts[at].allocated);
+        for distance in 1..parts.len() {
+            for beside in [at.checked_sub(distance), at.checked_add(distance)].into_iter().flatten() {
+                let Some(part) = parts.get_mut(beside).filter(|_| lacks > 0) else { continue };
+                let taken = part.allocated.saturating_sub(part.live).min(lacks);
+                part.allocated -= taken;
+                lacks -= taken;
+                parts[at].allocated += taken;
+            }
+        }
+    }
 }
 
 /// A site's time, from its first block on.
@@ -329,6 +349,22 @@ fn rises(values: &[f64], beyond: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counters are read once a second, so that half of a burst seems to have come before.
+    #[test]
+    fn nothing_of_bursts_that_are_never_freed_is_said_to_be_over() {
+        let mut parts = vec![Cohort::default(); COHORTS];
+        for at in [3, 9, 15, 21] {
+            parts[at] = Cohort { allocated: 25, live: 50, live_bytes: 5000, ..Cohort::default() };
+            parts[at - 1].allocated = 25;
+        }
+        let mut settled = parts.clone();
+        settle(&mut settled);
+        assert!(settled.iter().all(|part| part.allocated == part.live), "{settled:?}");
+        let judged = judge(&Cohorts { span_ns: 60_000_000_000, parts }, true).expect("a verdict");
+        assert_eq!((judged.allocated, judged.live, judged.old_allocated), (200, 200, judged.old_live));
+        assert!(!matches!(judged.verdict, Verdict::CacheLike | Verdict::PoolLike), "{judged:?}");
+    }
 
     #[test]
     fn a_rise_is_one_beyond_noise() {

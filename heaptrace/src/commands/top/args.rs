@@ -71,7 +71,7 @@ impl TopArgs {
 pub struct TopTrace {
     /// Trace the allocations of the named processes from the start, as the key `t` does. MODE is how `t` traces, too: native,
     /// sampled, allocs or exact [default: exact; for --all, users and cgroups sampled].
-    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, value_enum)]
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, value_enum, hide_possible_values = true)]
     pub trace: Option<Option<Trace>>,
     #[command(flatten)]
     pub cost: CostArgs,

@@ -11,8 +11,9 @@ use super::{
     options::DiffBy,
 };
 use crate::{
-    model::{Apart, Mode, Profile, StackId, Sums},
+    model::{Apart, Mode, Profile, Site, SizeFilter, StackId, Sums},
     report::View,
+    units::thousands,
 };
 use heaptrace_common::stack::StackEnd;
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ pub struct Side {
     pub(super) started: String,
     pub(super) duration_ns: u64,
     pub(super) mode: Mode,
-    /// What is missing from its numbers.
+    /// What is missing from its numbers, and what was left out of it on purpose.
     pub(super) losses: Vec<String>,
     /// The share of the processes' time in which calls counted.
     pub(super) attached_fraction: f64,
@@ -70,7 +71,7 @@ impl Side {
             started: text::started(profile),
             duration_ns: profile.duration_ns,
             mode: profile.mode,
-            losses: footer::losses(profile),
+            losses: left_out(profile, view).into_iter().chain(footer::losses(profile)).collect(),
             attached_fraction: profile.attached_fraction(),
             rows,
             is_bound: view == View::Live && profile.mode.ends_unseen(),
@@ -89,6 +90,28 @@ impl Side {
         }
         self.rows = rows;
     }
+}
+
+/// What was not to be recorded.
+fn left_out(profile: &Profile, view: View) -> Vec<String> {
+    let mut left_out = Vec::new();
+    if let Some(SizeFilter { min, max }) = profile.coverage.size_filter.filter(|_| view.is_of_blocks()) {
+        left_out.push(match max {
+            u64::MAX => format!("only blocks of {} bytes and more were traced", thousands(min)),
+            max => format!("only blocks of {} to {} bytes were traced", thousands(min), thousands(max)),
+        });
+    }
+    if !view.is_of_blocks() && profile.growth.is_empty() {
+        left_out
+            .push("it has no calls that map memory; perhaps they were not recorded (--no-growth)".to_owned());
+    }
+    let is_walked = |site: &Site| {
+        profile.stacks.get(site.stack.index()).is_some_and(|stack| stack.end != StackEnd::NotWalked)
+    };
+    if !profile.sites.is_empty() && !profile.sites.iter().any(is_walked) {
+        left_out.push("stacks were not walked (--stack none)".to_owned());
+    }
+    left_out
 }
 
 /// What of a stack rows are by.

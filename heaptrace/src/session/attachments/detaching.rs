@@ -2,11 +2,6 @@
 
 use std::thread::{self, JoinHandle};
 
-/// So many lots of probes whose processes have ended go at one time. The kernel takes them away one after the other, and whoever
-/// forks without rest could have us place more than it takes away: then the end would wait for all that are left. Who has
-/// to wait for these places none meanwhile.
-const MOST_OF_ENDED: usize = 4;
-
 /// Those that are on their way.
 #[derive(Default)]
 pub(super) struct Detaching {
@@ -22,12 +17,6 @@ impl Detaching {
 
     /// Lets go of probes whose processes have ended.
     pub fn of_ended<T: Send + 'static>(&mut self, links: Vec<T>) {
-        self.of_ended.retain(|thread| !thread.is_finished());
-        if self.of_ended.len() >= MOST_OF_ENDED && !links.is_empty() {
-            let oldest = self.of_ended.remove(0);
-            // A panic there has left nothing that the report depends on.
-            let _ = oldest.join();
-        }
         drop_aside(&mut self.of_ended, links);
     }
 

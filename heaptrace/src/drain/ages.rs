@@ -31,12 +31,7 @@ impl ProfileBuilder {
             if self.gone.has(&key, &block) {
                 return;
             }
-            if let (Some(site), Some(record)) = (self.site_of(block.site), self.record(key.process))
-                && record.state != process_state::REPLACED
-            {
-                let traced = Self::traced(record, from_ns, now_ns);
-                by_age.add(site, &traced, block.time_ns, self.weighing.block(&block));
-            }
+            self.add_by_age(&mut by_age, &key, &block, from_ns, now_ns);
             let (time, _) = oldest.entry(block.site).or_insert((block.time_ns, end_of(key.process)));
             *time = (*time).min(block.time_ns);
         })?;

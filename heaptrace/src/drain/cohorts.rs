@@ -2,7 +2,10 @@
 
 use super::{ProfileBuilder, kernel::KernelTables, past::Pasts, weighing::Weighted};
 use crate::model::{COHORTS, Cohort, Cohorts, SiteId};
-use heaptrace_common::record::{ProcessRecord, process_state};
+use heaptrace_common::{
+    live::{LiveBlock, LiveKey},
+    record::{ProcessRecord, process_state},
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
@@ -120,15 +123,28 @@ impl ProfileBuilder {
     ) -> io::Result<BTreeMap<SiteId, Cohorts>> {
         let mut by_age = LiveByAge::default();
         maps.for_each_live(|key, block| {
-            if let (Some(site), Some(record)) = (self.site_of(block.site), self.record(key.process))
-                && record.state != process_state::REPLACED
-                && !self.gone.has(&key, &block)
-            {
-                let traced = Self::traced(record, from_ns, now_ns);
-                by_age.add(site, &traced, block.time_ns, self.weighing.block(&block));
+            if !self.gone.has(&key, &block) {
+                self.add_by_age(&mut by_age, &key, &block, from_ns, now_ns);
             }
         })?;
         Ok(by_age.with_pasts(&self.pasts, &self.sites_with_removed()))
+    }
+
+    /// Adds a block that is live, but for one that an exec has released, or of a site that was not read yet.
+    pub(super) fn add_by_age(
+        &self,
+        by_age: &mut LiveByAge,
+        key: &LiveKey,
+        block: &LiveBlock,
+        from_ns: u64,
+        now_ns: u64,
+    ) {
+        if let (Some(site), Some(record)) = (self.site_of(block.site), self.record(key.process))
+            && record.state != process_state::REPLACED
+        {
+            let traced = Self::traced(record, from_ns, now_ns);
+            by_age.add(site, &traced, block.time_ns, self.weighing.block(block));
+        }
     }
 
     /// Sites of which blocks were removed from the live map: how old those were that remain says nothing.
@@ -142,7 +158,6 @@ mod tests {
     use super::*;
     use crate::drain::past::Counted;
     use crate::drain::weighing::Weighing;
-    use heaptrace_common::live::LiveBlock;
 
     #[test]
     fn blocks_are_counted_where_they_were_allocated_beside_all_that_were() {

@@ -50,13 +50,16 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         let amounts = row.amounts.iter().take(stacks.measures.len());
         cells.extend(amounts.flat_map(|amount| [amount.bytes.to_string(), amount.count.to_string()]));
         // As folded stacks have it: outermost first.
-        let names: Vec<String> =
-            stack.iter().rev().map(|label| labels.get(*label).name.replace(';', ":")).collect();
-        cells.push(text(&names.join(";")));
+        cells.push(text(&joined(stack.iter().rev().map(|label| labels.get(*label).name.as_ref()))));
         lines.write_record(cells)?;
     }
     lines.flush()?;
     Ok(stacks.not_shown())
+}
+
+/// Frames in one line; what parts them is in none.
+pub(super) fn joined<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.map(|name| name.replace(';', ":")).collect::<Vec<_>>().join(";")
 }
 
 /// A text that others chose, as one to spreadsheets: what begins like a formula would be calculated there.

@@ -6,7 +6,7 @@ mod rule;
 #[cfg(test)]
 mod simulated_tests;
 
-pub use rule::judge;
+pub use rule::{judge, judge_all};
 
 use std::cmp::Reverse;
 

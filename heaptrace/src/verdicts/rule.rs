@@ -2,7 +2,8 @@
 //! `simulated_tests.rs` and in the end-to-end suite `verdicts`.
 
 use super::{Judgement, Reason, Verdict};
-use crate::model::{COHORTS, Cohort, Cohorts};
+use crate::model::{COHORTS, Cohort, Cohorts, Mode, SiteId};
+use std::collections::BTreeMap;
 
 /// A site that was looked at for less time has no verdict that needs more: where some of its blocks are freed, and where none is.
 /// Half a minute is what most caches by time, and most requests, take at most.
@@ -58,6 +59,12 @@ const EXPECTED: f64 = 5.0;
 /// Blocks of a cache live for so long on average, and there are so many of them.
 const CACHED_NS: f64 = 2e9;
 const CACHED: u64 = 8;
+
+/// Verdicts on all sites that can be judged, which were traced in this mode.
+pub fn judge_all(cohorts: &BTreeMap<SiteId, Cohorts>, mode: Mode) -> BTreeMap<SiteId, Judgement> {
+    let judged = |(site, cohorts): (&SiteId, &Cohorts)| Some((*site, judge(cohorts, mode.has_frees())?));
+    cohorts.iter().filter_map(judged).collect()
+}
 
 /// Judges a site. `knows_frees`: they are traced. `None` where there is nothing live, or was too little time.
 pub fn judge(cohorts: &Cohorts, knows_frees: bool) -> Option<Judgement> {

@@ -1,16 +1,10 @@
 //! Verdicts on the sites of a print, and what comes first by them.
 
 use crate::{
-    model::{Cohorts, Mode, SiteId, Trend},
-    verdicts::{Judgement, judge, suspicion},
+    model::{SiteId, Trend},
+    verdicts::{Judgement, suspicion},
 };
 use std::collections::BTreeMap;
-
-/// Verdicts on all sites that can be judged.
-pub(super) fn judge_all(cohorts: &BTreeMap<SiteId, Cohorts>, mode: Mode) -> BTreeMap<SiteId, Judgement> {
-    let judged = |(site, cohorts): (&SiteId, &Cohorts)| Some((*site, judge(cohorts, mode.has_frees())?));
-    cohorts.iter().filter_map(judged).collect()
-}
 
 /// The most suspicious first, and of those that do not grow the one with most old bytes.
 pub(super) fn order(trends: &mut [Trend], judged: &BTreeMap<SiteId, Judgement>) {
@@ -20,7 +14,10 @@ pub(super) fn order(trends: &mut [Trend], judged: &BTreeMap<SiteId, Judgement>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{COHORTS, Cohort, Old};
+    use crate::{
+        model::{COHORTS, Cohort, Cohorts, Mode, Old},
+        verdicts::judge_all,
+    };
 
     fn cohorts(of: impl Fn(usize) -> Cohort) -> Cohorts {
         Cohorts { span_ns: 60_000_000_000, parts: (0..COHORTS).map(of).collect() }

@@ -21,7 +21,7 @@ use crate::{
     process::system::now_ns,
     report::{Leaks, PrintFormat, render_leaks},
     session::SessionOptions,
-    verdicts::Judgement,
+    verdicts::{Judgement, judge_all},
 };
 use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode, time::Duration};
 use trends::Trends;
@@ -163,7 +163,7 @@ impl Printing {
             }
             keep
         });
-        let judged = judged::judge_all(&cohorts, profile.mode);
+        let judged = judge_all(&cohorts, profile.mode);
         let mut trends = self.trends.update(&sites);
         judged::order(&mut trends, &judged);
         let sites =

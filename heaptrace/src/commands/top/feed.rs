@@ -7,10 +7,10 @@ use crate::{
         outside::{available_memory, check_memory},
     },
     engine::{Engine, Looks, Snapshots},
-    model::{self, Cohorts, Process, ProcessId, Profile, Site, SiteId, StackId},
+    model::{self, Process, ProcessId, Profile, Site, SiteId, StackId},
     session::{SessionOptions, monotonic_ns},
     top::SiteHistory,
-    verdicts::{Judgement, judge},
+    verdicts::{Judgement, judge_all},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -92,11 +92,9 @@ impl Feed {
     pub fn judged(&mut self) -> &BTreeMap<SiteId, Judgement> {
         let began_ns = monotonic_ns();
         if !self.growth && began_ns >= self.judges_at_ns {
-            let knows_frees = self.profile().mode.has_frees();
             // Without them sites stay in order of bytes.
             let cohorts = self.engine.cohorts().unwrap_or_default();
-            let judged = |(site, cohorts): (&SiteId, &Cohorts)| Some((*site, judge(cohorts, knows_frees)?));
-            self.judged = cohorts.iter().filter_map(judged).collect();
+            self.judged = judge_all(&cohorts, self.profile().mode);
             let took_ns = monotonic_ns().saturating_sub(began_ns);
             self.judges_at_ns = began_ns + JUDGES_NS.max(took_ns.saturating_mul(AT_MOST));
         }

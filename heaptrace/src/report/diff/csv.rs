@@ -1,6 +1,11 @@
 //! A comparison as comma-separated values, for spreadsheets and databases: all rows, the first and the last recording.
 
-use super::{super::csv::text, compare::Compared, measured::Measured, options::DiffOptions};
+use super::{
+    super::csv::{joined, text},
+    compare::Compared,
+    measured::Measured,
+    options::DiffOptions,
+};
 use std::io::{self, Write};
 
 const HEADING: [&str; 12] = [
@@ -23,8 +28,7 @@ pub(super) fn render(compared: &Compared, _: &DiffOptions, out: &mut dyn Write) 
     lines.write_record(HEADING)?;
     let names = &compared.names;
     for row in &compared.rows {
-        let stack: Vec<String> =
-            row.frames.iter().rev().map(|frame| names.name(*frame).replace(';', ":")).collect();
+        let stack = joined(row.frames.iter().rev().map(|frame| names.name(*frame)));
         let changed = &row.changed;
         let ends = |of: &[Measured]| {
             let value = |of: Option<&Measured>| of.map_or(0.0, |of| of.value).to_string();
@@ -37,7 +41,7 @@ pub(super) fn render(compared: &Compared, _: &DiffOptions, out: &mut dyn Write) 
             row.state.name(),
             &row.process.map_or_else(String::new, |process| text(names.name(process))),
             &row.frames.first().map_or_else(String::new, |frame| text(names.name(*frame))),
-            &text(&stack.join(";")),
+            &text(&stack),
             &bytes_before,
             &bytes_after,
             &change.value.to_string(),

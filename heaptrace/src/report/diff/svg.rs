@@ -1,6 +1,7 @@
 //! A differential flame graph: inferno's, of what the first and the last recording have of each stack.
 
 use super::{compare::Compared, measured::Measured, options::DiffOptions, text::title};
+use crate::report::csv::joined;
 use inferno::flamegraph;
 use std::io::{self, Write};
 
@@ -15,9 +16,7 @@ pub(super) fn render(compared: &Compared, options: &DiffOptions, out: &mut dyn W
         }
         let process = row.process.map(|process| names.name(process));
         let frames = process.into_iter().chain(row.frames.iter().rev().map(|frame| names.name(*frame)));
-        // What separates frames in a line of a stack.
-        let frames: Vec<String> = frames.map(|frame| frame.replace(';', ":")).collect();
-        lines.push(format!("{} {before} {after}", frames.join(";")));
+        lines.push(format!("{} {before} {after}", joined(frames)));
     }
     lines.sort_unstable();
     if lines.is_empty() {

@@ -176,7 +176,7 @@ pub fn compile_native() -> Result<PathBuf> {
     let folder = cache()?.join("native");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("native/Cargo.toml");
     let output = Command::new("cargo")
-        .args(["rustc", "--quiet", "--release", "--locked", "--target-dir"])
+        .args(["rustc", "--quiet", "--release", "--locked", "--bin", "native-samples", "--target-dir"])
         .arg(&folder)
         .arg("--manifest-path")
         .arg(manifest)

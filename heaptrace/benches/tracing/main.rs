@@ -1,4 +1,4 @@
-//! What tracing costs: `cargo bench --bench tracing [-- cost live depth watch attach scale ladder large]`, as root. Prints tables in
+//! What tracing costs: `cargo bench --bench tracing [-- cost live depth watch attach scale ladder native large]`, as root. Prints tables in
 //! Markdown; results are kept in `docs/performance.md`.
 //!
 //! `HEAPTRACE_BENCH_MEMLEAK` is the command of libbpf-tools' memleak, to measure beside. `HEAPTRACE_BENCH_ROUNDS`
@@ -15,6 +15,7 @@ mod figures;
 mod ladder;
 mod live;
 mod memleak;
+mod native;
 mod recorder;
 mod scale;
 mod stack_id;
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
     let mut wanted: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.is_empty() {
-        wanted = vec!["scale", "attach", "cost", "live", "depth", "watch", "ladder"];
+        wanted = vec!["scale", "attach", "cost", "live", "depth", "watch", "ladder", "native"];
         wanted.extend(against::other().map(|_| "against"));
     }
     let folder = tempfile::tempdir()?;
@@ -51,12 +52,14 @@ fn main() -> Result<()> {
             "watch" => watch::run(folder.path())?,
             // Takes five minutes a round, python3, redis-server, nginx and postgres, and heaptrack and valgrind where they are.
             "ladder" => ladder::run(folder.path())?,
+            // Takes libclang, for what the program is built with.
+            "native" => native::run(folder.path())?,
             "scale" => scale::run(1_000_000, folder.path())?,
             // Takes a minute, and half a gigabyte in the kernel.
             "large" => scale::run(10_000_000, folder.path())?,
             other => {
                 bail!(
-                    "no benchmark {other}; there are cost, live, against, depth, watch, attach, scale, ladder and large"
+                    "no benchmark {other}; there are cost, live, against, depth, watch, attach, scale, ladder, native and large"
                 )
             }
         }

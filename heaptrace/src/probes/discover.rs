@@ -14,6 +14,7 @@ use crate::process::foreign;
 use crate::process::link_map;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
+use crate::process::one_inode::are_one_below;
 use crate::process::privileges::own_user;
 use crate::process::procfs::{self, Identity, ProcError};
 use crate::process::status::Status;
@@ -177,10 +178,12 @@ impl Discoverer {
     /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not
     /// at all if it was already; `entry` is its file offset. Gives its file's allocation functions as they are now.
     pub fn distrust(&mut self, object: &Object, entry: u64) -> Option<Arc<FileSymbols>> {
-        let candidate = self.cache.get_mut(&object.stamp)?.as_mut()?;
         let file = ReadCache::new(&**object.file());
-        candidate.symbols = Arc::new(candidate.symbols.without_trust(&file, &object.elf, entry));
-        Some(Arc::clone(&candidate.symbols))
+        let known = self.cache.get(&object.stamp)?.as_ref()?;
+        let symbols = Arc::new(known.symbols.without_trust(&file, &object.elf, entry));
+        let same = self.cache.values_mut().flatten().filter(|known| known.object.below == object.below);
+        same.for_each(|known| known.symbols = Arc::clone(&symbols));
+        Some(symbols)
     }
 
     /// Forgets files that nothing else holds any more, and closes them.
@@ -195,6 +198,13 @@ impl Discoverer {
         self.cache.len()
     }
 
+    /// What lies below a file, as it is known of another that is the same below.
+    fn below(&self, object: &Object) -> FileStamp {
+        let known = self.cache.values().flatten().map(|candidate| &candidate.object);
+        let same = known.into_iter().find(|known| are_one_below(known, object));
+        same.map_or(object.stamp, |known| known.below)
+    }
+
     fn look_into(&mut self, view: &ProcessView) -> Found {
         let mut found = Found::default();
         let mut seen_mappings = HashSet::new();
@@ -204,7 +214,8 @@ impl Discoverer {
         let mut too_many = 0_usize;
         for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(path) = mapping.file() else { continue };
-            if !seen_mappings.insert((mapping.dev, mapping.inode)) {
+            // Files of two subvolumes of btrfs may have one number here.
+            if !seen_mappings.insert((mapping.dev, mapping.inode, path)) {
                 continue;
             }
             let (id, looked) = match Opened::behind(view.thread, mapping) {
@@ -213,7 +224,7 @@ impl Discoverer {
             };
             let is_exe = id.is_some() && id == exe;
             match looked {
-                Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
+                Ok(Some(candidate)) if seen_files.insert(candidate.object.below) => {
                     let at = if is_exe { 0 } else { found.candidates.len() };
                     let mapped = (mapping.dev, mapping.inode);
                     found.candidates.insert(at, Located { candidate, address: mapping.start, mapped });
@@ -252,7 +263,8 @@ impl Discoverer {
             return Err(ObjectError::TooMany { path: opened.path });
         }
         let candidate = match Object::read(opened) {
-            Ok(object) => {
+            Ok(mut object) => {
+                object.below = self.below(&object);
                 let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
                 let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);

@@ -14,6 +14,7 @@ pub mod link_map;
 pub mod mapped;
 pub mod maps;
 pub mod object;
+pub mod one_inode;
 pub mod pagemap;
 pub mod patience;
 pub mod priority;

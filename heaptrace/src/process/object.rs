@@ -125,6 +125,9 @@ pub struct Object {
     /// As the process that it was first seen in names it.
     pub path: PathBuf,
     pub stamp: FileStamp,
+    /// The file that the kernel puts breakpoints into, as the first of its names was identified: see
+    /// [`super::one_inode`]. Mostly this one.
+    pub below: FileStamp,
     pub elf: ElfFacts,
     file: Arc<File>,
 }
@@ -136,7 +139,7 @@ impl Object {
         // Read, not mapped: a mapped file that its owner truncates meanwhile would kill us with SIGBUS.
         let elf = ElfFacts::parse(&ReadCache::new(&file))
             .map_err(|source| ObjectError::Elf { path: path.clone(), source })?;
-        Ok(Self { path, stamp, elf, file: Arc::new(file) })
+        Ok(Self { path, stamp, below: stamp, elf, file: Arc::new(file) })
     }
 
     pub fn id(&self) -> FileId {

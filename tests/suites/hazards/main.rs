@@ -1,6 +1,7 @@
 //! Targets that a tracer could harm, or that could deceive it: each is refused with the reason and left alone, or
 //! traced exactly and ends as it does untraced. `docs/safety.md` says which.
 
+mod containers;
 mod damaged;
 mod files;
 mod flags;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         seccomp::tests(),
         languages::tests(),
         worlds::tests(),
+        containers::tests(),
         files::tests(),
         tracers::tests(),
         damaged::tests(),

@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The C library and the dynamic linker that the test programs run with.
-fn system_libraries() -> Result<(PathBuf, PathBuf)> {
+pub fn system_libraries() -> Result<(PathBuf, PathBuf)> {
     let maps = fs::read_to_string("/proc/self/maps").context("failed to read maps")?;
     let find = |name: &str| {
         let mut paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));

@@ -187,7 +187,7 @@ impl<L: Send + 'static> Attachments<L> {
             if let Some(record) = world.index_of(pid) {
                 world.disarm(record);
             }
-            let links = own.iter().flat_map(|plan| placed.remove(plan.file.id()));
+            let links = own.iter().flat_map(|plan| placed.remove(plan.file.below.id));
             drop(links.collect::<Vec<L>>());
         }
         plan

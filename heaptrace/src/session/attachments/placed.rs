@@ -6,10 +6,11 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// Probes that are in place, by file.
+/// Probes that are in place.
 pub struct PlacedProbes<L> {
     /// When the first of them were placed.
     since_ns: u64,
+    /// By what lies below them: the kernel has one breakpoint for all names of a file.
     files: HashMap<FileId, (FilePlan, Vec<L>)>,
 }
 
@@ -31,7 +32,7 @@ impl<L> PlacedProbes<L> {
     /// The part of `plan` that is not in place. Which functions of a file are called depends on the process: beside a
     /// preloaded allocator only those of the C library that it lacks.
     pub fn missing(&self, plan: &FilePlan) -> Option<FilePlan> {
-        let Some((placed, _)) = self.files.get(&plan.file.id()) else { return Some(plan.clone()) };
+        let Some((placed, _)) = self.files.get(&plan.file.below.id) else { return Some(plan.clone()) };
         let is_placed = |probe: &&Probe| placed.probes.iter().any(|known| known.entry == probe.entry);
         let probes: Vec<Probe> = plan.probes.iter().filter(|probe| !is_placed(probe)).cloned().collect();
         (!probes.is_empty()).then(|| FilePlan { probes, ..plan.clone() })
@@ -39,7 +40,7 @@ impl<L> PlacedProbes<L> {
 
     /// `plan`, of which nothing was in place before.
     pub fn add(&mut self, plan: FilePlan, links: L) {
-        let id = plan.file.id();
+        let id = plan.file.below.id;
         match self.files.get_mut(&id) {
             Some((placed, all)) => {
                 placed.probes.extend(plan.probes);

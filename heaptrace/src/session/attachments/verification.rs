@@ -31,7 +31,7 @@ impl<L: Send + 'static> Attachments<L> {
         if self.leaderless.contains(pid) {
             return;
         }
-        let id = plan.file.stamp;
+        let id = plan.file.below;
         let owner = self.how.per_process.then_some(pid);
         let looked_at = self.verification.processes.entry(id).or_default();
         if looked_at.len() >= PROCESSES && !looked_at.contains(&owner) {
@@ -58,7 +58,7 @@ impl<L: Send + 'static> Attachments<L> {
             opened.insert(verified.entry);
         }
         self.verification
-            .open(world, |verified| verified.file.stamp == id && opened.contains(&verified.entry));
+            .open(world, |verified| verified.file.below == id && opened.contains(&verified.entry));
     }
 
     fn begin_check(&mut self, world: &impl World<L>, plan: &FilePlan, probe: &Probe) -> Option<usize> {
@@ -86,7 +86,7 @@ impl<L: Send + 'static> Attachments<L> {
             seen.next().is_some_and(|seen| seen.calls >= ENOUGH)
                 || doubted.iter().any(|doubt| doubt.is_of(verified))
         });
-        let entries = over.iter().map(|verified| (verified.file.stamp, verified.entry));
+        let entries = over.iter().map(|verified| (verified.file.below, verified.entry));
         self.verification.believed.extend(entries);
         self.detaching.of_running(links_of(over));
         for doubt in doubted {
@@ -165,13 +165,13 @@ impl<L: Send + 'static> Attachments<L> {
         let Some(refused) = world.distrust(file, *entry) else { return };
         let then = if refused { AfterDistrust::NotProbed } else { AfterDistrust::ProbedAtReturns };
         world.note(doubt.note(then));
-        self.verification.believed.remove(&(file.stamp, *entry));
+        self.verification.believed.remove(&(file.below, *entry));
         // As they are now: an image that was replaced meanwhile would go on with the arm of the one before.
         world.read_processes();
         let processes: Vec<(u32, u32)> = world.builder().running().collect();
         let concerned: Vec<(u32, u32)> = processes
             .into_iter()
-            .filter(|(_, pid)| self.is_probed(*pid, file.id()))
+            .filter(|(_, pid)| self.is_probed(*pid, file.below.id))
             .filter(|(record, _)| !self.how.per_process || world.is_armed(*record))
             .collect();
         let records: Vec<u32> = concerned.iter().map(|(record, _)| *record).collect();
@@ -179,7 +179,7 @@ impl<L: Send + 'static> Attachments<L> {
         records.iter().for_each(|record| world.disarm(*record));
         let links = match self.how.per_process {
             true => concerned.iter().flat_map(|(_, pid)| self.unprobe_again(world, *pid)).collect(),
-            false => self.everywhere.remove(file.id()),
+            false => self.everywhere.remove(file.below.id),
         };
         world.release(links);
         world.forget_calls(&records);

@@ -178,7 +178,7 @@ impl<L> Verification<L> {
     }
 
     pub fn position(&self, file: FileStamp, probe: &Probe) -> Option<usize> {
-        self.running.iter().position(|verified| verified.file.stamp == file && verified.entry == probe.entry)
+        self.running.iter().position(|verified| verified.file.below == file && verified.entry == probe.entry)
     }
 
     /// Whether a function is to be looked at in a process, or in all, and is not yet: twice, each call would seem to be two.
@@ -210,7 +210,7 @@ impl Doubt {
     }
 
     pub fn is_of<L>(&self, verified: &Verified<L>) -> bool {
-        self.file.stamp == verified.file.stamp && self.entry == verified.entry
+        self.file.below == verified.file.below && self.entry == verified.entry
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod names;
 mod patterns;
+mod suppressions;
 
 pub use patterns::{BadPatterns, Class};
+pub use suppressions::{Asked, BadSuppressions, Suppression, Suppressions};
 
 use patterns::Patterns;
 use std::{

@@ -63,7 +63,12 @@ impl Patterns {
 }
 
 /// Whether `pattern`, in which `*` stands for any characters and `?` for one, is all of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    matches_with(pattern, Some('?'), text)
+}
+
+/// The same, where `one` stands for one character.
+pub(super) fn matches_with(pattern: &str, one: Option<char>, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // Where the last `*` was, and what it has not taken yet.
     let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
@@ -74,7 +79,7 @@ fn matches(pattern: &str, text: &str) -> bool {
                 star = Some((next_pattern.clone(), text.clone()));
                 pattern = next_pattern;
             }
-            (Some(wanted), Some(found)) if wanted == found || wanted == '?' => {
+            (Some(wanted), Some(found)) if wanted == found || Some(wanted) == one => {
                 (pattern, text) = (next_pattern, next_text);
             }
             (None, None) => return true,

@@ -2,11 +2,14 @@
 
 use super::{
     headings::{OUTPUT, SHOWN},
+    ignore_args::IgnoreArgs,
     output::{Destination, Output},
     recordings::{Read, cannot_read, read, symbolize_rest},
     report::{most_expanded, parse_bytes},
+    threshold_args::CROSSED,
 };
 use crate::{
+    attribution::Suppressions,
     error::Usage,
     file::Source,
     model::Mode,
@@ -23,9 +26,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-
-/// What a comparison ends with where something grew by too much.
-const GREW: u8 = 3;
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -54,6 +54,8 @@ pub struct DiffArgs {
     /// before (5%). Of estimates, the least that they may have grown counts.
     #[arg(long, value_name = "BYTES|PERCENT", value_parser = parse_limit, help_heading = OUTPUT)]
     pub fail_if_grew: Option<Limit>,
+    #[command(flatten)]
+    pub ignore: IgnoreArgs,
     /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md), or text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub format: Option<DiffFormat>,
@@ -67,7 +69,9 @@ pub struct DiffArgs {
 /// # Errors
 /// If a recording cannot be read or has nothing to compare, or the comparison cannot be written.
 pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
-    let DiffArgs { before, after, view, by, per, top, min_bytes, fail_if_grew, format, output } = args;
+    let DiffArgs { before, after, view, by, per, top, min_bytes, fail_if_grew, ignore, format, output } =
+        args;
+    let suppressions = ignore.suppressions()?;
     let format = format.or_else(|| of_output(&output)).unwrap_or_default();
     let files: Vec<PathBuf> = [before].into_iter().chain(after).collect();
     if let Some(Per::Counts(counts)) = &per
@@ -93,7 +97,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let mut sides = Vec::new();
     let mut view = view;
     for file in &files {
-        sides.push(side(file, &mut view, by, &mut names)?);
+        sides.push(side(file, &mut view, by, suppressions.as_ref(), &mut names)?);
     }
     let options = DiffOptions {
         view: view.unwrap_or_default(),
@@ -113,11 +117,17 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     for site in compared.too_much() {
         say(format_args!("{site}"));
     }
-    Ok(GREW.into())
+    Ok(CROSSED.into())
 }
 
 /// Reads a recording; where nobody says which view, it is that of the first.
-fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames) -> anyhow::Result<Side> {
+fn side(
+    file: &Path,
+    view: &mut Option<View>,
+    by: DiffBy,
+    suppressions: Option<&Suppressions>,
+    names: &mut DiffNames,
+) -> anyhow::Result<Side> {
     let mut source = Source::open(file).map_err(|error| cannot_read(file, error))?;
     let Read { mut profile, size, room: _ } = read(&mut source, file)?;
     let view = *view.get_or_insert(View::of_mode(profile.mode));
@@ -138,6 +148,7 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
         .into());
     }
     symbolize_rest(&mut profile);
+    let ignored = suppressions.map(|suppressions| report::ignore(&mut profile, suppressions, view));
     // As folded stacks, each is gone through once.
     let options = report::Options { view, ..report::Options::default() };
     let (bytes, most) = (report::expansion(Format::Folded, &profile, &options), most_expanded(size));
@@ -148,7 +159,7 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
             file.display()
         );
     }
-    Ok(Side::new(&file.display().to_string(), &profile, view, by, names))
+    Ok(Side::new(&file.display().to_string(), &profile, view, by, ignored.as_ref(), names))
 }
 
 /// The format that the output's name stands for.

@@ -148,7 +148,7 @@ impl<'a> Labels<'a> {
         fold(frames.map(|label| self.class_of(*label)))
     }
 
-    fn class_of(&self, id: LabelId) -> Option<Class> {
+    pub fn class_of(&self, id: LabelId) -> Option<Class> {
         let (attribution, class) = self.attribution.zip(self.classes.get(id as usize))?;
         *class.get_or_init(|| {
             let label = self.get(id);

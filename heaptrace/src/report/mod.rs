@@ -14,6 +14,7 @@ mod footer;
 mod formats;
 mod frames;
 mod html;
+mod ignored;
 mod json;
 mod labels;
 mod leaks;
@@ -34,6 +35,7 @@ mod stat;
 mod svg;
 mod table;
 mod text;
+mod thresholds;
 mod tree;
 mod verdicts;
 mod watch;
@@ -49,12 +51,16 @@ pub use expansion::expansion;
 pub use export::Past;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
-pub use leaks::{Leaks, PrintFormat, render as render_leaks};
+pub use ignored::{Ignored, ignore};
+pub use leaks::{
+    IgnoredOld, Leaks, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks, render as render_leaks,
+};
 pub use names::StackNames;
 pub use notes::said;
 pub use rss::{residency_lines, residency_lines_of};
 pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
+pub use thresholds::{Thresholds, crossed, has_verdicts};
 pub use verdicts::in_words as verdict_in_words;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
@@ -135,6 +141,8 @@ pub struct Options {
     pub verbose: bool,
     /// Text: what of stacks is shown.
     pub frames: Attribution,
+    /// What was taken out of the profile as somebody had asked for.
+    pub ignored: Option<Ignored>,
 }
 
 impl Options {

@@ -61,6 +61,12 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     if options.view == View::Live {
         verdicts::write_leaks(profile, options, out)?;
     }
+    if let Some(ignored) = &options.ignored {
+        writeln!(out, "#")?;
+        for line in ignored.lines(units(options.view), options.verbose) {
+            writeln!(out, "# {line}")?;
+        }
+    }
     writeln!(out, "#\n# Coverage:")?;
     for line in footer::lines(profile, options.verbose) {
         writeln!(out, "#   {line}")?;
@@ -140,13 +146,18 @@ fn header(
     writeln!(out, "#")
 }
 
-/// What a view counts.
-fn counted_in(view: View, count: u64) -> String {
+/// What a view counts, one and many.
+pub(super) fn units(view: View) -> (&'static str, &'static str) {
     match view {
-        View::Growth => counted(count, "call", "calls"),
-        View::Faults => counted(count, "fault", "faults"),
-        View::Live | View::Alloc | View::Sizes | View::Rss => counted(count, "block", "blocks"),
+        View::Growth => ("call", "calls"),
+        View::Faults => ("fault", "faults"),
+        View::Live | View::Alloc | View::Sizes | View::Rss => ("block", "blocks"),
     }
+}
+
+fn counted_in(view: View, count: u64) -> String {
+    let (one, many) = units(view);
+    counted(count, one, many)
 }
 
 /// When tracing began, in RFC 3339.

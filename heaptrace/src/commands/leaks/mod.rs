@@ -10,16 +10,18 @@ use super::{
     output::Output,
     prints::Prints,
     target_args::{FollowArgs, session_options},
+    threshold_args::say_crossed,
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };
 use crate::{
-    attribution::Attribution,
+    attribution::{Attribution, Suppressions},
     bpf::{Calls, MapSizes},
     engine::{Engine, Looks, Snapshots},
+    error::Usage,
     model::{Amount, Mode, Names, OldBlocks, SiteId, StackId, Trend},
     process::system::now_ns,
-    report::{Leaks, PrintFormat, render_leaks},
+    report::{Leaks, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, render_leaks},
     session::SessionOptions,
     verdicts::{Judgement, judge_all},
 };
@@ -44,11 +46,16 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         stacks,
         sizes,
         frames,
+        ignore,
+        thresholds,
         verbose,
     } = args;
     let frames = frames.attribution()?;
+    let suppressions = ignore.suppressions()?;
+    let thresholds = thresholds.thresholds();
     let target = target.target()?;
     let tracing = trace.of(&target)?;
+    check_thresholds(tracing.mode, thresholds)?;
     let events = sizes.max_events.is_none().then(|| events(tracing.mode));
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let calls = if tracing.mode.has_blocks() { Calls::Summed } else { Calls::Followed };
@@ -69,6 +76,9 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         format,
         verbose: verbose.footer(),
         frames,
+        suppressions,
+        thresholds,
+        crossed: Vec::new(),
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
@@ -84,7 +94,23 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     }
     let ended = running.end_of_command(why);
     say_end(ended.as_ref(), why);
-    Ok(exit_code(ended.as_ref(), propagate_exit))
+    let crossed = say_crossed(&printing.crossed);
+    Ok(crossed.unwrap_or_else(|| exit_code(ended.as_ref(), propagate_exit)))
+}
+
+/// # Errors
+/// If a mode cannot tell whether a threshold is crossed.
+fn check_thresholds(mode: Mode, Thresholds { above, leak_like }: Thresholds) -> Result<(), Usage> {
+    let name = mode.name();
+    if above.is_some() && mode.ends_unseen() {
+        return Err(Usage(format!(
+            "--fail-above is for modes that trace frees: in {name} what is live is at most what is shown, and may be nothing"
+        )));
+    }
+    if leak_like && !mode.has_blocks() {
+        return Err(Usage(format!("--fail-on is for modes that trace blocks: {name} has no verdicts")));
+    }
+    Ok(())
 }
 
 /// Events that may wait to be read, where nobody says how many: each call that maps memory is one, and each page fault.
@@ -107,6 +133,10 @@ struct Printing {
     format: PrintFormat,
     verbose: bool,
     frames: Attribution,
+    suppressions: Option<Suppressions>,
+    thresholds: Thresholds,
+    /// What of the last print is too much, in words.
+    crossed: Vec<String>,
     out: Output,
 }
 
@@ -166,8 +196,10 @@ impl Printing {
         let judged = judge_all(&cohorts, profile.mode);
         let mut trends = self.trends.update(&sites);
         judged::order(&mut trends, &judged);
+        // What is ignored is known by its names.
+        let looked_up = if self.suppressions.is_some() { trends.len() } else { self.top };
         let sites =
-            trends.iter().take(self.top).filter_map(|trend| profile.holders().get(trend.old.site.index()));
+            trends.iter().take(looked_up).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
         let print = Print { last, time_ns: now_ns(), trends, judged, younger, exited, removed, gone };
         self.prints.add(print, &profile, stacks.into_iter(), engine.session());
@@ -178,7 +210,10 @@ impl Printing {
 
     fn print_ready(&mut self, engine: &Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
         while let Some(print) = self.prints.next_ready() {
-            let Print { last, time_ns, trends, judged, younger, exited, removed, gone } = print;
+            let Print { last, time_ns, mut trends, judged, younger, exited, removed, gone } = print;
+            let ignored = self.suppressions.as_ref();
+            let ignored =
+                ignored.map(|suppressions| ignore_leaks(&mut trends, engine.latest(), suppressions));
             let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
             self.number += 1;
             let leaks = Leaks {
@@ -194,11 +229,15 @@ impl Printing {
                 exited,
                 removed,
                 gone,
+                ignored,
                 verbose: self.verbose,
                 frames: &self.frames,
             };
             if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
                 return Ok(ControlFlow::Break(()));
+            }
+            if last {
+                self.crossed = crossed_leaks(&leaks, self.thresholds);
             }
         }
         Ok(ControlFlow::Continue(()))

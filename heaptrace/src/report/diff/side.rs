@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Options, footer,
+        Ignored, Options, footer,
         quantity::{Estimated, Quantity},
         select::Selection,
         text,
@@ -47,7 +47,14 @@ pub struct Side {
 impl Side {
     /// What `profile`, which was read from `file`, has in a view. Names of frames go to `names`, which is to be the same for
     /// all that are compared.
-    pub fn new(file: &str, profile: &Profile, view: View, by: DiffBy, names: &mut Names) -> Self {
+    pub fn new(
+        file: &str,
+        profile: &Profile,
+        view: View,
+        by: DiffBy,
+        ignored: Option<&Ignored>,
+        names: &mut Names,
+    ) -> Self {
         let selection = Selection::new(profile, &Options { view, ..Options::default() });
         let locations: Vec<Vec<NameId>> =
             (0..profile.locations.len()).map(|index| names.of_location(profile, index)).collect();
@@ -71,7 +78,12 @@ impl Side {
             started: text::started(profile),
             duration_ns: profile.duration_ns,
             mode: profile.mode,
-            losses: left_out(profile, view).into_iter().chain(footer::losses(profile)).collect(),
+            losses: ignored
+                .and_then(|ignored| ignored.lines(text::units(view), false).into_iter().next())
+                .into_iter()
+                .chain(left_out(profile, view))
+                .chain(footer::losses(profile))
+                .collect(),
             attached_fraction: profile.attached_fraction(),
             rows,
             is_bound: view == View::Live && profile.mode.ends_unseen(),

@@ -23,7 +23,8 @@ fn compared(profiles: &[Profile], options: &DiffOptions) -> Compared {
     let mut names = Names::default();
     let files = ["before.data", "after.data", "later.data"];
     let sides = profiles.iter().zip(files);
-    let sides = sides.map(|(of, file)| Side::new(file, of, options.view, options.by, &mut names)).collect();
+    let sides =
+        sides.map(|(of, file)| Side::new(file, of, options.view, options.by, None, &mut names)).collect();
     Compared::new(names, sides, options)
 }
 

@@ -1,6 +1,6 @@
 //! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
 
-use super::{Leaks, is_exact, sum, units};
+use super::{IgnoredOld, Leaks, is_exact, sum, units};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
@@ -37,6 +37,8 @@ struct Print<'a> {
     live_is_bound: bool,
     /// What counts are of.
     unit: &'static str,
+    /// Of stacks that suppression files name; `null` where there are none. In no other number.
+    ignored: Option<Sum>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +99,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         exited,
         removed,
         gone,
+        ignored,
         verbose: _,
         frames: _,
     } = *leaks;
@@ -123,6 +126,11 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         sample_bytes: profile.sample_bytes(),
         live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
         unit: units(profile.mode).1,
+        ignored: ignored.map(|IgnoredOld { stacks, amount: Amount { bytes, count } }| Sum {
+            bytes,
+            count,
+            stacks,
+        }),
     };
     write_json(&print, out)?;
     writeln!(out)

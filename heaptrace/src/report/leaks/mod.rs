@@ -4,8 +4,10 @@
 mod json;
 mod render;
 mod text;
+mod thresholds;
 
 pub use render::render;
+pub use thresholds::{IgnoredOld, crossed, ignore};
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,8 @@ pub struct Leaks<'a> {
     pub removed: Amount,
     /// See `OldBlocks`.
     pub gone: Amount,
+    /// Where somebody has judged stacks already: theirs, which are neither shown nor hidden.
+    pub ignored: Option<IgnoredOld>,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
     /// What of stacks text shows.

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     fixtures::profiles::{empty, full},
     model::{Change, Old, SiteId},
+    report::Thresholds,
 };
 use heaptrace_common::function::Function;
 use insta::assert_snapshot;
@@ -74,6 +75,7 @@ fn first(profile: &Profile) -> Leaks<'_> {
         exited: Amount::default(),
         removed: Amount::default(),
         gone: Amount::default(),
+        ignored: None,
         verbose: false,
         frames: attribution(),
     }
@@ -118,6 +120,44 @@ fn later<'a>(profile: &'a Profile, shown: &'a [Trend]) -> Leaks<'a> {
 #[test]
 fn later_prints_tell_growth_and_what_is_not_shown() {
     assert_snapshot!(rendered(PrintFormat::Text, &later(&full(), &shown())));
+}
+
+#[test]
+fn what_was_judged_before_is_counted_and_what_is_too_much_names_its_sites() {
+    let (profile, mut trends) = (full(), shown());
+    let mut known = crate::attribution::Suppressions::default();
+    known.add("x.supp".as_ref(), "leak:libfoo").expect("good");
+    let ignored = ignore(&mut trends, &profile, &known);
+    assert_eq!(
+        (trends.len(), ignored),
+        (3, IgnoredOld { stacks: 1, amount: Amount { bytes: 77_777, count: 3 } })
+    );
+    let print = Leaks { ignored: Some(ignored), ..later(&profile, &trends) };
+    let text = rendered(PrintFormat::Text, &print);
+    assert!(
+        text.contains("# not shown, ignored (--ignore): 77,777 bytes in 3 blocks of 1 stack\n"),
+        "{text}"
+    );
+    let json = rendered(PrintFormat::Json, &print);
+    assert!(json.contains(r#""ignored":{"bytes":77777,"count":3,"stacks":1}"#), "{json}");
+
+    let above = |most| crossed(&print, Thresholds { above: Some(most), ..Thresholds::default() });
+    assert!(above(801_116).is_empty());
+    assert_eq!(
+        above(801_115),
+        [
+            "801,116 bytes in 12 blocks, more than 801,115 (--fail-above)",
+            "  buffer::grow buffer.rs:31 (inlined) in app:42: 800,000 bytes in 10 blocks",
+            "  [generated code] 0x7f0000001000 in odd; name:43: 1,111 bytes in 1 block",
+            "  buffer::grow buffer.rs:35 (inlined) in app:42: 5 bytes in 1 block",
+        ]
+    );
+    let leaks = crossed(&print, Thresholds { leak_like: true, ..Thresholds::default() });
+    assert_eq!(leaks.len(), 1, "{leaks:?}");
+    assert!(
+        leaks[0].starts_with("buffer::grow buffer.rs:31 (inlined) in app:42: LEAK-LIKE: 7 of 41 blocks"),
+        "{leaks:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A print of `leaks` for people, who may see one for the first time.
 
-use super::{Leaks, sum, units};
+use super::{IgnoredOld, Leaks, sum, units};
 use crate::printable::printable;
 use crate::{
     model::{Change, Estimate, Mode, Profile, Trend},
@@ -52,6 +52,14 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         let (bytes, blocks, stacks) = sum(hidden);
         let (blocks, stacks) = (counted(blocks, one, many), counted(stacks, "more stack", "more stacks"));
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
+    }
+    if let Some(IgnoredOld { stacks, amount }) = leaks.ignored {
+        let (blocks, stacks) = (counted(amount.count, one, many), counted(stacks, "stack", "stacks"));
+        writeln!(
+            out,
+            "# not shown, ignored (--ignore): {} bytes in {blocks} of {stacks}",
+            thousands(amount.bytes)
+        )?;
     }
     let age = duration(older_than_ns);
     let is_sampled = profile.mode.sample_bytes() != 0;

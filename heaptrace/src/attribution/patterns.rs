@@ -11,12 +11,16 @@ pub enum Class {
     Library,
     /// What runs programs of another language.
     Interpreter,
+    /// What has a name as those have that pass an allocator's calls on: whether it does is told by how it is called.
+    Forwarder,
 }
 
 /// Why a text of patterns cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPatterns {
-    #[error("line {line}: no such heading: {heading} (those are [allocator], [library] and [interpreter])")]
+    #[error(
+        "line {line}: no such heading: {heading} (those are [allocator], [library], [interpreter] and [forwarder])"
+    )]
     Heading { line: usize, heading: String },
     #[error("line {line}: no pattern behind obj:")]
     Empty { line: usize },
@@ -39,6 +43,7 @@ impl Patterns {
             match pattern {
                 "[allocator]" => class = Class::Allocator,
                 "[library]" => class = Class::Library,
+                "[forwarder]" => class = Class::Forwarder,
                 "[interpreter]" => class = Class::Interpreter,
                 heading if heading.starts_with('[') && heading.ends_with(']') => {
                     return Err(BadPatterns::Heading { line, heading: heading.to_owned() });

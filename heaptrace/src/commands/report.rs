@@ -120,6 +120,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
+    if view == View::Leaks && by != By::Stack {
+        return Err(Usage("--view leaks has a row for each stack: --by is for other views".to_owned()).into());
+    }
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
         return Err(Usage(format!(
             "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",
@@ -185,7 +188,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 fn check_thresholds(profile: &Profile, view: View, thresholds: Thresholds, file: &Path) -> Result<(), Usage> {
     let file = file.display();
     let Thresholds { above, leak_like } = thresholds;
-    if above.is_some() && view == View::Live && profile.mode.ends_unseen() {
+    if above.is_some() && matches!(view, View::Live | View::Leaks) && profile.mode.ends_unseen() {
         return Err(Usage(format!(
             "--fail-above: frees were not traced, so that what is live is at most what {file} has, and may be nothing; --view \
              alloc knows what was allocated"
@@ -246,10 +249,7 @@ fn cannot_show(format: Format, view: View) -> String {
         .map(|format| format.name());
     let view = view.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let can = can.collect::<Vec<_>>().join(" and ");
-    format!(
-        "--format {} cannot show --view {view}, which has no stacks: it is for --format {can}",
-        format.name()
-    )
+    format!("--format {} cannot show --view {view}: it is for --format {can}", format.name())
 }
 
 /// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to

@@ -195,6 +195,7 @@ fn every_report_of_the_recording_given() {
         let _ = report(Format::Text, View::Alloc, by);
     }
     let _ = report(Format::Text, View::Rss, By::Stack);
+    let _ = report(Format::Text, View::Leaks, By::Stack);
     for format in Format::ALL {
         let _ = report(*format, View::Alloc, By::Stack);
     }

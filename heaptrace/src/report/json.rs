@@ -7,6 +7,7 @@ use super::{Ignored, Options, View, counters::Lost, ignored, notes, notes::Fact,
 use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
+use crate::verdicts::suspicion;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -322,9 +323,11 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &'a Options) -> Docume
         keep
     });
     // Stable: equal ones stay in the order in which they were seen.
-    sites.sort_by_key(|(_, site)| {
+    sites.sort_by_cached_key(|(id, site)| {
         let Amount { bytes, count } = weigh(site);
-        std::cmp::Reverse((bytes, count))
+        let id = id.filter(|_| options.view == View::Leaks);
+        let judged = id.and_then(|id| verdicts::of_site(profile, id));
+        (suspicion(judged.as_ref()), std::cmp::Reverse((bytes, count)))
     });
     let head = Head {
         schema: SCHEMA,

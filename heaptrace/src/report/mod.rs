@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod alike;
 mod callgrind;
 mod counters;
 mod csv;
@@ -32,6 +33,7 @@ mod sizes;
 mod speedscope;
 mod stacks;
 mod stat;
+mod suspects;
 mod svg;
 mod table;
 mod text;
@@ -45,7 +47,8 @@ mod tests;
 
 pub use counters::in_short as lost_in_short;
 pub use diff::{
-    Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side, render_diff,
+    Chosen as DiffChosen, Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side,
+    render_diff,
 };
 pub use expansion::expansion;
 pub use export::Past;
@@ -53,7 +56,8 @@ pub use footer::{losses, summary};
 pub use formats::{Format, render};
 pub use ignored::{Ignored, ignore};
 pub use leaks::{
-    IgnoredOld, Leaks, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks, render as render_leaks,
+    IgnoredOld, Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks,
+    merge as merge_leaks, render as render_leaks,
 };
 pub use names::StackNames;
 pub use notes::said;
@@ -76,6 +80,8 @@ pub enum View {
     /// Still allocated at the end.
     #[default]
     Live,
+    /// The same, by what looks most like a leak: each stack with what its blocks look like, and why.
+    Leaks,
     /// All allocations, and how much of them was freed.
     Alloc,
     /// Allocations by block size.

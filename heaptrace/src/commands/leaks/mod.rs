@@ -19,9 +19,11 @@ use crate::{
     bpf::{Calls, MapSizes},
     engine::{Engine, Looks, Snapshots},
     error::Usage,
-    model::{Amount, Mode, Names, OldBlocks, SiteId, StackId, Trend},
+    model::{Amount, Cohorts, Mode, Names, OldBlocks, SiteId, StackId, Trend},
     process::system::now_ns,
-    report::{Leaks, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, render_leaks},
+    report::{
+        Leaks, Merged, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, merge_leaks, render_leaks,
+    },
     session::SessionOptions,
     verdicts::{Judgement, judge_all},
 };
@@ -147,6 +149,7 @@ struct Print {
     /// The most suspicious first.
     trends: Vec<Trend>,
     judged: BTreeMap<SiteId, Judgement>,
+    cohorts: BTreeMap<SiteId, Cohorts>,
     younger: Amount,
     exited: Amount,
     removed: Amount,
@@ -196,12 +199,14 @@ impl Printing {
         let judged = judge_all(&cohorts, profile.mode);
         let mut trends = self.trends.update(&sites);
         judged::order(&mut trends, &judged);
-        // What is ignored is known by its names.
-        let looked_up = if self.suppressions.is_some() { trends.len() } else { self.top };
+        // What is ignored, and what reads the same, is known by its names.
+        let are_all_named = self.suppressions.is_some() || self.format == PrintFormat::Text;
+        let looked_up = if are_all_named { trends.len() } else { self.top };
         let sites =
             trends.iter().take(looked_up).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
-        let print = Print { last, time_ns: now_ns(), trends, judged, younger, exited, removed, gone };
+        let print =
+            Print { last, time_ns: now_ns(), trends, judged, cohorts, younger, exited, removed, gone };
         self.prints.add(print, &profile, stacks.into_iter(), engine.session());
         // Let go of before it gets its symbols, or a successor, which it becomes.
         drop(profile);
@@ -210,10 +215,17 @@ impl Printing {
 
     fn print_ready(&mut self, engine: &Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
         while let Some(print) = self.prints.next_ready() {
-            let Print { last, time_ns, mut trends, judged, younger, exited, removed, gone } = print;
+            let Print { last, time_ns, mut trends, mut judged, cohorts, younger, exited, removed, gone } =
+                print;
             let ignored = self.suppressions.as_ref();
             let ignored =
                 ignored.map(|suppressions| ignore_leaks(&mut trends, engine.latest(), suppressions));
+            let mut stacks = BTreeMap::new();
+            if self.format == PrintFormat::Text {
+                let merged = merge_leaks(trends, &cohorts, engine.latest(), &self.frames);
+                Merged { trends, judged, stacks } = merged;
+                judged::order(&mut trends, &judged);
+            }
             let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
             self.number += 1;
             let leaks = Leaks {
@@ -224,6 +236,7 @@ impl Printing {
                 older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
                 shown,
                 hidden,
+                stacks: &stacks,
                 judged: &judged,
                 younger,
                 exited,

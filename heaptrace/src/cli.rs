@@ -80,6 +80,7 @@ Examples:
   heaptrace report --view alloc --by site         # all allocations, by source line
   heaptrace report --by process --min-bytes 1k    # one row per process
   heaptrace report --view rss                     # what resident memory consists of
+  heaptrace report --fail-on leak-like            # for CI: exit code 3, and who it was
   heaptrace report -o heap.svg                    # a flame graph
   heaptrace report -o heap.pb.gz                  # for go tool pprof
   heaptrace report --format json | head -c 300    # for scripts";
@@ -109,6 +110,7 @@ Examples:
   heaptrace leaks -p $$ -d 20s                    # one process; a mark shows stacks that keep growing
   heaptrace leaks --older-than 1m --interval 30s --comm bash -d 2m
   heaptrace leaks --older-than 0s ls /            # a command: what it never freed
+  heaptrace leaks --older-than 0s --fail-above 1M ls /    # for CI: exit code 3, and who it was
   heaptrace leaks --trace growth -p $$ -d 20s     # who holds memory that was mapped; no probe is placed";
 
 const STAT_EXAMPLES: &str = "\
@@ -177,7 +179,7 @@ impl Command {
             Self::Record(args) => record::run(args),
             Self::Report(args) => {
                 privileges::drop_all().context("cannot drop the capabilities that a report doesn't need")?;
-                report::run(args).map(|()| ExitCode::SUCCESS)
+                report::run(args)
             }
             Self::Diff(args) => {
                 privileges::drop_all()

@@ -12,6 +12,7 @@ pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod created;
+mod demangle;
 pub mod doctor;
 pub mod drain;
 pub mod engine;

@@ -12,7 +12,11 @@ use heaptrace_tests::{
     steps::{CACHED, LEAKED, Steps},
 };
 use serde_json::Value;
-use std::{fs::File, path::Path, process::ExitCode};
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{ExitCode, Output},
+};
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
@@ -36,6 +40,10 @@ fn main() -> ExitCode {
             exact_children,
         ),
         end_to_end("what a command never freed is there even if it is very much", at_exit_many),
+        end_to_end(
+            "too many bytes are told by the exit code, with their sites, and what is ignored is not among them",
+            thresholds,
+        ),
         end_to_end("--top leaves the smaller stacks out and sums them up", top),
         end_to_end("text explains itself, marks growth and ends with the coverage", text),
     ])
@@ -263,6 +271,66 @@ fn exact_children() -> Result<()> {
             .fold((0, 0), |sum, figures| (sum.0 + figures.live_bytes, sum.1 + figures.live_count));
         ensure!(found == live, "process {pid}: {found:?} are outstanding, the ledger has {live:?}");
     }
+    Ok(())
+}
+
+fn thresholds() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let program = Program::C("steps").compile()?;
+    let program = program.to_str().context("a path is not UTF-8")?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = folder.join(name);
+        fs::write(&path, text)?;
+        Ok(path.to_str().context("a path is not UTF-8")?.to_owned())
+    };
+    let known = file("known.supp", "# known\n{\n a leak\n Memcheck:Leak\n fun:malloc\n fun:site_l*\n}\n")?;
+    let other = file("other.supp", "leak:site_cache\n")?;
+    let broken = file("broken.supp", "leak:site_leak\nleaks:site_cache\n")?;
+    let leaks = |options: &[&str]| {
+        heaptrace::output(
+            &[&["leaks", "--older-than", "0s"], options, heaptrace::COMMAND, &[program]].concat(),
+        )
+    };
+    let recording = heaptrace::record_file(folder);
+    let recording = recording.to_str().context("a path is not UTF-8")?;
+    let recorded =
+        heaptrace::output(&[&["record", "-o", recording], heaptrace::COMMAND, &[program]].concat())?;
+    ensure!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
+    let report = |options: &[&str]| heaptrace::output(&[&["report", recording], options].concat());
+
+    for (name, run) in [("leaks", &leaks as &dyn Fn(&[&str]) -> Result<Output>), ("report", &report)] {
+        let (bytes, _) = times(LEAKED, 3);
+        let check = |options: &[&str], code: i32, on_stderr: &str, on_stdout: &str| -> Result<()> {
+            let output = run(options)?;
+            let [stdout, stderr] = [&output.stdout, &output.stderr].map(|of| String::from_utf8_lossy(of));
+            ensure!(
+                output.status.code() == Some(code)
+                    && stderr.contains(on_stderr)
+                    && stdout.contains(on_stdout),
+                "{name} {options:?} ended with {}\n{stdout}\n{stderr}",
+                output.status
+            );
+            Ok(())
+        };
+        check(&["--fail-above", &bytes.to_string()], 0, "", "")?;
+        let above = (bytes - 1).to_string();
+        check(
+            &["--fail-above", &above],
+            3,
+            "36,720 bytes in 36 blocks, more than 36,719 (--fail-above)",
+            "",
+        )?;
+        check(&["--fail-above", &above], 3, "  site_leak steps.c:", "")?;
+        let ignored = "36,720 bytes in 36 blocks of ";
+        check(&["--fail-above", "0", "--ignore", &known], 0, "", ignored)?;
+        check(&["--fail-above", "0", "--ignore", &other], 3, "site_leak", "0 bytes in 0 blocks of 0 stacks")?;
+        check(&["--ignore", &broken], 2, "broken.supp: line 2: neither leak:PATTERN nor {", "")?;
+        // Too short for a verdict.
+        check(&["--fail-on", "leak-like"], 0, "", "")?;
+    }
+    let unknown = leaks(&["--trace", "allocs", "--fail-above", "0"])?;
+    ensure!(unknown.status.code() == Some(2), "ended with {}", unknown.status);
     Ok(())
 }
 

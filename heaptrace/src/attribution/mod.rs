@@ -1,10 +1,14 @@
 //! Whose blocks are: which frames of a stack are not the user's, so that its site is the first that is, and what of long names
 //! is shown. Pure.
 
+mod forwarders;
 mod names;
 mod patterns;
+mod suppressions;
 
+pub use forwarders::Forwarders;
 pub use patterns::{BadPatterns, Class};
+pub use suppressions::{Asked, BadSuppressions, Suppression, Suppressions};
 
 use patterns::Patterns;
 use std::{
@@ -73,7 +77,7 @@ impl Attribution {
 /// How many of a stack's frames are hidden, of these classes, innermost first: those before the first that is the user's. Where none
 /// is, frames of the classes that are least sure are taken for the user's; all are shown where that helps nothing.
 pub fn fold(classes: impl Iterator<Item = Option<Class>> + Clone) -> usize {
-    for least_sure in [Class::Interpreter, Class::Library, Class::Allocator, Class::Asked] {
+    for least_sure in [Class::Forwarder, Class::Interpreter, Class::Library, Class::Allocator, Class::Asked] {
         let is_users = |class: &Option<Class>| class.is_none_or(|class| class > least_sure);
         if let Some(first) = classes.clone().position(|class| is_users(&class)) {
             return first;

@@ -11,12 +11,16 @@ pub enum Class {
     Library,
     /// What runs programs of another language.
     Interpreter,
+    /// What has a name as those have that pass an allocator's calls on: whether it does is told by how it is called.
+    Forwarder,
 }
 
 /// Why a text of patterns cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPatterns {
-    #[error("line {line}: no such heading: {heading} (those are [allocator], [library] and [interpreter])")]
+    #[error(
+        "line {line}: no such heading: {heading} (those are [allocator], [library], [interpreter] and [forwarder])"
+    )]
     Heading { line: usize, heading: String },
     #[error("line {line}: no pattern behind obj:")]
     Empty { line: usize },
@@ -39,6 +43,7 @@ impl Patterns {
             match pattern {
                 "[allocator]" => class = Class::Allocator,
                 "[library]" => class = Class::Library,
+                "[forwarder]" => class = Class::Forwarder,
                 "[interpreter]" => class = Class::Interpreter,
                 heading if heading.starts_with('[') && heading.ends_with(']') => {
                     return Err(BadPatterns::Heading { line, heading: heading.to_owned() });
@@ -63,7 +68,12 @@ impl Patterns {
 }
 
 /// Whether `pattern`, in which `*` stands for any characters and `?` for one, is all of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    matches_with(pattern, Some('?'), text)
+}
+
+/// The same, where `one` stands for one character.
+pub(super) fn matches_with(pattern: &str, one: Option<char>, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // Where the last `*` was, and what it has not taken yet.
     let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
@@ -74,7 +84,7 @@ fn matches(pattern: &str, text: &str) -> bool {
                 star = Some((next_pattern.clone(), text.clone()));
                 pattern = next_pattern;
             }
-            (Some(wanted), Some(found)) if wanted == found || wanted == '?' => {
+            (Some(wanted), Some(found)) if wanted == found || Some(wanted) == one => {
                 (pattern, text) = (next_pattern, next_text);
             }
             (None, None) => return true,

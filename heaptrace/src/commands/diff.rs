@@ -1,19 +1,23 @@
 //! `heaptrace diff`: what changed from one recording to the next.
 
 use super::{
+    frame_args::FrameArgs,
     headings::{OUTPUT, SHOWN},
+    ignore_args::IgnoreArgs,
     output::{Destination, Output},
     recordings::{Read, cannot_read, read, symbolize_rest},
     report::{most_expanded, parse_bytes},
+    threshold_args::CROSSED,
 };
 use crate::{
+    attribution::{Attribution, Suppressions},
     error::Usage,
     file::Source,
     model::Mode,
     printable::say,
     report::{
-        self, Compared, DiffBy, DiffFormat, DiffNames, DiffOptions, Format, Limit, Per, Side, View,
-        render_diff,
+        self, Compared, DiffBy, DiffChosen, DiffFormat, DiffNames, DiffOptions, Format, Limit, Per, Side,
+        View, render_diff,
     },
 };
 use anyhow::bail;
@@ -23,9 +27,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-
-/// What a comparison ends with where something grew by too much.
-const GREW: u8 = 3;
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -54,6 +55,10 @@ pub struct DiffArgs {
     /// before (5%). Of estimates, the least that they may have grown counts.
     #[arg(long, value_name = "BYTES|PERCENT", value_parser = parse_limit, help_heading = OUTPUT)]
     pub fail_if_grew: Option<Limit>,
+    #[command(flatten)]
+    pub frames: FrameArgs,
+    #[command(flatten)]
+    pub ignore: IgnoreArgs,
     /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md), or text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub format: Option<DiffFormat>,
@@ -67,7 +72,22 @@ pub struct DiffArgs {
 /// # Errors
 /// If a recording cannot be read or has nothing to compare, or the comparison cannot be written.
 pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
-    let DiffArgs { before, after, view, by, per, top, min_bytes, fail_if_grew, format, output } = args;
+    let DiffArgs {
+        before,
+        after,
+        view,
+        by,
+        per,
+        top,
+        min_bytes,
+        fail_if_grew,
+        frames,
+        ignore,
+        format,
+        output,
+    } = args;
+    let frames = frames.attribution()?;
+    let suppressions = ignore.suppressions()?;
     let format = format.or_else(|| of_output(&output)).unwrap_or_default();
     let files: Vec<PathBuf> = [before].into_iter().chain(after).collect();
     if let Some(Per::Counts(counts)) = &per
@@ -80,7 +100,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    if view == Some(View::Rss) || view == Some(View::Sizes) {
+    if matches!(view, Some(View::Rss | View::Sizes | View::Leaks)) {
         return Err(
             Usage("diff compares call stacks: --view live, alloc, growth or faults".to_owned()).into()
         );
@@ -89,11 +109,14 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
         return Err(Usage("a flame graph is of whole call stacks: --by stack".to_owned()).into());
     }
     let out = files.iter().try_fold(None, |_, file| Output::open_beside(&output, file).map(Some))?;
-    let mut names = DiffNames::default();
+    let mut names = DiffNames::new(frames.clone());
+    // What programs read is whole.
+    let whole_stacks = !matches!(format, DiffFormat::Text | DiffFormat::Markdown);
+    let how = How { by, frames: &frames, whole_stacks, suppressions: suppressions.as_ref() };
     let mut sides = Vec::new();
     let mut view = view;
     for file in &files {
-        sides.push(side(file, &mut view, by, &mut names)?);
+        sides.push(side(file, &mut view, how, &mut names)?);
     }
     let options = DiffOptions {
         view: view.unwrap_or_default(),
@@ -113,11 +136,21 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     for site in compared.too_much() {
         say(format_args!("{site}"));
     }
-    Ok(GREW.into())
+    Ok(CROSSED.into())
+}
+
+/// How recordings are read.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    by: DiffBy,
+    frames: &'a Attribution,
+    whole_stacks: bool,
+    suppressions: Option<&'a Suppressions>,
 }
 
 /// Reads a recording; where nobody says which view, it is that of the first.
-fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames) -> anyhow::Result<Side> {
+fn side(file: &Path, view: &mut Option<View>, how: How<'_>, names: &mut DiffNames) -> anyhow::Result<Side> {
+    let How { by, frames, whole_stacks, suppressions } = how;
     let mut source = Source::open(file).map_err(|error| cannot_read(file, error))?;
     let Read { mut profile, size, room: _ } = read(&mut source, file)?;
     let view = *view.get_or_insert(View::of_mode(profile.mode));
@@ -138,6 +171,7 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
         .into());
     }
     symbolize_rest(&mut profile);
+    let ignored = suppressions.map(|suppressions| report::ignore(&mut profile, suppressions, view));
     // As folded stacks, each is gone through once.
     let options = report::Options { view, ..report::Options::default() };
     let (bytes, most) = (report::expansion(Format::Folded, &profile, &options), most_expanded(size));
@@ -148,7 +182,8 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
             file.display()
         );
     }
-    Ok(Side::new(&file.display().to_string(), &profile, view, by, names))
+    let chosen = DiffChosen { view, by, frames, whole_stacks, ignored: ignored.as_ref() };
+    Ok(Side::new(&file.display().to_string(), &profile, chosen, names))
 }
 
 /// The format that the output's name stands for.

@@ -1,13 +1,9 @@
 //! The options for what of stacks is shown.
 
-use super::headings::SHOWN;
-use crate::{attribution::Attribution, created, error::Usage};
-use anyhow::Context as _;
+use super::{headings::SHOWN, ignore_args::text};
+use crate::{attribution::Attribution, error::Usage};
 use clap::Args;
-use std::{io::Read as _, path::PathBuf};
-
-/// More than anybody writes by hand.
-const MOST_BYTES: u64 = 1 << 20;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct FrameArgs {
@@ -31,17 +27,7 @@ impl FrameArgs {
     /// If the file cannot be read, or holds what is no pattern.
     pub fn attribution(&self) -> anyhow::Result<Attribution> {
         let Self { raw_frames, hide_frames, full_symbols } = self;
-        let mut more = None;
-        if let Some(path) = hide_frames {
-            let mut text = String::new();
-            let read =
-                created::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
-            let read = read.with_context(|| format!("failed to read {}", path.display()))?;
-            if read as u64 > MOST_BYTES {
-                return Err(Usage(format!("{} is longer than {MOST_BYTES} bytes", path.display())).into());
-            }
-            more = Some(text);
-        }
+        let more = hide_frames.as_deref().map(text).transpose()?;
         Attribution::new(*raw_frames, more.as_deref(), *full_symbols).map_err(|error| {
             let path = hide_frames.as_deref().unwrap_or_else(|| "--hide-frames".as_ref());
             Usage(format!("{}: {error}", path.display())).into()

@@ -2,18 +2,21 @@
 
 use super::frame_args::FrameArgs;
 use super::headings::{OUTPUT, SHOWN};
+use super::ignore_args::IgnoreArgs;
 use super::output::{Destination, Output};
 use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest};
+use super::threshold_args::{ThresholdArgs, say_crossed};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{ReadError, Recording, Source};
-use crate::model::{History, Peak, Stills, Timeline};
+use crate::model::{History, Peak, Profile, Stills, Timeline};
 use crate::printable::say;
-use crate::report::{self, By, Format, Options, Past, View};
+use crate::report::{self, By, Format, Options, Past, Thresholds, View};
 use anyhow::bail;
 use clap::{Args, ValueEnum as _};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -44,6 +47,10 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub frames: FrameArgs,
     #[command(flatten)]
+    pub ignore: IgnoreArgs,
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
+    #[command(flatten)]
     pub verbose: VerboseArgs,
 }
 
@@ -51,9 +58,24 @@ pub struct ReportArgs {
 ///
 /// # Errors
 /// If the recording cannot be read, or the report cannot be written.
-pub fn run(args: ReportArgs) -> anyhow::Result<()> {
-    let ReportArgs { file, view, by, format, output, pid, min_bytes, percent_limit, frames, verbose } = args;
+pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
+    let ReportArgs {
+        file,
+        view,
+        by,
+        format,
+        output,
+        pid,
+        min_bytes,
+        percent_limit,
+        frames,
+        ignore,
+        thresholds,
+        verbose,
+    } = args;
     let frames = frames.attribution()?;
+    let suppressions = ignore.suppressions()?;
+    let thresholds = thresholds.thresholds();
     let format = format.or_else(|| of_output(&output)).unwrap_or(Format::Text);
     if let Some(view) = view.filter(|view| !format.shows(*view)) {
         return Err(Usage(cannot_show(format, view)).into());
@@ -61,6 +83,13 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     if format.is_binary() && output.is_terminal() {
         let name = format.name();
         return Err(Usage(format!("--format {name} is no text for a terminal: name a file with -o")).into());
+    }
+    if suppressions.is_some() && format.past() != Past::None {
+        let name = format.name();
+        return Err(Usage(format!(
+            "--format {name} has what was live at earlier moments, of which --ignore can take nothing out: use another format"
+        ))
+        .into());
     }
     let output = Output::open_beside(&output, &file)?;
     let failed = |error| cannot_read(&file, error);
@@ -91,6 +120,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
+    if view == View::Leaks && by != By::Stack {
+        return Err(Usage("--view leaks has a row for each stack: --by is for other views".to_owned()).into());
+    }
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
         return Err(Usage(format!(
             "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",
@@ -98,7 +130,15 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
+    if view == View::Rss && (suppressions.is_some() || thresholds != Thresholds::default()) {
+        return Err(Usage(
+            "--view rss is of memory as it was measured: --ignore, --fail-above and --fail-on are for other views".to_owned(),
+        )
+        .into());
+    }
+    check_thresholds(&profile, view, thresholds, &file)?;
     symbolize_rest(&mut profile);
+    let ignored = suppressions.as_ref().map(|suppressions| report::ignore(&mut profile, suppressions, view));
     let options = Options {
         view,
         by,
@@ -108,6 +148,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         memory: Some(room),
         verbose: verbose.footer(),
         frames,
+        ignored,
     };
     let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
     if bytes > most {
@@ -132,6 +173,31 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         for loss in report::losses(&profile) {
             say(format_args!("warning: {loss}"));
         }
+    }
+    // The others have a place for it.
+    if !matches!(format, Format::Text | Format::Json | Format::Ndjson) {
+        for line in options.ignored.iter().flat_map(|ignored| ignored.lines(("block", "blocks"), false)) {
+            say(format_args!("{line}"));
+        }
+    }
+    Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
+}
+
+/// # Errors
+/// If a recording cannot tell whether a threshold is crossed.
+fn check_thresholds(profile: &Profile, view: View, thresholds: Thresholds, file: &Path) -> Result<(), Usage> {
+    let file = file.display();
+    let Thresholds { above, leak_like } = thresholds;
+    if above.is_some() && matches!(view, View::Live | View::Leaks) && profile.mode.ends_unseen() {
+        return Err(Usage(format!(
+            "--fail-above: frees were not traced, so that what is live is at most what {file} has, and may be nothing; --view \
+             alloc knows what was allocated"
+        )));
+    }
+    if leak_like && !report::has_verdicts(profile) {
+        return Err(Usage(format!(
+            "--fail-on: {file} has no verdicts, as it has no blocks, or did not finish, or is of an older heaptrace"
+        )));
     }
     Ok(())
 }
@@ -183,10 +249,7 @@ fn cannot_show(format: Format, view: View) -> String {
         .map(|format| format.name());
     let view = view.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let can = can.collect::<Vec<_>>().join(" and ");
-    format!(
-        "--format {} cannot show --view {view}, which has no stacks: it is for --format {can}",
-        format.name()
-    )
+    format!("--format {} cannot show --view {view}: it is for --format {can}", format.name())
 }
 
 /// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to

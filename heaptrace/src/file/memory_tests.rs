@@ -8,7 +8,9 @@ use super::{
 };
 use crate::commands::{
     frame_args::FrameArgs,
+    ignore_args::IgnoreArgs,
     report::{ReportArgs, run},
+    threshold_args::ThresholdArgs,
     verbose::VerboseArgs,
 };
 use crate::fixtures::profiles::start;
@@ -183,6 +185,8 @@ fn every_report_of_the_recording_given() {
             min_bytes: 0,
             percent_limit: 0,
             frames: FrameArgs::default(),
+            ignore: IgnoreArgs::default(),
+            thresholds: ThresholdArgs::default(),
             verbose,
         })
         .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
@@ -191,6 +195,7 @@ fn every_report_of_the_recording_given() {
         let _ = report(Format::Text, View::Alloc, by);
     }
     let _ = report(Format::Text, View::Rss, By::Stack);
+    let _ = report(Format::Text, View::Leaks, By::Stack);
     for format in Format::ALL {
         let _ = report(*format, View::Alloc, By::Stack);
     }
@@ -343,6 +348,8 @@ fn report_error(path: &Path) -> String {
         min_bytes: 0,
         percent_limit: 0,
         frames: FrameArgs::default(),
+        ignore: IgnoreArgs::default(),
+        thresholds: ThresholdArgs::default(),
         verbose: VerboseArgs::default(),
     };
     format!("{:#}", run(args).expect_err("refused"))

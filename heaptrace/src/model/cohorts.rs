@@ -25,3 +25,23 @@ pub struct Cohorts {
     /// In order, of equal length: [`COHORTS`] of them.
     pub parts: Vec<Cohort>,
 }
+
+impl Cohort {
+    fn add(&mut self, other: &Self) {
+        let Self { allocated, freed, held_bytes, live, live_bytes } = other;
+        self.allocated = self.allocated.saturating_add(*allocated);
+        self.freed = self.freed.saturating_add(*freed);
+        self.held_bytes = self.held_bytes.saturating_add(*held_bytes);
+        self.live = self.live.saturating_add(*live);
+        self.live_bytes = self.live_bytes.saturating_add(*live_bytes);
+    }
+}
+
+impl Cohorts {
+    /// Adds those of another site of the same process, whose parts are the same times.
+    pub fn add(&mut self, other: &Self) {
+        self.span_ns = self.span_ns.max(other.span_ns);
+        self.parts.resize(self.parts.len().max(other.parts.len()), Cohort::default());
+        self.parts.iter_mut().zip(&other.parts).for_each(|(part, of)| part.add(of));
+    }
+}

@@ -16,6 +16,7 @@ mod sizes;
 mod statistics;
 mod stills;
 mod timeline;
+mod without;
 
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use cohorts::{COHORTS, Cohort, Cohorts};

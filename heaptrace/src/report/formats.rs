@@ -57,6 +57,10 @@ impl Format {
 
     /// Whether it can show a view.
     pub fn shows(self, view: View) -> bool {
+        // Of it, the others would show the live view.
+        if view == View::Leaks {
+            return matches!(self, Self::Text | Self::Json | Self::Ndjson);
+        }
         match self.export().content {
             Content::Views => true,
             Content::Stacks => !matches!(view, View::Rss | View::Sizes),
@@ -145,6 +149,7 @@ mod tests {
         let shown =
             |view| Format::ALL.iter().filter(|of| of.shows(view)).map(|of| of.name()).collect::<Vec<_>>();
         assert_eq!(shown(View::Rss), ["text", "html", "json", "ndjson"]);
+        assert_eq!(shown(View::Leaks), ["text", "json", "ndjson"]);
         assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "html", "json", "ndjson"]);
         assert!(Format::Svg.replaces(View::Sizes) && !Format::Json.replaces(View::Sizes));
         assert_eq!(shown(View::Faults).len(), Format::ALL.len());

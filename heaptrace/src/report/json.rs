@@ -3,10 +3,11 @@
 use super::export::{Content, Export, Past, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
-use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text, verdicts};
+use super::{Ignored, Options, View, counters::Lost, ignored, notes, notes::Fact, rss, text, verdicts};
 use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
+use crate::verdicts::suspicion;
 use heaptrace_common::{counter::Counter, stack::StackEnd};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -40,7 +41,7 @@ pub(super) struct Document<'a> {
     pub processes: Processes<'a>,
     pub sites: Sites<'a>,
     #[serde(flatten)]
-    pub tail: Tail,
+    pub tail: Tail<'a>,
 }
 
 #[derive(Serialize)]
@@ -56,10 +57,12 @@ pub(super) struct Head<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Tail {
+pub(super) struct Tail<'a> {
     hidden: Hidden,
     /// Frees were not traced: what is live is at most that.
     live_is_bound: bool,
+    /// What suppression files name; `null` where there are none. It is in no other number but those of memory that was measured.
+    ignored: Option<ignored::Entry<'a>>,
 }
 
 /// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
@@ -300,7 +303,7 @@ impl Sites<'_> {
     }
 }
 
-pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<'a> {
+pub(super) fn document<'a>(profile: &'a Profile, options: &'a Options) -> Document<'a> {
     let weigh = |site: &Site| amount_of(&site.totals, options.view);
     // None of those of blocks is left out before.
     let number = |index| options.view.is_of_blocks().then_some(SiteId(index));
@@ -320,9 +323,11 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
         keep
     });
     // Stable: equal ones stay in the order in which they were seen.
-    sites.sort_by_key(|(_, site)| {
+    sites.sort_by_cached_key(|(id, site)| {
         let Amount { bytes, count } = weigh(site);
-        std::cmp::Reverse((bytes, count))
+        let id = id.filter(|_| options.view == View::Leaks);
+        let judged = id.and_then(|id| verdicts::of_site(profile, id));
+        (suspicion(judged.as_ref()), std::cmp::Reverse((bytes, count)))
     });
     let head = Head {
         schema: SCHEMA,
@@ -338,7 +343,11 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
         head,
         processes: Processes { profile, options: options.clone(), estimates: estimates(profile) },
         sites: Sites { profile, sites },
-        tail: Tail { hidden, live_is_bound: profile.mode.ends_unseen() },
+        tail: Tail {
+            hidden,
+            live_is_bound: profile.mode.ends_unseen(),
+            ignored: options.ignored.as_ref().map(Ignored::entry),
+        },
     }
 }
 

@@ -1,14 +1,14 @@
 //! What frames are called: each location's names, interned, so that trees compare numbers.
 
-use crate::attribution::{Attribution, Class, fold};
+use crate::attribution::{Attribution, Class, Forwarders, fold};
 use crate::model::{FrameId, Location, LocationId, ModuleId, Profile, Stack, StackId};
 use crate::printable::printable;
-use crate::units::base_name;
+use crate::units::{base_name, counted};
 use heaptrace_common::stack::StackEnd;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Index into the labels.
@@ -66,6 +66,8 @@ pub(super) struct Labels<'a> {
     attribution: Option<&'a Attribution>,
     /// Of each label, once it was asked for.
     classes: Vec<OnceCell<Option<Class>>>,
+    /// Of each label, once it was asked for: whether it is of one.
+    forwarders: OnceCell<Vec<bool>>,
 }
 
 impl<'a> Labels<'a> {
@@ -115,7 +117,18 @@ impl<'a> Labels<'a> {
         let no_stack = pseudo("[no stack]".into());
         let no_site = pseudo("[site not kept]".into());
         let (attribution, classes) = (None, Vec::new());
-        Self { profile, labels, locations, expanded, ends, no_stack, no_site, attribution, classes }
+        Self {
+            profile,
+            labels,
+            locations,
+            expanded,
+            ends,
+            no_stack,
+            no_site,
+            attribution,
+            classes,
+            forwarders: OnceCell::new(),
+        }
     }
 
     /// How many numbers of labels there are.
@@ -138,9 +151,36 @@ impl<'a> Labels<'a> {
         self.get(id).describe_as(&self.name(id))
     }
 
+    /// Name, source line and, where that is not known, the module, which then tells most.
+    pub fn in_line(&self, id: LabelId) -> String {
+        let label = self.get(id);
+        let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
+        match module {
+            // A place without a symbol is named by its module already.
+            Some(module) if label.source.is_none() && !label.name.contains("+0x") => {
+                format!("{} ({})", self.describe(id), printable(base_name(&module.path)))
+            }
+            _ => self.describe(id),
+        }
+    }
+
+    /// What of a stack, which stands for so many that read the same, is not shown: in brackets, if anything is.
+    pub fn left_out(&self, stack: StackId, stacks: u64) -> String {
+        match (self.folded(Some(stack)) as u64, stacks) {
+            (0, 0 | 1) => String::new(),
+            (folded, 0 | 1) => format!(" ({} left out)", counted(folded, "inner frame", "inner frames")),
+            (_, stacks) => format!(" (inner frames of {} left out)", counted(stacks, "stack", "stacks")),
+        }
+    }
+
+    /// Whether stacks are shown from the user's first frame on.
+    pub fn hides(&self) -> bool {
+        self.attribution.is_some_and(Attribution::hides)
+    }
+
     /// How many labels of a stack are left out: those before the user's first.
     pub fn folded(&self, stack: Option<StackId>) -> usize {
-        if !self.attribution.is_some_and(Attribution::hides) {
+        if !self.hides() {
             return 0;
         }
         // Not its end, which is no frame.
@@ -148,13 +188,58 @@ impl<'a> Labels<'a> {
         fold(frames.map(|label| self.class_of(*label)))
     }
 
-    fn class_of(&self, id: LabelId) -> Option<Class> {
+    /// Whose a frame is; `None` for the user's.
+    pub fn class_of(&self, id: LabelId) -> Option<Class> {
+        match self.class_by_name(id) {
+            class @ (Some(Class::Forwarder) | None) if self.hides() => {
+                let passes_on = self.forwarders.get_or_init(|| self.find_forwarders());
+                let passes_on = passes_on.get(id as usize).copied().unwrap_or_default();
+                if passes_on { Some(Class::Allocator) } else { class.filter(|of| *of != Class::Forwarder) }
+            }
+            class => class,
+        }
+    }
+
+    /// The same, as far as names tell.
+    fn class_by_name(&self, id: LabelId) -> Option<Class> {
         let (attribution, class) = self.attribution.zip(self.classes.get(id as usize))?;
         *class.get_or_init(|| {
             let label = self.get(id);
             let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
             attribution.class_of(&label.name, module.map_or("", |module| base_name(&module.path)))
         })
+    }
+
+    /// Of each label, whether it is of a function that passes allocations on, by how all stacks come to it. One may be behind
+    /// another.
+    fn find_forwarders(&self) -> Vec<bool> {
+        const BEHIND_EACH_OTHER: usize = 3;
+        let name = |id: LabelId| (self.get(id).name.as_ref(), self.get(id).module);
+        let function = first_of(self.len(), |one, other| name(one).cmp(&name(other)));
+        let function = |id: LabelId| function[id as usize];
+        let mut found: HashSet<LabelId> = HashSet::new();
+        for _ in 0..BEHIND_EACH_OTHER {
+            let mut seen = Forwarders::default();
+            for Stack { frames, .. } in &self.profile.stacks {
+                let labels = frames.iter().flat_map(|frame| self.of_frame(*frame)).copied();
+                let mut labels = labels.skip_while(|label| {
+                    matches!(self.class_by_name(*label), Some(Class::Asked | Class::Allocator))
+                        || found.contains(&function(*label))
+                });
+                let Some(label) = labels.next() else { continue };
+                let class = self.class_by_name(label);
+                if matches!(class, Some(Class::Forwarder) | None) {
+                    let caller = labels.map(function).next();
+                    seen.take(function(label), self.get(label).module, class.is_some(), caller);
+                }
+            }
+            let more = seen.found();
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more);
+        }
+        (0..self.len() as LabelId).map(|id| found.contains(&function(id))).collect()
     }
 
     /// Where what is shown of a stack begins.
@@ -295,5 +380,80 @@ fn place(profile: &Profile, location: &Location) -> String {
         },
         Location::Anonymous { address, .. } => format!("[generated code] {address:#x}"),
         Location::Unmapped { address, .. } => format!("[unmapped] {address:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::profiles::empty,
+        model::{Frame, Module, Symbol},
+    };
+
+    /// Stacks of a program, innermost first.
+    fn program(stacks: &[&[&str]]) -> Profile {
+        let mut profile = empty();
+        profile.modules = vec![Module { path: "/srv/app".into(), build_id: None }];
+        for stack in stacks {
+            let mut frames = Vec::new();
+            for name in *stack {
+                let id = FrameId(profile.frames.len() as u32);
+                let (module, offset) = (ModuleId(0), id.0.into());
+                profile.locations.push(Location::InModule { module, offset });
+                // Each on a line of its own.
+                let symbol = Symbol {
+                    name: (*name).into(),
+                    file: Some("x.c".into()),
+                    line: Some(id.0),
+                    inlined: false,
+                };
+                profile.symbols.push(vec![symbol]);
+                profile.frames.push(Frame { address: offset, location: LocationId(id.0) });
+                frames.push(id);
+            }
+            profile.stacks.push(Stack { frames, end: StackEnd::Complete });
+        }
+        profile
+    }
+
+    fn sites(profile: &Profile) -> Vec<String> {
+        let attribution = Attribution::default();
+        let labels = Labels::attributed(profile, &attribution);
+        let stacks = (0..profile.stacks.len()).map(|index| StackId(index as u32));
+        stacks.filter_map(|id| Some(labels.name(labels.walk_shown(Some(id)).next()?).into_owned())).collect()
+    }
+
+    #[test]
+    fn a_function_is_no_forwarder_for_its_name_alone() {
+        let own = program(&[
+            &["load_realloc", "main"],
+            &["load_realloc", "main"],
+            &["load_realloc", "reload", "main"],
+        ]);
+        assert_eq!(sites(&own), ["load_realloc"; 3]);
+        let of_all =
+            program(&[&["app_malloc", "a"], &["app_malloc", "b"], &["app_malloc", "c"], &["zmalloc", "d"]]);
+        assert_eq!(sites(&of_all), ["a", "b", "c", "d"]);
+        // One behind another.
+        let chain = program(&[
+            &["in_malloc", "out_malloc", "a"],
+            &["in_malloc", "out_malloc", "b"],
+            &["in_malloc", "out_malloc", "c"],
+            &["in_malloc", "x_calloc", "d"],
+            &["in_malloc", "e"],
+        ]);
+        assert_eq!(sites(&chain), ["a", "b", "c", "x_calloc", "e"]);
+    }
+
+    #[test]
+    fn what_nearly_all_allocations_come_by_is_a_forwarder_whatever_its_name() {
+        let callers: Vec<String> = (0..20).map(|number| format!("caller_{number}")).collect();
+        let stacks: Vec<[&str; 2]> = callers.iter().map(|caller| ["take_room", caller]).collect();
+        let profile = program(&stacks.iter().map(|stack| &stack[..]).collect::<Vec<_>>());
+        assert_eq!(sites(&profile), callers);
+        let raw = Attribution::raw();
+        let labels = Labels::attributed(&profile, &raw);
+        assert_eq!(labels.folded(Some(StackId(0))), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod alike;
 mod callgrind;
 mod counters;
 mod csv;
@@ -14,6 +15,7 @@ mod footer;
 mod formats;
 mod frames;
 mod html;
+mod ignored;
 mod json;
 mod labels;
 mod leaks;
@@ -31,9 +33,11 @@ mod sizes;
 mod speedscope;
 mod stacks;
 mod stat;
+mod suspects;
 mod svg;
 mod table;
 mod text;
+mod thresholds;
 mod tree;
 mod verdicts;
 mod watch;
@@ -43,18 +47,24 @@ mod tests;
 
 pub use counters::in_short as lost_in_short;
 pub use diff::{
-    Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side, render_diff,
+    Chosen as DiffChosen, Compared, DiffBy, DiffFormat, DiffOptions, Limit, Names as DiffNames, Per, Side,
+    render_diff,
 };
 pub use expansion::expansion;
 pub use export::Past;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
-pub use leaks::{Leaks, PrintFormat, render as render_leaks};
+pub use ignored::{Ignored, ignore};
+pub use leaks::{
+    IgnoredOld, Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks,
+    merge as merge_leaks, render as render_leaks,
+};
 pub use names::StackNames;
 pub use notes::said;
 pub use rss::{residency_lines, residency_lines_of};
 pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
+pub use thresholds::{Thresholds, crossed, has_verdicts};
 pub use verdicts::in_words as verdict_in_words;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
@@ -70,6 +80,8 @@ pub enum View {
     /// Still allocated at the end.
     #[default]
     Live,
+    /// The same, by what looks most like a leak: each stack with what its blocks look like, and why.
+    Leaks,
     /// All allocations, and how much of them was freed.
     Alloc,
     /// Allocations by block size.
@@ -135,6 +147,8 @@ pub struct Options {
     pub verbose: bool,
     /// Text: what of stacks is shown.
     pub frames: Attribution,
+    /// What was taken out of the profile as somebody had asked for.
+    pub ignored: Option<Ignored>,
 }
 
 impl Options {

@@ -34,7 +34,7 @@ struct Recording<'a> {
     #[serde(flatten)]
     head: Head<'a>,
     #[serde(flatten)]
-    tail: Tail,
+    tail: Tail<'a>,
 }
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {

@@ -22,7 +22,7 @@ impl Measure {
     const fn of_view(view: View) -> (&'static [Self], usize) {
         const BLOCKS: &[Measure] = &[Measure::Allocated, Measure::Live];
         match view {
-            View::Live | View::Rss => (BLOCKS, 1),
+            View::Live | View::Leaks | View::Rss => (BLOCKS, 1),
             View::Alloc | View::Sizes => (BLOCKS, 0),
             View::Growth => (&[Self::Mapped], 0),
             View::Faults => (&[Self::Touched], 0),

@@ -189,7 +189,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
     let count = match options.view {
         View::Growth => "Calls",
         View::Faults => "Faults",
-        View::Live | View::Alloc | View::Sizes | View::Rss => "Blocks",
+        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => "Blocks",
     };
     let mut titles = vec![("Percent", true), ("Bytes", true), (count, true)];
     if is_estimated(mode, options.view) {
@@ -200,7 +200,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
         titles.insert(1, ("Self", true));
     }
     titles.extend(match options.view {
-        View::Live | View::Rss => vec![("Oldest", true)],
+        View::Live | View::Leaks | View::Rss => vec![("Oldest", true)],
         View::Alloc | View::Sizes if mode.has_frees() => vec![("Freed bytes", true), ("Freed", true)],
         View::Alloc | View::Sizes | View::Growth | View::Faults => vec![],
     });
@@ -247,7 +247,7 @@ fn cells(
         cells.insert(1, format!("{:.2}%", percent(row.own_bytes, total)));
     }
     match options.view {
-        View::Live | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
+        View::Live | View::Leaks | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
         View::Alloc | View::Sizes if profile.mode.has_frees() => {
             cells.extend([thousands(freed.bytes), thousands(freed.count)]);
         }

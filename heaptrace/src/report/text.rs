@@ -3,7 +3,7 @@
 use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, rss, sizes, table, verdicts};
+use super::{By, Options, View, footer, rss, sizes, suspects, table, verdicts};
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
@@ -32,6 +32,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         for line in why_empty(profile, options) {
             writeln!(out, "{line}")?;
         }
+    } else if options.view == View::Leaks {
+        suspects::write(profile, selection.total.bytes(), options, out)?;
     } else if options.view == View::Sizes {
         sizes::write(profile, selection.total.count(), options, out)?;
     } else {
@@ -61,6 +63,12 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     if options.view == View::Live {
         verdicts::write_leaks(profile, options, out)?;
     }
+    if let Some(ignored) = &options.ignored {
+        writeln!(out, "#")?;
+        for line in ignored.lines(units(options.view), options.verbose) {
+            writeln!(out, "# {line}")?;
+        }
+    }
     writeln!(out, "#\n# Coverage:")?;
     for line in footer::lines(profile, options.verbose) {
         writeln!(out, "#   {line}")?;
@@ -79,10 +87,11 @@ fn header(
     let duration = seconds(profile.duration_ns);
     writeln!(out, "# Recorded: {} for {duration}, {}", started(profile), footer::mode(profile.mode))?;
     let view = match options.view {
-        View::Live if !profile.mode.has_frees() => {
+        View::Live | View::Leaks if !profile.mode.has_frees() => {
             "live, at most: blocks not known to be over by the end, as frees were not traced"
         }
         View::Live => "live: blocks not freed by the end",
+        View::Leaks => "leaks: blocks not freed by the end, what looks most like a leak first",
         View::Alloc => "alloc: all blocks allocated",
         View::Sizes => "sizes: how large the allocated blocks were",
         View::Growth => "growth: bytes mapped by brk, mmap and mremap, given back since or not",
@@ -90,7 +99,7 @@ fn header(
         View::Rss => "rss: what resident memory is made of; each process's parts sum to its RSS",
     };
     let by = match (options.view, options.by) {
-        (View::Sizes | View::Rss, _) => "",
+        (View::Sizes | View::Rss | View::Leaks, _) => "",
         (_, By::Stack) => ", by calling function, with callers",
         (_, By::Site) => ", by line of code",
         (_, By::Function) => ", by function, with all that it calls",
@@ -98,7 +107,7 @@ fn header(
         (_, By::Process) => ", by process",
     };
     let processes: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
-    let is_about_blocks = matches!(options.view, View::Live | View::Alloc | View::Sizes);
+    let is_about_blocks = matches!(options.view, View::Live | View::Leaks | View::Alloc | View::Sizes);
     let is_part = is_about_blocks && processes.iter().any(|process| process.paused_ns > 0);
     let part = if is_part { "; of the time that each was traced, see the coverage" } else { "" };
     writeln!(out, "# View: {view}{by}{part}")?;
@@ -140,13 +149,18 @@ fn header(
     writeln!(out, "#")
 }
 
-/// What a view counts.
-fn counted_in(view: View, count: u64) -> String {
+/// What a view counts, one and many.
+pub(super) fn units(view: View) -> (&'static str, &'static str) {
     match view {
-        View::Growth => counted(count, "call", "calls"),
-        View::Faults => counted(count, "fault", "faults"),
-        View::Live | View::Alloc | View::Sizes | View::Rss => counted(count, "block", "blocks"),
+        View::Growth => ("call", "calls"),
+        View::Faults => ("fault", "faults"),
+        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => ("block", "blocks"),
     }
+}
+
+fn counted_in(view: View, count: u64) -> String {
+    let (one, many) = units(view);
+    counted(count, one, many)
 }
 
 /// When tracing began, in RFC 3339.

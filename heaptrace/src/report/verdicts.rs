@@ -116,37 +116,11 @@ pub(super) fn of_site(profile: &Profile, site: SiteId) -> Option<Judgement> {
 
 /// Writes the sites that look most like leaks, if any does.
 pub(super) fn write_leaks(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let mut leaks: Vec<(SiteId, &Site, Judgement)> = profile
-        .cohorts
-        .keys()
-        .filter_map(|id| {
-            let site = profile.sites.get(id.index())?;
-            let process = profile.processes.get(site.process.index())?;
-            let judgement = of_site(profile, *id).filter(|of| of.verdict == Verdict::LeakLike)?;
-            select::chosen(process, options).then_some((*id, site, judgement))
-        })
-        .collect();
-    if leaks.is_empty() {
-        return Ok(());
-    }
-    leaks.sort_by_key(|(id, _, judgement)| (judgement.rank(), *id));
     let labels = Labels::attributed(profile, &options.frames);
-    // A function that leaks does so at many of its lines: its members' blocks, and theirs.
-    let mut functions: Vec<Leaking<'_>> = Vec::new();
-    for (_, site, judgement) in &leaks {
-        let Some(label) = labels.walk_shown(Some(site.stack)).next() else { continue };
-        let (process, name) = (site.process, labels.get(label).name.as_ref());
-        let live = site.totals.live_bytes();
-        match functions.iter_mut().find(|of| of.process == process && of.name == name) {
-            Some(of) => {
-                of.stacks += 1;
-                of.live_bytes = of.live_bytes.saturating_add(live);
-            }
-            None => functions.push(Leaking { process, name, label, judgement, stacks: 1, live_bytes: live }),
-        }
-    }
+    let functions = leaking(profile, options, &labels);
     let all = functions.len();
     let most = match all {
+        0 => return Ok(()),
         1 => "One function looks like a leak:".to_owned(),
         2..=SHOWN => format!("{all} functions look like leaks:"),
         _ => format!("{} functions look like leaks, most of all:", thousands(all as u64)),
@@ -160,18 +134,48 @@ pub(super) fn write_leaks(profile: &Profile, options: &Options, out: &mut dyn Wr
             stacks => format!(" of {stacks} stacks"),
         };
         writeln!(out, "#   {place}. {by} in {process}, {live} live{more}")?;
-        writeln!(out, "#      {}", in_words(of.judgement, profile.mode.sample_bytes() != 0))?;
+        writeln!(out, "#      {}", in_words(&of.judgement, profile.mode.sample_bytes() != 0))?;
     }
     Ok(())
 }
 
+/// The functions with sites that look like leaks, the most suspicious first. A function that leaks does so at many of its
+/// lines: its blocks are theirs together.
+pub(super) fn leaking<'l>(profile: &Profile, options: &Options, labels: &'l Labels<'_>) -> Vec<Leaking<'l>> {
+    let mut leaks: Vec<(SiteId, &Site, Judgement)> = profile
+        .cohorts
+        .keys()
+        .filter_map(|id| {
+            let site = profile.sites.get(id.index())?;
+            let process = profile.processes.get(site.process.index())?;
+            let judgement = of_site(profile, *id).filter(|of| of.verdict == Verdict::LeakLike)?;
+            select::chosen(process, options).then_some((*id, site, judgement))
+        })
+        .collect();
+    leaks.sort_by_key(|(id, _, judgement)| (judgement.rank(), *id));
+    let mut functions: Vec<Leaking<'l>> = Vec::new();
+    for (_, site, judgement) in leaks {
+        let Some(label) = labels.walk_shown(Some(site.stack)).next() else { continue };
+        let (process, name) = (site.process, labels.get(label).name.as_ref());
+        let live = site.totals.live_bytes();
+        match functions.iter_mut().find(|of| of.process == process && of.name == name) {
+            Some(of) => {
+                of.stacks += 1;
+                of.live_bytes = of.live_bytes.saturating_add(live);
+            }
+            None => functions.push(Leaking { process, name, label, judgement, stacks: 1, live_bytes: live }),
+        }
+    }
+    functions
+}
+
 /// A function of a process with sites that look like leaks.
-struct Leaking<'a> {
-    process: ProcessId,
+pub(super) struct Leaking<'a> {
+    pub process: ProcessId,
     name: &'a str,
     /// Of the site that does most.
-    label: LabelId,
-    judgement: &'a Judgement,
+    pub label: LabelId,
+    pub judgement: Judgement,
     stacks: u64,
     live_bytes: u64,
 }

@@ -6,7 +6,7 @@ mod rule;
 #[cfg(test)]
 mod simulated_tests;
 
-pub use rule::{judge, judge_all};
+pub use rule::{judge, judge_all, judge_together};
 
 use std::cmp::Reverse;
 

@@ -66,6 +66,20 @@ pub fn judge_all(cohorts: &BTreeMap<SiteId, Cohorts>, mode: Mode) -> BTreeMap<Si
     cohorts.iter().filter_map(judged).collect()
 }
 
+/// Judges sites of a process as one: by all of their blocks together, or as the most suspicious of them where they are less so.
+pub fn judge_together(sites: &[&Cohorts], knows_frees: bool) -> Option<Judgement> {
+    let (first, others) = sites.split_first()?;
+    let mut all = (*first).clone();
+    others.iter().for_each(|site| all.add(site));
+    let judged = judge(&all, knows_frees);
+    if others.is_empty() || judged.is_some_and(|of| of.verdict == Verdict::LeakLike) {
+        return judged;
+    }
+    let leaks = sites.iter().filter_map(|site| judge(site, knows_frees));
+    let leaks = leaks.filter(|of| of.verdict == Verdict::LeakLike);
+    leaks.min_by_key(Judgement::rank).or(judged)
+}
+
 /// Judges a site. `knows_frees`: they are traced. `None` where there is nothing live, or was too little time.
 pub fn judge(cohorts: &Cohorts, knows_frees: bool) -> Option<Judgement> {
     let mut cohorts = cohorts.clone();

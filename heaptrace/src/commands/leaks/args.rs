@@ -4,10 +4,12 @@ use crate::{
     commands::{
         frame_args::FrameArgs,
         headings::{OUTPUT, WHAT},
+        ignore_args::IgnoreArgs,
         output::Destination,
         size_args::SizeArgs,
         stack_args::StackArgs,
         target_args::{FilterArgs, FollowArgs, TargetArgs, parse_age, parse_duration},
+        threshold_args::ThresholdArgs,
         trace_args::TraceArgs,
         verbose::VerboseArgs,
     },
@@ -47,6 +49,10 @@ pub struct LeaksArgs {
     pub sizes: SizeArgs,
     #[command(flatten)]
     pub frames: FrameArgs,
+    #[command(flatten)]
+    pub ignore: IgnoreArgs,
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
 }

@@ -10,16 +10,20 @@ use super::{
     output::Output,
     prints::Prints,
     target_args::{FollowArgs, session_options},
+    threshold_args::say_crossed,
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };
 use crate::{
-    attribution::Attribution,
+    attribution::{Attribution, Suppressions},
     bpf::{Calls, MapSizes},
     engine::{Engine, Looks, Snapshots},
-    model::{Amount, Mode, Names, OldBlocks, SiteId, StackId, Trend},
+    error::Usage,
+    model::{Amount, Cohorts, Mode, Names, OldBlocks, SiteId, StackId, Trend},
     process::system::now_ns,
-    report::{Leaks, PrintFormat, render_leaks},
+    report::{
+        Leaks, Merged, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, merge_leaks, render_leaks,
+    },
     session::SessionOptions,
     verdicts::{Judgement, judge_all},
 };
@@ -44,11 +48,16 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         stacks,
         sizes,
         frames,
+        ignore,
+        thresholds,
         verbose,
     } = args;
     let frames = frames.attribution()?;
+    let suppressions = ignore.suppressions()?;
+    let thresholds = thresholds.thresholds();
     let target = target.target()?;
     let tracing = trace.of(&target)?;
+    check_thresholds(tracing.mode, thresholds)?;
     let events = sizes.max_events.is_none().then(|| events(tracing.mode));
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
     let calls = if tracing.mode.has_blocks() { Calls::Summed } else { Calls::Followed };
@@ -69,6 +78,9 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         format,
         verbose: verbose.footer(),
         frames,
+        suppressions,
+        thresholds,
+        crossed: Vec::new(),
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
@@ -84,7 +96,23 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     }
     let ended = running.end_of_command(why);
     say_end(ended.as_ref(), why);
-    Ok(exit_code(ended.as_ref(), propagate_exit))
+    let crossed = say_crossed(&printing.crossed);
+    Ok(crossed.unwrap_or_else(|| exit_code(ended.as_ref(), propagate_exit)))
+}
+
+/// # Errors
+/// If a mode cannot tell whether a threshold is crossed.
+fn check_thresholds(mode: Mode, Thresholds { above, leak_like }: Thresholds) -> Result<(), Usage> {
+    let name = mode.name();
+    if above.is_some() && mode.ends_unseen() {
+        return Err(Usage(format!(
+            "--fail-above is for modes that trace frees: in {name} what is live is at most what is shown, and may be nothing"
+        )));
+    }
+    if leak_like && !mode.has_blocks() {
+        return Err(Usage(format!("--fail-on is for modes that trace blocks: {name} has no verdicts")));
+    }
+    Ok(())
 }
 
 /// Events that may wait to be read, where nobody says how many: each call that maps memory is one, and each page fault.
@@ -107,6 +135,10 @@ struct Printing {
     format: PrintFormat,
     verbose: bool,
     frames: Attribution,
+    suppressions: Option<Suppressions>,
+    thresholds: Thresholds,
+    /// What of the last print is too much, in words.
+    crossed: Vec<String>,
     out: Output,
 }
 
@@ -117,6 +149,7 @@ struct Print {
     /// The most suspicious first.
     trends: Vec<Trend>,
     judged: BTreeMap<SiteId, Judgement>,
+    cohorts: BTreeMap<SiteId, Cohorts>,
     younger: Amount,
     exited: Amount,
     removed: Amount,
@@ -166,10 +199,14 @@ impl Printing {
         let judged = judge_all(&cohorts, profile.mode);
         let mut trends = self.trends.update(&sites);
         judged::order(&mut trends, &judged);
+        // What is ignored, and what reads the same, is known by its names.
+        let are_all_named = self.suppressions.is_some() || self.format == PrintFormat::Text;
+        let looked_up = if are_all_named { trends.len() } else { self.top };
         let sites =
-            trends.iter().take(self.top).filter_map(|trend| profile.holders().get(trend.old.site.index()));
+            trends.iter().take(looked_up).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
-        let print = Print { last, time_ns: now_ns(), trends, judged, younger, exited, removed, gone };
+        let print =
+            Print { last, time_ns: now_ns(), trends, judged, cohorts, younger, exited, removed, gone };
         self.prints.add(print, &profile, stacks.into_iter(), engine.session());
         // Let go of before it gets its symbols, or a successor, which it becomes.
         drop(profile);
@@ -178,7 +215,17 @@ impl Printing {
 
     fn print_ready(&mut self, engine: &Engine<Snapshots>) -> anyhow::Result<ControlFlow<()>> {
         while let Some(print) = self.prints.next_ready() {
-            let Print { last, time_ns, trends, judged, younger, exited, removed, gone } = print;
+            let Print { last, time_ns, mut trends, mut judged, cohorts, younger, exited, removed, gone } =
+                print;
+            let ignored = self.suppressions.as_ref();
+            let ignored =
+                ignored.map(|suppressions| ignore_leaks(&mut trends, engine.latest(), suppressions));
+            let mut stacks = BTreeMap::new();
+            if self.format == PrintFormat::Text {
+                let merged = merge_leaks(trends, &cohorts, engine.latest(), &self.frames);
+                Merged { trends, judged, stacks } = merged;
+                judged::order(&mut trends, &judged);
+            }
             let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
             self.number += 1;
             let leaks = Leaks {
@@ -189,16 +236,21 @@ impl Printing {
                 older_than_ns: u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX),
                 shown,
                 hidden,
+                stacks: &stacks,
                 judged: &judged,
                 younger,
                 exited,
                 removed,
                 gone,
+                ignored,
                 verbose: self.verbose,
                 frames: &self.frames,
             };
             if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
                 return Ok(ControlFlow::Break(()));
+            }
+            if last {
+                self.crossed = crossed_leaks(&leaks, self.thresholds);
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -176,8 +176,8 @@ impl Compared {
     pub(super) fn site(&self, row: &Row) -> String {
         let process = row.process.map(|process| self.names.name(process));
         match (row.frames.first(), process) {
-            (Some(frame), Some(process)) => format!("{} in {process}", self.names.name(*frame)),
-            (Some(frame), None) => self.names.name(*frame).to_owned(),
+            (Some(frame), Some(process)) => format!("{} in {process}", self.names.shown(*frame)),
+            (Some(frame), None) => self.names.shown(*frame).into_owned(),
             (None, Some(process)) => process.to_owned(),
             (None, None) => String::new(),
         }
@@ -234,6 +234,11 @@ impl Compared {
                 "the recordings are not equally long, and what was done in a longer one is more: --per second, or --per \
                  COUNT,COUNT with what was done in each"
                     .to_owned(),
+            );
+        }
+        if self.sides.iter().any(|side| side.folded > 0) {
+            remarks.push(
+                "inner frames are left out, as they are of allocators, libraries or interpreters (--raw-frames)".to_owned(),
             );
         }
         for side in &self.sides {

@@ -42,7 +42,7 @@ pub(super) fn render(compared: &Compared, options: &DiffOptions, out: &mut dyn W
             let (before, after) = ends(|of| of.value);
             let process = row.process.map_or("", |process| compared.names.name(process));
             let mut frames: Vec<String> =
-                row.frames.iter().take(FRAMES).map(|frame| code(compared.names.name(*frame))).collect();
+                row.frames.iter().take(FRAMES).map(|frame| code(&compared.names.shown(*frame))).collect();
             if row.frames.len() > FRAMES {
                 frames.push("…".to_owned());
             }

@@ -21,6 +21,6 @@ mod tests;
 
 pub use compare::Compared;
 pub use names::Names;
-pub use options::{DiffBy, DiffFormat, DiffOptions, Limit, Per};
+pub use options::{Chosen, DiffBy, DiffFormat, DiffOptions, Limit, Per};
 pub use render::render_diff;
 pub use side::Side;

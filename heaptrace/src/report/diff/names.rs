@@ -1,11 +1,12 @@
 //! What frames are called in every build of a program, interned: without addresses, versions and what compilers add.
 
 use crate::{
+    attribution::Attribution,
     model::{Location, Profile},
     printable::printable,
     units::base_name,
 };
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 /// A name; the same in all recordings that are compared.
 pub(super) type NameId = u32;
@@ -23,11 +24,17 @@ struct Frame {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Names {
+    attribution: Attribution,
     frames: Vec<Frame>,
     ids: HashMap<Frame, NameId>,
 }
 
 impl Names {
+    /// Which are shown as `attribution` has it.
+    pub fn new(attribution: Attribution) -> Self {
+        Self { attribution, ..Self::default() }
+    }
+
     /// What is called so itself: the end of a stack, a process.
     pub(super) fn of(&mut self, name: &str) -> NameId {
         self.intern(Frame { name: printable(name).into_owned(), module: String::new(), build: None })
@@ -107,6 +114,11 @@ impl Names {
     /// The function.
     pub(super) fn name(&self, id: NameId) -> &str {
         self.frames.get(id as usize).map_or("", |frame| &frame.name)
+    }
+
+    /// The function, as long as it is to be shown.
+    pub(super) fn shown(&self, id: NameId) -> Cow<'_, str> {
+        self.attribution.shown(self.name(id))
     }
 
     /// The file that it lies in; empty for what lies in none.

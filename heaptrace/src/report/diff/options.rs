@@ -1,6 +1,9 @@
 //! What to compare, and how.
 
-use crate::report::View;
+use crate::{
+    attribution::Attribution,
+    report::{Ignored, View},
+};
 use clap::ValueEnum;
 
 /// How a comparison is written down.
@@ -43,6 +46,19 @@ pub enum Per {
     Second,
     /// Of what was done (requests, jobs) so many in each recording; above 0, one for each.
     Counts(Vec<f64>),
+}
+
+/// What of a recording is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen<'a> {
+    pub view: View,
+    pub by: DiffBy,
+    /// What of stacks is shown.
+    pub frames: &'a Attribution,
+    /// Stacks are compared with all of their frames.
+    pub whole_stacks: bool,
+    /// What was taken out before.
+    pub ignored: Option<&'a Ignored>,
 }
 
 /// What to compare, and how much of it to show.

@@ -3,12 +3,13 @@
 use super::{
     super::{
         Options, footer,
+        labels::Labels,
         quantity::{Estimated, Quantity},
         select::Selection,
         text,
     },
     names::{NameId, Names},
-    options::DiffBy,
+    options::{Chosen, DiffBy},
 };
 use crate::{
     model::{Apart, Mode, Profile, Site, SizeFilter, StackId, Sums},
@@ -38,6 +39,8 @@ pub struct Side {
     /// The share of the processes' time in which calls counted.
     pub(super) attached_fraction: f64,
     pub(super) rows: HashMap<Key, Quantity>,
+    /// Stacks of which inner frames are left out.
+    pub(super) folded: usize,
     /// There may be less of each, as frees were not traced.
     pub(super) is_bound: bool,
     /// What a row without any block may have had all the same, where blocks are sampled.
@@ -47,7 +50,10 @@ pub struct Side {
 impl Side {
     /// What `profile`, which was read from `file`, has in a view. Names of frames go to `names`, which is to be the same for
     /// all that are compared.
-    pub fn new(file: &str, profile: &Profile, view: View, by: DiffBy, names: &mut Names) -> Self {
+    pub fn new(file: &str, profile: &Profile, chosen: Chosen<'_>, names: &mut Names) -> Self {
+        let Chosen { view, by, frames: attribution, whole_stacks, ignored } = chosen;
+        let labels = Labels::attributed(profile, attribution);
+        let mut folded = 0;
         let selection = Selection::new(profile, &Options { view, ..Options::default() });
         let locations: Vec<Vec<NameId>> =
             (0..profile.locations.len()).map(|index| names.of_location(profile, index)).collect();
@@ -58,7 +64,12 @@ impl Side {
                 DiffBy::Process => Box::default(),
                 _ => frames_of
                     .entry(entry.stack)
-                    .or_insert_with(|| frames(profile, entry.stack, &locations, by, names))
+                    .or_insert_with(|| {
+                        let hidden =
+                            if by == DiffBy::Stack && whole_stacks { 0 } else { labels.folded(entry.stack) };
+                        folded += usize::from(hidden > 0);
+                        frames(profile, entry.stack, &locations, hidden, by, names)
+                    })
                     .clone(),
             };
             let process = profile.processes.get(entry.process.index());
@@ -71,9 +82,15 @@ impl Side {
             started: text::started(profile),
             duration_ns: profile.duration_ns,
             mode: profile.mode,
-            losses: left_out(profile, view).into_iter().chain(footer::losses(profile)).collect(),
+            losses: ignored
+                .and_then(|ignored| ignored.lines(text::units(view), false).into_iter().next())
+                .into_iter()
+                .chain(left_out(profile, view))
+                .chain(footer::losses(profile))
+                .collect(),
             attached_fraction: profile.attached_fraction(),
             rows,
+            folded,
             is_bound: view == View::Live && profile.mode.ends_unseen(),
             none: (mean != 0 && view.is_of_blocks())
                 .then(|| Estimated::new(&Sums::default(), Apart::chosen(mean))),
@@ -114,11 +131,12 @@ fn left_out(profile: &Profile, view: View) -> Vec<String> {
     left_out
 }
 
-/// What of a stack rows are by.
+/// What of a stack rows are by, without so many of its inner functions.
 fn frames(
     profile: &Profile,
     stack: Option<StackId>,
     locations: &[Vec<NameId>],
+    hidden: usize,
     by: DiffBy,
     names: &mut Names,
 ) -> Box<[NameId]> {
@@ -126,8 +144,8 @@ fn frames(
     let Some(stack) = stack else { return none(names, "[site not kept]") };
     let Some(stack) = profile.stacks.get(stack.index()) else { return none(names, "[no stack]") };
     let places = stack.frames.iter().filter_map(|frame| profile.frames.get(frame.index()));
-    let mut all =
-        places.flat_map(|frame| locations.get(frame.location.index()).into_iter().flatten().copied());
+    let all = places.flat_map(|frame| locations.get(frame.location.index()).into_iter().flatten().copied());
+    let mut all = all.skip(hidden);
     match by {
         DiffBy::Process => Box::default(),
         DiffBy::Function => match all.next() {

@@ -2,6 +2,7 @@
 
 use super::{compare::State, *};
 use crate::{
+    attribution::Attribution,
     fixtures::profiles::{full, sampled},
     model::{BuildId, Location, Profile, Site, StackId},
     report::View,
@@ -23,7 +24,10 @@ fn compared(profiles: &[Profile], options: &DiffOptions) -> Compared {
     let mut names = Names::default();
     let files = ["before.data", "after.data", "later.data"];
     let sides = profiles.iter().zip(files);
-    let sides = sides.map(|(of, file)| Side::new(file, of, options.view, options.by, &mut names)).collect();
+    let frames = Attribution::default();
+    let (view, by) = (options.view, options.by);
+    let chosen = Chosen { view, by, frames: &frames, whole_stacks: false, ignored: None };
+    let sides = sides.map(|(of, file)| Side::new(file, of, chosen, &mut names)).collect();
     Compared::new(names, sides, options)
 }
 
@@ -31,6 +35,32 @@ fn rendered(format: DiffFormat, profiles: &[Profile], options: &DiffOptions) -> 
     let mut out = Vec::new();
     render_diff(format, &compared(profiles, options), options, &mut out).expect("writing to memory");
     String::from_utf8(out).expect("UTF-8")
+}
+
+#[test]
+fn a_function_is_the_first_that_is_the_users() {
+    let mut profile = full();
+    profile.symbols[0][0].name = "operator new(unsigned long)".into();
+    profile.symbols[0][1].name = "std::vector<int>::push_back(int const&)".into();
+    let rows = |raw: bool, by, whole_stacks| {
+        let frames = if raw { Attribution::raw() } else { Attribution::default() };
+        let mut names = Names::new(frames.clone());
+        let chosen = Chosen { view: View::Live, by, frames: &frames, whole_stacks, ignored: None };
+        let side = Side::new("x.data", &profile, chosen, &mut names);
+        let innermost = side.rows.keys().filter_map(|key| key.frames.first());
+        (side.folded, innermost.map(|id| names.shown(*id).into_owned()).collect::<Vec<_>>())
+    };
+    let new = || "operator new(unsigned long)".to_owned();
+    let (folded, functions) = rows(false, DiffBy::Function, true);
+    assert!(
+        folded == 2 && functions.contains(&"load".to_owned()) && !functions.contains(&new()),
+        "{functions:?}"
+    );
+    for (raw, by) in [(true, DiffBy::Function), (false, DiffBy::Stack)] {
+        let (folded, functions) = rows(raw, by, true);
+        assert!(folded == 0 && functions.contains(&new()), "{functions:?}");
+    }
+    assert_eq!(rows(false, DiffBy::Stack, false).0, 2);
 }
 
 /// The same program a day later, rebuilt: all lies elsewhere, lines moved, tables are in another order; one site has more, one

@@ -54,7 +54,7 @@ pub(super) fn render(compared: &Compared, options: &DiffOptions, out: &mut dyn W
 /// What is compared.
 pub(super) fn title(options: &DiffOptions) -> String {
     let view = match options.view {
-        View::Live | View::Rss => "bytes still allocated at the end",
+        View::Live | View::Leaks | View::Rss => "bytes still allocated at the end",
         View::Alloc | View::Sizes => "bytes allocated",
         View::Growth => "bytes mapped, given back since or not",
         View::Faults => "bytes touched first",
@@ -132,7 +132,7 @@ fn row_of(
     let process = row.process.map(|process| format!("; {}", names.name(process))).unwrap_or_default();
     writeln!(out, "{place:>3}. {}{process}", in_words(&row.changed, options))?;
     for frame in &row.frames {
-        let (name, module) = (names.name(*frame), names.module(*frame));
+        let (name, module) = (names.shown(*frame), names.module(*frame));
         match module.is_empty() || name.starts_with(module) {
             true => writeln!(out, "         {name}")?,
             false => writeln!(out, "         {name} ({module})")?,
@@ -146,7 +146,7 @@ fn in_words(changed: &Changed, options: &DiffOptions) -> String {
     let things = match options.view {
         View::Growth => "calls",
         View::Faults => "faults",
-        View::Live | View::Alloc | View::Sizes | View::Rss => "blocks",
+        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => "blocks",
     };
     let percent = changed.percent().map_or_else(String::new, |percent| format!(" ({percent:+.1}%)"));
     let trend = match changed.bytes.len() {

@@ -71,7 +71,7 @@ struct Past {
 }
 
 impl<'a> Data<'a> {
-    pub fn new(stacks: &Stacks<'a>, options: &Options) -> Self {
+    pub fn new(stacks: &Stacks<'a>, options: &'a Options) -> Self {
         let profile = stacks.profile;
         let json::Document { head, processes, .. } = json::document(profile, options);
         let total = stacks.total();

@@ -1,6 +1,6 @@
 //! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
 
-use super::{Leaks, is_exact, sum, units};
+use super::{IgnoredOld, Leaks, is_exact, sum, units};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
@@ -37,6 +37,8 @@ struct Print<'a> {
     live_is_bound: bool,
     /// What counts are of.
     unit: &'static str,
+    /// Of stacks that suppression files name; `null` where there are none. In no other number.
+    ignored: Option<Sum>,
 }
 
 #[derive(Serialize)]
@@ -92,11 +94,13 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         older_than_ns,
         shown,
         hidden,
+        stacks,
         judged,
         younger,
         exited,
         removed,
         gone,
+        ignored,
         verbose: _,
         frames: _,
     } = *leaks;
@@ -111,8 +115,8 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         last,
         traced_s: in_seconds(profile.duration_ns),
         older_than_s: in_seconds(older_than_ns),
-        old: of(sum(shown.iter().chain(hidden))),
-        not_shown: of(sum(hidden)),
+        old: of(sum(shown.iter().chain(hidden), stacks)),
+        not_shown: of(sum(hidden, stacks)),
         younger: blocks(younger),
         exited: blocks(exited),
         removed: blocks(removed),
@@ -123,6 +127,11 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         sample_bytes: profile.sample_bytes(),
         live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
         unit: units(profile.mode).1,
+        ignored: ignored.map(|IgnoredOld { stacks, amount: Amount { bytes, count } }| Sum {
+            bytes,
+            count,
+            stacks,
+        }),
     };
     write_json(&print, out)?;
     writeln!(out)

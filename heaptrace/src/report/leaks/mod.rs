@@ -2,10 +2,14 @@
 //! a line.
 
 mod json;
+mod merged;
 mod render;
 mod text;
+mod thresholds;
 
+pub use merged::{Merged, merge};
 pub use render::render;
+pub use thresholds::{IgnoredOld, crossed, ignore};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +44,8 @@ pub struct Leaks<'a> {
     pub shown: &'a [Trend],
     /// Old blocks that are not shown.
     pub hidden: &'a [Trend],
+    /// Of those that stand for more than one stack: for how many.
+    pub stacks: &'a BTreeMap<SiteId, u64>,
     /// Of those that can be judged.
     pub judged: &'a BTreeMap<SiteId, Judgement>,
     /// Outstanding and not old enough.
@@ -50,6 +56,8 @@ pub struct Leaks<'a> {
     pub removed: Amount,
     /// See `OldBlocks`.
     pub gone: Amount,
+    /// Where somebody has judged stacks already: theirs, which are neither shown nor hidden.
+    pub ignored: Option<IgnoredOld>,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
     /// What of stacks text shows.
@@ -75,9 +83,9 @@ fn is_exact(mode: Mode, old: &Old) -> bool {
     }
 }
 
-/// Bytes, blocks and stacks of `trends`.
-fn sum<'a>(trends: impl IntoIterator<Item = &'a Trend>) -> (u64, u64, u64) {
-    trends.into_iter().fold((0, 0, 0), |(bytes, blocks, stacks), trend| {
-        (bytes + trend.old.bytes, blocks + trend.old.count, stacks + 1)
+/// Bytes, blocks and stacks of `trends`, some of which stand for several.
+fn sum<'a>(trends: impl IntoIterator<Item = &'a Trend>, several: &BTreeMap<SiteId, u64>) -> (u64, u64, u64) {
+    trends.into_iter().fold((0, 0, 0), |(bytes, blocks, stacks), Trend { old, .. }| {
+        (bytes + old.bytes, blocks + old.count, stacks + several.get(&old.site).unwrap_or(&1))
     })
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     fixtures::profiles::{empty, full},
     model::{Change, Old, SiteId},
+    report::Thresholds,
 };
 use heaptrace_common::function::Function;
 use insta::assert_snapshot;
@@ -60,6 +61,8 @@ fn judged() -> &'static BTreeMap<SiteId, Judgement> {
     &JUDGED
 }
 
+static NONE: BTreeMap<SiteId, u64> = BTreeMap::new();
+
 fn first(profile: &Profile) -> Leaks<'_> {
     Leaks {
         profile,
@@ -69,11 +72,13 @@ fn first(profile: &Profile) -> Leaks<'_> {
         older_than_ns: 10_000_000_000,
         shown: &[],
         hidden: &[],
+        stacks: &NONE,
         judged: judged(),
         younger: Amount::default(),
         exited: Amount::default(),
         removed: Amount::default(),
         gone: Amount::default(),
+        ignored: None,
         verbose: false,
         frames: attribution(),
     }
@@ -118,6 +123,80 @@ fn later<'a>(profile: &'a Profile, shown: &'a [Trend]) -> Leaks<'a> {
 #[test]
 fn later_prints_tell_growth_and_what_is_not_shown() {
     assert_snapshot!(rendered(PrintFormat::Text, &later(&full(), &shown())));
+}
+
+#[test]
+fn rows_that_read_the_same_are_one_and_are_judged_together() {
+    use crate::model::{COHORTS, Cohort, Cohorts};
+    let (profile, trends) = (
+        full(),
+        vec![
+            trend(0, (70, 2), (5, 9), Some((10, 1)), 1),
+            trend(1, (90, 3), (3, 7), Some((-4, 2)), 0),
+            trend(2, (1, 1), (1, 1), None, 0),
+        ],
+    );
+    // Of each of the first two too few blocks stay to be judged by.
+    let one = |number: usize| Cohort {
+        allocated: 10,
+        freed: 9,
+        held_bytes: 1_000,
+        live: u64::from(number % 2 == 0),
+        live_bytes: 500,
+    };
+    let of = |shift: usize| Cohorts {
+        span_ns: 60_000_000_000,
+        parts: (0..COHORTS).map(|at| one(at + shift)).collect(),
+    };
+    let cohorts = BTreeMap::from([(SiteId(0), of(0)), (SiteId(1), of(1))]);
+    let frames = Attribution::new(false, Some("buffer::*\nload"), false).expect("patterns");
+    let Merged { trends: merged, judged, stacks } = merge(trends.clone(), &cohorts, &profile, &frames);
+    assert_eq!((merged.len(), stacks), (2, BTreeMap::from([(SiteId(1), 2)])));
+    let row = merged[0];
+    assert_eq!((row.old.site, row.old.bytes, row.old.count), (SiteId(1), 160, 5));
+    assert_eq!((row.old.youngest_ns, row.old.oldest_ns, row.growing), (3, 9, 1));
+    assert_eq!(row.change, Some(Change { bytes: 6, count: 3 }));
+    assert_eq!(judged[&SiteId(1)].allocated, 480);
+    let apart = merge(trends, &cohorts, &profile, &Attribution::raw());
+    assert_eq!((apart.trends.len(), apart.stacks.len()), (3, 0));
+}
+
+#[test]
+fn what_was_judged_before_is_counted_and_what_is_too_much_names_its_sites() {
+    let (profile, mut trends) = (full(), shown());
+    let mut known = crate::attribution::Suppressions::default();
+    known.add("x.supp".as_ref(), "leak:libfoo").expect("good");
+    let ignored = ignore(&mut trends, &profile, &known);
+    assert_eq!(
+        (trends.len(), ignored),
+        (3, IgnoredOld { stacks: 1, amount: Amount { bytes: 77_777, count: 3 } })
+    );
+    let print = Leaks { ignored: Some(ignored), ..later(&profile, &trends) };
+    let text = rendered(PrintFormat::Text, &print);
+    assert!(
+        text.contains("# not shown, ignored (--ignore): 77,777 bytes in 3 blocks of 1 stack\n"),
+        "{text}"
+    );
+    let json = rendered(PrintFormat::Json, &print);
+    assert!(json.contains(r#""ignored":{"bytes":77777,"count":3,"stacks":1}"#), "{json}");
+
+    let above = |most| crossed(&print, Thresholds { above: Some(most), ..Thresholds::default() });
+    assert!(above(801_116).is_empty());
+    assert_eq!(
+        above(801_115),
+        [
+            "801,116 bytes in 12 blocks, more than 801,115 (--fail-above)",
+            "  buffer::grow buffer.rs:31 (inlined) in app:42: 800,000 bytes in 10 blocks",
+            "  [unmapped] 0xdead in odd; name:43: 1,111 bytes in 1 block",
+            "  buffer::grow buffer.rs:35 (inlined) in app:42: 5 bytes in 1 block",
+        ]
+    );
+    let leaks = crossed(&print, Thresholds { leak_like: true, ..Thresholds::default() });
+    assert_eq!(leaks.len(), 1, "{leaks:?}");
+    assert!(
+        leaks[0].starts_with("buffer::grow buffer.rs:31 (inlined) in app:42: LEAK-LIKE: 7 of 41 blocks"),
+        "{leaks:?}"
+    );
 }
 
 #[test]

@@ -1,29 +1,27 @@
 //! A print of `leaks` for people, who may see one for the first time.
 
-use super::{Leaks, sum, units};
-use crate::printable::printable;
+use super::{IgnoredOld, Leaks, sum, units};
 use crate::{
-    model::{Change, Estimate, Mode, Profile, Trend},
+    model::{Change, Estimate, Mode, Trend},
     report::{
         footer,
-        labels::{LabelId, Labels},
+        labels::Labels,
         select::Estimated,
         table::{error, process_name},
         verdicts,
     },
-    units::{base_name, counted, duration, human, thousands},
-    verdicts::Judgement,
+    units::{counted, duration, human, thousands},
 };
 use heaptrace_common::function::Function;
 use std::io::{self, Write};
 
 pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, .. } = *leaks;
+    let Leaks { profile, number, last, time_ns, older_than_ns, shown, hidden, stacks: several, .. } = *leaks;
     if number == 1 {
         explain(profile.mode, older_than_ns, out)?;
     }
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or_default();
-    let (bytes, blocks, stacks) = sum(shown.iter().chain(hidden));
+    let (bytes, blocks, stacks) = sum(shown.iter().chain(hidden), several);
     let (one, many) = units(profile.mode);
     writeln!(
         out,
@@ -46,12 +44,20 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     let labels = Labels::attributed(profile, leaks.frames);
     for (place, trend) in shown.iter().enumerate() {
-        row(place + 1, trend, leaks.judged.get(&trend.old.site), profile, &labels, out)?;
+        row(place + 1, trend, leaks, &labels, out)?;
     }
     if !hidden.is_empty() {
-        let (bytes, blocks, stacks) = sum(hidden);
+        let (bytes, blocks, stacks) = sum(hidden, several);
         let (blocks, stacks) = (counted(blocks, one, many), counted(stacks, "more stack", "more stacks"));
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
+    }
+    if let Some(IgnoredOld { stacks, amount }) = leaks.ignored {
+        let (blocks, stacks) = (counted(amount.count, one, many), counted(stacks, "stack", "stacks"));
+        writeln!(
+            out,
+            "# not shown, ignored (--ignore): {} bytes in {blocks} of {stacks}",
+            thousands(amount.bytes)
+        )?;
     }
     let age = duration(older_than_ns);
     let is_sampled = profile.mode.sample_bytes() != 0;
@@ -138,12 +144,12 @@ fn explain_memory(mode: Mode, age: &str, out: &mut dyn Write) -> io::Result<()> 
 fn row(
     place: usize,
     trend: &Trend,
-    judged: Option<&Judgement>,
-    profile: &Profile,
+    leaks: &Leaks<'_>,
     labels: &Labels<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Trend { old, change, growing: _ } = trend;
+    let (profile, judged) = (leaks.profile, leaks.judged.get(&old.site));
     let site = profile.holders().get(old.site.index());
     let (one, many) = units(profile.mode);
     let estimated = old.samples.zip(site);
@@ -174,13 +180,10 @@ fn row(
     let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
     let exited = if old.exited { ", which has exited" } else { "" };
     let from = if site.function == Function::PageFault { "at" } else { "called from" };
-    let through = match labels.folded(Some(site.stack)) as u64 {
-        0 => String::new(),
-        folded => format!(" ({} left out)", counted(folded, "inner frame", "inner frames")),
-    };
+    let through = labels.left_out(site.stack, leaks.stacks.get(&old.site).copied().unwrap_or(1));
     writeln!(out, "     {} in {process}{exited}{through}, {from}", site.function.name())?;
     for label in labels.walk_shown(Some(site.stack)) {
-        writeln!(out, "         {}", frame(label, labels, profile))?;
+        writeln!(out, "         {}", labels.in_line(label))?;
     }
     Ok(())
 }
@@ -195,17 +198,4 @@ fn in_words(Change { bytes, count }: Change, (one, many): (&str, &str)) -> Strin
     };
     let blocks = if count.unsigned_abs() == 1 { one } else { many };
     format!("{} bytes, {} {blocks} since the last print", signed(bytes), signed(count))
-}
-
-/// Where the source is not known, the module tells most.
-fn frame(id: LabelId, labels: &Labels<'_>, profile: &Profile) -> String {
-    let label = labels.get(id);
-    let module = label.module.and_then(|module| profile.modules.get(module.index()));
-    match module {
-        // A place without a symbol is named by its module already.
-        Some(module) if label.source.is_none() && !label.name.contains("+0x") => {
-            format!("{} ({})", labels.describe(id), printable(base_name(&module.path)))
-        }
-        _ => labels.describe(id),
-    }
 }

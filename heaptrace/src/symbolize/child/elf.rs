@@ -3,8 +3,9 @@
 //! Separate debug files are the parent's to find. blazesym would look for them itself, by whatever path a file names;
 //! in the child there are no paths.
 
-use super::{demangle, guard::guarded};
+use super::guard::guarded;
 use crate::{
+    demangle::demangled,
     model::{BuildId, Symbol},
     symbolize::wire::{Depth, Facts},
 };
@@ -160,7 +161,7 @@ fn symbols_of(sym: &Sym<'_>) -> Vec<Symbol> {
 
 fn symbol(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Symbol {
     Symbol {
-        name: demangle::demangled(name).into(),
+        name: demangled(name).into(),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|code| code.line),
         inlined,

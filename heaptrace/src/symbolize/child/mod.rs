@@ -4,7 +4,6 @@
 //!
 //! It gets open descriptors and can open nothing: see `seccomp.rs`.
 
-mod demangle;
 mod elf;
 mod guard;
 mod perf_map;

@@ -1,0 +1,100 @@
+//! What of a print is too much, and what of it somebody has judged already.
+
+use super::{Leaks, units};
+use crate::{
+    attribution::Suppressions,
+    model::{Amount, ProcessId, Profile, Trend},
+    report::{
+        Thresholds,
+        ignored::Known,
+        labels::Labels,
+        select::Estimated,
+        table::process_name,
+        thresholds::{Blamed, too_much},
+        verdicts,
+    },
+    verdicts::Verdict,
+};
+use std::{cmp::Reverse, collections::HashMap};
+
+/// Old blocks of stacks that suppression files name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IgnoredOld {
+    pub stacks: u64,
+    pub amount: Amount,
+}
+
+/// Takes out of `trends` what is to be ignored.
+pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppressions) -> IgnoredOld {
+    let known = Known::new(profile, suppressions);
+    let mut ignored = IgnoredOld::default();
+    trends.retain(|Trend { old, .. }| {
+        let site = profile.holders().get(old.site.index());
+        let stays = site.and_then(|site| known.suppression_of(site)).is_none();
+        if !stays {
+            ignored.stacks += 1;
+            ignored.amount.add(Amount { bytes: old.bytes, count: old.count });
+        }
+        stays
+    });
+    ignored
+}
+
+/// What of a print is too much, in words; nothing if nothing is.
+pub fn crossed(leaks: &Leaks<'_>, thresholds: Thresholds) -> Vec<String> {
+    let Leaks { profile, shown, hidden, judged, .. } = *leaks;
+    let Thresholds { above, leak_like } = thresholds;
+    let labels = Labels::attributed(profile, leaks.frames);
+    let mut lines = Vec::new();
+    let all = || shown.iter().chain(hidden);
+    let name = |trend: &Trend| {
+        let site = profile.holders().get(trend.old.site.index())?;
+        let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
+        let label = labels.walk_shown(Some(site.stack)).next()?;
+        Some(format!("{} in {process}", labels.describe(label)))
+    };
+    if let Some(most) = above {
+        let mut sum = Amount::default();
+        all().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
+        if least(leaks) > most {
+            let mut sites: HashMap<(ProcessId, Option<u32>), (Amount, &Trend)> = HashMap::new();
+            for trend in all() {
+                let Some(site) = profile.holders().get(trend.old.site.index()) else { continue };
+                let label = labels.walk_shown(Some(site.stack)).next();
+                let (amount, _) = sites.entry((site.process, label)).or_insert((Amount::default(), trend));
+                amount.add(Amount { bytes: trend.old.bytes, count: trend.old.count });
+            }
+            let mut sites: Vec<_> = sites.into_iter().collect();
+            sites.sort_by_key(|(key, (amount, _))| (Reverse(amount.bytes), *key));
+            let blamed = sites
+                .into_iter()
+                .map(|(_, (amount, trend))| Blamed { name: name(trend).unwrap_or_default(), amount });
+            lines.extend(too_much(sum, most, units(profile.mode), blamed));
+        }
+    }
+    if leak_like {
+        let is_sampled = profile.mode.sample_bytes() != 0;
+        lines.extend(all().filter_map(|trend| {
+            let judged = judged.get(&trend.old.site).filter(|of| of.verdict == Verdict::LeakLike)?;
+            Some(format!("{}: {}", name(trend)?, verdicts::in_words(judged, is_sampled)))
+        }));
+    }
+    lines
+}
+
+/// The fewest bytes that there are: of estimates the lower end of their interval.
+fn least(leaks: &Leaks<'_>) -> u64 {
+    let Leaks { profile, shown, hidden, .. } = *leaks;
+    let mut certain = 0_u64;
+    let mut estimated: Option<Estimated> = None;
+    for Trend { old, .. } in shown.iter().chain(hidden) {
+        match old.samples.zip(profile.holders().get(old.site.index())) {
+            Some((sums, site)) => {
+                let part = Estimated::of_live(&sums, site, profile);
+                estimated = Some(estimated.map_or(part, |sum| sum.with(part)));
+            }
+            None => certain = certain.saturating_add(old.bytes),
+        }
+    }
+    certain.saturating_add(estimated.map_or(0, |of| of.bytes.interval95().0))
+}

@@ -1,0 +1,154 @@
+//! What is too much for whoever asked: bytes, or sites that look like leaks. Said with the sites that are to blame.
+
+use super::{Options, labels::Labels, select::Selection, table::process_name, verdicts};
+use crate::{
+    model::{Amount, ProcessId, Profile},
+    units::{counted, thousands},
+};
+use std::{cmp::Reverse, collections::HashMap};
+
+/// Sites that are named.
+const NAMED: usize = 10;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// More bytes than this, all together.
+    pub above: Option<u64>,
+    /// Any site that looks like a leak.
+    pub leak_like: bool,
+}
+
+/// A site that is to blame.
+pub(super) struct Blamed {
+    pub name: String,
+    pub amount: Amount,
+}
+
+/// What of a report is too much, in words; nothing if nothing is.
+pub fn crossed(profile: &Profile, options: &Options, thresholds: Thresholds) -> Vec<String> {
+    let Thresholds { above, leak_like } = thresholds;
+    let mut lines = Vec::new();
+    if let Some(most) = above {
+        let Selection { entries, total } = Selection::new(profile, options);
+        // Of an estimate the least that it may be.
+        let least = total.quantity.estimated().map_or(total.bytes(), |of| of.bytes.interval95().0);
+        if least > most {
+            let labels = Labels::attributed(profile, &options.frames);
+            let mut sites: HashMap<(ProcessId, Option<u32>), Amount> = HashMap::new();
+            for entry in &entries {
+                let label = labels.walk_shown(entry.stack).next();
+                sites.entry((entry.process, label)).or_default().add(entry.weight.quantity.amount());
+            }
+            let mut sites: Vec<_> = sites.into_iter().collect();
+            sites.sort_by_key(|((process, label), of)| (Reverse(of.bytes), *process, *label));
+            let blamed = sites.into_iter().map(|((process, label), amount)| {
+                let label = label.map_or_else(String::new, |label| labels.describe(label));
+                let process = profile.processes.get(process.index()).map_or_else(String::new, process_name);
+                Blamed { name: format!("{label} in {process}"), amount }
+            });
+            let amount = total.quantity.amount();
+            lines.extend(too_much(amount, most, super::text::units(options.view), blamed));
+        }
+    }
+    if leak_like {
+        let labels = Labels::attributed(profile, &options.frames);
+        let leaks = verdicts::leaking(profile, options, &labels);
+        let is_sampled = profile.mode.sample_bytes() != 0;
+        lines.extend(leaks.iter().map(|of| {
+            let process = profile.processes.get(of.process.index()).map_or_else(String::new, process_name);
+            let said = verdicts::in_words(&of.judgement, is_sampled);
+            format!("{} in {process}: {said}", labels.describe(of.label))
+        }));
+    }
+    lines
+}
+
+/// Whether a recording with blocks can have verdicts: where none of its live sites has what they go by, it has none.
+pub fn has_verdicts(profile: &Profile) -> bool {
+    let is_live = || profile.sites.iter().any(|site| site.totals.live_count() > 0);
+    profile.mode.has_blocks() && (!profile.cohorts.is_empty() || !is_live())
+}
+
+/// That there is more than `most`, and where; the largest first.
+pub(super) fn too_much(
+    all: Amount,
+    most: u64,
+    (one, many): (&str, &str),
+    sites: impl Iterator<Item = Blamed>,
+) -> Vec<String> {
+    let in_words = |of: Amount| format!("{} bytes in {}", thousands(of.bytes), counted(of.count, one, many));
+    let mut lines = vec![format!("{}, more than {} (--fail-above)", in_words(all), thousands(most))];
+    let mut rest = 0;
+    for (place, Blamed { name, amount }) in sites.enumerate() {
+        if place < NAMED {
+            lines.push(format!("  {name}: {}", in_words(amount)));
+        } else {
+            rest += 1;
+        }
+    }
+    if rest > 0 {
+        lines.push(format!("  and {}", counted(rest, "more site", "more sites")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::profiles::{full, sampled},
+        model::{COHORTS, Cohort, Cohorts, SiteId},
+        report::View,
+    };
+
+    fn above(most: u64) -> Thresholds {
+        Thresholds { above: Some(most), ..Thresholds::default() }
+    }
+
+    #[test]
+    fn too_many_bytes_are_told_with_their_sites() {
+        let profile = full();
+        let lines = crossed(&profile, &Options::default(), above(900_000));
+        assert_eq!(lines[0], "951,161 bytes in 31 blocks, more than 900,000 (--fail-above)");
+        assert_eq!(lines[1], "  buffer::grow buffer.rs:31 (inlined) in app:42: 850,000 bytes in 16 blocks");
+        let all: u64 = profile.processes.iter().map(|of| of.totals.live_bytes()).sum();
+        assert!(crossed(&profile, &Options::default(), above(all)).is_empty());
+        assert!(!crossed(&profile, &Options::default(), above(all - 1)).is_empty());
+        // Of one process, and of calls that map memory.
+        let one = Options { pid: Some(43), ..Options::default() };
+        assert!(crossed(&profile, &one, above(10_000)).is_empty());
+        let growth = Options { view: View::Growth, ..Options::default() };
+        assert_eq!(
+            crossed(&profile, &growth, above(0))[0],
+            "1,216,512 bytes in 9 calls, more than 0 (--fail-above)"
+        );
+    }
+
+    #[test]
+    fn of_estimates_the_least_that_they_may_be_counts() {
+        let profile = sampled(true);
+        let total = Selection::new(&profile, &Options::default()).total;
+        let (least, _) = total.quantity.estimated().expect("samples").bytes.interval95();
+        assert!(crossed(&profile, &Options::default(), above(least)).is_empty());
+        assert!(!crossed(&profile, &Options::default(), above(least - 1)).is_empty());
+    }
+
+    #[test]
+    fn sites_that_look_like_leaks_are_named_with_their_evidence() {
+        let mut profile = full();
+        let thresholds = Thresholds { leak_like: true, ..Thresholds::default() };
+        assert!(!has_verdicts(&profile), "what is live was not looked at");
+        let part = Cohort { allocated: 10, freed: 5, held_bytes: 1_000, live: 5, live_bytes: 500 };
+        let cohorts = Cohorts { span_ns: 60_000_000_000, parts: vec![part; COHORTS] };
+        profile.cohorts = [(SiteId(0), cohorts)].into();
+        assert!(has_verdicts(&profile));
+        let lines = crossed(&profile, &Options::default(), thresholds);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("buffer::grow buffer.rs:31 (inlined) in app:42: LEAK-LIKE: "),
+            "{lines:?}"
+        );
+        let other = Options { pid: Some(43), ..Options::default() };
+        assert!(crossed(&profile, &other, thresholds).is_empty());
+    }
+}

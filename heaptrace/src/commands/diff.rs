@@ -54,7 +54,7 @@ pub struct DiffArgs {
     /// before (5%). Of estimates, the least that they may have grown counts.
     #[arg(long, value_name = "BYTES|PERCENT", value_parser = parse_limit, help_heading = OUTPUT)]
     pub fail_if_grew: Option<Limit>,
-    /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md), or text.
+    /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md); without one it is text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub format: Option<DiffFormat>,
     /// Write to this file; - is standard output.
@@ -68,7 +68,10 @@ pub struct DiffArgs {
 /// If a recording cannot be read or has nothing to compare, or the comparison cannot be written.
 pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let DiffArgs { before, after, view, by, per, top, min_bytes, fail_if_grew, format, output } = args;
-    let format = format.or_else(|| of_output(&output)).unwrap_or_default();
+    let format = match format {
+        Some(format) => format,
+        None => output.format(of_file, &FILES)?.unwrap_or_default(),
+    };
     let files: Vec<PathBuf> = [before].into_iter().chain(after).collect();
     if let Some(Per::Counts(counts)) = &per
         && counts.len() != files.len()
@@ -151,9 +154,10 @@ fn side(file: &Path, view: &mut Option<View>, by: DiffBy, names: &mut DiffNames)
     Ok(Side::new(&file.display().to_string(), &profile, view, by, names))
 }
 
-/// The format that the output's name stands for.
-fn of_output(output: &Destination) -> Option<DiffFormat> {
-    let Destination::File(path) = output else { return None };
+const FILES: [&str; 5] = ["*.txt", "*.svg", "*.json", "*.csv", "*.md"];
+
+/// The format that a file's name stands for.
+fn of_file(path: &Path) -> Option<DiffFormat> {
     match path.extension()?.to_str()? {
         "svg" => Some(DiffFormat::Svg),
         "json" => Some(DiffFormat::Json),
@@ -190,6 +194,14 @@ fn parse_limit(text: &str) -> Result<Limit, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_that_stands_for_a_format_does() {
+        for file in FILES {
+            assert!(of_file(Path::new(file)).is_some(), "{file}");
+        }
+        assert_eq!(of_file(Path::new("diff.sgv")), None);
+    }
 
     #[test]
     fn what_numbers_are_divided_by() {

@@ -55,6 +55,11 @@ impl Format {
         fits.max_by_key(|(matched, _)| *matched).map(|(_, format)| format)
     }
 
+    /// The names of files that stand for a format.
+    pub fn files() -> Vec<&'static str> {
+        Self::ALL.iter().flat_map(|format| format.export().files).copied().collect()
+    }
+
     /// Whether it can show a view.
     pub fn shows(self, view: View) -> bool {
         match self.export().content {

@@ -13,6 +13,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod heaptrack;
 mod html;
 mod json;
 mod labels;

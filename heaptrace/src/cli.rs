@@ -1,11 +1,13 @@
 //! The command line: which commands there are. Each command's arguments are in its own file.
 
 use crate::commands::{
+    completions::{self, CompletionsArgs},
     diff::{self, DiffArgs},
     doctor::{self, DoctorArgs},
     inspect::{self, InspectArgs},
     instead,
     leaks::{self, LeaksArgs},
+    man::{self, ManArgs},
     record::{self, RecordArgs},
     report::{self, ReportArgs},
     stat::{self, StatArgs},
@@ -15,7 +17,7 @@ use crate::commands::{
 use crate::{error::CannotTrace, printable::say, process::privileges, symbolize};
 use anyhow::Context as _;
 use clap::{
-    Parser, Subcommand,
+    CommandFactory as _, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use std::process::ExitCode;
@@ -84,6 +86,17 @@ Examples:
   heaptrace report -o heap.svg                    # a flame graph
   heaptrace report -o heap.pb.gz                  # for go tool pprof
   heaptrace report --format json | head -c 300    # for scripts";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  heaptrace completions bash > ~/.local/share/bash-completion/completions/heaptrace
+  heaptrace completions zsh > ~/.zfunc/_heaptrace     # a folder of $fpath
+  heaptrace completions fish > ~/.config/fish/completions/heaptrace.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  heaptrace man | man -l -                        # shows heaptrace's own page
+  heaptrace man /usr/local/share/man/man1         # all commands' pages; then: man heaptrace-record";
 
 const DIFF_EXAMPLES: &str = "\
 Examples:
@@ -163,6 +176,12 @@ pub enum Command {
     /// Log each change to a process's mapped memory.
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Print a script that has a shell complete commands and options.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write manual pages.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
     /// What heaptrace starts to look for names in files: answers questions on standard input.
     #[command(name = symbolize::SUBCOMMAND, hide = true)]
     Symbolizer,
@@ -192,6 +211,8 @@ impl Command {
             Self::Stat(args) => stat::run(args),
             Self::Top(args) => top::run(args),
             Self::Watch(args) => watch::run(args),
+            Self::Completions(args) => completions::run(args, &Cli::command()).map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => man::run(args, Cli::command()).map(|()| ExitCode::SUCCESS),
             Self::Symbolizer => {
                 symbolize::serve()?;
                 Ok(ExitCode::SUCCESS)
@@ -203,11 +224,10 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
-
-    /// The words of a command line up to a pipe or a comment, without quotes.
+    /// The words of a command line up to a pipe, a redirection or a comment, without quotes.
     fn words(line: &str) -> Vec<String> {
-        let line = line.split(" # ").next().unwrap_or_default().split(" | ").next().unwrap_or_default();
+        let line =
+            [" # ", " | ", " > "].iter().fold(line, |line, end| line.split(end).next().unwrap_or_default());
         line.split_whitespace().map(|word| word.trim_matches('\'').replace("$$", "1")).collect()
     }
 

@@ -367,6 +367,8 @@ fn package(program: &str) -> &'static str {
         "bpftrace" => "bpftrace",
         "go" => "golang-go",
         "node" => "nodejs",
+        "heaptrack_print" => "heaptrack",
+        "man" => "man-db",
         "callgrind_annotate" | "ms_print" | "dh_view.js" => "valgrind",
         "postgres" | "initdb" | "pgbench" | "psql" => "postgresql",
         _ => "unknown",

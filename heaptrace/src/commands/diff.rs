@@ -59,7 +59,7 @@ pub struct DiffArgs {
     pub frames: FrameArgs,
     #[command(flatten)]
     pub ignore: IgnoreArgs,
-    /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md), or text.
+    /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md); without one it is text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub format: Option<DiffFormat>,
     /// Write to this file; - is standard output.
@@ -88,7 +88,10 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     } = args;
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
-    let format = format.or_else(|| of_output(&output)).unwrap_or_default();
+    let format = match format {
+        Some(format) => format,
+        None => output.format(of_file, &FILES)?.unwrap_or_default(),
+    };
     let files: Vec<PathBuf> = [before].into_iter().chain(after).collect();
     if let Some(Per::Counts(counts)) = &per
         && counts.len() != files.len()
@@ -186,9 +189,10 @@ fn side(file: &Path, view: &mut Option<View>, how: How<'_>, names: &mut DiffName
     Ok(Side::new(&file.display().to_string(), &profile, chosen, names))
 }
 
-/// The format that the output's name stands for.
-fn of_output(output: &Destination) -> Option<DiffFormat> {
-    let Destination::File(path) = output else { return None };
+const FILES: [&str; 5] = ["*.txt", "*.svg", "*.json", "*.csv", "*.md"];
+
+/// The format that a file's name stands for.
+fn of_file(path: &Path) -> Option<DiffFormat> {
     match path.extension()?.to_str()? {
         "svg" => Some(DiffFormat::Svg),
         "json" => Some(DiffFormat::Json),
@@ -225,6 +229,14 @@ fn parse_limit(text: &str) -> Result<Limit, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_that_stands_for_a_format_does() {
+        for file in FILES {
+            assert!(of_file(Path::new(file)).is_some(), "{file}");
+        }
+        assert_eq!(of_file(Path::new("diff.sgv")), None);
+    }
 
     #[test]
     fn what_numbers_are_divided_by() {

@@ -1,5 +1,6 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+pub mod completions;
 pub mod diff;
 pub mod doctor;
 mod following;
@@ -10,6 +11,7 @@ pub mod inspect;
 pub mod instead;
 pub mod leaks;
 mod left_out;
+pub mod man;
 mod mode_prices;
 mod names;
 mod output;

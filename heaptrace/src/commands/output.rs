@@ -2,6 +2,7 @@
 //! written is known before the work begins.
 
 use crate::created::{NewFile, Place, is_same_file, place};
+use crate::error::Usage;
 use anyhow::{Context as _, bail};
 use clap::builder::{MapValueParser, PathBufValueParser, TypedValueParser as _, ValueParserFactory};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -19,6 +20,30 @@ pub enum Destination {
 impl Destination {
     pub fn is_terminal(&self) -> bool {
         *self == Self::Stdout && io::stdout().is_terminal()
+    }
+}
+
+impl Destination {
+    /// The format that a file's name stands for. `files` are the names that stand for one, as people are told them.
+    ///
+    /// # Errors
+    /// If the name has an ending that stands for none: what is meant by it would not come.
+    pub fn format<F>(
+        &self,
+        of_file: impl Fn(&Path) -> Option<F>,
+        files: &[&str],
+    ) -> Result<Option<F>, Usage> {
+        let Self::File(path) = self else { return Ok(None) };
+        let format = of_file(path);
+        if format.is_none() && path.extension().is_some() {
+            let known = files.join(", ");
+            return Err(Usage(format!(
+                "the name {} stands for no format: known are {known}, and without an ending it is text; --format takes any \
+                 name",
+                path.display()
+            )));
+        }
+        Ok(format)
     }
 }
 
@@ -125,6 +150,23 @@ fn buffered(out: Box<dyn Write>) -> BufWriter<Box<dyn Write>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ending_that_is_unknown_is_answered_with_those_that_are() {
+        let format = |name: &str| {
+            let of_file = |path: &Path| path.extension().filter(|ending| *ending == "svg").map(|_| "svg");
+            Destination::from(PathBuf::from(name)).format(of_file, &["*.svg", "*.txt"])
+        };
+        assert_eq!(format("x.svg").expect("known"), Some("svg"));
+        for plain in ["-", "report", "/dev/stdout", "/x.y/report", ".report"] {
+            assert_eq!(format(plain).expect("no ending"), None, "{plain}");
+        }
+        let said = format("heap.sgv").expect_err("unknown").to_string();
+        assert!(
+            said.starts_with("the name heap.sgv stands for no format: known are *.svg, *.txt, and"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_dash_is_standard_output_and_no_file() {

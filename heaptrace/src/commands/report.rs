@@ -29,7 +29,7 @@ pub struct ReportArgs {
     /// Group rows by.
     #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub by: By,
-    /// Output format. The default is by the ending of OUT (heap.svg, heap.json), or text.
+    /// Output format. The default is by the ending of OUT (heap.svg, heap.json); without one it is text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub format: Option<Format>,
     /// Write to this file; - is standard output.
@@ -76,7 +76,10 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
     let thresholds = thresholds.thresholds();
-    let format = format.or_else(|| of_output(&output)).unwrap_or(Format::Text);
+    let format = match format {
+        Some(format) => format,
+        None => output.format(Format::of_file, &Format::files())?.unwrap_or(Format::Text),
+    };
     if let Some(view) = view.filter(|view| !format.shows(*view)) {
         return Err(Usage(cannot_show(format, view)).into());
     }
@@ -231,14 +234,6 @@ fn history(source: &mut Source, pid: Option<u32>, past: Past) -> Result<History,
         if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(timeline.history(Some(Peak::of(&profile)), Vec::new()))
-}
-
-/// The format that the output's name stands for.
-fn of_output(output: &Destination) -> Option<Format> {
-    match output {
-        Destination::Stdout => None,
-        Destination::File(path) => Format::of_file(path),
-    }
 }
 
 /// That `view` is nothing for `format`, and which formats it is for.

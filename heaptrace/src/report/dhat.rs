@@ -4,9 +4,9 @@ use super::Options;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
 use super::remarks::{command, remarks};
-use super::stacks::{Measure, Row, Stacks};
+use super::stacks::{Key, Measure, Row, Stacks};
 use super::table::process_name;
-use crate::model::{Amount, FrameId, ProcessId, Profile, StackId};
+use crate::model::{Amount, FrameId, ProcessId, Profile};
 use crate::printable::write_json;
 use crate::units::thousands;
 use serde::ser::SerializeSeq as _;
@@ -31,7 +31,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     let live = stacks.measures.iter().position(|measure| *measure == Measure::Live);
     let peak = profile.history.as_ref().and_then(|history| history.peak.as_ref());
     let at_peak =
-        peak.filter(|_| live.is_some()).map(|peak| amounts(&Stacks::at_peak(profile, options, peak)));
+        peak.filter(|_| live.is_some()).map(|peak| Stacks::at_peak(profile, options, peak).amounts());
     // Much may have been live at the peak alone.
     let mut hidden_at_peak = Amount::default();
     stacks.retain(|row| {
@@ -95,17 +95,6 @@ const fn verb(measure: Measure) -> &'static str {
         Measure::Mapped => "Mapped",
         Measure::Touched => "Touched first",
     }
-}
-
-type Key = (ProcessId, Option<StackId>);
-
-/// What each stack has of the first measure.
-fn amounts(stacks: &Stacks<'_>) -> HashMap<Key, Amount> {
-    let mut amounts: HashMap<Key, Amount> = HashMap::new();
-    for row in &stacks.rows {
-        amounts.entry((row.process, row.stack)).or_default().add(row.amounts[0]);
-    }
-    amounts
 }
 
 #[derive(Serialize)]

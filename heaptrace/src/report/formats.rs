@@ -2,8 +2,8 @@
 
 use super::export::{Content, Export, Past};
 use super::{
-    Options, View, callgrind, csv, dhat, firefox, folded, html, json, massif, ndjson, pprof, speedscope, svg,
-    text,
+    Options, View, callgrind, csv, dhat, firefox, folded, heaptrack, html, json, massif, ndjson, pprof,
+    speedscope, svg, text,
 };
 use crate::model::Profile;
 use clap::{ValueEnum, builder::PossibleValue};
@@ -43,6 +43,7 @@ formats! {
     Callgrind => callgrind::EXPORT,
     Massif => massif::EXPORT,
     Dhat => dhat::EXPORT,
+    Heaptrack => heaptrack::EXPORT,
     Speedscope => speedscope::EXPORT,
     Firefox => firefox::EXPORT,
 }
@@ -53,6 +54,11 @@ impl Format {
         let name = path.file_name()?.to_str()?;
         let fits = Self::ALL.iter().filter_map(|format| Some((format.export().matches(name)?, *format)));
         fits.max_by_key(|(matched, _)| *matched).map(|(_, format)| format)
+    }
+
+    /// The names of files that stand for a format.
+    pub fn files() -> Vec<&'static str> {
+        Self::ALL.iter().flat_map(|format| format.export().files).copied().collect()
     }
 
     /// Whether it can show a view.
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
         assert_eq!(of("heap.firefox.json"), Some("firefox"));
         assert_eq!(of("dhat.out.4242"), Some("dhat"));
+        assert_eq!(of("heap.heaptrack.gz"), Some("heaptrack"));
         // What somebody ends a name with is meant.
         assert_eq!(of("massif.out.svg"), Some("svg"));
         assert_eq!(of("dhat.out.json"), Some("json"));

@@ -1,13 +1,12 @@
 //! massif's format: live bytes over time, and who held them in the end and, if it was not then, at the peak.
 
+use super::Options;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
-use super::remarks::{command, remarks, title};
+use super::remarks::{command, of_peak, remarks, title};
 use super::stacks::{Measure, Stacks};
 use super::tree::{Node, Tree};
-use super::{Options, table::process_name};
 use crate::model::{self, Amount, Profile};
-use crate::units::{counted, thousands};
 use std::io::{self, Write};
 
 pub(super) const EXPORT: Export = Export {
@@ -89,20 +88,7 @@ fn head(stacks: &Stacks<'_>, out: &mut dyn Write) -> io::Result<()> {
     // Its viewers call all of it the heap.
     let freed = if measure == Measure::Allocated { ", freed since or not" } else { "" };
     lines.insert(0, title(profile.mode, measure, true) + freed);
-    if let Some(history) = profile.history.as_ref().filter(|_| measure == Measure::Live) {
-        let moments = counted(history.saved, "moment", "moments");
-        lines.push(format!("the peak is the highest of {moments} at which the recording was saved"));
-        let processes = stacks.processes();
-        let highest = processes.iter().max_by_key(|process| process.peak_live_bytes);
-        lines.extend(highest.filter(|process| process.peak_live_bytes > 0).map(|process| {
-            let about = if profile.mode.sample_bytes() > 0 { "about " } else { "" };
-            format!(
-                "{} had at most {about}{} bytes",
-                process_name(process),
-                thousands(process.peak_live_bytes)
-            )
-        }));
-    }
+    lines.extend(of_peak(stacks));
     // Its readers take one line.
     writeln!(out, "desc: {}", lines.join("; "))?;
     writeln!(out, "cmd: {}\ntime_unit: ms", command(stacks))

@@ -14,6 +14,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod heaptrack;
 mod html;
 mod ignored;
 mod json;

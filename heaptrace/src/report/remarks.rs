@@ -4,6 +4,7 @@ use super::stacks::{Measure, Stacks};
 use super::{footer, table::process_name, text};
 use crate::model::Mode;
 use crate::printable::printable;
+use crate::units::{counted, thousands};
 
 /// What was recorded by what; what its numbers are not; then the footer of the text report.
 pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
@@ -33,6 +34,22 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
     }
     lines.extend(stacks.not_shown());
     lines.extend(footer::lines(profile, false));
+    lines
+}
+
+/// How the peak of live bytes is known, where there is a history to have one.
+pub(super) fn of_peak(stacks: &Stacks<'_>) -> Vec<String> {
+    let profile = stacks.profile;
+    let has_live = stacks.measures.contains(&Measure::Live);
+    let Some(history) = profile.history.as_ref().filter(|_| has_live) else { return Vec::new() };
+    let moments = counted(history.saved, "moment", "moments");
+    let mut lines = vec![format!("the peak is the highest of {moments} at which the recording was saved")];
+    let processes = stacks.processes();
+    let highest = processes.iter().max_by_key(|process| process.peak_live_bytes);
+    lines.extend(highest.filter(|process| process.peak_live_bytes > 0).map(|process| {
+        let about = if profile.mode.sample_bytes() > 0 { "about " } else { "" };
+        format!("{} had at most {about}{} bytes", process_name(process), thousands(process.peak_live_bytes))
+    }));
     lines
 }
 

@@ -6,6 +6,7 @@ use super::{Options, View};
 use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
 use crate::units::{counted, thousands};
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 /// What stacks are weighed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,9 @@ impl Row {
         self.amounts.iter().any(|amount| amount.bytes >= bytes)
     }
 }
+
+/// What tells rows apart.
+pub(super) type Key = (ProcessId, Option<StackId>);
 
 /// Stacks that are left out, and what they have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +140,15 @@ impl<'a> Stacks<'a> {
             push(process, None, amount);
         }
         Self { profile, measures: &[Measure::Live], main: 0, rows, hidden: Hidden::default() }
+    }
+
+    /// What each stack has of the first measure.
+    pub fn amounts(&self) -> HashMap<Key, Amount> {
+        let mut amounts: HashMap<Key, Amount> = HashMap::new();
+        for row in &self.rows {
+            amounts.entry((row.process, row.stack)).or_default().add(row.amounts[0]);
+        }
+        amounts
     }
 
     /// Sums up neighbours that are the same.

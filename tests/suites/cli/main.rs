@@ -1,6 +1,7 @@
 //! What heaptrace answers to bad input, bad luck and impatience: exit codes, words, and what it leaves behind.
 
 mod ends;
+mod help;
 mod outputs;
 mod recordings;
 mod typed;
@@ -53,6 +54,12 @@ fn main() -> ExitCode {
         }),
         unprivileged("a dash is standard output", outputs::dash),
         unprivileged("a bad command is refused before anything is loaded", bad_commands),
+        unprivileged("man shows a page for each command, with its options and examples", help::pages),
+        unprivileged("bash completes commands, options and values", help::completions),
+        unprivileged(
+            "an output with an unknown ending is refused with the endings there are",
+            help::unknown_ending,
+        ),
         unprivileged("an output replaces a link, not what it leads to", outputs::linked_output),
         unprivileged("standard output by its name is written to", outputs::named_stdout),
         end_to_end("the first word that is no option begins the command", typed::no_dashes),

@@ -3,6 +3,7 @@
 mod callgrind;
 mod dhat;
 mod firefox;
+mod heaptrack;
 mod lines;
 mod massif;
 mod page;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         end_to_end("pprof: a recording less itself is nothing", pprof::compared),
         end_to_end("pprof: it is not written to a terminal", pprof::on_terminal),
         end_to_end("pprof: samples are what they stand for, with their period", pprof::sampled),
-        end_to_end("several processes: pprof, callgrind and dhat have each and all", several),
+        end_to_end("several processes: pprof, callgrind, dhat and heaptrack have each and all", several),
         end_to_end("callgrind: totals and recursion are what callgrind_annotate shows", callgrind::shown),
         end_to_end("massif: moments, peak and trees are what ms_print shows", massif::shown),
         end_to_end("massif: a pipe is refused, as it cannot be read again", massif::of_pipe),
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             firefox::fits_together,
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
+        end_to_end("heaptrack: allocations, peak and leaks are what heaptrack_print shows", heaptrack::shown),
         in_browser("html: totals are the JSON report's", page::of_one("totals")),
         in_browser("html: the graph by keys, pointer and search", page::of_one("graph")),
         in_browser("html: the table sorted, grouped and filtered, and stacks in it", page::of_one("table")),
@@ -68,5 +70,6 @@ fn several() -> Result<()> {
     ensure!(processes.len() > 1 && processes.iter().all(|of| of.alloc_count > 0), "no child: {processes:?}");
     pprof::several(&recorded)?;
     callgrind::several(&recorded)?;
-    dhat::several(&recorded)
+    dhat::several(&recorded)?;
+    heaptrack::several(&recorded)
 }

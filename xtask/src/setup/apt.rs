@@ -46,6 +46,8 @@ const PACKAGES: &[Package] = &[
     package("bpftrace", Scope::Everything, Sign::Command("bpftrace")),
     // Its tools open what heaptrace writes in its tools' formats.
     package("valgrind", Scope::Everything, Sign::Command("callgrind_annotate")),
+    package("heaptrack", Scope::Everything, Sign::Command("heaptrack_print")),
+    package("man-db", Scope::Everything, Sign::Command("man")),
     package("jq", Scope::Everything, Sign::Command("jq")),
     package("musl-tools", Scope::Everything, Sign::Command("musl-gcc")),
     // Allocators that programs are linked with, or that are preloaded. The packages for development have the same names

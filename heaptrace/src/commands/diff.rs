@@ -1,10 +1,11 @@
 //! `heaptrace diff`: what changed from one recording to the next.
 
 use super::{
+    bytes::parse_bytes,
     headings::{OUTPUT, SHOWN},
     output::{Destination, Output},
     recordings::{Read, cannot_read, read, symbolize_rest},
-    report::{most_expanded, parse_bytes},
+    report::most_expanded,
 };
 use crate::{
     error::Usage,

@@ -3,7 +3,7 @@
 use super::export::{Content, Export, Past, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
-use super::{Options, View, counters::Lost, notes, notes::Fact, rss, text, verdicts};
+use super::{Options, View, counters::Lost, notes, notes::Fact, part::PartData, rss, text, verdicts};
 use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
@@ -60,6 +60,9 @@ pub(super) struct Tail {
     hidden: Hidden,
     /// Frees were not traced: what is live is at most that.
     live_is_bound: bool,
+    /// What part of the recording's time it is of, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<PartData>,
 }
 
 /// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
@@ -338,7 +341,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &Options) -> Document<
         head,
         processes: Processes { profile, options: options.clone(), estimates: estimates(profile) },
         sites: Sites { profile, sites },
-        tail: Tail { hidden, live_is_bound: profile.mode.ends_unseen() },
+        tail: Tail { hidden, live_is_bound: profile.mode.ends_unseen(), part: PartData::new(profile) },
     }
 }
 

@@ -8,6 +8,7 @@ use crate::commands::{
     instead,
     leaks::{self, LeaksArgs},
     man::{self, ManArgs},
+    open,
     record::{self, RecordArgs},
     report::{self, ReportArgs},
     stat::{self, StatArgs},
@@ -81,8 +82,10 @@ Examples:
   heaptrace report                                # what was still allocated at the end
   heaptrace report --view alloc --by site         # all allocations, by source line
   heaptrace report --by process --min-bytes 1k    # one row per process
+  heaptrace report --view peak                    # what was live when most was
   heaptrace report --view rss                     # what resident memory consists of
   heaptrace report --fail-on leak-like            # for CI: exit code 3, and who it was
+  heaptrace report --open                         # a page to look around in, in the browser
   heaptrace report -o heap.svg                    # a flame graph
   heaptrace report -o heap.pb.gz                  # for go tool pprof
   heaptrace report --format json | head -c 300    # for scripts";
@@ -185,6 +188,9 @@ pub enum Command {
     /// What heaptrace starts to look for names in files: answers questions on standard input.
     #[command(name = symbolize::SUBCOMMAND, hide = true)]
     Symbolizer,
+    /// What heaptrace starts to open a page: takes it on standard input.
+    #[command(name = open::SUBCOMMAND, hide = true)]
+    Opener,
 }
 
 impl Command {
@@ -197,8 +203,9 @@ impl Command {
         match self {
             Self::Record(args) => record::run(args),
             Self::Report(args) => {
+                let opener = args.opener()?;
                 privileges::drop_all().context("cannot drop the capabilities that a report doesn't need")?;
-                report::run(args)
+                report::run(args, opener)
             }
             Self::Diff(args) => {
                 privileges::drop_all()
@@ -213,6 +220,7 @@ impl Command {
             Self::Watch(args) => watch::run(args),
             Self::Completions(args) => completions::run(args, &Cli::command()).map(|()| ExitCode::SUCCESS),
             Self::Man(args) => man::run(args, Cli::command()).map(|()| ExitCode::SUCCESS),
+            Self::Opener => open::serve().map(|()| ExitCode::SUCCESS),
             Self::Symbolizer => {
                 symbolize::serve()?;
                 Ok(ExitCode::SUCCESS)

@@ -1,12 +1,13 @@
 //! `heaptrace diff`: what changed from one recording to the next.
 
 use super::{
+    bytes::parse_bytes,
     frame_args::FrameArgs,
     headings::{OUTPUT, SHOWN},
     ignore_args::IgnoreArgs,
     output::{Destination, Output},
     recordings::{Read, cannot_read, read, symbolize_rest},
-    report::{most_expanded, parse_bytes},
+    report::most_expanded,
     threshold_args::CROSSED,
 };
 use crate::{

@@ -1,5 +1,6 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+mod bytes;
 pub mod completions;
 pub mod diff;
 pub mod doctor;
@@ -14,8 +15,10 @@ mod left_out;
 pub mod man;
 mod mode_prices;
 mod names;
+pub mod open;
 mod output;
 mod outside;
+pub(crate) mod parts;
 mod price;
 mod prints;
 mod progress;

@@ -99,8 +99,13 @@ impl Output {
         Self::open(destination)
     }
 
+    /// To what is open already, and has this name for people.
+    pub fn opened(out: impl Write + 'static, name: &str) -> Self {
+        Self { out: buffered(Box::new(out)), name: name.to_owned(), new: None }
+    }
+
     pub fn stdout() -> Self {
-        Self { out: buffered(Box::new(io::stdout())), name: "standard output".to_owned(), new: None }
+        Self::opened(io::stdout(), "standard output")
     }
 
     /// Has `render` write one print, whole, which can be read at once. Breaks if nobody reads any more, which is no

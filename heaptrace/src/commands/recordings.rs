@@ -3,7 +3,7 @@
 use crate::{
     error::Usage,
     file::{Cut, ReadError, Recording, Source},
-    model::{Location, Note, Profile},
+    model::{Location, Note, ProcessId, Profile},
     printable::say,
     process::procfs,
     symbolize::{Found, Sources, open_perf_map, symbolize},
@@ -36,7 +36,12 @@ pub(super) struct Read {
 
 /// Reads `source`, which is `file`, whole.
 pub(super) fn read(source: &mut Source, file: &Path) -> anyhow::Result<Read> {
-    let read = source.read(&mut |_, _| ControlFlow::Continue(()));
+    read_until(source, file, None)
+}
+
+/// The same, up to so many times that it was saved.
+pub(super) fn read_until(source: &mut Source, file: &Path, last: Option<usize>) -> anyhow::Result<Read> {
+    let read = source.read(&mut until(last));
     let Recording { mut profile, complete: _, cut, version, skipped, size, room } =
         read.map_err(|error| cannot_read(file, error))?;
     if let Some(Cut { block, offset, why }) = cut {
@@ -47,6 +52,15 @@ pub(super) fn read(source: &mut Source, file: &Path) -> anyhow::Result<Read> {
         profile.coverage.notes.take(Note::PartsSkipped { what: skipped });
     }
     Ok(Read { profile, size, room })
+}
+
+/// Has a recording read up to so many times that it was saved.
+pub(super) fn until(last: Option<usize>) -> impl FnMut(&Profile, &[ProcessId]) -> ControlFlow<()> {
+    let mut moments = 0;
+    move |_, _| {
+        moments += 1;
+        if last == Some(moments) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 /// Finds symbols for the locations that have none yet, on this machine.

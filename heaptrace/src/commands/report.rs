@@ -1,10 +1,13 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
+use super::bytes::parse_bytes;
 use super::frame_args::FrameArgs;
 use super::headings::{OUTPUT, SHOWN};
 use super::ignore_args::IgnoreArgs;
+use super::open::Opener;
 use super::output::{Destination, Output};
-use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest};
+use super::parts::{Asked, Found, PartArgs};
+use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest, until};
 use super::threshold_args::{ThresholdArgs, say_crossed};
 use super::verbose::VerboseArgs;
 use crate::error::Usage;
@@ -12,9 +15,8 @@ use crate::file::{ReadError, Recording, Source};
 use crate::model::{History, Peak, Profile, Stills, Timeline};
 use crate::printable::say;
 use crate::report::{self, By, Format, Options, Past, Thresholds, View};
-use anyhow::bail;
-use clap::{Args, ValueEnum as _};
-use std::ops::ControlFlow;
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum, builder::PossibleValue};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ pub struct ReportArgs {
     pub file: PathBuf,
     /// What to report. The default is `live`, or what a recording by `record --trace` tells most of.
     #[arg(long, value_enum, help_heading = SHOWN)]
-    pub view: Option<View>,
+    pub view: Option<Shown>,
     /// Group rows by.
     #[arg(long, value_enum, default_value_t, help_heading = SHOWN)]
     pub by: By,
@@ -35,6 +37,12 @@ pub struct ReportArgs {
     /// Write to this file; - is standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
     pub output: Destination,
+    /// Show the page (html) in your browser: it stays in a file of yours, in $XDG_RUNTIME_DIR or /tmp.
+    #[arg(long, conflicts_with = "output", help_heading = OUTPUT)]
+    pub open: bool,
+    /// In flame graphs and folded stacks, begin with the function that called the allocator, and go on with its callers.
+    #[arg(long, help_heading = SHOWN)]
+    pub inverted: bool,
     /// Show only this process.
     #[arg(long, help_heading = SHOWN)]
     pub pid: Option<u32>,
@@ -45,6 +53,8 @@ pub struct ReportArgs {
     #[arg(long, help_heading = SHOWN, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
     pub percent_limit: u32,
     #[command(flatten)]
+    pub part: PartArgs,
+    #[command(flatten)]
     pub frames: FrameArgs,
     #[command(flatten)]
     pub ignore: IgnoreArgs,
@@ -54,30 +64,83 @@ pub struct ReportArgs {
     pub verbose: VerboseArgs,
 }
 
+/// What a report is about: a view, of the end where nothing else is said, or of the moment at which most was live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    View(View),
+    Peak,
+}
+
+impl ValueEnum for Shown {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::View(View::Live),
+            Self::Peak,
+            Self::View(View::Alloc),
+            Self::View(View::Sizes),
+            Self::View(View::Growth),
+            Self::View(View::Faults),
+            Self::View(View::Rss),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::View(view) => view.to_possible_value(),
+            Self::Peak => Some(PossibleValue::new("peak").help(
+                "Live when most was: of the moments at which the recording was saved, the highest; says how near that is to the \
+                 real peak",
+            )),
+        }
+    }
+}
+
+impl ReportArgs {
+    /// What opens the page, where that is asked for: to be started before privileges are given up.
+    ///
+    /// # Errors
+    /// If nothing can be shown.
+    pub fn opener(&self) -> anyhow::Result<Option<Opener>> {
+        if self.open && self.format.is_some_and(|format| format != Format::Html) {
+            return Err(Usage("--open shows --format html; -o writes others to files".to_owned()).into());
+        }
+        self.open.then(Opener::start).transpose()
+    }
+}
+
 /// Runs `heaptrace report`.
 ///
 /// # Errors
 /// If the recording cannot be read, or the report cannot be written.
-pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode> {
     let ReportArgs {
         file,
         view,
         by,
         format,
         output,
+        open: _,
+        inverted,
         pid,
         min_bytes,
         percent_limit,
+        part,
         frames,
         ignore,
         thresholds,
         verbose,
     } = args;
+    let asked = part.asked(view == Some(Shown::Peak))?;
+    let view = view.map(|shown| match shown {
+        Shown::View(view) => view,
+        Shown::Peak => View::Live,
+    });
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
     let thresholds = thresholds.thresholds();
     let format = match format {
         Some(format) => format,
+        None if opener.is_some() => Format::Html,
         None => output.format(Format::of_file, &Format::files())?.unwrap_or(Format::Text),
     };
     if let Some(view) = view.filter(|view| !format.shows(*view)) {
@@ -94,22 +157,43 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let output = Output::open_beside(&output, &file)?;
+    if inverted && !format.inverts() {
+        return Err(Usage(
+            "--inverted is for --format svg and folded; the page of html has a button for it".to_owned(),
+        )
+        .into());
+    }
+    let output = match &opener {
+        Some(opener) => Output::opened(opener.page().context("failed to open the page")?, "the page"),
+        None => Output::open_beside(&output, &file)?,
+    };
     let failed = |error| cannot_read(&file, error);
     let mut source = Source::open(&file).map_err(failed)?;
-    if format.past() != Past::None && !source.is_repeatable() {
-        let (name, file) = (format.name(), file.display());
+    if (format.past() != Past::None || asked != Asked::All) && !source.is_repeatable() {
+        let what = match asked {
+            Asked::All => format!("--format {}", format.name()),
+            _ => "a part of its time".to_owned(),
+        };
+        let file = file.display();
         return Err(Usage(format!(
-            "--format {name} reads the recording more than once, which {file} cannot be, as it is no file: save it to a \
-             file, and report on that"
+            "{what} reads the recording more than once, which {file} cannot be, as it is no file: save it to a file, and \
+             report on that"
         ))
         .into());
     }
-    let history = match format.past() {
-        Past::None => None,
-        past => Some(history(&mut source, pid, past).map_err(failed)?),
+    let found = Found::find(asked, &mut source, &file, pid)?;
+    let history = match (format.past(), &found) {
+        (Past::None, _) => None,
+        (_, Some(found)) if found.is_span() => None,
+        (past, found) => {
+            let last = found.as_ref().and_then(Found::to);
+            Some(history(&mut source, pid, past, last).map_err(failed)?)
+        }
     };
-    let Read { mut profile, size, room } = read(&mut source, &file)?;
+    let Read { mut profile, size, room } = match found {
+        Some(found) => found.read(&mut source, &file)?,
+        None => read(&mut source, &file)?,
+    };
     profile.history = history;
     if let Some(pid) = pid {
         check_pid(&profile, pid, &file)?;
@@ -126,6 +210,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     if view == View::Leaks && by != By::Stack {
         return Err(Usage("--view leaks has a row for each stack: --by is for other views".to_owned()).into());
     }
+    asked.check(view, profile.mode, &file)?;
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
         return Err(Usage(format!(
             "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",
@@ -145,6 +230,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         view,
         by,
+        inverted,
         pid,
         min_bytes,
         limit: percent_limit,
@@ -173,6 +259,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {untold}"));
     }
     if !format.tells_losses() {
+        for part in report::part(&profile) {
+            say(format_args!("{part}"));
+        }
         for loss in report::losses(&profile) {
             say(format_args!("warning: {loss}"));
         }
@@ -182,6 +271,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
         for line in options.ignored.iter().flat_map(|ignored| ignored.lines(("block", "blocks"), false)) {
             say(format_args!("{line}"));
         }
+    }
+    if let Some(opener) = opener {
+        opener.open()?;
     }
     Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
 }
@@ -205,34 +297,36 @@ fn check_thresholds(profile: &Profile, view: View, thresholds: Thresholds, file:
     Ok(())
 }
 
-/// How the recording came about. It is read as often as it takes to have only one profile in memory at a time: to find the
+/// How the recording came about, up to so many times that it was saved. It is read as often as it takes to have only one profile in memory at a time: to find the
 /// peak, and to see what was live then, or at several moments.
-fn history(source: &mut Source, pid: Option<u32>, past: Past) -> Result<History, ReadError> {
-    let mut timeline = Timeline::new(pid);
+fn history(
+    source: &mut Source,
+    pid: Option<u32>,
+    past: Past,
+    last: Option<usize>,
+) -> Result<History, ReadError> {
+    let (mut timeline, mut stop) = (Timeline::new(pid), until(last));
     let sites = source
         .read(&mut |profile, changed| {
             timeline.take(profile, changed);
-            ControlFlow::Continue(())
+            stop(profile, changed)
         })?
         .profile
         .sites
         .len();
     if past == Past::Stills {
         let mut stills = Stills::new(timeline.saved(), timeline.peak(), sites);
-        drop(source.read(&mut |profile, _| {
+        let mut stop = until(last);
+        drop(source.read(&mut |profile, changed| {
             stills.take(profile);
-            ControlFlow::Continue(())
+            stop(profile, changed)
         })?);
         return Ok(timeline.history(None, stills.taken()));
     }
     let Some(number) = timeline.peak() else {
         return Ok(timeline.history(None, Vec::new()));
     };
-    let mut moments = 0;
-    let Recording { profile, .. } = source.read(&mut |_, _| {
-        moments += 1;
-        if moments < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
+    let Recording { profile, .. } = source.read(&mut until(Some(number)))?;
     Ok(timeline.history(Some(Peak::of(&profile)), Vec::new()))
 }
 
@@ -264,61 +358,15 @@ fn parse_percent(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `4096`, `4k`, `1M`, `256MiB`, `2G`: bytes.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let number = text.strip_suffix(['b', 'B']).unwrap_or(text);
-    let number = number.strip_suffix('i').filter(|of| of.ends_with(char::is_alphabetic)).unwrap_or(number);
-    let (digits, factor) = match number.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&number[..at], 1_u64 << 10),
-        Some((at, 'm' | 'M')) => (&number[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&number[..at], 1 << 30),
-        _ => (number, 1),
-    };
-    let number: u64 =
-        digits.parse().map_err(|_| "expected a number of bytes, as in 4096, 4k or 1M".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "too many bytes".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_take_binary_suffixes() {
-        let sizes = ["0", "4096", "1k", "1K", "2M", "3G", "5B", "6kB", "256MiB", "7Ki"].map(parse_bytes);
-        let expected = [0, 4096, 1024, 1024, 2 << 20, 3 << 30, 5, 6144, 256 << 20, 7168].map(Ok);
-        assert_eq!(sizes, expected);
-    }
 
     #[test]
     fn percentages_are_read_in_hundredths() {
         assert_eq!(["0", "0.5", "1%", "100"].map(parse_percent), [0, 50, 100, 10_000].map(Ok));
         for text in ["", "-1", "101", "nan", "x"] {
             assert!(parse_percent(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn nonsense_and_overflow_are_refused() {
-        for text in [
-            "",
-            "k",
-            "i",
-            "iB",
-            "1i",
-            "1iB",
-            "1ii",
-            "1kii",
-            "B",
-            "1BB",
-            "1x",
-            "1é",
-            "-1",
-            "1.5k",
-            "99999999999999999999",
-            "99999999999G",
-        ] {
-            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,8 @@ use super::{
 use crate::commands::{
     frame_args::FrameArgs,
     ignore_args::IgnoreArgs,
-    report::{ReportArgs, run},
+    parts::PartArgs,
+    report::{ReportArgs, Shown, run},
     threshold_args::ThresholdArgs,
     verbose::VerboseArgs,
 };
@@ -23,6 +24,7 @@ use heaptrace_common::{function::Function, stack::StackEnd};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Where the process of its own finds the recording.
@@ -168,37 +170,47 @@ fn every_report_of_the_recording_given() {
     let file = std::env::var_os(RECORDING).expect("the path of a recording");
     let before = memory("VmRSS:");
     let dir = TempDir::new().expect("directory");
-    let report = |format, view, by| {
+    let report = |format, view, by, part| {
         let view = Some(view);
         let output = dir.path().join("report").into();
         let file = file.clone().into();
         // What it is refused for is not looked at here.
         let verbose = VerboseArgs::default();
         let format = Some(format);
-        run(ReportArgs {
-            file,
-            view,
-            by,
-            format,
-            output,
-            pid: None,
-            min_bytes: 0,
-            percent_limit: 0,
-            frames: FrameArgs::default(),
-            ignore: IgnoreArgs::default(),
-            thresholds: ThresholdArgs::default(),
-            verbose,
-        })
+        run(
+            ReportArgs {
+                file,
+                view,
+                by,
+                format,
+                output,
+                open: false,
+                inverted: false,
+                pid: None,
+                min_bytes: 0,
+                percent_limit: 0,
+                part,
+                frames: FrameArgs::default(),
+                ignore: IgnoreArgs::default(),
+                thresholds: ThresholdArgs::default(),
+                verbose,
+            },
+            None,
+        )
         .map_err(|error| println!("{format:?}, {view:?}, {by:?}: {error:#}"))
     };
+    let (alloc, all) = (Shown::View(View::Alloc), PartArgs::default);
     for by in [By::Stack, By::Site, By::Process] {
-        let _ = report(Format::Text, View::Alloc, by);
+        let _ = report(Format::Text, alloc, by, all());
     }
-    let _ = report(Format::Text, View::Rss, By::Stack);
-    let _ = report(Format::Text, View::Leaks, By::Stack);
+    let _ = report(Format::Text, Shown::View(View::Rss), By::Stack, all());
+    let _ = report(Format::Text, Shown::View(View::Leaks), By::Stack, all());
     for format in Format::ALL {
-        let _ = report(*format, View::Alloc, By::Stack);
+        let _ = report(*format, alloc, By::Stack, all());
     }
+    let _ = report(Format::Folded, Shown::Peak, By::Stack, all());
+    let since = PartArgs { from: Some(Duration::from_secs(1)), ..all() };
+    let _ = report(Format::Folded, alloc, By::Stack, since);
     println!("{PEAK}{}", memory("VmHWM:") - before);
 }
 
@@ -278,6 +290,7 @@ fn stacks_that_many_sites_share_are_not_held_for_each() {
 fn rows_and_names_of_their_own_are_bounded() {
     let count = 40_000_u32;
     let rows = Chunk {
+        duration_ns: 1_000_000_000,
         locations: (0..count)
             .map(|n| Location::Unmapped { process: ProcessId(0), address: n.into() })
             .collect(),
@@ -286,7 +299,8 @@ fn rows_and_names_of_their_own_are_bounded() {
         sites: (0..count).map(|n| (SiteId(n), site(0, n))).collect(),
         ..begun(0)
     };
-    assert_bounded("a row for each site", &file(&[packed(2, &rows)]));
+    let later = Chunk { duration_ns: 2_000_000_000, ..begun(0) };
+    assert_bounded("a row for each site", &file(&[packed(2, &rows), packed(2, &later)]));
     let processes = Chunk {
         processes: (0..count)
             .map(|pid| {
@@ -340,17 +354,20 @@ fn report_error(path: &Path) -> String {
     let (file, view, by) = (path.to_owned(), View::Alloc, By::Stack);
     let args = ReportArgs {
         file,
-        view: Some(view),
+        view: Some(Shown::View(view)),
         by,
         format: Some(Format::Json),
         output,
+        open: false,
+        inverted: false,
         pid: None,
         min_bytes: 0,
         percent_limit: 0,
+        part: PartArgs::default(),
         frames: FrameArgs::default(),
         ignore: IgnoreArgs::default(),
         thresholds: ThresholdArgs::default(),
         verbose: VerboseArgs::default(),
     };
-    format!("{:#}", run(args).expect_err("refused"))
+    format!("{:#}", run(args, None).expect_err("refused"))
 }

@@ -136,6 +136,7 @@ impl Profile {
             residency: BTreeMap::new(),
             cohorts: BTreeMap::new(),
             history: None,
+            part: None,
         }
     }
 

@@ -4,12 +4,14 @@
 mod chunk;
 mod cohorts;
 mod counts;
+mod earlier;
 mod estimate;
 mod footprint;
 mod history;
 mod ids;
 mod note;
 mod outstanding;
+mod part;
 mod profile;
 mod residency;
 mod sizes;
@@ -21,12 +23,14 @@ mod without;
 pub use chunk::{BadChunk, Chunk, Names, Start};
 pub use cohorts::{COHORTS, Cohort, Cohorts};
 pub use counts::Counts;
+pub use earlier::Earlier;
 pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
 pub use history::{History, Moment, Peak, Still};
 pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
+pub use part::{Part, PartKind, RealPeak};
 pub use profile::{
     AllocatorInfo, Coverage, Frame, HitPrice, Host, Location, Mode, Module, OWN_SAMPLES, Overhead, Process,
     Profile, Samples, Sampling, Site, SizeFilter, Stack, Symbol, Totals, Untraceable,

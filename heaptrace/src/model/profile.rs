@@ -1,8 +1,8 @@
 //! The immutable result of a recording.
 
 use super::{
-    BuildId, Cohorts, Counts, FrameId, History, LocationId, ModuleId, Notes, ProcessId, Residency, SiteId,
-    SizeHistogram, StackId, Sums,
+    BuildId, Cohorts, Counts, FrameId, History, LocationId, ModuleId, Notes, Part, ProcessId, Residency,
+    SiteId, SizeHistogram, StackId, Sums,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
@@ -37,6 +37,8 @@ pub struct Profile {
     pub cohorts: BTreeMap<SiteId, Cohorts>,
     /// How it came about, where that was looked at.
     pub history: Option<History>,
+    /// What of a recording it is, where that is not all.
+    pub part: Option<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

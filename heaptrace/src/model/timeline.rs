@@ -1,6 +1,6 @@
 //! Makes a [`super::History`] of a recording while it is read.
 
-use super::{Amount, History, Moment, Peak, Process, ProcessId, Profile, Still, Totals};
+use super::{Amount, History, Moment, Peak, Process, ProcessId, Profile, RealPeak, Still, Totals};
 
 /// Moments kept at most: more than a picture has columns for, and few to write out.
 const MOST: usize = 1 << 10;
@@ -23,6 +23,7 @@ pub struct Timeline {
     /// Number of the last moment, and of the first one that had most.
     last: usize,
     highest: Option<(usize, u64)>,
+    real: Option<RealPeak>,
 }
 
 /// What a process adds to a moment.
@@ -53,6 +54,7 @@ impl Timeline {
             stride: 1,
             last: 0,
             highest: None,
+            real: None,
         }
     }
 
@@ -61,6 +63,11 @@ impl Timeline {
         for id in changed {
             let Some(process) = profile.processes.get(id.index()) else { continue };
             let counts = self.pid.is_none_or(|pid| pid == process.pid);
+            let bytes = process.peak_live_bytes;
+            if counts && bytes > self.real.map_or(0, |real| real.bytes) {
+                let (after_ns, by_ns) = (self.now.at_ns, profile.duration_ns);
+                self.real = Some(RealPeak { process: *id, bytes, after_ns, by_ns });
+            }
             let new = if counts { Had::of(process) } else { Had::default() };
             if self.processes.len() <= id.index() {
                 self.processes.resize(id.index() + 1, Had::default());
@@ -99,6 +106,11 @@ impl Timeline {
     /// Number of the moment with most live bytes, counted from 1; `None` where that is the last one.
     pub fn peak(&self) -> Option<usize> {
         self.highest.map(|(number, _)| number).filter(|number| *number < self.last)
+    }
+
+    /// What the process that had most live ever had, and between which moments.
+    pub fn real_peak(&self) -> Option<RealPeak> {
+        self.real
     }
 
     /// How many moments were taken.
@@ -187,6 +199,18 @@ mod tests {
             moments,
             [(0, 0), (5, 100 + others), (10, 300 + others), (15, 200 + others), (20, 200 + others)]
         );
+    }
+
+    #[test]
+    fn the_real_peak_is_between_the_moments_by_which_it_grew() {
+        let mut timeline = Timeline::new(Some(42));
+        let mut profile = at(5, 100);
+        for (at_ns, peak) in [(5, 150), (10, 400), (15, 400)] {
+            (profile.duration_ns, profile.processes[0].peak_live_bytes) = (at_ns, peak);
+            timeline.take(&profile, &BOTH);
+        }
+        let real = RealPeak { process: ProcessId(0), bytes: 400, after_ns: 5, by_ns: 10 };
+        assert_eq!(timeline.real_peak(), Some(real));
     }
 
     #[test]

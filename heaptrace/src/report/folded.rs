@@ -5,7 +5,7 @@ use super::Options;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::stacks::{Row, Stacks};
-use crate::model::Profile;
+use crate::model::{Profile, StackId};
 use crate::printable::printable;
 use std::cmp::Ordering;
 use std::io::{self, Write};
@@ -32,6 +32,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
 pub(super) struct Folded<'a> {
     labels: Labels<'a>,
     stacks: Stacks<'a>,
+    inverted: bool,
 }
 
 /// What a frame takes while it is drawn, beside its name, in bytes: measured, on one stack of 262,144 frames.
@@ -42,7 +43,8 @@ impl<'a> Folded<'a> {
     pub fn new(profile: &'a Profile, options: &Options) -> Self {
         let labels = Labels::new(profile);
         let ranks = ranks(&labels);
-        let rank = |stack| labels.walk_inwards(stack).map(|id| ranks[id as usize]);
+        let inverted = options.inverted;
+        let rank = |stack| walk(&labels, stack, inverted).map(|id| ranks[id as usize]);
         let compare = |a: &Row, b: &Row| {
             let process = |row: &Row| {
                 let process = &profile.processes[row.process.index()];
@@ -57,12 +59,12 @@ impl<'a> Folded<'a> {
         stacks.rows.sort_by(compare);
         stacks.merge(|a, b| compare(a, b) == Ordering::Equal);
         stacks.hide_below(options.min_bytes);
-        Self { labels, stacks }
+        Self { labels, stacks, inverted }
     }
 
     /// Leaves out the smallest stacks, so that the rest of them can be drawn in `memory` bytes.
     pub fn cut(&mut self, memory: u64) {
-        let Self { labels, stacks } = self;
+        let Self { labels, stacks, .. } = self;
         let profile = stacks.profile;
         stacks.cut(memory, |row| {
             let comm = profile.processes[row.process.index()].comm.len() as u64;
@@ -84,13 +86,20 @@ impl<'a> Folded<'a> {
         for row in &self.stacks.rows {
             let process = self.stacks.process(row);
             write!(out, "{}:{}", element(&process.comm), process.pid)?;
-            for label in self.labels.walk_inwards(row.stack) {
+            for label in walk(&self.labels, row.stack, self.inverted) {
                 write!(out, ";{}", element(&self.labels.get(label).name))?;
             }
             writeln!(out, " {}", self.stacks.bytes(row))?;
         }
         Ok(())
     }
+}
+
+/// A stack's labels in the order of a line: outermost first, or inverted.
+fn walk(labels: &Labels<'_>, stack: Option<StackId>, inverted: bool) -> impl Iterator<Item = LabelId> {
+    let outwards = inverted.then(|| labels.walk(stack));
+    let inwards = (!inverted).then(|| labels.walk_inwards(stack));
+    outwards.into_iter().flatten().chain(inwards.into_iter().flatten())
 }
 
 /// The places of the labels' names in their order, by labels; equal names have one place.

@@ -84,6 +84,11 @@ impl Format {
         self.export().is_binary
     }
 
+    /// Whether its stacks can begin with their innermost function.
+    pub fn inverts(self) -> bool {
+        matches!(self, Self::Folded | Self::Svg)
+    }
+
     /// What it has a use for of [`Profile::history`].
     pub fn past(self) -> Past {
         self.export().past

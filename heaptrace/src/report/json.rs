@@ -3,7 +3,9 @@
 use super::export::{Content, Export, Past, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
-use super::{Ignored, Options, View, counters::Lost, ignored, notes, notes::Fact, rss, text, verdicts};
+use super::{
+    Ignored, Options, View, counters::Lost, ignored, notes, notes::Fact, part::PartData, rss, text, verdicts,
+};
 use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
 use crate::printable::write_json;
 use crate::units::in_seconds;
@@ -63,6 +65,9 @@ pub(super) struct Tail<'a> {
     live_is_bound: bool,
     /// What suppression files name; `null` where there are none. It is in no other number but those of memory that was measured.
     ignored: Option<ignored::Entry<'a>>,
+    /// What part of the recording's time it is of, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<PartData>,
 }
 
 /// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
@@ -346,6 +351,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &'a Options) -> Docume
         tail: Tail {
             hidden,
             live_is_bound: profile.mode.ends_unseen(),
+            part: PartData::new(profile),
             ignored: options.ignored.as_ref().map(Ignored::entry),
         },
     }

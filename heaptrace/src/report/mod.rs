@@ -24,6 +24,7 @@ mod massif;
 mod names;
 mod ndjson;
 mod notes;
+mod part;
 mod particulars;
 mod pprof;
 mod quantity;
@@ -62,6 +63,7 @@ pub use leaks::{
 };
 pub use names::StackNames;
 pub use notes::said;
+pub use part::part;
 pub use rss::{residency_lines, residency_lines_of};
 pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
@@ -135,6 +137,8 @@ pub struct Options {
     pub view: View,
     /// Rows of the text report; the other formats hold whole stacks.
     pub by: By,
+    /// Flame graphs and folded stacks: the innermost function first.
+    pub inverted: bool,
     /// Only processes of this PID.
     pub pid: Option<u32>,
     /// Leave out rows (stacks, in formats without rows) of fewer bytes.

@@ -1,7 +1,7 @@
 //! What a reader must know of a report's numbers, in lines, for formats that have a place for comments.
 
 use super::stacks::{Measure, Stacks};
-use super::{footer, table::process_name, text};
+use super::{footer, part, table::process_name, text};
 use crate::model::Mode;
 use crate::printable::printable;
 use crate::units::{counted, thousands};
@@ -15,6 +15,7 @@ pub(super) fn remarks(stacks: &Stacks<'_>) -> Vec<String> {
         printable(&profile.host.arch),
         text::started(profile)
     )];
+    lines.extend(part::part(profile));
     let has = |measure| stacks.measures.contains(&measure);
     if profile.mode.sample_bytes() > 0 && (has(Measure::Allocated) || has(Measure::Live)) {
         lines.push("bytes and blocks are estimates, made from samples".into());

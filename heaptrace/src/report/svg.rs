@@ -2,7 +2,7 @@
 
 use super::export::{Content, Export, Past, Untold};
 use super::select::Selection;
-use super::{Options, View, folded::Folded, footer, text};
+use super::{Options, View, folded::Folded, footer, part, text};
 use crate::model::Profile;
 use inferno::flamegraph;
 use std::io::{self, Write};
@@ -24,6 +24,9 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         folded.cut(memory);
     }
     let mut subtitle = footer::summary(profile);
+    for line in part::part(profile) {
+        subtitle += &format!("; {line}");
+    }
     if let Some(hidden) = folded.not_shown() {
         subtitle += &format!("; {hidden}");
     }
@@ -42,6 +45,11 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         View::Faults => "heaptrace: page faults, bytes touched first".into(),
         View::Alloc | View::Sizes => "heaptrace: allocated heap bytes".into(),
     };
+    if options.inverted {
+        graph.title += ", by the function that called the allocator";
+        // Its callers hang below it.
+        graph.direction = flamegraph::Direction::Inverted;
+    }
     graph.subtitle = Some(subtitle);
     graph.count_name = "bytes".into();
     // A function has its colour in every graph, and the same recording gives the same file.

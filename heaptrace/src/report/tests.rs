@@ -186,6 +186,31 @@ fn folded_alloc() {
 }
 
 #[test]
+fn inverted_stacks_are_the_same_from_the_other_end() {
+    let lines = |inverted| {
+        let report = rendered(Format::Folded, &full(), Options { inverted, ..Options::default() });
+        let mut lines: Vec<(Vec<String>, String)> = report
+            .lines()
+            .map(|line| {
+                let (stack, bytes) = line.rsplit_once(' ').expect("bytes");
+                (stack.split(';').map(str::to_owned).collect(), bytes.to_owned())
+            })
+            .collect();
+        if inverted {
+            // But the process is first.
+            lines.iter_mut().for_each(|(stack, _)| stack[1..].reverse());
+        }
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(true), lines(false));
+    let report = rendered(Format::Folded, &full(), Options { inverted: true, ..Options::default() });
+    assert!(report.contains("app:42;buffer::grow;buffer::parse;"), "{report}");
+    let graph = rendered(Format::Svg, &full(), Options { inverted: true, ..Options::default() });
+    assert!(graph.contains("heaptrace: live heap bytes, by the function that called the allocator"));
+}
+
+#[test]
 fn json() {
     let text = rendered(Format::Json, &full(), Options::default());
     // Checked as text, because the order of the keys counts; indented, because people read the

@@ -3,7 +3,7 @@
 use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, rss, sizes, suspects, table, verdicts};
+use super::{By, Options, View, footer, part, rss, sizes, suspects, table, verdicts};
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
@@ -86,7 +86,11 @@ fn header(
     writeln!(out, "# heaptrace {} on Linux {kernel} {arch}", printable(&profile.heaptrace))?;
     let duration = seconds(profile.duration_ns);
     writeln!(out, "# Recorded: {} for {duration}, {}", started(profile), footer::mode(profile.mode))?;
+    for line in part::part(profile) {
+        writeln!(out, "# Part: {line}")?;
+    }
     let view = match options.view {
+        View::Live if profile.part.is_some_and(|part| part.is_span()) => "live: more live blocks than before",
         View::Live | View::Leaks if !profile.mode.has_frees() => {
             "live, at most: blocks not known to be over by the end, as frees were not traced"
         }

@@ -10,7 +10,7 @@ pub use cgroup::{Cgroup, CgroupError};
 pub use ended::{CommandEnd, reap};
 pub use spawn::{HeldChild, ResolvedCommand, SpawnError};
 pub use tree::descendants;
-pub use user::{pids_of_user, user_id, user_name};
+pub use user::{Account, account, pids_of_user, user_id, user_name};
 
 use crate::process::procfs::{self, ProcError};
 

@@ -23,6 +23,28 @@ pub fn user_name(id: u32) -> Option<String> {
     local.or_else(|| name_of(id))
 }
 
+/// What a local user's programs go by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub name: String,
+    pub group: u32,
+    pub home: String,
+}
+
+/// The local account with this id.
+pub fn account(id: u32) -> Option<Account> {
+    account_of(&local_accounts(), id)
+}
+
+fn account_of(text: &str, id: u32) -> Option<Account> {
+    text.lines().find_map(|line| match line.split(':').collect::<Vec<_>>()[..] {
+        [name, _, user, group, _, home, ..] if user.parse() == Ok(id) && !name.is_empty() => {
+            Some(Account { name: name.to_owned(), group: group.parse().ok()?, home: home.to_owned() })
+        }
+        _ => None,
+    })
+}
+
 fn local_accounts() -> String {
     system::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
@@ -85,6 +107,13 @@ mod tests {
     fn accounts_are_read_and_what_is_none_is_left_out() {
         let text = "root:x:0:0:root:/root:/bin/sh\n+::::::\nbad\n:x:7:\nwww-data:x:33:33::/:\n";
         assert_eq!(accounts(text).collect::<Vec<_>>(), [("root", 0), ("www-data", 33)]);
+    }
+
+    #[test]
+    fn an_account_has_a_group_and_a_home() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nbad:7\nann:x:7:8:Ann,,,:/home/ann:/bin/sh\n";
+        let ann = Account { name: "ann".into(), group: 8, home: "/home/ann".into() };
+        assert_eq!((account_of(text, 7), account_of(text, 9)), (Some(ann), None));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod ends;
 mod help;
+mod open;
 mod outputs;
 mod recordings;
 mod typed;
@@ -99,6 +100,8 @@ fn main() -> ExitCode {
         end_to_end("a corrupt record file is never believed", recordings::corrupt),
         end_to_end("a record file of the future is refused", recordings::future),
         end_to_end("a report of one process holds only that", recordings::one_process),
+        end_to_end("report --open shows the page as who asked for it, in a file of theirs", open::shown),
+        end_to_end("report --open says what is missing, and opens no half page", open::refused),
         end_to_end("every format is written", recordings::formats),
         end_to_end("the BPF programs log if they are asked to", logged),
         end_to_end("where nothing is logged there is no ring for it", without_log),

@@ -7,6 +7,7 @@ mod heaptrack;
 mod lines;
 mod massif;
 mod page;
+mod parts;
 mod pprof;
 mod recorded;
 mod schema;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
         end_to_end("heaptrack: allocations, peak and leaks are what heaptrack_print shows", heaptrack::shown),
+        end_to_end("parts: the peak is the highest moment, and says how near the real one is", parts::peak),
+        end_to_end("parts: spans come to the whole, and say what shrank", parts::spans),
+        end_to_end("parts: what was not saved is refused", parts::refused),
         in_browser("html: totals are the JSON report's", page::of_one("totals")),
         in_browser("html: the graph by keys, pointer and search", page::of_one("graph")),
         in_browser("html: the table sorted, grouped and filtered, and stacks in it", page::of_one("table")),

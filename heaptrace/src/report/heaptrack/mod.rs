@@ -12,7 +12,7 @@ use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
 use super::remarks::{command, of_peak, remarks, title};
 use super::stacks::{Measure, Row, Stacks};
-use crate::model::{Amount, Moment, Profile};
+use crate::model::{Moment, Profile};
 use crate::units::thousands;
 use flate2::{Compression, write::GzEncoder};
 use plan::{Blocks, Fate, Plan};

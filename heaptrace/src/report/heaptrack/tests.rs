@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixtures::profiles::{empty, full};
-use crate::model::{History, Peak, Totals};
+use crate::model::{Amount, History, Peak, Totals};
 use crate::report::View;
 use flate2::read::GzDecoder;
 use insta::assert_snapshot;

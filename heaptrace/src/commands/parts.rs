@@ -1,0 +1,231 @@
+//! What part of a recording's time to report on, and how that is read: a recording is saved every few seconds, and can be
+//! read up to each time.
+
+use super::{
+    headings::SHOWN,
+    recordings::{Read, cannot_read, read_until, until},
+    target_args::parse_age,
+};
+use crate::{
+    error::Usage,
+    file::Source,
+    model::{Amount, Earlier, Footprint as _, Mode, Part, PartKind, Profile, Symbol, Timeline},
+    report::View,
+    units::seconds,
+};
+use anyhow::bail;
+use clap::Args;
+use std::{ops::ControlFlow, path::Path, time::Duration};
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct PartArgs {
+    /// Show the state at this time after the start, e.g. 90s or 5m: the last one that was saved by then.
+    #[arg(long, value_name = "TIME", value_parser = parse_age, conflicts_with_all = ["from", "to"], help_heading = SHOWN)]
+    pub at: Option<Duration>,
+    /// Show what came after this time. What is live is then what each stack has more than at that time.
+    #[arg(long, value_name = "TIME", value_parser = parse_age, help_heading = SHOWN)]
+    pub from: Option<Duration>,
+    /// Show what came by this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_age, help_heading = SHOWN)]
+    pub to: Option<Duration>,
+}
+
+/// What is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    All,
+    At(Duration),
+    Peak,
+    Span { from: Duration, to: Option<Duration> },
+}
+
+impl PartArgs {
+    /// # Errors
+    /// If they ask for what there cannot be.
+    pub(super) fn asked(&self, peak: bool) -> Result<Asked, Usage> {
+        match *self {
+            Self { at: None, from: None, to: None } => Ok(if peak { Asked::Peak } else { Asked::All }),
+            _ if peak => Err(Usage(
+                "--view peak shows the moment at which most was live; --view live shows another one (--at)"
+                    .to_owned(),
+            )),
+            Self { at: Some(at), .. } => Ok(Asked::At(at)),
+            Self { from: Some(from), to: Some(to), .. } if from >= to => {
+                Err(Usage("--from is not before --to".to_owned()))
+            }
+            Self { from, to, .. } => Ok(Asked::Span { from: from.unwrap_or_default(), to }),
+        }
+    }
+}
+
+impl Asked {
+    /// Whether it is for views of this kind in recordings of this mode.
+    pub(super) fn check(self, view: View, mode: Mode, file: &Path) -> Result<(), Usage> {
+        let Self::Span { from, .. } = self else { return Ok(()) };
+        if from.is_zero() {
+            return Ok(());
+        }
+        if view == View::Rss {
+            return Err(Usage("--view rss is of a moment: --at shows another one than the last".to_owned()));
+        }
+        if view.is_of_blocks() && mode != Mode::Exact {
+            return Err(Usage(format!(
+                "{} was made with --trace {}, and what is live in it is no exact number, so that two of them cannot be taken \
+                 from each other: --from and --to are for --trace exact; --at shows one moment",
+                file.display(),
+                mode.name()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Where in a recording a part of it is: numbers of moments, from 1. What there is of the recording beside it, too.
+pub(super) struct Found {
+    asked: Asked,
+    /// 0 for the beginning.
+    from: usize,
+    /// `None` for the end.
+    to: Option<usize>,
+    part: Part,
+    /// Names are found last, so that they are in no earlier state.
+    symbols: Vec<Vec<Symbol>>,
+    finished: bool,
+}
+
+impl Found {
+    /// Looks for a part in `source`, which is `file`. None is looked for where all is asked for.
+    ///
+    /// # Errors
+    /// If there is none, and what [`Source::read`] fails with.
+    pub fn find(
+        asked: Asked,
+        source: &mut Source,
+        file: &Path,
+        pid: Option<u32>,
+    ) -> anyhow::Result<Option<Self>> {
+        let (from, to) = match asked {
+            Asked::All => return Ok(None),
+            Asked::At(at) => (None, Some(at)),
+            Asked::Peak => (None, None),
+            Asked::Span { from, to } => (Some(from).filter(|from| !from.is_zero()), to),
+        };
+        let mut timeline = Timeline::new(pid);
+        // How many moments there are by these times, and when the last one was.
+        let (mut start, mut end, mut first_ns) =
+            (Last::by(from.unwrap_or_default()), Last::by(to.unwrap_or(Duration::MAX)), None);
+        let read = source.read(&mut |profile, changed| {
+            timeline.take(profile, changed);
+            first_ns.get_or_insert(profile.duration_ns);
+            if from.is_some() {
+                start.take(profile.duration_ns);
+            }
+            end.take(profile.duration_ns);
+            ControlFlow::Continue(())
+        });
+        let mut whole = read.map_err(|error| cannot_read(file, error))?.profile;
+        let saved = timeline.saved();
+        if let (Asked::Peak, Some(peak)) = (asked, timeline.peak()) {
+            end = Last { number: peak, ..end };
+        }
+        let name = file.display();
+        if end.number == 0 {
+            let first = seconds(first_ns.unwrap_or_default());
+            return Err(
+                Usage(format!("{name} was first saved at {first}: what was before is not kept")).into()
+            );
+        }
+        if start.number == end.number {
+            let at = seconds(end.at_ns);
+            return Err(Usage(format!(
+                "{name} was not saved in this span of time: the last time before its end is {at}, which is not after its \
+                 beginning"
+            ))
+            .into());
+        }
+        let kind = match asked {
+            Asked::All | Asked::At(_) => PartKind::Moment,
+            Asked::Peak => PartKind::Peak { real: timeline.real_peak() },
+            Asked::Span { .. } => PartKind::Span { shrank: Amount::default() },
+        };
+        let whole_ns = whole.duration_ns;
+        Ok(Some(Self {
+            asked,
+            from: start.number,
+            to: (end.number < saved).then_some(end.number),
+            part: Part { kind, from_ns: start.at_ns, to_ns: end.at_ns, whole_ns, saved: saved as u64 },
+            symbols: std::mem::take(&mut whole.symbols),
+            finished: whole.coverage.finished,
+        }))
+    }
+
+    /// The last moment that is read.
+    pub fn to(&self) -> Option<usize> {
+        self.to
+    }
+
+    /// Whether it is what came between two moments: it has no history of its own.
+    pub fn is_span(&self) -> bool {
+        matches!(self.asked, Asked::Span { .. })
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What [`Source::read`] fails with, and if it would take more memory than a recording may.
+    pub fn read(self, source: &mut Source, file: &Path) -> anyhow::Result<Read> {
+        let Self { from, to, mut part, symbols, finished, .. } = self;
+        let mut earlier = None;
+        if from > 0 {
+            let read = source.read(&mut until(Some(from)));
+            earlier = Some(Earlier::of(&read.map_err(|error| cannot_read(file, error))?.profile));
+        }
+        let Read { mut profile, size, room } = read_until(source, file, to)?;
+        let held =
+            earlier.as_ref().map_or(0, Earlier::size) + if to.is_some() { symbols.beside() } else { 0 };
+        let Some(room) = room.checked_sub(held) else {
+            bail!(
+                "failed to report on a part of {}: it would take {held} bytes more memory than a recording of {size} bytes may",
+                file.display()
+            );
+        };
+        if to.is_some() {
+            name(&mut profile, symbols);
+            // What came later is not asked for.
+            profile.coverage.finished = finished;
+        }
+        if let (Some(earlier), PartKind::Span { shrank }) = (earlier, &mut part.kind) {
+            *shrank = profile.since(&earlier);
+        }
+        part.to_ns = profile.duration_ns;
+        profile.part = Some(part);
+        Ok(Read { profile, size, room })
+    }
+}
+
+/// Places keep their numbers.
+fn name(profile: &mut Profile, mut symbols: Vec<Vec<Symbol>>) {
+    symbols.truncate(profile.locations.len());
+    profile.symbols = symbols;
+}
+
+/// The last moment by a time.
+struct Last {
+    by_ns: u128,
+    number: usize,
+    at_ns: u64,
+    seen: usize,
+}
+
+impl Last {
+    fn by(time: Duration) -> Self {
+        Self { by_ns: time.as_nanos(), number: 0, at_ns: 0, seen: 0 }
+    }
+
+    fn take(&mut self, at_ns: u64) {
+        self.seen += 1;
+        if u128::from(at_ns) <= self.by_ns {
+            (self.number, self.at_ns) = (self.seen, at_ns);
+        }
+    }
+}

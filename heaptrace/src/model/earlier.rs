@@ -1,0 +1,121 @@
+//! What came since a moment: what there is later, less what there was then.
+
+use super::{Amount, Profile, Site, SizeHistogram, Totals};
+
+/// What there was at a moment, to be taken from what there is later.
+#[derive(Clone, Debug, Default)]
+pub struct Earlier {
+    processes: Vec<Totals>,
+    sites: Vec<(Totals, SizeHistogram)>,
+    growth: Vec<(Totals, SizeHistogram)>,
+}
+
+impl Earlier {
+    pub fn of(profile: &Profile) -> Self {
+        let had = |sites: &[Site]| sites.iter().map(|site| (site.totals, site.sizes.clone())).collect();
+        Self {
+            processes: profile.processes.iter().map(|process| process.totals).collect(),
+            sites: had(&profile.sites),
+            growth: had(&profile.growth),
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn size(&self) -> u64 {
+        let sites = self.sites.iter().chain(&self.growth);
+        let of_sites = sites.map(|(_, sizes)| {
+            (size_of::<(Totals, SizeHistogram)>() + size_of_val(sizes.0.as_slice())) as u64
+        });
+        of_sites.sum::<u64>() + size_of_val(self.processes.as_slice()) as u64
+    }
+}
+
+impl Profile {
+    /// Leaves of the totals of all blocks what came since. Gives what stacks have less than they had.
+    pub fn since(&mut self, earlier: &Earlier) -> Amount {
+        for (process, had) in self.processes.iter_mut().zip(&earlier.processes) {
+            process.totals = process.totals.since(had);
+        }
+        let mut shrank = Amount::default();
+        for (sites, had) in [(&mut self.sites, &earlier.sites), (&mut self.growth, &earlier.growth)] {
+            for (site, (totals, sizes)) in sites.iter_mut().zip(had) {
+                shrank.add(Amount {
+                    bytes: totals.live_bytes().saturating_sub(site.totals.live_bytes()),
+                    count: totals.live_count().saturating_sub(site.totals.live_count()),
+                });
+                site.totals = site.totals.since(totals);
+                for (count, had) in site.sizes.0.iter_mut().zip(&sizes.0) {
+                    *count = count.saturating_sub(*had);
+                }
+            }
+        }
+        // They are of all blocks.
+        self.cohorts.clear();
+        shrank
+    }
+}
+
+impl Totals {
+    /// What came since there was `earlier`.
+    fn since(&self, earlier: &Self) -> Self {
+        let Self {
+            alloc_bytes,
+            alloc_count,
+            free_bytes,
+            free_count,
+            released_bytes,
+            released_count,
+            gone_bytes,
+            gone_count,
+        } = *earlier;
+        Self {
+            alloc_bytes: self.alloc_bytes.saturating_sub(alloc_bytes),
+            alloc_count: self.alloc_count.saturating_sub(alloc_count),
+            free_bytes: self.free_bytes.saturating_sub(free_bytes),
+            free_count: self.free_count.saturating_sub(free_count),
+            released_bytes: self.released_bytes.saturating_sub(released_bytes),
+            released_count: self.released_count.saturating_sub(released_count),
+            gone_bytes: self.gone_bytes.saturating_sub(gone_bytes),
+            gone_count: self.gone_count.saturating_sub(gone_count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::profiles::full;
+
+    #[test]
+    fn what_came_since_is_the_difference_and_what_shrank_is_told() {
+        let before = full();
+        let mut profile = before.clone();
+        for totals in [&mut profile.sites[0].totals, &mut profile.processes[0].totals] {
+            totals.alloc_bytes += 7_001;
+            totals.alloc_count += 3;
+        }
+        for totals in [&mut profile.sites[1].totals, &mut profile.processes[0].totals] {
+            totals.free_bytes += 11;
+            totals.free_count += 1;
+        }
+        let shrank = profile.since(&Earlier::of(&before));
+        assert_eq!(shrank, Amount { bytes: 11, count: 1 });
+        let live = |site: &Site| (site.totals.live_bytes(), site.totals.live_count());
+        assert_eq!(
+            profile.sites.iter().map(live).filter(|live| *live != (0, 0)).collect::<Vec<_>>(),
+            [(7_001, 3)]
+        );
+        assert_eq!(profile.processes[0].totals.live_bytes(), 6_990);
+        assert!(profile.growth.iter().all(|site| site.totals == Totals::default()));
+        assert!(profile.sites.iter().all(|site| site.sizes.total() == 0));
+    }
+
+    #[test]
+    fn what_was_not_there_came_as_a_whole() {
+        let mut profile = full();
+        let mut before = profile.clone();
+        before.sites.truncate(1);
+        profile.since(&Earlier::of(&before));
+        assert_eq!(profile.sites[1].totals, full().sites[1].totals);
+    }
+}

@@ -1,5 +1,7 @@
 //! The commands: arguments in, effects out. What they compute is in the stages.
 
+mod bytes;
+pub(crate) mod debug_args;
 pub mod diff;
 pub mod doctor;
 mod following;

@@ -1,6 +1,6 @@
 //! How much memory the kernel's tables may take, and how it is divided.
 
-use super::{headings::LIMITS, outside::available_memory, report::parse_bytes, stack_args::StackArgs};
+use super::{bytes::parse_bytes, headings::LIMITS, outside::available_memory, stack_args::StackArgs};
 use crate::{
     bpf::{MapSizes, StackMode, UnwindSizes},
     error::Usage,

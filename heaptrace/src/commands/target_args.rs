@@ -1,8 +1,8 @@
 //! Arguments that all tracing commands share: which processes, and which of their blocks.
 
 use super::{
+    bytes::parse_bytes,
     headings::{LIMITS, OUTPUT, TARGETS, WHAT},
-    report::parse_bytes,
     size_args::SizeArgs,
     stack_args::{StackArgs, stack_options},
     trace_args::Tracing,

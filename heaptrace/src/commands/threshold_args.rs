@@ -1,6 +1,6 @@
 //! The options for what is too much, so that the exit code tells.
 
-use super::{headings::OUTPUT, report::parse_bytes};
+use super::{bytes::parse_bytes, headings::OUTPUT};
 use crate::{printable::say, report::Thresholds};
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! What is traced, and so what it costs.
 
-use super::{headings::WHAT, report::parse_bytes};
+use super::{bytes::parse_bytes, headings::WHAT};
 use crate::{
     budget::Growing,
     error::Usage,

@@ -7,6 +7,7 @@ use super::{
     wire::{Bad, Reader, Wire, Writer},
 };
 use crate::commands::{
+    debug_args::DebugArgs,
     frame_args::FrameArgs,
     ignore_args::IgnoreArgs,
     report::{ReportArgs, run},
@@ -184,7 +185,9 @@ fn every_report_of_the_recording_given() {
             pid: None,
             min_bytes: 0,
             percent_limit: 0,
+            hints: false,
             frames: FrameArgs::default(),
+            debug: DebugArgs::default(),
             ignore: IgnoreArgs::default(),
             thresholds: ThresholdArgs::default(),
             verbose,
@@ -196,6 +199,7 @@ fn every_report_of_the_recording_given() {
     }
     let _ = report(Format::Text, View::Rss, By::Stack);
     let _ = report(Format::Text, View::Leaks, By::Stack);
+    let _ = report(Format::Text, View::Churn, By::Stack);
     for format in Format::ALL {
         let _ = report(*format, View::Alloc, By::Stack);
     }
@@ -347,7 +351,9 @@ fn report_error(path: &Path) -> String {
         pid: None,
         min_bytes: 0,
         percent_limit: 0,
+        hints: false,
         frames: FrameArgs::default(),
+        debug: DebugArgs::default(),
         ignore: IgnoreArgs::default(),
         thresholds: ThresholdArgs::default(),
         verbose: VerboseArgs::default(),

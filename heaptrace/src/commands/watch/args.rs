@@ -3,9 +3,9 @@
 use crate::{
     bpf::MapSizes,
     commands::{
+        bytes::parse_bytes,
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
         output::Destination,
-        report::parse_bytes,
         stack_args::StackArgs,
         target_args::parse_duration,
         verbose::VerboseArgs,

@@ -69,7 +69,7 @@ pub const ALL: [(&str, Entry); 19] = [
 /// A record file, and every report of what could be read of it.
 pub fn record(bytes: &[u8]) {
     let Ok(recording) = file::read_from(bytes) else { return };
-    for view in [View::Live, View::Leaks, View::Alloc, View::Sizes, View::Growth, View::Rss] {
+    for view in [View::Live, View::Leaks, View::Churn, View::Alloc, View::Sizes, View::Growth, View::Rss] {
         for by in [By::Stack, By::Site, By::Module, By::Process] {
             render(&recording.profile, Format::Text, view, by);
         }

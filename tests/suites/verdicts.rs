@@ -285,6 +285,23 @@ fn first_in_text() -> Result<()> {
     let mut lines = leaks.with_context(|| format!("no leaks in the report\n{text}"))?.lines();
     ensure!(lines.next().is_some_and(|line| line.starts_with("#   1. open_session service.cpp:")), "{text}");
     ensure!(lines.next().is_some_and(|line| line.starts_with("#      LEAK-LIKE: ")), "{text}");
+
+    // In the view of its own it is the first row, and whoever asks to fail on it does.
+    let options = ["--view", "leaks", "--fail-on", "leak-like"];
+    let output =
+        heaptrace::output(&[&["report", file.to_str().context("no UTF-8")?], &options[..]].concat())?;
+    let [text, said] = [output.stdout, output.stderr].map(|of| String::from_utf8_lossy(&of).into_owned());
+    ensure!(
+        output.status.code() == Some(3) && said.contains("open_session service.cpp:"),
+        "{}: {said}",
+        output.status
+    );
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("  1. ")).map(str::trim);
+    ensure!(lines.next().is_some_and(|line| line.starts_with("1. LEAK-LIKE: ")), "{text}");
+    ensure!(lines.nth(2).is_some_and(|line| line.starts_with("open_session service.cpp:")), "{text}");
+    let hints = heaptrace::output(&["report", file.to_str().context("no UTF-8")?, "--hints"])?;
+    let hints = String::from_utf8(hints.stdout)?;
+    ensure!(hints.contains("#   look for what is not freed: open_session service.cpp:"), "{hints}");
     Ok(())
 }
 

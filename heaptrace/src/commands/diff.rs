@@ -2,6 +2,7 @@
 
 use super::{
     bytes::parse_bytes,
+    debug_args::DebugArgs,
     frame_args::FrameArgs,
     headings::{OUTPUT, SHOWN},
     ignore_args::IgnoreArgs,
@@ -10,6 +11,7 @@ use super::{
     report::most_expanded,
     threshold_args::CROSSED,
 };
+use crate::symbolize::DebugDirs;
 use crate::{
     attribution::{Attribution, Suppressions},
     error::Usage,
@@ -59,6 +61,8 @@ pub struct DiffArgs {
     #[command(flatten)]
     pub frames: FrameArgs,
     #[command(flatten)]
+    pub debug: DebugArgs,
+    #[command(flatten)]
     pub ignore: IgnoreArgs,
     /// Output format. The default is by the ending of OUT (diff.svg, diff.json, diff.csv, diff.md); without one it is text.
     #[arg(long, value_enum, help_heading = OUTPUT)]
@@ -83,12 +87,14 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
         min_bytes,
         fail_if_grew,
         frames,
+        debug,
         ignore,
         format,
         output,
     } = args;
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
+    let debug_dirs = debug.dirs()?;
     let format = match format {
         Some(format) => format,
         None => output.format(of_file, &FILES)?.unwrap_or_default(),
@@ -104,7 +110,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    if matches!(view, Some(View::Rss | View::Sizes | View::Leaks)) {
+    if matches!(view, Some(View::Rss | View::Sizes | View::Leaks | View::Churn)) {
         return Err(
             Usage("diff compares call stacks: --view live, alloc, growth or faults".to_owned()).into()
         );
@@ -116,7 +122,13 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let mut names = DiffNames::new(frames.clone());
     // What programs read is whole.
     let whole_stacks = !matches!(format, DiffFormat::Text | DiffFormat::Markdown);
-    let how = How { by, frames: &frames, whole_stacks, suppressions: suppressions.as_ref() };
+    let how = How {
+        by,
+        frames: &frames,
+        whole_stacks,
+        suppressions: suppressions.as_ref(),
+        debug_dirs: &debug_dirs,
+    };
     let mut sides = Vec::new();
     let mut view = view;
     for file in &files {
@@ -150,11 +162,12 @@ struct How<'a> {
     frames: &'a Attribution,
     whole_stacks: bool,
     suppressions: Option<&'a Suppressions>,
+    debug_dirs: &'a DebugDirs,
 }
 
 /// Reads a recording; where nobody says which view, it is that of the first.
 fn side(file: &Path, view: &mut Option<View>, how: How<'_>, names: &mut DiffNames) -> anyhow::Result<Side> {
-    let How { by, frames, whole_stacks, suppressions } = how;
+    let How { by, frames, whole_stacks, suppressions, debug_dirs } = how;
     let mut source = Source::open(file).map_err(|error| cannot_read(file, error))?;
     let Read { mut profile, size, room: _ } = read(&mut source, file)?;
     let view = *view.get_or_insert(View::of_mode(profile.mode));
@@ -174,7 +187,7 @@ fn side(file: &Path, view: &mut Option<View>, how: How<'_>, names: &mut DiffName
         ))
         .into());
     }
-    symbolize_rest(&mut profile);
+    symbolize_rest(&mut profile, debug_dirs.clone());
     let ignored = suppressions.map(|suppressions| report::ignore(&mut profile, suppressions, view));
     // As folded stacks, each is gone through once.
     let options = report::Options { view, ..report::Options::default() };

@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod completions;
+pub(crate) mod debug_args;
 pub mod diff;
 pub mod doctor;
 mod following;

@@ -6,7 +6,7 @@ use crate::{
     model::{Location, Note, ProcessId, Profile},
     printable::say,
     process::procfs,
-    symbolize::{Found, Sources, open_perf_map, symbolize},
+    symbolize::{DebugDirs, Found, Sources, open_perf_map, symbolize_with},
 };
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
@@ -64,7 +64,7 @@ pub(super) fn until(last: Option<usize>) -> impl FnMut(&Profile, &[ProcessId]) -
 }
 
 /// Finds symbols for the locations that have none yet, on this machine.
-pub(super) fn symbolize_rest(profile: &mut Profile) {
+pub(super) fn symbolize_rest(profile: &mut Profile, debug_dirs: DebugDirs) {
     profile.symbols.resize_with(profile.locations.len(), Vec::new);
     let bare: Vec<usize> =
         (0..profile.locations.len()).filter(|&index| profile.symbols[index].is_empty()).collect();
@@ -76,8 +76,13 @@ pub(super) fn symbolize_rest(profile: &mut Profile) {
         unchanged_since_ns: profile.started_ns,
         perf_map: &|id| open_perf_map(profile.processes.get(id.index())?, ended_ns),
     };
-    let Found { symbols, notes } =
-        symbolize(&locations, &profile.modules, &|id| profile.processes.get(id.index()), &sources);
+    let Found { symbols, notes } = symbolize_with(
+        debug_dirs,
+        &locations,
+        &profile.modules,
+        &|id| profile.processes.get(id.index()),
+        &sources,
+    );
     for (index, symbols) in bare.into_iter().zip(symbols) {
         profile.symbols[index] = symbols;
     }

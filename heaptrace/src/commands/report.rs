@@ -1,6 +1,7 @@
 //! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
 
 use super::bytes::parse_bytes;
+use super::debug_args::DebugArgs;
 use super::frame_args::FrameArgs;
 use super::headings::{OUTPUT, SHOWN};
 use super::ignore_args::IgnoreArgs;
@@ -52,10 +53,15 @@ pub struct ReportArgs {
     /// In text, leave out rows and branches below this percentage of all bytes; 0 shows all.
     #[arg(long, help_heading = SHOWN, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
     pub percent_limit: u32,
+    /// End the text with what the recording suggests to do, in words, each with the numbers that it goes by.
+    #[arg(long, help_heading = SHOWN)]
+    pub hints: bool,
     #[command(flatten)]
     pub part: PartArgs,
     #[command(flatten)]
     pub frames: FrameArgs,
+    #[command(flatten)]
+    pub debug: DebugArgs,
     #[command(flatten)]
     pub ignore: IgnoreArgs,
     #[command(flatten)]
@@ -125,7 +131,9 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         min_bytes,
         percent_limit,
         part,
+        hints,
         frames,
+        debug,
         ignore,
         thresholds,
         verbose,
@@ -137,6 +145,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     });
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
+    let debug_dirs = debug.dirs()?;
     let thresholds = thresholds.thresholds();
     let format = match format {
         Some(format) => format,
@@ -207,8 +216,21 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
-    if view == View::Leaks && by != By::Stack {
-        return Err(Usage("--view leaks has a row for each stack: --by is for other views".to_owned()).into());
+    if matches!(view, View::Leaks | View::Churn) && by != By::Stack {
+        return Err(Usage(
+            "--view leaks and churn have rows of their own: --by is for other views".to_owned(),
+        )
+        .into());
+    }
+    if view == View::Churn && !profile.mode.has_frees() {
+        return Err(Usage(format!(
+            "{}: frees were not traced, so what was freed is not known",
+            file.display()
+        ))
+        .into());
+    }
+    if hints && (format != Format::Text || !profile.mode.has_blocks()) {
+        return Err(Usage("--hints is for reports of blocks in text".to_owned()).into());
     }
     asked.check(view, profile.mode, &file)?;
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
@@ -225,7 +247,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         .into());
     }
     check_thresholds(&profile, view, thresholds, &file)?;
-    symbolize_rest(&mut profile);
+    symbolize_rest(&mut profile, debug_dirs);
     let ignored = suppressions.as_ref().map(|suppressions| report::ignore(&mut profile, suppressions, view));
     let options = Options {
         view,
@@ -237,6 +259,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         memory: Some(room),
         verbose: verbose.footer(),
         frames,
+        hints,
         ignored,
     };
     let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));

@@ -7,6 +7,7 @@ use super::{
     wire::{Bad, Reader, Wire, Writer},
 };
 use crate::commands::{
+    debug_args::DebugArgs,
     frame_args::FrameArgs,
     ignore_args::IgnoreArgs,
     parts::PartArgs,
@@ -189,8 +190,10 @@ fn every_report_of_the_recording_given() {
                 pid: None,
                 min_bytes: 0,
                 percent_limit: 0,
+                hints: false,
                 part,
                 frames: FrameArgs::default(),
+                debug: DebugArgs::default(),
                 ignore: IgnoreArgs::default(),
                 thresholds: ThresholdArgs::default(),
                 verbose,
@@ -205,6 +208,7 @@ fn every_report_of_the_recording_given() {
     }
     let _ = report(Format::Text, Shown::View(View::Rss), By::Stack, all());
     let _ = report(Format::Text, Shown::View(View::Leaks), By::Stack, all());
+    let _ = report(Format::Text, Shown::View(View::Churn), By::Stack, all());
     for format in Format::ALL {
         let _ = report(*format, alloc, By::Stack, all());
     }
@@ -364,7 +368,9 @@ fn report_error(path: &Path) -> String {
         min_bytes: 0,
         percent_limit: 0,
         part: PartArgs::default(),
+        hints: false,
         frames: FrameArgs::default(),
+        debug: DebugArgs::default(),
         ignore: IgnoreArgs::default(),
         thresholds: ThresholdArgs::default(),
         verbose: VerboseArgs::default(),

@@ -63,8 +63,8 @@ impl Format {
 
     /// Whether it can show a view.
     pub fn shows(self, view: View) -> bool {
-        // Of it, the others would show the live view.
-        if view == View::Leaks {
+        // Others have no place for what they tell beside stacks.
+        if matches!(view, View::Leaks | View::Churn) {
             return matches!(self, Self::Text | Self::Json | Self::Ndjson);
         }
         match self.export().content {
@@ -162,6 +162,7 @@ mod tests {
             |view| Format::ALL.iter().filter(|of| of.shows(view)).map(|of| of.name()).collect::<Vec<_>>();
         assert_eq!(shown(View::Rss), ["text", "html", "json", "ndjson"]);
         assert_eq!(shown(View::Leaks), ["text", "json", "ndjson"]);
+        assert_eq!(shown(View::Churn), shown(View::Leaks));
         assert_eq!(shown(View::Sizes), ["text", "folded", "svg", "html", "json", "ndjson"]);
         assert!(Format::Svg.replaces(View::Sizes) && !Format::Json.replaces(View::Sizes));
         assert_eq!(shown(View::Faults).len(), Format::ALL.len());

@@ -251,6 +251,17 @@ impl<'a> Labels<'a> {
         at
     }
 
+    /// A stack's frames as far as they are shown.
+    pub fn shown_frames(&self, stack: Option<StackId>) -> &[FrameId] {
+        let Place { frame, label } = self.first_shown(stack);
+        let frames = self.frames(stack).get(frame as usize..).unwrap_or_default();
+        match frames {
+            // All of its functions are left out.
+            [first, rest @ ..] if label as usize >= self.of_frame(*first).len() => rest,
+            _ => frames,
+        }
+    }
+
     /// A stack's labels as far as they are shown, innermost first, never none.
     pub fn walk_shown(&self, stack: Option<StackId>) -> impl Iterator<Item = LabelId> {
         self.walk_from(stack, self.first_shown(stack))

@@ -2,7 +2,9 @@
 //! clock, environment or I/O of its own.
 
 mod alike;
+mod arenas;
 mod callgrind;
+mod churn;
 mod counters;
 mod csv;
 mod dhat;
@@ -15,8 +17,10 @@ mod footer;
 mod formats;
 mod frames;
 mod heaptrack;
+mod hints;
 mod html;
 mod ignored;
+mod ignoring;
 mod json;
 mod labels;
 mod leaks;
@@ -41,6 +45,7 @@ mod table;
 mod text;
 mod thresholds;
 mod tree;
+mod unnamed;
 mod verdicts;
 mod watch;
 
@@ -56,7 +61,8 @@ pub use expansion::expansion;
 pub use export::Past;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
-pub use ignored::{Ignored, ignore};
+pub use ignored::Ignored;
+pub use ignoring::ignore;
 pub use leaks::{
     IgnoredOld, Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks,
     merge as merge_leaks, render as render_leaks,
@@ -87,6 +93,8 @@ pub enum View {
     Leaks,
     /// All allocations, and how much of them was freed.
     Alloc,
+    /// What was allocated and freed again: how often, and of which sizes.
+    Churn,
     /// Allocations by block size.
     Sizes,
     /// Who asked the kernel for memory (brk, mmap, mremap). Overlaps the heap; don't add the two.
@@ -152,6 +160,8 @@ pub struct Options {
     pub verbose: bool,
     /// Text: what of stacks is shown.
     pub frames: Attribution,
+    /// Text: with what the recording suggests to do.
+    pub hints: bool,
     /// What was taken out of the profile as somebody had asked for.
     pub ignored: Option<Ignored>,
 }

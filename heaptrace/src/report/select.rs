@@ -96,6 +96,7 @@ pub(super) fn estimated(site: &Site, profile: &Profile, view: View) -> Option<Es
     let (samples, apart) = (site.samples.as_ref()?, apart(site, profile));
     Some(match view {
         View::Live | View::Leaks | View::Rss => Estimated::live(samples, apart, profile.mode),
+        View::Churn => Estimated::new(&samples.freed, apart),
         View::Alloc | View::Sizes | View::Growth | View::Faults => Estimated::new(&samples.allocated, apart),
     })
 }
@@ -136,6 +137,7 @@ pub(super) fn weight_of(site: &Site, profile: &Profile, view: View) -> Weight {
 pub(super) fn amount_of(totals: &Totals, view: View) -> Amount {
     let (bytes, count) = match view {
         View::Live | View::Leaks | View::Rss => (totals.live_bytes(), totals.live_count()),
+        View::Churn => (totals.free_bytes, totals.free_count),
         View::Growth | View::Faults | View::Alloc | View::Sizes => (totals.alloc_bytes, totals.alloc_count),
     };
     Amount { bytes, count }
@@ -144,7 +146,7 @@ pub(super) fn amount_of(totals: &Totals, view: View) -> Amount {
 fn freed_of(totals: &Totals, view: View) -> Amount {
     match view {
         View::Alloc | View::Sizes => Amount { bytes: totals.free_bytes, count: totals.free_count },
-        View::Live | View::Leaks | View::Rss | View::Growth | View::Faults => Amount::default(),
+        View::Live | View::Leaks | View::Churn | View::Rss | View::Growth | View::Faults => Amount::default(),
     }
 }
 
@@ -154,7 +156,7 @@ pub(super) fn sites(profile: &Profile, view: View) -> impl Iterator<Item = &Site
     sites.iter().filter(move |site| match view {
         View::Growth => site.function.is_growth(),
         View::Faults => site.function == Function::PageFault,
-        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => true,
+        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => true,
     })
 }
 

@@ -24,7 +24,8 @@ impl Measure {
         const BLOCKS: &[Measure] = &[Measure::Allocated, Measure::Live];
         match view {
             View::Live | View::Leaks | View::Rss => (BLOCKS, 1),
-            View::Alloc | View::Sizes => (BLOCKS, 0),
+            // Churn is shown by no format of these.
+            View::Alloc | View::Churn | View::Sizes => (BLOCKS, 0),
             View::Growth => (&[Self::Mapped], 0),
             View::Faults => (&[Self::Touched], 0),
         }

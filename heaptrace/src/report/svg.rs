@@ -40,6 +40,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     let lines = String::from_utf8(lines).map_err(io::Error::other)?;
     let mut graph = flamegraph::Options::default();
     graph.title = match options.view {
+        View::Churn => "heaptrace: heap bytes freed again".into(),
         View::Live | View::Leaks | View::Rss => "heaptrace: live heap bytes".into(),
         View::Growth => "heaptrace: memory growth, bytes mapped".into(),
         View::Faults => "heaptrace: page faults, bytes touched first".into(),

@@ -189,7 +189,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
     let count = match options.view {
         View::Growth => "Calls",
         View::Faults => "Faults",
-        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => "Blocks",
+        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => "Blocks",
     };
     let mut titles = vec![("Percent", true), ("Bytes", true), (count, true)];
     if is_estimated(mode, options.view) {
@@ -202,7 +202,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
     titles.extend(match options.view {
         View::Live | View::Leaks | View::Rss => vec![("Oldest", true)],
         View::Alloc | View::Sizes if mode.has_frees() => vec![("Freed bytes", true), ("Freed", true)],
-        View::Alloc | View::Sizes | View::Growth | View::Faults => vec![],
+        View::Churn | View::Alloc | View::Sizes | View::Growth | View::Faults => vec![],
     });
     titles.extend(match options.by {
         By::Stack => vec![("Process", false), ("Module", false), ("Symbol", false)],
@@ -251,7 +251,7 @@ fn cells(
         View::Alloc | View::Sizes if profile.mode.has_frees() => {
             cells.extend([thousands(freed.bytes), thousands(freed.count)]);
         }
-        View::Alloc | View::Sizes | View::Growth | View::Faults => {}
+        View::Churn | View::Alloc | View::Sizes | View::Growth | View::Faults => {}
     }
     let process = row.key.process.and_then(|id| profile.processes.get(id.index()));
     let module = row.key.module.and_then(|id| profile.modules.get(id.index()));

@@ -3,7 +3,9 @@
 use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
-use super::{By, Options, View, footer, part, rss, sizes, suspects, table, verdicts};
+use super::{
+    By, Options, View, arenas, churn, footer, hints, part, rss, sizes, suspects, table, unnamed, verdicts,
+};
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
 use crate::units::{counted, human, seconds, thousands};
@@ -34,6 +36,8 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         }
     } else if options.view == View::Leaks {
         suspects::write(profile, selection.total.bytes(), options, out)?;
+    } else if options.view == View::Churn {
+        churn::write(profile, selection.total.bytes(), options, out)?;
     } else if options.view == View::Sizes {
         sizes::write(profile, selection.total.count(), options, out)?;
     } else {
@@ -63,6 +67,26 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     if options.view == View::Live {
         verdicts::write_leaks(profile, options, out)?;
     }
+    let stacks = options.by != By::Process && !matches!(options.view, View::Rss | View::Sizes);
+    if options.hints {
+        let hints = hints::lines(profile, options);
+        let none = hints.is_empty().then(|| "nothing stands out".to_owned());
+        writeln!(out, "#\n# Hints:")?;
+        hints.iter().chain(&none).try_for_each(|line| writeln!(out, "#   {line}"))?;
+    }
+    if options.view != View::Rss {
+        let arenas = arenas::lines(profile, options);
+        arenas.iter().try_for_each(|line| writeln!(out, "#\n# {line}"))?;
+    }
+    let unnamed = if stacks {
+        unnamed::lines(profile, &selection, &options.frames, options.verbose)
+    } else {
+        Vec::new()
+    };
+    if !unnamed.is_empty() {
+        writeln!(out, "#")?;
+    }
+    unnamed.iter().try_for_each(|line| writeln!(out, "# {line}"))?;
     if let Some(ignored) = &options.ignored {
         writeln!(out, "#")?;
         for line in ignored.lines(units(options.view), options.verbose) {
@@ -96,6 +120,7 @@ fn header(
         }
         View::Live => "live: blocks not freed by the end",
         View::Leaks => "leaks: blocks not freed by the end, what looks most like a leak first",
+        View::Churn => "churn: blocks allocated and freed again",
         View::Alloc => "alloc: all blocks allocated",
         View::Sizes => "sizes: how large the allocated blocks were",
         View::Growth => "growth: bytes mapped by brk, mmap and mremap, given back since or not",
@@ -103,7 +128,7 @@ fn header(
         View::Rss => "rss: what resident memory is made of; each process's parts sum to its RSS",
     };
     let by = match (options.view, options.by) {
-        (View::Sizes | View::Rss | View::Leaks, _) => "",
+        (View::Sizes | View::Rss | View::Leaks | View::Churn, _) => "",
         (_, By::Stack) => ", by calling function, with callers",
         (_, By::Site) => ", by line of code",
         (_, By::Function) => ", by function, with all that it calls",
@@ -111,7 +136,7 @@ fn header(
         (_, By::Process) => ", by process",
     };
     let processes: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
-    let is_about_blocks = matches!(options.view, View::Live | View::Leaks | View::Alloc | View::Sizes);
+    let is_about_blocks = options.view.is_of_blocks() && options.view != View::Rss;
     let is_part = is_about_blocks && processes.iter().any(|process| process.paused_ns > 0);
     let part = if is_part { "; of the time that each was traced, see the coverage" } else { "" };
     writeln!(out, "# View: {view}{by}{part}")?;
@@ -158,7 +183,7 @@ pub(super) fn units(view: View) -> (&'static str, &'static str) {
     match view {
         View::Growth => ("call", "calls"),
         View::Faults => ("fault", "faults"),
-        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => ("block", "blocks"),
+        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => ("block", "blocks"),
     }
 }
 

@@ -25,11 +25,15 @@ const MAX_FILE_NAME: usize = 255;
 
 /// Folders that have debug files in the manner of distributions.
 #[derive(Clone, Debug)]
-pub struct DebugDirs(pub Vec<PathBuf>);
+pub struct DebugDirs {
+    pub dirs: Vec<PathBuf>,
+    /// See `fetched.rs`.
+    pub fetched: Option<PathBuf>,
+}
 
 impl Default for DebugDirs {
     fn default() -> Self {
-        Self(DEBUG_DIRS.map(PathBuf::from).into())
+        Self { dirs: DEBUG_DIRS.map(PathBuf::from).into(), fetched: None }
     }
 }
 
@@ -40,6 +44,7 @@ impl DebugDirs {
     pub fn binaries(&self, id: &BuildId) -> Vec<PathBuf> {
         let Some((first, rest)) = split(id) else { return Vec::new() };
         let mut paths = vec![Path::new(BINARY_DIR).join(first).join(rest)];
+        paths.extend(self.fetched(id, "executable"));
         paths.extend(self.by_build_id(id));
         paths
     }
@@ -47,7 +52,13 @@ impl DebugDirs {
     /// Where the debug file of build `id` may be.
     pub fn by_build_id(&self, id: &BuildId) -> Vec<PathBuf> {
         let Some((first, rest)) = split(id) else { return Vec::new() };
-        self.0.iter().map(|dir| dir.join(format!(".build-id/{first}/{rest}.debug"))).collect()
+        let installed = self.dirs.iter().map(|dir| dir.join(format!(".build-id/{first}/{rest}.debug")));
+        installed.chain(self.fetched(id, "debuginfo")).collect()
+    }
+
+    /// Where debuginfod's client has put what it fetched.
+    fn fetched(&self, id: &BuildId, what: &str) -> Option<PathBuf> {
+        self.fetched.as_ref().map(|folder| folder.join(id.to_string()).join(what))
     }
 
     /// Where the debug file `name` of the binary at `binary` may be, as gdb looks for it.
@@ -56,7 +67,7 @@ impl DebugDirs {
         let beside =
             folder.into_iter().flat_map(|folder| [folder.join(name), folder.join(".debug").join(name)]);
         let below = folder.and_then(|folder| folder.strip_prefix("/").ok());
-        let in_dirs = self.0.iter().flat_map(|dir| {
+        let in_dirs = self.dirs.iter().flat_map(|dir| {
             below.map(|below| dir.join(below).join(name)).into_iter().chain([dir.join(name)])
         });
         beside.chain(in_dirs).collect()
@@ -126,7 +137,7 @@ mod tests {
 
     #[test]
     fn debug_files_are_looked_for_as_gdb_does() {
-        let dirs = DebugDirs(vec!["/d".into()]);
+        let dirs = DebugDirs { dirs: vec!["/d".into()], fetched: None };
         let paths = dirs.by_name(Path::new("/opt/bin/prog"), Path::new("p.debug"));
         let expected = ["/opt/bin/p.debug", "/opt/bin/.debug/p.debug", "/d/opt/bin/p.debug", "/d/p.debug"]
             .map(PathBuf::from);
@@ -135,6 +146,14 @@ mod tests {
         assert_eq!(
             dirs.by_build_id(&BuildId(vec![0xab, 1, 2])),
             [PathBuf::from("/d/.build-id/ab/0102.debug")]
+        );
+        let fetched = DebugDirs { fetched: Some("/f".into()), ..dirs.clone() };
+        assert_eq!(
+            fetched.by_build_id(&BuildId(vec![0xab, 1, 2])),
+            ["/d/.build-id/ab/0102.debug", "/f/ab0102/debuginfo"].map(PathBuf::from)
+        );
+        assert!(
+            fetched.binaries(&BuildId(vec![0xab, 1, 2])).contains(&PathBuf::from("/f/ab0102/executable"))
         );
         for short in [vec![], vec![1]] {
             assert!(dirs.binaries(&BuildId(short)).is_empty());

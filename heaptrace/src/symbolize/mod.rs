@@ -8,6 +8,7 @@
 //! is asked what they hold. A file that it dies over, or spends too long on, costs its own names.
 
 mod child;
+mod fetched;
 mod gaps;
 mod locate;
 mod open;
@@ -21,8 +22,10 @@ mod tests;
 
 pub(crate) use child::answers;
 pub use child::{ElfFile, serve};
+pub use fetched::client_cache;
+pub use locate::DebugDirs;
+pub(crate) use locate::bare_name;
 pub use locate::open_perf_map;
-pub(crate) use locate::{DebugDirs, bare_name};
 pub use wire::Depth;
 pub(crate) use wire::{Answer, Facts, Question, hear};
 pub use worker::SUBCOMMAND;
@@ -109,7 +112,18 @@ pub fn symbolize<'p>(
     process: &dyn Fn(ProcessId) -> Option<&'p Process>,
     sources: &Sources<'_>,
 ) -> Found {
-    symbolize_within(Bounds::default(), locations, modules, process, sources)
+    symbolize_with(DebugDirs::default(), locations, modules, process, sources)
+}
+
+/// The same, with debug files in other places.
+pub fn symbolize_with<'p>(
+    debug_dirs: DebugDirs,
+    locations: &[Location],
+    modules: &[Module],
+    process: &dyn Fn(ProcessId) -> Option<&'p Process>,
+    sources: &Sources<'_>,
+) -> Found {
+    symbolize_within(Bounds { debug_dirs, ..Bounds::default() }, locations, modules, process, sources)
 }
 
 fn symbolize_within<'p>(

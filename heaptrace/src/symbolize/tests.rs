@@ -62,7 +62,7 @@ pub(super) fn module(path: &Path, build_id: Option<BuildId>) -> Module {
 }
 
 pub(super) fn with_dirs(dir: &Path) -> Bounds {
-    Bounds { debug_dirs: DebugDirs(vec![dir.into()]), ..Bounds::default() }
+    Bounds { debug_dirs: DebugDirs { dirs: vec![dir.into()], fetched: None }, ..Bounds::default() }
 }
 
 #[test]

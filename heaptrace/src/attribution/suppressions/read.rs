@@ -1,6 +1,10 @@
 //! The text of suppression files: lines of LeakSanitizer's (`leak:PATTERN`), and valgrind's entries in braces.
 
-use super::{Frame, Step, Suppression, Suppressions};
+use super::{
+    frame::Frame,
+    set::{Step, Suppression, Suppressions},
+};
+use std::path::Path;
 
 /// Why a text of suppressions cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +25,17 @@ pub enum BadSuppressions {
     Mangled { line: usize, text: String },
 }
 
-pub(super) fn read(to: &mut Suppressions, file: &str, text: &str) -> Result<(), BadSuppressions> {
+impl Suppressions {
+    /// Adds those of a file's text.
+    ///
+    /// # Errors
+    /// [`BadSuppressions`] at the first line that is none.
+    pub fn add(&mut self, file: &Path, text: &str) -> Result<(), BadSuppressions> {
+        read(self, &file.display().to_string(), text)
+    }
+}
+
+fn read(to: &mut Suppressions, file: &str, text: &str) -> Result<(), BadSuppressions> {
     let lines = (1..).zip(text.lines().map(str::trim));
     let mut lines = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
     while let Some((line, text)) = lines.next() {

@@ -55,6 +55,7 @@ pub(super) fn render(compared: &Compared, options: &DiffOptions, out: &mut dyn W
 pub(super) fn title(options: &DiffOptions) -> String {
     let view = match options.view {
         View::Live | View::Leaks | View::Rss => "bytes still allocated at the end",
+        View::Churn => "bytes freed again",
         View::Alloc | View::Sizes => "bytes allocated",
         View::Growth => "bytes mapped, given back since or not",
         View::Faults => "bytes touched first",
@@ -146,7 +147,7 @@ fn in_words(changed: &Changed, options: &DiffOptions) -> String {
     let things = match options.view {
         View::Growth => "calls",
         View::Faults => "faults",
-        View::Live | View::Leaks | View::Alloc | View::Sizes | View::Rss => "blocks",
+        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => "blocks",
     };
     let percent = changed.percent().map_or_else(String::new, |percent| format!(" ({percent:+.1}%)"));
     let trend = match changed.bytes.len() {

@@ -9,7 +9,7 @@ mod thresholds;
 
 pub use merged::{Merged, merge};
 pub use render::render;
-pub use thresholds::{IgnoredOld, crossed, ignore};
+pub use thresholds::{crossed, ignore};
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +62,13 @@ pub struct Leaks<'a> {
     pub verbose: bool,
     /// What of stacks text shows.
     pub frames: &'a Attribution,
+}
+
+/// Old blocks of stacks that suppression files name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IgnoredOld {
+    pub stacks: u64,
+    pub amount: Amount,
 }
 
 /// What is counted, one and many.

@@ -141,7 +141,7 @@ fn rows_that_read_the_same_are_one_and_are_judged_together() {
         allocated: 10,
         freed: 9,
         held_bytes: 1_000,
-        live: u64::from(number % 2 == 0),
+        live: u64::from(number.is_multiple_of(2)),
         live_bytes: 500,
     };
     let of = |shift: usize| Cohorts {

@@ -1,12 +1,12 @@
 //! What of a print is too much, and what of it somebody has judged already.
 
-use super::{Leaks, units};
+use super::{IgnoredOld, Leaks, units};
 use crate::{
     attribution::Suppressions,
     model::{Amount, ProcessId, Profile, Trend},
     report::{
         Thresholds,
-        ignored::Known,
+        ignoring::Known,
         labels::Labels,
         select::Estimated,
         table::process_name,
@@ -16,13 +16,6 @@ use crate::{
     verdicts::Verdict,
 };
 use std::{cmp::Reverse, collections::HashMap};
-
-/// Old blocks of stacks that suppression files name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IgnoredOld {
-    pub stacks: u64,
-    pub amount: Amount,
-}
 
 /// Takes out of `trends` what is to be ignored.
 pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppressions) -> IgnoredOld {

@@ -7,6 +7,7 @@ mod heaptrack;
 mod json_schema;
 mod lines;
 mod massif;
+mod otlp;
 mod page;
 mod parts;
 mod pprof;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
         end_to_end("heaptrack: allocations, peak and leaks are what heaptrack_print shows", heaptrack::shown),
+        end_to_end("otlp: OpenTelemetry's own classes decode it to the JSON report's totals", otlp::decoded)
+            .needing(otlp::missing()),
         end_to_end(
             "json: reports of each mode and view are as the schema in docs has it",
             json_schema::valid,
@@ -81,5 +84,9 @@ fn several() -> Result<()> {
     pprof::several(&recorded)?;
     callgrind::several(&recorded)?;
     dhat::several(&recorded)?;
-    heaptrack::several(&recorded)
+    heaptrack::several(&recorded)?;
+    if otlp::missing().is_none() {
+        otlp::several(&recorded)?;
+    }
+    Ok(())
 }

@@ -90,6 +90,9 @@ fn run(command: Command) -> Result<ExitCode> {
             if let Err(reason) = setup::schemas::fetch(&repo) {
                 eprintln!("xtask: tests on schemas of npm's packages cannot run: {reason:#}");
             }
+            if let Err(reason) = setup::pypi::fetch(&repo) {
+                eprintln!("xtask: tests with packages of PyPI cannot run: {reason:#}");
+            }
             if let Err(reason) = setup::browser::fetch(&repo) {
                 eprintln!("xtask: tests in a browser cannot run: {reason:#}");
             }

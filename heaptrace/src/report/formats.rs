@@ -2,7 +2,7 @@
 
 use super::export::{Content, Export, Past};
 use super::{
-    Options, View, callgrind, csv, dhat, firefox, folded, heaptrack, html, json, massif, ndjson, pprof,
+    Options, View, callgrind, csv, dhat, firefox, folded, heaptrack, html, json, massif, ndjson, otlp, pprof,
     speedscope, svg, text,
 };
 use crate::model::Profile;
@@ -40,6 +40,7 @@ formats! {
     Ndjson => ndjson::EXPORT,
     Csv => csv::EXPORT,
     Pprof => pprof::EXPORT,
+    Otlp => otlp::EXPORT,
     Callgrind => callgrind::EXPORT,
     Massif => massif::EXPORT,
     Dhat => dhat::EXPORT,
@@ -147,6 +148,7 @@ mod tests {
         assert_eq!(of("heap.speedscope.json"), Some("speedscope"));
         assert_eq!(of("heap.firefox.json"), Some("firefox"));
         assert_eq!(of("dhat.out.4242"), Some("dhat"));
+        assert_eq!(of("heap.otlp"), Some("otlp"));
         assert_eq!(of("heap.heaptrack.gz"), Some("heaptrack"));
         // What somebody ends a name with is meant.
         assert_eq!(of("massif.out.svg"), Some("svg"));

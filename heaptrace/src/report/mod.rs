@@ -1,6 +1,7 @@
 //! Reports: one file a format, each a pure function of a profile and [`Options`] into a writer, without
 //! clock, environment or I/O of its own.
 
+mod addresses;
 mod alike;
 mod arenas;
 mod callgrind;
@@ -28,6 +29,7 @@ mod massif;
 mod names;
 mod ndjson;
 mod notes;
+mod otlp;
 mod part;
 mod particulars;
 mod pprof;

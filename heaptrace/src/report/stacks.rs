@@ -40,6 +40,16 @@ impl Measure {
         }
     }
 
+    /// What it is called as Go's heap profiles have it: of blocks, and of bytes.
+    pub const fn sample_types(self) -> [&'static str; 2] {
+        match self {
+            Self::Allocated => ["alloc_objects", "alloc_space"],
+            Self::Live => ["inuse_objects", "inuse_space"],
+            Self::Mapped => ["mapped_calls", "mapped_space"],
+            Self::Touched => ["page_faults", "faulted_space"],
+        }
+    }
+
     /// `1,024 bytes live in 2 blocks`.
     fn told(self, Amount { bytes, count }: Amount) -> String {
         let (done, one, many) = match self {

@@ -4,8 +4,10 @@ mod callgrind;
 mod dhat;
 mod firefox;
 mod heaptrack;
+mod json_schema;
 mod lines;
 mod massif;
+mod otlp;
 mod page;
 mod parts;
 mod pprof;
@@ -42,6 +44,13 @@ fn main() -> ExitCode {
         ),
         end_to_end("dhat: what dh_view.js makes of it is the JSON report's", dhat::viewed),
         end_to_end("heaptrack: allocations, peak and leaks are what heaptrack_print shows", heaptrack::shown),
+        end_to_end("otlp: OpenTelemetry's own classes decode it to the JSON report's totals", otlp::decoded)
+            .needing(otlp::missing()),
+        end_to_end(
+            "json: reports of each mode and view are as the schema in docs has it",
+            json_schema::valid,
+        )
+        .needing(json_schema::missing()),
         end_to_end("parts: the peak is the highest moment, and says how near the real one is", parts::peak),
         end_to_end("parts: spans come to the whole, and say what shrank", parts::spans),
         end_to_end("parts: what was not saved is refused", parts::refused),
@@ -75,5 +84,9 @@ fn several() -> Result<()> {
     pprof::several(&recorded)?;
     callgrind::several(&recorded)?;
     dhat::several(&recorded)?;
-    heaptrack::several(&recorded)
+    heaptrack::several(&recorded)?;
+    if otlp::missing().is_none() {
+        otlp::several(&recorded)?;
+    }
+    Ok(())
 }

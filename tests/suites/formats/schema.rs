@@ -1,4 +1,4 @@
-//! JSON held against a JSON Schema (draft 7), as far as the schemas go that are used here. Stricter in one thing: properties
+//! JSON held against a JSON Schema (draft 7, or 2020-12), as far as the schemas go that are used here. Stricter in one thing: properties
 //! that a schema does not name are wrong.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +19,28 @@ pub fn check(value: &Value, schema: &Value, root: &Value, at: &str) -> Result<()
                 ensure!(errors.len() < any.len(), "{at} is none of {}: {errors:#?}", any.len());
             }
             "type" => {
-                ensure!(is_of(value, rule.as_str().context("several types")?), "{at} is no {rule}: {value}")
+                let types = rule.as_array().map_or(std::slice::from_ref(rule), Vec::as_slice);
+                let is_one = types.iter().filter_map(Value::as_str).any(|of| is_of(value, of));
+                ensure!(is_one, "{at} is no {rule}: {value}");
+            }
+            "minimum" => {
+                let too_little =
+                    value.as_f64().zip(rule.as_f64()).is_some_and(|(value, least)| value < least);
+                ensure!(!too_little, "{at} is {value}, below {rule}");
+            }
+            "minItems" | "maxItems" => {
+                let count = value.as_array().map(|items| items.len() as u64);
+                let wrong = count.zip(rule.as_u64()).is_some_and(|(count, bound)| match keyword.as_str() {
+                    "minItems" => count < bound,
+                    _ => count > bound,
+                });
+                ensure!(!wrong, "{at} has another {keyword} than {rule}: {value}");
+            }
+            "additionalProperties" if rule == &Value::Bool(true) => {}
+            "additionalProperties" => {
+                for (name, property) in value.as_object().into_iter().flatten() {
+                    check(property, rule, root, &format!("{at}.{name}"))?;
+                }
             }
             "const" => ensure!(value == rule, "{at} is {value}, not {rule}"),
             "enum" => ensure!(
@@ -32,7 +53,11 @@ pub fn check(value: &Value, schema: &Value, root: &Value, at: &str) -> Result<()
                 }
             }
             "properties" => {
+                let others = schema.get("additionalProperties") == Some(&Value::Bool(true));
                 for (name, property) in value.as_object().into_iter().flatten() {
+                    if others && rule.get(name).is_none() {
+                        continue;
+                    }
                     let rule =
                         rule.get(name).with_context(|| format!("{at} has {name}, which is not known"))?;
                     check(property, rule, root, &format!("{at}.{name}"))?;
@@ -44,7 +69,7 @@ pub fn check(value: &Value, schema: &Value, root: &Value, at: &str) -> Result<()
                     ensure!(value.get(name).is_some(), "{at} has no {name}");
                 }
             }
-            "title" | "description" | "$schema" | "definitions" => {}
+            "title" | "description" | "$schema" | "definitions" | "$defs" => {}
             other => bail!("the schema has {other}, which is not looked at here"),
         }
     }
@@ -57,6 +82,8 @@ fn is_of(value: &Value, r#type: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "number" => value.is_number(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "null" => value.is_null(),
         "boolean" => value.is_boolean(),
         _ => false,
     }

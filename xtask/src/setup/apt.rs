@@ -34,6 +34,11 @@ const PACKAGES: &[Package] = &[
     package("g++", Scope::Build, Sign::Command("g++")),
     package("libc6-dev", Scope::Build, Sign::File("/usr/include/stdlib.h")),
     package("python3", Scope::Demo, Sign::File("/usr/bin/python3")),
+    package(
+        "python3-jsonschema",
+        Scope::Everything,
+        Sign::File("/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
+    ),
     package("sqlite3", Scope::Everything, Sign::Command("sqlite3")),
     package("nginx", Scope::Everything, Sign::Command("nginx")),
     package("postgresql", Scope::Everything, Sign::AnyVersion("/usr/lib/postgresql", "bin/postgres")),

@@ -5,6 +5,7 @@
 mod apt;
 pub mod browser;
 mod npm;
+pub mod pypi;
 pub mod releases;
 mod rust;
 pub mod schemas;

@@ -28,6 +28,9 @@ pub fn run(repo: &Repo, no_bpf: bool, all: bool) -> Result<ExitCode> {
     if let Err(reason) = setup::schemas::fetch(repo) {
         eprintln!("tests on schemas of npm's packages are not run: {reason:#}");
     }
+    if let Err(reason) = setup::pypi::fetch(repo) {
+        eprintln!("tests with packages of PyPI are not run: {reason:#}");
+    }
     if let Err(reason) = setup::browser::fetch(repo) {
         eprintln!("tests in a browser are not run: {reason:#}");
     }

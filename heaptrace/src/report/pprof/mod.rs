@@ -1,6 +1,5 @@
 //! pprof's format: `profile.proto` in gzip, with the sample types of Go's heap profiles.
 
-mod addresses;
 mod message;
 mod names;
 mod proto;
@@ -9,12 +8,12 @@ mod proto;
 mod tests;
 
 use super::Options;
+use super::addresses::Mappings;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
 use super::remarks::remarks;
-use super::stacks::{Measure, Stacks};
+use super::stacks::Stacks;
 use crate::model::{Frame, FrameId, ModuleId, Profile, StackId};
-use addresses::Mappings;
 use message::Messages;
 use names::Names;
 use proto::{Line, Location, Sample, ValueType};
@@ -49,16 +48,6 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     Ok(None)
 }
 
-/// A measure's sample types: of blocks, and of bytes.
-const fn sample_types(measure: Measure) -> [&'static str; 2] {
-    match measure {
-        Measure::Allocated => ["alloc_objects", "alloc_space"],
-        Measure::Live => ["inuse_objects", "inuse_space"],
-        Measure::Mapped => ["mapped_calls", "mapped_space"],
-        Measure::Touched => ["page_faults", "faulted_space"],
-    }
-}
-
 /// Writes what a sample refers to right before it: nothing but who was written is kept.
 struct Writer<'a, 'o> {
     profile: &'a Profile,
@@ -74,12 +63,12 @@ impl<'a> Writer<'a, '_> {
     fn head(&mut self, stacks: &Stacks<'a>) -> io::Result<()> {
         let mut types = Vec::new();
         for measure in stacks.measures {
-            for (name, unit) in sample_types(*measure).into_iter().zip(["count", "bytes"]) {
+            for (name, unit) in measure.sample_types().into_iter().zip(["count", "bytes"]) {
                 types.push(self.value_type(name, unit)?);
             }
         }
         let period_type = Some(self.value_type("space", "bytes")?);
-        let [_, main] = sample_types(stacks.measures[stacks.main]);
+        let [_, main] = stacks.measures[stacks.main].sample_types();
         let default_sample_type = self.names.string(main, &mut self.messages)?;
         let mut comment = Vec::new();
         for line in remarks(stacks) {
@@ -192,11 +181,24 @@ impl<'a> Writer<'a, '_> {
         let path =
             |module: ModuleId| profile.modules.get(module.index()).map_or("", |module| module.path.as_str());
         mappings.sort_by_key(|(module, mapping)| (!programs.contains(path(*module)), mapping.id));
-        for (module, mut mapping) in mappings {
-            mapping.filename = self.names.text(path(module), &mut self.messages)?;
+        for (module, mapping) in mappings {
+            let filename = self.names.text(path(module), &mut self.messages)?;
             let build_id = profile.modules.get(module.index()).and_then(|module| module.build_id.as_ref());
             let build_id = build_id.map_or_else(String::new, ToString::to_string);
-            mapping.build_id = self.names.string(build_id, &mut self.messages)?;
+            let build_id = self.names.string(build_id, &mut self.messages)?;
+            let mapping = proto::Mapping {
+                id: mapping.id,
+                memory_start: mapping.memory_start,
+                memory_limit: mapping.memory_limit,
+                file_offset: mapping.file_offset,
+                filename,
+                build_id,
+                // Where names were found pprof is not to look for them: its own would take the place of all.
+                has_functions: mapping.is_named,
+                has_filenames: mapping.is_named,
+                has_line_numbers: mapping.is_named,
+                has_inline_frames: mapping.is_named,
+            };
             self.messages.put(&proto::Profile { mapping: vec![mapping], ..proto::Profile::default() })?;
         }
         self.messages.end()

@@ -1,15 +1,26 @@
 //! Where code was mapped. Recordings know of each frame its address and its place in a file; all frames between which
 //! these differ by the same lie in one mapping, of which is known what lies between them.
 
-use super::proto::Mapping;
 use crate::model::{Location, ModuleId};
 use std::collections::HashMap;
 
 const PAGE: u64 = 4096;
 
+/// Where a part of a file was mapped, as far as frames were seen in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mapping {
+    /// From 1.
+    pub id: u64,
+    pub memory_start: u64,
+    pub memory_limit: u64,
+    pub file_offset: u64,
+    /// Names were found in it.
+    pub is_named: bool,
+}
+
 /// The mappings that frames were seen in.
 #[derive(Default)]
-pub struct Mappings {
+pub(super) struct Mappings {
     known: HashMap<Place, Mapping>,
 }
 
@@ -38,11 +49,7 @@ impl Mappings {
         mapping.memory_start = mapping.memory_start.min(page).max(beyond);
         mapping.memory_limit = mapping.memory_limit.max(page.saturating_add(PAGE));
         mapping.file_offset = mapping.memory_start - beyond;
-        // Where names were found pprof is not to look for them: its own would take the place of all.
-        mapping.has_functions |= is_named;
-        mapping.has_filenames |= is_named;
-        mapping.has_line_numbers |= is_named;
-        mapping.has_inline_frames |= is_named;
+        mapping.is_named |= is_named;
         (mapping.id, address)
     }
 
@@ -67,7 +74,7 @@ mod tests {
         known.sort_by_key(|(_, mapping)| mapping.id);
         let ranges: Vec<_> = known
             .iter()
-            .map(|(_, of)| (of.memory_start, of.memory_limit, of.file_offset, of.has_functions))
+            .map(|(_, of)| (of.memory_start, of.memory_limit, of.file_offset, of.is_named))
             .collect();
         assert_eq!(
             ranges,

@@ -188,7 +188,7 @@ fn side(file: &Path, view: &mut Option<View>, how: How<'_>, names: &mut DiffName
         .into());
     }
     symbolize_rest(&mut profile, debug_dirs.clone());
-    let ignored = suppressions.map(|suppressions| report::ignore(&mut profile, suppressions, view));
+    let ignored = suppressions.map(|suppressions| report::ignore(&mut profile, suppressions, view, None));
     // As folded stacks, each is gone through once.
     let options = report::Options { view, ..report::Options::default() };
     let (bytes, most) = (report::expansion(Format::Folded, &profile, &options), most_expanded(size));

@@ -248,7 +248,8 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     }
     check_thresholds(&profile, view, thresholds, &file)?;
     symbolize_rest(&mut profile, debug_dirs);
-    let ignored = suppressions.as_ref().map(|suppressions| report::ignore(&mut profile, suppressions, view));
+    let ignored =
+        suppressions.as_ref().map(|suppressions| report::ignore(&mut profile, suppressions, view, pid));
     let options = Options {
         view,
         by,

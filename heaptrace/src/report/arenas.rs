@@ -2,7 +2,7 @@
 
 use super::{Options, labels::Labels, select::chosen, table::process_name};
 use crate::{
-    model::{ProcessId, Profile, Site},
+    model::{ProcessId, Profile, Site, Totals},
     units::{base_name, counted, human},
 };
 use heaptrace_common::function::Function;
@@ -17,15 +17,20 @@ const LEAST: u64 = 1 << 20;
 /// A sentence for each process whose arenas are a tenth or more of what it mapped.
 pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<String> {
     const SHOWN: usize = 3;
+    let is_of_their_size = |site: &&Site| {
+        let Totals { alloc_bytes, alloc_count, .. } = site.totals;
+        site.function == Function::Mmap
+            && ARENAS.iter().any(|size| alloc_count.checked_mul(*size) == Some(alloc_bytes))
+    };
+    let candidates: Vec<&Site> = profile.growth.iter().filter(is_of_their_size).collect();
+    if candidates.is_empty() {
+        return Vec::new();
+    }
     let labels = Labels::new(profile);
     let mut arenas: BTreeMap<ProcessId, u64> = BTreeMap::new();
-    for site in profile.growth.iter().filter(|site| site.function == Function::Mmap) {
-        let bytes = site.totals.alloc_bytes;
-        let is_of_arenas =
-            ARENAS.iter().any(|size| site.totals.alloc_count.checked_mul(*size) == Some(bytes));
-        if is_of_arenas && is_by_python(profile, &labels, site) {
-            *arenas.entry(site.process).or_default() += bytes;
-        }
+    for site in candidates.into_iter().filter(|site| is_by_python(profile, &labels, site)) {
+        let sum = arenas.entry(site.process).or_default();
+        *sum = sum.saturating_add(site.totals.alloc_bytes);
     }
     let mapped = |id: ProcessId| {
         let sites = profile.growth.iter().filter(|site| site.process == id && site.function.is_growth());

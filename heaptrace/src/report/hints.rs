@@ -192,7 +192,7 @@ mod tests {
         assert!(
             reused.iter().any(|hint| hint
                 .starts_with("use a buffer again: load load.rs:5 in app:42: 199,998 blocks a second")
-                && hint.contains("most of 64 to 127 bytes; 10 are live")),
+                && hint.contains("most of 64 to 127 bytes; 9 are live")),
             "{reused:?}"
         );
         let pool = with(9, (96_000_000, 2_000_000), (0, 0), 6);

@@ -8,16 +8,22 @@ use crate::{
 use heaptrace_common::function::Function;
 use std::{cell::OnceCell, collections::BTreeMap};
 
-/// Takes out of `profile` what is to be ignored, and tells what that has in a view.
-pub fn ignore(profile: &mut Profile, suppressions: &Suppressions, view: View) -> Ignored {
+/// Takes out of `profile` what is to be ignored, and tells what that has in a view, of all processes or of that with this PID.
+pub fn ignore(profile: &mut Profile, suppressions: &Suppressions, view: View, pid: Option<u32>) -> Ignored {
     let mut ignored = Ignored::default();
     let mut places = BTreeMap::new();
     let (of_blocks, of_growth) = {
         let known = Known::new(profile, suppressions);
+        let is_chosen = |site: &Site| {
+            let process = profile.processes.get(site.process.index());
+            process.is_some_and(|process| pid.is_none_or(|pid| pid == process.pid))
+        };
         let mut of = |sites: &[Site], counts: bool| -> Vec<bool> {
             let found = sites.iter().map(|site| {
                 let Some(number) = known.suppression_of(site) else { return false };
-                if let Some(suppression) = suppressions.get(number).filter(|_| counts && is_in(site, view)) {
+                if let Some(suppression) =
+                    suppressions.get(number).filter(|_| counts && is_chosen(site) && is_in(site, view))
+                {
                     ignored.take(suppression, number, &mut places, amount_of(&site.totals, view));
                 }
                 true
@@ -106,7 +112,7 @@ mod tests {
         let known = suppressions(
             "leak:^load$\n{\nplaces without names\nMemcheck:Leak\nfun:calloc\nobj:*/libfoo.so*\n}\n",
         );
-        let ignored = ignore(&mut profile, &known, View::Live);
+        let ignored = ignore(&mut profile, &known, View::Live, None);
         assert_eq!((ignored.stacks, ignored.amount), (3, Amount { bytes: 127_777, count: 11 }));
         assert_eq!(
             ignored.lines(("block", "blocks"), false),
@@ -123,9 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn of_one_process_only_its_own_is_counted() {
+        let known = suppressions("leak:^load$\n");
+        let stacks = |pid| ignore(&mut full(), &known, View::Live, Some(pid)).stacks;
+        assert_eq!([stacks(42), stacks(43), stacks(7)], [1, 1, 0]);
+    }
+
+    #[test]
     fn nothing_is_ignored_that_nobody_named() {
         let mut profile = full();
-        let ignored = ignore(&mut profile, &suppressions("leak:no such\n"), View::Alloc);
+        let ignored = ignore(&mut profile, &suppressions("leak:no such\n"), View::Alloc, None);
         assert_eq!((ignored, profile), (Ignored::default(), full()));
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::commands::{
     frame_args::FrameArgs,
-    parts::PartArgs,
+    parts::{PartArgs, When},
     report::{ReportArgs, Shown, run},
     verbose::VerboseArgs,
 };
@@ -204,7 +204,7 @@ fn every_report_of_the_recording_given() {
         let _ = report(*format, alloc, By::Stack, all());
     }
     let _ = report(Format::Folded, Shown::Peak, By::Stack, all());
-    let since = PartArgs { from: Some(Duration::from_secs(1)), ..all() };
+    let since = PartArgs { from: Some(When::Time(Duration::from_secs(1))), ..all() };
     let _ = report(Format::Folded, alloc, By::Stack, since);
     println!("{PEAK}{}", memory("VmHWM:") - before);
 }

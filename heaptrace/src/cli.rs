@@ -8,6 +8,7 @@ use crate::commands::{
     instead,
     leaks::{self, LeaksArgs},
     man::{self, ManArgs},
+    mark::{self, MarkArgs},
     open,
     record::{self, RecordArgs},
     report::{self, ReportArgs},
@@ -101,6 +102,12 @@ Examples:
   heaptrace man | man -l -                        # shows heaptrace's own page
   heaptrace man /usr/local/share/man/man1         # all commands' pages; then: man heaptrace-record";
 
+const MARK_EXAMPLES: &str = "\
+Examples:
+  heaptrace mark warm                             # while heaptrace record runs: now the service is warm
+  heaptrace mark loaded                           # ... and now it had its load
+  heaptrace report --from warm --to loaded        # later: what grew in between";
+
 const DIFF_EXAMPLES: &str = "\
 Examples:
   heaptrace diff before.data after.data           # what is live after and was not before, by call stack
@@ -179,6 +186,9 @@ pub enum Command {
     /// Log each change to a process's mapped memory.
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Give this moment a name in running recordings, to report on what came before and after it.
+    #[command(after_help = MARK_EXAMPLES)]
+    Mark(MarkArgs),
     /// Print a script that has a shell complete commands and options.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -219,6 +229,7 @@ impl Command {
             Self::Top(args) => top::run(args),
             Self::Watch(args) => watch::run(args),
             Self::Completions(args) => completions::run(args, &Cli::command()).map(|()| ExitCode::SUCCESS),
+            Self::Mark(args) => mark::run(args).map(|()| ExitCode::SUCCESS),
             Self::Man(args) => man::run(args, Cli::command()).map(|()| ExitCode::SUCCESS),
             Self::Opener => open::serve().map(|()| ExitCode::SUCCESS),
             Self::Symbolizer => {

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// What a path that is to be written stands for, opened where it is there.
@@ -121,6 +121,36 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Opens a file of ours anew, for reading, whatever name it has by now.
 pub fn open_again(file: &File) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Sees to it that there is a folder at `path`, of our own, in which others can do nothing.
+///
+/// # Errors
+/// If it cannot be made, or is another's or open to others.
+pub fn own_folder(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    is_own_folder(path)
+}
+
+fn is_own_folder(path: &Path) -> io::Result<()> {
+    let there = fs::symlink_metadata(path)?;
+    if there.is_dir() && there.uid() == own_uid() && there.mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        refused("it is no folder of this user alone")
+    }
+}
+
+/// What is in such a folder.
+///
+/// # Errors
+/// If there is none.
+pub fn own_entries(path: &Path) -> io::Result<Vec<PathBuf>> {
+    is_own_folder(path)?;
+    fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// Whether both paths lead to one file.

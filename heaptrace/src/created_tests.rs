@@ -126,3 +126,18 @@ fn files_are_the_same_by_what_they_are_and_not_by_their_names() {
     let missing = dir.path().join("missing");
     assert!(!is_same_file(&missing, &missing));
 }
+
+#[test]
+fn a_folder_of_our_own_is_made_and_one_that_others_can_look_into_is_refused() {
+    let outer = tempfile::TempDir::new().expect("a folder");
+    let path = outer.path().join("own");
+    own_folder(&path).expect("made");
+    own_folder(&path).expect("there");
+    fs::write(path.join("x"), "").expect("written");
+    assert_eq!(own_entries(&path).expect("entries"), [path.join("x")]);
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opened");
+    assert!(own_folder(&path).is_err() && own_entries(&path).is_err());
+    let link = outer.path().join("link");
+    std::os::unix::fs::symlink(outer.path(), &link).expect("a link");
+    assert!(own_folder(&link).is_err());
+}

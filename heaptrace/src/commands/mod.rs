@@ -14,6 +14,8 @@ pub mod instead;
 pub mod leaks;
 mod left_out;
 pub mod man;
+pub mod mark;
+mod marks;
 mod mode_prices;
 mod names;
 pub mod open;

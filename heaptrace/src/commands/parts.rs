@@ -19,16 +19,57 @@ use std::{ops::ControlFlow, path::Path, time::Duration};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct PartArgs {
-    /// Show the state at this time after the start, e.g. 90s or 5m: the last one that was saved by then.
-    #[arg(long, value_name = "TIME", value_parser = parse_age, conflicts_with_all = ["from", "to"], help_heading = SHOWN)]
-    pub at: Option<Duration>,
+    /// Show the state at this time after the start, e.g. 90s or 5m: the last one that was saved by then. Or at a mark: see
+    /// heaptrace mark.
+    #[arg(long, value_name = "TIME|MARK", value_parser = parse_when, conflicts_with_all = ["from", "to"], help_heading = SHOWN)]
+    pub at: Option<When>,
     /// Show what came after this time. What is live is then what each stack has more than at that time.
-    #[arg(long, value_name = "TIME", value_parser = parse_age, help_heading = SHOWN)]
-    pub from: Option<Duration>,
+    #[arg(long, value_name = "TIME|MARK", value_parser = parse_when, help_heading = SHOWN)]
+    pub from: Option<When>,
     /// Show what came by this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_age, help_heading = SHOWN)]
-    pub to: Option<Duration>,
+    #[arg(long, value_name = "TIME|MARK", value_parser = parse_when, help_heading = SHOWN)]
+    pub to: Option<When>,
 }
+
+/// A moment of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// After the start.
+    Time(Duration),
+    /// When `heaptrace mark` gave it this name.
+    Mark(String),
+}
+
+/// Names begin with a letter.
+fn parse_when(text: &str) -> Result<When, String> {
+    if text.starts_with(char::is_alphabetic) {
+        return Ok(When::Mark(text.to_owned()));
+    }
+    parse_age(text).map(When::Time)
+}
+
+impl When {
+    /// How long after the start of `source`, which is `file`, that is.
+    fn find(self, source: &mut Source, file: &Path) -> anyhow::Result<Duration> {
+        let name = match self {
+            Self::Time(time) => return Ok(time),
+            Self::Mark(name) => name,
+        };
+        let whole = source.read(&mut until(None)).map_err(|error| cannot_read(file, error))?.profile;
+        let notes = &whole.coverage.notes;
+        if let Some(at_ns) = notes.marked(&name) {
+            return Ok(Duration::from_nanos(at_ns));
+        }
+        let mut names: Vec<&str> = notes.marks().take(MARKS_NAMED).map(|(_, name)| name).collect();
+        names.dedup();
+        let has =
+            if names.is_empty() { "none (heaptrace mark sets them)".to_owned() } else { names.join(", ") };
+        Err(Usage(format!("{} has no mark {name}; it has {has}", file.display())).into())
+    }
+}
+
+/// Few enough to read.
+const MARKS_NAMED: usize = 20;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +81,36 @@ pub(super) enum Asked {
 }
 
 impl PartArgs {
+    /// Whether they ask for a part.
+    pub(super) fn is_some(&self) -> bool {
+        self.at.is_some() || self.from.is_some() || self.to.is_some()
+    }
+
+    /// What they ask for of `source`, which is `file`.
+    ///
     /// # Errors
-    /// If they ask for what there cannot be.
-    pub(super) fn asked(&self, peak: bool) -> Result<Asked, Usage> {
-        match *self {
-            Self { at: None, from: None, to: None } => Ok(if peak { Asked::Peak } else { Asked::All }),
-            _ if peak => Err(Usage(
+    /// If that is what there cannot be.
+    pub(super) fn asked(self, peak: bool, source: &mut Source, file: &Path) -> anyhow::Result<Asked> {
+        if !self.is_some() {
+            return Ok(if peak { Asked::Peak } else { Asked::All });
+        }
+        if peak {
+            return Err(Usage(
                 "--view peak shows the moment at which most was live; --view live shows another one (--at)"
                     .to_owned(),
-            )),
-            Self { at: Some(at), .. } => Ok(Asked::At(at)),
-            Self { from: Some(from), to: Some(to), .. } if from >= to => {
-                Err(Usage("--from is not before --to".to_owned()))
-            }
-            Self { from, to, .. } => Ok(Asked::Span { from: from.unwrap_or_default(), to }),
+            )
+            .into());
         }
+        let Self { at, from, to } = self;
+        if let Some(at) = at {
+            return Ok(Asked::At(at.find(source, file)?));
+        }
+        let from = from.map(|from| from.find(source, file)).transpose()?.unwrap_or_default();
+        let to = to.map(|to| to.find(source, file)).transpose()?;
+        if to.is_some_and(|to| from >= to) {
+            return Err(Usage("--from is not before --to".to_owned()).into());
+        }
+        Ok(Asked::Span { from, to })
     }
 }
 

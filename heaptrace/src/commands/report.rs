@@ -7,7 +7,7 @@ use super::headings::{OUTPUT, SHOWN};
 use super::ignore_args::IgnoreArgs;
 use super::open::Opener;
 use super::output::{Destination, Output};
-use super::parts::{Asked, Found, PartArgs};
+use super::parts::{Found, PartArgs};
 use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest, until};
 use super::threshold_args::{ThresholdArgs, say_crossed};
 use super::verbose::VerboseArgs;
@@ -138,7 +138,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         thresholds,
         verbose,
     } = args;
-    let asked = part.asked(view == Some(Shown::Peak))?;
+    let is_peak = view == Some(Shown::Peak);
     let view = view.map(|shown| match shown {
         Shown::View(view) => view,
         Shown::Peak => View::Live,
@@ -178,10 +178,11 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     };
     let failed = |error| cannot_read(&file, error);
     let mut source = Source::open(&file).map_err(failed)?;
-    if (format.past() != Past::None || asked != Asked::All) && !source.is_repeatable() {
-        let what = match asked {
-            Asked::All => format!("--format {}", format.name()),
-            _ => "a part of its time".to_owned(),
+    let is_part = is_peak || part.is_some();
+    if (format.past() != Past::None || is_part) && !source.is_repeatable() {
+        let what = match is_part {
+            false => format!("--format {}", format.name()),
+            true => "a part of its time".to_owned(),
         };
         let file = file.display();
         return Err(Usage(format!(
@@ -190,6 +191,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
+    let asked = part.asked(is_peak, &mut source, &file)?;
     let found = Found::find(asked, &mut source, &file, pid)?;
     let history = match (format.past(), &found) {
         (Past::None, _) => None,

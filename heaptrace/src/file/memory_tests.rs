@@ -10,7 +10,7 @@ use crate::commands::{
     debug_args::DebugArgs,
     frame_args::FrameArgs,
     ignore_args::IgnoreArgs,
-    parts::PartArgs,
+    parts::{PartArgs, When},
     report::{ReportArgs, Shown, run},
     threshold_args::ThresholdArgs,
     verbose::VerboseArgs,
@@ -213,7 +213,7 @@ fn every_report_of_the_recording_given() {
         let _ = report(*format, alloc, By::Stack, all());
     }
     let _ = report(Format::Folded, Shown::Peak, By::Stack, all());
-    let since = PartArgs { from: Some(Duration::from_secs(1)), ..all() };
+    let since = PartArgs { from: Some(When::Time(Duration::from_secs(1))), ..all() };
     let _ = report(Format::Folded, alloc, By::Stack, since);
     println!("{PEAK}{}", memory("VmHWM:") - before);
 }

@@ -192,6 +192,7 @@ impl Footprint for Note {
             | Self::MappingsUnreadable { reason: text, .. }
             | Self::HeapNotRead { reason: text, .. }
             | Self::MemoryNotMeasured { reason: text, .. }
+            | Self::Marked { name: text, .. }
             | Self::NamesMissing { what: text }
             | Self::FileDamaged { reason: text, .. }
             | Self::PartsSkipped { what: text }

@@ -173,6 +173,11 @@ pub enum Note {
         pid: u32,
         reason: String,
     },
+    /// A name that somebody gave the moment of a saved state.
+    Marked {
+        at_ns: u64,
+        name: String,
+    },
     /// Files without names.
     NamesMissing {
         what: String,
@@ -252,6 +257,7 @@ impl Note {
             Self::MappingsUnreadable { .. } => "mappings_unreadable",
             Self::HeapNotRead { .. } => "heap_not_read",
             Self::MemoryNotMeasured { .. } => "memory_not_measured",
+            Self::Marked { .. } => "marked",
             Self::NamesMissing { .. } => "names_missing",
             Self::FileDamaged { .. } => "file_damaged",
             Self::PartsSkipped { .. } => "parts_skipped",
@@ -300,6 +306,7 @@ impl Note {
             | Self::MappingsUnreadable { .. }
             | Self::HeapNotRead { .. }
             | Self::MemoryNotMeasured { .. }
+            | Self::Marked { .. }
             | Self::NamesMissing { .. }
             | Self::PartsSkipped { .. }
             | Self::Told { .. } => false,
@@ -406,6 +413,19 @@ impl Notes {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// When the first mark of this name was set.
+    pub fn marked(&self, wanted: &str) -> Option<u64> {
+        self.marks().find(|(_, name)| *name == wanted).map(|(at_ns, _)| at_ns)
+    }
+
+    /// All marks that are kept, in their order.
+    pub fn marks(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.0.iter().flat_map(|cases| &cases.kept).filter_map(|note| match note {
+            Note::Marked { at_ns, name } => Some((*at_ns, name.as_str())),
+            _ => None,
+        })
     }
 
     fn of_kind(&mut self, note: &Note) -> Option<&mut Cases> {

@@ -169,6 +169,7 @@ pub(super) fn sentence(note: &Note) -> String {
         Note::MemoryNotMeasured { pid, reason } => {
             format!("the memory of process {pid} could not be measured: {reason}")
         }
+        Note::Marked { at_ns, name } => format!("mark {name} at {}", seconds(*at_ns)),
         Note::NamesMissing { what } => what.clone(),
         Note::FileDamaged { block, offset, reason } => {
             format!("the file was read up to block {block} at offset {offset}, which is damaged: {reason}")
@@ -234,6 +235,7 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
             "a heap was not read: freed blocks count as live until their addresses are handed out again",
         ),
         Note::MemoryNotMeasured { .. } => ("times", "a process's memory could not be measured"),
+        Note::Marked { .. } => ("marks", "were set (--verbose lists them)"),
         Note::NamesMissing { .. } => ("reasons", "why names are missing"),
         Note::FileDamaged { .. } => ("places", "where the file is damaged"),
         Note::PartsSkipped { .. } => ("parts", "of the recording were skipped"),

@@ -6,6 +6,7 @@ mod firefox;
 mod heaptrack;
 mod json_schema;
 mod lines;
+mod marks;
 mod massif;
 mod otlp;
 mod page;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         end_to_end("parts: the peak is the highest moment, and says how near the real one is", parts::peak),
         end_to_end("parts: spans come to the whole, and say what shrank", parts::spans),
         end_to_end("parts: what was not saved is refused", parts::refused),
+        end_to_end("marks: spans between them, and what is none of ours", marks::between),
         in_browser("html: totals are the JSON report's", page::of_one("totals")),
         in_browser("html: the graph by keys, pointer and search", page::of_one("graph")),
         in_browser("html: the table sorted, grouped and filtered, and stacks in it", page::of_one("table")),

@@ -5,6 +5,7 @@ mod args;
 pub use args::RecordArgs;
 
 use super::{
+    marks::Marks,
     outside::open_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
@@ -57,11 +58,12 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     prepared.engine.look_into(Looks { memory: measures, unmapped: blocks });
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
-    let mut recording = Recording { writer, progress: Progress::new(), blocks, last_write: None };
+    let marks = Marks::listen();
+    let mut recording = Recording { writer, progress: Progress::new(), blocks, last_write: None, marks };
     let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
-    let mut writer = recording.writer;
+    let (mut writer, mut marks) = (recording.writer, recording.marks);
     let live = running.engine.session().outstanding_blocks();
     if live > MANY_BLOCKS {
         say(format_args!("{why}; reading {} live blocks", HumanCount(live)));
@@ -71,7 +73,8 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         running.engine.measure_all();
     }
     running.detach();
-    let chunk = running.engine.finish()?;
+    let mut chunk = running.engine.finish()?;
+    marks.put(marks.come(), &mut chunk);
     let events = chunk.coverage.events;
     let lost = lost_in_short(&chunk.coverage).map_or_else(String::new, |lost| format!("; {lost}"));
     writer.append(&chunk).context(CUT_SHORT)?;
@@ -111,6 +114,7 @@ struct Recording {
     blocks: bool,
     /// `None` before the first, which comes early: a recorder that is killed soon is to leave something.
     last_write: Option<Instant>,
+    marks: Marks,
 }
 
 impl Work for Recording {
@@ -121,9 +125,13 @@ impl Work for Recording {
         let cost = engine.session().recent_overhead();
         let (live, paused) = (self.blocks.then_some(live), engine.session().paused());
         self.progress.show(engine.followed(), live, (events, lost), cost, paused);
-        if self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
+        let named = self.marks.come();
+        // A mark is of a state that is saved.
+        if !named.is_empty() || self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
             self.last_write = Some(Instant::now());
-            self.writer.append(&engine.chunk()?).context(CUT_SHORT)?;
+            let mut chunk = engine.chunk()?;
+            self.marks.put(named, &mut chunk);
+            self.writer.append(&chunk).context(CUT_SHORT)?;
             self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
         }
         Ok(())

@@ -333,6 +333,8 @@ record!(Residency {
     swap_bytes: u64,
     heap: Heap,
     traced: Traced,
+} later {
+    hugetlb_bytes: u64,
 });
 record!(Mappings {
     anonymous: Extent,

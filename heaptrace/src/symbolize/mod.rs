@@ -21,8 +21,8 @@ mod tests;
 
 pub(crate) use child::answers;
 pub use child::{ElfFile, serve};
-pub use locate::open_perf_map;
 pub(crate) use locate::{DebugDirs, bare_name};
+pub use locate::{open_jit_dump, open_perf_map};
 pub use wire::Depth;
 pub(crate) use wire::{Answer, Facts, Question, hear};
 pub use worker::SUBCOMMAND;

@@ -7,6 +7,7 @@
 mod demangle;
 mod elf;
 mod guard;
+mod jit_dump;
 mod perf_map;
 mod sandbox;
 mod seccomp;

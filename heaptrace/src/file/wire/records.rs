@@ -321,6 +321,7 @@ record!(Process {
     paused_ns: u64,
     paused: bool,
     own_sample_bytes: u64,
+    heaps_ended: u64,
 });
 record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });

@@ -29,11 +29,15 @@ pub enum Function {
     PageFault = 19,
     /// An allocation that the allocator itself chose for a sample, by whichever function.
     Sampled = 20,
+    /// Ends all blocks of a heap at once: of which blocks it had, nothing is known. No allocation, and no free of one.
+    EndHeap = 21,
+    /// The same where the name that it is called with says so: jemalloc's mallctl("arena.0.reset").
+    Control = 22,
 }
 
 impl Function {
     /// Every function, in the order of its number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Unknown,
         Self::Malloc,
         Self::Calloc,
@@ -55,6 +59,8 @@ impl Function {
         Self::Mremap,
         Self::PageFault,
         Self::Sampled,
+        Self::EndHeap,
+        Self::Control,
     ];
 
     /// The function numbered `number`, if there is one.
@@ -70,7 +76,12 @@ impl Function {
 
     /// Whether blocks come of it: it is neither growth nor a fault.
     pub fn is_allocation(self) -> bool {
-        !self.is_growth() && self != Self::PageFault
+        !self.is_growth() && self != Self::PageFault && !self.ends_heaps()
+    }
+
+    /// Whether it may end many blocks at once.
+    pub const fn ends_heaps(self) -> bool {
+        matches!(self, Self::EndHeap | Self::Control)
     }
 
     /// The name that reports print.
@@ -97,6 +108,8 @@ impl Function {
             Self::Mremap => "mremap",
             Self::PageFault => "page fault",
             Self::Sampled => "allocator's sample",
+            Self::EndHeap => "end of a heap",
+            Self::Control => "mallctl",
         }
     }
 }

@@ -187,6 +187,8 @@ pub struct ProcessRecord {
     /// Where its allocator gives samples itself: the complement of the fewest bytes that one stood for. 0 where there was
     /// none. See [`own_interval`].
     pub own_samples: u64,
+    /// Calls that ended a heap with all its blocks, whichever these were.
+    pub heaps_ended: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -277,7 +279,7 @@ pub struct Cursors {
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 112);
-    assert!(size_of::<ProcessRecord>() == 40 + 27 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 28 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
     assert!(size_of::<PendingCall>() == 40);
     assert!(size_of::<Cursors>() == 152);

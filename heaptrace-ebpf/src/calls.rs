@@ -75,6 +75,39 @@ fn begin(hit: &Hit<'_>) {
 }
 
 #[inline(never)]
+fn end_heap(hit: &Hit<'_>, argument: u64) {
+    if hit.probe.function == Function::EndHeap as u8 || ends_arena(argument) {
+        let record = hit.record;
+        at!(record.heaps_ended).add(1);
+    }
+}
+
+/// Whether the name at `address` is `arena.N.reset` or `arena.N.destroy`.
+#[inline(always)]
+fn ends_arena(address: u64) -> bool {
+    const ARENA: u64 = u64::from_le_bytes(*b"arena.\0\0");
+    const RESET: u64 = u64::from_le_bytes(*b".reset\0\0");
+    const DESTROY: u64 = u64::from_le_bytes(*b".destroy");
+    /// Of an arena's number.
+    const MOST_DIGITS: u64 = 10;
+    const SIX: u64 = (1 << 48) - 1;
+    const SEVEN: u64 = (1 << 56) - 1;
+    let word = |at: u64| read_user::<u64>(at).unwrap_or(0);
+    if word(address) & SIX != ARENA {
+        return false;
+    }
+    let mut digits = 1;
+    while digits <= MOST_DIGITS {
+        let rest = word(address.wrapping_add(6 + digits));
+        if rest & SEVEN == RESET || rest == DESTROY {
+            return true;
+        }
+        digits += 1;
+    }
+    false
+}
+
+#[inline(never)]
 fn finish(hit: &Hit<'_>, finished: &mut Given) {
     *finished = hit.finish(hit.probe.role == Role::Whole as u8);
 }
@@ -172,6 +205,9 @@ impl Hit<'_> {
             return;
         }
         let mut function = self.probe.function;
+        if function == Function::EndHeap as u8 || function == Function::Control as u8 {
+            return end_heap(self, address);
+        }
         match live::take(self.process, address) {
             Some(block) => {
                 if block.is_held()

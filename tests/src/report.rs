@@ -84,6 +84,8 @@ pub struct Process {
     pub failed_count: u64,
     pub unknown_frees: u64,
     pub missed_frees: u64,
+    pub heaps_ended: u64,
+    pub allocators: Vec<Allocator>,
     pub inherited_free_count: u64,
     pub lost_bytes: u64,
     pub lost_count: u64,
@@ -98,6 +100,13 @@ pub struct Process {
     pub gone_bytes: u64,
     pub gone_count: u64,
     pub estimate: Option<Estimate>,
+}
+
+/// An allocator that was probed.
+#[derive(Debug, Deserialize)]
+pub struct Allocator {
+    pub kind: String,
+    pub path: String,
 }
 
 /// Where blocks are sampled: samples, and between what the truth lies, 95 times in 100.

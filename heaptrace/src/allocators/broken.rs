@@ -23,6 +23,8 @@ pub enum Broken {
     Endless(&'static str),
     #[error("the top block at {0:#x} is not in the heap")]
     TopElsewhere(u64),
+    #[error("of {all} bytes that the arena has of mappings, only {found} were found")]
+    Regions { found: u64, all: u64 },
     #[error("the heap at {0:#x} does not belong to its arena")]
     Heap(u64),
     #[error("the list of arenas leads to {0:#x}, where none is")]

@@ -1,8 +1,8 @@
 //! Another process's memory: read only, in windows, up to a limit.
 
 use super::broken::Broken;
-use crate::process::patience;
-use std::io;
+use crate::process::{patience, procfs};
+use std::{io, ops::Range};
 
 /// Memory that can be read while its owner changes it.
 pub trait Memory {
@@ -11,6 +11,11 @@ pub trait Memory {
     /// # Errors
     /// If any byte of it cannot be read.
     fn read(&self, address: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Its private mappings that can be written to, in order of address; none where they are not known.
+    fn writable(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
 }
 
 /// The memory of a process, by process_vm_readv(2): no ptrace, and the process is not stopped. Who reads much does so within a
@@ -34,6 +39,12 @@ impl Memory for ProcessMemory {
         };
         into.copy_from_slice(&patience::look(self.pid, read).flatten()?);
         Ok(())
+    }
+
+    fn writable(&self) -> Vec<Range<u64>> {
+        let mappings = procfs::read_maps(self.pid).unwrap_or_default().into_iter();
+        let private = mappings.filter(|m| m.permissions.read && m.permissions.write && !m.permissions.shared);
+        private.map(|mapping| mapping.start..mapping.end).collect()
     }
 }
 
@@ -74,6 +85,11 @@ impl<'a> Reader<'a> {
     /// Reads at most about `most` bytes.
     pub fn new(memory: &'a dyn Memory, most: u64) -> Self {
         Self { memory, window: Vec::new(), start: 0, left: most }
+    }
+
+    /// The memory's private mappings that can be written to, in order of address.
+    pub fn writable(&self) -> Vec<Range<u64>> {
+        self.memory.writable()
     }
 
     /// Forgets what the window holds, so that it is read anew.

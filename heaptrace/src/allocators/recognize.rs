@@ -12,6 +12,7 @@ use super::{
 use crate::{
     probes::{
         discover::{DiscoverError, Discoverer},
+        probe::Probe,
         symbols::AllocatorKind,
     },
     process::{
@@ -76,16 +77,17 @@ impl Recognizer {
                 continue;
             };
             let Some(kind) = discoverer.symbols(object).map(|symbols| symbols.kind) else { continue };
-            // jemalloc has a prefix to its names where a program brings its own, beside the C library's malloc.
-            let is_malloc = |symbol: &str| match kind {
-                AllocatorKind::Jemalloc => symbol.ends_with("malloc"),
-                _ => symbol == "malloc",
+            // A program may bring one of these under other names, beside the C library's malloc.
+            let is_own = is_brought(kind);
+            let is_malloc = |probe: &Probe| match is_own {
+                true => probe.shape.allocates(),
+                false => probe.symbol == "malloc",
             };
-            if file.probes.iter().any(|probe| is_malloc(&probe.symbol)) {
+            if file.probes.iter().any(is_malloc) {
                 called.push((object, kind));
             }
         }
-        let own = called.iter().find(|(_, kind)| *kind == AllocatorKind::Jemalloc);
+        let own = called.iter().find(|(_, kind)| is_brought(*kind));
         let Some((object, kind)) = own.or(called.first()).copied() else {
             let why = "no malloc was found in it".to_owned();
             return Ok(Known::Other { allocator: String::new(), why, passes: false });
@@ -133,6 +135,11 @@ impl Recognizer {
         }
         Ok(place)
     }
+}
+
+/// Whether an allocator is nobody's but who chose it: its blocks are the program's, whatever else is called beside it.
+fn is_brought(kind: AllocatorKind) -> bool {
+    matches!(kind, AllocatorKind::Jemalloc | AllocatorKind::Mimalloc | AllocatorKind::Tcmalloc)
 }
 
 /// What is added to a file's addresses where it is mapped.

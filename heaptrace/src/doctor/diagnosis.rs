@@ -166,10 +166,19 @@ pub struct Process {
     pub probes: Vec<Probe>,
     /// Files whose allocators tell of samples themselves.
     pub own_samples: Vec<OwnSamples>,
+    /// Allocators that it has inside without names: their blocks are not seen.
+    pub hidden: Vec<Hidden>,
     /// What is not probed, or was not looked into, one sentence each.
     pub left_out: Vec<String>,
     pub can_trace: bool,
     pub reason: Option<String>,
+}
+
+/// See [`Process::hidden`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Hidden {
+    pub kind: String,
+    pub path: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

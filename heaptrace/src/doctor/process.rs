@@ -1,7 +1,8 @@
 //! How one process would be traced: what speaks against it, its allocators, and every probe with its reason.
 
-use super::diagnosis::{Allocator, Check, Fate, Function, OwnSamples, Probe, Process, Site, Verdict};
+use super::diagnosis::{Allocator, Check, Fate, Function, Hidden, OwnSamples, Probe, Process, Site, Verdict};
 use crate::{
+    model::AllocatorInfo,
     probes::{
         discover::{Discoverer, ProcessView},
         plan::{FilePlan, Own, OwnRefusal, Plan, Wanted},
@@ -61,6 +62,11 @@ pub fn examine(pid: u32) -> Process {
         allocators: allocators(&files),
         probes: plan.files.iter().flat_map(probes).collect(),
         own_samples: own_samples(&plan),
+        hidden: plan
+            .hidden
+            .iter()
+            .map(|AllocatorInfo { kind, path }| Hidden { kind: kind.clone(), path: path.clone() })
+            .collect(),
         left_out: plan.refusals.clone(),
         can_trace: reason.is_none(),
         reason,

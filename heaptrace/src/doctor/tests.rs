@@ -104,6 +104,7 @@ fn process() -> Process {
             },
         ],
         probes: vec![probe, free],
+        hidden: Vec::new(),
         left_out: vec!["failed to open /x: denied".into()],
         can_trace: true,
         reason: None,

@@ -1,8 +1,8 @@
 //! The diagnosis for people: what works first, the verdict last.
 
 use super::diagnosis::{
-    Allocator, Attach, Cost, Diagnosis, Fate, Feature, ModePrice, Modes, OwnSamples, Privileges, Probe,
-    Process, Site, State, TracefsFound, Verdict,
+    Allocator, Attach, Cost, Diagnosis, Fate, Feature, Hidden, ModePrice, Modes, OwnSamples, Privileges,
+    Probe, Process, Site, State, TracefsFound, Verdict,
 };
 use crate::printable::printable;
 use std::collections::BTreeMap;
@@ -39,7 +39,20 @@ pub fn render(diagnosis: &Diagnosis, out: Out<'_>) -> io::Result<()> {
     let what =
         process.as_ref().map_or("this machine".to_owned(), |process| format!("process {}", process.pid));
     match reason {
-        None if *can_trace => writeln!(out, "Verdict: {what} can be traced."),
+        None if *can_trace => {
+            let hidden = process.iter().flat_map(|process| &process.hidden);
+            let hidden: Vec<_> = hidden.map(|of| printable(&of.kind).into_owned()).collect();
+            match hidden.is_empty() {
+                true => writeln!(out, "Verdict: {what} can be traced."),
+                false => writeln!(
+                    out,
+                    "Verdict: {what} has {} inside, without names of its functions: what that allocates is not seen. A build \
+                     with its symbols can be traced, and without, --trace growth or faults shows the memory. What else is \
+                     called in it can be traced.",
+                    hidden.join(" and ")
+                ),
+            }
+        }
         reason => {
             writeln!(out, "Verdict: cannot trace: {}", printable(reason.as_deref().unwrap_or("unknown")))
         }
@@ -185,6 +198,7 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
         allocators,
         probes,
         own_samples,
+        hidden,
         left_out,
         can_trace: _,
         reason,
@@ -236,6 +250,10 @@ fn target(process: &Process, out: Out<'_>) -> io::Result<()> {
             out,
             "    a trap a sample, and none an allocation: `heaptrace record --trace native -p {pid}`"
         )?;
+    }
+    for Hidden { kind, path } in hidden {
+        let (kind, path) = (printable(kind), printable(path));
+        writeln!(out, "  not seen: {kind} in {path}, known by its messages, without names of its functions")?;
     }
     for sentence in left_out {
         writeln!(out, "  left out: {}", printable(sentence))?;

@@ -364,6 +364,25 @@ impl ProfileBuilder {
         self.table.id(record)
     }
 
+    /// Records that run and have code that no file has.
+    pub fn generating(&self) -> impl Iterator<Item = u32> + '_ {
+        let has_any = |record: &u32| {
+            let image = self.images.get(record);
+            image.is_some_and(|image| image.mappings().iter().any(|code| code.module.is_none()))
+        };
+        self.table.running().filter(has_any)
+    }
+
+    /// What a record's image has mapped that is named like a dump of generated code.
+    pub fn jit_dump(&self, record: u32) -> Option<&str> {
+        let modules = self.images.get(&record)?.mappings().iter().filter_map(|code| code.module);
+        let mut paths = modules.map(|module| self.modules.table.items[module.index()].path.as_str());
+        paths.find(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.starts_with("jit-") && name.ends_with(".dump")
+        })
+    }
+
     /// Path of a process's executable relative to nothing: as it sees it.
     pub fn describe(&mut self, record: u32, exe: &Path, comm: &str, rss_bytes: u64) {
         if let Some(process) = self.table.get_mut(record) {

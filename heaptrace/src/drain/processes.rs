@@ -432,6 +432,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         seen_count,
         hits,
         own_samples,
+        heaps_ended,
         break_at: _,
         brk_bytes,
         mmap_bytes,
@@ -460,6 +461,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.seen_bytes = process.seen_bytes.saturating_add(seen_bytes);
     process.seen_count += seen_count;
     process.hits += hits;
+    process.heaps_ended += heaps_ended;
     // Of all images' the fewest, as of one.
     if own_samples != 0 {
         let others = match process.own_sample_bytes {

@@ -151,6 +151,9 @@ pub fn examine(pid: u32) -> Result<Inspection, InspectError> {
     let measured = mappings::parse_smaps(&procfs::read(pid, "smaps").map_err(gone)?);
     // Sums of smaps where the kernel has no rollup (before 4.14), or shows none.
     let mut total = mappings::parse_rollup(&procfs::read(pid, "smaps_rollup").unwrap_or_default());
+    // What the kernel leaves out of it.
+    total.hugetlb_bytes =
+        measured.iter().fold(0, |sum, measured| u64::saturating_add(sum, measured.amount.hugetlb_bytes));
     total.virtual_bytes = measured.iter().map(|measured| measured.amount.virtual_bytes).sum();
     let total_virtual = total.virtual_bytes;
     let memory = mappings::summarize(&measured, &heaps, &procfs::stack_pointers(pid), total);

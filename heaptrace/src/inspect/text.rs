@@ -60,7 +60,7 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
 
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     let row = |out: Out<'_>, name: &str, count: &str, amount: &Amount| {
-        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, anonymous_bytes: _ } = *amount;
+        let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, .. } = *amount;
         let [all, resident, pss, swap] = [virtual_bytes, resident_bytes, pss_bytes, swap_bytes].map(human);
         writeln!(out, "  {name:<12} {count:>8} {all:>12} {resident:>12} {pss:>12} {swap:>12}")
     };
@@ -69,6 +69,17 @@ fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
         row(out, name(of.kind), &of.mappings.to_string(), &of.amount)?;
     }
     row(out, "all", "", &memory.total)?;
+    let Amount { hugetlb_bytes, transparent_huge_bytes, lazily_free_bytes, merged_bytes, .. } = memory.total;
+    for (bytes, what) in [
+        (hugetlb_bytes, "on huge pages that were set aside (hugetlb), in no resident size"),
+        (transparent_huge_bytes, "of the resident on transparent huge pages"),
+        (lazily_free_bytes, "of the resident given back, and taken as soon as memory is short (MADV_FREE)"),
+        (merged_bytes, "of the resident merged with pages of the same contents (KSM)"),
+    ] {
+        if bytes > 0 {
+            writeln!(out, "  {} {what}", human(bytes))?;
+        }
+    }
     writeln!(out, "\nLargest mappings\n       resident         swap      virtual  kind")?;
     for listed in &memory.largest {
         let Amount { virtual_bytes, resident_bytes, swap_bytes, .. } = listed.amount;

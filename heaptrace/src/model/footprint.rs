@@ -176,6 +176,7 @@ impl Footprint for Note {
                 function.beside() + path.beside() + reason.beside()
             }
             Self::Grew { comm, .. } => comm.beside(),
+            Self::HiddenAllocator { path, allocator } => path.beside() + allocator.beside(),
             Self::PriceUnknown { reason: text }
             | Self::GrowthUnavailable { reason: text }
             | Self::FaultsUnavailable { reason: text }

@@ -77,6 +77,11 @@ pub enum Note {
     NotProbed {
         what: String,
     },
+    /// A program with an allocator inside, known by its messages, of whose functions there are no names.
+    HiddenAllocator {
+        path: String,
+        allocator: String,
+    },
     /// Probes of a process that could not be placed.
     ProbesNotPlaced {
         pid: u32,
@@ -238,6 +243,7 @@ impl Note {
             Self::StacksNotKept { .. } => "stacks_not_kept",
             Self::UnclassedBlocks { .. } => "unclassed_blocks",
             Self::NotProbed { .. } => "not_probed",
+            Self::HiddenAllocator { .. } => "hidden_allocator",
             Self::ProbesNotPlaced { .. } => "probes_not_placed",
             Self::LeftOut { .. } => "left_out",
             Self::ProbedLate { .. } => "probed_late",
@@ -276,6 +282,7 @@ impl Note {
             | Self::StacksNotKept { .. }
             | Self::UnclassedBlocks { .. }
             | Self::NotProbed { .. }
+            | Self::HiddenAllocator { .. }
             | Self::ProbesNotPlaced { .. }
             | Self::ProbedLate { .. }
             | Self::EndedUnseen { .. }

@@ -267,6 +267,9 @@ pub struct Process {
     pub unknown_frees: u64,
     /// Blocks whose address was handed out again although no free was seen.
     pub missed_frees: u64,
+    /// Calls that ended a heap with all its blocks: those that were not freed one by one count as live until their addresses
+    /// are handed out again, or their memory is given back.
+    pub heaps_ended: u64,
     /// Blocks live in the parent at fork, which the child has too; not in `totals`.
     pub inherited_bytes: u64,
     pub inherited_count: u64,

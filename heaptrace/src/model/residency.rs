@@ -25,6 +25,8 @@ pub struct Residency {
     pub took_ns: u64,
     pub mappings: Mappings,
     pub swap_bytes: u64,
+    /// On huge pages that were set aside (hugetlb): in no RSS.
+    pub hugetlb_bytes: u64,
     pub heap: Heap,
     pub traced: Traced,
 }

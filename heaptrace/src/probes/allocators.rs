@@ -12,6 +12,13 @@ pub struct Known {
     pub rank: u16,
 }
 
+impl Known {
+    /// Whether it gives one block back, and does nothing else.
+    pub fn frees(&self) -> bool {
+        self.shape == Shape::Free0 && !self.function.ends_heaps()
+    }
+}
+
 /// How a symbol is to be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -28,7 +35,7 @@ use Shape as S;
 type Row = (&'static str, Function, Shape);
 
 /// The C names, which every allocator may define and many export with a prefix as well.
-const C_NAMES: [Row; 19] = [
+const C_NAMES: [Row; 20] = [
     ("malloc", F::Malloc, S::Size0),
     ("calloc", F::Calloc, S::Product01),
     ("realloc", F::Realloc, S::Resize),
@@ -49,6 +56,8 @@ const C_NAMES: [Row; 19] = [
     ("dallocx", F::Free, S::Free0),
     ("sdallocx", F::Free, S::Free0),
     ("smallocx", F::Mallocx, S::Size0),
+    // Only calls that end an arena count.
+    ("mallctl", F::Control, S::Free0),
 ];
 
 /// Prefixes under which `C_NAMES` appear: jemalloc's (its default, Rust's, FreeBSD's), gperftools'.
@@ -56,7 +65,7 @@ const PREFIXES: [&str; 4] = ["je_", "_rjem_", "__je_", "tc_"];
 
 /// Names of one allocator only. Argument orders differ: size first in `mi_malloc_aligned`, second in
 /// `mi_aligned_alloc`, behind the heap in `mi_heap_malloc`.
-const VENDOR_NAMES: [Row; 73] = [
+const VENDOR_NAMES: [Row; 97] = [
     ("mi_malloc", F::Malloc, S::Size0),
     ("mi_malloc_small", F::Malloc, S::Size0),
     ("mi_malloc_aligned", F::Malloc, S::Size0),
@@ -105,6 +114,26 @@ const VENDOR_NAMES: [Row; 73] = [
     ("mi_free_size", F::Free, S::Free0),
     ("mi_free_size_aligned", F::Free, S::Free0),
     ("mi_free_aligned", F::Free, S::Free0),
+    ("mi_free_small", F::Free, S::Free0),
+    ("mi_heap_destroy", F::EndHeap, S::Free0),
+    // With the block's size told, too.
+    ("mi_umalloc", F::Malloc, S::Size0),
+    ("mi_umalloc_small", F::Malloc, S::Size0),
+    ("mi_umalloc_aligned", F::Malloc, S::Size0),
+    ("mi_uzalloc", F::Calloc, S::Size0),
+    ("mi_uzalloc_small", F::Calloc, S::Size0),
+    ("mi_uzalloc_aligned", F::Calloc, S::Size0),
+    ("mi_ucalloc", F::Calloc, S::Product01),
+    ("mi_urealloc", F::Realloc, S::Resize),
+    ("mi_ufree", F::Free, S::Free0),
+    // mimalloc 3: a heap, and a thread's part of one.
+    ("mi_heap_zalloc_small", F::Calloc, S::Size1),
+    ("mi_theap_malloc", F::Malloc, S::Size1),
+    ("mi_theap_malloc_small", F::Malloc, S::Size1),
+    ("mi_theap_malloc_aligned", F::Malloc, S::Size1),
+    ("mi_theap_zalloc", F::Calloc, S::Size1),
+    ("mi_theap_zalloc_small", F::Calloc, S::Size1),
+    ("mi_theap_zalloc_aligned", F::Calloc, S::Size1),
     ("tc_malloc_skip_new_handler", F::Malloc, S::Size0),
     ("tc_new", F::OperatorNew, S::Size0),
     ("tc_new_nothrow", F::OperatorNew, S::Size0),
@@ -114,6 +143,10 @@ const VENDOR_NAMES: [Row; 73] = [
     ("tc_newarray_nothrow", F::OperatorNewArray, S::Size0),
     ("tc_newarray_aligned", F::OperatorNewArray, S::Size0),
     ("tc_newarray_aligned_nothrow", F::OperatorNewArray, S::Size0),
+    ("tcmalloc_size_returning_operator_new", F::OperatorNew, S::Size0),
+    ("tcmalloc_size_returning_operator_new_aligned", F::OperatorNew, S::Size0),
+    ("tcmalloc_size_returning_operator_new_hot_cold", F::OperatorNew, S::Size0),
+    ("tcmalloc_size_returning_operator_new_aligned_hot_cold", F::OperatorNew, S::Size0),
     ("scalable_malloc", F::Malloc, S::Size0),
     ("scalable_calloc", F::Calloc, S::Product01),
     ("scalable_realloc", F::Realloc, S::Resize),
@@ -129,6 +162,8 @@ const VENDOR_NAMES: [Row; 73] = [
     ("rpmemalign", F::Memalign, S::Size1),
     ("rpposix_memalign", F::PosixMemalign, S::OutPointer),
     ("rpfree", F::Free, S::Free0),
+    ("rpmalloc_heap_free_all", F::EndHeap, S::Free0),
+    ("rpzalloc", F::Calloc, S::Size0),
     ("tc_free_sized", F::Free, S::Free0),
 ];
 
@@ -296,6 +331,19 @@ mod tests {
         assert!(rank("free") < rank("cfree"));
         assert!(rank("tc_free") < rank("_ZdlPv"));
         assert!(rank("_Znwm") < rank("_Znam"));
+    }
+
+    #[test]
+    fn what_ends_a_heap_frees_no_block() {
+        for (symbol, function) in
+            [("mi_heap_destroy", F::EndHeap), ("_rjem_mallctl", F::Control), ("mallctl", F::Control)]
+        {
+            let known = lookup(symbol).expect("known");
+            assert_eq!((known.function, known.frees()), (function, false), "{symbol}");
+            assert!(!function.is_allocation());
+        }
+        assert!(lookup("mi_free").is_some_and(|known| known.frees()));
+        assert_eq!([lookup("mi_heap_delete"), lookup("mallctlbymib")], [None; 2]);
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Discoverer {
             };
             let is_exe = id.is_some() && id == exe;
             match looked {
-                Ok(Some(candidate)) if seen_files.insert(candidate.object.below) => {
+                Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
                     let at = if is_exe { 0 } else { found.candidates.len() };
                     let mapped = (mapping.dev, mapping.inode);
                     found.candidates.insert(at, Located { candidate, address: mapping.start, mapped });

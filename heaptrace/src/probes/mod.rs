@@ -4,7 +4,9 @@
 pub mod allocators;
 pub mod candidate;
 pub mod cut;
+mod debug_file;
 pub mod discover;
+mod elsewhere;
 mod entries;
 pub mod forward;
 pub mod merged_sites;
@@ -19,3 +21,4 @@ pub mod search_order;
 mod shares;
 pub mod symbol_cache;
 pub mod symbols;
+mod telltale;

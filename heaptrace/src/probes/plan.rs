@@ -64,6 +64,8 @@ pub struct Plan {
     pub prefers_own: bool,
     /// Only such files were looked for.
     pub only_own: bool,
+    /// Files with an allocator inside that has no names: what they allocate is not seen.
+    pub hidden: Vec<AllocatorInfo>,
     /// What was not probed that one might expect to be, one sentence each.
     pub refusals: Vec<String>,
     /// The files that were searched.
@@ -151,11 +153,18 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
         own,
         own_refusals,
         only_own: false,
+        hidden: described.iter().filter_map(hidden).collect(),
         refusals,
         looked_at: described.iter().map(|file| file.path.to_owned()).collect(),
         go_executable: described.first().filter(|exe| exe.elf.is_go).map(|exe| exe.path.to_owned()),
         wrong_machine: None,
     }
+}
+
+/// The allocator that a file has inside, without names.
+fn hidden(file: &Described<'_>) -> Option<AllocatorInfo> {
+    let kind = file.symbols.hidden?.name().to_owned();
+    Some(AllocatorInfo { kind, path: file.path.to_string_lossy().into_owned() })
 }
 
 /// Probes where files tell of samples, and what they do not tell.
@@ -345,7 +354,7 @@ fn called_in<'a>(file: &Described<'a>, wins: impl Fn(&str) -> bool) -> Vec<&'a F
         let mut of_family =
             hidden.iter().filter(|f| f.known.role == Role::Base && allocators::family(&f.symbol) == family);
         let allocates = of_family.clone().any(|f| f.known.shape.allocates());
-        allocates && of_family.any(|f| f.known.shape == Shape::Free0)
+        allocates && of_family.any(|f| f.known.frees())
     };
     // glibc's cfree is its free; beside a preloaded free, what still reaches it is no program's call.
     let is_second_name_of_a_loser = |f: &FoundFunction| {
@@ -389,7 +398,7 @@ fn wrapped_frees(functions: &[&FoundFunction], hands_on: &dyn Fn(&FoundFunction)
     let (operators, others): (Vec<&FoundFunction>, Vec<&FoundFunction>) =
         functions.iter().copied().partition(|function| function.known.role == Role::Operator);
     let entries: HashSet<u64> = others.iter().map(|function| function.address).collect();
-    let ends = others.iter().filter(|function| function.known.shape == Shape::Free0);
+    let ends = others.iter().filter(|function| function.known.frees());
     let ends: HashSet<u64> = ends.map(|function| function.address).collect();
     let mut allocating = operators.iter().filter(|function| function.known.shape.allocates()).peekable();
     if allocating.peek().is_none() || !allocating.all(|function| hands_on(function)) {

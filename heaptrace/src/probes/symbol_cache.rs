@@ -8,6 +8,7 @@
 
 use super::allocators;
 use super::cut::{Cut, Emulation, MAX_SITES};
+use super::debug_file;
 use super::symbols::{AllocatorKind, FileSymbols, Forward, FoundFunction, MAX_FILE, Probing};
 use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::file_cache::{FileCache, FileIdentity, Format};
@@ -19,7 +20,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 
 /// Raise `version` when the analysis changes, or the table of functions: what was found before is then not believed.
-const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 6, parameter: 0 };
+const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 7, parameter: 0 };
 
 const SUFFIX: &str = ".cuts";
 
@@ -39,6 +40,7 @@ struct Entry {
     key: Key,
     kind: AllocatorKind,
     binds_itself: bool,
+    hidden: Option<AllocatorKind>,
     functions: Vec<KeptFunction>,
 }
 
@@ -67,6 +69,10 @@ fn symbols_for(
     }
     let before = FileIdentity::of(object);
     let symbols = FileSymbols::read_for(&ReadCache::new(&**object.file()), &object.elf, emulation)?;
+    let symbols = match symbols.hidden {
+        Some(_) => debug_file::symbols(object, emulation).unwrap_or(symbols),
+        None => symbols,
+    };
     if let (Some(cache), Some(before)) = (cache, before)
         && !symbols.functions.is_empty()
     {
@@ -132,8 +138,8 @@ fn encode(key: Key, symbols: &FileSymbols) -> std::io::Result<Vec<u8>> {
             forwards_to: forwards_to.clone(),
         }
     });
-    let FileSymbols { kind, binds_itself, .. } = *symbols;
-    FORMAT.seal(&Entry { key, kind, binds_itself, functions: functions.collect() })
+    let FileSymbols { kind, binds_itself, hidden, .. } = *symbols;
+    FORMAT.seal(&Entry { key, kind, binds_itself, hidden, functions: functions.collect() })
 }
 
 /// What a file of the cache with these contents would give, if `file` were what they say it was made of.
@@ -157,6 +163,7 @@ fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<File
     let functions = functions.collect::<Option<_>>()?;
     Some(FileSymbols {
         binds_itself: entry.binds_itself,
+        hidden: entry.hidden,
         ..FileSymbols::of_parts(functions, entry.kind, file, facts)
     })
 }

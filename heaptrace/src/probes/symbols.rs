@@ -2,11 +2,13 @@
 
 use super::allocators::{self, Known, Role};
 use super::cut::{self, Cut, Emulation, Image, Request};
+use super::elsewhere;
 use super::entries::Entries;
 use super::forward::{self, Target};
 use super::proof::Proof;
 use super::ranges::merged;
-use crate::process::elf::{self, ElfError, ElfFacts, Header};
+use super::telltale;
+use crate::process::elf::{self, ElfError, ElfFacts, Header, Kind};
 use heaptrace_common::function::Shape;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
 use object::elf::{SectionHeader64, Sym64};
@@ -97,6 +99,8 @@ pub struct FileSymbols {
     pub kind: AllocatorKind,
     /// Code of the file beside its allocator calls that directly, whoever else defines these names.
     pub binds_itself: bool,
+    /// An allocator that it has inside, of whose functions it has no names.
+    pub hidden: Option<AllocatorKind>,
     /// Of the code that all sites rest on.
     pub proof: Arc<Proof>,
 }
@@ -140,13 +144,27 @@ impl FileSymbols {
         facts: &ElfFacts,
         emulation: Emulation,
     ) -> Result<Self, ElfError> {
+        Self::read_with(data, facts, emulation, None)
+    }
+
+    /// The same with the names that another file has of this one's functions: its debug file.
+    pub fn read_with<'data, R: ReadRef<'data>>(
+        data: R,
+        facts: &ElfFacts,
+        emulation: Emulation,
+        debug: Option<R>,
+    ) -> Result<Self, ElfError> {
         let mut file = File::new(data, facts, emulation)?;
+        let debug = debug.and_then(|debug| File::new(debug, facts, emulation).ok());
         let mut wanted: Vec<(RawSymbol<'data>, Known)> = Vec::new();
         let mut kind = AllocatorKind::Unknown;
         let mut exported_addresses = HashSet::new();
         let mut starts = Vec::new();
-        for (table, exported) in [(raw::SHT_DYNSYM, true), (raw::SHT_SYMTAB, false)] {
-            for symbol in file.functions(table, exported)? {
+        let exported = file.functions(raw::SHT_DYNSYM, true)?;
+        let own = file.functions(raw::SHT_SYMTAB, false)?;
+        let named = debug.map(|debug| debug.functions(raw::SHT_SYMTAB, false)).transpose()?;
+        for (symbols, exported) in [(exported, true), (own, false), (named.unwrap_or_default(), false)] {
+            for symbol in symbols {
                 kind = stronger(kind, marker(symbol.name));
                 starts.push(symbol.address);
                 let Some(known) = std::str::from_utf8(symbol.name).ok().and_then(allocators::lookup) else {
@@ -190,7 +208,10 @@ impl FileSymbols {
             });
             let found = file.found(&symbol, known, &starts, &addresses, probing.clone());
             functions.extend(found.map(|found| FoundFunction {
-                forwards_to: passes_to.map(Forward::Address).or(found.forwards_to),
+                forwards_to: passes_to.map(Forward::Address).or(found.forwards_to).or_else(|| {
+                    let image = image.as_ref().filter(|_| known.shape.allocates())?;
+                    file.works_elsewhere(image, symbol.address).map(Forward::Symbol)
+                }),
                 ..found
             }));
         }
@@ -202,7 +223,12 @@ impl FileSymbols {
         let may_pass_on = kind == AllocatorKind::Unknown && file.imports(&NEXT);
         let binds_itself =
             !may_pass_on && image.is_some_and(|image| cut::are_called_by_others(&image, &bases, &all));
-        Ok(Self { binds_itself, ..Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts) })
+        let is_known =
+            matches!(kind, AllocatorKind::Jemalloc | AllocatorKind::Tcmalloc | AllocatorKind::Mimalloc);
+        let is_program = facts.kind != Kind::Library && !is_known;
+        let hidden = is_program.then(|| telltale::messages(data, facts)).flatten();
+        let found = Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts);
+        Ok(Self { binds_itself, hidden, ..found })
     }
 
     /// What was found in a file whose bytes are `file`.
@@ -213,7 +239,7 @@ impl FileSymbols {
         facts: &ElfFacts,
     ) -> Self {
         let proof = Arc::new(Proof::of(file, &merged(code_of(&functions, facts).collect(), 0)));
-        Self { functions, kind, binds_itself: false, proof }
+        Self { functions, kind, proof, ..Self::default() }
     }
 }
 
@@ -264,8 +290,10 @@ pub(super) fn code_of<'a>(
 /// allocator of its own.
 fn marker(symbol: &[u8]) -> AllocatorKind {
     match symbol {
-        b"mi_version" => AllocatorKind::Mimalloc,
-        b"mallctl" | b"je_mallctl" | b"_rjem_mallctl" | b"__mallctl" => AllocatorKind::Jemalloc,
+        // Linked statically, as Rust's crates are, only what is called is there.
+        b"mi_version" | b"mi_malloc" | b"mi_free" => AllocatorKind::Mimalloc,
+        b"mallctl" | b"je_mallctl" | b"_rjem_mallctl" | b"__mallctl" | b"je_mallocx" | b"_rjem_mallocx"
+        | b"_rjem_malloc" => AllocatorKind::Jemalloc,
         b"tc_malloc" | b"tc_version" | b"TCMallocInternalMalloc" | b"MallocExtension_Initialize" => {
             AllocatorKind::Tcmalloc
         }
@@ -512,6 +540,12 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         reached.into_iter().collect()
     }
 
+    /// The function of another file by which the one at `address` does its work.
+    fn works_elsewhere(&self, image: &Image<'data>, address: u64) -> Option<String> {
+        let allocates = |name: &str| allocators::lookup(name).is_some_and(|known| known.shape.allocates());
+        elsewhere::works_by(&Linked { file: self, image }, address, allocates)
+    }
+
     /// What a freeing function hands its block on to, on every path.
     fn forward(&self, code: &[u8], address: u64, addresses: &HashSet<u64>) -> Option<Forward> {
         let targets = forward::targets(code, address)?;
@@ -548,6 +582,30 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let symbol = symbols.get(usize::try_from(relocation.r_sym(self.endian, false)).ok()?)?;
             Some(String::from_utf8_lossy(name_at(names, symbol.st_name(self.endian))?).into_owned())
         })
+    }
+}
+
+/// A file's code and what the dynamic linker makes of it.
+struct Linked<'a, 'data, 'facts, R> {
+    file: &'a File<'data, 'facts, R>,
+    image: &'a Image<'data>,
+}
+
+impl<'data, R: ReadRef<'data>> elsewhere::Code for Linked<'_, 'data, '_, R> {
+    fn function(&self, address: u64) -> Option<(Range<u64>, &[u8])> {
+        let range = self.image.function_at(address);
+        let (offset, room) = self.file.facts.code_offset(range.start)?;
+        let length = (range.end - range.start).min(MAX_CODE);
+        let bytes =
+            self.file.data.read_bytes_at(offset, Some(length).filter(|length| *length <= room)?).ok()?;
+        (range.start == address).then_some((range, bytes))
+    }
+
+    fn imported(&self, target: Target) -> Option<String> {
+        match self.file.resolve(target, &HashSet::new())? {
+            Forward::Symbol(symbol) => Some(symbol),
+            Forward::Address(_) => None,
+        }
     }
 }
 

@@ -283,6 +283,15 @@ impl Dynamic {
     }
 }
 
+/// The build ID alone: also of a debug file, whose segments need not have what they say.
+pub fn build_id_of<'data, R: ReadRef<'data>>(data: R) -> Option<BuildId> {
+    let left = Cell::new(MAX_READ);
+    let data = Sparing { data, left: &left };
+    let (header, endian) = header(data).ok()?;
+    let segments = header.program_headers(endian, data).ok().filter(|all| all.len() <= MAX_SEGMENTS)?;
+    build_id(segments, &header.sections(endian, data).unwrap_or_default(), endian, data)
+}
+
 /// `DF_1_PIE` of elf.h.
 const DF_1_PIE: u64 = 0x0800_0000;
 

@@ -30,6 +30,7 @@ pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
     let mut lines: Vec<String> = counters::lines(counts).collect();
     lines.extend(late(profile));
     lines.extend(paused(profile));
+    lines.extend(particulars::ended_heaps(&profile.processes, profile.mode, verbose));
     lines.extend(notes::lines(facts, true, verbose));
     if !finished {
         lines.push("the recorder did not finish: what happened after the last saved state is missing".into());
@@ -243,6 +244,7 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         }
     }
     lines.extend(particulars::of_processes(&profile.processes, profile.mode, verbose));
+    lines.extend(particulars::grew_unseen(&profile.processes, profile.mode, verbose));
     lines.extend(particulars::untraceable(untraceable, verbose));
     lines.extend(notes::lines(facts, false, verbose));
     lines

@@ -82,6 +82,10 @@ pub(super) fn sentence(note: &Note) -> String {
             format!("{blocks} in no size class: the table of sizes that are allocated often had no room")
         }
         Note::NotProbed { what } => what.clone(),
+        Note::HiddenAllocator { path, allocator } => format!(
+            "{path} has {allocator} inside, as its messages are there, and no names of {allocator}'s functions: what it \
+             allocates is not seen (a build with its symbols shows that; --trace growth and faults show the memory without)"
+        ),
         Note::ProbesNotPlaced { pid, reason } => {
             format!("process {pid}: probes could not be placed: {reason}")
         }
@@ -198,6 +202,9 @@ const fn several(note: &Note) -> (&'static str, &'static str) {
         Note::StacksNotKept { .. } => ("tables", "had no room for stacks"),
         Note::UnclassedBlocks { .. } => ("times", "blocks are in no size class"),
         Note::NotProbed { .. } => ("functions or files", "are not traced, or not wholly"),
+        Note::HiddenAllocator { .. } => {
+            ("programs", "have allocators inside without names, whose blocks are not seen")
+        }
         Note::ProbesNotPlaced { .. } => ("times", "probes could not be placed in a process"),
         Note::LeftOut { .. } => ("more processes", "were not traced"),
         Note::ProbedLate { .. } => {
@@ -259,6 +266,12 @@ fn line(cases: &Cases) -> String {
         format!("{} {noun} {what}; {which} {worst}", thousands(cases.count()))
     };
     printable(&text).into_owned()
+}
+
+/// Programs whose allocators have no names, and who is most of what a report is not about: each in a line.
+pub(super) fn hidden(notes: &Notes) -> Vec<String> {
+    let kinds = notes.kinds().iter().filter(|cases| matches!(cases.worst(), Note::HiddenAllocator { .. }));
+    kinds.map(line).collect()
 }
 
 /// Of kinds that are losses, or of those that are none, a line each. `verbose`: a line for each case that is kept.

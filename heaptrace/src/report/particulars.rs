@@ -93,6 +93,65 @@ const PAUSED: Kind = Kind {
     },
 };
 
+/// A process that ended heaps as a whole while it has blocks that count as live: a loss.
+const HEAPS: Kind = Kind {
+    weight: |process| if process.totals.live_count() > 0 { process.heaps_ended } else { 0 },
+    say: |of, _| {
+        let live = blocks(of, |p| p.totals.live_count(), |p| p.totals.live_bytes());
+        let heaps = counted(
+            sum(of, |p| p.heaps_ended),
+            "heap was ended with all its blocks",
+            "heaps were ended with all their blocks",
+        );
+        format!(
+            "{heaps} at once, and no free of these is seen (mi_heap_destroy, arena.N.reset and the like): of what counts as \
+             live, {live}, any block from before may be over"
+        )
+    },
+};
+
+/// A process that has mapped much, has it in memory, and allocated next to nothing by functions that are seen.
+const GREW_UNSEEN: Kind = Kind {
+    weight: grown_unseen,
+    say: |of, _| {
+        let (mapped, allocated) = (sum(of, grown_unseen), sum(of, |p| p.totals.alloc_bytes));
+        format!(
+            "{} was mapped and is resident, and {} was allocated by functions that are seen: by an allocator that is not \
+             seen, or by mappings of its own (--view growth shows where)",
+            human(mapped),
+            human(allocated)
+        )
+    },
+};
+
+/// What a process has mapped without allocating an eighth of it, if that is more than programs map to begin with.
+fn grown_unseen(process: &Process) -> u64 {
+    const MUCH: u64 = 32 << 20;
+    let mapped = process.mmap_bytes.saturating_sub(process.munmap_bytes);
+    let grown = mapped.saturating_add_signed(process.brk_bytes.max(0)).min(process.rss_bytes);
+    if grown >= MUCH && process.totals.alloc_bytes < grown / 8 { grown } else { 0 }
+}
+
+/// Of processes that grew without allocating, as [`ended_heaps`].
+pub(super) fn grew_unseen(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
+    if !mode.has_blocks() {
+        return Vec::new();
+    }
+    if verbose {
+        return each(&GREW_UNSEEN, processes, mode);
+    }
+    of_kind(&GREW_UNSEEN, processes, mode).into_iter().collect()
+}
+
+/// Of processes that ended heaps as a whole: a line, or, where `verbose`, one for each.
+pub(super) fn ended_heaps(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
+    if verbose {
+        each(&HEAPS, processes, mode)
+    } else {
+        of_kind(&HEAPS, processes, mode).into_iter().collect()
+    }
+}
+
 fn not_traced_at_first(of: &[&Process]) -> String {
     let gap = of.iter().filter_map(|process| process.attach_gap_ns).max().unwrap_or_default() as f64 / 1e6;
     let share = percent(sum(of, |p| p.attached_ns), sum(of, |p| p.life_ns));
@@ -180,6 +239,7 @@ fn not_traced(names: &str, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Totals;
 
     fn process(pid: u32, lost_count: u64) -> Process {
         Process { pid, comm: "x".into(), lost_count, lost_bytes: 10 * lost_count, ..Process::default() }
@@ -204,6 +264,46 @@ mod tests {
         assert_eq!(lines[0], "x:1001: 700 blocks (6.8 KiB) found no room and are in no total");
         assert_eq!(lines[1], "x:5: 5 blocks (50 B) found no room and are in no total");
         assert_eq!(lines[EACH], "1 more processes: 1 block (10 B) found no room and are in no total");
+    }
+
+    #[test]
+    fn heaps_that_ended_matter_where_blocks_count_as_live() {
+        let totals = Totals { alloc_bytes: 2_000, alloc_count: 2, ..Totals::default() };
+        let live = Process { heaps_ended: 1, totals, ..process(1, 0) };
+        let none = Process { heaps_ended: 7, ..process(2, 0) };
+        assert_eq!(
+            ended_heaps(&[live, none], Mode::Exact, false),
+            [
+                "x:1: 1 heap was ended with all its blocks at once, and no free of these is seen (mi_heap_destroy, \
+                 arena.N.reset and the like): of what counts as live, 2 blocks (2.0 KiB), any block from before may be over"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_grows_without_allocating_is_said() {
+        let grown = |mmap_bytes, rss_bytes, alloc_bytes| Process {
+            mmap_bytes,
+            rss_bytes,
+            totals: Totals { alloc_bytes, ..Totals::default() },
+            ..process(1, 0)
+        };
+        let mib = 1 << 20;
+        let said = |of| grew_unseen(&[of], Mode::Exact, false);
+        assert_eq!(
+            said(grown(200 * mib, 100 * mib, mib)),
+            [
+                "x:1: 100.0 MiB was mapped and is resident, and 1.0 MiB was allocated by functions that are seen: by an \
+                 allocator that is not seen, or by mappings of its own (--view growth shows where)"
+            ]
+        );
+        // Stacks that were not used, a program that allocates, and one that is small.
+        for other in
+            [grown(200 * mib, mib, 0), grown(200 * mib, 100 * mib, 90 * mib), grown(mib, 100 * mib, 0)]
+        {
+            assert!(said(other).is_empty());
+        }
+        assert!(grew_unseen(&[grown(200 * mib, 100 * mib, 0)], Mode::Growth, false).is_empty());
     }
 
     #[test]

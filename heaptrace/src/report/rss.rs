@@ -143,7 +143,15 @@ fn one(
     found: &Reconciliation,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Reconciliation { rss_bytes, swap_bytes, untouched_bytes, allocator, allocator_read, parts } = found;
+    let Reconciliation {
+        rss_bytes,
+        swap_bytes,
+        hugetlb_bytes,
+        untouched_bytes,
+        allocator,
+        allocator_read,
+        parts,
+    } = found;
     let age = crate::units::seconds(age(profile, residency));
     let when = if process.exited { "ended since" } else { "was running" };
     writeln!(
@@ -167,6 +175,12 @@ fn one(
     }
     if *swap_bytes > 0 {
         heap.push_str(&format!("; {} of the process are swapped out", human(*swap_bytes)));
+    }
+    if *hugetlb_bytes > 0 {
+        heap.push_str(&format!(
+            "; {} of the process are on huge pages that were set aside (hugetlb), which are in no RSS",
+            human(*hugetlb_bytes)
+        ));
     }
     writeln!(out, "  ({heap})")?;
     let shown: Vec<(&Part, String)> = parts

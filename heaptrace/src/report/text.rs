@@ -4,7 +4,7 @@ use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{
-    By, Options, View, arenas, churn, footer, hints, part, rss, sizes, suspects, table, unnamed, verdicts,
+    By, Options, View, arenas, churn, footer, hints, notes, part, rss, sizes, suspects, table, unnamed, verdicts,
 };
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
@@ -153,6 +153,9 @@ fn header(
         names.push(format!("{} more", thousands((processes.len() - NAMED) as u64)));
     }
     writeln!(out, "# Processes: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
+    for line in notes::hidden(&profile.coverage.notes) {
+        writeln!(out, "# Not in it: {line}")?;
+    }
     if options.view == View::Rss {
         let (bytes, count) = rss::total(profile, options);
         let of = counted(count, "process", "processes");

@@ -38,16 +38,38 @@ pub struct Amount {
     /// Pages of no file: of a private file mapping, those that were written to.
     #[serde(skip)]
     pub anonymous_bytes: u64,
+    /// On huge pages that were set aside (hugetlb), which the kernel counts in no RSS.
+    pub hugetlb_bytes: u64,
+    /// On huge pages that it made of others (THP).
+    pub transparent_huge_bytes: u64,
+    /// Given back by madvise(MADV_FREE), and still there.
+    pub lazily_free_bytes: u64,
+    /// Merged with pages that have the same contents (KSM).
+    pub merged_bytes: u64,
 }
 
 impl Amount {
     fn add(&mut self, other: Self) {
-        let Self { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, anonymous_bytes } = other;
+        let Self {
+            virtual_bytes,
+            resident_bytes,
+            pss_bytes,
+            swap_bytes,
+            anonymous_bytes,
+            hugetlb_bytes,
+            transparent_huge_bytes,
+            lazily_free_bytes,
+            merged_bytes,
+        } = other;
         self.virtual_bytes = self.virtual_bytes.saturating_add(virtual_bytes);
         self.resident_bytes = self.resident_bytes.saturating_add(resident_bytes);
         self.pss_bytes = self.pss_bytes.saturating_add(pss_bytes);
         self.swap_bytes = self.swap_bytes.saturating_add(swap_bytes);
         self.anonymous_bytes = self.anonymous_bytes.saturating_add(anonymous_bytes);
+        self.hugetlb_bytes = self.hugetlb_bytes.saturating_add(hugetlb_bytes);
+        self.transparent_huge_bytes = self.transparent_huge_bytes.saturating_add(transparent_huge_bytes);
+        self.lazily_free_bytes = self.lazily_free_bytes.saturating_add(lazily_free_bytes);
+        self.merged_bytes = self.merged_bytes.saturating_add(merged_bytes);
     }
 }
 
@@ -124,6 +146,12 @@ fn fill(amount: &mut Amount, line: &[u8]) {
         "Pss" => amount.pss_bytes = bytes,
         "Swap" => amount.swap_bytes = bytes,
         "Anonymous" => amount.anonymous_bytes = bytes,
+        "Private_Hugetlb" | "Shared_Hugetlb" => {
+            amount.hugetlb_bytes = amount.hugetlb_bytes.saturating_add(bytes);
+        }
+        "AnonHugePages" => amount.transparent_huge_bytes = bytes,
+        "LazyFree" => amount.lazily_free_bytes = bytes,
+        "KSM" => amount.merged_bytes = bytes,
         _ => {}
     }
 }
@@ -179,6 +207,8 @@ fn kind(all: &[Measured], index: usize, heaps: &HashSet<u64>, stacks: &[u64]) ->
         _ if name.starts_with("[stack:") || name.starts_with("[anon: glibc: pthread stack") => {
             return Kind::Stack;
         }
+        // Made by mmap(MAP_HUGETLB): a file to the kernel alone.
+        "/anon_hugepage" => {}
         _ if mapping.file().is_some() || mapping.inode != 0 => return Kind::File,
         _ if name.starts_with('[') && !name.starts_with("[anon") => return Kind::Special,
         _ => {}

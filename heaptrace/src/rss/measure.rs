@@ -40,6 +40,7 @@ const ALIGNMENT: u64 = 16;
 pub struct Measured {
     pub mappings: Mappings,
     pub swap_bytes: u64,
+    pub hugetlb_bytes: u64,
     pub heap: Heap,
     pages: Pages,
     arenas: Vec<Range<u64>>,
@@ -67,12 +68,13 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
     }
     let kinds = mappings::kinds(&all, &arenas, &procfs::stack_pointers(pid));
     let mut sums = Mappings::default();
-    let mut swap_bytes = 0_u64;
+    let (mut swap_bytes, mut hugetlb_bytes) = (0_u64, 0_u64);
     let mut of_heap = Vec::new();
     for (mappings::Measured { mapping, amount }, kind) in all.iter().zip(kinds) {
         let main = mapping.path.as_deref().is_some_and(|path| path.as_os_str() == "[stack]");
         add(&mut sums, kind, main, amount);
         swap_bytes = swap_bytes.saturating_add(amount.swap_bytes);
+        hugetlb_bytes = hugetlb_bytes.saturating_add(amount.hugetlb_bytes);
         if matches!(kind, Kind::Heap | Kind::Anonymous) {
             of_heap.push((mapping.start..mapping.end, amount.resident_bytes));
         }
@@ -91,7 +93,7 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
         (None, Known::Glibc(_)) => Heap::default(),
     };
     let blocks = TracedBlocks { exact: true, ..TracedBlocks::default() };
-    Ok(Measured { mappings: sums, swap_bytes, heap, pages, arenas, quantum, blocks })
+    Ok(Measured { mappings: sums, swap_bytes, hugetlb_bytes, heap, pages, arenas, quantum, blocks })
 }
 
 fn add(sums: &mut Mappings, kind: Kind, main: bool, amount: &Amount) {

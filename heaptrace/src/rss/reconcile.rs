@@ -12,6 +12,8 @@ use serde::Serialize;
 pub struct Reconciliation {
     pub rss_bytes: u64,
     pub swap_bytes: u64,
+    /// On huge pages that were set aside (hugetlb), which are in no RSS.
+    pub hugetlb_bytes: u64,
     /// Of the heap, or of the traced blocks where it could not be read: bytes that are not in memory, never touched, given back, or swapped out.
     pub untouched_bytes: u64,
     /// Whose arenas were read, or could not be.
@@ -30,7 +32,7 @@ impl Reconciliation {
 
 /// Divides what was measured.
 pub fn reconcile(residency: &Residency) -> Reconciliation {
-    let Residency { at_ns: _, took_ns: _, mappings, swap_bytes, heap, traced } = residency;
+    let Residency { at_ns: _, took_ns: _, mappings, swap_bytes, hugetlb_bytes, heap, traced } = residency;
     let mut parts = Vec::new();
     let (allocator, allocator_read, untouched_bytes) = match heap {
         Heap::Glibc(heap) => {
@@ -53,6 +55,7 @@ pub fn reconcile(residency: &Residency) -> Reconciliation {
     Reconciliation {
         rss_bytes: mappings.total().resident_bytes,
         swap_bytes: *swap_bytes,
+        hugetlb_bytes: *hugetlb_bytes,
         untouched_bytes,
         allocator,
         allocator_read,

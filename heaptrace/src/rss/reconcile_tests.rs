@@ -201,7 +201,7 @@ prop_compose! {
             (false, true) => Heap::Jemalloc(counted),
             _ => unreadable,
         };
-        Residency { at_ns: 0, took_ns: 0, mappings, swap_bytes: 0, heap, traced }
+        Residency { at_ns: 0, took_ns: 0, mappings, swap_bytes: 0, hugetlb_bytes: 0, heap, traced }
     }
 }
 
@@ -253,8 +253,15 @@ fn numbers_at_their_limit_do_not_overflow() {
         let blocks =
             blocks.then_some(TracedBlocks { requested: most, slack: most, count: counts, exact: false });
         let traced = Traced { live_bytes: counts, live_count: counts, blocks, ..Traced::default() };
-        let residency =
-            Residency { at_ns: counts, took_ns: counts, mappings, swap_bytes: counts, heap, traced };
+        let residency = Residency {
+            at_ns: counts,
+            took_ns: counts,
+            mappings,
+            swap_bytes: counts,
+            hugetlb_bytes: counts,
+            heap,
+            traced,
+        };
         assert_eq!(reconcile(&residency).rss_bytes, u64::MAX);
     }
 }

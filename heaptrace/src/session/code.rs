@@ -61,6 +61,9 @@ impl Session {
         if !is_code(&mapping) {
             return None;
         }
+        if mapping.file().is_none() {
+            self.perf_maps.want(record);
+        }
         let object =
             mapping.file().and_then(|_| self.discoverer.object_behind(pid, &mapping, change.time_ns));
         Some(NewCode { record, time_ns: change.time_ns, mapping, object })

@@ -25,6 +25,7 @@ mod origins;
 mod over;
 mod overhead;
 mod pending_code;
+mod perf_maps;
 mod phases;
 mod real_world;
 mod residency;
@@ -127,6 +128,7 @@ pub struct Session {
     /// `None` if the kernel does not let us; then code is known from /proc alone.
     watch: Option<MappingWatch>,
     pending_code: pending_code::PendingCode,
+    perf_maps: perf_maps::PerfMaps,
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
     residencies: measured::Residencies,
@@ -243,6 +245,7 @@ impl Session {
             notes,
             watch,
             pending_code: pending_code::PendingCode::default(),
+            perf_maps: perf_maps::PerfMaps::default(),
             size_filter,
             counting: counting::Counting::new(),
             residencies: measured::Residencies::default(),
@@ -282,6 +285,8 @@ impl Session {
         }
         self.builder.reads_at(self.counting.now_ns());
         self.builder.read_sites(&mut self.tracer.maps);
+        self.builder.generating().for_each(|record| self.perf_maps.want(record));
+        self.perf_maps.look_for_all(&self.builder);
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.has_ended() {
             return;
@@ -299,6 +304,7 @@ impl Session {
         if self.tracer.maps.has_few_records() {
             self.retire();
         }
+        self.perf_maps.look(&self.builder);
         self.look_at_cost();
         self.keep_to_limits();
     }
@@ -360,7 +366,7 @@ impl Session {
 
     /// The same for another thread to do.
     pub fn symbol_job(&self, locations: Vec<Location>) -> SymbolJob {
-        SymbolJob::new(&self.builder.symbol_inputs(), locations, self.started_ns)
+        SymbolJob::new(&self.builder.symbol_inputs(), locations, self.started_ns, &self.perf_maps)
     }
 
     /// What is outstanding and older than `older_than`, of blocks or of memory; call [`Session::drain`] first.

@@ -154,6 +154,7 @@ impl Session {
                 took_ns: took.as_nanos() as u64,
                 mappings: measured.mappings,
                 swap_bytes: measured.swap_bytes,
+                hugetlb_bytes: measured.hugetlb_bytes,
                 heap: measured.heap,
                 traced,
             };

@@ -1,5 +1,6 @@
 //! Finding symbols away from the session: reading debug information can take seconds, while events go on.
 
+use super::perf_maps::{HeldMaps, PerfMaps};
 use crate::{
     drain::SymbolInputs,
     model::{Location, Module, Process, ProcessId},
@@ -14,6 +15,8 @@ pub struct SymbolJob {
     modules: Vec<Module>,
     /// Those that generate code among the locations'.
     processes: BTreeMap<ProcessId, Process>,
+    /// Perf maps of these that are held since they ran.
+    maps: HeldMaps,
     /// By `ModuleId`: the file that was mapped.
     files: Vec<Option<Arc<Object>>>,
     /// When the session began, in nanoseconds since the Unix epoch.
@@ -23,13 +26,20 @@ pub struct SymbolJob {
 }
 
 impl SymbolJob {
-    pub(super) fn new(inputs: &SymbolInputs<'_>, locations: Vec<Location>, started_ns: i64) -> Self {
+    pub(super) fn new(
+        inputs: &SymbolInputs<'_>,
+        locations: Vec<Location>,
+        started_ns: i64,
+        perf_maps: &PerfMaps,
+    ) -> Self {
         let process = |location: &Location| match location {
             Location::Anonymous { process, .. } => Some((*process, inputs.processes.get(process)?.clone())),
             _ => None,
         };
+        let processes: BTreeMap<ProcessId, Process> = locations.iter().filter_map(process).collect();
         Self {
-            processes: locations.iter().filter_map(process).collect(),
+            maps: perf_maps.of(processes.keys()),
+            processes,
             locations,
             modules: inputs.modules.to_vec(),
             files: inputs.files.to_vec(),
@@ -40,11 +50,11 @@ impl SymbolJob {
 
     /// The symbols of each location, in order, and what is to be said of those that are missing.
     pub fn run(&self) -> Found {
-        let Self { locations, modules, processes, files, started_ns, made_ns } = self;
+        let Self { locations, modules, processes, maps, files, started_ns, made_ns } = self;
         let sources = Sources {
             mapped: &|id| Some(files.get(id.index())?.as_ref()?.file().clone()),
             unchanged_since_ns: *started_ns,
-            perf_map: &|id| open_perf_map(processes.get(&id)?, *made_ns),
+            perf_map: &|id| maps.open(id).or_else(|| open_perf_map(processes.get(&id)?, *made_ns)),
         };
         symbolize(locations, modules, &|id| processes.get(&id), &sources)
     }

@@ -89,11 +89,11 @@ fn split(id: &BuildId) -> Option<(String, String)> {
 }
 
 /// The perf map that `process`, which was there at a time of `CLOCK_MONOTONIC`, writes for the code it generates, if it still
-/// runs under its name: a map that another process of the same PID left behind, or has now, would give wrong names. Looked for
-/// in the process's own /tmp, under the PID it knows itself by, and then in ours.
+/// runs: a map that another process of the same PID left behind, or has now, would give wrong names. Looked for in the process's
+/// own /tmp, under the PID it knows itself by, and then in ours.
 pub fn open_perf_map(process: &Process, there_at_ns: u64) -> Option<File> {
     let pid = process.pid;
-    if process.exited || procfs::comm(pid).ok()? != process.comm {
+    if process.exited {
         return None;
     }
     let status = procfs::read_status(pid).ok()?;
@@ -101,11 +101,38 @@ pub fn open_perf_map(process: &Process, there_at_ns: u64) -> Option<File> {
     let map = [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(
         |(root, pid)| {
             let folder = foreign::folder_in_root(&root, Path::new("tmp")).ok()?;
-            perf_map_in(folder, pid, status.effective_uid).ok()
+            perf_map_in(folder, pid, status.effective_uid).ok().filter(|map| is_written_by(process.pid, map))
         },
     );
     // Last: another process may have got the PID at any time.
     map.filter(|_| procfs::began_by(pid, there_at_ns))
+}
+
+/// The same of a dump of its code, which it has mapped from `path` as a mark.
+pub fn open_jit_dump(process: &Process, path: &Path, there_at_ns: u64) -> Option<File> {
+    let pid = process.pid;
+    if process.exited {
+        return None;
+    }
+    let owner = procfs::read_status(pid).ok()?.effective_uid;
+    let dump = foreign::open_in_root(pid, path).ok()?;
+    let metadata = dump.metadata().ok()?;
+    let is_its = is_theirs(&metadata, owner) && is_written_by(pid, &dump);
+    (is_its && procfs::began_by(pid, there_at_ns)).then_some(dump)
+}
+
+/// Whether who runs as `owner` could have read a file: their own, or root's that all may read.
+fn is_theirs(metadata: &std::fs::Metadata, owner: u32) -> bool {
+    metadata.uid() == owner || metadata.uid() == 0 && metadata.mode() & 0o004 != 0
+}
+
+/// Whether a file was written to since the process that has PID `pid` now began. (Files' times are a tick of the kernel's
+/// behind.)
+fn is_written_by(pid: u32, file: &File) -> bool {
+    const TICK_NS: i64 = 10_000_000;
+    let Ok(of) = file.metadata() else { return false };
+    let written_ns = of.mtime().saturating_mul(1_000_000_000).saturating_add(of.mtime_nsec());
+    procfs::began_by(pid, procfs::monotonic_ns_at(written_ns.saturating_add(TICK_NS)))
 }
 
 /// The perf map of `pid`, which runs as `owner`, in `folder`. Only what it could read itself: its own file, or root's
@@ -114,8 +141,7 @@ fn perf_map_in(folder: impl AsFd, pid: u32, owner: u32) -> Result<File, Unfit> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let map = open_below(folder, Path::new(&format!("perf-{pid}.map")), resolve)?;
     let metadata = map.metadata().map_err(|_| Unfit::Absent)?;
-    let is_theirs = metadata.uid() == owner || metadata.uid() == 0 && metadata.mode() & 0o004 != 0;
-    if is_theirs { Ok(map) } else { Err(Unfit::Absent) }
+    if is_theirs(&metadata, owner) { Ok(map) } else { Err(Unfit::Absent) }
 }
 
 #[cfg(test)]
@@ -179,13 +205,16 @@ mod tests {
         let pid = std::process::id();
         let map = Path::new("/tmp").join(format!("perf-{pid}.map"));
         fs::write(&map, "1000 10 f\n").expect("map");
-        let process = |comm| Process { pid, comm, ..Process::default() };
-        let own = process(procfs::comm(pid).expect("a name"));
+        // Whatever it is called by now.
+        let own = Process { pid, comm: "another".to_owned(), ..Process::default() };
         let opened = [u64::MAX, 0].map(|there_at_ns| open_perf_map(&own, there_at_ns).is_some());
-        let other = open_perf_map(&process("another".to_owned()), u64::MAX);
+        let file = fs::File::options().write(true).open(&map).expect("it is there");
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400))
+            .expect("a time");
+        let left_behind = open_perf_map(&own, u64::MAX);
         fs::remove_file(&map).expect("it is there");
         assert_eq!(opened, [true, false]);
-        assert!(other.is_none());
+        assert!(left_behind.is_none());
     }
 
     /// Takes root, to mount.

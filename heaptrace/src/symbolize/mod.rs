@@ -25,7 +25,7 @@ pub use child::{ElfFile, serve};
 pub use fetched::client_cache;
 pub use locate::DebugDirs;
 pub(crate) use locate::bare_name;
-pub use locate::open_perf_map;
+pub use locate::{open_jit_dump, open_perf_map};
 pub use wire::Depth;
 pub(crate) use wire::{Answer, Facts, Question, hear};
 pub use worker::SUBCOMMAND;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 // glibc has it since 2.33, and this runs on 2.31, too; of heaps so small the older one says the same.
@@ -57,7 +58,17 @@ static void *second(void *blocks) {
     return NULL;
 }
 
+// From here on malloc's main arena has mappings in place of the break.
+static void block_break(void) {
+    void *behind = sbrk(0);
+    void *at = (void *)(((size_t)behind + 4095) & ~(size_t)4095);
+    if (mmap(at, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != at)
+        _exit(9);
+}
+
 int main(int argc, char **argv) {
+    if (getenv("HEAP_BLOCKED"))
+        block_break();
     setvbuf(stdout, out_buffer, _IOFBF, sizeof out_buffer);
     int blocks = 0;
     if (argc > 2 && strcmp(argv[1], "heaps") == 0) {

@@ -6,17 +6,21 @@ use heaptrace_tests::{
     heaptrace,
     live::{list, number},
     programs::Program,
-    runner::{Test, end_to_end, unprivileged},
+    runner::{Test, end_to_end, in_guest, unprivileged},
     running::Running,
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use tempfile::TempDir;
 
 pub fn tests() -> Vec<Test> {
     vec![
         unprivileged("a resting heap is what mallinfo2 and malloc_info say", resting),
         unprivileged("the same without tcache, with fastbins filled instead", without_tcache),
+        unprivileged("the same with other tunables", || tuned(OTHERS, false)),
+        unprivileged("the same on transparent huge pages", || tuned("glibc.malloc.hugetlb=1", false)),
+        unprivileged("the same where the break cannot grow", || tuned("", true)),
+        in_guest("the same on huge pages that were set aside", on_huge_pages),
         unprivileged("an arena of several heaps is walked through all", heaps),
         unprivileged("blocks in a thread's cache are told apart from those in use", parked),
         end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
@@ -108,6 +112,33 @@ fn resting() -> Result<()> {
         ensure!(text.contains(word), "no {word:?} in\n{text}");
     }
     Ok(())
+}
+
+const OTHERS: &str = "glibc.malloc.tcache_count=100:glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=65536:\
+                      glibc.malloc.top_pad=1048576:glibc.malloc.trim_threshold=4096";
+
+fn tuned(tunables: &str, blocked: bool) -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = Command::new(Program::C("heap").compile()?);
+    command.env("GLIBC_TUNABLES", tunables);
+    if blocked {
+        command.env("HEAP_BLOCKED", "1");
+    }
+    let program = wait(command, folder.path(), "resting")?;
+    let found = inspect(program.pid())?;
+    ensure_equal(&found, &program.stdout())?;
+    Ok(())
+}
+
+/// Sets some aside, if there are none, and gives them back.
+fn on_huge_pages() -> Result<()> {
+    const POOL: &str = "/proc/sys/vm/nr_hugepages";
+    const WANTED: u64 = 64;
+    let before: u64 = fs::read_to_string(POOL)?.trim().parse()?;
+    fs::write(POOL, (before + WANTED).to_string())?;
+    let tested = tuned("glibc.malloc.hugetlb=2", false);
+    fs::write(POOL, before.to_string())?;
+    tested
 }
 
 fn without_tcache() -> Result<()> {

@@ -17,6 +17,20 @@ use std::ops::Range;
 /// `HEAP_MAX_SIZE`, to which heaps of all arenas but the main one are aligned: twice the largest mmap threshold.
 const HEAP_MOST: u64 = 64 << 20;
 
+/// The same in huge pages, where malloc is told to take these (`heap_max_size`, malloc/arena.c).
+const HEAP_MOST_HUGE_PAGES: u64 = 4;
+
+/// The largest huge page of x86_64.
+const HUGE_PAGE: u64 = 1 << 30;
+
+/// How large heaps may be, and to what they are aligned, by malloc's parameters at an address.
+pub fn most_of_heap(reader: &mut Reader<'_>, layout: &Layout, parameters: Option<u64>) -> u64 {
+    let at = parameters.zip(layout.huge_page).and_then(|(at, field)| offset(at, field).ok());
+    let huge = at.and_then(|at| reader.word(at).ok());
+    let huge = huge.filter(|huge| huge.is_power_of_two() && (PAGE..=HUGE_PAGE).contains(huge));
+    huge.map_or(HEAP_MOST, |huge| huge * HEAP_MOST_HUGE_PAGES)
+}
+
 /// The most heaps: 4 TiB of addresses.
 pub const MOST_HEAPS: usize = 1 << 16;
 
@@ -28,6 +42,9 @@ const REREADS: u32 = 20;
 
 /// The page of x86_64.
 const PAGE: u64 = 4096;
+
+/// Pages that are looked at for where a part of a main arena begins that is not the break's: 256 MiB of other memory.
+const MOST_STARTS: u64 = 1 << 16;
 
 /// What a program is given of a block lies so far behind its beginning.
 const HEADER: u64 = 16;
@@ -126,19 +143,20 @@ struct Extent {
     range: Range<u64>,
 }
 
-/// Reads the arena at `address`; `base` is where the main arena's heap begins, `asked` are addresses, in order, and of `pages`
+/// Reads the arena at `address`; `base` is where the main arena's heap begins, `heap_most` how large others' heaps may be, `asked` are addresses, in order, and of `pages`
 /// it is counted how much of them is in use.
 pub fn read(
     reader: &mut Reader<'_>,
     layout: &Layout,
     address: u64,
     base: Option<u64>,
+    heap_most: u64,
     asked: &[u64],
     pages: u64,
 ) -> (Arena, Option<Broken>) {
     let used = UsedPages::over(&[], pages);
     let mut arena = Arena { address, main: base.is_some(), used, ..Arena::default() };
-    let problem = fill(&mut arena, reader, layout, base, asked).err();
+    let problem = fill(&mut arena, reader, layout, base, heap_most, asked).err();
     (arena, problem)
 }
 
@@ -147,6 +165,7 @@ fn fill(
     reader: &mut Reader<'_>,
     layout: &Layout,
     base: Option<u64>,
+    heap_most: u64,
     asked: &[u64],
 ) -> Result<(), Broken> {
     reader.refresh();
@@ -156,9 +175,11 @@ fn fill(
     arena.system_bytes = field(reader, state::SYSTEM)?;
     arena.most_system_bytes = field(reader, state::MOST_SYSTEM)?;
     let top = field(reader, state::TOP)?;
+    let scattered = field(reader, state::FLAGS)? & state::NONCONTIGUOUS != 0;
     let extents = match base {
+        Some(_) if scattered => regions(reader, arena.system_bytes, top)?,
         Some(base) => vec![main_heap(reader, base, top)?],
-        None => heaps(reader, layout, arena.address, top)?,
+        None => heaps(reader, layout, arena.address, top, heap_most)?,
     };
     arena.top_bytes = chunks::size_at(reader, top)?;
     arena.heaps = extents.iter().map(|extent| extent.range.clone()).collect();
@@ -300,13 +321,79 @@ fn main_heap(reader: &mut Reader<'_>, base: u64, top: u64) -> Result<Extent, Bro
     Ok(Extent { from, end: End::Top(top), range: from..end })
 }
 
+/// The parts of a main arena that is not the break's alone: malloc maps more where the break cannot grow, and all where it is
+/// told to take huge pages (`sysmalloc`, glibc.malloc.hugetlb=2). It keeps no list of them; each ends in fence posts, but for
+/// that with the top block, and together they are what the arena has of the system.
+fn regions(reader: &mut Reader<'_>, system: u64, top: u64) -> Result<Vec<Extent>, Broken> {
+    let mut extents = Vec::new();
+    let mut found = 0_u64;
+    let mut left = MOST_STARTS;
+    for range in reader.writable() {
+        let mut from = range.start;
+        // Mappings that lie side by side are one to the kernel, whoever made them.
+        while from < range.end && left > 0 && found < system {
+            if let Some(region) = region(reader, from, &range, top)? {
+                from = region.range.end;
+                found = found.saturating_add(region.range.end - region.range.start);
+                extents.push(region);
+            } else {
+                left -= 1;
+                from = from.saturating_add(chunks::mmapped_at(reader, from).unwrap_or(PAGE));
+            }
+        }
+    }
+    match found == system && extents.len() <= MOST_HEAPS {
+        true => Ok(extents),
+        false => Err(Broken::Regions { found, all: system }),
+    }
+}
+
+/// The part of a main arena that begins at `from`, if one does.
+fn region(
+    reader: &mut Reader<'_>,
+    from: u64,
+    within: &Range<u64>,
+    top: u64,
+) -> Result<Option<Extent>, Broken> {
+    if from >= within.end {
+        return Ok(None);
+    }
+    let has_top = (from..within.end).contains(&top);
+    let limit = if has_top { End::Top(top) } else { End::Fence(within.end) };
+    let (mut at, mut fences, mut ended) = (from, 0, None);
+    let walked = chunks::walk(reader, &mut at, limit, &mut |block| {
+        fences = if block.state == State::Fence { fences + 1 } else { 0 };
+        if fences == 2 {
+            ended = ended.or_else(|| block.at.checked_add(block.size));
+        }
+    });
+    match (ended, walked) {
+        (_, Err(Broken::Limit)) => Err(Broken::Limit),
+        (Some(end), _) => {
+            let end = end.checked_next_multiple_of(PAGE).unwrap_or(end);
+            Ok(Some(Extent { from, end: End::Fence(end), range: from..end }))
+        }
+        (None, Ok(())) if has_top && at == top => {
+            let end = offset(top, chunks::size_at(reader, top)?)?;
+            Ok((end <= within.end).then_some(Extent { from, end: limit, range: from..end }))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The heaps of another arena, in order of address: the newest, which has the top, leads to those before it.
-fn heaps(reader: &mut Reader<'_>, layout: &Layout, arena: u64, top: u64) -> Result<Vec<Extent>, Broken> {
+fn heaps(
+    reader: &mut Reader<'_>,
+    layout: &Layout,
+    arena: u64,
+    top: u64,
+    most: u64,
+) -> Result<Vec<Extent>, Broken> {
     let mut extents: Vec<Extent> = Vec::new();
-    let mut heap = top & !(HEAP_MOST - 1);
+    let mut heap = top & !(most - 1);
     loop {
         let size = reader.word(offset(heap, 16)?)?;
-        let fits = heap.is_multiple_of(PAGE) && (1..=HEAP_MOST).contains(&size) && extents.len() < MOST_HEAPS;
+        let fits = heap.is_multiple_of(PAGE) && (1..=most).contains(&size) && extents.len() < MOST_HEAPS;
         if !fits || reader.word(heap)? != arena {
             return Err(Broken::Heap(heap));
         }

@@ -10,6 +10,9 @@ const PREVIOUS_IN_USE: u64 = 1;
 const IS_MMAPPED: u64 = 2;
 const FLAGS: u64 = 7;
 
+/// The page of x86_64.
+const PAGE: u64 = 4096;
+
 /// The smallest block; smaller ones are fence posts at the end of a heap that was left.
 pub const SMALLEST: u64 = 32;
 
@@ -42,6 +45,13 @@ pub enum End {
 /// The size of the block at `at`, without checks.
 pub fn size_at(reader: &mut Reader<'_>, at: u64) -> Result<u64, Broken> {
     Ok(reader.word(offset(at, 8)?)? & !FLAGS)
+}
+
+/// The size of the block at `at`, if it has a mapping of its own.
+pub fn mmapped_at(reader: &mut Reader<'_>, at: u64) -> Option<u64> {
+    let head = reader.word(at.checked_add(8)?).ok()?;
+    let size = head & !FLAGS;
+    (head & IS_MMAPPED != 0 && size > 0 && size.is_multiple_of(PAGE)).then_some(size)
 }
 
 /// Shows `visit` every block from `at` to `end`, and moves `at` behind it.

@@ -12,6 +12,8 @@ pub struct Layout {
     pub minor: u32,
     /// `sizeof (heap_info)`: 2.35 added `pagesize`, and padding.
     pub heap_info: u64,
+    /// Where in `malloc_par` is how large the huge pages are that malloc is told to take (`hp_pagesize`), or 0.
+    pub huge_page: Option<u64>,
     /// Offsets in `malloc_par`, to which 2.35 added three fields for huge pages.
     pub n_mmaps: u64,
     pub mmapped_mem: u64,
@@ -29,6 +31,7 @@ impl Layout {
         (OLDEST..=NEWEST).contains(&minor).then_some(Self {
             minor,
             heap_info: if huge_pages { 48 } else { 32 },
+            huge_page: huge_pages.then_some(48),
             n_mmaps: if huge_pages { 60 } else { 40 },
             mmapped_mem: if huge_pages { 80 } else { 56 },
             sbrk_base: if huge_pages { 96 } else { 72 },
@@ -40,6 +43,10 @@ impl Layout {
 
 /// Offsets in `malloc_state`.
 pub mod state {
+    /// A lock of four bytes, and as many of flags behind it.
+    pub const FLAGS: u64 = 0;
+    /// In the word: `NONCONTIGUOUS_BIT`, where the main arena's memory is not the break's, or not the break's alone.
+    pub const NONCONTIGUOUS: u64 = 2 << 32;
     pub const FASTBINS: u64 = 16;
     pub const FASTBIN_COUNT: u64 = 10;
     pub const TOP: u64 = 96;

@@ -120,12 +120,14 @@ fn survey_for(memory: &dyn Memory, place: &Place, most: u64, asked: &[u64]) -> G
         None => None,
     };
     let base = base.or(place.heap).unwrap_or(0);
+    let heap_most = arena::most_of_heap(&mut reader, &place.layout, place.parameters);
     let mut candidates = Vec::new();
     let mut address = place.main_arena;
     let (mut pages, mut heaps, mut told) = (used::MOST_PAGES, 0, 0);
     loop {
         let main = found.arenas.is_empty();
-        let mut arena = patiently(&mut reader, &place.layout, address, main.then_some(base), asked, pages);
+        let mut arena =
+            patiently(&mut reader, &place.layout, address, main.then_some(base), heap_most, asked, pages);
         pages = arena.used.left;
         heaps += arena.heaps.len();
         told += arena.freed.len() + arena.inside.len();
@@ -156,12 +158,13 @@ fn patiently(
     layout: &Layout,
     address: u64,
     base: Option<u64>,
+    heap_most: u64,
     asked: &[u64],
     pages: u64,
 ) -> Arena {
     let mut best: Option<Arena> = None;
     for attempts in 1..=ATTEMPTS {
-        let (mut arena, problem) = arena::read(reader, layout, address, base, asked, pages);
+        let (mut arena, problem) = arena::read(reader, layout, address, base, heap_most, asked, pages);
         // What is too large is so the next time.
         let is_enough = arena.used.cut || !asked.is_empty() && arena.complete;
         let done = is_enough || problem.is_none_or(|broken| !broken.passes());

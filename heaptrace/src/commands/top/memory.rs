@@ -54,6 +54,7 @@ impl Memory {
         Ok(Residency {
             mappings: found.mappings,
             swap_bytes: found.swap_bytes,
+            hugetlb_bytes: found.hugetlb_bytes,
             // No block is traced, and that is exact.
             traced: Traced {
                 blocks: Some(TracedBlocks { exact: true, ..TracedBlocks::default() }),

@@ -321,6 +321,7 @@ record!(Process {
     paused_ns: u64,
     paused: bool,
     own_sample_bytes: u64,
+    heaps_ended: u64,
 });
 record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });
@@ -333,6 +334,8 @@ record!(Residency {
     swap_bytes: u64,
     heap: Heap,
     traced: Traced,
+} later {
+    hugetlb_bytes: u64,
 });
 record!(Mappings {
     anonymous: Extent,

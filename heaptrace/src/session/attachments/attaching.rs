@@ -3,7 +3,7 @@
 use super::{Attachments, World, unheard::forget_vanished};
 use crate::{
     drain::Code,
-    model::Note,
+    model::{AllocatorInfo, Note},
     probes::{
         discover::ProcessView,
         plan::{FilePlan, OwnRefusal, Plan},
@@ -292,6 +292,9 @@ impl<L: Send + 'static> Attachments<L> {
     fn learn(&self, world: &mut impl World<L>, record: u32, view: &ProcessView, plan: &Plan) {
         if self.how.probes {
             plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+            for AllocatorInfo { kind, path } in &plan.hidden {
+                world.note(Note::HiddenAllocator { path: path.clone(), allocator: kind.clone() });
+            }
             Self::tell_of_own_samples(world, view, plan);
         }
         world.builder_mut().set_image(record, &view.mappings, &view.objects);

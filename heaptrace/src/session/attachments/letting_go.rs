@@ -21,10 +21,13 @@ impl<L: Send + 'static> Attachments<L> {
 
     /// Forgets the probes of a process that goes on: another thread than the first made an exec and has its PID now, and links
     /// are for the one that is gone (`uprobe_multi_link_filter`, kernel/trace/bpf_trace.c; `de_thread`, fs/exec.c). A perf
-    /// event may go on with its thread: such a process is refused for what it lacks.
+    /// event may go on with its thread: such a process is refused for what it lacks. They go at once: without breakpoints of
+    /// their own, their programs run at those that are placed next (Linux 6.18, where the thread that is gone still counts as
+    /// the process's), and each call would be seen twice.
     pub(super) fn void(&mut self, world: &mut impl World<L>, pid: u32) {
         if world.links_cover_processes() && self.probed.contains_key(&pid) {
-            self.let_go(world, pid);
+            let links = self.unprobe(pid);
+            world.release(links);
             self.probed.insert(pid, PlacedProbes::new(world.now_ns()));
         }
     }

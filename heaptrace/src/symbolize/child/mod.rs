@@ -6,6 +6,7 @@
 
 mod elf;
 mod guard;
+mod jit_dump;
 mod perf_map;
 mod sandbox;
 mod seccomp;

@@ -1,24 +1,26 @@
 //! Perf maps: the text files in which JIT compilers say where their functions are (the kernel's
-//! tools/perf/Documentation/jit-interface.txt). Bad lines are skipped: the file may be half written.
+//! tools/perf/Documentation/jit-interface.txt), and dumps, which say the same and more (jitdump-specification.txt, in
+//! `jit_dump.rs`). Bad lines are skipped: the file may be half written.
 
+use super::jit_dump;
 use crate::model::Symbol;
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
 };
 
 /// No larger map is read: node.js writes some 10 MB in hours.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// No more functions are kept: 48 bytes each, beside the text.
-const MAX_FUNCTIONS: usize = 2 << 20;
+pub(super) const MAX_FUNCTIONS: usize = 2 << 20;
 
 /// Functions of one process's generated code.
 #[derive(Debug, Default)]
 pub struct PerfMap {
-    text: String,
+    pub(super) text: String,
     /// Start, end and place of the name in `text`; sorted by start, later lines after earlier ones.
-    functions: Vec<(u64, u64, std::ops::Range<usize>)>,
+    pub(super) functions: Vec<(u64, u64, std::ops::Range<usize>)>,
 }
 
 impl PerfMap {
@@ -27,6 +29,10 @@ impl PerfMap {
     /// # Errors
     /// If it is too large or cannot be read.
     pub fn read(file: File) -> io::Result<Self> {
+        let mut file = BufReader::new(file);
+        if file.fill_buf()?.starts_with(&jit_dump::MAGIC) {
+            return jit_dump::read(file);
+        }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {

@@ -1,0 +1,259 @@
+//! Programs that do with memory what few do: heaps that end as a whole, libraries that only seem to be allocators, allocators
+//! without names, programs that replace themselves from any thread, generated code whose names go with it.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use heaptrace_tests::{
+    heaptrace,
+    programs::Program,
+    report::{Process, Report},
+    runner::{self, Test, end_to_end, unprivileged},
+    running::Running,
+    session::{Start, Waiting},
+};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let mut tests: Vec<Test> = Vec::new();
+    for how in ["destroy", "delete"] {
+        tests.push(end_to_end(format!("mimalloc: mi_heap_{how}"), move || ended(MIMALLOC, how)));
+    }
+    for how in ["reset", "destroy", "purge"] {
+        tests.push(end_to_end(format!("jemalloc: arena.N.{how}"), move || ended(JEMALLOC, how)));
+    }
+    for start in Start::BOTH {
+        tests.push(end_to_end(
+            format!("{}: a library whose functions call the C library's", start.name()),
+            move || wrapped(start),
+        ));
+        for (who, times) in [("leader", "1"), ("thread", "1"), ("thread", "3")] {
+            tests
+                .push(end_to_end(format!("{}: exec by the {who}, {times} times", start.name()), move || {
+                    replaced(start, who, times)
+                }));
+        }
+        for how in ["left", "renamed", "removed", "dumped"] {
+            tests.push(end_to_end(
+                format!("{}: generated code of a process that ended, map {how}", start.name()),
+                move || generated(start, how),
+            ));
+        }
+    }
+    tests.push(end_to_end("jemalloc inside, without names: the report says so", hidden));
+    tests.push(end_to_end("jemalloc inside, with names in a debug file", named_elsewhere));
+    tests.push(unprivileged("jemalloc inside, without names: doctor says so", hidden_from_doctor));
+    runner::run(tests)
+}
+
+const MIMALLOC: Program = Program::CLinked("ended", &["-DMI"], &["-lmimalloc"]);
+const JEMALLOC: Program = Program::CLinked("ended", &[], &["-ljemalloc"]);
+
+/// jemalloc as Rust's crates have it inside: its names are neither exported nor kept.
+const HIDDEN: Program = Program::CLinked(
+    "hidden",
+    &["-s", "-Wl,--exclude-libs,ALL"],
+    &["-l:libjemalloc.a", "-lstdc++", "-lm", "-lpthread"],
+);
+
+/// The same with its names.
+const NAMED: Program = Program::CLinked(
+    "hidden",
+    &["-Wl,--exclude-libs,ALL", "-Wl,--build-id"],
+    &["-l:libjemalloc.a", "-lstdc++", "-lm", "-lpthread"],
+);
+
+/// Records a program from its first instruction, and says how it ended and what the text says.
+fn recorded(program: &Path, arguments: &[&str], folder: &Path) -> Result<(Report, String)> {
+    let mut command = heaptrace::command(&["record", "-o"])?;
+    command.arg(heaptrace::record_file(folder)).args(heaptrace::COMMAND).arg(program).args(arguments);
+    let mut recorder = Running::spawn(command, "heaptrace", folder)?;
+    heaptrace::finish(&mut recorder)?;
+    Ok((heaptrace::report(folder)?, text(folder)?))
+}
+
+/// Records a program that waits until it is traced.
+fn attached(command: Command, folder: &Path) -> Result<Report> {
+    let mut waiting = Waiting::start(command, folder)?;
+    let mut recorder = heaptrace::attach(&[waiting.target.pid()], &[], folder)?;
+    waiting.go()?;
+    ensure!(waiting.target.wait()?.success(), "{}", waiting.target.describe("failed"));
+    heaptrace::finish(&mut recorder)?;
+    heaptrace::report(folder)
+}
+
+fn text(folder: &Path) -> Result<String> {
+    let file = heaptrace::record_file(folder);
+    let output = heaptrace::output(&["report", file.to_str().context("UTF-8")?])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn of(report: &Report) -> Result<&Process> {
+    match report.processes.as_slice() {
+        [process] => Ok(process),
+        others => bail!("{} processes", others.len()),
+    }
+}
+
+/// Nothing is known to be live that is over, unless it is said that it may be.
+fn ended(program: Program, how: &'static str) -> Result<()> {
+    let folder = TempDir::new()?;
+    let (report, text) = recorded(&program.compile()?, &[how], folder.path())?;
+    let process = of(&report)?;
+    ensure!(process.alloc_count >= 20_000, "{process:#?}");
+    let ends = !matches!(how, "delete" | "purge");
+    ensure!(process.heaps_ended == if ends { 20 } else { 0 }, "{process:#?}");
+    let told = text.contains("20 heaps were ended with all their blocks at once");
+    ensure!(told == (ends && process.live_count > 0), "{text}");
+    ensure!(text.contains("no losses") != told, "{text}");
+    // Whatever mi_heap_delete leaves is the program's still, and so is what a purge does not concern.
+    ensure!(ends || process.live_count >= 20_000, "{process:#?}");
+    Ok(())
+}
+
+/// Each block is counted once, by the function that gives it, and no allocator is seen where there is none.
+fn wrapped(start: Start) -> Result<()> {
+    let folder = TempDir::new()?;
+    let library = Program::CLibraryWith("wrapping", &[]).compile()?;
+    let program = Program::C("wrapped").compile()?;
+    let library = library.to_str().context("UTF-8")?;
+    let (report, text) = match start {
+        Start::Command => recorded(&program, &[library], folder.path())?,
+        Start::Attach => {
+            let mut command = Command::new(&program);
+            command.arg(library);
+            (attached(command, folder.path())?, text(folder.path())?)
+        }
+    };
+    let of_sizes = |least, most| {
+        let sites = report.sites.iter().flat_map(|site| &site.sizes);
+        let within = sites.filter(|(from, to, _)| *from <= most && to.is_none_or(|to| to >= least));
+        within.map(|(_, _, blocks)| blocks).sum::<u64>()
+    };
+    ensure!(of_sizes(503, 503) == 100 && of_sizes(907, 907) == 100, "{:#?}", report.sites);
+    let process = of(&report)?;
+    ensure!((process.missed_frees, process.unknown_frees) == (0, 0), "{process:#?}");
+    let kinds: Vec<&str> = process.allocators.iter().map(|allocator| allocator.kind.as_str()).collect();
+    ensure!(kinds == ["glibc"], "{kinds:?}");
+    ensure!(text.contains("no losses"), "{text}");
+    Ok(())
+}
+
+/// Of the last image all is seen, and each call once.
+fn replaced(start: Start, who: &'static str, times: &'static str) -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let program = Program::C("execs").compile()?;
+    let report = match start {
+        Start::Command => recorded(&program, &[who, times], folder)?.0,
+        Start::Attach => {
+            let mut command = Command::new(&program);
+            command.args([who, times]);
+            attached(command, folder)?
+        }
+    };
+    let process = of(&report)?;
+    ensure!((process.live_count, process.live_bytes) == (1000, 1000 * 1013), "{process:#?}");
+    let coverage = &report.coverage;
+    ensure!((coverage.missed_returns, coverage.unpaired_returns) == (0, 0), "{coverage:#?}");
+    ensure!(coverage.distrusted().is_empty(), "{:#?}", coverage.notes);
+    Ok(())
+}
+
+/// Its names are there, whatever became of it and of its map.
+fn generated(start: Start, how: &'static str) -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = Program::C("jitted").compile()?;
+    let report = match start {
+        Start::Command => {
+            let mut command = heaptrace::command(&["record", "-o"])?;
+            command
+                .arg(heaptrace::record_file(folder.path()))
+                .args(heaptrace::COMMAND)
+                .arg(&program)
+                .arg(how);
+            command.env("JIT_DUMPS", folder.path());
+            heaptrace::finish(&mut Running::spawn(command, "heaptrace", folder.path())?)?;
+            heaptrace::report(folder.path())?
+        }
+        Start::Attach => {
+            let mut command = Command::new(&program);
+            command.arg(how).env("JIT_DUMPS", folder.path());
+            attached(command, folder.path())?
+        }
+    };
+    // What a JIT compiler leaves behind.
+    let pid = of(&report)?.pid;
+    let _ = fs::remove_file(format!("/tmp/perf-{pid}.map"));
+    let named = report
+        .sites
+        .iter()
+        .filter(|site| site.stack.iter().any(|frame| frame.symbol.as_deref() == Some("generated_allocate")));
+    let blocks: u64 = named.map(|site| site.alloc_count).sum();
+    ensure!(blocks == 100, "{blocks} blocks: {:#?}", report.sites);
+    Ok(())
+}
+
+fn hidden() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    attached(Command::new(HIDDEN.compile()?), folder)?;
+    let text = text(folder)?;
+    ensure!(text.contains("has jemalloc inside") && !text.contains("no losses"), "{text}");
+    Ok(())
+}
+
+/// As debuginfod's client keeps it.
+fn named_elsewhere() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let built = NAMED.compile()?;
+    let stripped = folder.join("hidden");
+    run(Command::new("strip").arg("-o").args([&stripped, &built]))?;
+    let notes = run(Command::new("readelf").arg("-n").arg(&built))?;
+    let id = notes
+        .split("Build ID: ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .context("no build ID")?;
+    let cache = folder.join("cache").join(id);
+    fs::create_dir_all(&cache)?;
+    run(Command::new("objcopy").arg("--only-keep-debug").args([&built, &cache.join("debuginfo")]))?;
+    let mut waiting = Waiting::start(Command::new(&stripped), folder)?;
+    let mut command = heaptrace::command(&["record", "-o"])?;
+    command
+        .arg(heaptrace::record_file(folder))
+        .args(["-p", &waiting.target.pid().to_string()])
+        .env("DEBUGINFOD_CACHE_PATH", folder.join("cache"));
+    let mut recorder = Running::spawn(command, "heaptrace", folder)?;
+    recorder.wait_for_line("heaptrace: tracing")?;
+    waiting.go()?;
+    ensure!(waiting.target.wait()?.success(), "{}", waiting.target.describe("failed"));
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(folder)?;
+    let process = of(&report)?;
+    ensure!(process.alloc_bytes >= 100 << 20, "{process:#?}");
+    ensure!(!text(folder)?.contains("has jemalloc inside"), "{:#?}", report.coverage.notes);
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn hidden_from_doctor() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let waiting = Waiting::start(Command::new(HIDDEN.compile()?), folder)?;
+    let output = heaptrace::output(&["doctor", &waiting.target.pid().to_string()])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().rev().find(|line| line.starts_with("Verdict")).context("a verdict")?;
+    ensure!(last.contains("has jemalloc inside") || !last.contains("can be traced"), "{text}");
+    Ok(())
+}

@@ -245,7 +245,7 @@ pub fn child(bytes: &[u8]) {
     ensure_names(&symbolize::answers(questions), places.len());
 }
 
-/// A perf map, and the names at addresses of all sizes.
+/// A perf map or a dump of generated code, and the names at addresses of all sizes.
 pub fn perf_map(bytes: &[u8]) {
     let Ok(file) = in_memory(bytes) else { return };
     let places: Vec<u64> = (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]).collect();

@@ -120,6 +120,13 @@ pub(super) const MAX_FILE: u64 = 1 << 30;
 /// a tenth of that; of a larger one the far end's branches are not seen.
 const MAX_CODE: u64 = 64 << 10;
 
+/// The beginnings of allocators' messages: in jemalloc's malloc_io.c, mimalloc's options.c, gperftools' tcmalloc.cc.
+const MESSAGES: [(&str, AllocatorKind); 3] = [
+    ("<jemalloc>: ", AllocatorKind::Jemalloc),
+    ("mimalloc: error: ", AllocatorKind::Mimalloc),
+    ("tcmalloc: large alloc ", AllocatorKind::Tcmalloc),
+];
+
 /// By which a file comes to another's allocation functions of the names that it defines itself.
 const NEXT: [&str; 7] =
     ["dlsym", "dlvsym", "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_free"];
@@ -226,7 +233,7 @@ impl FileSymbols {
         let is_known =
             matches!(kind, AllocatorKind::Jemalloc | AllocatorKind::Tcmalloc | AllocatorKind::Mimalloc);
         let is_program = facts.kind != Kind::Library && !is_known;
-        let hidden = is_program.then(|| telltale::messages(data, facts)).flatten();
+        let hidden = is_program.then(|| telltale::messages(data, facts, &MESSAGES)).flatten();
         let found = Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts);
         Ok(Self { binds_itself, hidden, ..found })
     }

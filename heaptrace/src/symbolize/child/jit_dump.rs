@@ -1,7 +1,6 @@
 //! Dumps of generated code, as `node --perf-prof` writes them (the kernel's tools/perf/Documentation/jitdump-specification.txt).
 //! Of the code itself nothing is kept. A file that ends in the midst of a record is still being written.
 
-use super::perf_map::{MAX_FUNCTIONS, PerfMap};
 use std::{
     collections::HashMap,
     io::{self, Read},
@@ -25,12 +24,22 @@ const PREFIX: u64 = 16;
 const LOAD_FIELDS: u64 = 40;
 const MOVE_FIELDS: u64 = 48;
 
-/// Reads a dump from its beginning.
+/// What a dump says.
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// All names.
+    pub text: String,
+    /// Start, end and place of the name in `text`, in the order in which they were written.
+    pub places: Vec<(u64, u64, Range<usize>)>,
+}
+
+/// Reads a dump of at most so many functions from its beginning.
 ///
 /// # Errors
 /// If it is too large or cannot be read.
-pub fn read(from: impl Read) -> io::Result<PerfMap> {
-    let mut dump = Dump { from: from.take(MAX_BYTES + 1), map: PerfMap::default(), names: HashMap::new() };
+pub fn read(from: impl Read, most: usize) -> io::Result<Functions> {
+    let from = from.take(MAX_BYTES + 1);
+    let mut dump = Dump { from, most, found: Functions::default(), names: HashMap::new() };
     match dump.records() {
         // As far as it is written.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && dump.from.limit() > 0 => {}
@@ -40,14 +49,13 @@ pub fn read(from: impl Read) -> io::Result<PerfMap> {
         Err(error) => return Err(error),
         Ok(()) => {}
     }
-    // Stable: where a function was compiled again at the same address, the newer one stays behind.
-    dump.map.functions.sort_by_key(|&(start, ..)| start);
-    Ok(dump.map)
+    Ok(dump.found)
 }
 
 struct Dump<R> {
     from: io::Take<R>,
-    map: PerfMap,
+    most: usize,
+    found: Functions,
     /// Places of names, by the number of their code.
     names: HashMap<u64, Range<usize>>,
 }
@@ -81,12 +89,12 @@ impl<R: Read> Dump<R> {
         self.from.read_exact(&mut name)?;
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = String::from_utf8_lossy(&name[..end]);
-        let from = self.map.text.len();
+        let from = self.found.text.len();
         if from + name.len() > MAX_NAMES {
             return Err(io::Error::other(format!("its names have more than {} MiB", MAX_NAMES >> 20)));
         }
         if !name.is_empty() {
-            self.map.text.push_str(&name);
+            self.found.text.push_str(&name);
             self.add(start, size, index, from..from + name.len())?;
         }
         self.skip(left - length)
@@ -99,11 +107,11 @@ impl<R: Read> Dump<R> {
     }
 
     fn add(&mut self, start: u64, size: u64, index: u64, name: Range<usize>) -> io::Result<()> {
-        if self.map.functions.len() == MAX_FUNCTIONS {
-            return Err(io::Error::other(format!("it has more than {MAX_FUNCTIONS} functions")));
+        if self.found.places.len() == self.most {
+            return Err(io::Error::other(format!("it has more than {} functions", self.most)));
         }
         self.names.insert(index, name.clone());
-        self.map.functions.push((start, start.saturating_add(size), name));
+        self.found.places.push((start, start.saturating_add(size), name));
         Ok(())
     }
 
@@ -161,8 +169,12 @@ mod tests {
     }
 
     fn names(dump: &[u8], addresses: &[u64]) -> Vec<Option<String>> {
-        let map = read(dump).expect("a dump");
-        addresses.iter().map(|at| map.symbols(*at).into_iter().next().map(|symbol| symbol.name)).collect()
+        let Functions { text, places } = read(dump, 10).expect("a dump");
+        let name = |at: &u64| {
+            let place = places.iter().rfind(|(start, end, _)| (*start..*end).contains(at))?;
+            Some(text[place.2.clone()].to_owned())
+        };
+        addresses.iter().map(name).collect()
     }
 
     #[test]
@@ -193,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
-            let _ = read(&*[header(), bytes].concat());
+            let _ = read(&*[header(), bytes].concat(), 10);
         }
     }
 }

@@ -13,14 +13,14 @@ use std::{
 const MAX_BYTES: u64 = 64 << 20;
 
 /// No more functions are kept: 48 bytes each, beside the text.
-pub(super) const MAX_FUNCTIONS: usize = 2 << 20;
+const MAX_FUNCTIONS: usize = 2 << 20;
 
 /// Functions of one process's generated code.
 #[derive(Debug, Default)]
 pub struct PerfMap {
-    pub(super) text: String,
+    text: String,
     /// Start, end and place of the name in `text`; sorted by start, later lines after earlier ones.
-    pub(super) functions: Vec<(u64, u64, std::ops::Range<usize>)>,
+    functions: Vec<(u64, u64, std::ops::Range<usize>)>,
 }
 
 impl PerfMap {
@@ -31,7 +31,8 @@ impl PerfMap {
     pub fn read(file: File) -> io::Result<Self> {
         let mut file = BufReader::new(file);
         if file.fill_buf()?.starts_with(&jit_dump::MAGIC) {
-            return jit_dump::read(file);
+            let jit_dump::Functions { text, places } = jit_dump::read(file, MAX_FUNCTIONS)?;
+            return Ok(Self::of(text, places));
         }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -58,9 +59,13 @@ impl PerfMap {
             }
             at += line.len();
         }
+        Some(Self::of(text, functions))
+    }
+
+    fn of(text: String, mut functions: Vec<(u64, u64, std::ops::Range<usize>)>) -> Self {
         // Stable: where a function was compiled again at the same address, the newer one stays behind.
         functions.sort_by_key(|&(start, ..)| start);
-        Some(Self { text, functions })
+        Self { text, functions }
     }
 
     /// The symbols at `address`: one or none.

@@ -4,7 +4,8 @@ use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{
-    By, Options, View, arenas, churn, footer, hints, notes, part, rss, sizes, suspects, table, unnamed, verdicts,
+    By, Options, View, arenas, churn, footer, hints, notes, part, rss, sizes, suspects, table, unnamed,
+    verdicts,
 };
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;

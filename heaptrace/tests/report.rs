@@ -140,9 +140,11 @@ fn the_recording_is_never_overwritten_by_its_report() {
     let path = dir.path().join("heaptrace.data");
     record(&path, 1, true);
     let before = fs::read(&path).expect("read");
-    let output = report(dir.path(), &["-o", "./heaptrace.data"]);
+    let output = report(dir.path(), &["-o", "./heaptrace.data", "--format", "text"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("is the recording itself"), "{}", stderr(&output));
+    // Nor is it a name for any format.
+    assert_eq!(report(dir.path(), &["-o", "./heaptrace.data"]).status.code(), Some(2));
     assert_eq!(fs::read(&path).expect("read"), before);
 }
 

@@ -1,7 +1,7 @@
 //! The option for what a user has judged already, and texts that users name.
 
 use super::headings::SHOWN;
-use crate::{attribution::Suppressions, created, error::Usage};
+use crate::{attribution::Suppressions, created, error::Usage, printable::say, units::counted};
 use anyhow::Context as _;
 use clap::Args;
 use std::{
@@ -29,6 +29,13 @@ impl IgnoreArgs {
         let mut all = Suppressions::default();
         for path in &self.ignore {
             all.add(path, &text(path)?).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+        }
+        if all.others > 0 {
+            say(format_args!(
+                "--ignore: {} for something else than leaks {} passed over",
+                counted(all.others as u64, "entry", "entries"),
+                if all.others == 1 { "is" } else { "are" }
+            ));
         }
         Ok((!self.ignore.is_empty()).then_some(all))
     }

@@ -1,6 +1,6 @@
 //! `heaptrace mark`: a name for this moment, in recordings that run.
 
-use super::marks::{LONGEST, send};
+use super::marks::{LONGEST, Sent, send};
 use crate::printable::{printable, say};
 use crate::units::counted;
 use anyhow::{Context as _, bail};
@@ -22,15 +22,22 @@ pub struct MarkArgs {
 /// If there is no recording to mark.
 pub fn run(args: MarkArgs) -> anyhow::Result<()> {
     let MarkArgs { name, pid } = args;
-    let sent = send(&name, pid).context("failed to mark a recording")?;
-    if sent == 0 {
+    let Sent { taken, refused } = send(&name, pid).context("failed to mark a recording")?;
+    for (who, error) in &refused {
+        say(format_args!("{who} did not take the mark: {error}"));
+    }
+    if taken == 0 && refused.is_empty() {
         let which = pid.map_or_else(
             || "no recording of yours is running".to_owned(),
             |pid| format!("process {pid} makes no recording of yours"),
         );
         bail!("{which}; those of other users, root among them, are marked by these");
     }
-    say(format_args!("marked in {}", counted(sent as u64, "recording", "recordings")));
+    let marked = counted(taken, "recording", "recordings");
+    if !refused.is_empty() {
+        bail!("marked in {marked} only: the others take nothing at the moment");
+    }
+    say(format_args!("marked in {marked}"));
     Ok(())
 }
 

@@ -92,29 +92,42 @@ fn socket() -> io::Result<(UnixDatagram, PathBuf)> {
     Ok((socket, path))
 }
 
-/// Sends `name` to the recordings of our user, or to the one by process `pid` alone. Gives how many there are.
+/// What became of a mark.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Recordings that have it.
+    pub taken: u64,
+    /// Who did not take it, with the reason.
+    pub refused: Vec<(String, io::Error)>,
+}
+
+/// Sends `name` to the recordings of our user, or to the one by process `pid` alone.
 ///
 /// # Errors
-/// If it cannot be sent to one that is there.
-pub fn send(name: &str, pid: Option<u32>) -> io::Result<usize> {
-    let Ok(sockets) = folder().and_then(|folder| created::own_entries(&folder)) else { return Ok(0) };
+/// If there can be no socket.
+pub fn send(name: &str, pid: Option<u32>) -> io::Result<Sent> {
+    let Ok(sockets) = folder().and_then(|folder| created::own_entries(&folder)) else {
+        return Ok(Sent::default());
+    };
     let from = UnixDatagram::unbound()?;
     // A recording that takes nothing is not waited for.
     from.set_nonblocking(true)?;
-    let wanted = pid.map(|pid| format!("{pid}.{SOCKET}"));
-    let mut sent = 0;
-    for socket in sockets {
-        let is_wanted = |wanted: &String| socket.file_name().is_some_and(|name| name == wanted.as_str());
-        if !wanted.as_ref().is_none_or(is_wanted) {
+    let mut sent = Sent::default();
+    for path in sockets {
+        let of = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u32>().ok());
+        let Some(of) = of.filter(|_| path.extension().is_some_and(|ending| ending == SOCKET)) else {
+            continue;
+        };
+        if pid.is_some_and(|pid| pid != of) {
             continue;
         }
-        match from.send_to(name.as_bytes(), &socket) {
-            Ok(_) => sent += 1,
+        match from.send_to(name.as_bytes(), &path) {
+            Ok(_) => sent.taken += 1,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                let _ = fs::remove_file(&socket);
+                let _ = fs::remove_file(&path);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => sent.refused.push((format!("process {of}"), error)),
         }
     }
     Ok(sent)

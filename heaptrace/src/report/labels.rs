@@ -81,6 +81,12 @@ impl<'a> Labels<'a> {
         labels
     }
 
+    /// Where a program's own functions are shown even if they pass allocations on: that is told by all stacks of a recording,
+    /// and is not to differ between two.
+    pub fn with_forwarders(self) -> Self {
+        Self { forwarders: OnceCell::from(Vec::new()), ..self }
+    }
+
     /// All frames, with their whole names.
     pub fn new(profile: &'a Profile) -> Self {
         let symbols_of = |index| profile.symbols.get(index).map_or(&[][..], Vec::as_slice);

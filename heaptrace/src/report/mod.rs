@@ -67,7 +67,7 @@ pub use ignored::Ignored;
 pub use ignoring::ignore;
 pub use leaks::{
     IgnoredOld, Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks,
-    merge as merge_leaks, render as render_leaks,
+    merge as merge_leaks, render as render_leaks, undecided as undecided_leaks,
 };
 pub use names::StackNames;
 pub use notes::said;

@@ -1,12 +1,14 @@
 //! Verdicts on sites: in words, each with its evidence in one line, and for programs.
 
+use super::alike::groups;
 use super::labels::{LabelId, Labels};
 use super::table::process_name;
 use super::{Options, select};
 use crate::model::{ProcessId, Profile, Site, SiteId};
 use crate::units::{counted, duration, human, in_seconds, percent, thousands};
-use crate::verdicts::{Judgement, Reason, Verdict, judge};
+use crate::verdicts::{Judgement, Reason, Verdict, judge, judge_together};
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
 /// Sites that a report ends with.
@@ -139,31 +141,42 @@ pub(super) fn write_leaks(profile: &Profile, options: &Options, out: &mut dyn Wr
     Ok(())
 }
 
-/// The functions with sites that look like leaks, the most suspicious first. A function that leaks does so at many of its
-/// lines: its blocks are theirs together.
+/// The functions with rows that look like leaks, the most suspicious first: sites that read the same are judged together. A
+/// function that leaks does so at many of its lines: its blocks are theirs together.
 pub(super) fn leaking<'l>(profile: &Profile, options: &Options, labels: &'l Labels<'_>) -> Vec<Leaking<'l>> {
-    let mut leaks: Vec<(SiteId, &Site, Judgement)> = profile
+    let known: Vec<(SiteId, &Site)> = profile
         .cohorts
         .keys()
         .filter_map(|id| {
             let site = profile.sites.get(id.index())?;
             let process = profile.processes.get(site.process.index())?;
-            let judgement = of_site(profile, *id).filter(|of| of.verdict == Verdict::LeakLike)?;
-            select::chosen(process, options).then_some((*id, site, judgement))
+            select::chosen(process, options).then_some((*id, site))
         })
         .collect();
-    leaks.sort_by_key(|(id, _, judgement)| (judgement.rank(), *id));
+    let sites: Vec<&Site> = known.iter().map(|(_, site)| *site).collect();
+    let mut leaks: Vec<(SiteId, &Site, Judgement, u64, u64)> = groups(labels, &sites)
+        .into_iter()
+        .filter_map(|group| {
+            let cohorts: Vec<_> = group.iter().filter_map(|at| profile.cohorts.get(&known[*at].0)).collect();
+            let judgement = judge_together(&cohorts, profile.mode.has_frees())
+                .filter(|of| of.verdict == Verdict::LeakLike)?;
+            let live = |at: &usize| sites[*at].totals.live_bytes();
+            let largest = *group.iter().max_by_key(|at| (live(at), Reverse(**at)))?;
+            let sum = group.iter().fold(0, |sum: u64, at| sum.saturating_add(live(at)));
+            Some((known[largest].0, sites[largest], judgement, group.len() as u64, sum))
+        })
+        .collect();
+    leaks.sort_by_key(|(id, _, judgement, ..)| (judgement.rank(), *id));
     let mut functions: Vec<Leaking<'l>> = Vec::new();
-    for (_, site, judgement) in leaks {
+    for (_, site, judgement, stacks, live_bytes) in leaks {
         let Some(label) = labels.walk_shown(Some(site.stack)).next() else { continue };
         let (process, name) = (site.process, labels.get(label).name.as_ref());
-        let live = site.totals.live_bytes();
         match functions.iter_mut().find(|of| of.process == process && of.name == name) {
             Some(of) => {
-                of.stacks += 1;
-                of.live_bytes = of.live_bytes.saturating_add(live);
+                of.stacks += stacks;
+                of.live_bytes = of.live_bytes.saturating_add(live_bytes);
             }
-            None => functions.push(Leaking { process, name, label, judgement, stacks: 1, live_bytes: live }),
+            None => functions.push(Leaking { process, name, label, judgement, stacks, live_bytes }),
         }
     }
     functions

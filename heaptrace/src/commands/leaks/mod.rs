@@ -20,9 +20,11 @@ use crate::{
     engine::{Engine, Looks, Snapshots},
     error::Usage,
     model::{Amount, Cohorts, Mode, Names, OldBlocks, SiteId, StackId, Trend},
+    printable::say,
     process::system::now_ns,
     report::{
         Leaks, Merged, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, merge_leaks, render_leaks,
+        undecided_leaks,
     },
     session::SessionOptions,
     verdicts::{Judgement, judge_all},
@@ -81,21 +83,27 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         suppressions,
         thresholds,
         crossed: Vec::new(),
+        undecided: None,
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(Some(interval), &mut printing)?;
     running.detach();
     running.engine.drain_last();
-    if why != Ended::NoReader
-        && running.print_rest(&mut printing)?.is_continue()
-        && printing.print_once(&mut running.engine, true)?.is_continue()
+    // What is too much is so even if nobody reads.
+    let judges = thresholds.above.is_some() || thresholds.leak_like;
+    if (why != Ended::NoReader || judges)
+        && (running.print_rest(&mut printing)?.is_continue() || judges)
+        && (printing.print_once(&mut running.engine, true)?.is_continue() || judges)
     {
         // Whether anybody still reads makes no difference any more.
         let _ = running.print_rest(&mut printing)?;
     }
     let ended = running.end_of_command(why);
     say_end(ended.as_ref(), why);
+    if let Some(undecided) = &printing.undecided {
+        say(format_args!("{undecided}"));
+    }
     let crossed = say_crossed(&printing.crossed);
     Ok(crossed.unwrap_or_else(|| exit_code(ended.as_ref(), propagate_exit)))
 }
@@ -126,6 +134,9 @@ fn events(mode: Mode) -> u32 {
     times * MapSizes::default().events
 }
 
+/// Sites that are named, so that those that read the same are one row: a look into debug information takes its time.
+const NAMED: usize = 2_000;
+
 struct Printing {
     trends: Trends,
     prints: Prints<Print>,
@@ -139,6 +150,8 @@ struct Printing {
     thresholds: Thresholds,
     /// What of the last print is too much, in words.
     crossed: Vec<String>,
+    /// What of it could not be judged, where it was to be.
+    undecided: Option<String>,
     out: Output,
 }
 
@@ -199,9 +212,13 @@ impl Printing {
         let judged = judge_all(&cohorts, profile.mode);
         let mut trends = self.trends.update(&sites);
         judged::order(&mut trends, &judged);
-        // What is ignored, and what reads the same, is known by its names.
-        let are_all_named = self.suppressions.is_some() || self.format == PrintFormat::Text;
-        let looked_up = if are_all_named { trends.len() } else { self.top };
+        // What is ignored, and what reads the same, is known by its names. What is far behind is merged without.
+        let merges = self.format == PrintFormat::Text || self.thresholds.leak_like;
+        let looked_up = match () {
+            () if self.suppressions.is_some() => trends.len(),
+            () if merges => self.top.max(NAMED),
+            () => self.top,
+        };
         let sites =
             trends.iter().take(looked_up).filter_map(|trend| profile.holders().get(trend.old.site.index()));
         let stacks: Vec<StackId> = sites.map(|site| site.stack).collect();
@@ -221,15 +238,23 @@ impl Printing {
             let ignored =
                 ignored.map(|suppressions| ignore_leaks(&mut trends, engine.latest(), suppressions));
             let mut stacks = BTreeMap::new();
-            if self.format == PrintFormat::Text {
-                let merged = merge_leaks(trends, &cohorts, engine.latest(), &self.frames);
-                Merged { trends, judged, stacks } = merged;
-                judged::order(&mut trends, &judged);
+            let profile = engine.latest();
+            // Whatever is printed, a threshold goes by the rows that people see.
+            if last || self.format == PrintFormat::Text {
+                let merged = merge_leaks(trends.clone(), &cohorts, profile, &self.frames);
+                if last {
+                    self.crossed = crossed_leaks(profile, &self.frames, &merged, self.thresholds);
+                    self.undecided = undecided_leaks(&merged, self.thresholds);
+                }
+                if self.format == PrintFormat::Text {
+                    Merged { trends, judged, stacks } = merged;
+                    judged::order(&mut trends, &judged);
+                }
             }
             let (shown, hidden) = trends.split_at(self.top.min(trends.len()));
             self.number += 1;
             let leaks = Leaks {
-                profile: engine.latest(),
+                profile,
                 number: self.number,
                 last,
                 time_ns,
@@ -248,9 +273,6 @@ impl Printing {
             };
             if self.out.print(|out| render_leaks(self.format, &leaks, out))?.is_break() {
                 return Ok(ControlFlow::Break(()));
-            }
-            if last {
-                self.crossed = crossed_leaks(&leaks, self.thresholds);
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -75,6 +75,8 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     running.detach();
     let mut chunk = running.engine.finish()?;
     marks.put(marks.come(), &mut chunk);
+    // What comes from now on would be lost.
+    drop(marks);
     let events = chunk.coverage.events;
     let lost = lost_in_short(&chunk.coverage).map_or_else(String::new, |lost| format!("; {lost}"));
     writer.append(&chunk).context(CUT_SHORT)?;

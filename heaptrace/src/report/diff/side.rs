@@ -52,7 +52,7 @@ impl Side {
     /// all that are compared.
     pub fn new(file: &str, profile: &Profile, chosen: Chosen<'_>, names: &mut Names) -> Self {
         let Chosen { view, by, frames: attribution, whole_stacks, ignored } = chosen;
-        let labels = Labels::attributed(profile, attribution);
+        let labels = Labels::attributed(profile, attribution).with_forwarders();
         let mut folded = 0;
         let selection = Selection::new(profile, &Options { view, ..Options::default() });
         let locations: Vec<Vec<NameId>> =

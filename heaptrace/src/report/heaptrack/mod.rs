@@ -73,15 +73,15 @@ fn render_at_most(
         let end = row.amounts[live.unwrap_or_default()];
         Plan::new(row.amounts[0], peak_of(row).unwrap_or(end), end)
     };
-    let events = stacks.rows.iter().fold(0_u64, |sum, row| sum.saturating_add(plan_of(row).count()));
+    let events: u128 = stacks.rows.iter().map(|row| plan_of(row).count()).sum();
     let plan_of = |row: &Row| plan_of(row).scaled(most, events);
 
     let mut lines = remarks(&stacks);
     lines.insert(0, title(profile.mode, stacks.measures[stacks.main], true));
     lines.extend(of_peak(&stacks));
     lines.push("blocks of a stack are made equally large, and what was freed is freed at once".to_owned());
-    if events > most {
-        let (all, most) = (thousands(events), thousands(most));
+    if events > most.into() {
+        let (all, most) = (thousands(u64::try_from(events).unwrap_or(u64::MAX)), thousands(most));
         lines.push(format!("{all} allocations are written as some {most}: counts are too small by as much"));
     }
     let highest = stacks.rows.iter().fold(0, |sum: u64, row| {

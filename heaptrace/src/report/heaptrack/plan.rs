@@ -55,15 +55,15 @@ impl Plan {
     }
 
     /// How many blocks there are.
-    pub fn count(&self) -> u64 {
-        self.groups.iter().fold(0, |sum, group| sum.saturating_add(group.count))
+    pub fn count(&self) -> u128 {
+        self.groups.iter().map(|group| u128::from(group.count)).sum()
     }
 
     /// With as many blocks as `all` becomes `most` by, and the same bytes.
-    pub fn scaled(mut self, most: u64, all: u64) -> Self {
-        if all > most {
+    pub fn scaled(mut self, most: u64, all: u128) -> Self {
+        if all > most.into() {
             for group in self.groups.iter_mut().filter(|group| group.count > 0) {
-                let scaled = u128::from(group.count) * u128::from(most) / u128::from(all);
+                let scaled = u128::from(group.count) * u128::from(most) / all;
                 group.count = u64::try_from(scaled).unwrap_or(u64::MAX).max(1);
             }
         }
@@ -173,7 +173,7 @@ mod tests {
             let [all, peak, end] = [all, peak, end].map(|(bytes, count)| Amount { bytes, count });
             let plan = Plan::new(all, peak, end);
             prop_assert_eq!(sum(&plan, &END), end);
-            prop_assert!(plan.count() >= all.count.max(end.count));
+            prop_assert!(plan.count() >= all.count.max(end.count).into());
         }
 
         #[test]
@@ -205,7 +205,15 @@ mod tests {
         let scaled = plan.scaled(1_000_000, plan.count());
         assert_eq!(sum(&scaled, &END).bytes, 5_000_001);
         assert!((999_000..1_001_000).contains(&scaled.count()), "{}", scaled.count());
-        let few = plan.scaled(u64::MAX, plan.count());
+        let few = plan.scaled(u64::MAX, plan.count().min(u64::MAX.into()));
         assert_eq!(few, plan);
+    }
+
+    #[test]
+    fn however_many_are_claimed_there_are_as_many_as_asked_for() {
+        let plan = Plan::new(Amount { bytes: 1, count: u64::MAX }, Amount::default(), Amount::default());
+        let all: u128 = (0..1_000).map(|_| plan.count()).sum();
+        let scaled = plan.scaled(1_000_000, all);
+        assert!((1..=1_001).contains(&scaled.count()), "{}", scaled.count());
     }
 }

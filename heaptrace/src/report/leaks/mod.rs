@@ -9,7 +9,7 @@ mod thresholds;
 
 pub use merged::{Merged, merge};
 pub use render::render;
-pub use thresholds::{crossed, ignore};
+pub use thresholds::{crossed, ignore, undecided};
 
 #[cfg(test)]
 mod tests;

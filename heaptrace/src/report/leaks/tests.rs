@@ -180,7 +180,9 @@ fn what_was_judged_before_is_counted_and_what_is_too_much_names_its_sites() {
     let json = rendered(PrintFormat::Json, &print);
     assert!(json.contains(r#""ignored":{"bytes":77777,"count":3,"stacks":1}"#), "{json}");
 
-    let above = |most| crossed(&print, Thresholds { above: Some(most), ..Thresholds::default() });
+    let merged = Merged { trends: trends.clone(), judged: print.judged.clone(), ..Merged::default() };
+    let crossed = |thresholds| crossed(&profile, &Attribution::default(), &merged, thresholds);
+    let above = |most| crossed(Thresholds { above: Some(most), ..Thresholds::default() });
     assert!(above(801_116).is_empty());
     assert_eq!(
         above(801_115),
@@ -191,12 +193,17 @@ fn what_was_judged_before_is_counted_and_what_is_too_much_names_its_sites() {
             "  buffer::grow buffer.rs:35 (inlined) in app:42: 5 bytes in 1 block",
         ]
     );
-    let leaks = crossed(&print, Thresholds { leak_like: true, ..Thresholds::default() });
+    let thresholds = Thresholds { leak_like: true, ..Thresholds::default() };
+    let leaks = crossed(thresholds);
     assert_eq!(leaks.len(), 1, "{leaks:?}");
     assert!(
         leaks[0].starts_with("buffer::grow buffer.rs:31 (inlined) in app:42: LEAK-LIKE: 7 of 41 blocks"),
         "{leaks:?}"
     );
+    let open = (trends.len() - print.judged.len()) as u64;
+    let said = undecided(&merged, thresholds).expect("some were not judged");
+    assert!(said.starts_with(&format!("--fail-on: {open} of 3 rows could not be judged")), "{said}");
+    assert_eq!(undecided(&merged, Thresholds::default()), None);
 }
 
 #[test]

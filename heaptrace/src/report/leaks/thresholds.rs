@@ -1,8 +1,8 @@
 //! What of a print is too much, and what of it somebody has judged already.
 
-use super::{IgnoredOld, Leaks, units};
+use super::{IgnoredOld, merged::Merged, units};
 use crate::{
-    attribution::Suppressions,
+    attribution::{Attribution, Suppressions},
     model::{Amount, ProcessId, Profile, Trend},
     report::{
         Thresholds,
@@ -13,7 +13,8 @@ use crate::{
         thresholds::{Blamed, too_much},
         verdicts,
     },
-    verdicts::Verdict,
+    units::{counted, thousands},
+    verdicts::{Reason, Verdict},
 };
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -34,12 +35,16 @@ pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppres
 }
 
 /// What of a print is too much, in words; nothing if nothing is.
-pub fn crossed(leaks: &Leaks<'_>, thresholds: Thresholds) -> Vec<String> {
-    let Leaks { profile, shown, hidden, judged, .. } = *leaks;
+pub fn crossed(
+    profile: &Profile,
+    frames: &Attribution,
+    Merged { trends, judged, .. }: &Merged,
+    thresholds: Thresholds,
+) -> Vec<String> {
     let Thresholds { above, leak_like } = thresholds;
-    let labels = Labels::attributed(profile, leaks.frames);
+    let labels = Labels::attributed(profile, frames);
     let mut lines = Vec::new();
-    let all = || shown.iter().chain(hidden);
+    let all = || trends.iter();
     let name = |trend: &Trend| {
         let site = profile.holders().get(trend.old.site.index())?;
         let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
@@ -49,7 +54,7 @@ pub fn crossed(leaks: &Leaks<'_>, thresholds: Thresholds) -> Vec<String> {
     if let Some(most) = above {
         let mut sum = Amount::default();
         all().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
-        if least(leaks) > most {
+        if least(profile, trends) > most {
             let mut sites: HashMap<(ProcessId, Option<u32>), (Amount, &Trend)> = HashMap::new();
             for trend in all() {
                 let Some(site) = profile.holders().get(trend.old.site.index()) else { continue };
@@ -75,12 +80,26 @@ pub fn crossed(leaks: &Leaks<'_>, thresholds: Thresholds) -> Vec<String> {
     lines
 }
 
+/// That some could not be judged, where leaks were asked for: then no answer is none.
+pub fn undecided(Merged { trends, judged, .. }: &Merged, thresholds: Thresholds) -> Option<String> {
+    let is_open = |trend: &&Trend| {
+        judged.get(&trend.old.site).is_none_or(|of| matches!(of.reason, Reason::TooEarly { .. }))
+    };
+    let open = trends.iter().filter(is_open).count() as u64;
+    (thresholds.leak_like && open > 0).then(|| {
+        format!(
+            "--fail-on: {} of {} could not be judged in so short a time (trace for a minute or more)",
+            thousands(open),
+            counted(trends.len() as u64, "row", "rows")
+        )
+    })
+}
+
 /// The fewest bytes that there are: of estimates the lower end of their interval.
-fn least(leaks: &Leaks<'_>) -> u64 {
-    let Leaks { profile, shown, hidden, .. } = *leaks;
+fn least(profile: &Profile, trends: &[Trend]) -> u64 {
     let mut certain = 0_u64;
     let mut estimated: Option<Estimated> = None;
-    for Trend { old, .. } in shown.iter().chain(hidden) {
+    for Trend { old, .. } in trends {
         match old.samples.zip(profile.holders().get(old.site.index())) {
             Some((sums, site)) => {
                 let part = Estimated::of_live(&sums, site, profile);

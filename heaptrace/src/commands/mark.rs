@@ -31,7 +31,9 @@ pub fn run(args: MarkArgs) -> anyhow::Result<()> {
             || "no recording of yours is running".to_owned(),
             |pid| format!("process {pid} makes no recording of yours"),
         );
-        bail!("{which}; those of other users, root among them, are marked by these");
+        bail!(
+            "{which} (it has to say that it is tracing first; a recording is marked by the user who makes it)"
+        );
     }
     let marked = counted(taken, "recording", "recordings");
     if !refused.is_empty() {

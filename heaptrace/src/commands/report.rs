@@ -81,8 +81,10 @@ impl ValueEnum for Shown {
     fn value_variants<'a>() -> &'a [Self] {
         &[
             Self::View(View::Live),
+            Self::View(View::Leaks),
             Self::Peak,
             Self::View(View::Alloc),
+            Self::View(View::Churn),
             Self::View(View::Sizes),
             Self::View(View::Growth),
             Self::View(View::Faults),

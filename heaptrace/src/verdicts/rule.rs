@@ -68,16 +68,30 @@ pub fn judge_all(cohorts: &BTreeMap<SiteId, Cohorts>, mode: Mode) -> BTreeMap<Si
 
 /// Judges sites of a process as one: by all of their blocks together, or as the most suspicious of them where they are less so.
 pub fn judge_together(sites: &[&Cohorts], knows_frees: bool) -> Option<Judgement> {
+    let is_leak = |of: &Judgement| of.verdict == Verdict::LeakLike;
+    let judged = judge(&sum(sites)?, knows_frees);
+    if sites.len() == 1 {
+        return judged;
+    }
+    // What nobody frees is judged by other rules than the rest: frees of one site say nothing of another.
+    let is_freed = |site: &Cohorts| site.parts.iter().any(|part| part.freed > 0);
+    let (freed, never): (Vec<&Cohorts>, Vec<&Cohorts>) = sites.iter().partition(|site| is_freed(site));
+    let parts = [freed, never].map(|part| judge(&sum(&part)?, knows_frees));
+    if parts.iter().flatten().any(is_leak) && judged.as_ref().is_some_and(is_leak) {
+        return judged;
+    }
+    let alone = sites.iter().filter_map(|site| judge(site, knows_frees)).chain(parts.into_iter().flatten());
+    let worst = alone.filter(is_leak).min_by_key(Judgement::rank);
+    let [freed, never] = parts;
+    worst.or_else(|| if judged.as_ref().is_some_and(is_leak) { never.or(freed) } else { judged })
+}
+
+/// All of their blocks together; `None` of none.
+fn sum(sites: &[&Cohorts]) -> Option<Cohorts> {
     let (first, others) = sites.split_first()?;
     let mut all = (*first).clone();
     others.iter().for_each(|site| all.add(site));
-    let judged = judge(&all, knows_frees);
-    if others.is_empty() || judged.is_some_and(|of| of.verdict == Verdict::LeakLike) {
-        return judged;
-    }
-    let leaks = sites.iter().filter_map(|site| judge(site, knows_frees));
-    let leaks = leaks.filter(|of| of.verdict == Verdict::LeakLike);
-    leaks.min_by_key(Judgement::rank).or(judged)
+    Some(all)
 }
 
 /// Judges a site. `knows_frees`: they are traced. `None` where there is nothing live, or was too little time.
@@ -385,6 +399,39 @@ mod tests {
         let judged = judge(&Cohorts { span_ns: 60_000_000_000, parts }, true).expect("a verdict");
         assert_eq!((judged.allocated, judged.live, judged.old_allocated), (200, 200, judged.old_live));
         assert!(!matches!(judged.verdict, Verdict::CacheLike | Verdict::PoolLike), "{judged:?}");
+    }
+
+    #[test]
+    fn frees_of_one_site_say_nothing_of_another() {
+        let cohorts = |span_s: u64, part: &dyn Fn(usize) -> Cohort| Cohorts {
+            span_ns: span_s * 1_000_000_000,
+            parts: (0..COHORTS).map(part).collect(),
+        };
+        let kept = |_| Cohort { allocated: 20, live: 20, live_bytes: 2_000, ..Cohort::default() };
+        // The old buffers of a vector that has stopped to grow.
+        let buffers = |at| match at {
+            0 => Cohort { allocated: 10, freed: 9, live: 1, live_bytes: 4_096, ..Cohort::default() },
+            _ => Cohort::default(),
+        };
+        let all = sum(&[&cohorts(24, &kept), &cohorts(24, &buffers)]).expect("two");
+        assert_eq!(judge(&all, true).map(|of| of.verdict), Some(Verdict::LeakLike), "all together would be");
+        let judged = |span| judge_together(&[&cohorts(span, &kept), &cohorts(span, &buffers)], true);
+        let early = judged(24).expect("a verdict");
+        assert!(matches!(early.reason, Reason::TooEarly { .. }), "{early:?}");
+        assert_eq!(judged(60).map(|of| of.verdict), Some(Verdict::LeakLike));
+        // A few blocks at each of many lines.
+        let few = |at| Cohort {
+            allocated: 2,
+            freed: u64::from(at % 2 == 0),
+            live: 1,
+            live_bytes: 100,
+            ..Cohort::default()
+        };
+        let some = cohorts(60, &few);
+        assert_eq!(
+            judge_together(&[&some; 3], true).map(|of| of.verdict),
+            judge_together(&[&some; 5], true).map(|of| of.verdict)
+        );
     }
 
     #[test]

@@ -67,7 +67,17 @@ impl Frame {
             // The allocation functions themselves have no parameters here.
             Self::Demangled(name) => {
                 let function = function.split(" [clone ").next().unwrap_or_default();
-                name == function || (module.is_empty() && name.split('(').next() == Some(function))
+                // The operators for arrays are traced as the others.
+                let own = || name.split('(').next().unwrap_or_default().replace("[]", "");
+                // Debug information names functions without their paths.
+                let last = || super::super::names::bare(name).rsplit("::").next() == Some(function);
+                let is_pathless = function == bare && !function.contains("::");
+                name == function
+                    || if module.is_empty() {
+                        own() == function.split('(').next().unwrap_or_default()
+                    } else {
+                        is_pathless && last()
+                    }
             }
             Self::Module(pattern) => matches(pattern, module),
             Self::Source(pattern, of_line) => {
@@ -106,6 +116,21 @@ fn path_before_star(pattern: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_valgrinds_fit_what_debug_information_has() {
+        let fits = |pattern: &str, function: &str, module: &str| {
+            let bare = super::super::super::names::bare(function);
+            let asked = Asked { function, module, source: "", line: None };
+            Frame::function(pattern).expect("a pattern").fits(&asked, &bare)
+        };
+        assert!(fits("_ZN12_GLOBAL__N_14anonEv", "anon", "/bin/x"));
+        assert!(fits("_ZN12_GLOBAL__N_14anonEv", "(anonymous namespace)::anon()", "/bin/x"));
+        assert!(fits("_ZZ4mainENKUliE_clEi", "operator()", "/bin/x"));
+        assert!(fits("_Znam", "operator new(unsigned long)", "") && fits("_Znam", "operator new", ""));
+        assert!(!fits("_ZN12_GLOBAL__N_14anonEv", "other::anon", "/bin/x"));
+        assert!(!fits("_ZN12_GLOBAL__N_14anonEv", "anon2", "/bin/x"));
+    }
 
     #[test]
     fn mangled_beginnings_are_paths() {

@@ -12,7 +12,7 @@ use crate::{
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 use object::read::ReadCache;
-use object::{Object as _, ObjectSegment as _};
+use object::{Object as _, ObjectSegment as _, SegmentFlags};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -45,15 +45,19 @@ fn open(path: &Path) -> Option<File> {
 /// An ELF file, and its debug file if there is one.
 pub struct ElfFile {
     binary: Reader,
+    /// Where its code is; `None` if that cannot be read.
+    code: Option<Vec<Segment>>,
     debug: Option<DebugFile>,
 }
 
 impl ElfFile {
     pub fn new(binary: &Path, debug: Option<&Path>, depth: Depth) -> Self {
-        let debug = debug.and_then(|debug| {
-            Some(DebugFile { reader: Reader::new(debug, depth), segments: segments(binary)? })
-        });
-        Self { binary: Reader::new(binary, depth), debug }
+        let segments = segments(binary);
+        let code = segments.as_ref().map(|all| all.iter().filter(|of| of.is_code).copied().collect());
+        let debug = debug
+            .zip(segments)
+            .map(|(debug, segments)| DebugFile { reader: Reader::new(debug, depth), segments });
+        Self { binary: Reader::new(binary, depth), code, debug }
     }
 
     /// Symbols at these file offsets of the binary: for each, innermost inlined function first, the enclosing one last.
@@ -65,7 +69,12 @@ impl ElfFile {
             fill(&mut found, debug.reader.ask(Input::VirtOffset(&addresses)));
         }
         if found.iter().any(Vec::is_empty) {
-            fill(&mut found, self.binary.ask(Input::FileOffset(offsets)));
+            // A debug file in the binary's place may have no code, and then these offsets mean nothing in it.
+            let has =
+                |offset: u64| self.code.as_ref().is_none_or(|code| code.iter().any(|of| of.holds(offset)));
+            let offsets: Vec<u64> =
+                offsets.iter().map(|&offset| if has(offset) { offset } else { NOWHERE }).collect();
+            fill(&mut found, self.binary.ask(Input::FileOffset(&offsets)));
         }
         found
     }
@@ -82,26 +91,47 @@ fn fill(found: &mut [Vec<Symbol>], more: Vec<Vec<Symbol>>) {
 
 struct DebugFile {
     reader: Reader,
-    /// The binary's segments: file offset, length, address. The debug file's own offsets mean nothing.
-    segments: Vec<(u64, u64, u64)>,
+    /// The binary's. The debug file's own offsets mean nothing.
+    segments: Vec<Segment>,
+}
+
+/// What of a file is mapped.
+#[derive(Clone, Copy)]
+struct Segment {
+    offset: u64,
+    length: u64,
+    address: u64,
+    is_code: bool,
+}
+
+impl Segment {
+    fn holds(&self, offset: u64) -> bool {
+        offset.checked_sub(self.offset).is_some_and(|within| within < self.length)
+    }
 }
 
 impl DebugFile {
     /// The ELF address of the binary's file offset `offset`.
     fn address(&self, offset: u64) -> Option<u64> {
-        self.segments.iter().find_map(|&(start, length, address)| {
-            let within = offset.checked_sub(start).filter(|within| *within < length)?;
-            address.checked_add(within)
-        })
+        let segment = self.segments.iter().find(|of| of.holds(offset))?;
+        segment.address.checked_add(offset - segment.offset)
     }
 }
 
-fn segments(binary: &Path) -> Option<Vec<(u64, u64, u64)>> {
+fn segments(binary: &Path) -> Option<Vec<Segment>> {
     let data = ReadCache::new(open(binary)?);
     let elf = object::File::parse(&data).ok()?;
     let segments = elf.segments();
     Some(
-        segments.map(|segment| (segment.file_range().0, segment.file_range().1, segment.address())).collect(),
+        segments
+            .map(|segment| {
+                let (offset, length) = segment.file_range();
+                let flags = segment.flags();
+                let is_code =
+                    matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags.0 & object::elf::PF_X.0 != 0);
+                Segment { offset, length, address: segment.address(), is_code }
+            })
+            .collect(),
     )
 }
 

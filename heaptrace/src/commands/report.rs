@@ -237,6 +237,9 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         return Err(Usage("--hints is for reports of blocks in text".to_owned()).into());
     }
     asked.check(view, profile.mode, &file)?;
+    if view == View::Leaks && profile.part.is_some_and(|part| part.is_span()) {
+        return Err(Usage("--view leaks is of a moment: --from is for other views".to_owned()).into());
+    }
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
         return Err(Usage(format!(
             "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",
@@ -316,6 +319,9 @@ fn check_thresholds(profile: &Profile, view: View, thresholds: Thresholds, file:
             "--fail-above: frees were not traced, so that what is live is at most what {file} has, and may be nothing; --view \
              alloc knows what was allocated"
         )));
+    }
+    if leak_like && profile.part.is_some() {
+        return Err(Usage("--fail-on: verdicts are of a recording's end, and of no part of it".to_owned()));
     }
     if leak_like && !report::has_verdicts(profile) {
         return Err(Usage(format!(

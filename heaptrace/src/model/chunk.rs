@@ -137,6 +137,7 @@ impl Profile {
             cohorts: BTreeMap::new(),
             history: None,
             part: None,
+            is_reduced: false,
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Profile {
     pub history: Option<History>,
     /// What of a recording it is, where that is not all.
     pub part: Option<Part>,
+    /// Totals are without what was there before, or what somebody wants to ignore; what was measured is whole.
+    pub is_reduced: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -423,6 +425,17 @@ fn fraction(part: u64, whole: u64) -> f64 {
 }
 
 impl Profile {
+    /// When what it is of began, in nanoseconds since the Unix epoch, and how long it is.
+    pub fn time(&self) -> (i64, u64) {
+        match self.part.filter(Part::is_span) {
+            Some(Part { from_ns, to_ns, .. }) => {
+                let began_ns = self.started_ns.saturating_add(i64::try_from(from_ns).unwrap_or(i64::MAX));
+                (began_ns, to_ns.saturating_sub(from_ns))
+            }
+            None => (self.started_ns, self.duration_ns),
+        }
+    }
+
     /// Bytes from one sample to the next, on average: the most of all processes' where their allocators chose; 0 where every
     /// block is recorded, and where there is no sample yet.
     pub fn sample_bytes(&self) -> u64 {

@@ -58,11 +58,16 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
         let by = label.map_or_else(String::new, |label| labels.describe(label));
         writeln!(
             out,
-            "  {:>6.2}% {:>15} {:>12} {:>6.1}% {:>10}  {:24} {by} in {}",
+            "  {:>6.2}% {:>15} {:>12} {:>7} {:>10}  {:24} {by} in {}",
             percent(bytes, total),
             thousands((bytes as f64 / seconds).round() as u64),
             thousands((count as f64 / seconds).round() as u64),
-            percent(count, row.allocated),
+            // In a part of the time, blocks from before are freed, too.
+            if count > row.allocated {
+                "-".to_owned()
+            } else {
+                format!("{:.1}%", percent(count, row.allocated))
+            },
             thousands(bytes / count.max(1)),
             most_are_of(&row.sizes)
                 .map_or_else(|| "-".to_owned(), |(of, share)| format!("{of} ({share:.0}%)")),
@@ -82,7 +87,7 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
 
 /// How long what a process allocated was counted.
 pub(super) fn traced_s(process: &Process, profile: &Profile) -> f64 {
-    in_seconds(if process.attached_ns > 0 { process.attached_ns } else { profile.duration_ns })
+    in_seconds(if process.attached_ns > 0 { process.attached_ns } else { profile.time().1 })
 }
 
 /// The class that most blocks are of, in bytes, and their share.

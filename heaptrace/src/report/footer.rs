@@ -244,7 +244,9 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         }
     }
     lines.extend(particulars::of_processes(&profile.processes, profile.mode, verbose));
-    lines.extend(particulars::grew_unseen(&profile.processes, profile.mode, verbose));
+    if !profile.is_reduced {
+        lines.extend(particulars::grew_unseen(&profile.processes, profile.mode, verbose));
+    }
     lines.extend(particulars::untraceable(untraceable, verbose));
     lines.extend(notes::lines(facts, false, verbose));
     lines

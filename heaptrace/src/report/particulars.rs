@@ -129,7 +129,9 @@ fn grown_unseen(process: &Process) -> u64 {
     const MUCH: u64 = 32 << 20;
     let mapped = process.mmap_bytes.saturating_sub(process.munmap_bytes);
     let grown = mapped.saturating_add_signed(process.brk_bytes.max(0)).min(process.rss_bytes);
-    if grown >= MUCH && process.totals.alloc_bytes < grown / 8 { grown } else { 0 }
+    let allocated = process.totals.alloc_bytes.saturating_add(process.filtered_bytes);
+    // While probes were away, anything may have been allocated.
+    if grown >= MUCH && process.paused_ns == 0 && allocated < grown / 8 { grown } else { 0 }
 }
 
 /// Of processes that grew without allocating, as [`ended_heaps`].

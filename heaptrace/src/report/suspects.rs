@@ -30,7 +30,11 @@ struct Row<'a> {
 /// Writes the rows. `total`: what percentages are of.
 pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     if profile.cohorts.is_empty() {
-        let why = if profile.coverage.finished { "it is of an older heaptrace" } else { "it did not finish" };
+        let why = match (profile.part, profile.coverage.finished) {
+            (Some(_), _) => "they are of its end only, and this is an earlier state",
+            (None, true) => "it is of an older heaptrace",
+            (None, false) => "it did not finish",
+        };
         writeln!(out, "# The recording has no verdicts, as {why}; rows are by size.\n#")?;
     }
     let labels = Labels::attributed(profile, &options.frames);

@@ -85,8 +85,8 @@ fn weights<'a>(stacks: &Stacks<'a>, dictionary: &mut Dictionary<'a, '_>) -> io::
         for (name, unit, of) in [(space, bytes, of_bytes), (blocks, dictionary.string("count")?, of_blocks)] {
             let head = OtlpProfile {
                 sample_type: Some(ValueType { type_strindex: dictionary.string(name)?, unit_strindex: unit }),
-                time_unix_nano: u64::try_from(profile.started_ns).unwrap_or_default(),
-                duration_nano: profile.duration_ns,
+                time_unix_nano: u64::try_from(profile.time().0).unwrap_or_default(),
+                duration_nano: profile.time().1,
                 period_type,
                 // As Go has it where every block is recorded.
                 period: signed(profile.sample_bytes().max(1)),

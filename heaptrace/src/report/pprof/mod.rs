@@ -74,10 +74,11 @@ impl<'a> Writer<'a, '_> {
         for line in remarks(stacks) {
             comment.push(self.names.string(line, &mut self.messages)?);
         }
+        let (started_ns, duration_ns) = self.profile.time();
         self.messages.put(&proto::Profile {
             sample_type: types,
-            time_nanos: self.profile.started_ns,
-            duration_nanos: signed(self.profile.duration_ns),
+            time_nanos: started_ns,
+            duration_nanos: signed(duration_ns),
             period_type,
             // As Go has it where every block is recorded.
             period: signed(self.profile.sample_bytes().max(1)),

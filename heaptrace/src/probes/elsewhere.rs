@@ -1,6 +1,7 @@
 //! Functions that have another file's do all that they do: libbsd's `reallocf` calls the C library's `realloc`. Whose they are
 //! named like does not matter, nor do they make their file an allocator. Known by their code alone: it calls one of the other's
-//! allocation functions, has no memory of its own, and goes nowhere that is not known.
+//! allocation functions, has no memory of its own, and goes nowhere that is not known: what is not known may give blocks, as a
+//! pool does in another library, with the C library's for what that has no room for.
 
 use super::forward::Target;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
@@ -9,17 +10,45 @@ use std::ops::Range;
 /// Functions of the file on the way.
 const MOST: usize = 8;
 
+/// What such functions call beside allocation functions, and what gives no blocks.
+const HARMLESS: [&str; 18] = [
+    "_Unwind_Resume",
+    "_ZSt17__throw_bad_allocv",
+    "__errno_location",
+    "__explicit_bzero_chk",
+    "__memcpy_chk",
+    "__memmove_chk",
+    "__memset_chk",
+    "__popcountdi2",
+    "__stack_chk_fail",
+    "abort",
+    "bzero",
+    "explicit_bzero",
+    "getpagesize",
+    "memcpy",
+    "memmove",
+    "memset",
+    "strlen",
+    "strnlen",
+];
+
 /// What is known of a file's code.
 pub(super) trait Code {
     /// The function at an address, and its bytes; `None` if the file holds none.
     fn function(&self, address: u64) -> Option<(Range<u64>, &[u8])>;
 
-    /// The name by which the dynamic linker fills in what is called, if another file's function is.
+    /// The name by which the dynamic linker fills in what is called, if another file's function is, and this file has none
+    /// of that name.
     fn imported(&self, target: Target) -> Option<String>;
 }
 
-/// The allocation function of another file, by which the one at `entry` does its work: one of those that `allocates` names.
-pub(super) fn works_by(code: &impl Code, entry: u64, allocates: impl Fn(&str) -> bool) -> Option<String> {
+/// The allocation function of another file, by which the one at `entry` does its work. `allocates` says of the name of a
+/// function that takes or gives blocks whether it gives them, and of others nothing.
+pub(super) fn works_by(
+    code: &impl Code,
+    entry: u64,
+    allocates: impl Fn(&str) -> Option<bool>,
+) -> Option<String> {
     let mut found = None;
     let mut functions = vec![entry];
     let mut next = 0;
@@ -32,7 +61,12 @@ pub(super) fn works_by(code: &impl Code, entry: u64, allocates: impl Fn(&str) ->
                 Place::Target(target) => target,
             };
             match (code.imported(target), target) {
-                (Some(name), _) => found = found.or_else(|| Some(name).filter(|name| allocates(name))),
+                (Some(name), _) => match allocates(&name) {
+                    Some(true) => found = found.or(Some(name)),
+                    Some(false) => {}
+                    None if HARMLESS.contains(&name.as_str()) => {}
+                    None => return None,
+                },
                 (None, Target::Code(address)) if functions.len() < MOST => {
                     if !functions.contains(&address) {
                         functions.push(address);
@@ -86,7 +120,8 @@ mod tests {
 
     const ENTRY: u64 = 0x1000;
 
-    /// A file with one function, and stubs behind it: realloc's at 0x2000, free's at 0x2010.
+    /// A file with one function, and stubs behind it: realloc's at 0x2000, free's at 0x2010, memset's at 0x2020, and that of
+    /// another library's pool at 0x2030.
     struct One<'a>(&'a [u8]);
 
     impl Code for One<'_> {
@@ -98,13 +133,19 @@ mod tests {
             match target {
                 Target::Code(0x2000) | Target::Slot(0x3000) => Some("realloc".to_owned()),
                 Target::Code(0x2010) => Some("free".to_owned()),
+                Target::Code(0x2020) => Some("memset".to_owned()),
+                Target::Code(0x2030) => Some("pool_get".to_owned()),
                 _ => None,
             }
         }
     }
 
     fn of(code: &[u8]) -> Option<String> {
-        works_by(&One(code), ENTRY, |name| name == "realloc")
+        works_by(&One(code), ENTRY, |name| match name {
+            "realloc" => Some(true),
+            "free" => Some(false),
+            _ => None,
+        })
     }
 
     #[test]
@@ -148,6 +189,14 @@ mod tests {
         // Only free is called: call free; ret
         assert_eq!(of(&[0xe8, 0x0b, 0x10, 0, 0, 0xc3]), None);
         assert_eq!(of(&call).as_deref(), Some("realloc"));
+    }
+
+    #[test]
+    fn what_calls_another_files_function_that_is_not_known_is_an_allocator() {
+        // call STUB; jmp realloc
+        let with = |stub: u8| of(&[0xe8, stub - 5, 0x10, 0, 0, 0xe9, 0xf6, 0x0f, 0, 0]);
+        assert_eq!(with(0x20).as_deref(), Some("realloc"));
+        assert_eq!(with(0x30), None);
     }
 
     proptest! {

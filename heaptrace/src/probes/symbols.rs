@@ -7,7 +7,7 @@ use super::entries::Entries;
 use super::forward::{self, Target};
 use super::proof::Proof;
 use super::ranges::merged;
-use super::telltale;
+use super::telltale::{self, Message};
 use crate::process::elf::{self, ElfError, ElfFacts, Header, Kind};
 use heaptrace_common::function::Shape;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
@@ -121,10 +121,10 @@ pub(super) const MAX_FILE: u64 = 1 << 30;
 const MAX_CODE: u64 = 64 << 10;
 
 /// The beginnings of allocators' messages: in jemalloc's malloc_io.c, mimalloc's options.c, gperftools' tcmalloc.cc.
-const MESSAGES: [(&str, AllocatorKind); 3] = [
-    ("<jemalloc>: ", AllocatorKind::Jemalloc),
-    ("mimalloc: error: ", AllocatorKind::Mimalloc),
-    ("tcmalloc: large alloc ", AllocatorKind::Tcmalloc),
+const MESSAGES: [(Message, AllocatorKind); 3] = [
+    (Message::new("<jemalloc>: "), AllocatorKind::Jemalloc),
+    (Message::new("mimalloc: error: "), AllocatorKind::Mimalloc),
+    (Message::new("tcmalloc: large alloc "), AllocatorKind::Tcmalloc),
 ];
 
 /// By which a file comes to another's allocation functions of the names that it defines itself.
@@ -549,7 +549,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
 
     /// The function of another file by which the one at `address` does its work.
     fn works_elsewhere(&self, image: &Image<'data>, address: u64) -> Option<String> {
-        let allocates = |name: &str| allocators::lookup(name).is_some_and(|known| known.shape.allocates());
+        let allocates = |name: &str| allocators::lookup(name).map(|known| known.shape.allocates());
         elsewhere::works_by(&Linked { file: self, image }, address, allocates)
     }
 
@@ -562,24 +562,39 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
     }
 
     fn resolve(&self, target: Target, addresses: &HashSet<u64>) -> Option<Forward> {
-        let slot = match target {
-            Target::Code(target) if addresses.contains(&target) => return Some(Forward::Address(target)),
+        if let Target::Code(target) = target
+            && addresses.contains(&target)
+        {
+            return Some(Forward::Address(target));
+        }
+        let slot = self.slot(target)?;
+        self.slot_symbol(slot).map(|(name, _)| Forward::Symbol(name))
+    }
+
+    /// The name of what a call reaches by the dynamic linker, if this file has no function of that name itself.
+    fn import(&self, target: Target) -> Option<String> {
+        let slot = self.slot(target)?;
+        self.slot_symbol(slot).filter(|(_, defined)| !defined).map(|(name, _)| name)
+    }
+
+    /// The slot that the dynamic linker fills, if that is where control goes on.
+    fn slot(&self, target: Target) -> Option<u64> {
+        match target {
             // Perhaps a stub of the procedure linkage table.
             Target::Code(target) => {
                 let (offset, room) = self.facts.code_offset(target)?;
                 let stub = self.data.read_bytes_at(offset, room.min(16)).ok()?;
                 match forward::targets(stub, target)?.as_slice() {
-                    [Target::Slot(slot)] => *slot,
-                    _ => return None,
+                    [Target::Slot(slot)] => Some(*slot),
+                    _ => None,
                 }
             }
-            Target::Slot(slot) => slot,
-        };
-        self.slot_symbol(slot).map(Forward::Symbol)
+            Target::Slot(slot) => Some(slot),
+        }
     }
 
-    /// The name that the dynamic linker fills the slot at address `slot` for.
-    fn slot_symbol(&self, slot: u64) -> Option<String> {
+    /// The name that the dynamic linker fills the slot at address `slot` for, and whether the file defines it itself.
+    fn slot_symbol(&self, slot: u64) -> Option<(String, bool)> {
         let tables: HashMap<_, _> =
             self.tables(raw::SHT_DYNSYM).map(|(index, symbols, names)| (index, (symbols, names))).collect();
         self.sections.iter().find_map(|section| {
@@ -587,7 +602,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             let relocation = relocations.iter().find(|r| r.r_offset(self.endian) == slot)?;
             let (symbols, names) = tables.get(&link.0)?;
             let symbol = symbols.get(usize::try_from(relocation.r_sym(self.endian, false)).ok()?)?;
-            Some(String::from_utf8_lossy(name_at(names, symbol.st_name(self.endian))?).into_owned())
+            let name = String::from_utf8_lossy(name_at(names, symbol.st_name(self.endian))?).into_owned();
+            Some((name, symbol.st_shndx(self.endian) != raw::SHN_UNDEF))
         })
     }
 }
@@ -609,10 +625,7 @@ impl<'data, R: ReadRef<'data>> elsewhere::Code for Linked<'_, 'data, '_, R> {
     }
 
     fn imported(&self, target: Target) -> Option<String> {
-        match self.file.resolve(target, &HashSet::new())? {
-            Forward::Symbol(symbol) => Some(symbol),
-            Forward::Address(_) => None,
-        }
+        self.file.import(target)
     }
 }
 

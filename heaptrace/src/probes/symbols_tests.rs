@@ -79,19 +79,53 @@ fn a_free_that_only_jumps_to_another_is_known_to() {
     assert_eq!(free.forwards_to, None);
 }
 
+fn libstdcxx() -> Option<Vec<u8>> {
+    let paths = ["/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "/usr/lib64/libstdc++.so.6"];
+    let file = paths.iter().find_map(|path| std::fs::read(path).ok());
+    if file.is_none() {
+        eprintln!("skipped: no libstdc++ here");
+    }
+    file
+}
+
+#[test]
+fn what_a_file_defines_itself_is_no_import_though_it_is_called_through_the_linkage_table() {
+    let Some(bytes) = libstdcxx() else { return };
+    let facts = ElfFacts::parse(bytes.as_slice()).expect("an ELF file");
+    let symbols = FileSymbols::read(bytes.as_slice(), &facts).expect("symbols");
+    let file = File::new(bytes.as_slice(), &facts, Emulation::running()).expect("a file");
+    // `jmp _Znwm@plt`, and `jmp free@plt`.
+    for (name, called, import) in [("_Znam", "_Znwm", None), ("_ZdlPv", "free", Some("free"))] {
+        let entry = find(&symbols, name).address;
+        let target = file.near_targets(&(entry..entry + 16), true).next().expect("a jump");
+        let resolved = file.resolve(Target::Code(target), &HashSet::new());
+        assert_eq!(resolved, Some(Forward::Symbol(called.to_owned())), "{name}");
+        assert_eq!(file.import(Target::Code(target)).as_deref(), import, "{name}");
+    }
+}
+
 #[test]
 fn an_operator_that_jumps_through_the_linkage_table_forwards_to_a_name() {
     // The C++ library's operator delete is `jmp free@plt`, its sized form a jump to the plain one.
-    let Some(file) = ["/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "/usr/lib64/libstdc++.so.6"]
-        .iter()
-        .find_map(|path| std::fs::read(path).ok())
-    else {
-        eprintln!("skipped: no libstdc++ here");
-        return;
-    };
+    let Some(file) = libstdcxx() else { return };
     let facts = ElfFacts::parse(file.as_slice()).expect("an ELF file");
     let symbols = FileSymbols::read(file.as_slice(), &facts).expect("symbols");
     assert_eq!(find(&symbols, "_ZdlPv").forwards_to, Some(Forward::Symbol("free".to_owned())));
+}
+
+#[test]
+fn a_file_that_knows_what_allocators_say_does_not_say_it_itself() {
+    let file = std::fs::read("/proc/self/exe").expect("this program");
+    let facts = ElfFacts::parse(file.as_slice()).expect("an ELF file");
+    assert_eq!(telltale::messages(file.as_slice(), &facts, &MESSAGES), None);
+    // But in a program that has one of them.
+    let data = facts.loads.iter().find(|load| !load.executable).expect("constants").offset as usize;
+    for (message, kind) in &MESSAGES {
+        let mut file = file.clone();
+        let text = message.text();
+        file[data + 0x1000..][..text.len()].copy_from_slice(&text);
+        assert_eq!(telltale::messages(file.as_slice(), &facts, &MESSAGES), Some(*kind));
+    }
 }
 
 proptest! {

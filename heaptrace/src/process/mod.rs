@@ -5,6 +5,7 @@ pub mod apart;
 pub mod cfi;
 pub mod command;
 pub mod elf;
+pub mod fetched;
 pub mod file_cache;
 pub mod foreign;
 pub mod inherited;

@@ -27,7 +27,7 @@ const MAX_FILE_NAME: usize = 255;
 #[derive(Clone, Debug)]
 pub struct DebugDirs {
     pub dirs: Vec<PathBuf>,
-    /// See `fetched.rs`.
+    /// See `process/fetched.rs`.
     pub fetched: Option<PathBuf>,
 }
 

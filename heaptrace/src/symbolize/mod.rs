@@ -8,7 +8,6 @@
 //! is asked what they hold. A file that it dies over, or spends too long on, costs its own names.
 
 mod child;
-mod fetched;
 mod gaps;
 mod locate;
 mod open;
@@ -20,9 +19,9 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::process::fetched::client_cache;
 pub(crate) use child::answers;
 pub use child::{ElfFile, serve};
-pub use fetched::client_cache;
 pub use locate::DebugDirs;
 pub(crate) use locate::bare_name;
 pub use locate::{open_jit_dump, open_perf_map};

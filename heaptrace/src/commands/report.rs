@@ -81,6 +81,8 @@ impl ValueEnum for Shown {
     fn value_variants<'a>() -> &'a [Self] {
         &[
             Self::View(View::Live),
+            Self::View(View::Leaks),
+            Self::View(View::Churn),
             Self::Peak,
             Self::View(View::Alloc),
             Self::View(View::Sizes),
@@ -317,7 +319,7 @@ fn check_thresholds(profile: &Profile, view: View, thresholds: Thresholds, file:
     }
     if leak_like && !report::has_verdicts(profile) {
         return Err(Usage(format!(
-            "--fail-on: {file} has no verdicts, as it has no blocks, or did not finish, or is of an older heaptrace"
+            "--fail-on: {file} has no verdicts, as it has no blocks, or did not finish, or is of an older heaptrace; none are of a part of its time (--at, --from, --to)"
         )));
     }
     Ok(())

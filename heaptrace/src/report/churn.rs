@@ -4,6 +4,7 @@
 use super::{
     Options, View,
     labels::{LabelId, Labels},
+    part,
     select::{Weight, chosen, weight_of},
     table::{is_estimated, process_name},
 };
@@ -58,11 +59,11 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
         let by = label.map_or_else(String::new, |label| labels.describe(label));
         writeln!(
             out,
-            "  {:>6.2}% {:>15} {:>12} {:>6.1}% {:>10}  {:24} {by} in {}",
+            "  {:>6.2}% {:>15} {:>12} {:>7} {:>10}  {:24} {by} in {}",
             percent(bytes, total),
             thousands((bytes as f64 / seconds).round() as u64),
             thousands((count as f64 / seconds).round() as u64),
-            percent(count, row.allocated),
+            freed_share(count, row.allocated),
             thousands(bytes / count.max(1)),
             most_are_of(&row.sizes)
                 .map_or_else(|| "-".to_owned(), |(of, share)| format!("{of} ({share:.0}%)")),
@@ -80,9 +81,16 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
     Ok(())
 }
 
-/// How long what a process allocated was counted.
+/// In a span, blocks from before it are freed, too: what is more than was allocated is no share of it.
+fn freed_share(freed: u64, allocated: u64) -> String {
+    if freed > allocated { "-".to_owned() } else { format!("{:.1}%", percent(freed, allocated)) }
+}
+
+/// How long what a process allocated was counted; in a span, at most the span.
 pub(super) fn traced_s(process: &Process, profile: &Profile) -> f64 {
-    in_seconds(if process.attached_ns > 0 { process.attached_ns } else { profile.duration_ns })
+    let ns = if process.attached_ns > 0 { process.attached_ns } else { profile.duration_ns };
+    let (_, span_ns) = part::time(profile);
+    in_seconds(ns.min(if profile.part.is_some() { span_ns } else { u64::MAX }))
 }
 
 /// The class that most blocks are of, in bytes, and their share.
@@ -101,8 +109,25 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::profiles::full,
+        model::{Amount, Part, PartKind},
         report::{Format, render},
     };
+
+    #[test]
+    fn rates_of_a_span_are_of_its_time_and_no_share_is_more_than_all() {
+        let mut profile = full();
+        profile.duration_ns = 60_000_000_000;
+        profile.processes[0].attached_ns = profile.duration_ns;
+        profile.part = Some(Part {
+            kind: PartKind::Span { shrank: Amount::default() },
+            from_ns: 50_000_000_000,
+            to_ns: 60_000_000_000,
+            whole_ns: 60_000_000_000,
+            saved: 12,
+        });
+        assert!((traced_s(&profile.processes[0], &profile) - 10.0).abs() < 1e-9);
+        assert_eq!([freed_share(1, 2), freed_share(3, 2)], ["50.0%", "-"]);
+    }
 
     #[test]
     fn what_was_freed_again_is_told_by_the_second_and_by_size() {

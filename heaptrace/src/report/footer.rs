@@ -244,7 +244,10 @@ pub(super) fn lines(profile: &Profile, verbose: bool) -> Vec<String> {
         }
     }
     lines.extend(particulars::of_processes(&profile.processes, profile.mode, verbose));
-    lines.extend(particulars::grew_unseen(&profile.processes, profile.mode, verbose));
+    // What is mapped is of all the time, and what a span has of allocations is not.
+    if !profile.part.is_some_and(|part| part.is_span()) {
+        lines.extend(particulars::grew_unseen(&profile.processes, profile.mode, verbose));
+    }
     lines.extend(particulars::untraceable(untraceable, verbose));
     lines.extend(notes::lines(facts, false, verbose));
     lines

@@ -129,7 +129,9 @@ fn grown_unseen(process: &Process) -> u64 {
     const MUCH: u64 = 32 << 20;
     let mapped = process.mmap_bytes.saturating_sub(process.munmap_bytes);
     let grown = mapped.saturating_add_signed(process.brk_bytes.max(0)).min(process.rss_bytes);
-    if grown >= MUCH && process.totals.alloc_bytes < grown / 8 { grown } else { 0 }
+    // What was filtered by size was seen. What was allocated in pauses is not known.
+    let seen = process.totals.alloc_bytes.saturating_add(process.filtered_bytes);
+    if process.paused_ns == 0 && grown >= MUCH && seen < grown / 8 { grown } else { 0 }
 }
 
 /// Of processes that grew without allocating, as [`ended_heaps`].
@@ -303,6 +305,9 @@ mod tests {
         {
             assert!(said(other).is_empty());
         }
+        let filtered = Process { filtered_bytes: 90 * mib, ..grown(200 * mib, 100 * mib, 0) };
+        let paused = Process { paused_ns: 1, ..grown(200 * mib, 100 * mib, 0) };
+        assert!(said(filtered).is_empty() && said(paused).is_empty());
         assert!(grew_unseen(&[grown(200 * mib, 100 * mib, 0)], Mode::Growth, false).is_empty());
     }
 

@@ -30,7 +30,13 @@ struct Row<'a> {
 /// Writes the rows. `total`: what percentages are of.
 pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     if profile.cohorts.is_empty() {
-        let why = if profile.coverage.finished { "it is of an older heaptrace" } else { "it did not finish" };
+        let why = if profile.part.is_some() {
+            "they are of the end of a whole recording only"
+        } else if profile.coverage.finished {
+            "it is of an older heaptrace"
+        } else {
+            "it did not finish"
+        };
         writeln!(out, "# The recording has no verdicts, as {why}; rows are by size.\n#")?;
     }
     let labels = Labels::attributed(profile, &options.frames);

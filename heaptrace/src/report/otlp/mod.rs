@@ -10,6 +10,7 @@ mod tests;
 use super::Options;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
+use super::part;
 use super::remarks::remarks;
 use super::stacks::{Row, Stacks};
 use crate::model::{Process, Profile};
@@ -75,6 +76,7 @@ struct Weight {
 /// That of the report first, as viewers begin with it; bytes before blocks.
 fn weights<'a>(stacks: &Stacks<'a>, dictionary: &mut Dictionary<'a, '_>) -> io::Result<Vec<Weight>> {
     let profile = stacks.profile;
+    let (started_ns, duration_ns) = part::time(profile);
     let bytes = dictionary.string("bytes")?;
     let period_type = Some(ValueType { type_strindex: dictionary.string("space")?, unit_strindex: bytes });
     let mut weights = Vec::new();
@@ -85,8 +87,8 @@ fn weights<'a>(stacks: &Stacks<'a>, dictionary: &mut Dictionary<'a, '_>) -> io::
         for (name, unit, of) in [(space, bytes, of_bytes), (blocks, dictionary.string("count")?, of_blocks)] {
             let head = OtlpProfile {
                 sample_type: Some(ValueType { type_strindex: dictionary.string(name)?, unit_strindex: unit }),
-                time_unix_nano: u64::try_from(profile.started_ns).unwrap_or_default(),
-                duration_nano: profile.duration_ns,
+                time_unix_nano: u64::try_from(started_ns).unwrap_or_default(),
+                duration_nano: duration_ns,
                 period_type,
                 // As Go has it where every block is recorded.
                 period: signed(profile.sample_bytes().max(1)),

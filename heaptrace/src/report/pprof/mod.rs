@@ -11,6 +11,7 @@ use super::Options;
 use super::addresses::Mappings;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::{LabelId, Labels};
+use super::part;
 use super::remarks::remarks;
 use super::stacks::Stacks;
 use crate::model::{Frame, FrameId, ModuleId, Profile, StackId};
@@ -74,10 +75,11 @@ impl<'a> Writer<'a, '_> {
         for line in remarks(stacks) {
             comment.push(self.names.string(line, &mut self.messages)?);
         }
+        let (started_ns, duration_ns) = part::time(self.profile);
         self.messages.put(&proto::Profile {
             sample_type: types,
-            time_nanos: self.profile.started_ns,
-            duration_nanos: signed(self.profile.duration_ns),
+            time_nanos: started_ns,
+            duration_nanos: signed(duration_ns),
             period_type,
             // As Go has it where every block is recorded.
             period: signed(self.profile.sample_bytes().max(1)),

@@ -118,6 +118,12 @@ impl Asked {
     /// Whether it is for views of this kind in recordings of this mode.
     pub(super) fn check(self, view: View, mode: Mode, file: &Path) -> Result<(), Usage> {
         let Self::Span { from, .. } = self else { return Ok(()) };
+        if view == View::Leaks {
+            return Err(Usage(
+                "--view leaks is of the end of a recording, not of a span of its time: --view live --from shows what came in one"
+                    .to_owned(),
+            ));
+        }
         if from.is_zero() {
             return Ok(());
         }

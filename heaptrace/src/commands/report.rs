@@ -237,9 +237,6 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         return Err(Usage("--hints is for reports of blocks in text".to_owned()).into());
     }
     asked.check(view, profile.mode, &file)?;
-    if view == View::Leaks && profile.part.is_some_and(|part| part.is_span()) {
-        return Err(Usage("--view leaks is of a moment: --from is for other views".to_owned()).into());
-    }
     if view == View::Sizes && profile.mode.sample_bytes() != 0 {
         return Err(Usage(format!(
             "{} has samples, and their sizes are not those of all blocks; --view alloc shows what they stand for",

@@ -19,10 +19,16 @@ pub fn part(profile: &Profile) -> Vec<String> {
         }
         PartKind::Span { shrank: Amount { bytes, count } } => {
             let from = seconds(from_ns);
-            let mut lines = vec![format!(
-                "what came from {from} to {to}: between two of {of}; live is what a stack has more at the end of it than at its beginning"
-            )];
-            if bytes > 0 {
+            let mut lines = vec![if from_ns == 0 {
+                format!(
+                    "what came from the start to {to}: of {of}, the last up to the end that was asked for"
+                )
+            } else {
+                format!(
+                    "what came from {from} to {to}: between two of {of}; live is what a stack has more at the end of it than at its beginning"
+                )
+            }];
+            if bytes > 0 || count > 0 {
                 let blocks = counted(count, "block", "blocks");
                 lines.push(format!(
                     "stacks that have less than before are in no total: {} bytes, {blocks} less",
@@ -129,6 +135,17 @@ mod tests {
         .into();
         insta::assert_snapshot!(said.join("\n\n"));
         assert!(part(&full()).is_empty());
+    }
+
+    #[test]
+    fn a_span_from_the_start_is_between_no_two_states_and_empty_blocks_are_told() {
+        let mut profile = of(PartKind::Span { shrank: Amount { bytes: 0, count: 2 } });
+        assert!(part(&profile)[1].ends_with("0 bytes, 2 blocks less"));
+        assert_eq!(profile.time(), (profile.started_ns + 5 * S as i64, 5 * S));
+        if let Some(part) = &mut profile.part {
+            part.from_ns = 0;
+        }
+        assert!(part(&profile)[0].starts_with("what came from the start to 10.000 s: of 12 saved states"));
     }
 
     #[test]

@@ -5,8 +5,7 @@ use super::{Amount, Profile, Site, SizeHistogram, Totals};
 /// What there was at a moment, to be taken from what there is later.
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
-    /// With the time in which their calls counted.
-    processes: Vec<(Totals, u64)>,
+    processes: Vec<Totals>,
     sites: Vec<(Totals, SizeHistogram)>,
     growth: Vec<(Totals, SizeHistogram)>,
 }
@@ -15,7 +14,7 @@ impl Earlier {
     pub fn of(profile: &Profile) -> Self {
         let had = |sites: &[Site]| sites.iter().map(|site| (site.totals, site.sizes.clone())).collect();
         Self {
-            processes: profile.processes.iter().map(|of| (of.totals, of.attached_ns)).collect(),
+            processes: profile.processes.iter().map(|of| of.totals).collect(),
             sites: had(&profile.sites),
             growth: had(&profile.growth),
         }
@@ -35,9 +34,8 @@ impl Profile {
     /// Leaves of the totals of all blocks what came since. Gives what stacks have less than they had.
     pub fn since(&mut self, earlier: &Earlier) -> Amount {
         self.is_reduced = true;
-        for (process, (had, attached_ns)) in self.processes.iter_mut().zip(&earlier.processes) {
+        for (process, had) in self.processes.iter_mut().zip(&earlier.processes) {
             process.totals = process.totals.since(had);
-            process.attached_ns = process.attached_ns.saturating_sub(*attached_ns);
         }
         let mut shrank = Amount::default();
         for (sites, had) in [(&mut self.sites, &earlier.sites), (&mut self.growth, &earlier.growth)] {
@@ -97,7 +95,6 @@ mod tests {
             totals.alloc_bytes += 7_001;
             totals.alloc_count += 3;
         }
-        profile.processes[0].attached_ns += 5;
         for totals in [&mut profile.sites[1].totals, &mut profile.processes[0].totals] {
             totals.free_bytes += 11;
             totals.free_count += 1;
@@ -110,7 +107,6 @@ mod tests {
             [(7_001, 3)]
         );
         assert_eq!(profile.processes[0].totals.live_bytes(), 6_990);
-        assert_eq!(profile.processes[0].attached_ns, 5);
         assert!(profile.growth.iter().all(|site| site.totals == Totals::default()));
         assert!(profile.sites.iter().all(|site| site.sizes.total() == 0));
     }

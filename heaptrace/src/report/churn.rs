@@ -85,9 +85,10 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
     Ok(())
 }
 
-/// How long what a process allocated was counted.
+/// How long what a process allocated was counted; of a part of the time at most so long.
 pub(super) fn traced_s(process: &Process, profile: &Profile) -> f64 {
-    in_seconds(if process.attached_ns > 0 { process.attached_ns } else { profile.time().1 })
+    let (_, whole_ns) = profile.time();
+    in_seconds(if process.attached_ns > 0 { process.attached_ns.min(whole_ns) } else { whole_ns })
 }
 
 /// The class that most blocks are of, in bytes, and their share.

@@ -92,10 +92,14 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     running.engine.drain_last();
     // What is too much is so even if nobody reads.
     let judges = thresholds.above.is_some() || thresholds.leak_like;
-    if (why != Ended::NoReader || judges)
-        && (running.print_rest(&mut printing)?.is_continue() || judges)
-        && (printing.print_once(&mut running.engine, true)?.is_continue() || judges)
-    {
+    let mut reads = why != Ended::NoReader;
+    if reads || judges {
+        reads &= running.print_rest(&mut printing)?.is_continue();
+    }
+    if reads || judges {
+        reads &= printing.print_once(&mut running.engine, true)?.is_continue();
+    }
+    if reads || judges {
         // Whether anybody still reads makes no difference any more.
         let _ = running.print_rest(&mut printing)?;
     }

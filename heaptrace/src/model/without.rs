@@ -29,7 +29,7 @@ impl Profile {
     /// Takes the sites out that are marked, of blocks and of growth, and what they have out of their processes' totals. Peaks
     /// and memory that was measured stay, as they cannot be divided; so it is nothing for a profile with a history.
     pub fn take_out(&mut self, of_blocks: &[bool], of_growth: &[bool]) {
-        self.is_reduced = true;
+        self.is_reduced |= of_blocks.contains(&true);
         for (site, _) in self.sites.iter().zip(of_blocks).filter(|(_, out)| **out) {
             if let Some(process) = self.processes.get_mut(site.process.index()) {
                 process.totals.subtract(&site.totals);

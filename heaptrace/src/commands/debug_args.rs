@@ -1,11 +1,7 @@
 //! The option for where names are looked for.
 
 use super::headings::SHOWN;
-use crate::{
-    created,
-    error::Usage,
-    symbolize::{DebugDirs, client_cache},
-};
+use crate::{created, error::Usage, process::fetched::client_cache, symbolize::DebugDirs};
 use clap::Args;
 use std::path::PathBuf;
 

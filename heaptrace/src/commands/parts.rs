@@ -144,7 +144,6 @@ impl Asked {
 
 /// Where in a recording a part of it is: numbers of moments, from 1. What there is of the recording beside it, too.
 pub(super) struct Found {
-    asked: Asked,
     /// 0 for the beginning.
     from: usize,
     /// `None` for the end.
@@ -212,7 +211,6 @@ impl Found {
         };
         let whole_ns = whole.duration_ns;
         Ok(Some(Self {
-            asked,
             from: start.number,
             to: (end.number < saved).then_some(end.number),
             part: Part { kind, from_ns: start.at_ns, to_ns: end.at_ns, whole_ns, saved: saved as u64 },
@@ -228,7 +226,7 @@ impl Found {
 
     /// Whether it is what came between two moments: it has no history of its own.
     pub fn is_span(&self) -> bool {
-        matches!(self.asked, Asked::Span { .. })
+        self.part.is_span()
     }
 
     /// Reads it.
@@ -236,7 +234,7 @@ impl Found {
     /// # Errors
     /// What [`Source::read`] fails with, and if it would take more memory than a recording may.
     pub fn read(self, source: &mut Source, file: &Path) -> anyhow::Result<Read> {
-        let Self { from, to, mut part, symbols, finished, .. } = self;
+        let Self { from, to, mut part, symbols, finished } = self;
         let mut earlier = None;
         if from > 0 {
             let read = source.read(&mut until(Some(from)));

@@ -35,7 +35,7 @@ impl Profile {
     pub fn since(&mut self, earlier: &Earlier) -> Amount {
         self.is_reduced = true;
         for (process, had) in self.processes.iter_mut().zip(&earlier.processes) {
-            process.totals = process.totals.since(had);
+            process.totals.subtract(had);
         }
         let mut shrank = Amount::default();
         for (sites, had) in [(&mut self.sites, &earlier.sites), (&mut self.growth, &earlier.growth)] {
@@ -44,7 +44,7 @@ impl Profile {
                     bytes: totals.live_bytes().saturating_sub(site.totals.live_bytes()),
                     count: totals.live_count().saturating_sub(site.totals.live_count()),
                 });
-                site.totals = site.totals.since(totals);
+                site.totals.subtract(totals);
                 for (count, had) in site.sizes.0.iter_mut().zip(&sizes.0) {
                     *count = count.saturating_sub(*had);
                 }
@@ -53,32 +53,6 @@ impl Profile {
         // They are of all blocks.
         self.cohorts.clear();
         shrank
-    }
-}
-
-impl Totals {
-    /// What came since there was `earlier`.
-    fn since(&self, earlier: &Self) -> Self {
-        let Self {
-            alloc_bytes,
-            alloc_count,
-            free_bytes,
-            free_count,
-            released_bytes,
-            released_count,
-            gone_bytes,
-            gone_count,
-        } = *earlier;
-        Self {
-            alloc_bytes: self.alloc_bytes.saturating_sub(alloc_bytes),
-            alloc_count: self.alloc_count.saturating_sub(alloc_count),
-            free_bytes: self.free_bytes.saturating_sub(free_bytes),
-            free_count: self.free_count.saturating_sub(free_count),
-            released_bytes: self.released_bytes.saturating_sub(released_bytes),
-            released_count: self.released_count.saturating_sub(released_count),
-            gone_bytes: self.gone_bytes.saturating_sub(gone_bytes),
-            gone_count: self.gone_count.saturating_sub(gone_count),
-        }
     }
 }
 

@@ -193,6 +193,15 @@ impl Totals {
 
     /// Adds `other`; a sum that no counter can hold stays at the largest.
     pub fn add(&mut self, other: &Self) {
+        self.change(other, u64::saturating_add);
+    }
+
+    /// Takes `other` away; of what has less, nothing is left.
+    pub fn subtract(&mut self, other: &Self) {
+        self.change(other, u64::saturating_sub);
+    }
+
+    fn change(&mut self, other: &Self, by: fn(u64, u64) -> u64) {
         let Self {
             alloc_bytes,
             alloc_count,
@@ -202,15 +211,15 @@ impl Totals {
             released_count,
             gone_bytes,
             gone_count,
-        } = other;
-        self.alloc_bytes = self.alloc_bytes.saturating_add(*alloc_bytes);
-        self.alloc_count = self.alloc_count.saturating_add(*alloc_count);
-        self.free_bytes = self.free_bytes.saturating_add(*free_bytes);
-        self.free_count = self.free_count.saturating_add(*free_count);
-        self.released_bytes = self.released_bytes.saturating_add(*released_bytes);
-        self.released_count = self.released_count.saturating_add(*released_count);
-        self.gone_bytes = self.gone_bytes.saturating_add(*gone_bytes);
-        self.gone_count = self.gone_count.saturating_add(*gone_count);
+        } = *other;
+        self.alloc_bytes = by(self.alloc_bytes, alloc_bytes);
+        self.alloc_count = by(self.alloc_count, alloc_count);
+        self.free_bytes = by(self.free_bytes, free_bytes);
+        self.free_count = by(self.free_count, free_count);
+        self.released_bytes = by(self.released_bytes, released_bytes);
+        self.released_count = by(self.released_count, released_count);
+        self.gone_bytes = by(self.gone_bytes, gone_bytes);
+        self.gone_count = by(self.gone_count, gone_count);
     }
 }
 

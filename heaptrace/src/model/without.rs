@@ -1,29 +1,6 @@
 //! A profile without some of its sites, as if they had never allocated.
 
-use super::{Profile, Site, SiteId, Totals};
-
-impl Totals {
-    fn subtract(&mut self, other: &Self) {
-        let Self {
-            alloc_bytes,
-            alloc_count,
-            free_bytes,
-            free_count,
-            released_bytes,
-            released_count,
-            gone_bytes,
-            gone_count,
-        } = other;
-        self.alloc_bytes = self.alloc_bytes.saturating_sub(*alloc_bytes);
-        self.alloc_count = self.alloc_count.saturating_sub(*alloc_count);
-        self.free_bytes = self.free_bytes.saturating_sub(*free_bytes);
-        self.free_count = self.free_count.saturating_sub(*free_count);
-        self.released_bytes = self.released_bytes.saturating_sub(*released_bytes);
-        self.released_count = self.released_count.saturating_sub(*released_count);
-        self.gone_bytes = self.gone_bytes.saturating_sub(*gone_bytes);
-        self.gone_count = self.gone_count.saturating_sub(*gone_count);
-    }
-}
+use super::{Profile, Site, SiteId};
 
 impl Profile {
     /// Takes the sites out that are marked, of blocks and of growth, and what they have out of their processes' totals. Peaks

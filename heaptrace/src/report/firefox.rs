@@ -8,6 +8,7 @@ use super::select::chosen;
 use super::stacks::{Measure, Row, Stacks};
 use crate::model::{ProcessId, Profile};
 use crate::printable::{printable, write_json};
+use crate::units::signed;
 use fxprof_processed_profile::{
     CategoryHandle, Frame, FrameFlags, FrameInfo, ProcessHandle, ReferenceTimestamp, SamplingInterval,
     StringHandle, ThreadHandle, Timestamp,
@@ -102,7 +103,7 @@ impl<'a> Made<'a> {
             });
         let stack = made.intern_stack_frames(thread, frames);
         let end = Timestamp::from_nanos_since_reference(stacks.profile.duration_ns);
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let bytes = signed(bytes);
         made.add_allocation_sample(thread, end, stack, number, bytes);
     }
 

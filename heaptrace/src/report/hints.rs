@@ -6,7 +6,7 @@ use super::{
     churn::{most_are_of, traced_s},
     labels::{LabelId, Labels},
     select::chosen,
-    table::process_name,
+    table::place,
     verdicts,
 };
 use crate::{
@@ -66,10 +66,7 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<String> {
     }
     let all = places.values().fold(0, |sum: u64, of| sum.saturating_add(of.totals.alloc_bytes));
     let about = if profile.mode.sample_bytes() == 0 { "" } else { "about " };
-    let name = |(process, label): &(ProcessId, Option<LabelId>)| {
-        let process = profile.processes.get(process.index()).map_or_else(String::new, process_name);
-        format!("{} in {process}", label.map_or_else(String::new, |label| labels.describe(label)))
-    };
+    let name = |(process, label): &(ProcessId, Option<LabelId>)| place(profile, &labels, *process, *label);
     let rate = |(process, _): &(ProcessId, Option<LabelId>), count: u64| {
         let seconds = profile.processes.get(process.index()).map_or(0.0, |of| traced_s(of, profile));
         count as f64 / seconds.max(1e-9)
@@ -78,16 +75,15 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<String> {
 
     let is_sampled = profile.mode.sample_bytes() != 0;
     hints.extend(verdicts::leaking(profile, options, &labels).iter().take(SHOWN).map(|of| {
-        let process = profile.processes.get(of.process.index()).map_or_else(String::new, process_name);
         format!(
-            "look for what is not freed: {} in {process}: {}",
-            labels.describe(of.label),
+            "look for what is not freed: {}: {}",
+            name(&(of.process, Some(of.label))),
             verdicts::in_words(&of.judgement, is_sampled)
         )
     }));
 
     let grown = |of: &Of| of.grown.alloc_count >= MANY && of.grown.alloc_bytes >= all / 100;
-    hints.extend(weightiest(&places, |of| grown(of).then_some(of.grown.alloc_bytes)).map(|(key, of)| {
+    hints.extend(weightiest(&places, |_, of| grown(of).then_some(of.grown.alloc_bytes)).map(|(key, of)| {
         format!(
             "reserve room beforehand: {}: {about}{} that make room step by step asked for {}, of which {} is live",
             name(key),
@@ -104,11 +100,11 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<String> {
             let Totals { alloc_count, free_count, .. } = of.totals;
             alloc_count >= MANY && percent(free_count, alloc_count) >= 99.0 && one_class(of)
         };
-        let often =
-            places.iter().filter(|(key, of)| is_short(of) && rate(key, of.totals.free_count) >= OFTEN);
-        let mut often: Vec<_> = often.collect();
-        often.sort_by_key(|(_, of)| Reverse(of.totals.free_count));
-        hints.extend(often.into_iter().take(SHOWN).map(|(key, of)| {
+        let often = |key: &_, of: &Of| {
+            let count = of.totals.free_count;
+            (is_short(of) && rate(key, count) >= OFTEN).then_some(count)
+        };
+        hints.extend(weightiest(&places, often).map(|(key, of)| {
             format!(
                 "use a buffer again: {}: {about}{} blocks a second were allocated and freed, most of {}; {} live at the end",
                 name(key),
@@ -119,7 +115,7 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<String> {
         }));
     }
 
-    let is_pool = |of: &Of| {
+    let is_pool = |_: &_, of: &Of| {
         let (bytes, count) = (of.totals.live_bytes(), of.totals.live_count());
         (count >= MILLIONS && bytes / count <= SMALL).then_some(count)
     };
@@ -144,9 +140,10 @@ fn most(of: &Of) -> String {
 
 fn weightiest<K>(
     places: &BTreeMap<K, Of>,
-    weight: impl Fn(&Of) -> Option<u64>,
+    weight: impl Fn(&K, &Of) -> Option<u64>,
 ) -> impl Iterator<Item = (&K, &Of)> {
-    let mut chosen: Vec<_> = places.iter().filter_map(|(key, of)| Some((weight(of)?, key, of))).collect();
+    let mut chosen: Vec<_> =
+        places.iter().filter_map(|(key, of)| Some((weight(key, of)?, key, of))).collect();
     chosen.sort_by_key(|(weight, ..)| Reverse(*weight));
     chosen.into_iter().take(SHOWN).map(|(_, key, of)| (key, of))
 }

@@ -55,6 +55,8 @@ pub(super) struct Known<'a> {
     suppressions: &'a Suppressions,
     /// Of each label, once it was asked for.
     fitting: Vec<OnceCell<Box<[u32]>>>,
+    /// Of each allocation function by its number, the same.
+    functions: [OnceCell<Box<[u32]>>; Function::ALL.len()],
 }
 
 impl<'a> Known<'a> {
@@ -62,18 +64,19 @@ impl<'a> Known<'a> {
         static HIDDEN: std::sync::LazyLock<Attribution> = std::sync::LazyLock::new(Attribution::default);
         let labels = Labels::attributed(profile, &HIDDEN);
         let fitting = vec![OnceCell::new(); labels.len()];
-        Self { labels, profile, suppressions, fitting }
+        Self { labels, profile, suppressions, fitting, functions: Default::default() }
     }
 
     /// The number of the first suppression that a site's stack fits.
     pub fn suppression_of(&self, site: &Site) -> Option<usize> {
-        let name = site.function.name();
-        let function =
-            self.suppressions.fitting(&Asked { function: name, module: "", source: "", line: None });
+        let function = self.functions[site.function as usize].get_or_init(|| {
+            let asked = Asked { function: site.function.name(), module: "", source: "", line: None };
+            self.suppressions.fitting(&asked)
+        });
         let frames = self.labels.frames(Some(site.stack));
         let labels = || frames.iter().flat_map(|frame| self.labels.of_frame(*frame)).copied();
         let stack: Vec<&[u32]> =
-            std::iter::once(&*function).chain(labels().map(|label| self.of_label(label))).collect();
+            std::iter::once(&**function).chain(labels().map(|label| self.of_label(label))).collect();
         let is_allocators = |label: &u32| self.labels.class_of(*label) == Some(Class::Allocator);
         let allocators = labels().take_while(is_allocators).count();
         self.suppressions.first_of(&stack, allocators)

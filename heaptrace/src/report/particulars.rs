@@ -136,22 +136,16 @@ fn grown_unseen(process: &Process) -> u64 {
 
 /// Of processes that grew without allocating, as [`ended_heaps`].
 pub(super) fn grew_unseen(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
-    if !mode.has_blocks() {
-        return Vec::new();
-    }
-    if verbose {
-        return each(&GREW_UNSEEN, processes, mode);
-    }
-    of_kind(&GREW_UNSEEN, processes, mode).into_iter().collect()
+    if mode.has_blocks() { of_one_kind(&GREW_UNSEEN, processes, mode, verbose) } else { Vec::new() }
 }
 
 /// Of processes that ended heaps as a whole: a line, or, where `verbose`, one for each.
 pub(super) fn ended_heaps(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
-    if verbose {
-        each(&HEAPS, processes, mode)
-    } else {
-        of_kind(&HEAPS, processes, mode).into_iter().collect()
-    }
+    of_one_kind(&HEAPS, processes, mode, verbose)
+}
+
+fn of_one_kind(kind: &Kind, processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
+    if verbose { each(kind, processes, mode) } else { of_kind(kind, processes, mode).into_iter().collect() }
 }
 
 fn not_traced_at_first(of: &[&Process]) -> String {

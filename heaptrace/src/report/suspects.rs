@@ -2,16 +2,15 @@
 
 use super::{
     Options, View,
-    alike::groups,
     labels::Labels,
     select::{Weight, chosen, weight_of},
     table::{error, process_name},
     verdicts,
 };
 use crate::{
-    model::{Amount, Cohorts, Estimate, Profile, Site, SiteId},
+    model::{Amount, Estimate, Profile, Site, SiteId},
     units::{counted, duration, percent, thousands},
-    verdicts::{Judgement, judge_together, suspicion},
+    verdicts::{Judgement, suspicion},
 };
 use std::{
     cmp::Reverse,
@@ -62,27 +61,18 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
 }
 
 fn rows<'a>(profile: &'a Profile, options: &Options, labels: &Labels<'_>) -> Vec<Row<'a>> {
-    let live: Vec<(SiteId, &Site)> = (0..)
+    let live: Vec<(SiteId, &'a Site)> = (0..)
         .map(SiteId)
         .zip(&profile.sites)
         .filter(|(_, site)| site.totals.live_count() > 0)
         .filter(|(_, site)| profile.processes.get(site.process.index()).is_some_and(|of| chosen(of, options)))
         .collect();
-    let sites: Vec<&Site> = live.iter().map(|(_, site)| *site).collect();
-    let row = |group: Vec<usize>| {
+    let row = |verdicts::Alike { site, members, judged, .. }: verdicts::Alike<'a>| {
         let mut weight = Weight::default();
-        group.iter().for_each(|at| weight.add(&weight_of(sites[*at], profile, View::Live)));
-        let cohorts: Vec<&Cohorts> =
-            group.iter().filter_map(|at| profile.cohorts.get(&live[*at].0)).collect();
-        let largest = group.iter().max_by_key(|at| (sites[**at].totals.live_bytes(), Reverse(**at)));
-        Some(Row {
-            site: sites[*largest?],
-            stacks: group.len() as u64,
-            weight,
-            judged: judge_together(&cohorts, profile.mode.has_frees()),
-        })
+        members.iter().for_each(|site| weight.add(&weight_of(site, profile, View::Live)));
+        Row { site, stacks: members.len() as u64, weight, judged }
     };
-    groups(labels, &sites).into_iter().filter_map(row).collect()
+    verdicts::judged(profile, labels, &live).into_iter().map(row).collect()
 }
 
 fn write_row(
@@ -127,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::profiles::full,
-        model::{COHORTS, Cohort},
+        model::{COHORTS, Cohort, Cohorts},
         report::{Format, render},
     };
 

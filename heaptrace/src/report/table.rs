@@ -307,6 +307,17 @@ pub(super) fn error(estimate: Estimate) -> String {
     if estimate.value > 0.0 { format!("{:.0}%", off / estimate.value * 100.0) } else { "-".to_owned() }
 }
 
+/// A place of a process, as sentences have it: `f f.c:7 in comm:pid`.
+pub(super) fn place(
+    profile: &Profile,
+    labels: &Labels<'_>,
+    process: ProcessId,
+    label: Option<LabelId>,
+) -> String {
+    let process = profile.processes.get(process.index()).map_or_else(String::new, process_name);
+    format!("{} in {process}", label.map_or_else(String::new, |label| labels.describe(label)))
+}
+
 /// `comm:pid`, as printed everywhere.
 pub(super) fn process_name(process: &Process) -> String {
     format!("{}:{}", printable(&process.comm), process.pid)

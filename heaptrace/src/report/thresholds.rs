@@ -1,8 +1,14 @@
 //! What is too much for whoever asked: bytes, or sites that look like leaks. Said with the sites that are to blame.
 
-use super::{Options, labels::Labels, select::Selection, table::process_name, verdicts};
+use super::{
+    Options,
+    labels::{LabelId, Labels},
+    select::Selection,
+    table::place,
+    verdicts,
+};
 use crate::{
-    model::{Amount, ProcessId, Profile},
+    model::{Amount, ProcessId, Profile, StackId},
     units::{counted, thousands},
 };
 use std::{cmp::Reverse, collections::HashMap};
@@ -34,20 +40,9 @@ pub fn crossed(profile: &Profile, options: &Options, thresholds: Thresholds) -> 
         let least = total.quantity.estimated().map_or(total.bytes(), |of| of.bytes.interval95().0);
         if least > most {
             let labels = Labels::attributed(profile, &options.frames);
-            let mut sites: HashMap<(ProcessId, Option<u32>), Amount> = HashMap::new();
-            for entry in &entries {
-                let label = labels.walk_shown(entry.stack).next();
-                sites.entry((entry.process, label)).or_default().add(entry.weight.quantity.amount());
-            }
-            let mut sites: Vec<_> = sites.into_iter().collect();
-            sites.sort_by_key(|((process, label), of)| (Reverse(of.bytes), *process, *label));
-            let blamed = sites.into_iter().map(|((process, label), amount)| {
-                let label = label.map_or_else(String::new, |label| labels.describe(label));
-                let process = profile.processes.get(process.index()).map_or_else(String::new, process_name);
-                Blamed { name: format!("{label} in {process}"), amount }
-            });
-            let amount = total.quantity.amount();
-            lines.extend(too_much(amount, most, super::text::units(options.view), blamed));
+            let of = entries.iter().map(|of| (of.process, of.stack, of.weight.quantity.amount()));
+            let sites = blamed(profile, &labels, of);
+            lines.extend(too_much(total.quantity.amount(), most, super::text::units(options.view), &sites));
         }
     }
     if leak_like {
@@ -55,12 +50,27 @@ pub fn crossed(profile: &Profile, options: &Options, thresholds: Thresholds) -> 
         let leaks = verdicts::leaking(profile, options, &labels);
         let is_sampled = profile.mode.sample_bytes() != 0;
         lines.extend(leaks.iter().map(|of| {
-            let process = profile.processes.get(of.process.index()).map_or_else(String::new, process_name);
             let said = verdicts::in_words(&of.judgement, is_sampled);
-            format!("{} in {process}: {said}", labels.describe(of.label))
+            format!("{}: {said}", place(profile, &labels, of.process, Some(of.label)))
         }));
     }
     lines
+}
+
+/// The sites of stacks, each with all that its stacks have, the largest first.
+pub(super) fn blamed(
+    profile: &Profile,
+    labels: &Labels<'_>,
+    stacks: impl Iterator<Item = (ProcessId, Option<StackId>, Amount)>,
+) -> Vec<Blamed> {
+    let mut sites: HashMap<(ProcessId, Option<LabelId>), Amount> = HashMap::new();
+    for (process, stack, amount) in stacks {
+        sites.entry((process, labels.walk_shown(stack).next())).or_default().add(amount);
+    }
+    let mut sites: Vec<_> = sites.into_iter().collect();
+    sites.sort_by_key(|(key, of)| (Reverse(of.bytes), *key));
+    let blamed = |((process, label), amount)| Blamed { name: place(profile, labels, process, label), amount };
+    sites.into_iter().map(blamed).collect()
 }
 
 /// Whether a recording with blocks can have verdicts: where none of its live sites has what they go by, it has none.
@@ -70,24 +80,12 @@ pub fn has_verdicts(profile: &Profile) -> bool {
 }
 
 /// That there is more than `most`, and where; the largest first.
-pub(super) fn too_much(
-    all: Amount,
-    most: u64,
-    (one, many): (&str, &str),
-    sites: impl Iterator<Item = Blamed>,
-) -> Vec<String> {
+pub(super) fn too_much(all: Amount, most: u64, (one, many): (&str, &str), sites: &[Blamed]) -> Vec<String> {
     let in_words = |of: Amount| format!("{} bytes in {}", thousands(of.bytes), counted(of.count, one, many));
     let mut lines = vec![format!("{}, more than {} (--fail-above)", in_words(all), thousands(most))];
-    let mut rest = 0;
-    for (place, Blamed { name, amount }) in sites.enumerate() {
-        if place < NAMED {
-            lines.push(format!("  {name}: {}", in_words(amount)));
-        } else {
-            rest += 1;
-        }
-    }
-    if rest > 0 {
-        lines.push(format!("  and {}", counted(rest, "more site", "more sites")));
+    lines.extend(sites.iter().take(NAMED).map(|of| format!("  {}: {}", of.name, in_words(of.amount))));
+    if sites.len() > NAMED {
+        lines.push(format!("  and {}", counted((sites.len() - NAMED) as u64, "more site", "more sites")));
     }
     lines
 }

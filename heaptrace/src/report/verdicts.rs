@@ -153,22 +153,17 @@ pub(super) fn leaking<'l>(profile: &Profile, options: &Options, labels: &'l Labe
             select::chosen(process, options).then_some((*id, site))
         })
         .collect();
-    let sites: Vec<&Site> = known.iter().map(|(_, site)| *site).collect();
-    let mut leaks: Vec<(SiteId, &Site, Judgement, u64, u64)> = groups(labels, &sites)
+    let mut leaks: Vec<(Alike<'_>, Judgement)> = judged(profile, labels, &known)
         .into_iter()
-        .filter_map(|group| {
-            let cohorts: Vec<_> = group.iter().filter_map(|at| profile.cohorts.get(&known[*at].0)).collect();
-            let judgement = judge_together(&cohorts, profile.mode.has_frees())
-                .filter(|of| of.verdict == Verdict::LeakLike)?;
-            let live = |at: &usize| sites[*at].totals.live_bytes();
-            let largest = *group.iter().max_by_key(|at| (live(at), Reverse(**at)))?;
-            let sum = group.iter().fold(0, |sum: u64, at| sum.saturating_add(live(at)));
-            Some((known[largest].0, sites[largest], judgement, group.len() as u64, sum))
+        .filter_map(|of| {
+            of.judged.filter(|judged| judged.verdict == Verdict::LeakLike).map(|judged| (of, judged))
         })
         .collect();
-    leaks.sort_by_key(|(id, _, judgement, ..)| (judgement.rank(), *id));
+    leaks.sort_by_key(|(of, judgement)| (judgement.rank(), of.id));
     let mut functions: Vec<Leaking<'l>> = Vec::new();
-    for (_, site, judgement, stacks, live_bytes) in leaks {
+    for (Alike { site, members, .. }, judgement) in leaks {
+        let stacks = members.len() as u64;
+        let live_bytes = members.iter().fold(0, |sum: u64, of| sum.saturating_add(of.totals.live_bytes()));
         let Some(label) = labels.walk_shown(Some(site.stack)).next() else { continue };
         let (process, name) = (site.process, labels.get(label).name.as_ref());
         match functions.iter_mut().find(|of| of.process == process && of.name == name) {
@@ -180,6 +175,32 @@ pub(super) fn leaking<'l>(profile: &Profile, options: &Options, labels: &'l Labe
         }
     }
     functions
+}
+
+/// Sites that read the same.
+pub(super) struct Alike<'a> {
+    /// The one with most live bytes.
+    pub id: SiteId,
+    pub site: &'a Site,
+    pub members: Vec<&'a Site>,
+    pub judged: Option<Judgement>,
+}
+
+/// Groups of sites, each judged as one.
+pub(super) fn judged<'a>(
+    profile: &Profile,
+    labels: &Labels<'_>,
+    known: &[(SiteId, &'a Site)],
+) -> Vec<Alike<'a>> {
+    let sites: Vec<&Site> = known.iter().map(|(_, site)| *site).collect();
+    let alike = |group: Vec<usize>| {
+        let cohorts: Vec<_> = group.iter().filter_map(|at| profile.cohorts.get(&known[*at].0)).collect();
+        let largest = *group.iter().max_by_key(|at| (sites[**at].totals.live_bytes(), Reverse(**at)))?;
+        let (id, site) = known[largest];
+        let members = group.into_iter().map(|at| known[at].1).collect();
+        Some(Alike { id, site, members, judged: judge_together(&cohorts, profile.mode.has_frees()) })
+    };
+    groups(labels, &sites).into_iter().filter_map(alike).collect()
 }
 
 /// A function of a process with sites that look like leaks.

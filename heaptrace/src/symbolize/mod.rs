@@ -19,7 +19,6 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-pub use crate::process::fetched::client_cache;
 pub(crate) use child::answers;
 pub use child::{ElfFile, serve};
 pub use locate::DebugDirs;

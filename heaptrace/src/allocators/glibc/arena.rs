@@ -2,7 +2,7 @@
 
 use super::{
     chunks::{self, Block, End, SMALLEST, State},
-    layout::{Layout, state},
+    layout::{Layout, PAGE, state},
     lists,
     picture::{Part, Picture},
     used::UsedPages,
@@ -39,9 +39,6 @@ pub const MOST_CANDIDATES: usize = 1 << 16;
 
 /// How often one place that does not fit is read again before the walk is given up.
 const REREADS: u32 = 20;
-
-/// The page of x86_64.
-const PAGE: u64 = 4096;
 
 /// Pages that are looked at for where a part of a main arena begins that is not the break's: 256 MiB of other memory.
 const MOST_STARTS: u64 = 1 << 16;

@@ -1,5 +1,6 @@
 //! Walks the blocks of a heap from one to the next, as malloc lays them out.
 
+use super::layout::PAGE;
 use crate::allocators::{
     broken::Broken,
     memory::{Reader, offset},
@@ -9,9 +10,6 @@ use crate::allocators::{
 const PREVIOUS_IN_USE: u64 = 1;
 const IS_MMAPPED: u64 = 2;
 const FLAGS: u64 = 7;
-
-/// The page of x86_64.
-const PAGE: u64 = 4096;
 
 /// The smallest block; smaller ones are fence posts at the end of a heap that was left.
 pub const SMALLEST: u64 = 32;

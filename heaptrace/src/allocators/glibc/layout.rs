@@ -1,6 +1,9 @@
 //! How glibc's malloc lays out its state, by version, on x86_64. From malloc/malloc.c and malloc/arena.c of each
 //! release; `malloc_state` and tcache are the same from 2.31 to 2.41.
 
+/// The page of x86_64.
+pub const PAGE: u64 = 4096;
+
 /// The versions whose layout is known: 2.OLDEST to 2.NEWEST.
 pub const OLDEST: u32 = 31;
 pub const NEWEST: u32 = 41;

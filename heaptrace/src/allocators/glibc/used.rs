@@ -1,9 +1,7 @@
 //! How many bytes of each page of an arena are in use: with which pages are in memory, that tells blocks' share of them.
 
+use super::layout::PAGE;
 use std::ops::Range;
-
-/// The page of x86_64.
-const PAGE: u64 = 4096;
 
 /// The most pages of all arenas of a process, 128 GiB, which take 64 MB here: what a process says of its heaps can be of any
 /// size.

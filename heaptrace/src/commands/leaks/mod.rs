@@ -91,7 +91,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     running.detach();
     running.engine.drain_last();
     // What is too much is so even if nobody reads.
-    let judges = thresholds.above.is_some() || thresholds.leak_like;
+    let judges = thresholds != Thresholds::default();
     let mut reads = why != Ended::NoReader;
     if reads || judges {
         reads &= running.print_rest(&mut printing)?.is_continue();
@@ -244,9 +244,10 @@ impl Printing {
             let mut stacks = BTreeMap::new();
             let profile = engine.latest();
             // Whatever is printed, a threshold goes by the rows that people see.
-            if last || self.format == PrintFormat::Text {
+            let judges = last && self.thresholds != Thresholds::default();
+            if judges || self.format == PrintFormat::Text {
                 let merged = merge_leaks(trends.clone(), &cohorts, profile, &self.frames);
-                if last {
+                if judges {
                     self.crossed = crossed_leaks(profile, &self.frames, &merged, self.thresholds);
                     self.undecided = undecided_leaks(&merged, self.thresholds);
                 }

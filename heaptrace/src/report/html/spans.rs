@@ -4,7 +4,7 @@ use super::names::PIECE;
 use super::page;
 use crate::model::{ProcessId, Still};
 use crate::report::stacks::{Measure, Stacks};
-use crate::units::in_seconds;
+use crate::units::{in_seconds, signed};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -102,10 +102,6 @@ impl<'a> Rows<'a> {
         changes.sort_unstable();
         changes
     }
-}
-
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -3,20 +3,19 @@
 use super::{IgnoredOld, merged::Merged, units};
 use crate::{
     attribution::{Attribution, Suppressions},
-    model::{Amount, ProcessId, Profile, Trend},
+    model::{Amount, Profile, Trend},
     report::{
         Thresholds,
         ignoring::Known,
         labels::Labels,
         select::Estimated,
-        table::process_name,
-        thresholds::{Blamed, too_much},
+        table::place,
+        thresholds::{blamed, too_much},
         verdicts,
     },
     units::{counted, thousands},
     verdicts::{Reason, Verdict},
 };
-use std::{cmp::Reverse, collections::HashMap};
 
 /// Takes out of `trends` what is to be ignored.
 pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppressions) -> IgnoredOld {
@@ -44,37 +43,23 @@ pub fn crossed(
     let Thresholds { above, leak_like } = thresholds;
     let labels = Labels::attributed(profile, frames);
     let mut lines = Vec::new();
-    let all = || trends.iter();
-    let name = |trend: &Trend| {
+    let of = |trend: &Trend| {
         let site = profile.holders().get(trend.old.site.index())?;
-        let process = profile.processes.get(site.process.index()).map_or_else(String::new, process_name);
-        let label = labels.walk_shown(Some(site.stack)).next()?;
-        Some(format!("{} in {process}", labels.describe(label)))
+        Some((site.process, Some(site.stack), Amount { bytes: trend.old.bytes, count: trend.old.count }))
     };
-    if let Some(most) = above {
+    if let Some(most) = above.filter(|most| least(profile, trends) > *most) {
         let mut sum = Amount::default();
-        all().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
-        if least(profile, trends) > most {
-            let mut sites: HashMap<(ProcessId, Option<u32>), (Amount, &Trend)> = HashMap::new();
-            for trend in all() {
-                let Some(site) = profile.holders().get(trend.old.site.index()) else { continue };
-                let label = labels.walk_shown(Some(site.stack)).next();
-                let (amount, _) = sites.entry((site.process, label)).or_insert((Amount::default(), trend));
-                amount.add(Amount { bytes: trend.old.bytes, count: trend.old.count });
-            }
-            let mut sites: Vec<_> = sites.into_iter().collect();
-            sites.sort_by_key(|(key, (amount, _))| (Reverse(amount.bytes), *key));
-            let blamed = sites
-                .into_iter()
-                .map(|(_, (amount, trend))| Blamed { name: name(trend).unwrap_or_default(), amount });
-            lines.extend(too_much(sum, most, units(profile.mode), blamed));
-        }
+        trends.iter().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
+        let sites = blamed(profile, &labels, trends.iter().filter_map(of));
+        lines.extend(too_much(sum, most, units(profile.mode), &sites));
     }
     if leak_like {
         let is_sampled = profile.mode.sample_bytes() != 0;
-        lines.extend(all().filter_map(|trend| {
+        lines.extend(trends.iter().filter_map(|trend| {
             let judged = judged.get(&trend.old.site).filter(|of| of.verdict == Verdict::LeakLike)?;
-            Some(format!("{}: {}", name(trend)?, verdicts::in_words(judged, is_sampled)))
+            let (process, stack, _) = of(trend)?;
+            let name = place(profile, &labels, process, labels.walk_shown(stack).next());
+            Some(format!("{name}: {}", verdicts::in_words(judged, is_sampled)))
         }));
     }
     lines

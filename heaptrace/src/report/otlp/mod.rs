@@ -14,6 +14,7 @@ use super::remarks::remarks;
 use super::stacks::{Row, Stacks};
 use crate::model::{Process, Profile};
 use crate::printable::printable;
+use crate::units::signed;
 use dictionary::Dictionary;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value},
@@ -160,9 +161,4 @@ fn attributes(process: Option<&Process>, profile: &Profile) -> Vec<KeyValue> {
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
-/// What the format has room for.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -14,6 +14,7 @@ use super::labels::{LabelId, Labels};
 use super::remarks::remarks;
 use super::stacks::Stacks;
 use crate::model::{Frame, FrameId, ModuleId, Profile, StackId};
+use crate::units::signed;
 use message::Messages;
 use names::Names;
 use proto::{Line, Location, Sample, ValueType};
@@ -204,9 +205,4 @@ impl<'a> Writer<'a, '_> {
         }
         self.messages.end()
     }
-}
-
-/// What the format has room for.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use heaptrace::{
     bpf::{Calls, EmptyProbes, MapSizes, PlacedSite, StackMode},
+    model::{Mode, Sampling},
     probes::{plan::FilePlan, probe::Site},
     session::{Limits, Session, SessionOptions},
 };
@@ -30,6 +31,9 @@ struct Series {
     exact: Vec<f64>,
     frame_pointers: Vec<f64>,
     no_stacks: Vec<f64>,
+    allocs: Vec<f64>,
+    sampled_with_frees: Vec<f64>,
+    sampled: Vec<f64>,
     memleak: Vec<f64>,
 }
 
@@ -59,9 +63,16 @@ pub fn run(folder: &Path) -> Result<()> {
     row("(c) heaptrace, exact, with stacks", &|series| measured(&series.exact));
     row("heaptrace --stack fp", &|series| measured(&series.frame_pointers));
     row("heaptrace --stack none", &|series| measured(&series.no_stacks));
+    row("heaptrace --trace sampled --frees", &|series| measured(&series.sampled_with_frees));
+    row("heaptrace --trace allocs", &|series| measured(&series.allocs));
+    row("heaptrace --trace sampled", &|series| measured(&series.sampled));
     row("(d) memleak", &|series| measured(&series.memleak));
     row("(c) / (b)", &|series| format!("{:.2}", ratio(&series.exact, &series.returns)));
-    row("--stack none / (b)", &|series| format!("{:.2}", ratio(&series.no_stacks, &series.returns)));
+    let of_returns = |values: &[f64], series: &Series| format!("{:.2}", ratio(values, &series.returns));
+    row("--stack none / (b)", &|series| of_returns(&series.no_stacks, series));
+    row("sampled --frees / (b)", &|series| of_returns(&series.sampled_with_frees, series));
+    row("allocs / (b)", &|series| of_returns(&series.allocs, series));
+    row("sampled / (b)", &|series| of_returns(&series.sampled, series));
     if memleak.is_some() {
         row("(c) / (d)", &|series| format!("{:.3}", ratio(&series.exact, &series.memleak)));
     }
@@ -83,19 +94,29 @@ fn round(target: &mut Target, memleak: Option<&[String]>, series: &mut Series) -
         let _empty = Empty::attach(target)?;
         series.empty.push(target.pairs(TRACED)?);
     }
-    for (stacks, costs) in [
-        (StackMode::Auto, &mut series.exact),
-        (StackMode::FramePointers, &mut series.frame_pointers),
-        (StackMode::None, &mut series.no_stacks),
+    let sampled = |frees| Mode::Sampled(Sampling { mean: 512 << 10, frees });
+    for (mode, stacks, costs) in [
+        (Mode::Exact, StackMode::Auto, &mut series.exact),
+        (Mode::Exact, StackMode::FramePointers, &mut series.frame_pointers),
+        (Mode::Exact, StackMode::None, &mut series.no_stacks),
+        (Mode::Allocs, StackMode::Auto, &mut series.allocs),
+        (sampled(true), StackMode::Auto, &mut series.sampled_with_frees),
+        (sampled(false), StackMode::Auto, &mut series.sampled),
     ] {
-        let mut session = session(stacks, target, &VERIFIED.to_string())?;
+        let mut session = session_in(mode, stacks, target, &VERIFIED.to_string())?;
         let cost = target.pairs(TRACED)?;
         session.detach();
         costs.push(cost);
         // All was accounted for, or the cost is of something else. One in 20 more is to warm up.
         session.drain();
         let (_, events, lost) = session.glance();
-        let expected = 2 * u64::from(TRACED + TRACED / 20);
+        let calls = u64::from(TRACED + TRACED / 20);
+        let expected = match mode {
+            Mode::Exact => 2 * calls,
+            Mode::Allocs => calls,
+            // Of blocks of 80 bytes on average.
+            _ => calls * 80 / (512 << 10) / 2,
+        };
         ensure!(lost == 0 && events >= expected, "{events} events of {expected}, {lost} lost");
     }
     if let Some(words) = memleak {
@@ -121,6 +142,10 @@ pub const LET_GO: Duration = Duration::from_millis(500);
 
 /// A session that traces the target. `calls` is what to ask of it for [`VERIFIED`] calls.
 pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Session> {
+    session_in(Mode::Exact, stacks, target, calls)
+}
+
+fn session_in(mode: Mode, stacks: StackMode, target: &mut Target, calls: &str) -> Result<Session> {
     let options = SessionOptions {
         all: false,
         follow: true,
@@ -130,7 +155,7 @@ pub fn session(stacks: StackMode, target: &mut Target, calls: &str) -> Result<Se
         growth: true,
         faults: false,
         calls: Calls::Summed,
-        mode: heaptrace::model::Mode::Exact,
+        mode,
         members: None,
         size_filter: None,
         keep_old: None,

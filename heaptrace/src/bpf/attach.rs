@@ -3,11 +3,12 @@
 use super::{
     checks::FunctionCheck,
     gates::Gate,
-    multi::{MultiLink, MultiProgram},
+    letting_go::{Held, Kept},
+    multi::MultiProgram,
     perf_link::CountedProbe,
     site::{HIT, OWN, PlacedSite},
 };
-use crate::process::inherited::Unshared;
+use crate::process::{inherited::Unshared, object::Object};
 use aya::{
     Ebpf,
     programs::{
@@ -15,7 +16,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use std::{io, os::fd::AsFd as _, path::Path, sync::Arc, thread};
+use std::{io, os::fd::AsFd as _, path::Path, sync::Arc};
 
 /// How probes are placed.
 pub enum Attacher {
@@ -32,7 +33,7 @@ pub enum Attacher {
 /// Probes that are in place; dropping it takes them away, which waits for the kernel's grace periods.
 #[must_use]
 pub struct Links {
-    multi: Vec<MultiLink>,
+    multi: Vec<Held>,
     perf: Vec<PerfProbe>,
     /// Behind which they are.
     pub(super) gate: Option<Arc<Gate>>,
@@ -48,21 +49,22 @@ enum PerfProbe {
 }
 
 impl Attacher {
-    /// Places all `sites` of the file at `path`, in one process or in all that map it. `own`: they are offered by the program.
+    /// Places all `sites` of `file`, in one process or in all that map it. `own`: they are offered by the program.
     pub fn attach(
         &self,
         ebpf: &mut Ebpf,
-        path: &Path,
+        file: &Arc<Object>,
         sites: &[PlacedSite],
         pid: Option<u32>,
         own: bool,
     ) -> io::Result<Links> {
+        let path = &file.attach_path();
         let mut perf = Vec::new();
         match self {
             Self::Multi { program, own: of_own } => {
                 let program = if own { of_own.as_ref() } else { Some(program) };
                 let program = program.ok_or_else(|| io::Error::other(format!("no program {OWN}")))?;
-                let multi = vec![program.attach(path, sites, pid)?];
+                let multi = vec![Held::new(program.attach(path, sites, pid)?, file, sites, pid)];
                 return Ok(Links { multi, perf, gate: None, check: None });
             }
             Self::PerfEvents => {
@@ -105,27 +107,22 @@ fn attach_perf(
 
 impl Links {
     /// One link's, which verifies.
-    pub(super) fn of_check(link: MultiLink, check: &Arc<FunctionCheck>) -> Self {
+    pub(super) fn of_check(link: Held, check: &Arc<FunctionCheck>) -> Self {
         Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
     }
 
-    /// Each link by itself.
-    pub(super) fn split(self) -> Vec<Box<dyn Send>> {
+    /// What has to go first, and what is to stay until then.
+    pub(super) fn split(self) -> Parts {
         let Self { multi, perf, gate, check } = self;
-        // Fields go in their order: the link first.
-        let multi = multi.into_iter().map(|fd| Box::new((fd, gate.clone(), check.clone())) as Box<dyn Send>);
-        multi.chain(perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>)).collect()
+        let kept = |gate: &Option<Arc<Gate>>| Kept { _gate: gate.clone(), _check: check.clone() };
+        let multi = multi.into_iter().map(|link| (link, kept(&gate))).collect();
+        let perf = perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>).collect();
+        Parts { multi, perf }
     }
 }
 
-/// Drops all on many threads: the kernel waits for a grace period at each link, and those overlap.
-pub(super) fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
-    const THREADS: usize = 64;
-    let share = links.len().div_ceil(THREADS).max(1);
-    thread::scope(|scope| {
-        while !links.is_empty() {
-            let part = links.split_off(links.len().saturating_sub(share));
-            scope.spawn(move || drop(part));
-        }
-    });
+/// Each link by itself.
+pub(super) struct Parts {
+    pub multi: Vec<(Held, Kept)>,
+    pub perf: Vec<Box<dyn Send>>,
 }

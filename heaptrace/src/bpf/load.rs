@@ -1,7 +1,7 @@
 //! Loading the BPF object with its settings, and what is kept alive while tracing.
 
 use super::{
-    attach::{Attacher, Links, drop_at_once},
+    attach::{Attacher, Links},
     checks::FunctionCheck,
     error::{LoadError, load_error, setup_error},
     events::EventRing,
@@ -9,6 +9,7 @@ use super::{
     gates::Gate,
     growing,
     kernel_types::KernelTypes,
+    letting_go::{Held, let_go},
     log::{LogRing, without_log},
     maps::Maps,
     multi::{self, MultiProgram, Relocated},
@@ -21,7 +22,7 @@ use super::{
     tracepoints::{self, Attached},
     unwind_maps::{UnwindArrays, UnwindMaps, UnwindSizes},
 };
-use crate::process::{procfs, system};
+use crate::process::{object::Object, procfs, system};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, UProbe},
@@ -38,7 +39,6 @@ use std::{
     io,
     os::fd::AsFd as _,
     panic::resume_unwind,
-    path::Path,
     process,
     sync::{Arc, OnceLock},
     thread,
@@ -184,11 +184,11 @@ impl Tracer {
         Ok((tracer, events))
     }
 
-    /// Places probes in the file at `path`: in process `pid`, or in every process that maps the file. `late`: calls
+    /// Places probes in `file`: in process `pid`, or in every process that maps the file. `late`: calls
     /// count there already; those of these probes begin to when all are in place.
     pub fn attach(
         &mut self,
-        path: &Path,
+        file: &Arc<Object>,
         sites: &[ProbeSite],
         pid: Option<u32>,
         late: bool,
@@ -209,7 +209,7 @@ impl Tracer {
             site.record.role == Role::Sample as u8 || site.record.role == Role::SampleFree as u8
         };
         let (own, placed) = (sites.iter().all(is_own), placed.ok_or_else(full)?);
-        let mut links = self.attacher.attach(&mut self.ebpf, path, &placed, pid, own)?;
+        let mut links = self.attacher.attach(&mut self.ebpf, file, &placed, pid, own)?;
         if let Some(gate) = gate {
             gate.open();
             links.gate = Some(Arc::new(gate));
@@ -223,11 +223,11 @@ impl Tracer {
         self.checker.as_ref().and_then(|_| self.maps.checks.take(glibc))
     }
 
-    /// Has a function's entry and sites watched in one process, or wherever the file at `path` is mapped.
+    /// Has a function's entry and sites watched in one process, or wherever `file` is mapped.
     pub fn watch_for(
         &mut self,
         check: &Arc<FunctionCheck>,
-        path: &Path,
+        file: &Arc<Object>,
         sites: &[ProbeSite],
         pid: Option<u32>,
     ) -> io::Result<Links> {
@@ -238,7 +238,8 @@ impl Tracer {
         });
         let placed: Option<Vec<PlacedSite>> = rows.collect();
         let placed = placed.ok_or_else(|| io::Error::other("the table of probes is full"))?;
-        Ok(Links::of_check(checker.attach(path, &placed, pid)?, check))
+        let link = checker.attach(&file.attach_path(), &placed, pid)?;
+        Ok(Links::of_check(Held::new(link, file, &placed, pid), check))
     }
 
     /// How often the program that probes run has run, and how long, while the kernel measured that: see [`Statistics`].
@@ -262,7 +263,7 @@ impl Tracer {
 
     /// Takes `links` away, all at once.
     pub fn release(&self, links: Vec<Links>) {
-        drop_at_once(links.into_iter().flat_map(Links::split).collect());
+        let_go_of(links, Vec::new());
     }
 
     /// How often the kernel left a tracepoint's program out.
@@ -272,9 +273,17 @@ impl Tracer {
 
     /// Takes `links` and the tracepoints away, all at once; nothing is counted any more.
     pub fn detach(&mut self, links: Vec<Links>) {
-        let tracepoints = std::mem::take(&mut self.tracepoints);
-        drop_at_once(links.into_iter().flat_map(Links::split).chain(tracepoints).collect());
+        let_go_of(links, std::mem::take(&mut self.tracepoints));
     }
+}
+
+fn let_go_of(links: Vec<Links>, mut others: Vec<Attached>) {
+    let mut multi = Vec::new();
+    for parts in links.into_iter().map(Links::split) {
+        multi.extend(parts.multi);
+        others.extend(parts.perf);
+    }
+    let_go(multi, others);
 }
 
 /// Loads all programs but those for multi links, and attaches those that see processes come and go.

@@ -16,6 +16,7 @@ mod gates;
 mod given_back;
 mod growing;
 mod kernel_types;
+mod letting_go;
 mod live_table;
 mod load;
 mod log;

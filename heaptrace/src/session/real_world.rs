@@ -116,7 +116,7 @@ impl Kernel<Links> for RealWorld<'_> {
     }
 
     fn attach(&mut self, plan: &FilePlan, thread: Option<u32>, late: bool) -> io::Result<Links> {
-        self.tracer.attach(&plan.file.attach_path(), &probe_sites(plan), thread, late)
+        self.tracer.attach(&plan.file, &probe_sites(plan), thread, late)
     }
 
     fn hold(&mut self, plan: &FilePlan, thread: u32) -> io::Result<Box<dyn Send>> {
@@ -133,11 +133,11 @@ impl Kernel<Links> for RealWorld<'_> {
     fn watch_for(
         &mut self,
         check: &Arc<FunctionCheck>,
-        file: &Object,
+        file: &Arc<Object>,
         sites: &[ProbeSite],
         thread: Option<u32>,
     ) -> io::Result<Links> {
-        self.tracer.watch_for(check, &file.attach_path(), sites, thread)
+        self.tracer.watch_for(check, file, sites, thread)
     }
 
     fn release(&self, links: Vec<Links>) {

@@ -85,7 +85,7 @@ pub trait Kernel<L> {
     fn watch_for(
         &mut self,
         check: &Arc<FunctionCheck>,
-        file: &Object,
+        file: &Arc<Object>,
         sites: &[ProbeSite],
         thread: Option<u32>,
     ) -> io::Result<L>;

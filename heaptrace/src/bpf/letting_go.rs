@@ -1,0 +1,90 @@
+//! Letting go of many probes.
+//!
+//! As a link is let go of, the kernel visits, for each of its sites, every process that maps the file, and asks the links that
+//! have a probe there, one by one, whether they want it in that process (`register_for_each_vma`, `filter_chain`,
+//! kernel/events/uprobes.c): with a link for each process, that is cubic in their number, under a lock that every fork on the
+//! machine waits for. It asks the youngest first. So a link for all that map the file, made just before, answers for
+//! all; its own end then takes the probes away. What others pay: for that long, a trap that does nothing where they call a
+//! function that is probed.
+
+use super::{
+    checks::FunctionCheck,
+    gates::Gate,
+    multi::{MultiLink, MultiProgram},
+    site::PlacedSite,
+};
+use crate::process::object::{FileId, Object};
+use std::{collections::HashMap, sync::Arc, thread};
+
+/// From as many links in one file on one for all is made first. With 64, the kernel takes some 0.2 s without.
+const MANY: usize = 64;
+
+/// A link, and where it is.
+pub(super) struct Held {
+    link: MultiLink,
+    place: Option<Place>,
+}
+
+/// Sites in a file that are probed in one process.
+struct Place {
+    file: Arc<Object>,
+    sites: Arc<[PlacedSite]>,
+}
+
+/// What stays until a link is gone.
+pub(super) struct Kept {
+    pub _gate: Option<Arc<Gate>>,
+    pub _check: Option<Arc<FunctionCheck>>,
+}
+
+impl Held {
+    /// `pid`: the one process that it is for.
+    pub fn new(link: MultiLink, file: &Arc<Object>, sites: &[PlacedSite], pid: Option<u32>) -> Self {
+        // A semaphore would be raised in every process.
+        let is_plain = sites.iter().all(|site| site.semaphore == 0);
+        let place =
+            (pid.is_some() && is_plain).then(|| Place { file: Arc::clone(file), sites: sites.into() });
+        Self { link, place }
+    }
+}
+
+/// Takes `links` away, then what is kept for each, and `others`, all at once.
+pub(super) fn let_go(links: Vec<(Held, Kept)>, others: Vec<Box<dyn Send>>) {
+    let for_all = links_for_all(&links);
+    let links = links.into_iter().map(|(held, kept)| Box::new((held.link, kept)) as Box<dyn Send>);
+    drop_at_once(links.chain(others).collect());
+    drop_at_once(for_all.into_iter().map(|link| Box::new(link) as Box<dyn Send>).collect());
+}
+
+/// For each file that many of `links` are in, one for all processes at their sites. Where it can't be made, they go without.
+fn links_for_all(links: &[(Held, Kept)]) -> Vec<MultiLink> {
+    let mut files: HashMap<FileId, Vec<&Place>> = HashMap::new();
+    for place in links.iter().filter_map(|(held, _)| held.place.as_ref()) {
+        files.entry(place.file.id()).or_default().push(place);
+    }
+    files.retain(|_, places| places.len() >= MANY);
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let Ok(empty) = MultiProgram::empty() else { return Vec::new() };
+    let of_file = |places: Vec<&Place>| {
+        let mut sites: Vec<PlacedSite> =
+            places.iter().flat_map(|place| place.sites.iter().copied()).collect();
+        sites.sort_unstable_by_key(|site| site.offset);
+        sites.dedup_by_key(|site| site.offset);
+        empty.attach(&places.first()?.file.attach_path(), &sites, None).ok()
+    };
+    files.into_values().filter_map(of_file).collect()
+}
+
+/// On many threads: the kernel waits for a grace period at each link, and those overlap.
+fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
+    const THREADS: usize = 64;
+    let share = links.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        while !links.is_empty() {
+            let part = links.split_off(links.len().saturating_sub(share));
+            scope.spawn(move || drop(part));
+        }
+    });
+}

@@ -46,7 +46,7 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, given: &
         Outcome::Again => over(process, record, address, &entered.old),
         Outcome::Full => {
             if entered.old.time_ns != 0 {
-                close(record, &entered.old);
+                close_also(record, &entered.old);
             }
             // Of a sample that is not counted nobody could say what is missing.
             let is_counted = setting!(frees) == 0 || setting!(sample_bytes) != 0;
@@ -59,13 +59,14 @@ pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, given: &
             );
             if !is_counted {
                 lost(record, size);
+                hit_beside(record);
                 return;
             }
         }
     }
     let bytes = weighed(&block, 0);
     let live = at!(record.live_bytes).add(bytes).wrapping_add(bytes);
-    at!(record.live_count).add(1);
+    at!(record.entered_count).add(1);
     share::count_live(record, 1);
     at!(record.peak_bytes).raise(live);
     if let Some(record) = maps::site(site) {
@@ -86,7 +87,7 @@ pub fn end_at(process: u32, record: Value<ProcessRecord>, address: u64) {
 /// The block whose address was handed out again.
 #[inline(always)]
 fn over(process: u32, record: Value<ProcessRecord>, address: u64, block: &LiveBlock) {
-    close(record, block);
+    close_also(record, block);
     if block.is_held() {
         // A realloc that is still under way has given it back.
         statistics::freed(process, Function::Realloc as u8, Some(block));
@@ -154,11 +155,24 @@ pub fn filtered(record: Value<ProcessRecord>, size: u64) {
     at!(record.filtered_count).add(1);
 }
 
-/// Books a taken block as freed.
+/// A hit that neither enters a block nor closes one: see `ProcessRecord::hits`.
+#[inline(always)]
+pub fn hit_beside(record: Value<ProcessRecord>) {
+    at!(record.other_hits).add(1);
+}
+
+/// Books a block as freed that no hit of its own does.
+#[inline(always)]
+pub fn close_also(record: Value<ProcessRecord>, block: &LiveBlock) {
+    close(record, block);
+    at!(record.other_hits).sub(1);
+}
+
+/// Books a taken block as freed, at the hit that tells so.
 #[inline(always)]
 pub fn close(record: Value<ProcessRecord>, block: &LiveBlock) {
     at!(record.live_bytes).sub(weighed(block, 1));
-    at!(record.live_count).sub(1);
+    at!(record.closed_count).add(1);
     share::count_live(record, 1_u32.wrapping_neg());
     if let Some(site) = maps::site(block.site) {
         at!(site.free_bytes).add(block.size);

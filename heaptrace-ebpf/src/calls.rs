@@ -32,25 +32,26 @@ pub fn hit(ctx: &impl EbpfContext) {
     let Some((process, record, probe)) = admitted(ctx) else { return };
     let registers = Registers::of(ctx);
     if !condition::holds(probe.condition, registers.flags()) {
-        return;
+        return account::hit_beside(record);
     }
     let entry_sp = registers.sp().wrapping_add(u64::from(probe.pushed));
     Hit { process, record, probe, registers, entry_sp }.handle();
 }
 
-/// Whose hit it is and what it means, if it counts.
+/// Whose hit it is and what it means, if it counts; then who calls adds it to the record's.
 #[inline(always)]
 pub fn admitted(ctx: &impl EbpfContext) -> Option<(u32, Value<ProcessRecord>, &'static ProbeRecord)> {
     let cookie = Cookie::from_bits(attach_cookie(ctx));
     let (process, record) = process::traced(ctx)?;
-    at!(record.hits).add(1);
-    if !process::counts(record) {
-        return None;
+    let is_open = |gate| gate == 0 || GATES.value(gate).is_some_and(|gate| gate.load() != 0);
+    if process::counts(record)
+        && is_open(cookie.gate)
+        && let Some(probe) = PROBES.get(cookie.row)
+    {
+        return Some((process, record, probe));
     }
-    if cookie.gate != 0 && GATES.value(cookie.gate).is_none_or(|gate| gate.load() == 0) {
-        return None;
-    }
-    Some((process, record, PROBES.get(cookie.row)?))
+    account::hit_beside(record);
+    None
 }
 
 struct Hit<'a> {
@@ -138,6 +139,7 @@ impl Hit<'_> {
             return free(self);
         }
         if role == Role::Begin as u8 {
+            account::hit_beside(self.record);
             return begin(self);
         }
         // Not all zeros, which would be written by a call of memset.
@@ -147,6 +149,8 @@ impl Hit<'_> {
             let site = site::of_call(self.process, finished.function, self.caller());
             judged::allocated(finished.function, finished.address, finished.size);
             account::allocated(self.process, self.record, site, &finished);
+        } else {
+            account::hit_beside(self.record);
         }
     }
 
@@ -202,13 +206,18 @@ impl Hit<'_> {
     fn free(&self) {
         let address = self.registers.arg0();
         if address == 0 {
-            return;
+            return account::hit_beside(self.record);
         }
         let mut function = self.probe.function;
         if function == Function::EndHeap as u8 || function == Function::Control as u8 {
+            account::hit_beside(self.record);
             return end_heap(self, address);
         }
-        match live::take(self.process, address) {
+        let taken = live::take(self.process, address);
+        if taken.is_none() {
+            account::hit_beside(self.record);
+        }
+        match taken {
             Some(block) => {
                 if block.is_held()
                     && (self.probe.joined != 0 && self.ends_realloc(address)
@@ -506,7 +515,7 @@ impl Hit<'_> {
         } else if !gone {
             live::let_go(self.process, pointer);
         } else if let Some(old) = live::take_held(self.process, pointer) {
-            account::close(self.record, &old);
+            account::close_also(self.record, &old);
             statistics::freed(self.process, function, Some(&old));
             judged::freed(function, pointer, old.size);
         }

@@ -42,7 +42,7 @@ pub fn hit(ctx: &impl EbpfContext) {
     let key = check::key(process, entry_sp, opening);
     if probe.role == Role::Entered as u8 {
         // A trap of its own.
-        at!(record.hits).add(1);
+        at!(record.other_hits).add(1);
         enter(check, key, registers.size(probe), unwind::return_address(entry_sp));
     } else if probe.role != Role::Begin as u8 {
         compare(check, key, probe, registers, unwind::return_address(entry_sp));

@@ -416,7 +416,7 @@ fn take_at(line: Value<LiveLine>, way: usize, key: u64, only_held: bool) -> Opti
     if !value_at(line, way).replace(packed, 0) {
         return None;
     }
-    key_at(line, way).replace(key, 0);
+    key_at(line, way).store(0);
     Some(live::block(packed, time_ns))
 }
 

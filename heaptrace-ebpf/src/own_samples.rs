@@ -32,6 +32,8 @@ pub fn hit(ctx: &impl EbpfContext) {
     if given.address != 0 {
         let site = site::of_call(process, given.function, registers.now());
         account::allocated(process, record, site, &given);
+    } else {
+        account::hit_beside(record);
     }
 }
 
@@ -51,7 +53,8 @@ fn told(
     }
     if probe.role == Role::SampleFree as u8 {
         match live::take(process, address) {
-            Some(block) => account::close(record, &block),
+            // The hit is counted by who calls.
+            Some(block) => account::close_also(record, &block),
             // One from before tracing.
             None => _ = at!(record.unknown_frees).add(1),
         }

@@ -203,7 +203,8 @@ pub fn forked(task: u64, clone_flags: u64) {
     let Some(index) = make(child, parent, 0, u32::from(!shares), stands) else { return };
     if let (Some(child), Some(parent), false) = (record(index), record(parent), shares) {
         at!(child.inherited_bytes).set(at!(parent.live_bytes).get());
-        at!(child.inherited_count).set(at!(parent.live_count).get());
+        let (entered, closed) = (at!(parent.entered_count).get(), at!(parent.closed_count).get());
+        at!(child.inherited_count).set(entered.wrapping_sub(closed));
         at!(child.break_at).set(at!(parent.break_at).get());
         // What it allocates before its probes are there is not inherited.
         at!(child.complete).set(at!(parent.complete).get() & at!(child.armed).get());

@@ -55,7 +55,7 @@ impl ProfileBuilder {
             .filter(|(index, _, record)| has_ended(record) && !self.ages.swept.contains(index));
         let (mut blocks, mut records) = (0, HashSet::new());
         for (index, _, record) in dead {
-            blocks += record.live_count;
+            blocks += record.live_count();
             records.insert(index);
         }
         if blocks < u64::from(capacity) / SWEEP_AT {

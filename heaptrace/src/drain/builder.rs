@@ -356,7 +356,7 @@ impl ProfileBuilder {
 
     /// Blocks in the live map, as last read: those of processes that ended are there until [`Self::sweep`].
     pub fn outstanding_blocks(&self) -> u64 {
-        self.table.records().map(|(_, _, record)| record.live_count).sum()
+        self.table.records().map(|(_, _, record)| record.live_count()).sum()
     }
 
     /// The process of a record, if it is shown.

@@ -54,7 +54,7 @@ impl ProfileBuilder {
         let mut at_exit = self.table.retired_at_exit;
         let records = self.shown_records().filter_map(|(index, _)| self.record(index));
         for record in records.filter(|record| record.state == process_state::EXITED) {
-            at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
+            at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count() });
         }
         for (site, gone) in self.gone.removed() {
             gone_now.add(gone);

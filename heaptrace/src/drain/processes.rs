@@ -194,7 +194,7 @@ impl ProcessTable {
 
     /// Hits of all processes' probes so far.
     pub fn hits(&self) -> u64 {
-        self.images.values().map(|image| image.record.hits).sum::<u64>() + self.retired_hits
+        self.images.values().map(|image| image.record.hits()).sum::<u64>() + self.retired_hits
     }
 
     /// Records forked from `record` at `time_ns` or later.
@@ -374,9 +374,9 @@ impl ProcessTable {
             add_counters(&mut past.sums, record);
             past.life.add(image, counted);
             self.retired_unknown_frees += record.unknown_frees;
-            self.retired_hits += record.hits;
+            self.retired_hits += record.hits();
             if record.state != process_state::REPLACED {
-                self.retired_at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count });
+                self.retired_at_exit.add(Amount { bytes: record.live_bytes, count: record.live_count() });
             }
             if let Some(images) = self.of_process.get_mut(process) {
                 images.retain(|of| of != index);
@@ -416,7 +416,8 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         ended_ns: _,
         armed_ns: _,
         live_bytes: _,
-        live_count: _,
+        entered_count: _,
+        closed_count: _,
         peak_bytes,
         failed_count,
         unknown_frees,
@@ -430,7 +431,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         filtered_count,
         seen_bytes,
         seen_count,
-        hits,
+        other_hits: _,
         own_samples,
         heaps_ended,
         break_at: _,
@@ -460,7 +461,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.filtered_count += filtered_count;
     process.seen_bytes = process.seen_bytes.saturating_add(seen_bytes);
     process.seen_count += seen_count;
-    process.hits += hits;
+    process.hits += record.hits();
     process.heaps_ended += heaps_ended;
     // Of all images' the fewest, as of one.
     if own_samples != 0 {

@@ -30,7 +30,7 @@ impl ProfileBuilder {
         }
         let of: HashSet<u32> = records.iter().copied().collect();
         // As they are now: what runs in its memory may have gone on after its own end.
-        let has_blocks = |record: &u32| maps.process(*record).is_some_and(|record| record.live_count > 0);
+        let has_blocks = |record: &u32| maps.process(*record).is_some_and(|record| record.live_count() > 0);
         if records.iter().any(has_blocks) || self.gone.has_any_of(&of) {
             self.remove_blocks(maps, &of)?;
         }

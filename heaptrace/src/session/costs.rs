@@ -35,7 +35,7 @@ impl Session {
         for (record, pid) in running {
             let Some(process) = self.builder.process_of(record) else { continue };
             there.insert(process);
-            let hits = self.builder.record(record).map_or(0, |record| record.hits);
+            let hits = self.builder.record(record).map_or(0, |record| record.hits());
             if self.cpu_times.is_due(process, hits) || self.cpu_times.is_turn(pid) {
                 self.read_cpu_time(record, pid);
             }
@@ -55,7 +55,7 @@ impl Session {
     pub(super) fn read_cpu_time(&mut self, record: u32, pid: u32) -> Option<u64> {
         let process: ProcessId = self.builder.process_of(record)?;
         let now_ns = procfs::ticks_ns(procfs::read_stat(pid).ok()?.cpu_ticks);
-        let hits = self.builder.record(record).map_or(0, |record| record.hits);
+        let hits = self.builder.record(record).map_or(0, |record| record.hits());
         let born = !self.builder.is_found(process);
         let cpu_ns = self.cpu_times.take(process, now_ns, born, hits);
         self.builder.process_mut(record)?.cpu_ns = Some(cpu_ns);

@@ -94,7 +94,7 @@ impl Session {
         record: u32,
         pid: u32,
     ) -> Reading<ProcessId> {
-        let hits = self.builder.record(record).map_or(0, |record| record.hits);
+        let hits = self.builder.record(record).map_or(0, |record| record.hits());
         let is_new = !budgeting.seen.contains_key(&process);
         let seen = budgeting.seen.entry(process).or_default();
         // Of most, nothing changes between two looks.

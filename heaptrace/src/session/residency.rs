@@ -142,7 +142,7 @@ impl Session {
             let Half { measured, at, took } = half;
             let traced = Traced {
                 live_bytes: of.live_bytes,
-                live_count: of.live_count,
+                live_count: of.live_count(),
                 unknown_frees: of.unknown_frees,
                 inherited_count: of.inherited_count,
                 filtered_count: of.filtered_count,

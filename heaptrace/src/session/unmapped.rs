@@ -68,7 +68,7 @@ impl Session {
 
     /// Records that run and have live blocks, in order.
     fn holders(&self) -> Vec<u32> {
-        let holds = |record: &u32| self.builder.record(*record).is_some_and(|record| record.live_count > 0);
+        let holds = |record: &u32| self.builder.record(*record).is_some_and(|record| record.live_count() > 0);
         self.builder.running().map(|(record, _)| record).filter(holds).collect()
     }
 

@@ -5,7 +5,8 @@
 //! kernel/events/uprobes.c): with a link for each process, that is cubic in their number, under a lock that every fork on the
 //! machine waits for. It asks the youngest first. So a link for all that map the file, made just before, answers for
 //! all; its own end then takes the probes away. What others pay: for that long, a trap that does nothing where they call a
-//! function that is probed.
+//! function that is probed. It is not made where a process has other code there than the file has: the kernel would put the
+//! file's byte back.
 
 use super::{
     checks::FunctionCheck,
@@ -48,16 +49,19 @@ impl Held {
     }
 }
 
+/// Whether all processes that map a file have its code at these offsets, which are in order, as the file has it.
+pub type IsTheSame<'a> = &'a dyn Fn(&Object, &[u64]) -> bool;
+
 /// Takes `links` away, then what is kept for each, and `others`, all at once.
-pub(super) fn let_go(links: Vec<(Held, Kept)>, others: Vec<Box<dyn Send>>) {
-    let for_all = links_for_all(&links);
+pub(super) fn let_go(links: Vec<(Held, Kept)>, others: Vec<Box<dyn Send>>, is_the_same: IsTheSame<'_>) {
+    let for_all = links_for_all(&links, is_the_same);
     let links = links.into_iter().map(|(held, kept)| Box::new((held.link, kept)) as Box<dyn Send>);
     drop_at_once(links.chain(others).collect());
     drop_at_once(for_all.into_iter().map(|link| Box::new(link) as Box<dyn Send>).collect());
 }
 
 /// For each file that many of `links` are in, one for all processes at their sites. Where it can't be made, they go without.
-fn links_for_all(links: &[(Held, Kept)]) -> Vec<MultiLink> {
+fn links_for_all(links: &[(Held, Kept)], is_the_same: IsTheSame<'_>) -> Vec<MultiLink> {
     let mut files: HashMap<FileId, Vec<&Place>> = HashMap::new();
     for place in links.iter().filter_map(|(held, _)| held.place.as_ref()) {
         files.entry(place.file.id()).or_default().push(place);
@@ -72,7 +76,12 @@ fn links_for_all(links: &[(Held, Kept)]) -> Vec<MultiLink> {
             places.iter().flat_map(|place| place.sites.iter().copied()).collect();
         sites.sort_unstable_by_key(|site| site.offset);
         sites.dedup_by_key(|site| site.offset);
-        empty.attach(&places.first()?.file.attach_path(), &sites, None).ok()
+        let offsets: Vec<u64> = sites.iter().map(|site| site.offset).collect();
+        let file = &places.first()?.file;
+        if !is_the_same(file, &offsets) {
+            return None;
+        }
+        empty.attach(&file.attach_path(), &sites, None).ok()
     };
     files.into_values().filter_map(of_file).collect()
 }

@@ -76,7 +76,7 @@ fn load() -> Result<Features, LoadError> {
     };
     let (mut tracer, _events) = Tracer::load(&options)?;
     let features = tracer.features.clone();
-    tracer.detach(Vec::new());
+    tracer.detach(Vec::new(), &|_, _| false);
     Ok(features)
 }
 

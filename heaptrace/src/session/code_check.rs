@@ -6,8 +6,13 @@
 use super::mapped_code::{MappedCode, Stretch};
 use crate::{
     probes::{plan::FilePlan, probe::Probe, refusal::Refusal},
-    process::{maps::Mapping, procfs},
+    process::{
+        maps::Mapping,
+        object::Object,
+        procfs::{self, ProcError},
+    },
 };
+use std::ops::Range;
 
 /// `int3`: a probe, another tracer's or a debugger's breakpoint, which only hides a byte.
 const BREAKPOINT: u8 = 0xcc;
@@ -74,6 +79,52 @@ fn byte_at(stretch: &Stretch, offset: u64) -> Option<u8> {
     stretch.in_memory.get(usize::try_from(offset.checked_sub(stretch.offset)?).ok()?).copied()
 }
 
+/// Whether all processes that map a file have its code about `offsets` as the file has it. `false` also where that cannot be
+/// told, unless we may not look at all.
+pub fn is_the_same_everywhere(file: &Object, offsets: &[u64]) -> bool {
+    let ranges = ranges_about(offsets);
+    procfs::all_pids().is_ok_and(|pids| pids.into_iter().all(|pid| is_the_same_in(pid, file, &ranges)))
+}
+
+fn is_the_same_in(pid: u32, file: &Object, ranges: &[Range<u64>]) -> bool {
+    let thread = procfs::thread_with_memory(pid);
+    let mappings = match procfs::read_maps(thread) {
+        Ok(mappings) => mappings,
+        // What even root may not look into is taken for untouched.
+        Err(ProcError::Denied { .. }) => return true,
+        Err(error) => return error.is_gone(),
+    };
+    let maps = |range: &Range<u64>| {
+        let has = |m: &Mapping| m.offset < range.end && range.start < m.offset + (m.end - m.start);
+        mappings.iter().any(|m| m.permissions.execute && file.is_behind(m) && has(m))
+    };
+    let mut mapped = ranges.iter().filter(|range| maps(range)).peekable();
+    if mapped.peek().is_none() {
+        return true;
+    }
+    let Some(code) = MappedCode::open(thread, &mappings) else { return !procfs::exists(pid) };
+    mapped.all(|range| {
+        let mut stretches = code.stretches(file, range.clone()).peekable();
+        stretches.peek().is_some()
+            && stretches.all(|stretch| changed_at(&stretch.in_file, &stretch.in_memory).is_none())
+    })
+}
+
+/// What lies about `offsets`, which are in order: few ranges, as each costs a look into each process.
+fn ranges_about(offsets: &[u64]) -> Vec<Range<u64>> {
+    const ABOUT: u64 = 16;
+    const APART: u64 = 4096;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for offset in offsets {
+        let end = offset.saturating_add(ABOUT);
+        match ranges.last_mut() {
+            Some(last) if *offset < last.end + APART => last.end = end,
+            _ => ranges.push(offset.saturating_sub(ABOUT)..end),
+        }
+    }
+    ranges
+}
+
 /// The functions of files at whose probe sites a process has a breakpoint that the file does not have.
 pub fn occupied(thread: u32, mappings: &[Mapping], plans: &[FilePlan]) -> Vec<String> {
     // Unreadable: then nothing can be said, and probes are placed as for any other process.
@@ -110,6 +161,8 @@ fn changed_at(file: &[u8], mapped: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::object::Opened;
+    use std::{fs, os::fd::AsRawFd as _, ptr};
 
     const CODE: [u8; 10] = [0x53, 0x48, 0x89, 0xfb, 0x0f, 0x1f, 0x44, 0x00, 0x00, 0xc3];
 
@@ -121,6 +174,43 @@ mod tests {
         assert_eq!(changed_at(&CODE, &mapped), None);
         mapped[4..9].copy_from_slice(&[0xe8, 1, 2, 3, 4]);
         assert_eq!(changed_at(&CODE, &mapped), None);
+    }
+
+    #[test]
+    fn what_lies_near_is_looked_at_together() {
+        assert_eq!(ranges_about(&[5, 100, 4000, 9000]), [0..4016, 8984..9016]);
+        assert_eq!(ranges_about(&[]), []);
+    }
+
+    #[test]
+    fn a_patch_of_any_process_is_seen() {
+        // A file that nobody else maps.
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("true");
+        fs::copy("/bin/true", &path).expect("a copy");
+        let file = Object::read(Opened::at(&path).expect("opened")).expect("an ELF file");
+        let load = file.elf.loads.iter().find(|load| load.executable).expect("code");
+        let (start, length) = (load.offset & !4095, 4096);
+        let at = load.offset + 64;
+        assert!(is_the_same_everywhere(&file, &[at]));
+
+        let (code, execute) = (file.file().as_raw_fd(), libc::PROT_READ | libc::PROT_EXEC);
+        // SAFETY: a mapping of its own, which nothing executes.
+        let mapped =
+            unsafe { libc::mmap(ptr::null_mut(), length, execute, libc::MAP_PRIVATE, code, start as i64) };
+        assert_ne!(mapped, libc::MAP_FAILED);
+        assert!(is_the_same_everywhere(&file, &[at]));
+        // SAFETY: as above; the byte is within.
+        unsafe {
+            assert_eq!(libc::mprotect(mapped, length, libc::PROT_READ | libc::PROT_WRITE), 0);
+            let byte = mapped.cast::<u8>().add((at - start) as usize);
+            byte.write(!byte.read());
+            assert_eq!(libc::mprotect(mapped, length, execute), 0);
+        }
+        assert!(!is_the_same_everywhere(&file, &[at]));
+        // SAFETY: nobody uses it any more.
+        assert_eq!(unsafe { libc::munmap(mapped, length) }, 0);
+        assert!(is_the_same_everywhere(&file, &[at]));
     }
 
     #[test]

@@ -334,7 +334,7 @@ impl Session {
         let (attachments, mut world) = self.split();
         attachments.look_at_checks_last(&mut world);
         let links = self.attachments.end();
-        self.tracer.detach(links);
+        self.tracer.detach(links, &code_check::is_the_same_everywhere);
         self.attachments.wait();
         before.elapsed().as_secs_f64()
     }

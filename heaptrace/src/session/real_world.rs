@@ -141,7 +141,7 @@ impl Kernel<Links> for RealWorld<'_> {
     }
 
     fn release(&self, links: Vec<Links>) {
-        self.tracer.release(links);
+        self.tracer.release(links, &code_check::is_the_same_everywhere);
     }
 }
 

@@ -60,7 +60,9 @@ fn main() -> Result<()> {
     let text = fs::read(&file).context("failed to read the diagnosis")?;
     let Diagnosis { process: Process { mut probes } } =
         serde_json::from_slice(&text).context("the diagnosis is not as documented")?;
-    probes.retain(|probe| !probe.sites.is_empty());
+    // What ends heaps as a whole is counted, and gives or ends no block of its own.
+    let of_heaps = [Function::EndHeap, Function::Control].map(Function::name);
+    probes.retain(|probe| !probe.sites.is_empty() && !of_heaps.contains(&probe.function.as_str()));
     ensure!(!probes.is_empty(), "there is nothing to judge");
     let signals = block_signals()?;
     let judge = Judge::load()?;

@@ -28,10 +28,12 @@ impl Registers {
         unsafe { (*self.0).rdi }
     }
 
+    /// Not loaded as `arg0` is: where one of the two is wanted, LLVM would make one load at a computed offset.
     #[inline(always)]
     pub fn arg1(self) -> u64 {
-        // SAFETY: as in `arg0`.
-        unsafe { (*self.0).rsi }
+        /// rsi.
+        const ARG1: u8 = 6;
+        self.numbered(ARG1)
     }
 
     /// Whether the arguments are those of `mallctlbymib` with three numbers, and nothing taken and given.

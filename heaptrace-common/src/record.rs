@@ -158,7 +158,8 @@ pub struct ProcessRecord {
     pub armed: u32,
     /// Whose share of the tables it has: see `share`.
     pub share: u32,
-    pub _pad: u32,
+    /// 1 once it has asked for the numbers by which jemalloc ends an arena.
+    pub asked_for_numbers: u32,
     /// `CLOCK_MONOTONIC` when the record was made, and when it ended.
     pub started_ns: u64,
     pub ended_ns: u64,
@@ -192,6 +193,8 @@ pub struct ProcessRecord {
     pub own_samples: u64,
     /// Calls that ended a heap with all its blocks, whichever these were.
     pub heaps_ended: u64,
+    /// Calls that gave blocks of which nothing is known.
+    pub unseen_calls: u64,
     /// Last seen program break; 0 if none was seen yet.
     pub break_at: u64,
     /// Two's complement: net growth of the break.
@@ -244,6 +247,8 @@ pub struct PendingCall {
     pub size: u64,
     /// posix_memalign: where the result goes; realloc: the old block.
     pub pointer: u64,
+    /// Of the function: one that jumps to another, which does the same, is told from one that was left by its entry alone.
+    pub entry: u64,
 }
 
 /// What tells a call from all others under way: its process and its stack pointer at the function's entry, which
@@ -298,7 +303,7 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 112);
     assert!(size_of::<ProcessRecord>() == 40 + 29 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
-    assert!(size_of::<PendingCall>() == 40);
+    assert!(size_of::<PendingCall>() == 48);
     assert!(size_of::<Cursors>() == 152);
     assert!(FREE_RECORDS.is_power_of_two() && FREE_SITES.is_power_of_two());
 };

@@ -7,7 +7,7 @@
 use aya_ebpf::EbpfContext;
 use heaptrace_common::{
     counter::Counter,
-    function::{Function, Shape},
+    function::{Function, Shape, frees_second, resizes},
     probe::{Cookie, OWN_CODE, Place, ProbeRecord, Role, condition},
     record::{PendingCall, ProcessRecord},
 };
@@ -75,12 +75,37 @@ fn begin(hit: &Hit<'_>) {
     hit.begin();
 }
 
+/// A call whose doings are not known, but that it was made.
 #[inline(never)]
-fn end_heap(hit: &Hit<'_>, argument: u64) {
-    if hit.probe.function == Function::EndHeap as u8 || ends_arena(argument) {
-        let record = hit.record;
+fn tell(hit: &Hit<'_>, argument: u64) {
+    let (record, function) = (hit.record, hit.probe.function);
+    if function == Function::Unseen as u8 {
+        at!(record.unseen_calls).add(1);
+    } else if function == Function::ControlName as u8 {
+        if ends_arena(argument) {
+            at!(record.asked_for_numbers).store(1);
+        }
+    } else if function == Function::ControlNumbers as u8 {
+        // By which numbers, is not kept: all that take and give nothing are of its kind.
+        if at!(record.asked_for_numbers).load() != 0 && hit.registers.is_bare_control() {
+            at!(record.heaps_ended).add(1);
+        }
+    } else if function == Function::EndHeap as u8 || ends_arena(argument) {
         at!(record.heaps_ended).add(1);
+    } else if gives_batch(argument) {
+        at!(record.unseen_calls).add(1);
     }
+}
+
+/// Whether the name at `address` is `experimental.batch_alloc`.
+#[inline(always)]
+fn gives_batch(address: u64) -> bool {
+    const NAME: [u64; 3] = [
+        u64::from_le_bytes(*b"experime"),
+        u64::from_le_bytes(*b"ntal.bat"),
+        u64::from_le_bytes(*b"ch_alloc"),
+    ];
+    read_user::<[u64; 3]>(address).is_some_and(|name| name == NAME)
 }
 
 /// Whether the name at `address` is `arena.N.reset` or `arena.N.destroy`.
@@ -204,14 +229,14 @@ impl Hit<'_> {
 
     #[inline(always)]
     fn free(&self) {
-        let address = self.registers.arg0();
+        let address = self.freed();
         if address == 0 {
             return account::hit_beside(self.record);
         }
         let mut function = self.probe.function;
-        if function == Function::EndHeap as u8 || function == Function::Control as u8 {
+        if is_told(function) {
             account::hit_beside(self.record);
-            return end_heap(self, address);
+            return tell(self, address);
         }
         let taken = live::take(self.process, address);
         if taken.is_none() {
@@ -257,6 +282,18 @@ impl Hit<'_> {
         }
     }
 
+    /// The block that the call gives back.
+    #[inline(always)]
+    fn freed(&self) -> u64 {
+        if frees_second(self.probe.shape) { self.registers.arg1() } else { self.registers.arg0() }
+    }
+
+    /// The address of the function that is called.
+    #[inline(always)]
+    fn entry(&self) -> u64 {
+        self.registers.ip().wrapping_sub(i64::from(self.probe.from_entry) as u64)
+    }
+
     /// For the function that this one may jump to at its end.
     #[inline(always)]
     fn leave_word(&self, address: u64) {
@@ -272,12 +309,13 @@ impl Hit<'_> {
         }
         let Some(call) = pending::claim(self.process, self.record, self.entry_sp, false) else { return };
         at!(call.function).set(self.probe.function);
-        at!(call.shape).set(self.probe.shape);
+        at!(call.shape).set(Shape::Free0 as u8);
         at!(call.process).set(self.process);
         at!(call.return_address).set(return_address);
         at!(call.size).set(0);
         at!(call.has_old).set(0);
         at!(call.pointer).set(address);
+        at!(call.entry).set(self.entry());
         pending::publish(call, self.process, self.entry_sp);
     }
 
@@ -333,7 +371,7 @@ impl Hit<'_> {
         if self.probe.direct_is_own == 0 {
             return false;
         }
-        let entry = self.registers.ip().wrapping_sub(i64::from(self.probe.from_entry) as u64);
+        let entry = self.entry();
         let back = self.return_address();
         let Some(call) = read_user::<[u8; 5]>(back.wrapping_sub(5)) else {
             return false;
@@ -362,7 +400,7 @@ impl Hit<'_> {
         if let Some(left) = pending::find(self.process, self.entry_sp) {
             if self.probe.joined != 0
                 && at!(left.return_address).get() == return_address
-                && at!(left.function).get() != self.probe.function
+                && at!(left.entry).get() != self.entry()
                 && at!(left.shape).get() != Shape::Free0 as u8
             {
                 // Reached by a jump out of the other function, whose call this completes.
@@ -398,8 +436,9 @@ impl Hit<'_> {
         at!(call.size).set(self.size());
         at!(call.has_old).set(0);
         let has_pointer = shape == Shape::OutPointer as u8 || resizes(shape);
-        let pointer = if has_pointer { self.registers.arg0() } else { 0 };
+        let pointer = if has_pointer { self.freed() } else { 0 };
         at!(call.pointer).set(pointer);
+        at!(call.entry).set(self.entry());
         // At the result it would be too late: the address can be another thread's new block by then. It stays in the
         // table, as the call may be left without having freed it.
         if resizes(shape) && pointer != 0 && live::hold(self.process, pointer) {
@@ -429,7 +468,7 @@ impl Hit<'_> {
                 && at!(call.return_address).get() == return_address
                 && at!(call.shape).get() != Shape::Free0 as u8
             {
-                if whole && at!(call.function).get() == probe.function {
+                if whole && at!(call.entry).get() == self.entry() {
                     // Seen whole it has no beginning of its own: an earlier call was left there.
                     count(Counter::MissedReturn);
                     self.release(call);
@@ -544,9 +583,10 @@ impl Hit<'_> {
     }
 }
 
+/// As `Function::is_told`, by number.
 #[inline(always)]
-fn resizes(shape: u8) -> bool {
-    shape == Shape::Resize as u8 || shape == Shape::ResizeProduct as u8
+fn is_told(function: u8) -> bool {
+    function >= Function::EndHeap as u8
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use heaptrace_common::{
-    function::Shape,
+    function::{Shape, frees_second, resizes},
     judged::{FUNCTIONS, JudgeCookie, JudgeCount, JudgedBlock, Tallies, Tally, UnderWay, mix},
 };
 
@@ -66,7 +66,7 @@ extern "C" fn judge(ctx: *mut c_void) -> u32 {
             cookie: JudgeCookie::from_bits(bpf_get_attach_cookie(ctx)),
             thread,
             entry: bpf_get_func_ip(ctx),
-            arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx],
+            arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx, (*registers).rcx],
             sp: (*registers).rsp,
             result: (*registers).rax,
         };
@@ -85,7 +85,7 @@ struct Hit {
     cookie: JudgeCookie,
     thread: u64,
     entry: u64,
-    arguments: [u64; 3],
+    arguments: [u64; 4],
     sp: u64,
     result: u64,
 }
@@ -105,10 +105,11 @@ impl Hit {
             count(JudgeCount::Left);
         }
         let shape = self.cookie.shape;
-        let [first, second, third] = self.arguments;
+        let [first, second, ..] = self.arguments;
+        let freed = if frees_second(shape) { second } else { first };
         let mut call = UnderWay {
             sp: self.sp,
-            size: 0,
+            size: self.size(),
             pointer: 0,
             old_size: 0,
             function: self.cookie.function,
@@ -116,28 +117,17 @@ impl Hit {
             has_old: 0,
             _pad: [0; 5],
         };
-        if shape == Shape::Free0 as u8 {
-            if first == 0 {
+        if gives_back(shape) {
+            if freed == 0 {
                 return NO_RETURN;
             }
-            self.free(first);
-        } else if shape == Shape::Size0 as u8 {
-            call.size = first;
-        } else if shape == Shape::Size1 as u8 {
-            call.size = second;
-        } else if shape == Shape::Pages0 as u8 {
-            call.size = first.wrapping_add(4095) & !4095;
-        } else if shape == Shape::Product01 as u8 {
-            // Programs that are judged do not ask for more than there are addresses.
-            call.size = first.wrapping_mul(second);
+            self.free(freed);
         } else if shape == Shape::OutPointer as u8 {
-            call.size = third;
             call.pointer = first;
-        } else {
-            call.size = if shape == Shape::Resize as u8 { second } else { second.wrapping_mul(third) };
-            call.pointer = first;
-            if first != 0
-                && let Some(size) = self.take(first)
+        } else if resizes(shape) {
+            call.pointer = freed;
+            if freed != 0
+                && let Some(size) = self.take(freed)
             {
                 call.has_old = 1;
                 call.old_size = size;
@@ -148,6 +138,32 @@ impl Hit {
             return NO_RETURN;
         }
         0
+    }
+
+    /// What the call asks for. Programs that are judged do not ask for more than there are addresses.
+    #[inline(always)]
+    fn size(&self) -> u64 {
+        let [first, second, third, fourth] = self.arguments;
+        let is = |shape: Shape| self.cookie.shape == shape as u8;
+        if is(Shape::Size0) {
+            first
+        } else if is(Shape::Size1) || is(Shape::Resize) {
+            second
+        } else if is(Shape::Size2) || is(Shape::Resize02) || is(Shape::Resize12) || is(Shape::OutPointer) {
+            third
+        } else if is(Shape::Resize03) || is(Shape::Resize13) {
+            fourth
+        } else if is(Shape::Pages0) {
+            first.wrapping_add(4095) & !4095
+        } else if is(Shape::Product01) {
+            first.wrapping_mul(second)
+        } else if is(Shape::Product12) || is(Shape::ResizeProduct) {
+            second.wrapping_mul(third)
+        } else if is(Shape::Product23) || is(Shape::ResizeProduct123) {
+            third.wrapping_mul(fourth)
+        } else {
+            0
+        }
     }
 
     #[inline(always)]
@@ -161,16 +177,15 @@ impl Hit {
             return count(JudgeCount::Unpaired);
         }
         let _ = CALLS.remove(self.thread);
-        if call.shape == Shape::Free0 as u8 {
+        if gives_back(call.shape) {
             return;
         }
         let mut result = self.result;
-        let resizes = call.shape == Shape::Resize as u8 || call.shape == Shape::ResizeProduct as u8;
         if call.shape == Shape::OutPointer as u8 {
             let given = read_user(call.pointer).unwrap_or(0);
             result = if result as u32 == 0 { given } else { 0 };
         }
-        if resizes && call.pointer != 0 {
+        if resizes(call.shape) && call.pointer != 0 {
             self.settle(&call, result != 0 || call.size == 0);
             if result == 0 && call.size == 0 {
                 return;
@@ -256,6 +271,11 @@ impl Hit {
 fn at_offset(at: u64, n: u32) -> u64 {
     let offset = OFFSETS.get(n).copied().unwrap_or(0);
     read_kernel(at.wrapping_add(offset)).unwrap_or(0)
+}
+
+#[inline(always)]
+fn gives_back(shape: u8) -> bool {
+    shape == Shape::Free0 as u8 || shape == Shape::Free1 as u8
 }
 
 #[inline(always)]

@@ -28,6 +28,22 @@ impl Registers {
         unsafe { (*self.0).rdi }
     }
 
+    /// Not loaded as `arg0` is: where one of the two is wanted, LLVM would make one load at a computed offset.
+    #[inline(always)]
+    pub fn arg1(self) -> u64 {
+        /// rsi.
+        const ARG1: u8 = 6;
+        self.numbered(ARG1)
+    }
+
+    /// Whether the arguments are those of `mallctlbymib` with three numbers, and nothing taken and given.
+    #[inline(always)]
+    pub fn is_bare_control(self) -> bool {
+        // SAFETY: as in `arg0`.
+        let (length, old, new) = unsafe { ((*self.0).rsi, (*self.0).rdx, (*self.0).r8) };
+        length == 3 && old == 0 && new == 0
+    }
+
     #[inline(always)]
     pub fn ip(self) -> u64 {
         // SAFETY: as in `arg0`.

@@ -16,7 +16,7 @@ use crate::{
         elf::{ElfFacts, Kind, Load},
         ldso,
         mapped::{self, Change, CodeChange, Decoded},
-        maps, stat, status,
+        maps, mini_debug, stat, status,
     },
     report::{self, By, Format, Options, View},
     symbolize::{self, Answer, DebugDirs, Depth, ElfFile, Question},
@@ -106,9 +106,10 @@ pub fn chunk(bytes: &[u8]) {
 
 /// A file that a process maps: what it is, and where probes would go.
 pub fn elf(bytes: &[u8]) {
+    let _ = mini_debug::unpacked(bytes);
     let Ok(facts) = ElfFacts::parse(bytes) else { return };
     let Ok(symbols) = FileSymbols::read(bytes, &facts) else { return };
-    let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
+    let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols, repeated: false };
     plan::choose(&[file], plan::Places::OneProcess);
     search_order::resolution_order(&[(file.path, &facts)], 0, &[file.path]);
 }
@@ -137,7 +138,7 @@ fn analyse(image: &Image<'_>, entry: u64, probed: &[u64]) {
         // Only that it comes back counts.
         let _ = cut::analyse(image, &Request { entry, shape, probed, emulation });
     }
-    let _ = cut::free_site(image, entry, emulation);
+    let _ = cut::free_site(image, entry, Shape::Free0, emulation);
 }
 
 /// The same file's unwind tables.
@@ -197,7 +198,7 @@ impl Arrays for Plain {
 pub fn cuts_cache(bytes: &[u8]) {
     let facts = library();
     let Some(symbols) = symbol_cache::of_contents(bytes, &[0x90; 4096], &facts) else { return };
-    let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols };
+    let file = Described { path: Path::new("/fuzzed"), elf: &facts, symbols: &symbols, repeated: false };
     plan::choose(&[file], plan::Places::OneProcess);
 }
 

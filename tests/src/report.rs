@@ -85,6 +85,7 @@ pub struct Process {
     pub unknown_frees: u64,
     pub missed_frees: u64,
     pub heaps_ended: u64,
+    pub unseen_calls: u64,
     pub allocators: Vec<Allocator>,
     pub inherited_free_count: u64,
     pub lost_bytes: u64,

@@ -50,6 +50,11 @@ fn main() -> ExitCode {
         tests.push(many_stacks(start));
         tests.push(plugin(start));
         tests.push(bound(start));
+        tests.push(apart(start, "deepbind", Program::C("dynamic"), &["-DAPART"]));
+        tests.push(apart(start, "namespace", Program::C("dynamic"), &["-DAPART"]));
+        // The C library is there twice, and nobody calls the first one's malloc.
+        let beside = Program::CLinked("dynamic", &[], &["-ljemalloc"]);
+        tests.push(apart(start, "namespace", beside, &["-DAPART", "-DPLAIN"]));
         tests.push(jemalloc(start));
     }
     tests.push(end_to_end("command: 10,000,000 live blocks", ten_million).slow());
@@ -215,6 +220,18 @@ fn bound(start: Start) -> Test {
             Find::Caller,
             Slack { attached_late: start == Start::Command, unledgered_site: None },
         )
+    })
+}
+
+/// A plugin whose functions come before all others' for itself alone.
+fn apart(start: Start, how: &'static str, program: Program, flags: &'static [&'static str]) -> Test {
+    let name = format!("{}: {how}, {flags:?}", start.name());
+    end_to_end(name, move || {
+        let library = Program::CLibraryWith("bound", flags).compile()?;
+        let outcome = Session::new(program, &[how, &library.to_string_lossy()]).record(start)?;
+        outcome.ensure_success()?;
+        let slack = Slack { attached_late: start == Start::Command, unledgered_site: None };
+        compare::with_slack(&outcome, Find::Caller, slack)
     })
 }
 

@@ -212,8 +212,9 @@ impl ProfileBuilder {
             replaced = (is_other && self.called.contains(&before)).then(|| path(before).clone());
         }
         self.images.entry(record).or_default().add(code);
-        // The first file that an exec maps is the program.
-        if let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file())
+        // The first file that an exec maps is the program: the last exec's, as a process's earlier images are over.
+        if self.table.is_last_image(record)
+            && let (Some(process), Some(path)) = (self.table.get_mut(record), mapping.file())
             && process.exe.is_empty()
         {
             process.exe = path.to_string_lossy().into_owned();

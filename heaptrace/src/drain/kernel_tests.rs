@@ -147,6 +147,29 @@ fn code(text: &str) -> Vec<Mapping> {
     maps::parse(text.as_bytes())
 }
 
+#[test]
+fn a_process_is_called_by_the_program_of_its_last_exec() {
+    let mut run = Run::new(10, 10);
+    let shell = run.kernel.start(7).expect("room");
+    run.builder.read_processes(&mut run.kernel);
+    let child = run.kernel.fork(shell, 8, false).expect("room");
+    run.kernel.exec_ends(child);
+    let image = run.kernel.exec_begins(child).expect("room");
+    run.builder.read_processes(&mut run.kernel);
+    // What the parent had mapped before the fork, and its child with it, is told when the child has become another.
+    let told = [
+        (shell, "1000-2000 r-xp 0 fe:01 1 /bin/sh\n"),
+        (child, "1000-2000 r-xp 0 fe:01 1 /bin/sh\n"),
+        (image, "1000-2000 r-xp 0 fe:01 2 /bin/true\n"),
+        (image, "5000-6000 r-xp 0 fe:01 3 /lib/libc.so\n"),
+    ];
+    for (record, text) in told {
+        run.builder.add_code(&mut run.kernel, record, &code(text)[0], None);
+    }
+    let mut exe = |record| run.builder.process_mut(record).map(|process| process.exe.clone());
+    assert_eq!((exe(shell).as_deref(), exe(image).as_deref()), (Some("/bin/sh"), Some("/bin/true")));
+}
+
 /// One process, known to have this code, and its record.
 fn with_code(code: &[Mapping]) -> (Run, u32) {
     let mut run = Run::new(10, 10);

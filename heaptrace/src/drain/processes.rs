@@ -240,6 +240,12 @@ impl ProcessTable {
         self.images.get(&record).map(|image| image.process)
     }
 
+    /// Whether a process has no later image than a record's.
+    pub fn is_last_image(&self, record: u32) -> bool {
+        let images = self.id(record).and_then(|id| self.of_process.get(&id));
+        images.is_some_and(|images| images.last() == Some(&record))
+    }
+
     /// The process of a record, to be written to.
     pub fn get_mut(&mut self, record: u32) -> Option<&mut Process> {
         self.id(record).and_then(|id| self.processes.get_mut(&id))
@@ -411,7 +417,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         complete: _,
         armed: _,
         share: _,
-        _pad: _,
+        asked_for_numbers: _,
         started_ns: _,
         ended_ns: _,
         armed_ns: _,
@@ -434,6 +440,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
         other_hits: _,
         own_samples,
         heaps_ended,
+        unseen_calls,
         break_at: _,
         brk_bytes,
         mmap_bytes,
@@ -463,6 +470,7 @@ fn add_counters(process: &mut Process, record: &ProcessRecord) {
     process.seen_count += seen_count;
     process.hits += record.hits();
     process.heaps_ended += heaps_ended;
+    process.unseen_calls += unseen_calls;
     // Of all images' the fewest, as of one.
     if own_samples != 0 {
         let others = match process.own_sample_bytes {

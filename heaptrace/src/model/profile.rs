@@ -281,6 +281,8 @@ pub struct Process {
     /// Calls that ended a heap with all its blocks: those that were not freed one by one count as live until their addresses
     /// are handed out again, or their memory is given back.
     pub heaps_ended: u64,
+    /// Calls that gave blocks of which nothing is known; these are in no total.
+    pub unseen_calls: u64,
     /// Blocks live in the parent at fork, which the child has too; not in `totals`.
     pub inherited_bytes: u64,
     pub inherited_count: u64,

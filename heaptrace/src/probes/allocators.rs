@@ -15,7 +15,7 @@ pub struct Known {
 impl Known {
     /// Whether it gives one block back, and does nothing else.
     pub fn frees(&self) -> bool {
-        self.shape == Shape::Free0 && !self.function.ends_heaps()
+        !self.shape.allocates() && !self.function.is_told()
     }
 }
 
@@ -35,7 +35,7 @@ use Shape as S;
 type Row = (&'static str, Function, Shape);
 
 /// The C names, which every allocator may define and many export with a prefix as well.
-const C_NAMES: [Row; 20] = [
+const C_NAMES: [Row; 22] = [
     ("malloc", F::Malloc, S::Size0),
     ("calloc", F::Calloc, S::Product01),
     ("realloc", F::Realloc, S::Resize),
@@ -56,8 +56,10 @@ const C_NAMES: [Row; 20] = [
     ("dallocx", F::Free, S::Free0),
     ("sdallocx", F::Free, S::Free0),
     ("smallocx", F::Mallocx, S::Size0),
-    // Only calls that end an arena count.
+    // Only calls that end an arena count, or give blocks.
     ("mallctl", F::Control, S::Free0),
+    ("mallctlnametomib", F::ControlName, S::Free0),
+    ("mallctlbymib", F::ControlNumbers, S::Free0),
 ];
 
 /// Prefixes under which `C_NAMES` appear: jemalloc's (its default, Rust's, FreeBSD's), gperftools'.
@@ -65,7 +67,7 @@ const PREFIXES: [&str; 4] = ["je_", "_rjem_", "__je_", "tc_"];
 
 /// Names of one allocator only. Argument orders differ: size first in `mi_malloc_aligned`, second in
 /// `mi_aligned_alloc`, behind the heap in `mi_heap_malloc`.
-const VENDOR_NAMES: [Row; 97] = [
+const VENDOR_NAMES: [Row; 140] = [
     ("mi_malloc", F::Malloc, S::Size0),
     ("mi_malloc_small", F::Malloc, S::Size0),
     ("mi_malloc_aligned", F::Malloc, S::Size0),
@@ -90,6 +92,8 @@ const VENDOR_NAMES: [Row; 97] = [
     ("mi_recalloc", F::ReallocArray, S::ResizeProduct),
     ("mi_recalloc_aligned", F::ReallocArray, S::ResizeProduct),
     ("mi_recalloc_aligned_at", F::ReallocArray, S::ResizeProduct),
+    ("mi_aligned_recalloc", F::ReallocArray, S::ResizeProduct),
+    ("mi_aligned_offset_recalloc", F::ReallocArray, S::ResizeProduct),
     ("mi_aligned_alloc", F::AlignedAlloc, S::Size1),
     ("mi_memalign", F::Memalign, S::Size1),
     ("mi_posix_memalign", F::PosixMemalign, S::OutPointer),
@@ -102,7 +106,34 @@ const VENDOR_NAMES: [Row; 97] = [
     ("mi_heap_zalloc", F::Calloc, S::Size1),
     ("mi_heap_zalloc_aligned", F::Calloc, S::Size1),
     ("mi_heap_zalloc_aligned_at", F::Calloc, S::Size1),
+    ("mi_heap_zalloc_small", F::Calloc, S::Size1),
+    ("mi_heap_calloc", F::Calloc, S::Product12),
+    ("mi_heap_calloc_aligned", F::Calloc, S::Product12),
+    ("mi_heap_calloc_aligned_at", F::Calloc, S::Product12),
+    ("mi_heap_mallocn", F::Malloc, S::Product12),
+    ("mi_heap_realloc", F::Realloc, S::Resize12),
+    ("mi_heap_reallocf", F::Realloc, S::Resize12),
+    ("mi_heap_rezalloc", F::Realloc, S::Resize12),
+    ("mi_heap_realloc_aligned", F::Realloc, S::Resize12),
+    ("mi_heap_realloc_aligned_at", F::Realloc, S::Resize12),
+    ("mi_heap_rezalloc_aligned", F::Realloc, S::Resize12),
+    ("mi_heap_rezalloc_aligned_at", F::Realloc, S::Resize12),
+    ("mi_heap_reallocn", F::ReallocArray, S::ResizeProduct123),
+    ("mi_heap_recalloc", F::ReallocArray, S::ResizeProduct123),
+    ("mi_heap_recalloc_aligned", F::ReallocArray, S::ResizeProduct123),
+    ("mi_heap_recalloc_aligned_at", F::ReallocArray, S::ResizeProduct123),
     ("mi_heap_alloc_new", F::OperatorNew, S::Size1),
+    ("mi_heap_alloc_new_n", F::OperatorNew, S::Product12),
+    // The size is that of what is copied.
+    ("mi_strdup", F::Unseen, S::Free0),
+    ("mi_strndup", F::Unseen, S::Free0),
+    ("mi_realpath", F::Unseen, S::Free0),
+    ("mi_wcsdup", F::Unseen, S::Free0),
+    ("mi_mbsdup", F::Unseen, S::Free0),
+    ("mi_dupenv_s", F::Unseen, S::Free0),
+    ("mi_heap_strdup", F::Unseen, S::Free0),
+    ("mi_heap_strndup", F::Unseen, S::Free0),
+    ("mi_heap_realpath", F::Unseen, S::Free0),
     ("mi_new", F::OperatorNew, S::Size0),
     ("mi_new_nothrow", F::OperatorNew, S::Size0),
     ("mi_new_aligned", F::OperatorNew, S::Size0),
@@ -126,14 +157,6 @@ const VENDOR_NAMES: [Row; 97] = [
     ("mi_ucalloc", F::Calloc, S::Product01),
     ("mi_urealloc", F::Realloc, S::Resize),
     ("mi_ufree", F::Free, S::Free0),
-    // mimalloc 3: a heap, and a thread's part of one.
-    ("mi_heap_zalloc_small", F::Calloc, S::Size1),
-    ("mi_theap_malloc", F::Malloc, S::Size1),
-    ("mi_theap_malloc_small", F::Malloc, S::Size1),
-    ("mi_theap_malloc_aligned", F::Malloc, S::Size1),
-    ("mi_theap_zalloc", F::Calloc, S::Size1),
-    ("mi_theap_zalloc_small", F::Calloc, S::Size1),
-    ("mi_theap_zalloc_aligned", F::Calloc, S::Size1),
     ("tc_malloc_skip_new_handler", F::Malloc, S::Size0),
     ("tc_new", F::OperatorNew, S::Size0),
     ("tc_new_nothrow", F::OperatorNew, S::Size0),
@@ -147,6 +170,10 @@ const VENDOR_NAMES: [Row; 97] = [
     ("tcmalloc_size_returning_operator_new_aligned", F::OperatorNew, S::Size0),
     ("tcmalloc_size_returning_operator_new_hot_cold", F::OperatorNew, S::Size0),
     ("tcmalloc_size_returning_operator_new_aligned_hot_cold", F::OperatorNew, S::Size0),
+    ("__size_returning_new", F::OperatorNew, S::Size0),
+    ("__size_returning_new_aligned", F::OperatorNew, S::Size0),
+    ("__size_returning_new_hot_cold", F::OperatorNew, S::Size0),
+    ("__size_returning_new_aligned_hot_cold", F::OperatorNew, S::Size0),
     ("scalable_malloc", F::Malloc, S::Size0),
     ("scalable_calloc", F::Calloc, S::Product01),
     ("scalable_realloc", F::Realloc, S::Resize),
@@ -155,6 +182,11 @@ const VENDOR_NAMES: [Row; 97] = [
     ("scalable_aligned_realloc", F::Realloc, S::Resize),
     ("scalable_free", F::Free, S::Free0),
     ("scalable_aligned_free", F::Free, S::Free0),
+    // Of memory that the program gave, which may be blocks itself.
+    ("_ZN3rml11pool_mallocEPNS_10MemoryPoolEm", F::Unseen, S::Free0),
+    ("_ZN3rml12pool_reallocEPNS_10MemoryPoolEPvm", F::Unseen, S::Free0),
+    ("_ZN3rml19pool_aligned_mallocEPNS_10MemoryPoolEmm", F::Unseen, S::Free0),
+    ("_ZN3rml20pool_aligned_reallocEPNS_10MemoryPoolEPvmm", F::Unseen, S::Free0),
     ("rpmalloc", F::Malloc, S::Size0),
     ("rpcalloc", F::Calloc, S::Product01),
     ("rprealloc", F::Realloc, S::Resize),
@@ -162,7 +194,22 @@ const VENDOR_NAMES: [Row; 97] = [
     ("rpmemalign", F::Memalign, S::Size1),
     ("rpposix_memalign", F::PosixMemalign, S::OutPointer),
     ("rpfree", F::Free, S::Free0),
+    ("rpaligned_zalloc", F::Calloc, S::Size1),
+    ("rpaligned_calloc", F::Calloc, S::Product12),
+    ("rpaligned_realloc", F::Realloc, S::Resize02),
+    ("rpmalloc_heap_alloc", F::Malloc, S::Size1),
+    ("rpmalloc_heap_aligned_alloc", F::AlignedAlloc, S::Size2),
+    ("rpmalloc_heap_calloc", F::Calloc, S::Product12),
+    ("rpmalloc_heap_aligned_calloc", F::Calloc, S::Product23),
+    ("rpmalloc_heap_realloc", F::Realloc, S::Resize12),
+    ("rpmalloc_heap_aligned_realloc", F::Realloc, S::Resize13),
+    ("rpmalloc_heap_free", F::Free, S::Free1),
     ("rpmalloc_heap_free_all", F::EndHeap, S::Free0),
+    // snmalloc, as Rust's crates have it.
+    ("sn_rust_alloc", F::Malloc, S::Size1),
+    ("sn_rust_alloc_zeroed", F::Calloc, S::Size1),
+    ("sn_rust_realloc", F::Realloc, S::Resize03),
+    ("sn_rust_dealloc", F::Free, S::Free0),
     ("rpzalloc", F::Calloc, S::Size0),
     ("tc_free_sized", F::Free, S::Free0),
 ];
@@ -184,6 +231,14 @@ const OPERATOR_PARAMETERS: [&str; 4] = ["m", "St11align_val_t", "RKSt9nothrow_t"
 const VENDOR_RANK: u16 = 100;
 const OPERATOR_RANK: u16 = 1000;
 
+/// Prefixes that others have for functions of these names, too: they are an allocator's where the file has a function by which
+/// that is told. Those of snmalloc, hardened_malloc and scudo, where they were built not to replace the C library's.
+pub const UNSURE_PREFIXES: [(&str, &str); 3] = [
+    ("sn_", "sn_malloc_usable_size"),
+    ("h_", "h_malloc_object_size"),
+    ("scudo_", "scudo_malloc_usable_size"),
+];
+
 /// Looks up a symbol name (without version). `None` if it is no allocation function.
 pub fn lookup(symbol: &str) -> Option<Known> {
     c_name(symbol, 0)
@@ -192,10 +247,17 @@ pub fn lookup(symbol: &str) -> Option<Known> {
         .or_else(|| PREFIXES.iter().find_map(|prefix| c_name(symbol.strip_prefix(prefix)?, VENDOR_RANK)))
 }
 
+/// The same in a file that has the functions by which `prefixes` are told.
+pub fn lookup_with(symbol: &str, prefixes: &[&str]) -> Option<Known> {
+    let unsure = || prefixes.iter().find_map(|prefix| c_name(symbol.strip_prefix(prefix)?, VENDOR_RANK));
+    lookup(symbol).or_else(unsure)
+}
+
 /// The prefix of an allocator's C names in `symbol`: `je_` for `je_malloc`, the empty string for `malloc`.
 pub fn family(symbol: &str) -> &'static str {
-    let all = PREFIXES.iter().chain(&["mi_", "scalable_", "rp"]);
-    all.copied().find(|prefix| symbol.starts_with(prefix)).unwrap_or_default()
+    let unsure = UNSURE_PREFIXES.iter().map(|(prefix, _)| prefix);
+    let mut all = PREFIXES.iter().chain(&["mi_", "scalable_", "rp"]).chain(unsure);
+    all.find(|prefix| symbol.starts_with(**prefix)).copied().unwrap_or_default()
 }
 
 fn c_name(symbol: &str, rank: u16) -> Option<Known> {
@@ -205,6 +267,14 @@ fn c_name(symbol: &str, rank: u16) -> Option<Known> {
 fn vendor_name(symbol: &str) -> Option<Known> {
     if let Some(operator) = symbol.strip_prefix("tc_delete") {
         return tc_delete(operator);
+    }
+    // mimalloc 3: a thread's part of a heap has a heap's functions.
+    if let Some(function) = symbol.strip_prefix("mi_theap_") {
+        return find(&VENDOR_NAMES, &format!("mi_heap_{function}"), VENDOR_RANK);
+    }
+    // jemalloc's, with the version that it was built from.
+    if symbol.starts_with("smallocx_") {
+        return find(&C_NAMES, "smallocx", VENDOR_RANK);
     }
     find(&VENDOR_NAMES, symbol, VENDOR_RANK)
 }
@@ -343,7 +413,7 @@ mod tests {
             assert!(!function.is_allocation());
         }
         assert!(lookup("mi_free").is_some_and(|known| known.frees()));
-        assert_eq!([lookup("mi_heap_delete"), lookup("mallctlbymib")], [None; 2]);
+        assert_eq!(lookup("mi_heap_delete"), None);
     }
 
     #[test]

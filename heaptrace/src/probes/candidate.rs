@@ -13,6 +13,8 @@ pub struct Candidate {
     pub object: Arc<Object>,
     pub symbols: Arc<FileSymbols>,
     pub own: Arc<OwnSamples>,
+    /// The process has it more than once: its linker has further namespaces (dlmopen(3)), where other files are found first.
+    pub repeated: bool,
 }
 
 /// What the choice rests on: the same as a [`Candidate`], without the opened file.
@@ -21,4 +23,5 @@ pub struct Described<'a> {
     pub path: &'a Path,
     pub elf: &'a ElfFacts,
     pub symbols: &'a FileSymbols,
+    pub repeated: bool,
 }

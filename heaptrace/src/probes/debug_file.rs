@@ -1,4 +1,5 @@
-//! Names of a stripped program's functions, from its debug file: where its allocator would else not be found.
+//! Names of a stripped program's functions, from what it keeps of them compressed, or from its debug file: where its allocator
+//! would else not be found.
 
 use super::cut::Emulation;
 use super::symbols::FileSymbols;
@@ -6,19 +7,27 @@ use crate::model::BuildId;
 use crate::process::elf::build_id_of;
 use crate::process::fetched;
 use crate::process::foreign::{self, Links};
+use crate::process::mini_debug;
 use crate::process::object::Object;
 use object::ReadCache;
 use std::env;
 use std::fs::File;
 use std::path::PathBuf;
 
-/// The allocation functions of a file that has a debug file here; `None` where that names none either.
+/// The allocation functions of a file that has names in itself, compressed, or a debug file here; `None` where these name none
+/// either.
 pub(super) fn symbols(object: &Object, emulation: Emulation) -> Option<FileSymbols> {
-    let id = object.elf.build_id.as_ref()?;
-    let debug = of_build(id)?;
-    let (file, debug) = (ReadCache::new(&**object.file()), ReadCache::new(&debug));
-    let found = FileSymbols::read_with(&file, &object.elf, emulation, Some(&debug)).ok()?;
-    found.hidden.is_none().then_some(found)
+    let file = ReadCache::new(&**object.file());
+    let is_named = |found: &FileSymbols| found.hidden.is_none();
+    if let Some(own) = mini_debug::unpacked(&file) {
+        let found = FileSymbols::read_with(&file, &object.elf, emulation, Some(own.as_slice())).ok();
+        if let Some(found) = found.filter(is_named) {
+            return Some(found);
+        }
+    }
+    let debug = of_build(object.elf.build_id.as_ref()?)?;
+    let debug = ReadCache::new(&debug);
+    FileSymbols::read_with(&file, &object.elf, emulation, Some(&debug)).ok().filter(is_named)
 }
 
 /// The debug file of a build: where root puts it, or where debuginfod's client keeps those that it has fetched. From it follows

@@ -212,6 +212,7 @@ impl Discoverer {
         let exe = exe_id(view.thread);
         let uid = view.status.effective_uid;
         let mut too_many = 0_usize;
+        let repeated = repeated(&view.mappings);
         for mapping in view.mappings.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(path) = mapping.file() else { continue };
             // Files of two subvolumes of btrfs may have one number here.
@@ -224,7 +225,8 @@ impl Discoverer {
             };
             let is_exe = id.is_some() && id == exe;
             match looked {
-                Ok(Some(candidate)) if seen_files.insert(candidate.object.id()) => {
+                Ok(Some(mut candidate)) if seen_files.insert(candidate.object.id()) => {
+                    candidate.repeated = repeated.contains(&part(mapping));
                     let at = if is_exe { 0 } else { found.candidates.len() };
                     let mapped = (mapping.dev, mapping.inode);
                     found.candidates.insert(at, Located { candidate, address: mapping.start, mapped });
@@ -268,7 +270,12 @@ impl Discoverer {
                 let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
                 let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);
-                Some(Candidate { object: Arc::new(object), symbols: Arc::new(symbols), own: Arc::new(own) })
+                Some(Candidate {
+                    object: Arc::new(object),
+                    symbols: Arc::new(symbols),
+                    own: Arc::new(own),
+                    repeated: false,
+                })
             }
             Err(ObjectError::Elf { source: ElfError::NotElf, .. }) => None,
             Err(error) => return Err(error),
@@ -289,6 +296,20 @@ struct Found {
     /// One of them is of a file that is not there.
     is_any_absent: bool,
     wrong_machine: Option<(PathBuf, String)>,
+}
+
+/// Which part of which file a mapping is of.
+type Part = ((u32, u32), u64, u64);
+
+fn part(mapping: &Mapping) -> Part {
+    (mapping.dev, mapping.inode, mapping.offset)
+}
+
+/// The parts of files that are mapped executable more than once.
+fn repeated(mappings: &[Mapping]) -> HashSet<Part> {
+    let mut seen = HashSet::new();
+    let code = mappings.iter().filter(|mapping| mapping.permissions.execute && mapping.file().is_some());
+    code.map(part).filter(|part| !seen.insert(*part)).collect()
 }
 
 fn is_absent(error: &ObjectError) -> bool {

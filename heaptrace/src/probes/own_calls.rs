@@ -6,7 +6,6 @@ use super::cut::Cut;
 use super::probe::Site;
 use super::ranges::merged;
 use super::symbols::{FoundFunction, Probing};
-use heaptrace_common::function::Shape;
 use heaptrace_common::probe::{OwnCode, ProbeRecord, Role};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -105,7 +104,7 @@ impl AllocatorCode {
                 joined: self.joined.contains(&function.address).into(),
                 within_begun: (function.known.shape.allocates() && self.is_within_begun(function.address))
                     .into(),
-                passes_on: (function.known.shape == Shape::Free0 && !cut.passes_on.is_empty()).into(),
+                passes_on: (function.known.frees() && !cut.passes_on.is_empty()).into(),
                 direct_is_own: direct_is_own.into(),
                 pushed: site.pushed,
                 from_entry: i32::try_from(site.address.wrapping_sub(function.address) as i64).ok()?,

@@ -11,7 +11,7 @@ use super::symbols::{AllocatorKind, FileSymbols, Forward, FoundFunction, Probing
 use crate::model::AllocatorInfo;
 use crate::process::elf::ElfFacts;
 use crate::process::object::{FileId, Object};
-use heaptrace_common::function::{Function, Shape};
+use heaptrace_common::function::Function;
 use heaptrace_common::probe::{OWN_CODE, ProbeRecord, Role as Part};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -125,11 +125,16 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
     }
     let described: Vec<Described<'_>> = candidates
         .iter()
-        .map(|Candidate { object, symbols, .. }| Described { path: &object.path, elf: &object.elf, symbols })
+        .map(|Candidate { object, symbols, repeated, .. }| Described {
+            path: &object.path,
+            elf: &object.elf,
+            symbols,
+            repeated: *repeated,
+        })
         .collect();
     let Choice { mut probes, refusals } = choose(&described, wanted.places);
     if !wanted.frees {
-        probes.iter_mut().for_each(|of_file| of_file.retain(|probe| probe.shape != Shape::Free0));
+        probes.iter_mut().for_each(|of_file| of_file.retain(|probe| probe.shape.allocates()));
     }
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
     let files: Vec<FilePlan> = files
@@ -264,7 +269,7 @@ pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
     for (index, (file, functions)) in files.iter().zip(&chosen).enumerate() {
         choice.probes.push(probes_of(
             file,
-            index != 0 && !beside[index],
+            index != 0 && (!beside[index] || is_libc(file)),
             functions,
             &Others { chosen: &chosen_symbols, jumped_to: &jumped_to },
             &mut choice.refusals,
@@ -280,19 +285,24 @@ struct Others<'a> {
     jumped_to: &'a HashSet<&'a str>,
 }
 
-/// Whether a file's own code calls the functions that it defines, though another file's are found first: a plugin with an
-/// allocator of its own. Not where the first may be one that passes its calls on to the next: both would count them.
+/// Whether a file's functions may be called though another file's are found first: by itself, if it is bound to itself or was
+/// opened with RTLD_DEEPBIND, or in a namespace of its own. Where nobody calls them, probes of them cost nothing. Not where one
+/// of the files may pass its calls on to the next: both would count them.
 fn is_called_beside(files: &[Described<'_>], winners: &HashMap<&str, usize>, index: usize) -> bool {
-    let FileSymbols { functions, kind, binds_itself, .. } = files[index].symbols;
-    // Others reach a C library's by way of the procedure linkage table, and so does it.
-    let is_libc = matches!(kind, AllocatorKind::Glibc | AllocatorKind::Musl);
+    let file = &files[index];
+    let FileSymbols { functions, may_pass_on, .. } = file.symbols;
     let mut bases =
         functions.iter().filter(|function| function.exported && function.known.role == Role::Base);
     let loses = |function: &FoundFunction| {
         let winner = winners.get(function.symbol.as_str()).filter(|winner| **winner != index);
-        winner.is_some_and(|winner| files[*winner].symbols.kind != AllocatorKind::Unknown)
+        winner.is_some_and(|winner| !files[*winner].symbols.may_pass_on)
     };
-    *binds_itself && !is_libc && bases.any(loses)
+    // A C library reaches whoever is found first, by way of the procedure linkage table.
+    !may_pass_on && !is_linker(file) && (!is_libc(file) || file.repeated) && bases.any(loses)
+}
+
+fn is_libc(file: &Described<'_>) -> bool {
+    matches!(file.symbols.kind, AllocatorKind::Glibc | AllocatorKind::Musl)
 }
 
 /// The entries of functions in which calls of these end.
@@ -415,6 +425,18 @@ fn wrapped_frees(functions: &[&FoundFunction], hands_on: &dyn Fn(&FoundFunction)
     frees.filter(is_wrapped).map(|function| function.address).collect()
 }
 
+/// Whether the blocks of a function whose calls are only told come from one of `functions` that is seen, or told, itself.
+fn is_seen_below(function: &FoundFunction, functions: &[&FoundFunction]) -> bool {
+    let Probing::Sites { cut, calls } = &function.probing else { return false };
+    let reached = calls.iter().flat_map(|(_, targets)| targets).chain(&cut.passes_on);
+    let mut reached = reached.filter(|target| **target != function.address);
+    function.known.function == Function::Unseen
+        && reached.any(|target| {
+            let mut at = functions.iter().filter(|other| other.address == *target);
+            at.any(|other| other.known.shape.allocates() || other.known.function == Function::Unseen)
+        })
+}
+
 /// One probe for each entry of `functions`, without those that only pass their block on to another one. `is_allocator`: nobody
 /// but the allocator calls its exported functions directly.
 fn probes_of(
@@ -436,7 +458,7 @@ fn probes_of(
     };
     let wrapped = wrapped_frees(functions, &hands_on);
     for function in functions {
-        if hands_on(function) || wrapped.contains(&function.address) {
+        if hands_on(function) || wrapped.contains(&function.address) || is_seen_below(function, functions) {
             handing_on.push(*function);
             continue;
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixtures::test_elf::TestElf;
-use heaptrace_common::function::Function;
+use heaptrace_common::function::{Function, Shape};
 use heaptrace_common::probe::Place;
 
 /// push rbx; pop rbx; ret
@@ -12,13 +12,17 @@ struct Mapped {
     path: PathBuf,
     elf: ElfFacts,
     symbols: FileSymbols,
+    repeated: bool,
 }
 
 fn mapped(path: &str, elf: TestElf<'_>) -> Mapped {
     let file = elf.build();
     let elf = ElfFacts::parse(file.as_slice()).expect("an ELF file");
-    let symbols = FileSymbols::read(file.as_slice(), &elf).expect("symbols");
-    Mapped { path: path.into(), elf, symbols }
+    let mut symbols = FileSymbols::read(file.as_slice(), &elf).expect("symbols");
+    if path.ends_with("/libc.so") {
+        symbols.kind = AllocatorKind::Glibc;
+    }
+    Mapped { path: path.into(), elf, symbols, repeated: false }
 }
 
 fn exporting(path: &str, names: &[&'static str]) -> Mapped {
@@ -30,8 +34,10 @@ fn hiding(path: &str, names: &[&'static str]) -> Mapped {
 }
 
 fn chosen(files: &[Mapped]) -> Choice {
-    let described: Vec<_> =
-        files.iter().map(|Mapped { path, elf, symbols }| Described { path, elf, symbols }).collect();
+    let described: Vec<_> = files
+        .iter()
+        .map(|Mapped { path, elf, symbols, repeated }| Described { path, elf, symbols, repeated: *repeated })
+        .collect();
     choose(&described, Places::OneProcess)
 }
 
@@ -114,7 +120,10 @@ fn a_second_name_of_a_function_that_lost_is_not_probed_but_a_vendors_own_name_is
     assert_eq!(names(&[preloaded, mapped("/lib/libc.so", libc)])[1], [] as [&str; 0]);
     let libc = exporting("/lib/libc.so", &["malloc", "free"]);
     let mimalloc = TestElf { exported: vec![("free", PUSH)], aliases: vec!["mi_free"], ..TestElf::default() };
-    assert_eq!(names(&[libc, mapped("/lib/libmimalloc.so", mimalloc)])[1], ["mi_free"]);
+    let mut files = [libc, mapped("/lib/libmimalloc.so", mimalloc)];
+    // Which may pass its calls on to the next.
+    files[0].symbols.may_pass_on = true;
+    assert_eq!(names(&files)[1], ["mi_free"]);
 }
 
 #[test]
@@ -224,7 +233,7 @@ fn malloc_of_this_machines_glibc_is_called_within_calls_that_have_begun() {
     let file = std::fs::read(path).expect("libc");
     let elf = ElfFacts::parse(file.as_slice()).expect("an ELF file");
     let symbols = FileSymbols::read(file.as_slice(), &elf).expect("symbols");
-    let probes = chosen(&[Mapped { path: path.into(), elf, symbols }]).probes.remove(0);
+    let probes = chosen(&[Mapped { path: path.into(), elf, symbols, repeated: false }]).probes.remove(0);
     let malloc = probes.iter().find(|probe| probe.symbol == "malloc").expect("probed");
     assert!(
         malloc.sites.iter().all(|site| site.record.own_count > 0 && site.record.within_begun == 1),
@@ -306,20 +315,32 @@ fn exits_through_pointers_are_said_to_be_unseen() {
 }
 
 #[test]
-fn a_plugin_that_calls_its_own_allocator_is_probed_beside_the_c_library() {
-    let of = |kind, binds_itself| {
+fn a_plugin_with_an_allocator_of_its_own_is_probed_beside_the_c_library() {
+    let of = |first_may_pass_on, plugin_may_pass_on| {
         let mut files = [
             exporting("/bin/x", &["main"]),
             exporting("/lib/libc.so", &["malloc", "free"]),
             exporting("/lib/plugin.so", &["malloc", "free"]),
         ];
-        files[1].symbols.kind = kind;
-        files[2].symbols.binds_itself = binds_itself;
+        files[1].symbols.may_pass_on = first_may_pass_on;
+        files[2].symbols.may_pass_on = plugin_may_pass_on;
         names(&files)
     };
     let first = vec!["malloc", "free"];
-    assert_eq!(of(AllocatorKind::Glibc, true), [vec![], first.clone(), first.clone()]);
-    assert_eq!(of(AllocatorKind::Glibc, false), [vec![], first.clone(), vec![]]);
-    // Which may be one that calls the next.
-    assert_eq!(of(AllocatorKind::Unknown, true), [vec![], first, vec![]]);
+    assert_eq!(of(false, false), [vec![], first.clone(), first.clone()]);
+    assert_eq!(of(true, false), [vec![], first.clone(), vec![]]);
+    assert_eq!(of(false, true), [vec![], first, vec![]]);
+}
+
+#[test]
+fn a_c_library_of_another_namespace_is_probed_beside_what_comes_before_it() {
+    let of = |repeated| {
+        let mut files =
+            [exporting("/bin/x", &["malloc", "free"]), exporting("/lib/libc.so", &["malloc", "free"])];
+        files[1].repeated = repeated;
+        names(&files)
+    };
+    let both = vec!["malloc", "free"];
+    assert_eq!(of(false), [both.clone(), vec![]]);
+    assert_eq!(of(true), [both.clone(), both]);
 }

@@ -30,7 +30,7 @@ impl Probe {
     pub fn kind(&self) -> ProbeKind {
         match self.shape {
             _ if self.function == Function::Sampled => ProbeKind::Offered,
-            Shape::Free0 => ProbeKind::Free,
+            shape if !shape.allocates() => ProbeKind::Free,
             _ => ProbeKind::Allocates(self.kind),
         }
     }

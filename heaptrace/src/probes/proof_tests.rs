@@ -56,7 +56,12 @@ fn planned(path: &Path) -> FilePlan {
     let object = Object::read(Opened::at(path).expect("open")).expect("an object");
     let bytes = fs::read(path).expect("read");
     let symbols = FileSymbols::read_for(bytes.as_slice(), &object.elf, EMULATION).expect("symbols");
-    let candidate = Candidate { object: Arc::new(object), symbols: Arc::new(symbols), own: Arc::default() };
+    let candidate = Candidate {
+        object: Arc::new(object),
+        symbols: Arc::new(symbols),
+        own: Arc::default(),
+        repeated: false,
+    };
     plan(&[candidate], Wanted::default()).files.remove(0)
 }
 

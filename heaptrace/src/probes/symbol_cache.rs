@@ -20,7 +20,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 
 /// Raise `version` when the analysis changes, or the table of functions: what was found before is then not believed.
-const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 8, parameter: 0 };
+const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 9, parameter: 0 };
 
 const SUFFIX: &str = ".cuts";
 
@@ -39,7 +39,7 @@ struct Key {
 struct Entry {
     key: Key,
     kind: AllocatorKind,
-    binds_itself: bool,
+    may_pass_on: bool,
     hidden: Option<AllocatorKind>,
     functions: Vec<KeptFunction>,
 }
@@ -138,8 +138,8 @@ fn encode(key: Key, symbols: &FileSymbols) -> std::io::Result<Vec<u8>> {
             forwards_to: forwards_to.clone(),
         }
     });
-    let FileSymbols { kind, binds_itself, hidden, .. } = *symbols;
-    FORMAT.seal(&Entry { key, kind, binds_itself, hidden, functions: functions.collect() })
+    let FileSymbols { kind, may_pass_on, hidden, .. } = *symbols;
+    FORMAT.seal(&Entry { key, kind, may_pass_on, hidden, functions: functions.collect() })
 }
 
 /// What a file of the cache with these contents would give, if `file` were what they say it was made of.
@@ -154,15 +154,18 @@ fn decode(bytes: &[u8], key: &Key, file: &[u8], facts: &ElfFacts) -> Option<File
     let entry =
         FORMAT.open::<Entry>(bytes).filter(|entry| entry.key == *key && !entry.functions.is_empty())?;
     let entries: HashSet<u64> = entry.functions.iter().map(|function| function.address).collect();
+    // That its file has the functions by which they are told was seen when it was kept.
+    let prefixes = allocators::UNSURE_PREFIXES.map(|(prefix, _)| prefix);
     let functions = entry.functions.into_iter().map(|function| {
         let KeptFunction { symbol, address, exported, probing, forwards_to } = function;
-        let (known, (offset, _)) = (allocators::lookup(&symbol)?, facts.code_offset(address)?);
+        let (known, (offset, _)) =
+            (allocators::lookup_with(&symbol, &prefixes)?, facts.code_offset(address)?);
         let found = FoundFunction { symbol, known, address, offset, exported, probing, forwards_to };
         is_possible(&found, &entries, facts).then_some(found)
     });
     let functions = functions.collect::<Option<_>>()?;
     Some(FileSymbols {
-        binds_itself: entry.binds_itself,
+        may_pass_on: entry.may_pass_on,
         hidden: entry.hidden,
         ..FileSymbols::of_parts(functions, entry.kind, file, facts)
     })

@@ -97,8 +97,8 @@ pub enum Forward {
 pub struct FileSymbols {
     pub functions: Vec<FoundFunction>,
     pub kind: AllocatorKind,
-    /// Code of the file beside its allocator calls that directly, whoever else defines these names.
-    pub binds_itself: bool,
+    /// Its functions may pass their calls on to the next file's of their names.
+    pub may_pass_on: bool,
     /// An allocator that it has inside, of whose functions it has no names.
     pub hidden: Option<AllocatorKind>,
     /// Of the code that all sites rest on.
@@ -151,15 +151,15 @@ impl FileSymbols {
         facts: &ElfFacts,
         emulation: Emulation,
     ) -> Result<Self, ElfError> {
-        Self::read_with(data, facts, emulation, None)
+        Self::read_with(data, facts, emulation, None::<R>)
     }
 
     /// The same with the names that another file has of this one's functions: its debug file.
-    pub fn read_with<'data, R: ReadRef<'data>>(
+    pub fn read_with<'data, R: ReadRef<'data>, D: ReadRef<'data>>(
         data: R,
         facts: &ElfFacts,
         emulation: Emulation,
-        debug: Option<R>,
+        debug: Option<D>,
     ) -> Result<Self, ElfError> {
         let mut file = File::new(data, facts, emulation)?;
         let debug = debug.and_then(|debug| File::new(debug, facts, emulation).ok());
@@ -170,11 +170,17 @@ impl FileSymbols {
         let exported = file.functions(raw::SHT_DYNSYM, true)?;
         let own = file.functions(raw::SHT_SYMTAB, false)?;
         let named = debug.map(|debug| debug.functions(raw::SHT_SYMTAB, false)).transpose()?;
-        for (symbols, exported) in [(exported, true), (own, false), (named.unwrap_or_default(), false)] {
+        let tables = [(exported, true), (own, false), (named.unwrap_or_default(), false)];
+        let has =
+            |name: &str| tables.iter().flat_map(|(symbols, _)| symbols).any(|s| s.name == name.as_bytes());
+        let prefixes: Vec<&str> =
+            allocators::UNSURE_PREFIXES.iter().filter(|(_, by)| has(by)).map(|(prefix, _)| *prefix).collect();
+        let lookup = |name| allocators::lookup_with(name, &prefixes);
+        for (symbols, exported) in tables {
             for symbol in symbols {
                 kind = stronger(kind, marker(symbol.name));
                 starts.push(symbol.address);
-                let Some(known) = std::str::from_utf8(symbol.name).ok().and_then(allocators::lookup) else {
+                let Some(known) = std::str::from_utf8(symbol.name).ok().and_then(lookup) else {
                     continue;
                 };
                 // The tables overlap: .symtab repeats what .dynsym exports.
@@ -201,7 +207,7 @@ impl FileSymbols {
         let image = bytes.and_then(|bytes| Image::new(bytes, facts));
         let allocating = wanted.iter().filter(|(_, known)| known.shape.allocates());
         let allocating: Vec<u64> = allocating.map(|(symbol, _)| symbol.address).collect();
-        let frees = wanted.iter().filter(|(_, known)| known.shape == Shape::Free0);
+        let frees = wanted.iter().filter(|(_, known)| known.frees());
         let frees: HashSet<u64> = frees.map(|(symbol, _)| symbol.address).collect();
         let mut functions: Vec<FoundFunction> = Vec::with_capacity(wanted.len());
         let mut by_entry: HashMap<(u64, Shape), Probing> = HashMap::new();
@@ -222,20 +228,14 @@ impl FileSymbols {
                 ..found
             }));
         }
-        let bases =
-            functions.iter().filter(|function| function.exported && function.known.role == Role::Base);
-        let bases: Vec<u64> = bases.map(|function| function.address).collect();
-        let all: Vec<u64> = functions.iter().map(|function| function.address).collect();
         // One that looks for the next definition may pass its calls on: both would count them.
         let may_pass_on = kind == AllocatorKind::Unknown && file.imports(&NEXT);
-        let binds_itself =
-            !may_pass_on && image.is_some_and(|image| cut::are_called_by_others(&image, &bases, &all));
         let is_known =
             matches!(kind, AllocatorKind::Jemalloc | AllocatorKind::Tcmalloc | AllocatorKind::Mimalloc);
         let is_program = facts.kind != Kind::Library && !is_known;
         let hidden = is_program.then(|| telltale::messages(data, facts, &MESSAGES)).flatten();
         let found = Self::of_parts(functions, kind, bytes.unwrap_or_default(), facts);
-        Ok(Self { binds_itself, hidden, ..found })
+        Ok(Self { may_pass_on, hidden, ..found })
     }
 
     /// What was found in a file whose bytes are `file`.
@@ -451,8 +451,8 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
             return Probing::Refused(why.to_owned());
         }
         let emulation = self.emulation;
-        if shape == Shape::Free0 {
-            return match cut::free_site(image, address, emulation) {
+        if !shape.allocates() {
+            return match cut::free_site(image, address, shape, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
                     // What a thread's end gives back was freed by the program before.

@@ -29,6 +29,9 @@ const RING_BYTES: usize = 512 << 10;
 /// One event a CPU. Dropping it ends the watch.
 pub struct MappingWatch {
     samplers: Vec<Sampler>,
+    /// Changes that came while the rings were read: an earlier one of the same process may lie in a ring that had been read
+    /// already, as a process changes its CPU between an exec's beginning and what that maps.
+    held: Vec<CodeChange>,
     lost: u64,
 }
 
@@ -53,12 +56,12 @@ impl MappingWatch {
                     .sampled(RING_BYTES)
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { samplers, lost: 0 })
+        Ok(Self { samplers, held: Vec::new(), lost: 0 })
     }
 
-    /// What happened since the last call, in order of time.
-    pub fn read(&mut self) -> Vec<CodeChange> {
-        let mut changes = Vec::new();
+    /// What happened since the last call and before this one, at `now_ns` (`CLOCK_MONOTONIC`), in order of time.
+    pub fn read(&mut self, now_ns: u64) -> Vec<CodeChange> {
+        let mut changes = std::mem::take(&mut self.held);
         for sampler in &mut self.samplers {
             while let Some(record) = sampler.next_record() {
                 match decode(record.ty(), record.misc(), &record.to_contiguous()) {
@@ -68,7 +71,7 @@ impl MappingWatch {
                 }
             }
         }
-        changes.sort_by_key(|change| change.time_ns);
+        self.held = later_than(now_ns, &mut changes);
         changes
     }
 
@@ -76,6 +79,12 @@ impl MappingWatch {
     pub fn lost(&self) -> u64 {
         self.lost
     }
+}
+
+/// Puts changes in order of time, and takes out those that are later.
+fn later_than(time_ns: u64, changes: &mut Vec<CodeChange>) -> Vec<CodeChange> {
+    changes.sort_by_key(|change| change.time_ns);
+    changes.split_off(changes.partition_point(|change| change.time_ns <= time_ns))
 }
 
 /// The numbers of the online CPUs: `0-3,8`.
@@ -181,6 +190,14 @@ mod tests {
         body.truncate(40);
         assert!(matches!(decode(PERF_RECORD_COMM, PERF_RECORD_MISC_COMM_EXEC, &body), Decoded::Change(_)));
         assert_eq!(decode(PERF_RECORD_COMM, 0, &body), Decoded::Nothing);
+    }
+
+    #[test]
+    fn what_came_meanwhile_waits_for_what_came_before_it() {
+        let at = |time_ns| CodeChange { pid: 7, time_ns, change: Change::Exec };
+        let mut changes = vec![at(12), at(8), at(11), at(10)];
+        let held = later_than(10, &mut changes);
+        assert_eq!((changes, held), (vec![at(8), at(10)], vec![at(11), at(12)]));
     }
 
     proptest! {

@@ -14,6 +14,7 @@ pub mod ldso;
 pub mod link_map;
 pub mod mapped;
 pub mod maps;
+pub mod mini_debug;
 pub mod object;
 pub mod one_inode;
 pub mod pagemap;

@@ -30,7 +30,7 @@ pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
     let mut lines: Vec<String> = counters::lines(counts).collect();
     lines.extend(late(profile));
     lines.extend(paused(profile));
-    lines.extend(particulars::ended_heaps(&profile.processes, profile.mode, verbose));
+    lines.extend(particulars::unseen(&profile.processes, profile.mode, verbose));
     lines.extend(notes::lines(facts, true, verbose));
     if !finished {
         lines.push("the recorder did not finish: what happened after the last saved state is missing".into());

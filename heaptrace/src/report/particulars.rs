@@ -110,6 +110,18 @@ const HEAPS: Kind = Kind {
     },
 };
 
+/// A process that got blocks of which nothing is known: a loss.
+const UNSEEN: Kind = Kind {
+    weight: |process| process.unseen_calls,
+    say: |of, _| {
+        let calls = counted(sum(of, |p| p.unseen_calls), "call", "calls");
+        format!(
+            "{calls} of functions that give blocks of sizes that are not known (mi_strdup, pools' and the like): their blocks \
+             are in no total"
+        )
+    },
+};
+
 /// A process that has mapped much, has it in memory, and allocated next to nothing by functions that are seen.
 const GREW_UNSEEN: Kind = Kind {
     weight: grown_unseen,
@@ -134,14 +146,14 @@ fn grown_unseen(process: &Process) -> u64 {
     if grown >= MUCH && process.paused_ns == 0 && allocated < grown / 8 { grown } else { 0 }
 }
 
-/// Of processes that grew without allocating, as [`ended_heaps`].
+/// Of processes that grew without allocating, as [`unseen`].
 pub(super) fn grew_unseen(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
     if mode.has_blocks() { of_one_kind(&GREW_UNSEEN, processes, mode, verbose) } else { Vec::new() }
 }
 
-/// Of processes that ended heaps as a whole: a line, or, where `verbose`, one for each.
-pub(super) fn ended_heaps(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
-    of_one_kind(&HEAPS, processes, mode, verbose)
+/// Of processes that did with blocks what is not seen: a line for each kind, or, where `verbose`, one for each process.
+pub(super) fn unseen(processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
+    [&HEAPS, &UNSEEN].into_iter().flat_map(|kind| of_one_kind(kind, processes, mode, verbose)).collect()
 }
 
 fn of_one_kind(kind: &Kind, processes: &[Process], mode: Mode, verbose: bool) -> Vec<String> {
@@ -268,10 +280,22 @@ mod tests {
         let live = Process { heaps_ended: 1, totals, ..process(1, 0) };
         let none = Process { heaps_ended: 7, ..process(2, 0) };
         assert_eq!(
-            ended_heaps(&[live, none], Mode::Exact, false),
+            unseen(&[live, none], Mode::Exact, false),
             [
                 "x:1: 1 heap was ended with all its blocks at once, and no free of these is seen (mi_heap_destroy, \
                  arena.N.reset and the like): of what counts as live, 2 blocks (2.0 KiB), any block from before may be over"
+            ]
+        );
+    }
+
+    #[test]
+    fn calls_whose_blocks_are_not_known_are_said() {
+        let of = Process { unseen_calls: 3, ..process(1, 0) };
+        assert_eq!(
+            unseen(&[of], Mode::Exact, false),
+            [
+                "x:1: 3 calls of functions that give blocks of sizes that are not known (mi_strdup, pools' and the like): \
+                 their blocks are in no total"
             ]
         );
     }

@@ -19,21 +19,30 @@ impl Session {
     pub(super) fn take_code_changes(&mut self) {
         self.tracer.unwind.look_at_heads();
         let Some(watch) = &mut self.watch else { return };
-        self.pending_code.add(watch.read());
+        self.pending_code.add(watch.read(super::monotonic_ns()));
         let mut found = Vec::new();
         for mut waiting in self.pending_code.take() {
             let pid = waiting.pid;
             let mut left = Vec::new();
+            // Which exec those that are left belong to.
+            let mut began_before_left = None;
             for change in waiting.changes {
                 if change.change == Change::Exec {
                     waiting.exec_began = Some(change.time_ns);
+                    if !left.is_empty() {
+                        left.push(change);
+                    }
                 } else if let Some(record) = self.builder.record_at(pid, change.time_ns, waiting.exec_began) {
                     found.extend(self.mapped(pid, record, change));
                 } else {
+                    if left.is_empty() {
+                        began_before_left = waiting.exec_began;
+                    }
                     left.push(change);
                 }
             }
-            self.pending_code.put_back(Waiting { changes: left, ..waiting });
+            let exec_began = if left.is_empty() { waiting.exec_began } else { began_before_left };
+            self.pending_code.put_back(Waiting { changes: left, exec_began, pid });
         }
         self.pending_code.forget_old(super::monotonic_ns());
         for record in self.add_code(found) {

@@ -1,6 +1,6 @@
 //! Changes of processes' code that wait for the records of these.
 
-use crate::process::mapped::CodeChange;
+use crate::process::mapped::{Change, CodeChange};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     mem,
@@ -9,7 +9,7 @@ use std::{
 /// How long a change waits for the record of its process: the kernel reports an exec's mappings before the exec.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// Changes that have found no record yet, and where each process's last exec began.
+/// Changes that have found no record yet, and where each process's last exec before these began.
 #[derive(Default)]
 pub struct PendingCode {
     by_pid: HashMap<u32, PidCode>,
@@ -84,15 +84,16 @@ impl PendingCode {
 
     /// Whether an exec of `pid` began at `since_ns` or later, as far as was told and not long ago.
     pub(super) fn has_begun_exec(&self, pid: u32, since_ns: u64) -> bool {
-        let began = self.by_pid.get(&pid).and_then(|code| code.exec_began);
-        began.is_some_and(|began_ns| began_ns >= since_ns)
+        self.by_pid.get(&pid).is_some_and(|code| {
+            let waiting = code.waiting.iter().filter(|change| change.change == Change::Exec);
+            waiting.map(|change| change.time_ns).chain(code.exec_began).any(|began_ns| began_ns >= since_ns)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::mapped::Change;
 
     fn exec(pid: u32, time_ns: u64) -> CodeChange {
         CodeChange { pid, time_ns, change: Change::Exec }

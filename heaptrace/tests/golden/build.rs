@@ -80,7 +80,8 @@ impl Build {
         let data = std::fs::read(path).expect("the library");
         let elf = ElfFacts::parse(data.as_slice()).expect("an ELF file");
         let symbols = FileSymbols::read_for(data.as_slice(), &elf, EMULATION).expect("symbols");
-        let described = Described { path: Path::new(self.library), elf: &elf, symbols: &symbols };
+        let described =
+            Described { path: Path::new(self.library), elf: &elf, symbols: &symbols, repeated: false };
         let mut choice = plan::choose(&[described], plan::Places::OneProcess);
         let build_id = elf.build_id.as_ref().expect("a build ID");
         let build_id = build_id.0.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,7 +1,9 @@
 // A plugin with an allocator of its own linked in, and bound to itself: whatever else is called malloc, its code calls its own.
+// With -DAPART it has no ledger: whoever calls it, has. With -DPLAIN it has no allocator, and calls what its linker finds.
 #include "ledger.h"
 #include <string.h>
 
+#ifndef PLAIN
 // A stack of blocks in an arena, each behind its size; free gives back what was taken last.
 static _Alignas(16) char arena[4 << 20];
 static size_t used;
@@ -27,6 +29,13 @@ __attribute__((noinline)) void *calloc(size_t count, size_t n) {
     void *p = malloc(count * n);
     return p ? memset(p, 0, count * n) : NULL;
 }
+#endif
+
+#ifdef APART
+#undef LEDGER_ALLOC
+#define LEDGER_ALLOC(p, n) (void)0
+#define ledger_free(p) (void)0
+#endif
 
 SITE void *site_bound(size_t n) {
     void *p = malloc(n);

@@ -1,5 +1,5 @@
 // Libraries opened while the program is traced.
-// usage: dynamic plugin PATH | dynamic jemalloc PATH | dynamic bound PATH
+// usage: dynamic plugin PATH | dynamic jemalloc PATH | dynamic bound PATH | dynamic deepbind PATH | dynamic namespace PATH
 #define _GNU_SOURCE
 #include "ledger.h"
 #include <dlfcn.h>
@@ -25,11 +25,14 @@ SITE void *site_mallocx(size_t n) {
 int main(int argc, char **argv) {
     if (argc != 3)
         return 2;
+    // Opened so that it finds its own functions first: it has no ledger.
+    const int is_deep = !strcmp(argv[1], "deepbind"), is_apart = is_deep || !strcmp(argv[1], "namespace");
     // A plugin's allocator is there when the tracer comes.
-    const int is_bound = !strcmp(argv[1], "bound");
+    const int is_bound = is_apart || !strcmp(argv[1], "bound");
     if (!is_bound)
         ledger_start();
-    void *library = dlopen(argv[2], RTLD_NOW | RTLD_LOCAL);
+    const int how = RTLD_NOW | RTLD_LOCAL | (is_deep ? RTLD_DEEPBIND : 0);
+    void *library = is_apart && !is_deep ? dlmopen(LM_ID_NEWLM, argv[2], how) : dlopen(argv[2], how);
     if (!library)
         return 3;
     if (!strcmp(argv[1], "plugin")) {
@@ -50,8 +53,13 @@ int main(int argc, char **argv) {
         ledger_start();
         ledger_wait_probed(functions, 2, 15);
         for (size_t i = 0; i < 300; i++) {
-            void *p = allocate(2203 + 2 * i), *own = site_host(51 + i);
+            void *p = allocate(2203 + 2 * i);
+            if (is_apart)
+                ledger_alloc(ledger_site("site_bound"), p, 2203 + 2 * i);
+            void *own = site_host(51 + i);
             if (i % 3 == 0) {
+                if (is_apart)
+                    ledger_free(p);
                 give_back(p);
                 release(own);
             }

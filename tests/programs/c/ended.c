@@ -1,5 +1,5 @@
 // Heaps that go with all their blocks, as often as is said: by mimalloc (-DMI), or by jemalloc's mallctl. What goes, and how, is
-// the first argument. The last round's blocks have nobody's newer blocks in their places.
+// the first argument; with a second one, jemalloc is told by numbers. The last round's blocks have nobody's newer blocks in their places.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +24,14 @@ static void each_round(const char *how)
 #else
 #include <jemalloc/jemalloc.h>
 
+static int by_numbers;
+
 static void control(const char *name)
 {
-    if (mallctl(name, NULL, NULL, NULL, 0) != 0)
+    size_t numbers[3], length = 3;
+    int failed = by_numbers ? mallctlnametomib(name, numbers, &length) || mallctlbymib(numbers, length, NULL, NULL, NULL, 0)
+                            : mallctl(name, NULL, NULL, NULL, 0);
+    if (failed)
         exit(2);
 }
 
@@ -50,6 +55,9 @@ static void each_round(const char *how)
 
 int main(int count, char **arguments)
 {
+#ifndef MI
+    by_numbers = count > 2;
+#endif
     for (int i = 0; i < ROUNDS; i++)
         each_round(count > 1 ? arguments[1] : "");
     return 0;

@@ -3,15 +3,17 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::{
+    compare::{self, Find},
     heaptrace,
     programs::Program,
     report::{Process, Report},
     runner::{self, Test, end_to_end, unprivileged},
     running::Running,
-    session::{Start, Waiting},
+    session::{Session, Start, Waiting},
 };
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -20,12 +22,19 @@ use tempfile::TempDir;
 fn main() -> ExitCode {
     let mut tests: Vec<Test> = Vec::new();
     for how in ["destroy", "delete"] {
-        tests.push(end_to_end(format!("mimalloc: mi_heap_{how}"), move || ended(MIMALLOC, how)));
+        tests.push(end_to_end(format!("mimalloc: mi_heap_{how}"), move || ended(MIMALLOC, &[how])));
     }
     for how in ["reset", "destroy", "purge"] {
-        tests.push(end_to_end(format!("jemalloc: arena.N.{how}"), move || ended(JEMALLOC, how)));
+        tests.push(end_to_end(format!("jemalloc: arena.N.{how}"), move || ended(JEMALLOC, &[how])));
     }
+    for how in ["reset", "destroy", "purge"] {
+        tests.push(end_to_end(format!("jemalloc: arena.N.{how} by its numbers"), move || {
+            ended(JEMALLOC, &[how, "numbers"])
+        }));
+    }
+    tests.push(end_to_end("mimalloc: copies of texts are told", copied));
     for start in Start::BOTH {
+        tests.push(end_to_end(format!("{}: mimalloc's functions", start.name()), move || interface(start)));
         tests.push(end_to_end(
             format!("{}: a library whose functions call the C library's", start.name()),
             move || wrapped(start),
@@ -43,6 +52,7 @@ fn main() -> ExitCode {
             ));
         }
     }
+    tests.push(end_to_end("children are called by the programs that they become", called));
     tests.push(end_to_end("jemalloc inside, without names: the report says so", hidden));
     tests.push(end_to_end("jemalloc inside, with names in a debug file", named_elsewhere));
     tests.push(unprivileged("jemalloc inside, without names: doctor says so", hidden_from_doctor));
@@ -100,9 +110,10 @@ fn of(report: &Report) -> Result<&Process> {
 }
 
 /// Nothing is known to be live that is over, unless it is said that it may be.
-fn ended(program: Program, how: &'static str) -> Result<()> {
+fn ended(program: Program, arguments: &[&'static str]) -> Result<()> {
+    let how = arguments[0];
     let folder = TempDir::new()?;
-    let (report, text) = recorded(&program.compile()?, &[how], folder.path())?;
+    let (report, text) = recorded(&program.compile()?, arguments, folder.path())?;
     let process = of(&report)?;
     ensure!(process.alloc_count >= 20_000, "{process:#?}");
     let ends = !matches!(how, "delete" | "purge");
@@ -113,6 +124,26 @@ fn ended(program: Program, how: &'static str) -> Result<()> {
     // Whatever mi_heap_delete leaves is the program's still, and so is what a purge does not concern.
     ensure!(ends || process.live_count >= 20_000, "{process:#?}");
     Ok(())
+}
+
+/// Functions that are not told a size are counted, and not passed over in silence.
+fn copied() -> Result<()> {
+    let folder = TempDir::new()?;
+    let program = Program::CLinked("mimalloc", &[], &["-lmimalloc"]).compile()?;
+    let (report, text) = recorded(&program, &["unseen"], folder.path())?;
+    let process = of(&report)?;
+    ensure!(process.unseen_calls == 600, "{process:#?}");
+    ensure!(text.contains("600 calls of functions that give blocks of sizes that are not known"), "{text}");
+    ensure!(!text.contains("no losses"), "{text}");
+    Ok(())
+}
+
+/// Each function of mimalloc's interface, against the program's own book.
+fn interface(start: Start) -> Result<()> {
+    let program = Program::CLinked("mimalloc", &[], &["-lmimalloc"]);
+    let outcome = Session::new(program, &[]).record(start)?;
+    outcome.ensure_success()?;
+    compare::exactly(&outcome, Find::Caller)
 }
 
 /// Each block is counted once, by the function that gives it, and no allocator is seen where there is none.
@@ -161,6 +192,50 @@ fn replaced(start: Start, who: &'static str, times: &'static str) -> Result<()> 
     let coverage = &report.coverage;
     ensure!((coverage.missed_returns, coverage.unpaired_returns) == (0, 0), "{coverage:#?}");
     ensure!(coverage.distrusted().is_empty(), "{:#?}", coverage.notes);
+    Ok(())
+}
+
+/// Many children of a moment, each of which becomes another program in another way: the report calls them by that.
+fn called() -> Result<()> {
+    const EACH: usize = 25;
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let [dynamic, fixed] = [Program::C("momentary"), Program::CStatic("momentary")].map(|of| of.compile());
+    let copied = |from: std::path::PathBuf, name: &str| -> Result<std::path::PathBuf> {
+        let to = folder.join(name);
+        fs::copy(from, &to)?;
+        Ok(to)
+    };
+    let (dynamic, fixed) = (copied(dynamic?, "dynamic")?, copied(fixed?, "static")?);
+    let script = folder.join("script");
+    fs::write(&script, format!("#!{} leaf\n", fixed.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let linker = fs::canonicalize("/lib64/ld-linux-x86-64.so.2")?;
+    let (dynamic, fixed, script) = (
+        dynamic.to_str().context("UTF-8")?,
+        fixed.to_str().context("UTF-8")?,
+        script.to_str().context("UTF-8")?,
+    );
+    let linker = linker.to_str().context("UTF-8")?;
+    let ways: [(&str, Vec<&str>, &str); 7] = [
+        ("fork", vec![dynamic, "leaf"], dynamic),
+        ("vfork", vec![dynamic, "leaf"], dynamic),
+        ("spawn", vec![fixed, "leaf"], fixed),
+        ("fork", vec![fixed, "leaf"], fixed),
+        ("vfork", vec![script], fixed),
+        ("spawn", vec![linker, dynamic, "leaf"], linker),
+        // Replaces itself twice.
+        ("fork", vec![fixed, "become", dynamic, "leaf"], dynamic),
+    ];
+    for (how, program, name) in ways {
+        let count = EACH.to_string();
+        let arguments: Vec<&str> =
+            ["start", how, &count].into_iter().chain(program.iter().copied()).collect();
+        let report = recorded(Path::new(dynamic), &arguments, folder)?.0;
+        let children = report.processes.iter().filter(|process| process.parent_pid.is_some());
+        let names: Vec<&str> = children.map(|child| child.exe.as_str()).collect();
+        ensure!(names.len() == EACH && names.iter().all(|of| *of == name), "{how} {program:?}: {names:?}");
+    }
     Ok(())
 }
 

@@ -128,9 +128,10 @@ const ATTEMPTS: u32 = 10;
 /// `caches` is how many threads' caches may be looked at.
 pub fn read(memory: &dyn Memory, layout: &Layout, index: u32, address: u64, caches: &mut usize) -> Arena {
     let mut last = Arena::default();
+    let mut ended = Vec::new();
     for attempts in 1..=ATTEMPTS {
         let mut arena = Arena { index, attempts, ..Arena::default() };
-        let problem = fill(&mut arena, memory, layout, address, caches).err();
+        let problem = fill(&mut arena, memory, layout, address, caches, &mut ended).err();
         arena.consistent = problem.is_none();
         let done = problem.as_ref().is_none_or(|problem| !problem.passes());
         arena.problem = problem.map(|problem| problem.to_string());
@@ -171,6 +172,7 @@ fn fill(
     layout: &Layout,
     address: u64,
     caches: &mut usize,
+    ended: &mut Vec<u64>,
 ) -> Result<(), Broken> {
     // All of it in one call, so that little can change in between.
     let state = Copy::of(memory, address, layout.arena_bytes)?;
@@ -183,7 +185,7 @@ fn fill(
     arena.retained_bytes = pages(state.sum(layout.retained));
     let used_huge_pages =
         layout.huge_pages.is_some_and(|at| state.0.get(at as usize).is_some_and(|used| *used != 0));
-    let bins = bins(arena, &state, memory, layout, address, &sizes);
+    let bins = bins(arena, &state, memory, layout, address, ended);
     let large = large(arena, &state, layout, &sizes);
     let base = base(arena, &state, memory, layout);
     arena.tcache = cached(memory, layout, &state, &sizes, caches)?;
@@ -200,17 +202,21 @@ fn fill(
     Ok(())
 }
 
-/// Blocks that share slabs.
+/// Blocks that share slabs. `ended`: of each size class, how many were neither freed nor there when this was read the last time, and
+/// then of this time. The reset of an arena takes them away and counts no frees (`arena_bin_reset`, jemalloc 5.3.0, src/arena.c):
+/// then the number stays as it is, while what was read in the midst of a change is another one the next time.
 fn bins(
     arena: &mut Arena,
     state: &Copy,
     memory: &dyn Memory,
     layout: &Layout,
     address: u64,
-    sizes: &[u64],
+    ended: &mut Vec<u64>,
 ) -> Result<(), Broken> {
     let mut broken = Ok(());
-    for (index, size) in (0..).zip(sizes.iter().copied()).take(layout.slab_classes) {
+    let before = std::mem::take(ended);
+    let sizes = layout.sizes();
+    for (index, size) in (0..).zip(sizes).take(layout.slab_classes) {
         let stats = match layout.bins {
             Bins::Inside { first, size, stats } => {
                 let at = usize::try_from(first + size * index + stats).unwrap_or(usize::MAX);
@@ -225,9 +231,12 @@ fn bins(
         };
         let (blocks, slabs) = (stats.word(bin::BLOCKS), stats.word(bin::SLABS));
         let slab_bytes = slabs.saturating_mul(layout::slab_bytes(size));
-        let fits = stats.word(bin::ALLOCATED).checked_sub(stats.word(bin::FREED)) == Some(blocks)
-            && slabs <= stats.word(bin::SLABS_EVER)
-            && blocks.saturating_mul(size) <= slab_bytes;
+        let left = stats.word(bin::ALLOCATED).checked_sub(stats.word(bin::FREED));
+        let gone = left.and_then(|left| left.checked_sub(blocks));
+        let is_known = gone == Some(0) || gone.is_some() && before.get(ended.len()).copied() == gone;
+        ended.push(gone.unwrap_or(u64::MAX));
+        let fits =
+            is_known && slabs <= stats.word(bin::SLABS_EVER) && blocks.saturating_mul(size) <= slab_bytes;
         if !fits {
             broken = Err(Broken::Count(size));
         }

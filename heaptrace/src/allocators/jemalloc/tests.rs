@@ -182,6 +182,25 @@ fn counts_that_do_not_fit_are_told() {
     }
 }
 
+/// The reset of an arena counts no frees.
+#[test]
+fn blocks_that_went_with_a_reset_are_no_contradiction() {
+    for layout in LAYOUTS {
+        let mut image = image(&layout);
+        let stats = match layout.bins {
+            Bins::Inside { first, size, stats } => FIRST + first + size * SLAB_CLASS + stats,
+            Bins::Behind { size, stats, .. } => FIRST + layout.arena_bytes + size * SLAB_CLASS + stats,
+        };
+        image.put(stats + bin::ALLOCATED, 1010);
+        let found = read(&image, &layout);
+        assert!(found.consistent, "{}: {found:#?}", layout.version);
+        assert_eq!((found.arenas[0].small.blocks, found.arenas[0].attempts), (3, 2));
+        // More freed than allocated is one.
+        image.put(stats + bin::ALLOCATED, 6);
+        assert!(!read(&image, &layout).consistent, "{}", layout.version);
+    }
+}
+
 #[test]
 fn a_heap_is_told() {
     let layout = LAYOUTS[2];

@@ -322,6 +322,7 @@ record!(Process {
     paused: bool,
     own_sample_bytes: u64,
     heaps_ended: u64,
+    unseen_calls: u64,
 });
 record!(HitPrice { trap_ns: u64, program_ns: u64 });
 record!(Untraceable { pid: u32, comm: String, reason: String });

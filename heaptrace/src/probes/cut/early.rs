@@ -13,16 +13,21 @@ use super::instruction::tests_for_zero;
 use super::node::{Edge, End, Node, Way};
 use super::places::{self, are_in_registers, own_frame};
 use super::references::Source;
-use super::state::{RBP, State, Value};
+use super::state::{ARGUMENTS, RBP, State, Value};
 use super::{Place, Role, site};
 use heaptrace_common::function::Shape;
 use heaptrace_common::probe::condition;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind};
 use std::collections::HashSet;
 
-/// Where a function that frees its first argument is probed.
-pub fn free_site(image: &Image<'_>, entry: u64, emulation: Emulation) -> Result<CutSite, NoCut> {
-    one_site(image, entry, Shape::Free0, emulation)
+/// Where a function is probed that gives no block, but may free one.
+pub fn free_site(
+    image: &Image<'_>,
+    entry: u64,
+    shape: Shape,
+    emulation: Emulation,
+) -> Result<CutSite, NoCut> {
+    one_site(image, entry, shape, emulation)
 }
 
 /// Where the arguments of a function are kept.
@@ -165,7 +170,7 @@ impl Search<'_> {
 }
 
 fn role(shape: Shape) -> Role {
-    if shape == Shape::Free0 { Role::Free } else { Role::Begin }
+    if shape.allocates() { Role::Begin } else { Role::Free }
 }
 
 /// Which nodes are jumped to from code behind the beginning, or from elsewhere in the file. Whoever jumps to the entry
@@ -222,15 +227,10 @@ fn prologue(image: &Image<'_>, entry: u64, shape: Shape) -> Option<CutSite> {
     if is_restarted || found.offset != 0 && !emulation::is_fit(&image.memory.instruction(address)?) {
         return None;
     }
-    let registers = [(Place::Register(7), Place::None), (Place::Register(6), Place::None)];
-    let (size, factor) = match shape {
-        Shape::Size0 | Shape::Pages0 => registers[0],
-        Shape::Size1 | Shape::Resize => registers[1],
-        Shape::Product01 => (Place::Register(7), Place::Register(6)),
-        Shape::OutPointer => (Place::Register(2), Place::None),
-        Shape::ResizeProduct => (Place::Register(6), Place::Register(2)),
-        Shape::Free0 => (Place::None, Place::None),
-    };
+    let register = |argument: u8| Place::Register(ARGUMENTS[usize::from(argument)] as u8);
+    let (size, factor) = shape.size().map_or((Place::None, Place::None), |(size, factor)| {
+        (register(size), factor.map_or(Place::None, register))
+    });
     (!found.why.is_refusal()).then(|| CutSite {
         address,
         role: role(shape),

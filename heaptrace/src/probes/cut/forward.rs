@@ -316,8 +316,8 @@ fn address(instruction: &Instruction, state: &State) -> Option<Value> {
 
 fn product(one: Option<Value>, other: Option<Value>) -> Option<Value> {
     match (one?, other?) {
-        (Value::Argument(0), Value::Argument(1)) | (Value::Argument(1), Value::Argument(0)) => {
-            Some(Value::Product)
+        (Value::Argument(one), Value::Argument(other)) if one.abs_diff(other) == 1 => {
+            Some(Value::Product(one.min(other)))
         }
         _ => None,
     }

@@ -10,7 +10,6 @@
 mod answer;
 mod backward;
 mod build;
-mod callers;
 mod candidates;
 mod choose;
 mod early;
@@ -38,7 +37,6 @@ mod tables;
 
 pub(in crate::probes) use answer::MAX_SITES;
 pub use answer::{Cut, CutSite, Kind, NoCut, Request};
-pub use callers::are_called_by_others;
 pub use early::{begin_site, free_site};
 pub use emulation::Emulation;
 pub use heaptrace_common::probe::{Place, Role};

@@ -1,13 +1,13 @@
 //! Where a probe finds a call's sizes and its result.
 
 use super::backward::Holders;
-use super::state::{RDI, RDX, RSI, State, Value};
-use heaptrace_common::function::Shape;
+use super::state::{ARGUMENTS, State, Value};
+use heaptrace_common::function::{Shape, resizes};
 use heaptrace_common::probe::Place;
 
 /// Whether size and result can be read at once: not where something is freed first.
 pub fn is_whole_possible(shape: Shape) -> bool {
-    matches!(shape, Shape::Size0 | Shape::Size1 | Shape::Pages0 | Shape::Product01)
+    shape.allocates() && shape != Shape::OutPointer && !resizes(shape as u8)
 }
 
 /// How far the stack pointer is above the entry's: not at all, in sane code.
@@ -23,22 +23,16 @@ pub fn sizes(shape: Shape, state: &State) -> Option<(Place, Place)> {
         place(registers, slots.into_iter(), stack_pointer)
     };
     let argument = |number| find(Value::Argument(number));
-    match shape {
-        Shape::Size0 | Shape::Pages0 => Some((argument(0)?, Place::None)),
-        Shape::Size1 | Shape::Resize => Some((argument(1)?, Place::None)),
-        Shape::OutPointer => Some((argument(2)?, Place::None)),
-        Shape::Product01 => match find(Value::Product) {
-            Some(product) => Some((product, Place::None)),
-            None => Some((argument(0)?, argument(1)?)),
-        },
-        Shape::ResizeProduct => Some((argument(1)?, argument(2)?)),
-        Shape::Free0 => None,
-    }
+    let (size, factor) = shape.size()?;
+    let Some(factor) = factor else { return Some((argument(size)?, Place::None)) };
+    // Of what both frees and gives memory, both are kept where the call begins.
+    let product = find(Value::Product(size)).filter(|_| !resizes(shape as u8));
+    product.map(|product| (product, Place::None)).or_else(|| Some((argument(size)?, argument(factor)?)))
 }
 
 /// Whether the arguments are still where the caller put them.
 pub fn are_in_registers(shape: Shape, state: &State) -> bool {
-    let registers = [RDI, RSI, RDX].into_iter().zip(0..).take(usize::from(shape.arguments()));
+    let registers = ARGUMENTS.into_iter().zip(0..).take(usize::from(shape.arguments()));
     registers.into_iter().all(|(register, number)| state.registers[register] == Some(Value::Argument(number)))
 }
 

@@ -206,7 +206,7 @@ impl Walk {
 
     /// Whether `instruction` changes an argument register, or one that the caller's frame is found by.
     fn clobbers(&mut self, instruction: &Instruction) -> bool {
-        let arguments = [Register::RDI, Register::RSI, Register::RDX];
+        let arguments = [Register::RDI, Register::RSI, Register::RDX, Register::RCX];
         let arguments = &arguments[..usize::from(self.shape.arguments())];
         writes(&mut self.info, instruction, arguments) || writes(&mut self.info, instruction, &CALLEE_SAVED)
     }

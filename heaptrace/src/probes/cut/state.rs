@@ -6,11 +6,15 @@ use iced_x86::{Instruction, OpKind, Register};
 use std::collections::BTreeMap;
 
 pub const RAX: usize = 0;
+const RCX: usize = 1;
 pub const RDX: usize = 2;
 pub const RSP: usize = 4;
 pub const RBP: usize = 5;
-pub const RSI: usize = 6;
+const RSI: usize = 6;
 pub const RDI: usize = 7;
+
+/// Registers that arguments come in, in their order (System V ABI, 3.2.3), as far as any is read.
+pub const ARGUMENTS: [usize; 4] = [RDI, RSI, RDX, RCX];
 
 /// Registers that a call may change (System V ABI, 3.2.1), as bits.
 pub const CALLER_SAVED: u16 = 0b0000_1111_1100_0111;
@@ -26,8 +30,8 @@ const MAX_SLOTS: usize = 64;
 pub enum Value {
     /// An argument, from 0.
     Argument(u8),
-    /// The first argument times the second.
-    Product,
+    /// An argument times the next one.
+    Product(u8),
     /// An address so many bytes above what the stack pointer was at the entry.
     Stack(i32),
     /// What a probed function returned. Only where that is asked for.
@@ -64,9 +68,9 @@ impl State {
     /// That of a function's entry.
     pub fn entry() -> Self {
         let mut registers = [None; 16];
-        registers[RDI] = Some(Value::Argument(0));
-        registers[RSI] = Some(Value::Argument(1));
-        registers[RDX] = Some(Value::Argument(2));
+        for (register, number) in ARGUMENTS.into_iter().zip(0..) {
+            registers[register] = Some(Value::Argument(number));
+        }
         registers[RSP] = Some(Value::Stack(0));
         Self {
             registers,

@@ -4,6 +4,7 @@
 //! in the child there are no paths.
 
 use super::guard::guarded;
+use super::tables::Tables;
 use crate::{
     demangle::demangled,
     model::{BuildId, Symbol},
@@ -44,37 +45,62 @@ fn open(path: &Path) -> Option<File> {
 
 /// An ELF file, and its debug file if there is one.
 pub struct ElfFile {
-    binary: Reader,
-    /// Where its code is; `None` if that cannot be read.
-    code: Option<Vec<Segment>>,
-    debug: Option<DebugFile>,
+    binary: Names,
+    debug: Option<Reader>,
+    /// The binary's; `None` if that cannot be read.
+    segments: Option<Vec<Segment>>,
+}
+
+/// Where the binary's names are.
+enum Names {
+    Reader(Reader),
+    Tables(Tables),
 }
 
 impl ElfFile {
     pub fn new(binary: &Path, debug: Option<&Path>, depth: Depth) -> Self {
         let segments = segments(binary);
-        let code = segments.as_ref().map(|all| all.iter().filter(|of| of.is_code).copied().collect());
-        let debug = debug
-            .zip(segments)
-            .map(|(debug, segments)| DebugFile { reader: Reader::new(debug, depth), segments });
-        Self { binary: Reader::new(binary, depth), code, debug }
+        let tables = guarded(|| Tables::of(&ReadCache::new(open(binary)?)));
+        Self {
+            binary: tables.map_or_else(|| Names::Reader(Reader::new(binary, depth)), Names::Tables),
+            debug: debug.map(|debug| Reader::new(debug, depth)),
+            segments,
+        }
     }
 
     /// Symbols at these file offsets of the binary: for each, innermost inlined function first, the enclosing one last.
     pub fn names(&mut self, offsets: &[u64]) -> Vec<Vec<Symbol>> {
         let mut found = vec![Vec::new(); offsets.len()];
-        if let Some(debug) = &mut self.debug {
+        let address = |offset| self.segments.as_ref().and_then(|segments| address(segments, offset));
+        if let Some(debug) = self.debug.as_mut().filter(|_| self.segments.is_some()) {
+            // The debug file's own offsets mean nothing.
             let addresses: Vec<u64> =
-                offsets.iter().map(|&offset| debug.address(offset).unwrap_or(NOWHERE)).collect();
-            fill(&mut found, debug.reader.ask(Input::VirtOffset(&addresses)));
+                offsets.iter().map(|&offset| address(offset).unwrap_or(NOWHERE)).collect();
+            fill(&mut found, debug.ask(Input::VirtOffset(&addresses)));
         }
         if found.iter().any(Vec::is_empty) {
-            // A debug file in the binary's place may have no code, and then these offsets mean nothing in it.
-            let has =
-                |offset: u64| self.code.as_ref().is_none_or(|code| code.iter().any(|of| of.holds(offset)));
-            let offsets: Vec<u64> =
-                offsets.iter().map(|&offset| if has(offset) { offset } else { NOWHERE }).collect();
-            fill(&mut found, self.binary.ask(Input::FileOffset(&offsets)));
+            match &mut self.binary {
+                Names::Reader(reader) => {
+                    // A debug file in the binary's place may have no code, and then these offsets mean nothing in it.
+                    let is_code = |offset: u64| {
+                        let holds = |of: &Segment| of.is_code && of.holds(offset);
+                        self.segments.as_ref().is_none_or(|segments| segments.iter().any(holds))
+                    };
+                    let offsets: Vec<u64> = offsets
+                        .iter()
+                        .map(|&offset| if is_code(offset) { offset } else { NOWHERE })
+                        .collect();
+                    fill(&mut found, reader.ask(Input::FileOffset(&offsets)));
+                }
+                Names::Tables(tables) => {
+                    let name = |&offset: &u64| tables.name(address(offset)?);
+                    let symbols = |offset| name(offset).map(|name| symbol(name, None, false));
+                    fill(
+                        &mut found,
+                        offsets.iter().map(|offset| symbols(offset).into_iter().collect()).collect(),
+                    );
+                }
+            }
         }
         found
     }
@@ -87,12 +113,6 @@ fn fill(found: &mut [Vec<Symbol>], more: Vec<Vec<Symbol>>) {
             *symbols = more;
         }
     }
-}
-
-struct DebugFile {
-    reader: Reader,
-    /// The binary's. The debug file's own offsets mean nothing.
-    segments: Vec<Segment>,
 }
 
 /// What of a file is mapped.
@@ -110,12 +130,10 @@ impl Segment {
     }
 }
 
-impl DebugFile {
-    /// The ELF address of the binary's file offset `offset`.
-    fn address(&self, offset: u64) -> Option<u64> {
-        let segment = self.segments.iter().find(|of| of.holds(offset))?;
-        segment.address.checked_add(offset - segment.offset)
-    }
+/// The ELF address of a file offset.
+fn address(segments: &[Segment], offset: u64) -> Option<u64> {
+    let segment = segments.iter().find(|of| of.holds(offset))?;
+    segment.address.checked_add(offset - segment.offset)
 }
 
 fn segments(binary: &Path) -> Option<Vec<Segment>> {

@@ -10,6 +10,7 @@ mod jit_dump;
 mod perf_map;
 mod sandbox;
 mod seccomp;
+mod tables;
 
 pub use elf::ElfFile;
 

@@ -60,9 +60,9 @@ fn main() -> Result<()> {
     let text = fs::read(&file).context("failed to read the diagnosis")?;
     let Diagnosis { process: Process { mut probes } } =
         serde_json::from_slice(&text).context("the diagnosis is not as documented")?;
-    // What ends heaps as a whole is counted, and gives or ends no block of its own.
-    let of_heaps = [Function::EndHeap, Function::Control].map(Function::name);
-    probes.retain(|probe| !probe.sites.is_empty() && !of_heaps.contains(&probe.function.as_str()));
+    // Of functions whose calls are told there is nothing to add up.
+    let is_told = |probe: &Probe| function(probe).is_ok_and(Function::is_told);
+    probes.retain(|probe| !probe.sites.is_empty() && !is_told(probe));
     ensure!(!probes.is_empty(), "there is nothing to judge");
     let signals = block_signals()?;
     let judge = Judge::load()?;
@@ -84,11 +84,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn function(probe: &Probe) -> Result<Function> {
+    let known = Function::ALL.into_iter().find(|function| function.name() == probe.function);
+    known.with_context(|| format!("{}: no function is called {}", probe.symbol, probe.function))
+}
+
 /// How the function is called, by its name alone: what heaptrace reads where is not asked.
 fn cookie(probe: &Probe) -> Result<JudgeCookie> {
     let name = probe.symbol.as_str();
-    let known = Function::ALL.into_iter().find(|function| function.name() == probe.function);
-    let function = known.with_context(|| format!("{name}: no function is called {}", probe.function))?;
+    let function = function(probe)?;
     let plain = ["mi_", "tc_", "je_"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     let shape = match plain {
         "malloc"
@@ -121,6 +125,21 @@ fn cookie(probe: &Probe) -> Result<JudgeCookie> {
         | "heap_zalloc_aligned"
         | "heap_zalloc_aligned_at"
         | "heap_alloc_new" => Shape::Size1,
+        "heap_calloc"
+        | "heap_mallocn"
+        | "heap_calloc_aligned"
+        | "heap_calloc_aligned_at"
+        | "heap_alloc_new_n" => Shape::Product12,
+        "heap_realloc"
+        | "heap_reallocf"
+        | "heap_rezalloc"
+        | "heap_realloc_aligned"
+        | "heap_realloc_aligned_at"
+        | "heap_rezalloc_aligned"
+        | "heap_rezalloc_aligned_at" => Shape::Resize12,
+        "heap_reallocn" | "heap_recalloc" | "heap_recalloc_aligned" | "heap_recalloc_aligned_at" => {
+            Shape::ResizeProduct123
+        }
         "pvalloc" => Shape::Pages0,
         "calloc" | "mallocn" | "calloc_aligned" | "calloc_aligned_at" | "new_n" => Shape::Product01,
         "posix_memalign" => Shape::OutPointer,
@@ -138,6 +157,8 @@ fn cookie(probe: &Probe) -> Result<JudgeCookie> {
         | "recalloc"
         | "recalloc_aligned"
         | "recalloc_aligned_at"
+        | "aligned_recalloc"
+        | "aligned_offset_recalloc"
         | "new_reallocn" => Shape::ResizeProduct,
         "free" | "cfree" | "free_sized" | "free_aligned_sized" | "free_size" | "free_size_aligned"
         | "free_aligned" | "dallocx" | "sdallocx" => Shape::Free0,

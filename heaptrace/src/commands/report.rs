@@ -303,6 +303,9 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     if let Some(opener) = opener {
         opener.open()?;
     }
+    if let Some(uncounted) = report::uncounted_live(&profile, &options, thresholds) {
+        say(format_args!("{uncounted}"));
+    }
     Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
 }
 

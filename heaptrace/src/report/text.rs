@@ -213,6 +213,18 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         pids.truncate(NAMED);
         let known = if pids.is_empty() { "no process".into() } else { pids.join(", ") };
         lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
+    } else if options.ignored.as_ref().is_some_and(|ignored| ignored.stacks > 0) {
+        lines.push("Nothing to show beside what is ignored (--ignore), which is said below.".into());
+    } else if profile.part.is_some() && allocated == 0 && options.view != View::Faults {
+        let what = match options.view {
+            View::Growth => "memory was mapped",
+            _ => "block was allocated",
+        };
+        let when = match profile.part {
+            Some(part) if part.is_span() => "in this span of the recording, between two saved states",
+            _ => "before this state was saved",
+        };
+        lines.push(format!("Nothing to show: no {what} {when}."));
     } else if options.view == View::Growth {
         lines.push("Nothing to show: no memory was mapped while tracing.".into());
     } else if options.view == View::Faults {

@@ -220,6 +220,13 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
+    if by == By::Thread && !profile.by_thread {
+        return Err(Usage(format!(
+            "--by thread: {} does not tell threads apart; record again with `heaptrace record --threads`",
+            file.display()
+        ))
+        .into());
+    }
     if matches!(view, View::Leaks | View::Churn) && by != By::Stack {
         return Err(Usage(
             "--view leaks and churn have rows of their own: --by is for other views".to_owned(),

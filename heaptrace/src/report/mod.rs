@@ -17,6 +17,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod frees;
 mod heaptrack;
 mod hints;
 mod html;
@@ -144,6 +145,8 @@ pub enum By {
     Module,
     /// Process.
     Process,
+    /// Thread that called the allocator, by its ID and the name that it had then. Needs `record --threads`.
+    Thread,
 }
 
 /// What to show.

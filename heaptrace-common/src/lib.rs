@@ -7,9 +7,11 @@
 pub mod check;
 pub mod counter;
 pub mod event;
+pub mod frees;
 pub mod function;
 pub mod growth;
 pub mod judged;
+pub mod lifetimes;
 pub mod live;
 pub mod log;
 pub mod probe;

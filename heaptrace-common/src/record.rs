@@ -10,7 +10,7 @@ use crate::{sampling::Weights, sizes};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SiteKey {
-    /// Hash of the frames and of why the walk ended.
+    /// Hash of the frames and of why the walk ended; and of the thread, where sites are told apart by that.
     pub stack_hash: u64,
     pub process: u32,
     pub function: u32,
@@ -49,6 +49,25 @@ pub struct SiteRecord {
     pub free_count: u64,
     /// Allocations by size class: see `sizes`.
     pub sizes: [u64; sizes::WORDS],
+}
+
+/// An element of `SITE_THREADS`, by the number of its site: whose calls it has, where sites are told apart by thread. One whose
+/// ID was given out again is another, if its name is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteThread {
+    /// The bytes of its name when it called, padded with zeros.
+    pub comm: [u64; 2],
+    pub tid: u32,
+    pub _pad: u32,
+}
+
+impl SiteThread {
+    /// Its name, as the kernel has it: any bytes.
+    pub const fn name(&self) -> [u8; 16] {
+        let [first, second] = self.comm;
+        ((first.to_le() as u128) | (second.to_le() as u128) << 64).to_le_bytes()
+    }
 }
 
 /// An element of `ESTIMATES`, by the number of its site: what the site's samples stand for, where blocks are sampled.
@@ -303,6 +322,7 @@ const _: () = {
     assert!(size_of::<SiteRecord>() == 112);
     assert!(size_of::<ProcessRecord>() == 40 + 29 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
+    assert!(size_of::<SiteThread>() == 24);
     assert!(size_of::<PendingCall>() == 48);
     assert!(size_of::<Cursors>() == 152);
     assert!(FREE_RECORDS.is_power_of_two() && FREE_SITES.is_power_of_two());

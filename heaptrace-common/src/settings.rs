@@ -143,6 +143,12 @@ pub struct Settings {
     pub sample_bytes: u64,
     /// 0: blocks are traced, and their frees are not: a block is over when its address is handed out again.
     pub frees: u64,
+    /// 1: sites are told apart by thread, too.
+    pub threads: u64,
+    /// 1: frees are looked into, too: see `frees`.
+    pub check_frees: u64,
+    /// 1: how long blocks lived is counted by site.
+    pub lifetimes: u64,
 }
 
 impl Settings {
@@ -153,4 +159,4 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 48 * 4 + 10 * 8);
+const _: () = assert!(size_of::<Settings>() == 48 * 4 + 13 * 8);

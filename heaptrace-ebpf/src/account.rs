@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use heaptrace_common::{
     counter::Counter,
     function::Function,
+    lifetimes,
     live::LiveBlock,
     record::{ProcessRecord, SiteRecord},
     sizes,
@@ -11,10 +12,10 @@ use heaptrace_common::{
 
 use crate::{
     clock::block_ns,
-    judged,
+    frees, judged,
     live::{self, Outcome},
     log::log,
-    maps::{self, CARRIED_SIZES, PROCESSES, count, setting},
+    maps::{self, CARRIED_SIZES, LIFETIMES, PROCESSES, count, setting},
     sampled, share, statistics,
     value::{Lookup, Value, at},
 };
@@ -24,8 +25,9 @@ pub struct Given {
     pub function: u8,
     /// See `LiveBlock::marks`.
     pub marks: u32,
+    /// Of the new block. Of a free that is looked into: one more than the number of its block's site; 0 if none was live.
     pub size: u64,
-    /// Of the new block; 0 for none.
+    /// Of the new block, or of that which is freed; 0 for none.
     pub address: u64,
 }
 
@@ -39,6 +41,7 @@ impl Given {
 #[inline(never)]
 pub fn allocated(process: u32, record: Value<ProcessRecord>, site: u32, given: &Given) {
     let Given { function: _, marks, size, address } = *given;
+    frees::given_out(process, address);
     let block = LiveBlock { size, time_ns: block_ns(), site, marks };
     let entered = live::enter(process, record, address, block);
     match entered.outcome {
@@ -177,6 +180,12 @@ pub fn close(record: Value<ProcessRecord>, block: &LiveBlock) {
     if let Some(site) = maps::site(block.site) {
         at!(site.free_bytes).add(block.size);
         at!(site.free_count).add(1);
+    }
+    if setting!(lifetimes) != 0
+        && let Some(lifetimes) = LIFETIMES.value(block.site)
+    {
+        let lived = block_ns().saturating_sub(block.time_ns);
+        lifetimes.masked(lifetimes::class(lived)).add(1);
     }
 }
 

@@ -14,6 +14,7 @@ use heaptrace_common::{
 
 use crate::{
     account::{self, Given},
+    frees,
     helpers::{attach_cookie, read_user},
     judged, live,
     log::log,
@@ -66,8 +67,8 @@ struct Hit<'a> {
 // Functions of their own, as `account::allocated`: what they keep on the stack is not below the walk.
 
 #[inline(never)]
-fn free(hit: &Hit<'_>) {
-    hit.free();
+fn free(hit: &Hit<'_>, freed: &mut Given) {
+    hit.free(freed);
 }
 
 #[inline(never)]
@@ -160,23 +161,33 @@ impl Hit<'_> {
     #[inline(always)]
     fn handle(&self) {
         let role = self.probe.role;
-        if role == Role::Free as u8 {
-            return free(self);
-        }
         if role == Role::Begin as u8 {
             account::hit_beside(self.record);
             return begin(self);
         }
         // Not all zeros, which would be written by a call of memset.
         let mut finished = Given { size: 1, ..Given::NOTHING };
-        finish(self, &mut finished);
-        if finished.address != 0 && self.is_asked_for(&finished) && self.is_taken(&finished) {
-            let site = site::of_call(self.process, finished.function, self.caller());
-            judged::allocated(finished.function, finished.address, finished.size);
-            account::allocated(self.process, self.record, site, &finished);
+        let is_free = role == Role::Free as u8;
+        if is_free {
+            free(self, &mut finished);
+            if !frees::are_checked() {
+                return;
+            }
         } else {
-            account::hit_beside(self.record);
+            finish(self, &mut finished);
         }
+        if finished.address == 0 || !is_free && !(self.is_asked_for(&finished) && self.is_taken(&finished)) {
+            if !is_free {
+                account::hit_beside(self.record);
+            }
+            return;
+        }
+        let site = site::of_call(self.process, finished.function, self.caller());
+        if is_free && frees::are_checked() {
+            return frees::freed(self.process, self.record, site, finished.size, finished.address);
+        }
+        judged::allocated(finished.function, finished.address, finished.size);
+        account::allocated(self.process, self.record, site, &finished);
     }
 
     #[inline(always)]
@@ -228,7 +239,7 @@ impl Hit<'_> {
     }
 
     #[inline(always)]
-    fn free(&self) {
+    fn free(&self, freed: &mut Given) {
         let address = self.freed();
         if address == 0 {
             return account::hit_beside(self.record);
@@ -255,6 +266,13 @@ impl Hit<'_> {
                 account::close(self.record, &block);
                 statistics::freed(self.process, function, Some(&block));
                 judged::freed(function, address, block.size);
+                if frees::are_checked() {
+                    if function == Function::Realloc as u8 {
+                        frees::remember(self.process, address, block.site, 0);
+                    } else {
+                        *freed = Given { function, marks: 0, size: u64::from(block.site) + 1, address };
+                    }
+                }
             }
             // Most are no samples, and nothing is to be said of them.
             None if setting!(sample_bytes) != 0 => {
@@ -275,6 +293,9 @@ impl Hit<'_> {
                 account::unknown_free(self.record, address);
                 statistics::freed(self.process, function, None);
                 judged::unknown(function, address);
+                if frees::are_checked() && function != Function::Realloc as u8 {
+                    *freed = Given { function, marks: 0, size: 0, address };
+                }
             }
         }
         if self.probe.passes_on != 0 {
@@ -557,6 +578,9 @@ impl Hit<'_> {
             account::close_also(self.record, &old);
             statistics::freed(self.process, function, Some(&old));
             judged::freed(function, pointer, old.size);
+            if frees::are_checked() {
+                frees::remember(self.process, pointer, old.site, 0);
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns,
         generated::{
-            bpf_get_current_ancestor_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-            bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_comm, bpf_get_current_task,
+            bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
         },
     },
 };
@@ -41,6 +41,13 @@ pub fn processor() -> u32 {
 pub fn task() -> u64 {
     // SAFETY: takes nothing.
     unsafe { bpf_get_current_task() }
+}
+
+/// Puts the current thread's name in a value, padded with zeros.
+#[inline(always)]
+pub fn comm_to(to: Value<[u64; 2]>) {
+    // SAFETY: so many bytes are there, and any bits are a value. It fails for no task.
+    unsafe { bpf_get_current_comm(to.as_ptr().cast(), size_of::<[u64; 2]>() as u32) };
 }
 
 /// The cgroup of the current task that is so many levels below the root; 0 if there is none.

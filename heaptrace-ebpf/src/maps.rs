@@ -11,11 +11,12 @@ use aya_ebpf::{
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS as CHECK_COUNT, Check, CheckedCall},
     counter::Counter,
+    lifetimes::Lifetimes,
     live::{self, ExactTimes, LiveBlock, LiveKey, LiveLine},
     probe::ProbeRecord,
     record::{
         CHUNK_SITES, Cursors, FREE_RECORDS as RECORDS_GIVEN, FREE_SITES as SITES_GIVEN, PendingCall,
-        ProcessRecord, SiteEstimate, SiteRecord,
+        ProcessRecord, SiteEstimate, SiteRecord, SiteThread,
     },
     settings::Settings,
     share::ShareRecord,
@@ -77,6 +78,14 @@ pub static OVERFLOW_SITES: Array<SiteRecord> = Array::with_max_entries(1 << 14, 
 /// What the sites' samples stand for, by the sites' numbers: where blocks are sampled.
 #[map]
 pub static ESTIMATES: Array<SiteEstimate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Whose the sites are, by their numbers: where they are told apart by thread.
+#[map]
+pub static SITE_THREADS: Array<SiteThread> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How long their blocks lived, the same: where that is counted.
+#[map]
+pub static LIFETIMES: Array<Lifetimes> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What classes of sizes have carried: see `heaptrace_common::sizes`.
 #[map]

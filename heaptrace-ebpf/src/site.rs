@@ -16,7 +16,7 @@ use crate::{
     events, free,
     log::log,
     maps::{self, CURSORS, OVERFLOW_SITES, SITE_INDEX, count, setting},
-    share, stack, tree,
+    share, stack, thread, tree,
     unwind::scratch::{self, Scratch},
     value::{Lookup, Value, at},
 };
@@ -71,23 +71,29 @@ pub fn stack_of_system_call(process: u32) -> Option<(u32, u8, u8)> {
 /// one, of a stack that is known.
 #[inline(always)]
 fn of_stack(process: u32, function: u8, walk: impl FnOnce(Value<Scratch>) -> u64) -> Option<u32> {
-    // Without stacks the function alone tells a process's sites apart: where there is one, nothing is walked.
+    // Without stacks the function alone tells a process's sites apart, if threads do not: where there is one, nothing is walked.
     let bare = setting!(stack_mode) == stack_mode::NONE;
     let bare_key = SiteKey { stack_hash: u64::from(function), process, function: u32::from(function) };
-    if bare && let Some(site) = recall(&bare_key) {
+    if bare
+        && !thread::are_told()
+        && let Some(site) = recall(&bare_key)
+    {
         return Some(site);
     }
     let Some(scratch) = scratch::claim() else {
         count(Counter::ScratchBusy);
         return None;
     };
+    if thread::are_told() {
+        thread::note(scratch);
+    }
     let known = walk(scratch);
     if known != 0 {
         scratch::release(scratch);
         return Some((known as u32).wrapping_sub(1));
     }
     let hash = if bare { bare_key.stack_hash } else { at!(scratch.hash).get() };
-    let key = SiteKey { stack_hash: hash, ..bare_key };
+    let key = SiteKey { stack_hash: thread::with_thread(hash, scratch), ..bare_key };
     let site = recall(&key).or_else(|| find_or_make(&key, scratch));
     match site {
         Some(site) if !is_growth(function) => stack::remember(scratch, process, function, site),
@@ -255,6 +261,7 @@ fn make(key: &SiteKey, scratch: Value<Scratch>) -> Option<u32> {
     at!(site.end).set(at!(scratch.end).get() as u8);
     at!(site.function).set(key.function as u8);
     at!(site.hash_low).set(key.stack_hash as u32);
+    thread::keep(index, scratch);
     Some(index.wrapping_add(1))
 }
 

@@ -70,7 +70,7 @@ pub const ALL: [(&str, Entry); 19] = [
 pub fn record(bytes: &[u8]) {
     let Ok(recording) = file::read_from(bytes) else { return };
     for view in [View::Live, View::Leaks, View::Churn, View::Alloc, View::Sizes, View::Growth, View::Rss] {
-        for by in [By::Stack, By::Site, By::Module, By::Process] {
+        for by in [By::Stack, By::Site, By::Module, By::Process, By::Thread] {
             render(&recording.profile, Format::Text, view, by);
         }
         for format in Format::ALL {
@@ -97,6 +97,8 @@ pub fn chunk(bytes: &[u8]) {
         host: Host { kernel: String::new(), arch: String::new() },
         started_ns: 0,
         mode: Mode::Exact,
+        by_thread: false,
+        has_lifetimes: false,
     };
     let Version { major, minor } = Version::CURRENT;
     for version in [Version::CURRENT, Version { major, minor: minor + 1 }, Version::of_header(6)] {

@@ -14,7 +14,14 @@ use tempfile::TempDir;
 /// A recording of `sites` sites whose only frame is in a file that is not there.
 fn record(path: &Path, sites: u32, finish: bool) {
     let host = Host { kernel: "6.1.0".into(), arch: "x86_64".into() };
-    let start = Start { heaptrace: "0.1.0".into(), host, started_ns: 0, mode: Mode::Exact };
+    let start = Start {
+        heaptrace: "0.1.0".into(),
+        host,
+        started_ns: 0,
+        mode: Mode::Exact,
+        by_thread: false,
+        has_lifetimes: false,
+    };
     let mut chunk = Chunk {
         duration_ns: 1_000_000_000,
         processes: vec![(ProcessId(0), Process { pid: 42, comm: "app".into(), ..Process::default() })],
@@ -37,6 +44,8 @@ fn record(path: &Path, sites: u32, finish: bool) {
             oldest_age_ns: None,
             sizes,
             samples: None,
+            thread: None,
+            lifetimes: LifetimeHistogram::default(),
         };
         chunk.sites.push((SiteId(n), site));
     }

@@ -147,6 +147,17 @@ pub struct Site {
     pub estimate: Option<Estimate>,
     pub stack_end: String,
     pub stack: Vec<Frame>,
+    /// Where threads are told apart.
+    pub thread: Option<Thread>,
+    /// Where that was counted: how long freed blocks lived, from and to in seconds, and how many.
+    pub lifetimes: Option<Vec<(f64, Option<f64>, u64)>>,
+}
+
+/// A thread, by the name that it had.
+#[derive(Debug, Deserialize)]
+pub struct Thread {
+    pub tid: u32,
+    pub name: String,
 }
 
 fn or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {

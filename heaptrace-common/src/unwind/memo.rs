@@ -26,6 +26,8 @@ pub struct Memo {
     /// The list of tables that was in force, without the bits that change while a list stays. Walks that need exact rows are
     /// not remembered.
     pub list: u64,
+    /// Whose walk it was: a hash, where sites are told apart by thread; else 0.
+    pub thread: u64,
     /// Process record.
     pub process: u32,
     pub function: u32,
@@ -40,11 +42,19 @@ pub struct Memo {
 impl Memo {
     /// Whether the walk of a process began at `first`, as far as that mattered, under the same tables.
     #[inline(always)]
-    pub const fn began(&self, process: u32, function: u32, list: u64, first: &Registers) -> bool {
+    pub const fn began(
+        &self,
+        process: u32,
+        function: u32,
+        thread: u64,
+        list: u64,
+        first: &Registers,
+    ) -> bool {
         self.count != 0
             && self.pc == first.pc
             && self.sp == first.sp
             && self.process == process
+            && self.thread == thread
             && self.function == function
             && self.list == list
             && (self.needed_bp == 0 || self.bp == first.bp && self.bp_at == first.bp_at)
@@ -58,4 +68,4 @@ pub const fn memo_index(process: u32, pc: u64, sp: u64) -> u32 {
     ((mixed >> 32) as u32) & (MEMOS - 1)
 }
 
-const _: () = assert!(MEMOS.is_power_of_two() && size_of::<Memo>() == 72 + 16 * MEMO_WORDS);
+const _: () = assert!(MEMOS.is_power_of_two() && size_of::<Memo>() == 80 + 16 * MEMO_WORDS);

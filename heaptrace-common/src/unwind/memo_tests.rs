@@ -75,6 +75,7 @@ fn remembered(first: &Registers, walk: &Walk, words: &[(u64, u64)]) -> Option<Me
         bp_at: first.bp_at,
         needed_bp: walk.needed_bp,
         list: 1,
+        thread: 0,
         process: 3,
         function: 4,
         site: 5,
@@ -104,8 +105,9 @@ fn a_walk_whose_words_are_as_they_were_finds_the_same() {
         }
         let before = walk(first, &words, &mut tables);
         let Some(memo) = remembered(&first, &before, &words) else { continue };
-        assert!(memo.began(3, 4, 1, &first));
-        assert!(!memo.began(2, 4, 1, &first) && !memo.began(3, 5, 1, &first) && !memo.began(3, 4, 2, &first));
+        assert!(memo.began(3, 4, 0, 1, &first));
+        assert!(!memo.began(2, 4, 0, 1, &first) && !memo.began(3, 5, 0, 1, &first));
+        assert!(!memo.began(3, 4, 1, 1, &first) && !memo.began(3, 4, 0, 2, &first));
         match numbers.below(4) {
             0 => first.bp = numbers.word(),
             1 => first.bp_at = if first.bp_at == 0 { SP } else { 0 },
@@ -113,7 +115,7 @@ fn a_walk_whose_words_are_as_they_were_finds_the_same() {
         }
         let read = memo.words.iter().take(memo.count as usize);
         let same = |[at, content]: &[u64; 2]| words.contains(&(*at, *content));
-        if memo.began(3, 4, 1, &first) && read.clone().all(same) {
+        if memo.began(3, 4, 0, 1, &first) && read.clone().all(same) {
             let after = walk(first, &words, &mut tables);
             assert_eq!((after.frames, after.end), (before.frames, before.end), "{first:?} {words:x?}");
             fitted += 1;

@@ -36,7 +36,8 @@ pub unsafe extern "C" fn uw_recall(scratch: *mut Scratch, process: u32, function
     // x86 keeps loads, and stores, in order among themselves; what LLVM moves is still between the two volatile reads.
     // SAFETY: any bits are a memo; what of it was written meanwhile does not count, by its version.
     let known = unsafe { &*memo.as_ptr() };
-    if version & 1 != 0 || !known.began(process, function, list, &first) {
+    let thread = at!(scratch.thread_hash).get();
+    if version & 1 != 0 || !known.began(process, function, thread, list, &first) {
         return 0;
     }
     let count = at!(memo.count).load();
@@ -117,6 +118,7 @@ pub unsafe extern "C" fn uw_remember(scratch: *mut Scratch, process: u32, functi
     at!(memo.bp_at).set(bp_at);
     at!(memo.needed_bp).set(at!(unwinder.registers.needed_bp).get());
     at!(memo.list).set(list);
+    at!(memo.thread).set(at!(scratch.thread_hash).get());
     at!(memo.process).set(process);
     at!(memo.function).set(function);
     at!(memo.site).set(site);

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use heaptrace_common::{
+    record::SiteThread,
     stack::MAX_FRAMES,
     unwind::{UnwindMapping, step::Registers},
 };
@@ -36,6 +37,9 @@ pub struct Scratch {
     pub hash: u64,
     pub frames: u32,
     pub end: u32,
+    /// Who walks, and a hash of that; 0 where sites are not told apart by thread.
+    pub thread: SiteThread,
+    pub thread_hash: u64,
     /// One more than `MAX_FRAMES`, so that an index can be masked.
     pub addresses: [u64; MAX_FRAMES + 1],
     /// A part of the program's stack, and a word more: a masked index and the one after it are within.

@@ -28,7 +28,7 @@ use aya::{
     programs::{Program, UProbe},
 };
 use heaptrace_common::{
-    live,
+    frees, live,
     probe::{Cookie, Role},
     record::{index, process_index},
     tree,
@@ -126,6 +126,11 @@ impl Tracer {
             .map_max_entries("SHARES", Shares::entries(sizes.processes))
             .map_max_entries("STATISTICS", statistics)
             .map_max_entries("ESTIMATES", sizes.estimate_entries())
+            .map_max_entries("SITE_THREADS", sizes.thread_entries())
+            .map_max_entries("FREED", sizes.of_frees(frees::FREED))
+            .map_max_entries("FREE_PAIRS", sizes.of_frees(frees::PAIRS))
+            .map_max_entries("BAD_FREES", sizes.of_frees(frees::BAD_FREES))
+            .map_max_entries("LIFETIMES", sizes.lifetime_entries())
             .map_max_entries("PENDING", threads)
             .map_max_entries("EVENTS", sizes.ring_bytes())
             .map_max_entries("SCRATCH", scratch)

@@ -2,6 +2,7 @@
 
 use super::{
     array::SharedArray,
+    checked_frees::CheckedFrees,
     checks::Checks,
     cursors::CursorCell,
     error::LoadError,
@@ -21,11 +22,12 @@ use aya::{
 use heaptrace_common::{
     check::CHECKS,
     counter::Counter,
+    lifetimes::Lifetimes,
     live::{self, LiveKey},
     probe::ProbeRecord,
     record::{
-        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, armed, overflow_site,
-        phase, process_state,
+        BEING_MADE, Cursors, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, SiteThread, armed,
+        overflow_site, phase, process_state,
     },
     statistics::StatisticsRecord,
 };
@@ -65,6 +67,12 @@ pub struct Maps {
     pub(super) processes: SharedArray<ProcessRecord>,
     pub(super) statistics: SharedArray<StatisticsRecord>,
     pub(super) estimates: SharedArray<SiteEstimate>,
+    /// `None` where they are not counted.
+    pub(super) lifetimes: Option<SharedArray<Lifetimes>>,
+    /// `None` where sites are not told apart by thread.
+    site_threads: Option<SharedArray<SiteThread>>,
+    /// `None` where frees are not looked into.
+    checked_frees: Option<CheckedFrees>,
     process_cache: SharedArray<u64>,
     pub(super) shares: Shares,
     phase: SharedArray<u64>,
@@ -112,6 +120,18 @@ impl Maps {
             processes: take_array(ebpf, "PROCESSES", processes)?,
             statistics: take_array(ebpf, "STATISTICS", statistics)?,
             estimates: take_array(ebpf, "ESTIMATES", sizes.estimate_entries())?,
+            lifetimes: match sizes.lifetimes {
+                true => Some(take_array(ebpf, "LIFETIMES", sizes.lifetime_entries())?),
+                false => None,
+            },
+            site_threads: match sizes.by_thread {
+                true => Some(take_array(ebpf, "SITE_THREADS", sizes.thread_entries())?),
+                false => None,
+            },
+            checked_frees: match sizes.checks_frees {
+                true => Some(CheckedFrees::take(ebpf)?),
+                false => None,
+            },
             process_cache: take_array(ebpf, "PROCESS_CACHE", 1 << 16)?,
             shares,
             phase: take_array(ebpf, "PHASE", 1)?,
@@ -177,6 +197,21 @@ impl Maps {
     /// What the samples of a site stand for; nothing where blocks are not sampled.
     pub fn estimate(&self, site: u32) -> SiteEstimate {
         self.estimates.get(site).unwrap_or_default()
+    }
+
+    /// How long the freed blocks of a site lived; `None` where that is not counted.
+    pub fn lifetimes(&self, site: u32) -> Option<Lifetimes> {
+        self.lifetimes.as_ref()?.get(site)
+    }
+
+    /// Whose calls a site has; `None` where sites are not told apart by thread, and of those for what found no room.
+    pub fn site_thread(&self, site: u32) -> Option<SiteThread> {
+        self.site_threads.as_ref()?.get(site)
+    }
+
+    /// What frees that are looked into came to; `None` where they are not.
+    pub fn checked_frees(&self) -> Option<&CheckedFrees> {
+        self.checked_frees.as_ref()
     }
 
     /// The frames of a site, innermost first.

@@ -4,6 +4,7 @@
 mod array;
 mod attach;
 mod btf;
+mod checked_frees;
 mod checks;
 mod chunks;
 mod cursors;
@@ -43,6 +44,7 @@ mod unwind_maps;
 pub use attach::{Attacher, Links};
 pub use aya::maps::MapError;
 pub use btf::Btf;
+pub use checked_frees::{CheckedFrees, FreesRead};
 #[cfg(test)]
 pub use checks::Checks;
 pub use checks::FunctionCheck;

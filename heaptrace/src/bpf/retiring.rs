@@ -89,6 +89,9 @@ impl Maps {
                 }
                 self.grown.clear_site(*number);
                 self.estimates.clear(*number);
+                if let Some(lifetimes) = &self.lifetimes {
+                    lifetimes.clear(*number);
+                }
             }
         }
         let records: Vec<u32> = retired.iter().map(|of| of.record).collect();
@@ -97,6 +100,9 @@ impl Maps {
         for record in &records {
             self.overflow_sites.clear(*record);
             self.estimates.clear(self.overflow_site(*record));
+            if let Some(lifetimes) = &self.lifetimes {
+                lifetimes.clear(self.overflow_site(*record));
+            }
             self.statistics.clear(*record);
             self.processes.clear(*record);
         }

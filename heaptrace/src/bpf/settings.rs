@@ -103,5 +103,8 @@ pub(super) fn settings(
         scratch_mask: u64::from(scratch - 1),
         sample_bytes: options.sample_bytes,
         frees: options.frees.into(),
+        threads: sizes.by_thread.into(),
+        check_frees: sizes.checks_frees.into(),
+        lifetimes: sizes.lifetimes.into(),
     }
 }

@@ -4,9 +4,13 @@ use super::{gates::GATES, growing, shares::Shares, unwind_maps::UnwindSizes};
 use heaptrace_common::{
     check::{CHECKED_CALLS, CHECKS, Check, CheckedCall},
     event::Event,
+    frees::{BAD_FREES, FREED, FreedBlock, PAIRS},
+    lifetimes::Lifetimes,
     live,
     probe::ProbeRecord,
-    record::{FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, index},
+    record::{
+        FREE_RECORDS, FREE_SITES, PendingCall, ProcessRecord, SiteEstimate, SiteRecord, SiteThread, index,
+    },
     share::ShareRecord,
     sizes::CARRIED,
     statistics::StatisticsRecord,
@@ -23,7 +27,7 @@ pub struct MapSizes {
     pub live: u32,
     /// Chunks that the table of these may grow by: none, or a power of two.
     pub live_chunks: u32,
-    /// Distinct (process, function, stack): the most that there may be, as room for them grows.
+    /// Distinct (process, function, stack), and thread where they are told apart by that: the most that there may be, as room for them grows.
     pub sites: u32,
     /// Frames of all distinct stacks, those with the same callers once: the most that there may be.
     pub frames: u32,
@@ -37,6 +41,12 @@ pub struct MapSizes {
     pub statistics: bool,
     /// Keep what samples stand for, where blocks are sampled.
     pub estimates: bool,
+    /// Tell sites apart by thread, and keep whose they are.
+    pub by_thread: bool,
+    /// Look into frees, and keep whose blocks which calls free.
+    pub checks_frees: bool,
+    /// Count by site how long blocks lived.
+    pub lifetimes: bool,
     pub unwind: UnwindSizes,
 }
 
@@ -61,6 +71,9 @@ impl Default for MapSizes {
             events: RING_BYTES / EVENT_BYTES,
             statistics: false,
             estimates: false,
+            by_thread: false,
+            checks_frees: false,
+            lifetimes: false,
             unwind: UnwindSizes::default(),
         }
     }
@@ -84,6 +97,21 @@ impl MapSizes {
     /// The entries of `ESTIMATES`: one for each number that a site may have.
     pub(super) fn estimate_entries(&self) -> u32 {
         if self.estimates { self.sites.saturating_add(self.processes) } else { 1 }
+    }
+
+    /// The entries of `LIFETIMES`, the same.
+    pub(super) fn lifetime_entries(&self) -> u32 {
+        if self.lifetimes { self.sites.saturating_add(self.processes) } else { 1 }
+    }
+
+    /// The entries of `SITE_THREADS`: those for what finds no room are nobody's.
+    pub(super) fn thread_entries(&self) -> u32 {
+        if self.by_thread { self.sites } else { 1 }
+    }
+
+    /// The entries of a table of frees that are looked into, of which there are to be `entries`.
+    pub(super) fn of_frees(&self, entries: u32) -> u32 {
+        if self.checks_frees { entries } else { 1 }
     }
 
     /// The entries of the map beside the table of live blocks. Of samples that allocators chose the table tells none.
@@ -116,8 +144,10 @@ impl MapSizes {
             self.frames = growing::frames_within(rest(&self) / if sites.is_some() { 1 } else { 2 });
         }
         if sites.is_none() {
-            let estimate = if self.estimates { size_of::<SiteEstimate>() as u64 } else { 0 };
-            self.sites = growing::sites_within(rest(&self), estimate);
+            let estimate = if self.estimates { size_of::<SiteEstimate>() } else { 0 };
+            let thread = if self.by_thread { size_of::<SiteThread>() } else { 0 };
+            let lifetimes = if self.lifetimes { size_of::<Lifetimes>() } else { 0 };
+            self.sites = growing::sites_within(rest(&self), (estimate + thread + lifetimes) as u64);
         }
         self
     }
@@ -154,6 +184,11 @@ impl MapSizes {
             + array(self.processes, 16)
             + array(self.statistics_records(self.processes), size_of::<StatisticsRecord>())
             + array(self.estimate_entries(), size_of::<SiteEstimate>())
+            + array(self.thread_entries(), size_of::<SiteThread>())
+            + array(self.lifetime_entries(), size_of::<Lifetimes>())
+            + array(self.of_frees(FREED), size_of::<FreedBlock>())
+            + hash(self.of_frees(PAIRS), 16)
+            + hash(self.of_frees(BAD_FREES), 32)
             + array(MEMOS, size_of::<Memo>())
             + self.unwind.memory_bytes()
     }

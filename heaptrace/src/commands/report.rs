@@ -220,6 +220,13 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
+    if by == By::Thread && !profile.by_thread {
+        return Err(Usage(format!(
+            "--by thread: {} does not tell threads apart; record again with `heaptrace record --threads`",
+            file.display()
+        ))
+        .into());
+    }
     if matches!(view, View::Leaks | View::Churn) && by != By::Stack {
         return Err(Usage(
             "--view leaks and churn have rows of their own: --by is for other views".to_owned(),
@@ -302,6 +309,9 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     }
     if let Some(opener) = opener {
         opener.open()?;
+    }
+    if let Some(uncounted) = report::uncounted_live(&profile, &options, thresholds) {
+        say(format_args!("{uncounted}"));
     }
     Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
 }

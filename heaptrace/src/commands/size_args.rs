@@ -1,6 +1,9 @@
 //! How much memory the kernel's tables may take, and how it is divided.
 
-use super::{bytes::parse_bytes, headings::LIMITS, outside::available_memory, stack_args::StackArgs};
+use super::{
+    bytes::parse_bytes, headings::LIMITS, outside::available_memory, stack_args::StackArgs,
+    trace_args::Besides,
+};
 use crate::{
     bpf::{MapSizes, StackMode, UnwindSizes},
     error::Usage,
@@ -52,6 +55,7 @@ impl SizeArgs {
         walks: StackMode,
         unwind: UnwindSizes,
         mode: Mode,
+        besides: Besides,
     ) -> Result<MapSizes, Usage> {
         let Self { memory, max_live, max_sites, max_processes, max_threads, max_events } = *self;
         let is_sampled = mode.sample_bytes() != 0;
@@ -69,6 +73,9 @@ impl SizeArgs {
             events: max_events.unwrap_or(MapSizes::default().events),
             statistics: stacks.is_none(),
             estimates: is_sampled,
+            by_thread: besides.threads,
+            checks_frees: besides.frees,
+            lifetimes: besides.lifetimes,
             unwind,
             ..MapSizes::default()
         };
@@ -139,7 +146,7 @@ mod tests {
         }
         let Line { sizes, stacks } =
             <Line as clap::Parser>::try_parse_from(line.split(' ')).expect("a good line");
-        sizes.tables(Some(&stacks), StackMode::Auto, UnwindSizes::default(), Mode::Exact)
+        sizes.tables(Some(&stacks), StackMode::Auto, UnwindSizes::default(), Mode::Exact, Besides::default())
     }
 
     #[test]

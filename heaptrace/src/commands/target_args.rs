@@ -165,7 +165,7 @@ pub(super) fn session_options(
     filter: &FilterArgs,
     sizes: &SizeArgs,
     stacks: Option<&StackArgs>,
-    Tracing { mode, limits, own_samples }: Tracing,
+    Tracing { mode, limits, own_samples, besides }: Tracing,
 ) -> Result<SessionOptions, Usage> {
     let (walks, unwind) = stack_options(stacks);
     let size_filter = filter.sizes()?;
@@ -182,6 +182,14 @@ pub(super) fn session_options(
         let what = "--min-size and --max-size choose blocks, and with --trace native the allocators do";
         return Err(Usage(what.to_owned()));
     }
+    if besides.frees && (mode != Mode::Exact || size_filter.is_some()) {
+        let what = "--check-frees has to see every block: it goes with --trace exact, without --min-size and --max-size";
+        return Err(Usage(what.to_owned()));
+    }
+    if besides.lifetimes && !mode.has_frees() {
+        let what = "--lifetimes has to see frees: it goes with --trace exact and native, and with --frees";
+        return Err(Usage(what.to_owned()));
+    }
     if limits.is_any() && follow.exact_children {
         let what = "--exact-children has every process take traps, and --budget and --when-growing see to it that they do not";
         return Err(Usage(what.to_owned()));
@@ -191,7 +199,7 @@ pub(super) fn session_options(
         follow: !follow.no_follow,
         exact_children: mode.has_blocks() && !limits.is_any() && follow.exact_children(target),
         stacks: walks,
-        sizes: sizes.tables(stacks, walks, unwind, mode)?,
+        sizes: sizes.tables(stacks, walks, unwind, mode, besides)?,
         growth: !follow.no_growth,
         faults: false,
         calls: Calls::Summed,

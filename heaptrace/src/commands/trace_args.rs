@@ -88,12 +88,28 @@ pub struct Tracing {
     pub limits: Limits,
     /// Samples that allocators tell of go before.
     pub own_samples: bool,
+    pub besides: Besides,
+}
+
+/// What is looked at beside totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Besides {
+    /// Threads are told apart.
+    pub threads: bool,
+    /// Frees are looked into.
+    pub frees: bool,
+    /// How long blocks lived is counted.
+    pub lifetimes: bool,
 }
 
 impl Tracing {
     /// Every block, whatever it costs.
-    pub const EXACT: Self =
-        Self { mode: Mode::Exact, limits: Limits { share: None, growing: None }, own_samples: true };
+    pub const EXACT: Self = Self {
+        mode: Mode::Exact,
+        limits: Limits { share: None, growing: None },
+        own_samples: true,
+        besides: Besides { threads: false, frees: false, lifetimes: false },
+    };
 }
 
 impl TraceArgs {
@@ -122,7 +138,8 @@ impl TraceArgs {
             None if by_default => Some(SHARE_OF_MANY),
             Some(Budget::Unlimited) | None => None,
         };
-        Ok(Tracing { mode, limits: Limits { share, growing: when_growing }, own_samples: !no_native })
+        let limits = Limits { share, growing: when_growing };
+        Ok(Tracing { mode, limits, own_samples: !no_native, besides: Besides::default() })
     }
 
     /// `cheap`: not every block, where nobody says what.
@@ -230,7 +247,7 @@ mod tests {
     fn many_processes_are_sampled_if_nobody_says_otherwise() {
         let of_user = Target::User { name: "x".to_owned(), id: 1 };
         let sampled = |frees| Mode::Sampled(Sampling { mean: SAMPLE_BYTES, frees });
-        let of = |mode, share| Tracing { mode, limits: Limits { share, growing: None }, own_samples: true };
+        let of = |mode, share| Tracing { mode, limits: Limits { share, growing: None }, ..Tracing::EXACT };
         for (target, share) in [(Target::All, None), (of_user, Some(0.1))] {
             let many = |line| tracing_of(&target, line).expect("a good line");
             assert_eq!(many(""), of(sampled(false), share));

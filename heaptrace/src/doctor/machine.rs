@@ -54,6 +54,9 @@ fn load() -> Result<Features, LoadError> {
         events: 64,
         statistics: true,
         estimates: false,
+        by_thread: false,
+        checks_frees: false,
+        lifetimes: false,
         unwind: UnwindSizes::new(1, 1, 1),
     };
     let options = Options {

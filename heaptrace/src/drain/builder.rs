@@ -18,7 +18,7 @@ use crate::{
     bpf::Counters,
     model::{
         Chunk, Counts, Coverage, Frame, GrowthId, Location, Module, ModuleId, Process, ProcessId, SiteId,
-        Stack, Statistics, Totals,
+        Stack, Statistics, Thread, Totals,
     },
     process::{maps::Mapping, object::Object},
 };
@@ -49,6 +49,8 @@ pub struct ProfileBuilder {
     /// Of each location, in the same order.
     pub(super) frames: Appended<Frame>,
     pub(super) stacks: Interner<Stack>,
+    /// Where sites are told apart by thread.
+    pub(super) threads: Interner<Thread>,
     pub(super) images: HashMap<u32, Image>,
     /// Records that `/proc` was read for.
     known: HashSet<u32>,
@@ -306,6 +308,8 @@ impl ProfileBuilder {
             sites: sites.into_iter().map(|(number, site)| (SiteId(number), site)).collect(),
             growth: growth.into_iter().map(|(number, site)| (GrowthId(number), site)).collect(),
             cohorts: Vec::new(),
+            threads: self.threads.table.take_new(),
+            frees: None,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::bpf::{Maps, Retired};
 use heaptrace_common::{
+    lifetimes::Lifetimes,
     live::{LiveBlock, LiveKey},
-    record::{ProcessRecord, SiteEstimate, SiteRecord},
+    record::{ProcessRecord, SiteEstimate, SiteRecord, SiteThread},
     statistics::StatisticsRecord,
 };
 use std::{collections::HashSet, io};
@@ -30,6 +31,12 @@ pub trait KernelTables {
 
     /// What the samples of a site stand for; nothing where blocks are not sampled.
     fn estimate(&self, site: u32) -> SiteEstimate;
+
+    /// How long the freed blocks of a site lived; `None` where that is not counted.
+    fn lifetimes(&self, site: u32) -> Option<Lifetimes>;
+
+    /// Whose calls a site has; `None` where sites are not told apart by thread, and of those for what found no room.
+    fn site_thread(&self, site: u32) -> Option<SiteThread>;
 
     /// The record of a site that is ready and not for what found no room.
     fn site_owner(&self, site: u32) -> Option<u32>;
@@ -100,6 +107,14 @@ impl KernelTables for Maps {
 
     fn estimate(&self, site: u32) -> SiteEstimate {
         Self::estimate(self, site)
+    }
+
+    fn lifetimes(&self, site: u32) -> Option<Lifetimes> {
+        Self::lifetimes(self, site)
+    }
+
+    fn site_thread(&self, site: u32) -> Option<SiteThread> {
+        Self::site_thread(self, site)
     }
 
     fn site_owner(&self, site: u32) -> Option<u32> {

@@ -129,6 +129,26 @@ fn a_storm_of_forks_is_exact_in_small_tables() {
 }
 
 #[test]
+fn sites_of_one_name_and_number_are_one_threads() {
+    let mut run = Run::new(10, 10);
+    let record = run.kernel.start(7).expect("room");
+    let name = |text: &str| std::array::from_fn(|at| text.as_bytes().get(at).copied().unwrap_or_default());
+    for (stack, tid, thread) in
+        [(1, 8, "worker"), (2, 8, "worker"), (3, 8, "a name of 15 b."), (4, 9, "worker")]
+    {
+        run.kernel.allocate(record, stack, stack << 12, 10);
+        run.kernel.set_thread(record, stack, tid, name(thread));
+    }
+    run.kernel.allocate(record, 5, 5 << 12, 10);
+    let mut profile = Profile::new(start());
+    profile.fold(run.finish()).expect("a chunk");
+    let threads: Vec<_> = profile.threads.iter().map(|of| (of.tid, of.name.as_str())).collect();
+    assert_eq!(threads, [(8, "worker"), (8, "a name of 15 b."), (9, "worker")]);
+    let of: Vec<_> = profile.sites.iter().map(|site| site.thread.map(|id| id.0)).collect();
+    assert_eq!(of, [Some(0), Some(0), Some(1), Some(2), None]);
+}
+
+#[test]
 fn an_exec_between_two_reads_ends_nothing() {
     let mut run = Run::new(10, 10);
     let record = run.kernel.start(7).expect("room");

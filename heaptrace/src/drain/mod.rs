@@ -7,6 +7,7 @@ mod carried;
 mod code;
 mod cohorts;
 mod followed;
+mod frees;
 mod gone;
 mod growth;
 mod images;

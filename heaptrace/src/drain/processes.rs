@@ -524,7 +524,8 @@ pub fn is_fork(record: &ProcessRecord) -> bool {
     record.parent != NO_PROCESS && record.after_exec == 0
 }
 
-fn comm(bytes: &[u8; 16]) -> String {
+/// A name as the kernel has it.
+pub(super) fn comm(bytes: &[u8; 16]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

@@ -6,10 +6,11 @@ use super::{
     kept_sites::{Kept, unclassed},
     kernel::KernelTables,
     past::Counted,
+    processes::comm,
 };
 use crate::model::{
-    Frame, FrameId, GrowthId, Location, LocationId, ProcessId, Site, SiteId, SizeHistogram, Stack, StackId,
-    Totals,
+    Frame, FrameId, GrowthId, LifetimeHistogram, Location, LocationId, ProcessId, Site, SiteId,
+    SizeHistogram, Stack, StackId, Thread, ThreadId, Totals,
 };
 use heaptrace_common::{
     function::Function,
@@ -80,7 +81,7 @@ impl ProfileBuilder {
                     return;
                 }
                 self.kept.waits.remove(&index);
-                let kept = self.keep(&record, maps, process);
+                let kept = self.keep(index, &record, maps, process);
                 self.kept.ids.insert(index, kept);
                 kept
             }
@@ -112,7 +113,17 @@ impl ProfileBuilder {
         self.images.get(&site.process).is_some_and(known)
     }
 
-    fn keep(&mut self, record: &SiteRecord, maps: &impl KernelTables, process: ProcessId) -> Kept {
+    fn keep(
+        &mut self,
+        index: u32,
+        record: &SiteRecord,
+        maps: &impl KernelTables,
+        process: ProcessId,
+    ) -> Kept {
+        let thread = maps.site_thread(index).map(|thread| {
+            let name = comm(&thread.name());
+            ThreadId(self.threads.intern(Thread { tid: thread.tid, name }))
+        });
         let function = Function::from_number(record.function).unwrap_or(Function::Unknown);
         let site = Site {
             process,
@@ -122,6 +133,8 @@ impl ProfileBuilder {
             oldest_age_ns: None,
             sizes: SizeHistogram::default(),
             samples: None,
+            thread,
+            lifetimes: LifetimeHistogram::default(),
         };
         if !function.is_allocation() {
             return Kept::Growth(GrowthId(self.kept.growth.push(site)));
@@ -156,10 +169,14 @@ impl ProfileBuilder {
             None => (totals.alloc_count, totals.free_count),
         };
         self.pasts.note(id, Counted { allocated, freed, held_bytes: totals.live_bytes() });
+        let lifetimes = maps.lifetimes(index).map(|counts| LifetimeHistogram(counts.to_vec()));
         let carried = &self.kept.carried;
         self.kept.sites.change(id.0, |site| {
             let classed = site.sizes.total();
-            let changed = site.totals != totals || site.samples != samples;
+            // Between a free and its lifetime it may be read, too.
+            let other = lifetimes.filter(|of| *of != site.lifetimes);
+            let changed = site.totals != totals || site.samples != samples || other.is_some();
+            site.lifetimes = other.unwrap_or_else(|| std::mem::take(&mut site.lifetimes));
             // Sizes may be behind: what was carried is read before.
             if changed || classed != record.alloc_count {
                 site.totals = totals;
@@ -191,7 +208,12 @@ impl ProfileBuilder {
         self.table.records().map(|(index, process, _)| (index, process))
     }
 
-    fn stack(&mut self, record: &SiteRecord, maps: &impl KernelTables, process: ProcessId) -> StackId {
+    pub(super) fn stack(
+        &mut self,
+        record: &SiteRecord,
+        maps: &impl KernelTables,
+        process: ProcessId,
+    ) -> StackId {
         self.stack_of(record.process, process, &maps.frames(record), StackEnd::from_number(record.end))
     }
 

@@ -17,6 +17,7 @@ pub use snapshots::Snapshots;
 pub use turn::News;
 
 use crate::{
+    bpf::MapSizes,
     error::CannotTrace,
     model::{Cohorts, Host, Mode, Note, OldBlocks, SiteId, StackId, Start},
     process::system,
@@ -58,6 +59,7 @@ pub struct Engine<F> {
     wakes: Wakes,
     clock: Clock,
     mode: Mode,
+    sizes: MapSizes,
     limits: Limits,
     looks: Looks,
     /// New targets can come when all have exited.
@@ -81,10 +83,11 @@ impl<F: Form> Engine<F> {
         let mode = options.mode;
         Ok(Self {
             session,
-            form: F::new(start(clock.started_ns(), mode)),
+            form: F::new(start(clock.started_ns(), mode, options.sizes)),
             wakes,
             clock,
             mode,
+            sizes: options.sizes,
             limits: options.limits,
             looks: Looks::default(),
             endless: options.all || options.members.is_some(),
@@ -102,7 +105,7 @@ impl<F> Engine<F> {
 
     /// What a recording begins with, once its first targets are there.
     pub fn start(&self) -> Start {
-        start(self.clock.started_ns(), self.mode)
+        start(self.clock.started_ns(), self.mode, self.sizes)
     }
 
     /// How is traced, where that is not every block: for the first line.
@@ -201,11 +204,13 @@ impl<F> Engine<F> {
     }
 }
 
-fn start(started_ns: i64, mode: Mode) -> Start {
+fn start(started_ns: i64, mode: Mode, sizes: MapSizes) -> Start {
     Start {
         heaptrace: env!("CARGO_PKG_VERSION").to_owned(),
         host: Host { kernel: system::kernel_release(), arch: std::env::consts::ARCH.to_owned() },
         started_ns,
         mode,
+        by_thread: sizes.by_thread,
+        has_lifetimes: sizes.lifetimes,
     }
 }

@@ -17,8 +17,8 @@ use crate::commands::{
 };
 use crate::fixtures::profiles::start;
 use crate::model::{
-    AllocatorInfo, Chunk, Coverage, Frame, FrameId, Location, LocationId, Note, Process, ProcessId,
-    Residency, Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
+    AllocatorInfo, Chunk, Coverage, Frame, FrameId, LifetimeHistogram, Location, LocationId, Note, Process,
+    ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
 };
 use crate::report::{By, Format, View};
 use heaptrace_common::{function::Function, stack::StackEnd};
@@ -121,6 +121,8 @@ fn site(process: u32, stack: u32) -> Site {
         oldest_age_ns: None,
         sizes: SizeHistogram::default(),
         samples: None,
+        thread: None,
+        lifetimes: LifetimeHistogram::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     file::{FileWriter, read},
     fixtures::profiles::start,
-    model::{Location, LocationId, Process, Site, Stack, StackId, Symbol, Totals},
+    model::{LifetimeHistogram, Location, LocationId, Process, Site, Stack, StackId, Symbol, Totals},
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::fs;
@@ -18,6 +18,8 @@ fn site(index: u32, count: u64) -> (SiteId, Site) {
         totals: Totals { alloc_bytes: 16 * count, alloc_count: count, ..Totals::default() },
         oldest_age_ns: None,
         samples: None,
+        thread: None,
+        lifetimes: LifetimeHistogram::default(),
         sizes: crate::model::SizeHistogram((0..count.min(32) as usize).map(|_| 1).collect()),
     };
     (SiteId(index), site)

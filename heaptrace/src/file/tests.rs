@@ -2,10 +2,10 @@
 
 use super::wire::Wire;
 use super::*;
-use crate::fixtures::profiles::{chunk, full, start};
+use crate::fixtures::profiles::{chunk, full, start, threaded};
 use crate::model::{
     Chunk, GrowthId, Location, LocationId, Names, Note, Notes, Process, ProcessId, Profile, Site, SiteId,
-    Symbol,
+    Start, Symbol,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -303,9 +303,22 @@ fn indices_that_lead_nowhere_are_refused_with_a_name() {
     let mut bad = chunk(&full());
     bad.processes.pop();
     assert_eq!(reason(&encode(&bad)), "location 6 names process 1, of 1");
+    let mut bad = chunk(&threaded());
+    bad.threads.truncate(2);
+    assert_eq!(reason(&encode(&bad)), "site 3 names thread 2, of 2");
     let mut bad = chunk(&full());
     bad.stacks[0].frames = vec![crate::model::FrameId(0); 5_000];
     assert_eq!(reason(&encode(&bad)), "stack 0 has 5000 frames, more than 1024");
+}
+
+#[test]
+fn threads_are_kept() {
+    let profile = threaded();
+    let start = Start { by_thread: true, ..start() };
+    let file = of_contents(Version::CURRENT, &start, &[&encode(&chunk(&profile))]);
+    let read = read_from(&*file).expect("a recording").profile;
+    assert!(read.by_thread);
+    assert_eq!((read.threads, read.sites), (profile.threads, profile.sites));
 }
 
 #[test]

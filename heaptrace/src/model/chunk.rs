@@ -2,10 +2,11 @@
 //! Every index is checked before anything is changed, so a profile never holds one that leads nowhere.
 
 use super::{
-    COHORTS, Cohorts, Coverage, Frame, FrameId, GrowthId, Host, Location, LocationId, Mode, Module, Notes,
-    Process, ProcessId, Profile, Residency, Site, SiteId, Stack, Symbol, footprint::Footprint,
+    COHORTS, Call, Cohorts, Coverage, Frame, FrameId, Frees, GrowthId, Host, Location, LocationId, Mode,
+    Module, Notes, Process, ProcessId, Profile, Residency, Site, SiteId, Stack, Symbol, Thread,
+    footprint::Footprint,
 };
-use heaptrace_common::sizes::SIZE_CLASSES;
+use heaptrace_common::{lifetimes::CLASSES as LIFETIME_CLASSES, sizes::SIZE_CLASSES};
 use std::{collections::BTreeMap, mem};
 
 /// The most frames a stack may have. Recorders stop at [`heaptrace_common::stack::MAX_FRAMES`]; the rest is
@@ -24,6 +25,10 @@ pub struct Start {
     /// Nanoseconds since the Unix epoch.
     pub started_ns: i64,
     pub mode: Mode,
+    /// Sites are told apart by thread.
+    pub by_thread: bool,
+    /// How long blocks lived is counted.
+    pub has_lifetimes: bool,
 }
 
 /// What a recording adds at one moment, and what changed. Tables only grow, so that indices stay good from chunk to chunk;
@@ -53,6 +58,10 @@ pub struct Chunk {
     pub growth: Vec<(GrowthId, Site)>,
     /// All there are, in the last one.
     pub cohorts: Vec<(SiteId, Cohorts)>,
+    /// Appended.
+    pub threads: Vec<Thread>,
+    /// In the last one.
+    pub frees: Option<Box<Frees>>,
 }
 
 /// What was found of places' names, after all else was written: finding them may take long, or fail.
@@ -79,6 +88,8 @@ impl Footprint for Chunk {
             sites,
             growth,
             cohorts,
+            threads,
+            frees,
         } = self;
         let tables = [
             coverage.beside(),
@@ -91,6 +102,8 @@ impl Footprint for Chunk {
             sites.beside(),
             growth.beside(),
             cohorts.beside(),
+            threads.beside(),
+            frees.as_ref().map_or(0, |frees| frees.whole()),
         ];
         tables.into_iter().fold(0, u64::saturating_add)
     }
@@ -117,24 +130,28 @@ pub enum BadChunk {
 impl Profile {
     /// The profile of a recording that has only begun.
     pub fn new(start: Start) -> Self {
-        let Start { heaptrace, host, started_ns, mode } = start;
+        let Start { heaptrace, host, started_ns, mode, by_thread, has_lifetimes } = start;
         Self {
             heaptrace,
             host,
             started_ns,
             duration_ns: 0,
             mode,
+            by_thread,
+            has_lifetimes,
             coverage: Coverage::default(),
             modules: Vec::new(),
             locations: Vec::new(),
             symbols: Vec::new(),
             frames: Vec::new(),
             stacks: Vec::new(),
+            threads: Vec::new(),
             processes: Vec::new(),
             sites: Vec::new(),
             growth: Vec::new(),
             residency: BTreeMap::new(),
             cohorts: BTreeMap::new(),
+            frees: None,
             history: None,
             part: None,
             is_reduced: false,
@@ -180,6 +197,8 @@ impl Profile {
             sites,
             growth,
             cohorts,
+            threads,
+            frees,
         } = chunk;
         self.duration_ns = duration_ns;
         self.coverage = coverage;
@@ -189,6 +208,10 @@ impl Profile {
         self.locations.extend(locations);
         self.frames.extend(frames);
         self.stacks.extend(stacks);
+        self.threads.extend(threads);
+        if let Some(new) = frees {
+            freed += self.frees.replace(new).map_or(0, |earlier| earlier.whole());
+        }
         freed += self.set_symbols(symbols);
         freed += set(&mut self.sites, sites, SiteId::index);
         freed += set(&mut self.growth, growth, GrowthId::index);
@@ -253,6 +276,7 @@ impl Profile {
         let locations = self.locations.len() + chunk.locations.len();
         let frames = self.frames.len() + chunk.frames.len();
         let stacks = self.stacks.len() + chunk.stacks.len();
+        let threads = self.threads.len() + chunk.threads.len();
 
         for (index, location) in (self.locations.len()..).zip(&chunk.locations) {
             match *location {
@@ -280,11 +304,14 @@ impl Profile {
             bounded("cohorts", index, cohorts.parts.len(), "parts", COHORTS)?;
         }
         for (id, site) in &chunk.sites {
-            check_site("site", id.index(), site, processes, stacks)?;
+            check_site("site", id.index(), site, (processes, stacks, threads))?;
+        }
+        if let Some(frees) = &chunk.frees {
+            check_frees(frees, processes, stacks)?;
         }
         check_set("growth", chunk.growth.iter().map(|(id, _)| id.index()), self.growth.len())?;
         for (id, site) in &chunk.growth {
-            check_site("growth", id.index(), site, processes, stacks)?;
+            check_site("growth", id.index(), site, (processes, stacks, threads))?;
         }
         Ok(())
     }
@@ -347,13 +374,31 @@ fn check_site(
     what: &'static str,
     index: usize,
     site: &Site,
-    processes: usize,
-    stacks: usize,
+    (processes, stacks, threads): (usize, usize, usize),
 ) -> Result<(), BadChunk> {
     let ProcessId(process) = site.process;
     reference(what, index, "process", process as usize, processes)?;
     reference(what, index, "stack", site.stack.index(), stacks)?;
+    if let Some(thread) = site.thread {
+        reference(what, index, "thread", thread.index(), threads)?;
+    }
+    bounded(what, index, site.lifetimes.0.len(), "classes of lifetimes", LIFETIME_CLASSES)?;
     bounded(what, index, site.sizes.0.len(), "size classes", SIZE_CLASSES)
+}
+
+fn check_frees(frees: &Frees, processes: usize, stacks: usize) -> Result<(), BadChunk> {
+    let Frees { bad, pairs, is_cut: _ } = frees;
+    let call = |index, call: &Call| reference("free", index, "stack", call.stack.index(), stacks);
+    for (index, of) in bad.iter().enumerate() {
+        reference("free", index, "process", of.process.index(), processes)?;
+        let calls = [Some(of.call), of.allocated, of.freed];
+        calls.iter().flatten().try_for_each(|of| call(index, of))?;
+    }
+    for (index, of) in pairs.iter().enumerate() {
+        reference("pair", index, "process", of.process.index(), processes)?;
+        [of.allocated, of.freed].iter().try_for_each(|of| call(index, of))?;
+    }
+    Ok(())
 }
 
 fn reference(

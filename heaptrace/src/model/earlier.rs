@@ -1,18 +1,22 @@
 //! What came since a moment: what there is later, less what there was then.
 
-use super::{Amount, Profile, Site, SizeHistogram, Totals};
+use super::{Amount, LifetimeHistogram, Profile, Site, SizeHistogram, Totals};
 
 /// What there was at a moment, to be taken from what there is later.
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
     processes: Vec<Totals>,
-    sites: Vec<(Totals, SizeHistogram)>,
-    growth: Vec<(Totals, SizeHistogram)>,
+    sites: Vec<Had>,
+    growth: Vec<Had>,
 }
+
+/// What a site had.
+type Had = (Totals, SizeHistogram, LifetimeHistogram);
 
 impl Earlier {
     pub fn of(profile: &Profile) -> Self {
-        let had = |sites: &[Site]| sites.iter().map(|site| (site.totals, site.sizes.clone())).collect();
+        let had = |site: &Site| (site.totals, site.sizes.clone(), site.lifetimes.clone());
+        let had = |sites: &[Site]| sites.iter().map(had).collect();
         Self {
             processes: profile.processes.iter().map(|of| of.totals).collect(),
             sites: had(&profile.sites),
@@ -23,8 +27,9 @@ impl Earlier {
     /// Bytes of memory that it takes.
     pub fn size(&self) -> u64 {
         let sites = self.sites.iter().chain(&self.growth);
-        let of_sites = sites.map(|(_, sizes)| {
-            (size_of::<(Totals, SizeHistogram)>() + size_of_val(sizes.0.as_slice())) as u64
+        let of_sites = sites.map(|(_, sizes, lifetimes)| {
+            let histograms = size_of_val(sizes.0.as_slice()) + size_of_val(lifetimes.0.as_slice());
+            (size_of::<Had>() + histograms) as u64
         });
         of_sites.sum::<u64>() + size_of_val(self.processes.as_slice()) as u64
     }
@@ -39,12 +44,13 @@ impl Profile {
         }
         let mut shrank = Amount::default();
         for (sites, had) in [(&mut self.sites, &earlier.sites), (&mut self.growth, &earlier.growth)] {
-            for (site, (totals, sizes)) in sites.iter_mut().zip(had) {
+            for (site, (totals, sizes, lifetimes)) in sites.iter_mut().zip(had) {
                 shrank.add(Amount {
                     bytes: totals.live_bytes().saturating_sub(site.totals.live_bytes()),
                     count: totals.live_count().saturating_sub(site.totals.live_count()),
                 });
                 site.totals.subtract(totals);
+                site.lifetimes.subtract(lifetimes);
                 for (count, had) in site.sizes.0.iter_mut().zip(&sizes.0) {
                     *count = count.saturating_sub(*had);
                 }

@@ -1,9 +1,9 @@
 //! How much memory what a recording holds takes: in a profile, and in the reports that are made of it.
 
 use super::{
-    AllocatorInfo, BuildId, Cohort, Cohorts, Coverage, Frame, FrameId, GrowthId, Heap, JemallocHeap,
-    Location, LocationId, Module, Note, Notes, Process, ProcessId, Residency, Samples, Site, SiteId,
-    SizeHistogram, Stack, Symbol, Untraceable,
+    AllocatorInfo, BadFree, BuildId, Cohort, Cohorts, Coverage, Frame, FrameId, FreePair, Frees, GrowthId,
+    Heap, JemallocHeap, LifetimeHistogram, Location, LocationId, Module, Note, Notes, Process, ProcessId,
+    Residency, Samples, Site, SiteId, SizeHistogram, Stack, Symbol, Thread, Untraceable,
 };
 
 /// What the allocator needs for a piece of memory beside what was asked for.
@@ -43,6 +43,9 @@ flat! {
     GrowthId: 320;
     Frame: 0;
     Cohort: 0;
+    // Sorted, and shown.
+    BadFree: 320;
+    FreePair: 320;
     // It is looked up, and has a name made of its module's if no symbol is found.
     Location: 232;
 }
@@ -102,7 +105,23 @@ impl Footprint for Stack {
     }
 }
 
+impl Footprint for Thread {
+    /// A row.
+    const REPORTED: u64 = 320;
+
+    fn beside(&self) -> u64 {
+        let Self { tid: _, name } = self;
+        2 * name.beside()
+    }
+}
+
 impl Footprint for SizeHistogram {
+    fn beside(&self) -> u64 {
+        self.0.beside()
+    }
+}
+
+impl Footprint for LifetimeHistogram {
     fn beside(&self) -> u64 {
         self.0.beside()
     }
@@ -112,7 +131,7 @@ impl Footprint for Site {
     fn beside(&self) -> u64 {
         // Reports have as much of each again.
         let samples = self.samples.as_ref().map_or(0, |_| 2 * (size_of::<Samples>() as u64 + PIECE));
-        self.sizes.beside() + samples
+        self.sizes.beside() + self.lifetimes.beside() + samples
     }
 }
 
@@ -123,6 +142,13 @@ impl Footprint for Cohorts {
     fn beside(&self) -> u64 {
         let Self { span_ns: _, parts } = self;
         parts.beside()
+    }
+}
+
+impl Footprint for Frees {
+    fn beside(&self) -> u64 {
+        let Self { bad, pairs, is_cut: _ } = self;
+        bad.beside() + pairs.beside()
     }
 }
 

@@ -46,6 +46,11 @@ index!(
     GrowthId
 );
 
+index!(
+    /// Index into [`super::Profile::threads`].
+    ThreadId
+);
+
 /// A GNU build ID (ELF note `NT_GNU_BUILD_ID`), any length; shown in lower-case hex.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuildId(pub Vec<u8>);

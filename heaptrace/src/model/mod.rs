@@ -7,8 +7,10 @@ mod counts;
 mod earlier;
 mod estimate;
 mod footprint;
+mod frees;
 mod history;
 mod ids;
+mod lifetimes;
 mod note;
 mod outstanding;
 mod part;
@@ -26,14 +28,16 @@ pub use counts::Counts;
 pub use earlier::Earlier;
 pub use estimate::{Apart, Estimate, Sums};
 pub(crate) use footprint::{Footprint, PIECE};
+pub use frees::{BadFree, Call, FreePair, Frees, Meant};
 pub use history::{History, Moment, Peak, Still};
-pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId};
+pub use ids::{BuildId, FrameId, GrowthId, LocationId, ModuleId, ProcessId, SiteId, StackId, ThreadId};
+pub use lifetimes::LifetimeHistogram;
 pub use note::{AfterDistrust, Cases, Note, Notes, StackTable};
 pub use outstanding::{Amount, Change, Old, OldBlocks, Trend};
 pub use part::{Part, PartKind, RealPeak};
 pub use profile::{
     AllocatorInfo, Coverage, Frame, HitPrice, Host, Location, Mode, Module, OWN_SAMPLES, Overhead, Process,
-    Profile, Samples, Sampling, Site, SizeFilter, Stack, Symbol, Totals, Untraceable,
+    Profile, Samples, Sampling, Site, SizeFilter, Stack, Symbol, Thread, Totals, Untraceable,
 };
 pub use residency::{Extent, GlibcHeap, Heap, JemallocHeap, Mappings, Residency, Traced, TracedBlocks};
 pub use sizes::SizeHistogram;

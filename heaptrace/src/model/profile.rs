@@ -1,8 +1,8 @@
 //! The immutable result of a recording.
 
 use super::{
-    BuildId, Cohorts, Counts, FrameId, History, LocationId, ModuleId, Notes, Part, ProcessId, Residency,
-    SiteId, SizeHistogram, StackId, Sums,
+    BuildId, Cohorts, Counts, FrameId, Frees, History, LifetimeHistogram, LocationId, ModuleId, Notes, Part,
+    ProcessId, Residency, SiteId, SizeHistogram, StackId, Sums, ThreadId,
 };
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::collections::BTreeMap;
@@ -18,6 +18,10 @@ pub struct Profile {
     pub started_ns: i64,
     pub duration_ns: u64,
     pub mode: Mode,
+    /// Sites are told apart by thread.
+    pub by_thread: bool,
+    /// How long blocks lived was counted.
+    pub has_lifetimes: bool,
     pub coverage: Coverage,
     pub modules: Vec<Module>,
     pub locations: Vec<Location>,
@@ -26,6 +30,8 @@ pub struct Profile {
     pub symbols: Vec<Vec<Symbol>>,
     pub frames: Vec<Frame>,
     pub stacks: Vec<Stack>,
+    /// Those that sites are of.
+    pub threads: Vec<Thread>,
     pub processes: Vec<Process>,
     pub sites: Vec<Site>,
     /// Where the process's memory grew (brk, mmap, mremap): `totals.alloc_*` only. Another view of the same memory,
@@ -35,6 +41,8 @@ pub struct Profile {
     pub residency: BTreeMap<ProcessId, Residency>,
     /// How blocks of sites came and stayed, of those that have most live in the end; of none before the end.
     pub cohorts: BTreeMap<SiteId, Cohorts>,
+    /// Where they were looked into; in the end.
+    pub frees: Option<Box<Frees>>,
     /// How it came about, where that was looked at.
     pub history: Option<History>,
     /// What of a recording it is, where that is not all.
@@ -163,6 +171,15 @@ pub struct Stack {
     pub end: StackEnd,
 }
 
+/// A thread of some process, while it had this name: one that is given another is another from there on. An ID that was given out
+/// again, with the same name, is not told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Thread {
+    pub tid: u32,
+    /// At the time of its calls.
+    pub name: String,
+}
+
 /// Bytes and counts of blocks. Sizes are what the program asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -223,7 +240,8 @@ impl Totals {
     }
 }
 
-/// One allocation site: a process, the function called, and the stack it was called from.
+/// One allocation site: a process, the function called, and the stack it was called from; and the thread, where sites are told
+/// apart by that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub process: ProcessId,
@@ -236,6 +254,10 @@ pub struct Site {
     pub sizes: SizeHistogram,
     /// What `totals` are estimated from, where blocks are sampled.
     pub samples: Option<Box<Samples>>,
+    /// `None` also for what found no room among the sites.
+    pub thread: Option<ThreadId>,
+    /// Of the blocks that were freed; of its samples, where blocks are sampled.
+    pub lifetimes: LifetimeHistogram,
 }
 
 /// The samples of a site.

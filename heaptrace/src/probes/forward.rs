@@ -7,7 +7,7 @@ use iced_x86::{
 };
 
 /// Where code goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// This address.
     Code(u64),

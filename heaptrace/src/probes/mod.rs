@@ -2,6 +2,7 @@
 //! files that hold them. Decides only; attaching is the BPF side's business.
 
 pub mod allocators;
+pub mod callee;
 pub mod candidate;
 pub mod cut;
 mod debug_file;

@@ -319,6 +319,25 @@ fn stronger(one: AllocatorKind, other: AllocatorKind) -> AllocatorKind {
     if strength(other) > strength(one) { other } else { one }
 }
 
+/// The names of what a call in a file reaches: that which the dynamic linker looks for, or those of the file's own function there.
+pub(super) fn reached<'data, R: ReadRef<'data>>(data: R, facts: &ElfFacts, target: Target) -> Vec<String> {
+    let Ok(file) = File::new(data, facts, Emulation::running()) else { return Vec::new() };
+    if let Some((name, _)) = file.slot(target).and_then(|slot| file.slot_symbol(slot)) {
+        return vec![name];
+    }
+    let Target::Code(address) = target else { return Vec::new() };
+    let mut names: Vec<String> = [(raw::SHT_SYMTAB, false), (raw::SHT_DYNSYM, true)]
+        .into_iter()
+        .filter_map(|(kind, exported)| file.functions(kind, exported).ok())
+        .flatten()
+        .filter(|function| function.address == address)
+        .map(|function| String::from_utf8_lossy(function.name).into_owned())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// A file under examination.
 struct File<'data, 'facts, R> {
     data: R,

@@ -1,5 +1,5 @@
-//! The churn view: what was allocated and freed again, by the line that is to blame. How long single blocks lived is not in a
-//! recording; how many there were a second, and of which sizes, is.
+//! The churn view: what was allocated and freed again, by the line that is to blame: how many a second, of which sizes, and where
+//! that was counted how long they lived.
 
 use super::{
     Options, View,
@@ -8,7 +8,7 @@ use super::{
     table::{is_estimated, process_name},
 };
 use crate::{
-    model::{Process, ProcessId, Profile, SizeHistogram},
+    model::{LifetimeHistogram, Process, ProcessId, Profile, SizeHistogram},
     units::{counted, in_seconds, percent, thousands},
 };
 use std::{
@@ -22,6 +22,7 @@ struct Row {
     freed: Weight,
     allocated: u64,
     sizes: SizeHistogram,
+    lifetimes: LifetimeHistogram,
 }
 
 /// Writes the table. `total`: what percentages are of.
@@ -36,6 +37,7 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
         row.freed.add(&weight_of(site, profile, View::Churn));
         row.allocated = row.allocated.saturating_add(site.totals.alloc_count);
         row.sizes.add(&site.sizes);
+        row.lifetimes.add(&site.lifetimes);
     }
     let least = options.least(total);
     let mut rows: Vec<_> = rows.into_iter().filter(|(_, row)| row.freed.count() > 0).collect();
@@ -73,6 +75,15 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
                 .map_or_else(|| "-".to_owned(), |(of, share)| format!("{of} ({share:.0}%)")),
             of.map_or_else(String::new, process_name),
         )?;
+        if row.lifetimes.total() > 0 {
+            writeln!(out, "          lived: {}", lived(&row.lifetimes))?;
+        }
+    }
+    if !profile.has_lifetimes {
+        writeln!(
+            out,
+            "#\n# How long blocks lived was not counted: record with `heaptrace record --lifetimes`"
+        )?;
     }
     if !hidden.is_empty() {
         let mut rest = Weight::default();
@@ -89,6 +100,29 @@ pub(super) fn write(profile: &Profile, total: u64, options: &Options, out: &mut 
 pub(super) fn traced_s(process: &Process, profile: &Profile) -> f64 {
     let (_, whole_ns) = profile.time();
     in_seconds(if process.attached_ns > 0 { process.attached_ns.min(whole_ns) } else { whole_ns })
+}
+
+/// `under 20 ms 97.1%, 20 to 100 ms 2.9%`: classes that have blocks.
+fn lived(of: &LifetimeHistogram) -> String {
+    let all = of.total();
+    let classes = of.0.iter().enumerate().filter(|(_, count)| **count > 0).map(|(class, count)| {
+        let range = match LifetimeHistogram::range(class) {
+            (0, Some(end)) => format!("under {}", round(end)),
+            (least, Some(end)) => format!("{} to {}", round(least), round(end)),
+            (least, None) => format!("{} and longer", round(least)),
+        };
+        format!("{range} {:.1}%", percent(*count, all))
+    });
+    classes.collect::<Vec<_>>().join(", ")
+}
+
+/// Bounds of classes are round.
+fn round(ns: u64) -> String {
+    if ns < 1_000_000_000 {
+        format!("{} ms", ns / 1_000_000)
+    } else {
+        format!("{} s", thousands(ns / 1_000_000_000))
+    }
 }
 
 /// The class that most blocks are of, in bytes, and their share.
@@ -120,6 +154,8 @@ mod tests {
         profile.processes[0].totals.alloc_count += 49_993;
         profile.processes[0].totals.free_bytes += 49_998_997;
         profile.processes[0].totals.free_count += 49_998;
+        profile.has_lifetimes = true;
+        profile.sites[1].lifetimes = LifetimeHistogram(vec![48_500, 0, 1_499, 0, 0, 0, 0]);
         let mut out = Vec::new();
         let options = Options { view: View::Churn, limit: 50, ..Options::default() };
         render(Format::Text, &profile, &options, &mut out).expect("writing to memory");

@@ -4,9 +4,10 @@ use super::export::{Content, Export, Past, Untold};
 pub(super) use super::frames::Frames;
 use super::select::{Estimated, amount_of, chosen, estimated, estimated_processes, sites};
 use super::{
-    Ignored, Options, View, counters::Lost, ignored, notes, notes::Fact, part::PartData, rss, text, verdicts,
+    Ignored, Options, View, counters::Lost, frees, ignored, notes, notes::Fact, part::PartData, rss, text,
+    verdicts,
 };
-use crate::model::{Amount, Profile, Site, SiteId, SizeFilter, SizeHistogram};
+use crate::model::{Amount, LifetimeHistogram, Profile, Site, SiteId, SizeFilter, SizeHistogram, Thread};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use crate::verdicts::suspicion;
@@ -68,6 +69,9 @@ pub(super) struct Tail<'a> {
     /// What part of the recording's time it is of, where that is not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<PartData>,
+    /// Suspicious frees, where they were looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frees: Option<frees::Entry<'a>>,
 }
 
 /// Sites that `min_bytes` leaves out, and their bytes in the chosen view.
@@ -227,6 +231,32 @@ struct SiteEntry<'a> {
     estimate: Option<Intervals>,
     /// `null` for a site that cannot be judged, and in recordings that did not finish.
     verdict: Option<verdicts::Entry>,
+    /// Whose calls they are, where the recording tells that; not of what found no room among the sites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<ThreadEntry<'a>>,
+    /// Freed blocks by how long they lived, in seconds: `[least, end, count]`, classes without blocks left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifetimes: Option<Vec<LifetimeClass>>,
+}
+
+/// `[least, end, count]` of a class of lifetimes; `end` is null where there is none.
+type LifetimeClass = (f64, Option<f64>, u64);
+
+fn lifetime_classes(of: &LifetimeHistogram) -> Vec<LifetimeClass> {
+    let classes = of.0.iter().enumerate().filter(|(_, count)| **count > 0);
+    classes
+        .map(|(class, count)| {
+            let (least, end) = LifetimeHistogram::range(class);
+            (in_seconds(least), end.map(in_seconds), *count)
+        })
+        .collect()
+}
+
+/// A thread, by the name that it had when it called.
+#[derive(Serialize)]
+struct ThreadEntry<'a> {
+    tid: u32,
+    name: &'a str,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -355,6 +385,7 @@ pub(super) fn document<'a>(profile: &'a Profile, options: &'a Options) -> Docume
             live_is_bound: profile.mode.ends_unseen(),
             part: PartData::new(profile),
             ignored: options.ignored.as_ref().map(Ignored::entry),
+            frees: frees::entry(profile, options),
         },
     }
 }
@@ -513,7 +544,9 @@ fn process(process: &crate::model::Process, rss: Option<rss::Section>) -> Proces
 
 fn site_entry<'a>(profile: &'a Profile, id: Option<SiteId>, site: &'a Site) -> SiteEntry<'a> {
     let judged = id.and_then(|id| verdicts::of_site(profile, id));
-    let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _ } = site;
+    let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _, thread, lifetimes } = site;
+    let has_lifetimes = profile.has_lifetimes && function.is_allocation();
+    let thread = thread.and_then(|id| profile.threads.get(id.index()));
     let estimated = |view| estimated(site, profile, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
     let of_blocks = |number: u64| function.is_allocation().then_some(number);
@@ -536,6 +569,8 @@ fn site_entry<'a>(profile: &'a Profile, id: Option<SiteId>, site: &'a Site) -> S
         gone_count: totals.gone_count,
         estimate: both.map(|(allocated, live)| Intervals::new(allocated, live)),
         verdict: judged.map(|judged| verdicts::Entry::new(&judged, profile.mode.sample_bytes() != 0)),
+        thread: thread.map(|Thread { tid, name }| ThreadEntry { tid: *tid, name }),
+        lifetimes: has_lifetimes.then(|| lifetime_classes(lifetimes)),
     }
 }
 

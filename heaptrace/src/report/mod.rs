@@ -17,6 +17,7 @@ mod folded;
 mod footer;
 mod formats;
 mod frames;
+mod frees;
 mod heaptrack;
 mod hints;
 mod html;
@@ -66,8 +67,8 @@ pub use formats::{Format, render};
 pub use ignored::Ignored;
 pub use ignoring::ignore;
 pub use leaks::{
-    IgnoredOld, Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks,
-    merge as merge_leaks, render as render_leaks, undecided as undecided_leaks,
+    Leaks, Merged, PrintFormat, crossed as crossed_leaks, ignore as ignore_leaks, merge as merge_leaks,
+    render as render_leaks, uncounted as uncounted_leaks, undecided as undecided_leaks,
 };
 pub use names::StackNames;
 pub use notes::said;
@@ -75,7 +76,7 @@ pub use part::part;
 pub use rss::{residency_lines, residency_lines_of};
 pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
-pub use thresholds::{Thresholds, crossed, has_verdicts};
+pub use thresholds::{Thresholds, crossed, has_verdicts, uncounted_live};
 pub use verdicts::in_words as verdict_in_words;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
@@ -114,6 +115,11 @@ impl View {
         !matches!(self, Self::Growth | Self::Faults)
     }
 
+    /// Whether it has what is live, and nothing else.
+    pub(crate) fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::Leaks)
+    }
+
     /// What is shown of a recording of this mode where no view is named.
     pub fn of_mode(mode: Mode) -> Self {
         match mode {
@@ -139,6 +145,8 @@ pub enum By {
     Module,
     /// Process.
     Process,
+    /// Thread that called the allocator, by its ID and the name that it had then. Needs `record --threads`.
+    Thread,
 }
 
 /// What to show.

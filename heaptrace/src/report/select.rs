@@ -3,7 +3,8 @@
 pub(super) use super::quantity::Estimated;
 use super::{Options, View, quantity::Quantity};
 use crate::model::{
-    Amount, Apart, Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, Totals,
+    Amount, Apart, Estimate, Mode, Process, ProcessId, Profile, Samples, Site, StackId, Sums, ThreadId,
+    Totals,
 };
 use heaptrace_common::function::Function;
 
@@ -75,6 +76,8 @@ pub(super) struct Entry {
     /// `None` for what a process allocated beyond the sites that were kept.
     pub stack: Option<StackId>,
     pub function: Function,
+    /// `None` where sites are not told apart by thread, and beyond those that were kept.
+    pub thread: Option<ThreadId>,
     pub weight: Weight,
 }
 
@@ -182,6 +185,7 @@ impl Selection {
                 process: site.process,
                 stack: Some(site.stack),
                 function: site.function,
+                thread: site.thread,
                 weight,
             });
         }
@@ -198,7 +202,7 @@ impl Selection {
                     oldest_ns: None,
                 };
                 let (function, process) = (Function::Unknown, ProcessId(index));
-                entries.push(Entry { process, stack: None, function, weight });
+                entries.push(Entry { process, stack: None, function, thread: None, weight });
             }
         }
         entries.retain(|entry| !entry.weight.is_empty());

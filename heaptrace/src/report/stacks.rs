@@ -3,7 +3,7 @@
 
 use super::select::{Selection, chosen};
 use super::{Options, View};
-use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId};
+use crate::model::{Amount, Peak, Process, ProcessId, Profile, StackId, ThreadId};
 use crate::units::{counted, thousands};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -71,6 +71,8 @@ pub(super) struct Row {
     pub process: ProcessId,
     /// `None` for what a process allocated beyond the sites that were kept.
     pub stack: Option<StackId>,
+    /// Where they are told apart by that.
+    pub thread: Option<ThreadId>,
     pub amounts: Amounts,
 }
 
@@ -104,6 +106,15 @@ pub(super) struct Stacks<'a> {
 impl<'a> Stacks<'a> {
     /// All stacks that `options` choose, however few bytes they have.
     pub fn new(profile: &'a Profile, options: &Options) -> Self {
+        Self::told_apart(profile, options, false)
+    }
+
+    /// The same, a row for each thread of a stack, where the recording tells them apart.
+    pub fn by_thread(profile: &'a Profile, options: &Options) -> Self {
+        Self::told_apart(profile, options, true)
+    }
+
+    fn told_apart(profile: &'a Profile, options: &Options, by_thread: bool) -> Self {
         let (measures, main) = Measure::of_view(options.view);
         let mut rows = Vec::new();
         for (place, measure) in measures.iter().enumerate() {
@@ -111,12 +122,15 @@ impl<'a> Stacks<'a> {
             rows.extend(selection.entries.iter().map(|entry| {
                 let mut amounts = Amounts::default();
                 amounts[place] = entry.weight.quantity.amount();
-                Row { process: entry.process, stack: entry.stack, amounts }
+                let thread = entry.thread.filter(|_| by_thread);
+                Row { process: entry.process, stack: entry.stack, thread, amounts }
             }));
         }
-        rows.sort_unstable_by_key(|row| (row.process, row.stack));
+        rows.sort_unstable_by_key(|row| (row.process, row.stack, row.thread));
         let mut stacks = Self { profile, measures, main, rows, hidden: Hidden::default() };
-        stacks.merge(|one, other| (one.process, one.stack) == (other.process, other.stack));
+        stacks.merge(|one, other| {
+            (one.process, one.stack, one.thread) == (other.process, other.stack, other.thread)
+        });
         stacks
     }
 
@@ -137,7 +151,7 @@ impl<'a> Stacks<'a> {
         let mut push = |process: ProcessId, stack, amount: Amount| {
             let is_known = profile.processes.get(process.index()).is_some_and(|of| chosen(of, options));
             if is_known && amount != Amount::default() {
-                rows.push(Row { process, stack, amounts: [amount, Amount::default()] });
+                rows.push(Row { process, stack, thread: None, amounts: [amount, Amount::default()] });
             }
         };
         for (site, amount) in profile.sites.iter().zip(&peak.sites) {

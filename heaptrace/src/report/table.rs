@@ -4,7 +4,7 @@ use super::labels::{Label, LabelId, Labels};
 use super::select::{Estimated, Selection, Weight};
 use super::tree::{Scale, Tree};
 use super::{By, Options, View};
-use crate::model::{Amount, Estimate, Mode, ModuleId, Process, ProcessId, Profile};
+use crate::model::{Amount, Estimate, Mode, ModuleId, Process, ProcessId, Profile, Thread, ThreadId};
 use crate::printable::printable;
 use crate::units::{base_name, percent, seconds, thousands};
 use heaptrace_common::function::Function;
@@ -22,6 +22,7 @@ struct Key<'a> {
     symbol: Option<&'a str>,
     label: Option<LabelId>,
     function: Option<Function>,
+    thread: Option<ThreadId>,
 }
 
 struct Row<'a> {
@@ -107,6 +108,7 @@ pub(super) fn write(
 struct Names<'a> {
     function: Option<&'static str>,
     process: Option<(&'a str, u32)>,
+    thread: Option<(&'a str, u32)>,
     module: Option<&'a str>,
     symbol: Option<&'a str>,
     label: Option<&'a Label<'a>>,
@@ -114,12 +116,14 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(key: Key<'a>, profile: &'a Profile, labels: &'a Labels<'_>) -> Self {
-        let Key { process, module, symbol, label, function } = key;
+        let Key { process, module, symbol, label, function, thread } = key;
         let process = process.and_then(|id| profile.processes.get(id.index()));
+        let thread = thread.and_then(|id| profile.threads.get(id.index()));
         let module = module.and_then(|id| profile.modules.get(id.index()));
         Self {
             function: function.map(Function::name),
             process: process.map(|process| (process.comm.as_str(), process.pid)),
+            thread: thread.map(|thread| (thread.name.as_str(), thread.tid)),
             module: module.map(|module| module.path.as_str()),
             symbol,
             label: label.map(|id| labels.get(id)),
@@ -160,6 +164,7 @@ fn collect<'a>(selection: &Selection, options: &Options, labels: &'a Labels<'_>)
             }
             By::Module => keys.push(Key { module: label.module, ..Key::default() }),
             By::Process => keys.push(Key { process, ..Key::default() }),
+            By::Thread => keys.push(Key { process, thread: entry.thread, ..Key::default() }),
         }
         for (place, key) in keys.iter().enumerate() {
             let at = *index.entry(*key).or_insert_with(|| {
@@ -209,6 +214,7 @@ fn titles(mode: Mode, options: &Options) -> Vec<(&'static str, bool)> {
         By::Site => vec![("Function", false), ("Process", false), ("Module", false), ("Site", false)],
         By::Function => vec![("Module", false), ("Function", false)],
         By::Module => vec![("Module", false)],
+        By::Thread => vec![("TID", true), ("Thread", false), ("Process", false)],
         // Of calls that map memory, and of faults, neither a peak nor failures are known.
         By::Process if !options.view.is_of_blocks() => {
             vec![("RSS", true), ("Process", false), ("Program", false)]
@@ -277,6 +283,15 @@ fn cells(
         }
         // In full: this is what the user would look the file up by.
         By::Module => cells.push(module.map_or(module_cell, |module| printable(&module.path).into_owned())),
+        By::Thread => {
+            let thread = row.key.thread.and_then(|id| profile.threads.get(id.index()));
+            let (tid, name) = match thread {
+                Some(Thread { tid, name }) => (tid.to_string(), printable(name).into_owned()),
+                // What found no room among the sites.
+                None => ("-".to_owned(), "[not known]".to_owned()),
+            };
+            cells.extend([tid, name, process_cell]);
+        }
         By::Process => {
             let rss = process.map_or(0, |process| process.rss_bytes);
             let rss = if rss == 0 { "-".to_owned() } else { thousands(rss) };

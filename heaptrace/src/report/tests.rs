@@ -1,8 +1,8 @@
 //! Golden files of every format (`INSTA_UPDATE=always cargo test` rewrites them), and what must hold of any.
 
 use super::*;
-use crate::fixtures::profiles::{empty, full, large, sampled};
-use crate::model::{Note, Process, Profile};
+use crate::fixtures::profiles::{empty, full, large, sampled, threaded};
+use crate::model::{Amount, Note, Part, PartKind, Process, Profile, Totals};
 use heaptrace_common::sizes::SIZE_CLASSES;
 use insta::assert_snapshot;
 
@@ -99,6 +99,50 @@ fn live_by_module() {
 #[test]
 fn alloc_by_process() {
     assert_snapshot!(text(&full(), Options { view: View::Alloc, by: By::Process, ..Options::default() }));
+}
+
+#[test]
+fn live_by_thread() {
+    assert_snapshot!(text(&threaded(), by(By::Thread)));
+}
+
+#[test]
+fn threads_of_one_stack_are_one_where_rows_are_of_code() {
+    let stacks = |profile: &Profile| text(profile, Options::default()).matches("buffer::grow").count();
+    assert_eq!(stacks(&threaded()), stacks(&full()));
+    let json = rendered(Format::Json, &threaded(), Options::default());
+    assert_eq!(json.matches("\"thread\":{\"tid\":44,\"name\":\"pool; 1\"}").count(), 2);
+    assert!(!rendered(Format::Json, &full(), Options::default()).contains("\"thread\""));
+}
+
+#[test]
+fn why_nothing_is_shown_of_a_part_or_beside_what_is_ignored_is_said() {
+    let mut profile = full();
+    (profile.sites, profile.growth) = (Vec::new(), Vec::new());
+    profile.processes.iter_mut().for_each(|process| process.totals = Totals::default());
+    let part = |kind| Part { kind, from_ns: 1, to_ns: 2, whole_ns: 3, saved: 4 };
+    let said = |profile: &Profile, options| {
+        let text = text(profile, options);
+        text.lines().find(|line| line.starts_with("Nothing")).expect("why").to_owned()
+    };
+    assert_eq!(said(&profile, Options::default()), "Nothing to show: no block was allocated while tracing.");
+    profile.part = Some(part(PartKind::Span { shrank: Amount::default() }));
+    assert_eq!(
+        said(&profile, view(View::Alloc)),
+        "Nothing to show: no block was allocated in this span of the recording, between two saved states."
+    );
+    profile.part = Some(part(PartKind::Moment));
+    assert_eq!(
+        said(&profile, view(View::Growth)),
+        "Nothing to show: no memory was mapped before this state was saved."
+    );
+    let mut ignored = Ignored::default();
+    ignored.stacks = 1;
+    let options = Options { ignored: Some(ignored), ..Options::default() };
+    assert_eq!(
+        said(&profile, options),
+        "Nothing to show beside what is ignored (--ignore), which is said below."
+    );
 }
 
 #[test]

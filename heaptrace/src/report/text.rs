@@ -4,8 +4,8 @@ use super::export::{Content, Export, Past, Untold};
 use super::select::{Estimated, Selection, chosen};
 use super::table::process_name;
 use super::{
-    By, Options, View, arenas, churn, footer, hints, notes, part, rss, sizes, suspects, table, unnamed,
-    verdicts,
+    By, Options, View, arenas, churn, footer, frees, hints, notes, part, rss, sizes, suspects, table,
+    unnamed, verdicts,
 };
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
@@ -56,7 +56,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
                 }
             }
         }
-        if hidden.folded > 0 && options.by != By::Process {
+        if hidden.folded > 0 && has_code(options.by) {
             let stacks = counted(hidden.folded, "stack", "stacks");
             writeln!(
                 out,
@@ -68,7 +68,10 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     if options.view == View::Live {
         verdicts::write_leaks(profile, options, out)?;
     }
-    let stacks = options.by != By::Process && !matches!(options.view, View::Rss | View::Sizes);
+    if options.view.is_of_blocks() && options.view != View::Rss {
+        frees::write(profile, options, out)?;
+    }
+    let stacks = has_code(options.by) && !matches!(options.view, View::Rss | View::Sizes);
     if options.hints {
         let hints = hints::lines(profile, options);
         let none = hints.is_empty().then(|| "nothing stands out".to_owned());
@@ -99,6 +102,11 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         writeln!(out, "#   {line}")?;
     }
     Ok(None)
+}
+
+/// Whether rows are about code.
+fn has_code(by: By) -> bool {
+    !matches!(by, By::Process | By::Thread)
 }
 
 fn header(
@@ -135,6 +143,7 @@ fn header(
         (_, By::Function) => ", by function, with all that it calls",
         (_, By::Module) => ", by module",
         (_, By::Process) => ", by process",
+        (_, By::Thread) => ", by thread that allocated",
     };
     let processes: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
     let is_about_blocks = options.view.is_of_blocks() && options.view != View::Rss;
@@ -213,6 +222,18 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         pids.truncate(NAMED);
         let known = if pids.is_empty() { "no process".into() } else { pids.join(", ") };
         lines.push(format!("Nothing to show: PID {pid} is not in this recording, which has {known}."));
+    } else if options.ignored.as_ref().is_some_and(|ignored| ignored.stacks > 0) {
+        lines.push("Nothing to show beside what is ignored (--ignore), which is said below.".into());
+    } else if profile.part.is_some() && allocated == 0 && options.view != View::Faults {
+        let what = match options.view {
+            View::Growth => "memory was mapped",
+            _ => "block was allocated",
+        };
+        let when = match profile.part {
+            Some(part) if part.is_span() => "in this span of the recording, between two saved states",
+            _ => "before this state was saved",
+        };
+        lines.push(format!("Nothing to show: no {what} {when}."));
     } else if options.view == View::Growth {
         lines.push("Nothing to show: no memory was mapped while tracing.".into());
     } else if options.view == View::Faults {

@@ -3,7 +3,7 @@
 use super::{
     Options,
     labels::{LabelId, Labels},
-    select::Selection,
+    select::{Selection, Weight},
     table::place,
     verdicts,
 };
@@ -35,7 +35,12 @@ pub fn crossed(profile: &Profile, options: &Options, thresholds: Thresholds) -> 
     let Thresholds { above, leak_like } = thresholds;
     let mut lines = Vec::new();
     if let Some(most) = above {
-        let Selection { entries, total } = Selection::new(profile, options);
+        let Selection { mut entries, mut total } = Selection::new(profile, options);
+        if options.view.is_live() {
+            entries.retain(|of| !ends_heaps(profile, of.process));
+            total = Weight::default();
+            entries.iter().for_each(|of| total.add(&of.weight));
+        }
         // Of an estimate the least that it may be.
         let least = total.quantity.estimated().map_or(total.bytes(), |of| of.bytes.interval95().0);
         if least > most {
@@ -55,6 +60,35 @@ pub fn crossed(profile: &Profile, options: &Options, thresholds: Thresholds) -> 
         }));
     }
     lines
+}
+
+/// Whether a process ended a heap with all its blocks, of which it is not known which they were.
+pub(super) fn ends_heaps(profile: &Profile, process: ProcessId) -> bool {
+    profile.processes.get(process.index()).is_some_and(|process| process.heaps_ended > 0)
+}
+
+/// What does not count as too much, where that is asked for: blocks that may have ended with their heap.
+pub fn uncounted_live(profile: &Profile, options: &Options, thresholds: Thresholds) -> Option<String> {
+    let mut left_out = Amount::default();
+    if thresholds.above.is_some() && options.view.is_live() {
+        let Selection { entries, .. } = Selection::new(profile, options);
+        let entries = entries.iter().filter(|of| ends_heaps(profile, of.process));
+        entries.for_each(|of| left_out.add(of.weight.quantity.amount()));
+    }
+    uncounted(left_out)
+}
+
+/// That so much does not count, if it is anything.
+pub(super) fn uncounted(left_out: Amount) -> Option<String> {
+    let Amount { bytes, count } = left_out;
+    (count > 0).then(|| {
+        format!(
+            "--fail-above: {} bytes in {} do not count, of processes that ended a heap with all its blocks: these may be among \
+             them",
+            thousands(bytes),
+            counted(count, "block", "blocks")
+        )
+    })
 }
 
 /// The sites of stacks, each with all that its stacks have, the largest first.
@@ -120,6 +154,29 @@ mod tests {
             crossed(&profile, &growth, above(0))[0],
             "1,216,512 bytes in 9 calls, more than 0 (--fail-above)"
         );
+    }
+
+    #[test]
+    fn what_may_have_ended_with_its_heap_does_not_count() {
+        let mut profile = full();
+        let known: u64 = profile.processes[1].totals.live_bytes();
+        profile.processes[0].heaps_ended = 1;
+        assert!(crossed(&profile, &Options::default(), above(known)).is_empty());
+        let lines = crossed(&profile, &Options::default(), above(known - 1));
+        assert!(lines[0].starts_with(&format!("{} bytes in ", thousands(known))), "{lines:?}");
+        let said = |thresholds| uncounted_live(&profile, &Options::default(), thresholds);
+        assert!(
+            said(above(0)).is_some_and(|said| said.starts_with("--fail-above: 947,815 bytes in 25 blocks")),
+            "{:?}",
+            said(above(0))
+        );
+        assert_eq!(
+            (said(Thresholds::default()), uncounted_live(&full(), &Options::default(), above(0))),
+            (None, None)
+        );
+        // All that was allocated is.
+        let alloc = Options { view: View::Alloc, ..Options::default() };
+        assert!(uncounted_live(&profile, &alloc, above(0)).is_none());
     }
 
     #[test]

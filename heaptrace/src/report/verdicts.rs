@@ -80,6 +80,9 @@ fn evidence(judgement: &Judgement, is_sampled: bool) -> String {
         Reason::TooEarly { needed_ns } => {
             format!("grows, too early to tell (needs about {} more)", round(needed_ns))
         }
+        Reason::JustBegun { age_ns, needed_ns } => {
+            format!("began {} ago, too early to tell (needs about {} more)", round(age_ns), round(needed_ns))
+        }
         Reason::Slowing { percent } => {
             format!("{} are live, and {percent}% fewer stay than in the beginning", blocks(live))
         }
@@ -282,6 +285,10 @@ mod tests {
             judgement(Verdict::LeakLike, Reason::LargerAndLarger),
             nothing,
             judgement(Verdict::WarmingUp, Reason::TooEarly { needed_ns: 1 }),
+            judgement(
+                Verdict::WarmingUp,
+                Reason::JustBegun { age_ns: 2_500_000_000, needed_ns: 17_500_000_000 },
+            ),
             judgement(Verdict::WarmingUp, Reason::Slowing { percent: 61 }),
             judgement(Verdict::WarmingUp, Reason::OldFreed),
             judgement(Verdict::CacheLike, Reason::Balanced),

@@ -44,8 +44,8 @@ pub(crate) use self::{
 pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{
-        Calls, Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options, StackMode,
-        Tracer,
+        Calls, CheckedFrees, Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options,
+        StackMode, Tracer,
     },
     drain::{ProfileBuilder, Weighing},
     model::{
@@ -344,7 +344,10 @@ impl Session {
         self.drain_last();
         let from_ns = self.counting.from_ns;
         let cohorts = self.builder.read_ages(&self.tracer.maps, from_ns, self.counting.now_ns())?;
+        let checked = self.tracer.maps.checked_frees().map(CheckedFrees::read).transpose()?;
+        let frees = checked.map(|read| Box::new(self.builder.frees(&read, &self.tracer.maps)));
         let mut chunk = self.chunk()?;
+        chunk.frees = frees;
         chunk.cohorts = cohorts;
         chunk.coverage.finished = true;
         Ok(chunk)

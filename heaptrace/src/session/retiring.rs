@@ -17,7 +17,8 @@ const BEHIND_NS: u64 = 2_000_000_000;
 impl Session {
     /// See the module. Each step is taken at another call, once the programs that ran at the last one are done.
     pub(super) fn retire(&mut self) {
-        if self.counting.is_over() {
+        // Frees that are looked into are about sites by their numbers, to the end.
+        if self.counting.is_over() || self.tracer.maps.checked_frees().is_some() {
             return;
         }
         match self.over.waiting.take() {

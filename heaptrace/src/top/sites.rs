@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::top_rows,
-        model::{ProcessId, SizeHistogram, StackId, Totals},
+        model::{LifetimeHistogram, ProcessId, SizeHistogram, StackId, Totals},
     };
     use heaptrace_common::function::Function;
 
@@ -95,6 +95,8 @@ mod tests {
             oldest_age_ns: None,
             sizes: SizeHistogram::default(),
             samples: None,
+            thread: None,
+            lifetimes: LifetimeHistogram::default(),
         }
     }
 

@@ -25,6 +25,13 @@ pub enum Verdict {
     Steady,
 }
 
+impl Reason {
+    /// Whether more time would tell.
+    pub const fn is_too_early(self) -> bool {
+        matches!(self, Self::TooEarly { .. } | Self::JustBegun { .. })
+    }
+}
+
 impl Verdict {
     /// In capitals, as text has it.
     pub const fn title(self) -> &'static str {
@@ -60,6 +67,8 @@ pub enum Reason {
     LargerAndLarger,
     /// It was looked at for too short a time: so many nanoseconds are missing.
     TooEarly { needed_ns: u64 },
+    /// Its first block came so late that its own time is too short, however long others were looked at.
+    JustBegun { age_ns: u64, needed_ns: u64 },
     /// Fewer blocks stay than in the beginning: so much less of them, in percent.
     Slowing { percent: u64 },
     /// It grows, but what is old is freed.

@@ -13,7 +13,7 @@ const ENOUGH_WITHOUT_FREES_NS: u64 = 40_000_000_000;
 /// In less time nothing is said.
 const LEAST_NS: u64 = 5_000_000_000;
 
-/// A site has so many parts of its own at least: one that is younger is looked at as if it was, once it is older.
+/// A site has so many parts of its own at least: one that is younger has just begun.
 const LEAST_PARTS: usize = 6;
 
 /// Fewer old blocks say nothing, nor do those that were allocated at fewer times.
@@ -107,6 +107,7 @@ pub fn judge(cohorts: &Cohorts, knows_frees: bool) -> Option<Judgement> {
         Reason::TooEarly { .. } | Reason::NothingFreed | Reason::Slowing { .. } if site.all.freed == 0 => {
             site.all.live_bytes as f64 / site.span_ns * 60e9
         }
+        Reason::JustBegun { .. } => site.all.live_bytes as f64 / site.span_ns * 60e9,
         _ => old.live_bytes as f64 / (2.0 * site.third_ns) * 60e9,
     };
     Some(Judgement {
@@ -151,6 +152,8 @@ struct Site<'c> {
     parts: &'c [Cohort],
     part_ns: f64,
     span_ns: f64,
+    /// How long ago its first block came, if that is less than the least number of parts.
+    begun_ns: Option<f64>,
     third_ns: f64,
     /// The earliest first.
     thirds: [Sum; 3],
@@ -203,11 +206,18 @@ impl<'c> Site<'c> {
         }
         let cuts = [0, parts.len() / 3, parts.len() * 2 / 3, parts.len()];
         let thirds = [0, 1, 2].map(|third| Sum::of(&parts[cuts[third]..cuts[third + 1]]));
-        Some(Self { parts, part_ns, span_ns, third_ns: span_ns / 3.0, thirds, all })
+        let own = COHORTS - first;
+        let begun_ns = (own < LEAST_PARTS).then_some(own as f64 * part_ns);
+        Some(Self { parts, part_ns, span_ns, begun_ns, third_ns: span_ns / 3.0, thirds, all })
     }
 
     fn verdict(&self, knows_frees: bool) -> Option<(Verdict, Reason)> {
         let nothing_freed = self.all.freed == 0;
+        if let Some(begun_ns) = self.begun_ns {
+            let needed_ns = self.needed(begun_ns, nothing_freed) as u64;
+            let reason = Reason::JustBegun { age_ns: begun_ns as u64, needed_ns };
+            return knows_frees.then_some((Verdict::WarmingUp, reason));
+        }
         if self.has_stopped() {
             let verdict = if self.all.live > 1 { Verdict::PoolLike } else { Verdict::Steady };
             return Some((verdict, Reason::Stopped));
@@ -244,6 +254,15 @@ impl<'c> Site<'c> {
             (true, false) => (Verdict::WarmingUp, Reason::OldFreed),
             (false, _) => self.without_growth(),
         })
+    }
+
+    /// How much longer a site that began so long ago is to be looked at: until it has parts enough, and what a verdict takes.
+    fn needed(&self, begun_ns: f64, nothing_freed: bool) -> f64 {
+        let whole_ns = self.part_ns * COHORTS as f64;
+        let share = LEAST_PARTS as f64 / COHORTS as f64;
+        let parts_ns = (share * whole_ns - begun_ns) / (1.0 - share);
+        let enough_ns = if nothing_freed { ENOUGH_WITHOUT_FREES_NS } else { ENOUGH_NS };
+        parts_ns.max(enough_ns as f64 - begun_ns)
     }
 
     fn without_growth(&self) -> (Verdict, Reason) {
@@ -456,6 +475,25 @@ mod tests {
         assert_eq!(of(&parts), Some(Verdict::LeakLike));
         parts[1] = parts[0];
         assert_ne!(of(&parts), Some(Verdict::LeakLike), "for that it is too much");
+    }
+
+    #[test]
+    fn what_has_just_begun_is_not_said_to_be_steady() {
+        let begun = |parts: usize, span_s: u64| {
+            let one = Cohort { allocated: 9, freed: 3, live: 6, live_bytes: 600, held_bytes: 600 };
+            let part = |at| if at + parts < COHORTS { Cohort::default() } else { one };
+            let parts = (0..COHORTS).map(part).collect();
+            judge(&Cohorts { span_ns: span_s * 1_000_000_000, parts }, true).expect("a verdict")
+        };
+        // Of 60 s the last 2.5, and of 10 minutes the last 50 s.
+        for (parts, span_s, age_s, needed_s) in [(1, 60, 2.5, 17.5), (2, 600, 50.0, 133.3)] {
+            let of = begun(parts, span_s);
+            let Reason::JustBegun { age_ns, needed_ns } = of.reason else { panic!("{of:?}") };
+            assert_eq!(of.verdict, Verdict::WarmingUp);
+            let [age, needed] = [age_ns, needed_ns].map(|ns| ns as f64 / 1e9);
+            assert!((age - age_s).abs() < 0.1 && (needed - needed_s).abs() < 0.1, "{of:?}");
+        }
+        assert!(!matches!(begun(LEAST_PARTS, 60).reason, Reason::JustBegun { .. }));
     }
 
     #[test]

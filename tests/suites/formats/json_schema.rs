@@ -74,7 +74,8 @@ pub fn valid() -> Result<()> {
     }
     let mut others = Vec::new();
     for (mode, trace) in [
-        ("sampled", &["--sample", "32k"][..]),
+        ("exact", &["--threads", "--lifetimes", "--check-frees"][..]),
+        ("sampled", &["--sample", "32k"]),
         ("allocs", &["--trace", "allocs"]),
         ("growth", &["--trace", "growth"]),
         ("faults", &["--trace", "faults"]),

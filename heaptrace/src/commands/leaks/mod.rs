@@ -24,7 +24,7 @@ use crate::{
     process::system::now_ns,
     report::{
         Leaks, Merged, PrintFormat, Thresholds, crossed_leaks, ignore_leaks, merge_leaks, render_leaks,
-        undecided_leaks,
+        uncounted_leaks, undecided_leaks,
     },
     session::SessionOptions,
     verdicts::{Judgement, judge_all},
@@ -83,7 +83,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         suppressions,
         thresholds,
         crossed: Vec::new(),
-        undecided: None,
+        undecided: Vec::new(),
         out,
     };
     let mut running = prepared.begin(duration, kill)?;
@@ -105,7 +105,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     }
     let ended = running.end_of_command(why);
     say_end(ended.as_ref(), why);
-    if let Some(undecided) = &printing.undecided {
+    for undecided in &printing.undecided {
         say(format_args!("{undecided}"));
     }
     let crossed = say_crossed(&printing.crossed);
@@ -154,8 +154,8 @@ struct Printing {
     thresholds: Thresholds,
     /// What of the last print is too much, in words.
     crossed: Vec<String>,
-    /// What of it could not be judged, where it was to be.
-    undecided: Option<String>,
+    /// What of it could not be judged, or does not count, where it was to be.
+    undecided: Vec<String>,
     out: Output,
 }
 
@@ -249,7 +249,9 @@ impl Printing {
                 let merged = merge_leaks(trends.clone(), &cohorts, profile, &self.frames);
                 if judges {
                     self.crossed = crossed_leaks(profile, &self.frames, &merged, self.thresholds);
-                    self.undecided = undecided_leaks(&merged, self.thresholds);
+                    let undecided = undecided_leaks(&merged, self.thresholds);
+                    let uncounted = uncounted_leaks(profile, &merged, self.thresholds);
+                    self.undecided = undecided.into_iter().chain(uncounted).collect();
                 }
                 if self.format == PrintFormat::Text {
                     Merged { trends, judged, stacks } = merged;
@@ -272,7 +274,7 @@ impl Printing {
                 exited,
                 removed,
                 gone,
-                ignored,
+                ignored: ignored.as_ref(),
                 verbose: self.verbose,
                 frames: &self.frames,
             };

@@ -26,6 +26,17 @@ pub struct RecordArgs {
     /// Also trace page faults: which call stacks touch memory first (`report --view faults`).
     #[arg(long, help_heading = WHAT)]
     pub faults: bool,
+    /// Tell threads apart: `report --by thread` shows which of them allocated, by the name that each had then. There are as many
+    /// more stacks as threads that share them (see --max-sites).
+    #[arg(long, help_heading = WHAT)]
+    pub threads: bool,
+    /// Count by call stack how long blocks lived that were freed (`report --view churn`).
+    #[arg(long, help_heading = WHAT)]
+    pub lifetimes: bool,
+    /// Look into frees: of blocks that were freed before, of addresses that were never given out, and by the other one of free and
+    /// C++'s delete than they were allocated for. A free's stack is walked, too (--trace exact).
+    #[arg(long, help_heading = WHAT)]
+    pub check_frees: bool,
     /// Don't measure what each process's resident memory consists of (`report --view rss`).
     #[arg(long, help_heading = WHAT)]
     pub no_rss: bool,

@@ -9,6 +9,7 @@ use super::{
     outside::open_output,
     progress::Progress,
     target_args::{FollowArgs, session_options},
+    trace_args::{Besides, Tracing},
     tracing::{Prepared, exit_code, say_end},
     work::Work,
 };
@@ -41,9 +42,24 @@ const CUT_SHORT: &str = "the recording ends early, and can be read up to here";
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the file cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    let RecordArgs { target, output, follow, trace, faults, no_rss, filter, stacks, sizes, verbose } = args;
+    let RecordArgs {
+        target,
+        output,
+        follow,
+        trace,
+        faults,
+        threads,
+        lifetimes,
+        check_frees,
+        no_rss,
+        filter,
+        stacks,
+        sizes,
+        verbose,
+    } = args;
     let target = target.target()?;
-    let mut tracing = trace.of(&target)?;
+    let besides = Besides { threads, frees: check_frees, lifetimes };
+    let mut tracing = Tracing { besides, ..trace.of(&target)? };
     if tracing.mode == Mode::Growth && faults {
         tracing.mode = Mode::Faults;
     }

@@ -36,7 +36,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
     let trace = TraceArgs { trace: trace.flatten(), cost, when_growing: None };
     // By the key t, one process at a time.
     let one = Target::Pids(Vec::new());
-    let Tracing { mode, limits, own_samples } = trace.of(if named { target } else { &one })?;
+    let Tracing { mode, limits, own_samples, besides } = trace.of(if named { target } else { &one })?;
     if !mode.has_blocks() {
         let mode = mode.name();
         return Err(Usage(format!(
@@ -48,7 +48,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         follow: true,
         exact_children: false,
         stacks,
-        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind, mode)?,
+        sizes: args.sizes.tables(Some(&args.walks), stacks, unwind, mode, besides)?,
         // Another session's, which all processes have.
         growth: false,
         faults: false,
@@ -85,9 +85,8 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
             frames: if walked { FRAMES } else { 1 },
             processes: args.sizes.max_processes,
             events: args.sizes.max_events.unwrap_or(MapSizes::default().events),
-            statistics: false,
-            estimates: false,
             unwind,
+            ..MapSizes::default()
         },
         growth: true,
         faults: false,

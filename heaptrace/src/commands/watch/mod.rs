@@ -118,9 +118,8 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
             frames: walks.map_or(1, |walks| frames(walks.max_frames, args.max_stacks)),
             processes: args.max_processes,
             events: args.max_events,
-            statistics: false,
-            estimates: false,
             unwind,
+            ..MapSizes::default()
         },
         growth: true,
         faults: false,

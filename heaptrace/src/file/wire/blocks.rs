@@ -2,13 +2,13 @@
 
 use super::{Bad, Reader, Values as _, Wire, Writer, record, values};
 use crate::model::{
-    Chunk, Cohorts, Coverage, Frame, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes,
-    Process, ProcessId, Site, SiteId, Stack, Start, Symbol,
+    Chunk, Cohorts, Coverage, Frame, Frees, GrowthId, Host, Location, LocationId, Mode, Module, Names, Notes,
+    Process, ProcessId, Site, SiteId, Stack, Start, Symbol, Thread,
 };
 
 record!(Names { symbols: Vec<(LocationId, Vec<Symbol>)>, notes: Notes });
 
-values!(Start { heaptrace: String, host: Host, started_ns: i64, mode: Mode });
+values!(Start { heaptrace: String, host: Host, started_ns: i64, mode: Mode } later { by_thread: bool, has_lifetimes: bool });
 
 /// The minor version, then a record.
 impl Wire for Start {
@@ -42,6 +42,8 @@ values!(Chunk {
     growth: Vec<(GrowthId, Site)>,
 } later {
     cohorts: Vec<(SiteId, Cohorts)>,
+    threads: Vec<Thread>,
+    frees: Option<Box<Frees>>,
 });
 
 /// A record, since there are such.
@@ -74,6 +76,8 @@ fn read_whole(from: &mut Reader<'_>) -> Result<Chunk, Bad> {
         sites: Vec::<(SiteId, Site)>::read(from)?,
         growth: from.list_of(|index, from| Ok((GrowthId(index), Site::read(from)?)))?,
         cohorts: Vec::new(),
+        threads: Vec::new(),
+        frees: None,
     })
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Bad, Reader, Wire, Writer, record};
 use crate::model::{
-    AllocatorInfo, BuildId, Cohort, Cohorts, Extent, Frame, FrameId, GlibcHeap, GrowthId, Heap, HitPrice,
-    Host, JemallocHeap, Location, LocationId, Mappings, Mode, Module, ModuleId, Process, ProcessId,
-    Residency, Samples, Sampling, Site, SiteId, SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol,
-    Totals, Traced, TracedBlocks, Untraceable,
+    AllocatorInfo, BadFree, BuildId, Call, Cohort, Cohorts, Extent, Frame, FrameId, FreePair, Frees,
+    GlibcHeap, GrowthId, Heap, HitPrice, Host, JemallocHeap, LifetimeHistogram, Location, LocationId,
+    Mappings, Meant, Mode, Module, ModuleId, Process, ProcessId, Residency, Samples, Sampling, Site, SiteId,
+    SizeFilter, SizeHistogram, Stack, StackId, Sums, Symbol, Thread, ThreadId, Totals, Traced, TracedBlocks,
+    Untraceable,
 };
 use heaptrace_common::{function::Function, sampling::Weights, stack::StackEnd};
 
@@ -142,8 +143,10 @@ transparent! {
     ProcessId(u32);
     SiteId(u32);
     GrowthId(u32);
+    ThreadId(u32);
     BuildId(Vec<u8>);
     SizeHistogram(Vec<u64>);
+    LifetimeHistogram(Vec<u64>);
 }
 
 impl Wire for Function {
@@ -191,6 +194,25 @@ impl Wire for Mode {
             5 => Ok(Self::Native),
             number => Err(Bad::Choice { what: "mode", number }),
         }
+    }
+}
+
+impl Wire for Meant {
+    fn write(&self, to: &mut Writer) {
+        to.number(match self {
+            Self::Other => 0,
+            Self::C => 1,
+            Self::Cpp => 2,
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        // What newer versions tell apart is none of these.
+        Ok(match from.number()? {
+            1 => Self::C,
+            2 => Self::Cpp,
+            _ => Self::Other,
+        })
     }
 }
 
@@ -259,6 +281,7 @@ record!(Module { path: String, build_id: Option<BuildId> });
 record!(Symbol { name: String, file: Option<String>, line: Option<u32>, inlined: bool });
 record!(Frame { address: u64, location: LocationId });
 record!(Stack { frames: Vec<FrameId>, end: StackEnd });
+record!(Thread { tid: u32, name: String });
 record!(Totals {
     alloc_bytes: u64,
     alloc_count: u64,
@@ -278,6 +301,8 @@ record!(Site {
     sizes: SizeHistogram,
 } later {
     samples: Option<Box<Samples>>,
+    thread: Option<ThreadId>,
+    lifetimes: LifetimeHistogram,
 });
 record!(Cohort { allocated: u64, freed: u64, held_bytes: u64, live: u64, live_bytes: u64 });
 record!(Cohorts { span_ns: u64, parts: Vec<Cohort> });
@@ -285,6 +310,17 @@ record!(Sampling { mean: u64, frees: bool });
 record!(Samples { allocated: Sums, freed: Sums, gone: Sums });
 record!(Sums { samples: u64, seen_bytes: u64, weights: Weights });
 record!(Weights { bytes: u64, count: u64, bytes_variance: u64, count_variance: u64 });
+record!(Frees { bad: Vec<BadFree>, pairs: Vec<FreePair>, is_cut: bool });
+record!(Call { function: Function, stack: StackId });
+record!(BadFree {
+    process: ProcessId,
+    call: Call,
+    count: u64,
+    address: u64,
+    allocated: Option<Call>,
+    freed: Option<Call>,
+});
+record!(FreePair { process: ProcessId, allocated: Call, freed: Call, meant: (Meant, Meant), count: u64 });
 record!(AllocatorInfo { kind: String, path: String });
 record!(Process {
     pid: u32,

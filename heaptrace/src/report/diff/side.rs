@@ -83,8 +83,13 @@ impl Side {
             duration_ns: profile.duration_ns,
             mode: profile.mode,
             losses: ignored
-                .and_then(|ignored| ignored.lines(text::units(view), false).into_iter().next())
+                .map_or_else(Vec::new, |ignored| ignored.lines(text::units(view), true))
                 .into_iter()
+                // Those behind the first have its sum by suppression.
+                .map(|line| match line.strip_prefix("  ") {
+                    Some(part) => format!("ignored by {part}"),
+                    None => line,
+                })
                 .chain(left_out(profile, view))
                 .chain(footer::losses(profile))
                 .collect(),

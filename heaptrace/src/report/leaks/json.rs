@@ -1,11 +1,11 @@
 //! A print of `leaks` for programs: one object on a line. Keys are only ever added, at the end.
 
-use super::{IgnoredOld, Leaks, is_exact, sum, units};
+use super::{Leaks, is_exact, sum, units};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
     report::json::{Coverage, Frames, SCHEMA, coverage},
-    report::{select::Estimated, verdicts},
+    report::{Ignored, ignored, select::Estimated, verdicts},
     units::in_seconds,
     verdicts::Judgement,
 };
@@ -38,7 +38,7 @@ struct Print<'a> {
     /// What counts are of.
     unit: &'static str,
     /// Of stacks that suppression files name; `null` where there are none. In no other number.
-    ignored: Option<Sum>,
+    ignored: Option<ignored::Entry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -127,11 +127,7 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         sample_bytes: profile.sample_bytes(),
         live_is_bound: profile.mode.has_blocks() && !profile.mode.has_frees(),
         unit: units(profile.mode).1,
-        ignored: ignored.map(|IgnoredOld { stacks, amount: Amount { bytes, count } }| Sum {
-            bytes,
-            count,
-            stacks,
-        }),
+        ignored: ignored.map(Ignored::entry),
     };
     write_json(&print, out)?;
     writeln!(out)

@@ -9,13 +9,14 @@ mod thresholds;
 
 pub use merged::{Merged, merge};
 pub use render::render;
-pub use thresholds::{crossed, ignore, undecided};
+pub use thresholds::{crossed, ignore, uncounted, undecided};
 
 #[cfg(test)]
 mod tests;
 
 use crate::attribution::Attribution;
 use crate::model::{Amount, Mode, Old, Profile, SiteId, Trend};
+use crate::report::Ignored;
 use crate::verdicts::Judgement;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
@@ -57,18 +58,11 @@ pub struct Leaks<'a> {
     /// See `OldBlocks`.
     pub gone: Amount,
     /// Where somebody has judged stacks already: theirs, which are neither shown nor hidden.
-    pub ignored: Option<IgnoredOld>,
+    pub ignored: Option<&'a Ignored>,
     /// Text has a line for each process and file in its footer, too.
     pub verbose: bool,
     /// What of stacks text shows.
     pub frames: &'a Attribution,
-}
-
-/// Old blocks of stacks that suppression files name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IgnoredOld {
-    pub stacks: u64,
-    pub amount: Amount,
 }
 
 /// What is counted, one and many.

@@ -167,18 +167,22 @@ fn what_was_judged_before_is_counted_and_what_is_too_much_names_its_sites() {
     let mut known = crate::attribution::Suppressions::default();
     known.add("x.supp".as_ref(), "leak:libfoo").expect("good");
     let ignored = ignore(&mut trends, &profile, &known);
-    assert_eq!(
-        (trends.len(), ignored),
-        (3, IgnoredOld { stacks: 1, amount: Amount { bytes: 77_777, count: 3 } })
-    );
-    let print = Leaks { ignored: Some(ignored), ..later(&profile, &trends) };
+    assert_eq!((trends.len(), ignored.stacks, ignored.amount), (3, 1, Amount { bytes: 77_777, count: 3 }));
+    let print = Leaks { ignored: Some(&ignored), ..later(&profile, &trends) };
     let text = rendered(PrintFormat::Text, &print);
     assert!(
-        text.contains("# not shown, ignored (--ignore): 77,777 bytes in 3 blocks of 1 stack\n"),
+        text.contains(
+            "# not shown, ignored (--ignore): 77,777 bytes in 3 blocks of 1 stack\n\
+             #   x.supp:1 leak:libfoo: 77,777 bytes in 3 blocks of 1 stack\n"
+        ),
         "{text}"
     );
     let json = rendered(PrintFormat::Json, &print);
-    assert!(json.contains(r#""ignored":{"bytes":77777,"count":3,"stacks":1}"#), "{json}");
+    let by = r#"[{"file":"x.supp","line":1,"name":"leak:libfoo","stacks":1,"bytes":77777,"count":3}]"#;
+    assert!(
+        json.contains(&format!(r#""ignored":{{"stacks":1,"bytes":77777,"count":3,"by":{by}}}"#)),
+        "{json}"
+    );
 
     let merged = Merged { trends: trends.clone(), judged: print.judged.clone(), ..Merged::default() };
     let crossed = |thresholds| crossed(&profile, &Attribution::default(), &merged, thresholds);

@@ -1,6 +1,6 @@
 //! A print of `leaks` for people, who may see one for the first time.
 
-use super::{IgnoredOld, Leaks, sum, units};
+use super::{Leaks, sum, units};
 use crate::{
     model::{Change, Estimate, Mode, Trend},
     report::{
@@ -51,13 +51,9 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
         let (blocks, stacks) = (counted(blocks, one, many), counted(stacks, "more stack", "more stacks"));
         writeln!(out, "# not shown, below --top: {} bytes in {blocks} of {stacks}", thousands(bytes))?;
     }
-    if let Some(IgnoredOld { stacks, amount }) = leaks.ignored {
-        let (blocks, stacks) = (counted(amount.count, one, many), counted(stacks, "stack", "stacks"));
-        writeln!(
-            out,
-            "# not shown, ignored (--ignore): {} bytes in {blocks} of {stacks}",
-            thousands(amount.bytes)
-        )?;
+    let ignored = leaks.ignored.map_or_else(Vec::new, |ignored| ignored.lines((one, many), leaks.verbose));
+    for (at, line) in ignored.iter().enumerate() {
+        writeln!(out, "# {}{line}", if at == 0 { "not shown, " } else { "" })?;
     }
     let age = duration(older_than_ns);
     let is_sampled = profile.mode.sample_bytes() != 0;

@@ -1,35 +1,37 @@
 //! What of a print is too much, and what of it somebody has judged already.
 
-use super::{IgnoredOld, merged::Merged, units};
+use super::{merged::Merged, units};
 use crate::{
     attribution::{Attribution, Suppressions},
     model::{Amount, Profile, Trend},
     report::{
-        Thresholds,
+        Ignored, Thresholds,
         ignoring::Known,
         labels::Labels,
         select::Estimated,
         table::place,
-        thresholds::{blamed, too_much},
+        thresholds::{self, blamed, ends_heaps, too_much},
         verdicts,
     },
     units::{counted, thousands},
-    verdicts::{Reason, Verdict},
+    verdicts::Verdict,
 };
+use std::collections::BTreeMap;
 
 /// Takes out of `trends` what is to be ignored.
-pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppressions) -> IgnoredOld {
+pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppressions) -> Ignored {
     let known = Known::new(profile, suppressions);
-    let mut ignored = IgnoredOld::default();
+    let (mut ignored, mut places) = (Ignored::default(), BTreeMap::new());
     trends.retain(|Trend { old, .. }| {
         let site = profile.holders().get(old.site.index());
-        let stays = site.and_then(|site| known.suppression_of(site)).is_none();
-        if !stays {
-            ignored.stacks += 1;
-            ignored.amount.add(Amount { bytes: old.bytes, count: old.count });
+        let Some(number) = site.and_then(|site| known.suppression_of(site)) else { return true };
+        if let Some(suppression) = suppressions.get(number) {
+            let amount = Amount { bytes: old.bytes, count: old.count };
+            ignored.take(suppression, number, &mut places, amount);
         }
-        stays
+        false
     });
+    ignored.sort();
     ignored
 }
 
@@ -47,10 +49,11 @@ pub fn crossed(
         let site = profile.holders().get(trend.old.site.index())?;
         Some((site.process, Some(site.stack), Amount { bytes: trend.old.bytes, count: trend.old.count }))
     };
-    if let Some(most) = above.filter(|most| least(profile, trends) > *most) {
+    let counting: Vec<&Trend> = trends.iter().filter(|trend| !is_unsure(profile, trend)).collect();
+    if let Some(most) = above.filter(|most| least(profile, &counting) > *most) {
         let mut sum = Amount::default();
-        trends.iter().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
-        let sites = blamed(profile, &labels, trends.iter().filter_map(of));
+        counting.iter().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
+        let sites = blamed(profile, &labels, counting.iter().filter_map(|trend| of(trend)));
         lines.extend(too_much(sum, most, units(profile.mode), &sites));
     }
     if leak_like {
@@ -65,11 +68,28 @@ pub fn crossed(
     lines
 }
 
+/// Whether a row's blocks may have ended with their heap.
+fn is_unsure(profile: &Profile, trend: &Trend) -> bool {
+    let site = profile.holders().get(trend.old.site.index());
+    profile.mode.has_blocks() && site.is_some_and(|site| ends_heaps(profile, site.process))
+}
+
+/// What does not count as too much, where that is asked for.
+pub fn uncounted(
+    profile: &Profile,
+    Merged { trends, .. }: &Merged,
+    Thresholds { above, .. }: Thresholds,
+) -> Option<String> {
+    let mut left_out = Amount::default();
+    for Trend { old, .. } in trends.iter().filter(|trend| is_unsure(profile, trend)) {
+        left_out.add(Amount { bytes: old.bytes, count: old.count });
+    }
+    above.and_then(|_| thresholds::uncounted(left_out))
+}
+
 /// That some could not be judged, where leaks were asked for: then no answer is none.
 pub fn undecided(Merged { trends, judged, .. }: &Merged, thresholds: Thresholds) -> Option<String> {
-    let is_open = |trend: &&Trend| {
-        judged.get(&trend.old.site).is_none_or(|of| matches!(of.reason, Reason::TooEarly { .. }))
-    };
+    let is_open = |trend: &&Trend| judged.get(&trend.old.site).is_none_or(|of| of.reason.is_too_early());
     let open = trends.iter().filter(is_open).count() as u64;
     (thresholds.leak_like && open > 0).then(|| {
         format!(
@@ -81,7 +101,7 @@ pub fn undecided(Merged { trends, judged, .. }: &Merged, thresholds: Thresholds)
 }
 
 /// The fewest bytes that there are: of estimates the lower end of their interval.
-fn least(profile: &Profile, trends: &[Trend]) -> u64 {
+fn least(profile: &Profile, trends: &[&Trend]) -> u64 {
     let mut certain = 0_u64;
     let mut estimated: Option<Estimated> = None;
     for Trend { old, .. } in trends {

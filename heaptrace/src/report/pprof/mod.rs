@@ -33,7 +33,7 @@ pub(super) const EXPORT: Export = Export {
 };
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
-    let mut stacks = Stacks::new(profile, options);
+    let mut stacks = Stacks::by_thread(profile, options);
     stacks.hide_below(options.min_bytes);
     let mut writer = Writer {
         profile,
@@ -97,17 +97,32 @@ impl<'a> Writer<'a, '_> {
     fn samples(&mut self, stacks: &Stacks<'a>) -> io::Result<()> {
         let pid = self.names.string("pid", &mut self.messages)?;
         let comm = self.names.string("comm", &mut self.messages)?;
+        let threads = match self.profile.by_thread {
+            true => Some(["thread", "tid"].map(|key| self.names.string(key, &mut self.messages))),
+            false => None,
+        };
+        let threads = match threads {
+            Some([thread, tid]) => Some((thread?, tid?)),
+            None => None,
+        };
         for row in &stacks.rows {
             let process = stacks.process(row);
             let name = self.names.text(&process.comm, &mut self.messages)?;
             let amounts = row.amounts.iter().take(stacks.measures.len());
+            let mut label = vec![
+                proto::Label { key: pid, num: process.pid.into(), str: 0 },
+                proto::Label { key: comm, str: name, num: 0 },
+            ];
+            let of = row.thread.and_then(|id| self.profile.threads.get(id.index()));
+            if let (Some((thread, tid)), Some(of)) = (threads, of) {
+                let name = self.names.text(&of.name, &mut self.messages)?;
+                label.push(proto::Label { key: thread, str: name, num: 0 });
+                label.push(proto::Label { key: tid, num: of.tid.into(), str: 0 });
+            }
             let sample = Sample {
                 location_id: self.stack(row.stack)?,
                 value: amounts.flat_map(|amount| [signed(amount.count), signed(amount.bytes)]).collect(),
-                label: vec![
-                    proto::Label { key: pid, num: process.pid.into(), str: 0 },
-                    proto::Label { key: comm, str: name, num: 0 },
-                ],
+                label,
             };
             self.messages.put(&proto::Profile { sample: vec![sample], ..proto::Profile::default() })?;
         }

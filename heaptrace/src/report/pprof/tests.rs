@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixtures::profiles::{empty, full, sampled};
+use crate::fixtures::profiles::{empty, full, sampled, threaded};
 use crate::report::View;
 use flate2::read::GzDecoder;
 use insta::assert_snapshot;
@@ -50,6 +50,18 @@ fn text(profile: &proto::Profile) -> String {
         }
     }
     text
+}
+
+#[test]
+fn samples_have_their_threads() {
+    let profile = threaded();
+    let text = text(&decoded(&profile, &Options::default()));
+    let labels = |of: &str| text.matches(of).count();
+    assert_eq!(
+        (labels("\"thread app0\", \"tid 42\""), labels("\"thread done0\", \"tid 44\"")),
+        (3, 2),
+        "{text}"
+    );
 }
 
 #[test]

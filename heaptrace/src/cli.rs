@@ -86,6 +86,7 @@ Examples:
   heaptrace report --view peak                    # what was live when most was
   heaptrace report --view rss                     # what resident memory consists of
   heaptrace report --fail-on leak-like            # for CI: exit code 3, and who it was
+  heaptrace report --tui                          # the call tree, to walk through on the terminal
   heaptrace report --open                         # a page to look around in, in the browser
   heaptrace report -o heap.svg                    # a flame graph
   heaptrace report -o heap.pb.gz                  # for go tool pprof

@@ -37,3 +37,5 @@ pub mod top;
 mod units;
 pub mod unwind;
 pub mod verdicts;
+pub mod walk;
+pub mod widgets;

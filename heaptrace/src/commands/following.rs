@@ -59,6 +59,7 @@ pub(super) async fn follow<W: Work>(
                     }
                     work.tick(engine)?;
                 }
+                News::Looked => work.looked(engine)?,
                 News::Ended => break Ended::TargetsExited,
             }
         }

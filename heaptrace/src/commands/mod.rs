@@ -34,6 +34,7 @@ mod stack_args;
 mod started;
 pub mod stat;
 mod target_args;
+mod terminal;
 pub(crate) mod threshold_args;
 pub mod top;
 mod trace_args;

@@ -2,13 +2,13 @@
 //! that user's from its beginning: under sudo nothing of root's is started that they could steer, and no file of theirs is
 //! touched as root.
 
-use crate::{created, printable::say, process::privileges, target};
+use crate::{created, printable::say, process::privileges, report::PAGE_END, target};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::geteuid;
 use std::{
     env,
-    fs::File,
-    io::{self, Read as _},
+    fs::{self, File},
+    io::{self, Read as _, Write},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -62,7 +62,7 @@ impl Opener {
         Ok(Self { child: command.spawn().context("failed to start what opens the page")? })
     }
 
-    /// Where the page is to be written to. It ends when [`Self::open`] says so: half a page is not opened.
+    /// Where the page is to be written to. It ends when [`Self::open`] says so, and half a page is not opened.
     ///
     /// # Errors
     /// If there is no descriptor left for it.
@@ -90,7 +90,7 @@ impl Drop for Opener {
     }
 }
 
-/// What that process does: takes the page from standard input to a file of its own, and has it opened.
+/// What that process does: takes the page from standard input to a file of its own, and has it opened if it is whole.
 ///
 /// # Errors
 /// If any of that fails.
@@ -101,11 +101,17 @@ pub fn serve() -> anyhow::Result<()> {
         bail!("there is no page to open");
     }
     let path = place();
-    let mut file =
-        created::create_new(&path).with_context(|| format!("failed to create {}", path.display()))?;
-    io::copy(&mut (&first[..]).chain(page), &mut file)
-        .with_context(|| format!("failed to write {}", path.display()))?;
-    drop(file);
+    let file = created::create_new(&path).with_context(|| format!("failed to create {}", path.display()))?;
+    let mut whole = Whole { file, end: Vec::new() };
+    let written = io::copy(&mut (&first[..]).chain(page), &mut whole)
+        .with_context(|| format!("failed to write {}", path.display()));
+    // Who wrote it may have been killed.
+    if !matches!(written, Ok(_) if whole.end == PAGE_END.as_bytes()) {
+        let _ = fs::remove_file(&path);
+        written?;
+        bail!("the page is not whole, as heaptrace ended before it had written all of it: nothing is opened");
+    }
+    drop(whole);
     let written = || format!("the page is in {}", path.display());
     let mut command = Command::new("xdg-open");
     command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
@@ -126,6 +132,25 @@ pub fn serve() -> anyhow::Result<()> {
     }
     say(format_args!("{}, and stays there until it is deleted", written()));
     Ok(())
+}
+
+/// A file, and what was written to it last: as much as a page ends with.
+struct Whole {
+    file: File,
+    end: Vec<u8>,
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.end.extend_from_slice(&bytes[..written]);
+        self.end.drain(..self.end.len().saturating_sub(PAGE_END.len()));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A new file's: in the folder that is the user's own while they are logged in, or in that for all.

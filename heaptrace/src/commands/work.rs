@@ -20,6 +20,11 @@ pub(super) trait Work {
     /// Once a second, after the maps were read; not in seconds in which [`Self::print`] was called.
     fn tick(&mut self, engine: &mut Engine<Self::Form>) -> anyhow::Result<()>;
 
+    /// Ten times a second, where the engine was told to look often. The maps were not read.
+    fn looked(&mut self, _: &mut Engine<Self::Form>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// At every interval, where there is one, after the maps were read; later, where a print before [`Self::waits`] then.
     /// Breaks if nobody reads any more.
     fn print(&mut self, _: &mut Engine<Self::Form>) -> anyhow::Result<ControlFlow<()>> {

@@ -342,6 +342,12 @@ impl ProfileBuilder {
         (live.map(|record| record.live_bytes).sum(), self.events(blocks))
     }
 
+    /// Live bytes of what ran when records were last read, as the kernel side has them now.
+    pub fn live_now(&self, maps: &impl KernelTables) -> u64 {
+        let records = self.table.running().filter_map(|index| maps.process(index));
+        records.map(|record| record.live_bytes).sum()
+    }
+
     /// Calls of allocators, or where blocks are not traced calls that mapped memory, and page faults.
     fn events(&self, blocks: bool) -> u64 {
         if !blocks {

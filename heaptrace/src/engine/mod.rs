@@ -43,13 +43,15 @@ impl Form for () {
     fn new(_: Start) -> Self {}
 }
 
-/// What is looked into whenever the maps were read, a little each time.
+/// What is looked into whenever the maps were read, a little each time; and whether clients look between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looks {
     /// What the memory of the processes is made of.
     pub memory: bool,
     /// Blocks whose memory was unmapped.
     pub unmapped: bool,
+    /// [`News::Looked`] is told.
+    pub often: bool,
 }
 
 /// See the module.
@@ -141,15 +143,20 @@ impl<F> Engine<F> {
 
     /// Reads the maps now. [`Self::next`] does once a second; who prints wants it to be just before.
     pub fn drain(&mut self) {
-        self.drained = Some(Instant::now());
-        self.may_have_ended = true;
-        self.session.drain();
+        self.read_maps();
         if self.looks.memory {
             self.session.measure_some();
         }
         if self.looks.unmapped {
             self.session.look_for_unmapped_some();
         }
+    }
+
+    /// The same without what else is looked into then: for a moment that is over soon.
+    pub fn read_maps(&mut self) {
+        self.drained = Some(Instant::now());
+        self.may_have_ended = true;
+        self.session.drain();
     }
 
     /// Reads the maps once more after [`Self::detach`]: nothing waits for later any more.

@@ -11,6 +11,8 @@ pub enum News {
     Events(Vec<Told>),
     /// The maps were read; once a second, but for seconds in which a client has them read.
     Drained,
+    /// It was looked for what cannot wait for that, ten times a second: told only where [`super::Looks`] has it.
+    Looked,
     /// All targets have exited, and no new ones can come. Said again as long as that is so.
     Ended,
 }
@@ -36,6 +38,9 @@ impl<F> Engine<F> {
                     let before = Instant::now();
                     self.session.look_often();
                     self.wakes.looked(before.elapsed());
+                    if self.looks.often {
+                        return Ok(News::Looked);
+                    }
                 }
                 Wake::Drain => {
                     self.drain();

@@ -2,7 +2,7 @@
 //! peak is held against the size of the file.
 
 use super::{
-    MAGIC, Version,
+    MAGIC, Recording, Source, Version,
     tests::{block, encode},
     wire::{Bad, Reader, Wire, Writer},
 };
@@ -11,7 +11,7 @@ use crate::commands::{
     frame_args::FrameArgs,
     ignore_args::IgnoreArgs,
     parts::{PartArgs, When},
-    report::{ReportArgs, Shown, run},
+    report::{ReportArgs, Shown, most_expanded, run},
     threshold_args::ThresholdArgs,
     verbose::VerboseArgs,
 };
@@ -20,9 +20,11 @@ use crate::model::{
     AllocatorInfo, Chunk, Coverage, Frame, FrameId, LifetimeHistogram, Location, LocationId, Note, Process,
     ProcessId, Residency, Site, SiteId, SizeHistogram, Stack, StackId, Symbol, Totals, Untraceable,
 };
-use crate::report::{By, Format, View};
+use crate::report::{self, By, Format, Options, View};
+use crate::walk::{Action, App, Shape, screen};
 use heaptrace_common::{function::Function, stack::StackEnd};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -188,6 +190,7 @@ fn every_report_of_the_recording_given() {
                 format,
                 output,
                 open: false,
+                tui: false,
                 inverted: false,
                 pid: None,
                 min_bytes: 0,
@@ -217,7 +220,27 @@ fn every_report_of_the_recording_given() {
     let _ = report(Format::Folded, Shown::Peak, By::Stack, all());
     let since = PartArgs { from: Some(When::Time(Duration::from_secs(1))), ..all() };
     let _ = report(Format::Folded, alloc, By::Stack, since);
+    walk(Path::new(&file));
     println!("{PEAK}{}", memory("VmHWM:") - before);
+}
+
+/// The same on the terminal, with all of the tree opened.
+fn walk(file: &Path) {
+    let read = Source::open(file).and_then(|mut source| source.read(&mut |_, _| ControlFlow::Continue(())));
+    let Ok(Recording { profile, size, room, .. }) = read else { return };
+    let options = Options { view: View::Alloc, memory: Some(room), ..Options::default() };
+    if report::expansion(Format::Csv, &profile, &options) > most_expanded(size) {
+        return;
+    }
+    let table = report::walk(&profile, &options, "x");
+    drop(profile);
+    let mut app = App::new(table, Shape::default(), screen((80, 24)));
+    for action in
+        [Action::OpenAll, Action::Search, Action::Type('f'), Action::Enter, Action::Group, Action::Group]
+    {
+        app.apply(action);
+    }
+    app.apply(Action::OpenAll);
 }
 
 #[track_caller]
@@ -365,6 +388,7 @@ fn report_error(path: &Path) -> String {
         format: Some(Format::Json),
         output,
         open: false,
+        tui: false,
         inverted: false,
         pid: None,
         min_bytes: 0,

@@ -9,7 +9,8 @@ const MOST: usize = 32;
 /// of megabytes. Two there are in any case, as one cannot be compared with anything.
 const NUMBERS: usize = 1 << 21;
 
-/// See the module. The moments are chosen beforehand, evenly among all that were saved, with the peak and the end among them.
+/// See the module. The moments are chosen beforehand, evenly among all that were saved, with the peak, the marks and the end among
+/// them.
 #[derive(Debug)]
 pub struct Stills {
     /// Numbers of the moments, from 1, in their order.
@@ -21,19 +22,21 @@ pub struct Stills {
 }
 
 impl Stills {
-    /// Of a recording that was saved so many times, with its `peak` if that is not the end, and with so many sites in the end.
-    pub fn new(saved: usize, peak: Option<usize>, sites: usize) -> Self {
+    /// Of a recording that was saved so many times, with its `peak` if that is not the end, those that are `marked`, as far as
+    /// they find room, and with so many sites in the end.
+    pub fn new(saved: usize, peak: Option<usize>, marked: &[usize], sites: usize) -> Self {
         let most = (NUMBERS / sites.max(1)).clamp(2, MOST).min(saved);
-        let mut chosen: Vec<usize> = (1..=most).map(|n| n * saved / most).collect();
-        if let Some(peak) = peak {
-            // In the place of the one that is next to it, which is never the last.
-            match chosen.iter().position(|number| *number >= peak) {
-                Some(place) if chosen[place] == peak => {}
-                Some(place) if place + 1 < chosen.len() => chosen[place] = peak,
-                Some(place) if place > 0 => chosen[place - 1] = peak,
-                _ => chosen.insert(0, peak),
+        let mut wanted: Vec<usize> = Vec::new();
+        for number in peak.into_iter().chain(marked.iter().copied()) {
+            // The last one is there in any case.
+            if wanted.len() + 1 < most && number < saved && !wanted.contains(&number) {
+                wanted.push(number);
             }
         }
+        let evenly = most - wanted.len();
+        let mut chosen: Vec<usize> = (1..=evenly).map(|n| n * saved / evenly).chain(wanted).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
         Self { chosen, number: 0, processes: Vec::new(), sites: Vec::new(), taken: Vec::new() }
     }
 
@@ -85,7 +88,7 @@ mod tests {
     #[test]
     fn each_still_has_what_is_not_as_before() {
         let mut profile = full();
-        let mut stills = Stills::new(3, None, profile.sites.len());
+        let mut stills = Stills::new(3, None, &[], profile.sites.len());
         let live = |bytes| Totals { alloc_bytes: bytes, alloc_count: 1, ..Totals::default() };
         profile.duration_ns = 5;
         stills.take(&profile);
@@ -105,15 +108,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn moments_are_few_and_peak_and_end_are_among_them(
+        fn moments_are_few_and_peak_marks_and_end_are_among_them(
             saved in 1_usize..5_000, peak in 0.0..1.0, sites in 0_usize..3_000_000,
+            marked in proptest::collection::vec(0.0..1.0, 0..50),
         ) {
-            let peak = Some((peak * saved as f64) as usize).filter(|peak| *peak > 0 && *peak < saved);
-            let Stills { chosen, .. } = Stills::new(saved, peak, sites);
+            let number = |share: f64| (share * saved as f64) as usize;
+            let peak = Some(number(peak)).filter(|peak| *peak > 0 && *peak < saved);
+            let marked: Vec<usize> = marked.into_iter().map(number).filter(|number| *number > 0).collect();
+            let Stills { chosen, .. } = Stills::new(saved, peak, &marked, sites);
             prop_assert!(chosen.is_sorted_by(|a, b| a < b), "{chosen:?}");
             prop_assert!(chosen.len() <= MOST && (chosen.len() * sites <= NUMBERS.max(2 * sites)), "{chosen:?}");
             prop_assert!(chosen.first() > Some(&0) && chosen.last() == Some(&saved));
             prop_assert!(peak.is_none_or(|peak| chosen.contains(&peak)), "{chosen:?} {peak:?}");
+            if sites <= NUMBERS / MOST && marked.len() < MOST - 1 {
+                prop_assert!(marked.iter().all(|marked| chosen.contains(marked)), "{chosen:?} {marked:?}");
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Timeline {
     last: usize,
     highest: Option<(usize, u64)>,
     real: Option<RealPeak>,
+    /// Numbers of moments that have names.
+    marked: Vec<usize>,
 }
 
 /// What a process adds to a moment.
@@ -55,6 +57,7 @@ impl Timeline {
             last: 0,
             highest: None,
             real: None,
+            marked: Vec::new(),
         }
     }
 
@@ -80,6 +83,9 @@ impl Timeline {
         }
         self.now.at_ns = profile.duration_ns;
         self.last += 1;
+        if profile.coverage.notes.marks().any(|(at_ns, _)| at_ns == profile.duration_ns) {
+            self.marked.push(self.last);
+        }
         if self.highest.is_none_or(|(_, bytes)| self.now.live.bytes > bytes) {
             self.highest = Some((self.last, self.now.live.bytes));
         }
@@ -111,6 +117,11 @@ impl Timeline {
     /// What the process that had most live ever had, and between which moments.
     pub fn real_peak(&self) -> Option<RealPeak> {
         self.real
+    }
+
+    /// Numbers of the moments that have names, from 1. What is marked is saved then, with its mark.
+    pub fn marked(&self) -> &[usize] {
+        &self.marked
     }
 
     /// How many moments were taken.
@@ -173,7 +184,7 @@ fn replace(sum: &mut Amount, old: Amount, new: Amount) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::profiles::full;
+    use crate::{fixtures::profiles::full, model::Note};
 
     /// A profile in which the first process has this much live, and the second one what it has.
     fn at(at_ns: u64, live: u64) -> Profile {
@@ -211,6 +222,20 @@ mod tests {
         }
         let real = RealPeak { process: ProcessId(0), bytes: 400, after_ns: 5, by_ns: 10 };
         assert_eq!(timeline.real_peak(), Some(real));
+    }
+
+    #[test]
+    fn moments_with_names_are_known() {
+        let mut timeline = Timeline::new(None);
+        let mut profile = at(5, 100);
+        timeline.take(&profile, &BOTH);
+        profile.duration_ns = 7;
+        profile.coverage.notes.take(Note::Marked { at_ns: 7, name: "warm".into() });
+        timeline.take(&profile, &BOTH);
+        // Later moments know of it, too.
+        profile.duration_ns = 10;
+        timeline.take(&profile, &BOTH);
+        assert_eq!(timeline.marked(), [2]);
     }
 
     #[test]

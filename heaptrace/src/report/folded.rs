@@ -3,11 +3,13 @@
 
 use super::Options;
 use super::export::{Content, Export, Past, Untold};
-use super::labels::{LabelId, Labels};
+use super::labels::{Label, LabelId, Labels};
 use super::stacks::{Row, Stacks};
 use crate::model::{Profile, StackId};
 use crate::printable::printable;
-use std::cmp::Ordering;
+use crate::units::base_name;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 pub(super) const EXPORT: Export = Export {
@@ -22,7 +24,7 @@ pub(super) const EXPORT: Export = Export {
 };
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
-    let folded = Folded::new(profile, options);
+    let folded = Folded::new(profile, options, false);
     folded.write(out)?;
     Ok(folded.not_shown())
 }
@@ -33,16 +35,25 @@ pub(super) struct Folded<'a> {
     labels: Labels<'a>,
     stacks: Stacks<'a>,
     inverted: bool,
+    /// Frames are named with their modules.
+    modules: bool,
+}
+
+/// A module, or what is in none: what it has in stacks, and the frames that are of it, as they are written.
+pub(super) struct InModule {
+    pub bytes: u64,
+    pub frames: BTreeSet<String>,
+    pub is_none: bool,
 }
 
 /// What a frame takes while it is drawn, beside its name, in bytes: measured, on one stack of 262,144 frames.
 const DRAWN_FRAME: u64 = 280;
 
 impl<'a> Folded<'a> {
-    /// Folds the chosen stacks; those of no bytes are left out.
-    pub fn new(profile: &'a Profile, options: &Options) -> Self {
+    /// Folds the chosen stacks; those of no bytes are left out. `modules`: frames are named with their modules.
+    pub fn new(profile: &'a Profile, options: &Options, modules: bool) -> Self {
         let labels = Labels::new(profile);
-        let ranks = ranks(&labels);
+        let ranks = ranks(&labels, |label| modules.then(|| module_of(profile, label)).flatten());
         let inverted = options.inverted;
         let rank = |stack| walk(&labels, stack, inverted).map(|id| ranks[id as usize]);
         let compare = |a: &Row, b: &Row| {
@@ -59,7 +70,7 @@ impl<'a> Folded<'a> {
         stacks.rows.sort_by(compare);
         stacks.merge(|a, b| compare(a, b) == Ordering::Equal);
         stacks.hide_below(options.min_bytes);
-        Self { labels, stacks, inverted }
+        Self { labels, stacks, inverted, modules }
     }
 
     /// Leaves out the smallest stacks, so that the rest of them can be drawn in `memory` bytes.
@@ -82,12 +93,50 @@ impl<'a> Folded<'a> {
         self.stacks.rows.is_empty()
     }
 
+    fn frame(&self, label: LabelId) -> String {
+        let label = self.labels.get(label);
+        let module = module_of(self.stacks.profile, label).filter(|_| self.modules);
+        let name = element(&label.name);
+        module.map_or_else(|| name.clone(), |module| format!("{name} ({})", element(module)))
+    }
+
+    /// What each module has, that with most first; and what is in none, processes among it.
+    pub fn modules(&self) -> Vec<InModule> {
+        let mut modules: BTreeMap<Option<&str>, InModule> = BTreeMap::new();
+        for row in &self.stacks.rows {
+            let process = self.stacks.process(row);
+            let first = (None, format!("{}:{}", element(&process.comm), process.pid));
+            let frames = self
+                .labels
+                .walk(row.stack)
+                .map(|id| (module_of(self.stacks.profile, self.labels.get(id)), self.frame(id)));
+            let mut last = None;
+            for (module, frame) in std::iter::once(first).chain(frames) {
+                let is_none = module.is_none();
+                let of = modules.entry(module).or_insert_with(|| InModule {
+                    bytes: 0,
+                    frames: BTreeSet::new(),
+                    is_none,
+                });
+                // What is drawn of it: as wide as the stack, once for each row of frames.
+                if last != Some(module) {
+                    of.bytes = of.bytes.saturating_add(self.stacks.bytes(row));
+                }
+                last = Some(module);
+                of.frames.insert(frame);
+            }
+        }
+        let mut modules: Vec<_> = modules.into_values().collect();
+        modules.sort_by_key(|of| Reverse(of.bytes));
+        modules
+    }
+
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for row in &self.stacks.rows {
             let process = self.stacks.process(row);
             write!(out, "{}:{}", element(&process.comm), process.pid)?;
             for label in walk(&self.labels, row.stack, self.inverted) {
-                write!(out, ";{}", element(&self.labels.get(label).name))?;
+                write!(out, ";{}", self.frame(label))?;
             }
             writeln!(out, " {}", self.stacks.bytes(row))?;
         }
@@ -102,11 +151,17 @@ fn walk(labels: &Labels<'_>, stack: Option<StackId>, inverted: bool) -> impl Ite
     outwards.into_iter().flatten().chain(inwards.into_iter().flatten())
 }
 
-/// The places of the labels' names in their order, by labels; equal names have one place.
-fn ranks(labels: &Labels<'_>) -> Vec<u32> {
+/// The name of a label's module.
+fn module_of<'a>(profile: &'a Profile, label: &Label<'_>) -> Option<&'a str> {
+    let module = label.module.and_then(|module| profile.modules.get(module.index()))?;
+    Some(base_name(&module.path))
+}
+
+/// The places of the labels' names in their order, with what they are named with, by labels; equal names have one place.
+fn ranks<'a>(labels: &Labels<'a>, with: impl Fn(&Label<'a>) -> Option<&'a str>) -> Vec<u32> {
     let mut order: Vec<LabelId> = (0..labels.len() as LabelId).collect();
-    let name = |id: &LabelId| &labels.get(*id).name;
-    order.sort_unstable_by(|one, other| name(one).cmp(name(other)));
+    let name = |id: &LabelId| (&labels.get(*id).name, with(labels.get(*id)));
+    order.sort_unstable_by(|one, other| name(one).cmp(&name(other)));
     let mut ranks = vec![0; labels.len()];
     for (rank, equal) in (0..).zip(order.chunk_by(|one, other| name(one) == name(other))) {
         equal.iter().for_each(|id| ranks[*id as usize] = rank);

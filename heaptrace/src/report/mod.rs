@@ -50,6 +50,7 @@ mod thresholds;
 mod tree;
 mod unnamed;
 mod verdicts;
+mod walk;
 mod watch;
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use expansion::expansion;
 pub use export::Past;
 pub use footer::{losses, summary};
 pub use formats::{Format, render};
+pub use html::END as PAGE_END;
 pub use ignored::Ignored;
 pub use ignoring::ignore;
 pub use leaks::{
@@ -78,6 +80,7 @@ pub use select::live_intervals;
 pub use stat::{Glance, Stat, render as render_stat};
 pub use thresholds::{Thresholds, crossed, has_verdicts, uncounted_live};
 pub use verdicts::in_words as verdict_in_words;
+pub use walk::walk;
 pub use watch::{
     GrowthCall, GrowthTotals, WatchEnd, render_calls as render_watch_calls, render_end as render_watch_end,
 };
@@ -141,7 +144,7 @@ pub enum By {
     Site,
     /// Function, with all that it calls: a block counts for each function of its stack.
     Function,
-    /// Program or library that called the allocator.
+    /// Program or library that called the allocator; in svg a colour for each.
     Module,
     /// Process.
     Process,
@@ -153,7 +156,7 @@ pub enum By {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub view: View,
-    /// Rows of the text report; the other formats hold whole stacks.
+    /// Rows of the text report; the other formats hold whole stacks, of which svg has modules in colours.
     pub by: By,
     /// Flame graphs and folded stacks: the innermost function first.
     pub inverted: bool,

@@ -9,9 +9,9 @@ use super::{
     order::{Arrangement, Place, arrange},
     row::Row,
     sample::Header,
-    scroll::{moved, scrolled},
     state::{Effect, ListState, Mode, ProcessState, Screen},
 };
+use crate::widgets::scroll::{moved, scrolled};
 use std::collections::BTreeSet;
 
 /// See the module.
@@ -128,7 +128,9 @@ impl App {
                     Mode::List => self.in_list(action),
                     Mode::Process => self.in_process(action),
                     Mode::Help(above) => {
-                        *above = moved(*above, action, 10, usize::MAX).min(self.screen.help_lines);
+                        if let Action::Move(movement) = action {
+                            *above = moved(*above, movement, 10, usize::MAX).min(self.screen.help_lines);
+                        }
                         None
                     }
                     Mode::Filter(_) => {
@@ -136,7 +138,9 @@ impl App {
                         None
                     }
                     Mode::Sort(at) => {
-                        *at = moved(*at, action, 5, Column::ALL.len());
+                        if let Action::Move(movement) = action {
+                            *at = moved(*at, movement, 5, Column::ALL.len());
+                        }
                         let column = Column::ALL[*at];
                         if action == Action::Enter {
                             self.list.sort = column;
@@ -215,12 +219,13 @@ impl App {
                 self.mode = Mode::Process;
                 return Some(Effect::Detail);
             }
-            _ => {
-                let to = moved(self.selected_line(), action, self.page(), self.places.len());
+            Action::Move(movement) => {
+                let to = moved(self.selected_line(), movement, self.page(), self.places.len());
                 self.list.selected = self.places.get(to).map(|place| self.rows[place.row].identity);
                 self.keep_in_view();
                 return None;
             }
+            _ => return None,
         }
         self.arrange();
         None
@@ -277,10 +282,11 @@ impl App {
                 }
                 process.selected = Some((site, 0));
             }
-            _ => {
+            Action::Move(movement) => {
                 let at = lines.iter().position(|line| Some(*line) == process.selected).unwrap_or(0);
-                process.selected = lines.get(moved(at, action, page, lines.len())).copied();
+                process.selected = lines.get(moved(at, movement, page, lines.len())).copied();
             }
+            _ => {}
         }
         self.keep_in_view();
         None

@@ -1,7 +1,8 @@
 //! The columns: what they are called, what they hold, how wide they are, and which go first where there is no room.
 
-use super::{amount, row::Row};
+use super::row::Row;
 use crate::printable::printable;
+use crate::widgets::amount;
 use std::{borrow::Cow, cmp::Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

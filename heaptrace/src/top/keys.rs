@@ -1,6 +1,7 @@
 //! What keys mean, by where one is.
 
 use super::state::Mode;
+use crate::widgets::scroll::Move;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// What somebody wants.
@@ -12,12 +13,7 @@ pub enum Action {
     Redraw,
     /// One screen back, or out.
     Back,
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    Home,
-    End,
+    Move(Move),
     /// Open, expand, or agree.
     Enter,
     Filter,
@@ -57,15 +53,9 @@ pub fn action(mode: &Mode, key: KeyEvent) -> Option<Action> {
         return None;
     }
     let moved = match key.code {
-        KeyCode::Up => Some(Action::Up),
-        KeyCode::Down => Some(Action::Down),
-        KeyCode::PageUp => Some(Action::PageUp),
-        KeyCode::PageDown => Some(Action::PageDown),
-        KeyCode::Home => Some(Action::Home),
-        KeyCode::End => Some(Action::End),
         KeyCode::Enter => Some(Action::Enter),
         KeyCode::Esc => Some(Action::Back),
-        _ => None,
+        code => Move::of_key(code).map(Action::Move),
     };
     if moved.is_some() {
         return moved;
@@ -98,16 +88,12 @@ fn anywhere(code: KeyCode) -> Option<Action> {
     Some(match code {
         KeyCode::Char('q') => Action::Back,
         KeyCode::F(10) => Action::Quit,
-        KeyCode::Char('k') => Action::Up,
-        KeyCode::Char('j') => Action::Down,
-        KeyCode::Char('g') => Action::Home,
-        KeyCode::Char('G') => Action::End,
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => Action::Help,
         KeyCode::Char(' ') => Action::Pause,
         KeyCode::Char('t') => Action::Arm,
         KeyCode::Char('T') => Action::Disarm,
         KeyCode::Char('f') => Action::Flame,
-        _ => return None,
+        code => return Move::of_letter(code).map(Action::Move),
     })
 }
 

@@ -1,7 +1,6 @@
 //! `heaptrace top` without the world around it: from what the sources said at each moment to rows, from keys to what is
 //! shown and asked for, and the screens. Nothing here reads a clock, a file or a terminal.
 
-mod amount;
 mod app;
 mod arm;
 mod columns;
@@ -13,13 +12,11 @@ mod keys;
 mod order;
 mod row;
 mod sample;
-mod scroll;
 mod sites;
 mod state;
 mod text;
 mod view;
 
-pub use amount::{bytes, signed_bytes};
 pub use app::App;
 pub use arm::{Answer, Arming, Offer, ProbeCost};
 pub use columns::Column;

@@ -1,7 +1,6 @@
 //! Refreshes as plain text, for pipes and files.
 
 use super::{
-    amount,
     columns::{Column, Value},
     order::Place,
     row::Row,
@@ -10,6 +9,7 @@ use super::{
 };
 use crate::printable::printable;
 use crate::units::counted;
+use crate::widgets::amount;
 use std::io::{self, Write};
 
 /// Writes one refresh: the machine, a table, and what it does not cover. `places` are the rows to show; `hidden` is how

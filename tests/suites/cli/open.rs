@@ -5,9 +5,10 @@ use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::heaptrace;
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 use tempfile::TempDir;
 
@@ -72,6 +73,32 @@ pub fn shown() -> Result<()> {
         ensure!(html.contains("</html>") && html.contains("site_malloc_a"), "no page of it: {}", html.len());
         ensure!(stderr(&output).contains(&page.display().to_string()), "{}", stderr(&output));
         fs::remove_file(page)?;
+    }
+    Ok(())
+}
+
+/// What a killed heaptrace has written is not opened, and not left.
+pub fn half() -> Result<()> {
+    let (folder, file) = recorded()?;
+    let page = folder.path().join("page.html");
+    let report = heaptrace::command(&["report", "-o"])?.arg(&page).arg(&file).output()?;
+    ensure!(report.status.success(), "{}", stderr(&report));
+    let whole = fs::read(&page)?;
+    let stand_in = StandIn::new(NOTE)?;
+    for (length, is_whole) in [(whole.len() / 2, false), (whole.len() - 1, false), (whole.len(), true)] {
+        let mut opener = heaptrace::command(&["opener"])?;
+        let path = format!("{}:/usr/bin:/bin", stand_in.folder.path().display());
+        opener.env("PATH", path).env("NOTED", stand_in.noted()).env("TMPDIR", stand_in.folder.path());
+        opener.env_remove("XDG_RUNTIME_DIR").stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut opener = opener.spawn()?;
+        opener.stdin.take().context("no pipe")?.write_all(&whole[..length])?;
+        let output = opener.wait_with_output()?;
+        ensure!(output.status.success() == is_whole, "{length}: {}", stderr(&output));
+        ensure!(stand_in.noted().exists() == is_whole, "{length} of {} bytes", whole.len());
+        let pages = fs::read_dir(stand_in.folder.path())?.filter_map(Result::ok);
+        let pages = pages.filter(|entry| entry.path().extension().is_some_and(|of| of == "html")).count();
+        ensure!(pages == usize::from(is_whole), "{length}: {pages} pages are left");
+        ensure!(is_whole || stderr(&output).contains("the page is not whole"), "{}", stderr(&output));
     }
     Ok(())
 }

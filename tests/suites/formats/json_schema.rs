@@ -79,16 +79,22 @@ pub fn valid() -> Result<()> {
         ("allocs", &["--trace", "allocs"]),
         ("growth", &["--trace", "growth"]),
         ("faults", &["--trace", "faults"]),
+        ("native", &["--trace", "native"]),
     ] {
         let folder = TempDir::new()?;
         let mut record = heaptrace::command(&[&["record"], trace, &["-o"]].concat())?;
         record.arg(heaptrace::record_file(folder.path())).args(heaptrace::COMMAND);
-        let recorded = record.arg(Program::C("mixed").compile()?).arg("5000").output()?;
+        let program = match mode {
+            // It tells of samples.
+            "native" => Program::CWith("offering", &["-O2"]),
+            _ => Program::C("mixed"),
+        };
+        let recorded = record.arg(program.compile()?).arg("5000").output()?;
         ensure!(recorded.status.success(), "{mode}: {}", String::from_utf8_lossy(&recorded.stderr));
         let json = check(folder.path(), &[])?;
         ensure!(json["mode"] == mode && json["sites"][0].is_object(), "{mode}: {json}");
         let estimated = json["sites"][0]["estimate"].is_object();
-        ensure!(estimated == (mode == "sampled"), "{mode}: {}", json["sites"][0]);
+        ensure!(estimated == matches!(mode, "sampled" | "native"), "{mode}: {}", json["sites"][0]);
         // Python is still to read it.
         others.push(folder);
     }

@@ -15,6 +15,7 @@ mod pprof;
 mod recorded;
 mod schema;
 mod speedscope;
+mod walk;
 
 use anyhow::{Result, ensure};
 use heaptrace_tests::{
@@ -53,9 +54,10 @@ fn main() -> ExitCode {
         )
         .needing(json_schema::missing()),
         end_to_end("parts: the peak is the highest moment, and says how near the real one is", parts::peak),
+        end_to_end("parts: a peak between two regular states is saved, too", parts::short_peak),
         end_to_end("parts: spans come to the whole, and say what shrank", parts::spans),
         end_to_end("parts: what was not saved is refused", parts::refused),
-        end_to_end("marks: spans between them, and what is none of ours", marks::between),
+        end_to_end("marks: spans between them, also on the page, and what is none of ours", marks::between),
         in_browser("html: totals are the JSON report's", page::of_one("totals")),
         in_browser("html: the graph by keys, pointer and search", page::of_one("graph")),
         in_browser("html: the table sorted, grouped and filtered, and stacks in it", page::of_one("table")),
@@ -64,9 +66,15 @@ fn main() -> ExitCode {
             page::of_one("time"),
         ),
         in_browser("html: light and dark, tabs, histograms, RSS and coverage", page::of_one("look")),
+        in_browser("html: frames that are not the user's, folded as in text and all of them", page::frames),
         in_browser("html: several processes, one by one and together", page::several),
         in_browser("html: 20,000 stacks, and how long the longest tasks take", page::smooth).slow(),
         in_browser("html: names are texts, and nothing else is run or loaded", page::hostile),
+        end_to_end("tui: the tree on a terminal has what the JSON report has", walk::walked),
+        end_to_end(
+            "tui: parts and groups are walked, and what cannot be is refused",
+            walk::parts_and_refusals,
+        ),
         end_to_end("csv: sqlite3 imports it, and its sums are the JSON report's", lines::imported),
         end_to_end("ndjson: jq finds in it what the JSON report has", lines::queried),
         end_to_end("diff: nothing changed since itself, and what grew is found", lines::compared),

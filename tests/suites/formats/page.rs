@@ -29,11 +29,12 @@ pub fn missing() -> Option<String> {
 }
 
 /// Does what `drive.js` has under the name `what`, with the page and the JSON report of a recording.
-fn drive(what: &str, folder: &Path) -> Result<String> {
-    let export = |name: &str| -> Result<PathBuf> {
+pub fn drive(what: &str, folder: &Path) -> Result<String> {
+    let export = |name: &str, options: &[&str]| -> Result<PathBuf> {
         let file = folder.join(format!("{what}-{name}"));
         let report = heaptrace::command(&["report", "-o"])?
             .arg(&file)
+            .args(options)
             .arg(heaptrace::record_file(folder))
             .output()
             .context("failed to run heaptrace")?;
@@ -44,7 +45,10 @@ fn drive(what: &str, folder: &Path) -> Result<String> {
     node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/formats/page/drive.js"))
         .arg(playwright())
         .arg(installed("chromium", BIN)?)
-        .args([what.as_ref(), export("heap.html")?.as_os_str(), export("heap.json")?.as_os_str()]);
+        .args([what.as_ref(), export("heap.html", &[])?.as_os_str(), export("heap.json", &[])?.as_os_str()]);
+    if what == "frames" {
+        node.arg(export("heap.txt", &["--view", "alloc", "--percent-limit", "0"])?);
+    }
     let seen = printed(&mut node)?;
     ensure!(seen.trim_end().ends_with("as expected"), "{what}: {seen}");
     Ok(seen)
@@ -58,6 +62,11 @@ pub fn of_one(what: &'static str) -> impl FnOnce() -> Result<()> + Send {
 pub fn several() -> Result<()> {
     let session = Session::new(Program::C("process"), &["fork"]).options(&["--exact-children"]);
     drive("several", Recorded::of(&session)?.folder()).map(drop)
+}
+
+/// Frames that are not the user's, of a program that has many of them.
+pub fn frames() -> Result<()> {
+    drive("frames", Recorded::of(&Session::new(Program::Cpp("objects"), &[]))?.folder()).map(drop)
 }
 
 /// Very many stacks; tells how long the page's longest tasks took.

@@ -1,7 +1,7 @@
 //! Parts of a recording's time: the moment at which most was live, and what came before and after it.
 
 use crate::recorded::{PEAK, Recorded};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use heaptrace_tests::heaptrace;
 use serde_json::Value;
 use std::process::Output;
@@ -73,6 +73,26 @@ pub fn peak() -> Result<()> {
     ensure!(at["part"]["kind"] == "moment" && at["part"]["to_s"] == part["to_s"], "{}", at["part"]);
     ensure!(at["sites"] == at_peak["sites"] && at["processes"] == at_peak["processes"], "another state");
     Ok(())
+}
+
+/// A recording that is over before its second regular state has one of the peak.
+pub fn short_peak() -> Result<()> {
+    const REGULAR_S: f64 = 5.0;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let recorded = Recorded::record()?;
+        let part = json(&recorded, &["--view", "peak"])?["part"].clone();
+        let (real, recorded_s) = (part["real_peak"]["bytes"].as_u64(), part["recorded_s"].as_f64());
+        let held = live(&json(&recorded, &["--view", "peak"])?, "")?;
+        // Beside the early one and the last.
+        let is_own = part["saved"].as_u64() >= Some(3) && recorded_s < Some(REGULAR_S);
+        if is_own {
+            ensure!(Some(held) >= real.map(|real| real - real / 32), "{held} of {part}");
+            return Ok(());
+        }
+        seen.push(part);
+    }
+    bail!("no state of the peak but the regular ones: {seen:?}")
 }
 
 pub fn spans() -> Result<()> {

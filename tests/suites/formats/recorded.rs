@@ -34,7 +34,8 @@ impl Recorded {
         recorded.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
-    fn record() -> Result<Self> {
+    /// The same recording anew: the program is at its peak until that is in the recording, and no longer.
+    pub fn record() -> Result<Self> {
         let folder = TempDir::new()?;
         let seen = folder.path().join("peak-seen");
         let mut command = Command::new(Program::C("shaped").compile()?);

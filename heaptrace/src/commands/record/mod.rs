@@ -1,6 +1,7 @@
 //! `heaptrace record`: traces until told to stop, and writes what it saw to a file.
 
 mod args;
+mod peaks;
 
 pub use args::RecordArgs;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use indicatif::HumanCount;
+use peaks::Peaks;
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -71,11 +73,14 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     // What memory consists of is told by blocks.
     let measures = !no_rss && options.mode == Mode::Exact;
     let blocks = options.mode.has_blocks();
-    prepared.engine.look_into(Looks { memory: measures, unmapped: blocks });
+    // Where frees are not traced nothing is ever less than it was.
+    let peaks = options.mode.has_frees();
+    prepared.engine.look_into(Looks { memory: measures, unmapped: blocks, often: peaks });
     let start = prepared.engine.start();
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
     let marks = Marks::listen();
-    let mut recording = Recording { writer, progress: Progress::new(), blocks, last_write: None, marks };
+    let (progress, peaks) = (Progress::new(), Peaks::new());
+    let mut recording = Recording { writer, progress, blocks, last_write: None, marks, peaks };
     let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
@@ -133,6 +138,21 @@ struct Recording {
     /// `None` before the first, which comes early: a recorder that is killed soon is to leave something.
     last_write: Option<Instant>,
     marks: Marks,
+    peaks: Peaks,
+}
+
+impl Recording {
+    /// Writes what is new, as of when the maps were last read; `named` are marks of this moment.
+    fn save(&mut self, engine: &mut Engine<Chunks>, named: Vec<String>) -> anyhow::Result<()> {
+        self.last_write = Some(Instant::now());
+        let mut chunk = engine.chunk()?;
+        self.marks.put(named, &mut chunk);
+        self.writer.append(&chunk).context(CUT_SHORT)?;
+        self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
+        let (live, ..) = engine.session().glance();
+        self.peaks.saved(live);
+        Ok(())
+    }
 }
 
 impl Work for Recording {
@@ -146,11 +166,17 @@ impl Work for Recording {
         let named = self.marks.come();
         // A mark is of a state that is saved.
         if !named.is_empty() || self.last_write.is_none_or(|last| last.elapsed() >= WRITE_EVERY) {
-            self.last_write = Some(Instant::now());
-            let mut chunk = engine.chunk()?;
-            self.marks.put(named, &mut chunk);
-            self.writer.append(&chunk).context(CUT_SHORT)?;
-            self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
+            self.save(engine, named)?;
+        }
+        Ok(())
+    }
+
+    fn looked(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
+        if self.peaks.wants(engine.session().live_now(), engine.followed()) {
+            let before = Instant::now();
+            engine.read_maps();
+            self.save(engine, Vec::new())?;
+            self.peaks.spent(before.elapsed());
         }
         Ok(())
     }

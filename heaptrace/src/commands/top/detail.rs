@@ -5,7 +5,8 @@ use crate::{
     attribution::Attribution,
     model::{Process, ProcessId, SiteId, SizeHistogram, StackId},
     report::{StackNames, residency_lines, verdict_in_words},
-    top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, bytes, signed_bytes, sort_sites},
+    top::{Detail, Mapped, SiteKind, SiteOrder, SiteRow, sort_sites},
+    widgets::amount::{bytes, signed_bytes},
 };
 
 /// Sites that are shown; further ones are counted.

@@ -70,7 +70,7 @@ impl Feed {
 
     /// Whether what the memory of its processes is made of is looked into.
     pub fn measure(&mut self, wanted: bool) {
-        self.engine.look_into(Looks { memory: wanted, unmapped: false });
+        self.engine.look_into(Looks { memory: wanted, ..Looks::default() });
     }
 
     /// Takes a snapshot of now.

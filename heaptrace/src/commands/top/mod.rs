@@ -16,7 +16,7 @@ mod sources;
 
 pub use args::TopArgs;
 
-use super::{target_args::TargetArgs, work::Ended};
+use super::{target_args::TargetArgs, terminal::can_draw, work::Ended};
 use crate::{
     error::CannotTrace,
     printable::say,
@@ -117,9 +117,4 @@ fn name(target: &Target) -> Option<String> {
         Target::User { name, .. } => Some(format!("user {name}")),
         Target::Cgroup(cgroup) => Some(cgroup.folder.display().to_string()),
     }
-}
-
-/// Whether the terminal knows how to move its cursor.
-fn can_draw() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }

@@ -2,75 +2,17 @@
 
 use super::{job::Done, sources::Sources};
 use crate::{
-    commands::work::Ended,
+    commands::{terminal::Terminal, work::Ended},
     engine::Pace,
     top::{self, App, Effect, Header, History, action, draw, rows},
 };
 use futures_util::StreamExt as _;
-use ratatui::{
-    DefaultTerminal,
-    crossterm::{
-        event::{Event, EventStream},
-        execute,
-        terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate},
-    },
-    layout::Rect,
-};
-use std::{
-    io,
-    mem::ManuallyDrop,
-    time::{Duration, Instant},
-};
+use ratatui::crossterm::event::{Event, EventStream};
+use std::time::{Duration, Instant};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::sleep_until,
 };
-
-/// The terminal, in its alternate screen and in raw mode. As it was again when this is dropped, also by a panic.
-struct Screen(ManuallyDrop<DefaultTerminal>);
-
-impl Screen {
-    fn open() -> io::Result<Self> {
-        ratatui::try_init().map(|terminal| Self(ManuallyDrop::new(terminal)))
-    }
-
-    /// Draws `app` as one frame: a terminal that can shows none that is half drawn (DEC private mode 2026), others
-    /// pass over it.
-    fn draw(&mut self, app: &App) -> io::Result<()> {
-        execute!(self.0.backend_mut(), BeginSynchronizedUpdate)?;
-        let drawn = self.0.draw(|frame| draw(frame, app)).map(drop);
-        execute!(self.0.backend_mut(), EndSynchronizedUpdate)?;
-        drawn
-    }
-
-    /// Leaves the terminal to the shell until somebody says to go on.
-    fn suspend(&mut self) -> io::Result<()> {
-        ratatui::try_restore()?;
-        // SAFETY: stops what the terminal is in front of, as Ctrl-Z would if it were not in raw mode.
-        unsafe { libc::kill(0, libc::SIGTSTP) };
-        *self.0 = ratatui::try_init()?;
-        self.redraw()
-    }
-
-    /// Begins with an empty screen. `Terminal::clear` would ask the terminal where its cursor is, and take the answer
-    /// away from who waits for keys.
-    fn redraw(&mut self) -> io::Result<()> {
-        let size = self.0.size()?;
-        self.0.resize(Rect::new(0, 0, size.width, size.height))
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // Where the terminal is gone there is nothing to be put back; and dropped, ratatui's would say so to a standard error
-        // that is gone, too, and panic.
-        if self.0.show_cursor().is_ok() {
-            // SAFETY: not used again.
-            unsafe { ManuallyDrop::drop(&mut self.0) };
-        }
-        let _ = ratatui::try_restore();
-    }
-}
 
 /// Where a refresh takes long, keys and what is traced have the same time.
 pub const SHARE: u32 = 2;
@@ -96,9 +38,9 @@ pub async fn run(
     let far = Duration::from_secs(u64::from(u32::MAX));
     let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
     let mut left = times.iterations;
-    let mut screen = Screen::open()?;
+    let mut terminal = Terminal::open()?;
     let mut keys = EventStream::new();
-    app.resize(screen.0.size().map(|size| top::screen((size.width, size.height)))?);
+    app.resize(top::screen(terminal.size()?));
     let mut history = History::default();
     loop {
         let mut effect = None;
@@ -139,12 +81,12 @@ pub async fn run(
         }
         match effect {
             Some(Effect::Quit) => return Ok(Ended::Asked),
-            Some(Effect::Suspend) => screen.suspend()?,
-            Some(Effect::Redraw) => screen.redraw()?,
+            Some(Effect::Suspend) => terminal.suspend()?,
+            Some(Effect::Redraw) => terminal.redraw()?,
             Some(Effect::Examine(pid)) => sources.examine(pid),
             Some(Effect::Arm(pid)) => {
                 app.status = Some(format!("placing probes in process {pid} ..."));
-                screen.draw(&app)?;
+                terminal.draw(|frame| draw(frame, &app))?;
                 let before = Instant::now();
                 app.status = Some(sources.arm(pid));
                 // What is traced now has to be seen.
@@ -154,7 +96,7 @@ pub async fn run(
             }
             Some(Effect::Disarm(pid)) => {
                 app.status = Some(format!("taking the probes of process {pid} away ..."));
-                screen.draw(&app)?;
+                terminal.draw(|frame| draw(frame, &app))?;
                 app.status = Some(sources.disarm(pid));
                 app.paused = false;
                 refresh(sources, &mut app, &mut header, &mut history)?;
@@ -168,7 +110,7 @@ pub async fn run(
             Some(Effect::Detail) => detail(sources, &mut app, &history),
             None => {}
         }
-        screen.draw(&app)?;
+        terminal.draw(|frame| draw(frame, &app))?;
         if left == Some(0) {
             return Ok(Ended::TimeUp);
         }

@@ -38,7 +38,7 @@ class Colours {
       return read;
     };
     const names = [
-      "page", "card", "ink", "quiet", "line", "accent", "live", "live-fill", "rss", "still", "brush", "match",
+      "page", "card", "ink", "quiet", "line", "accent", "live", "live-fill", "rss", "still", "mark", "brush", "match",
       "match-ink", "frame-ink", "grew",
     ];
     this.theme = Object.fromEntries(names.map((name) => [name, colour(name)]));

@@ -64,6 +64,7 @@ async function readProfile() {
   profile.stacks = {
     process: columns.take("stacks.process", Int32Array),
     call: columns.take("stacks.call", Int32Array),
+    folded: columns.take("stacks.folded", Int32Array),
     oldest_s: columns.take("stacks.oldest_s", Float64Array),
     low: columns.take("stacks.low", Float64Array),
     high: columns.take("stacks.high", Float64Array),
@@ -76,6 +77,7 @@ async function readProfile() {
     profile.stacks.count[key] = columns.take(`count.${key}`, Float64Array);
   }
   profile.calls = await parents(columns.take("up", Int32Array), columns.take("name", Int32Array), slices);
+  showFrames(profile, profile.head.raw_frames);
   return profile;
 }
 
@@ -92,10 +94,20 @@ async function parents(up, name, slices) {
   return { parent, name };
 }
 
-// The names of a stack, innermost first.
-function* namesOf(profile, stack) {
+// Decides with which call each stack ends: its innermost one, or the first that is the user's.
+function showFrames(profile, isRaw) {
+  const { call, folded } = profile.stacks;
+  const { parent } = profile.calls;
+  profile.stacks.end = isRaw ? call : call.map((end, stack) => {
+    for (let inner = folded[stack]; inner > 0; inner--) end = parent[end];
+    return end;
+  });
+}
+
+// The names of a stack as far as they are shown, innermost first; or from another call of it.
+function* namesOf(profile, stack, from = profile.stacks.end[stack]) {
   const { parent, name } = profile.calls;
-  for (let call = profile.stacks.call[stack]; call >= 0; call = parent[call]) yield name[call];
+  for (let call = from; call >= 0; call = parent[call]) yield name[call];
 }
 
 // What each stack had live at a still, by its number; -1 is the start, when there was nothing.
@@ -147,5 +159,5 @@ async function stacksWith(profile, found, slices) {
     within[call] = found[profile.names.function[name[call]]] | (parent[call] >= 0 ? within[parent[call]] : 0);
     if ((call & 4095) === 0 && slices.over) await slices.next();
   }
-  return Uint8Array.from(profile.stacks.call, (call) => within[call]);
+  return Uint8Array.from(profile.stacks.end, (call) => within[call]);
 }

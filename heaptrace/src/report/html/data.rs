@@ -37,6 +37,16 @@ pub(super) struct Data<'a> {
     hidden: Option<String>,
     sizes: Option<Sizes>,
     history: Option<Past>,
+    /// Named moments, in their order.
+    marks: Vec<Mark<'a>>,
+    /// All frames are shown from the beginning.
+    raw_frames: bool,
+}
+
+#[derive(Serialize)]
+struct Mark<'a> {
+    at_s: f64,
+    name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -103,6 +113,8 @@ impl<'a> Data<'a> {
             hidden: stacks.not_shown(),
             sizes: sizes(profile, options),
             history: profile.history.as_ref().map(Past::new),
+            marks: marks(profile),
+            raw_frames: !options.frames.hides(),
         }
     }
 }
@@ -120,6 +132,14 @@ impl Past {
             rss_bytes: moments.iter().map(|moment| moment.rss_bytes).collect(),
         }
     }
+}
+
+/// Those of a recording up to its end, or to that of the part that is shown.
+fn marks(profile: &Profile) -> Vec<Mark<'_>> {
+    let mut marks: Vec<_> =
+        profile.coverage.notes.marks().filter(|(at_ns, _)| *at_ns <= profile.duration_ns).collect();
+    marks.sort_by_key(|(at_ns, _)| *at_ns);
+    marks.into_iter().map(|(at_ns, name)| Mark { at_s: in_seconds(at_ns), name }).collect()
 }
 
 /// `None` where blocks are sampled, as the sizes of samples are not those of all blocks, and where there are none.

@@ -10,7 +10,7 @@ class Page {
     this.head = profile.head;
     this.state = {
       measure: `${this.main.key}.bytes`, process: null, inverted: false, byProcess: false, span: null, change: null,
-      found: null, with: null, tab: "",
+      found: null, with: null, tab: "", raw: profile.head.raw_frames,
     };
     this.colours = new Colours(profile);
     this.flame = new Flame(profile, this.colours, {
@@ -114,6 +114,9 @@ class Page {
     });
     $("inverted").addEventListener("change", (event) => this.#set({ inverted: event.target.checked }));
     $("by-process").addEventListener("change", (event) => this.#set({ byProcess: event.target.checked }));
+    $("frames").hidden = !this.profile.stacks.folded.some((inner) => inner > 0);
+    $("raw").checked = this.state.raw;
+    $("raw").addEventListener("change", (event) => this.#frames(event.target.checked));
     $("layout").addEventListener("change", (event) => {
       this.flame.isFlame = event.target.value === "flame";
       this.flame.layOut(true);
@@ -184,6 +187,15 @@ class Page {
   #set(change) {
     Object.assign(this.state, change);
     return this.#refresh();
+  }
+
+  async #frames(raw) {
+    showFrames(this.profile, raw);
+    this.state.raw = raw;
+    // Which stacks it finds depends on their frames.
+    const { found } = this.state;
+    if (found) this.state.with = await this.#search.run((slices) => stacksWith(this.profile, found, slices));
+    await this.#refresh();
   }
 
   // The weights of what is chosen, and all that is made of them.

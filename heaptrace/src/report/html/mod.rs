@@ -11,10 +11,13 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
+pub use page::END;
+
 use super::Options;
 use super::export::{Content, Export, Past, Untold};
 use super::labels::Labels;
 use super::stacks::Stacks;
+use crate::attribution::Attribution;
 use crate::model::Profile;
 use std::io::{self, Write};
 
@@ -40,7 +43,9 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
     let mut stacks = Stacks::new(profile, options);
     stacks.hide_below(options.min_bytes);
     stacks.cut(MOST_STACKS, |_| 1);
-    let labels = Labels::new(profile);
+    // The page has a switch for all frames.
+    let hiding = if options.frames.hides() { options.frames.clone() } else { Attribution::default() };
+    let labels = Labels::attributed(profile, &hiding);
     if let Some(memory) = options.memory {
         stacks.cut(memory, |row| FRAME * (1 + labels.walk(row.stack).count() as u64));
     }
@@ -50,7 +55,7 @@ fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Resu
         page::data(out, "profile", &data::Data::new(&stacks, options))?;
         names.write(&labels, out)?;
         calls.write(out)?;
-        rows::write(&stacks, &calls, options, out)?;
+        rows::write(&stacks, &labels, &calls, options, out)?;
         spans::write(&stacks, out)
     })?;
     Ok(None)

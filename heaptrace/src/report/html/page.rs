@@ -24,6 +24,9 @@ const SCRIPTS: &[&str] = &[
     include_str!("main.js"),
 ];
 
+/// What a page ends with, and has nowhere else: a `<` of the data is none.
+pub const END: &str = "</html>\n";
+
 /// What the skeleton has in the place of what is put in.
 const POLICY: &str = "{policy}";
 const STYLES: &str = "<!-- style -->";
@@ -104,6 +107,7 @@ mod tests {
             SKELETON.find(mark).expect("it is there")
         });
         assert!(places.is_sorted(), "{places:?}");
+        assert!(SKELETON.ends_with(END) && SKELETON.matches(END.trim_end()).count() == 1);
     }
 
     #[test]

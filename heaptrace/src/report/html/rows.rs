@@ -5,6 +5,7 @@ use super::names::PIECE;
 use super::page;
 use crate::model::{ProcessId, SiteId};
 use crate::report::Options;
+use crate::report::labels::Labels;
 use crate::report::select::{Estimated, chosen, estimated, sites};
 use crate::report::stacks::{Measure, Stacks};
 use crate::report::verdicts;
@@ -39,6 +40,8 @@ struct StacksPiece {
     process: Vec<u32>,
     /// The innermost one.
     call: Vec<u32>,
+    /// How many of the inner ones are not the user's; never all.
+    folded: Vec<u32>,
     /// By measure.
     bytes: BTreeMap<&'static str, Vec<u64>>,
     count: BTreeMap<&'static str, Vec<u64>>,
@@ -63,6 +66,7 @@ struct Beside {
 /// Writes all rows in their order.
 pub(super) fn write(
     stacks: &Stacks<'_>,
+    labels: &Labels<'_>,
     calls: &Calls,
     options: &Options,
     out: &mut dyn Write,
@@ -89,6 +93,7 @@ pub(super) fn write(
         for row in rows {
             piece.process.push(places.get(&row.process).copied().unwrap_or(NONE));
             piece.call.push(calls.end(row.stack).unwrap_or(NONE));
+            piece.folded.push(labels.folded(row.stack) as u32);
             for (measure, amount) in stacks.measures.iter().zip(row.amounts) {
                 piece.bytes.entry(key(*measure)).or_default().push(amount.bytes);
                 piece.count.entry(key(*measure)).or_default().push(amount.count);

@@ -68,13 +68,14 @@ class Sites {
 
   // What a stack belongs to, as a number.
   #groupOf() {
-    const { process, call } = this.profile.stacks;
+    const { process, call, end } = this.profile.stacks;
     const { name } = this.profile.calls;
     const { function: of } = this.profile.names;
     return {
-      stack: (stack) => stack,
-      function: (stack) => of[name[call[stack]]],
-      module: (stack) => this.colours.ranks[this.profile.names.module[name[call[stack]]]] ?? -1,
+      // Those that differ in frames which are not shown are one.
+      stack: (stack) => (end === call ? stack : process[stack] * name.length + end[stack]),
+      function: (stack) => of[name[end[stack]]],
+      module: (stack) => this.colours.ranks[this.profile.names.module[name[end[stack]]]] ?? -1,
       process: (stack) => process[stack],
     }[this.group];
   }
@@ -119,7 +120,7 @@ class Sites {
   }
 
   #innermost(row) {
-    return this.profile.calls.name[this.profile.stacks.call[row.stack]];
+    return this.profile.calls.name[this.profile.stacks.end[row.stack]];
   }
 
   // The next functions outwards: the innermost one is often a wrapper of the allocator.
@@ -233,10 +234,12 @@ class Sites {
     const { profile } = this;
     const { stack } = row;
     const { process, low, high, bytes, count, oldest_s } = profile.stacks;
-    const frames = Array.from(namesOf(profile, stack), (name) => {
+    const { call, folded, end } = profile.stacks;
+    const inner = end === call ? 0 : folded[stack];
+    const frames = Array.from(namesOf(profile, stack, call[stack]), (name, at) => {
       const where = [sourceOf(profile, name), moduleOf(profile, name)].filter((part) => part);
       const inlined = profile.names.inlined[name] ? " (inlined)" : "";
-      const item = element("li", {}, element("span", { class: "name" }, profile.names.text[name] + inlined));
+      const item = element("li", { class: at < inner ? "inner" : "" }, element("span", { class: "name" }, profile.names.text[name] + inlined));
       item.append(element("small", { title: printable(where.join(" · ")) }, where.map(baseName).join(" · ")));
       item.style.setProperty("--frame", this.colours.of(name));
       return item;
@@ -251,6 +254,7 @@ class Sites {
     const show = element("button", { type: "button", id: "reveal" }, "Show in the graph");
     show.addEventListener("click", () => this.on.reveal(stack));
     const title = row.stacks > 1 ? `The largest of ${thousands(row.stacks)} stacks` : "Call stack";
+    if (inner > 0) facts.push(element("div", {}, `${counted(inner, "inner frame is", "inner frames are")} not the user's, and left out elsewhere`));
     fill($("stack"), element("h2", {}, title), element("p", { class: "name" }, profile.head.process_names[process[stack]]),
       element("div", { class: "quiet" }, ...facts), element("p", {}, show), element("ol", {}, ...frames));
   }

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn changes_come_to_what_stacks_have_in_the_end() {
         let mut profile = full();
-        let mut stills = Stills::new(2, None, profile.sites.len());
+        let mut stills = Stills::new(2, None, &[], profile.sites.len());
         let mut before = profile.clone();
         before.duration_ns = 7;
         (before.sites[0].totals.free_bytes, before.processes[0].totals.free_bytes) = (900_001, 950_004);

@@ -35,7 +35,7 @@ fn with_history() -> Profile {
     before.duration_ns = 2_000_000_000;
     before.sites[0].totals.alloc_bytes -= 400_000;
     before.processes[0].totals.alloc_bytes -= 400_000;
-    let mut stills = Stills::new(2, None, profile.sites.len());
+    let mut stills = Stills::new(2, None, &[], profile.sites.len());
     stills.take(&before);
     stills.take(&profile);
     let at = |at_ns, bytes, rss_bytes| Moment {

@@ -1,6 +1,9 @@
 "use strict";
 // Live bytes and RSS over time, and the span that is selected in it.
 
+// Pixels from a mark that a pointer need not hit.
+const NEAR = 5;
+
 const MARGIN = { left: 8, right: 8, top: 16, bottom: 20 };
 
 // The place of the moment that is next to a time.
@@ -17,6 +20,7 @@ class Timeline {
     this.colours = colours;
     this.on = on;
     this.stills = profile.stills.map((still) => still.at_s);
+    this.marks = profile.head.marks.map(({ at_s, name }) => ({ at_s, name: printable(name) }));
     this.span = null;
     this.canvas = $("timeline");
     this.pen = this.canvas.getContext("2d");
@@ -27,6 +31,7 @@ class Timeline {
       input.step = this.end / 200;
       input.addEventListener("input", () => this.#slide());
     }
+    this.#choices();
     this.#sliders();
     $("span-clear").addEventListener("click", () => this.select(null));
     this.canvas.addEventListener("pointerdown", (event) => this.#drag(event));
@@ -41,7 +46,33 @@ class Timeline {
     this.on.span(this.span);
   }
 
+  // Marks to choose a span by, with the beginning and the end. Without a choice the first option stands for what has no name.
+  #choices() {
+    const options = (moments) => [
+      element("option", { value: "", disabled: true }, "…"),
+      ...moments.map(([at, name]) => element("option", { value: at }, name)),
+    ];
+    const marks = this.marks.map(({ at_s, name }) => [at_s, `${name} (${duration(at_s)})`]);
+    fill($("mark-from"), ...options([[0, "the start"], ...marks]));
+    fill($("mark-to"), ...options([...marks, [this.end, "the end"]]));
+    for (const choice of [$("mark-from"), $("mark-to")]) {
+      choice.addEventListener("change", () => {
+        const [from, to] = [$("mark-from"), $("mark-to")].map(({ value }) => (value === "" ? NaN : Number(value)));
+        const span = { from: from || 0, to: Number.isNaN(to) ? this.end : to };
+        // The later one of two is the end, whichever was chosen so.
+        this.select({ from: Math.min(span.from, span.to), to: Math.max(span.from, span.to) });
+      });
+    }
+    $("marks").hidden = this.marks.length === 0;
+    $("key-marks").hidden = this.marks.length === 0;
+  }
+
   #sliders() {
+    const moments = { "mark-from": this.span?.from ?? 0, "mark-to": this.span?.to ?? this.end };
+    for (const [id, at] of Object.entries(moments)) {
+      const option = [...$(id).options].find(({ value }) => value !== "" && Number(value) === at);
+      $(id).value = option?.value ?? "";
+    }
     $("span-from").value = this.span?.from ?? 0;
     $("span-to").value = this.span?.to ?? this.end;
     for (const input of [$("span-from"), $("span-to")]) {
@@ -59,7 +90,11 @@ class Timeline {
   #timeAt(event) {
     const area = this.canvas.getBoundingClientRect();
     const share = (event.clientX - area.left - MARGIN.left) / (area.width - MARGIN.left - MARGIN.right);
-    return Math.min(Math.max(share, 0), 1) * this.end;
+    const at = Math.min(Math.max(share, 0), 1) * this.end;
+    // A mark that is near is meant.
+    const reach = (NEAR / (area.width - MARGIN.left - MARGIN.right)) * this.end;
+    const mark = this.marks.find(({ at_s }) => Math.abs(at_s - at) <= reach);
+    return mark ? mark.at_s : at;
   }
 
   #drag(event) {
@@ -145,11 +180,30 @@ class Timeline {
     }
     pen.fillStyle = theme.still;
     for (const at of this.stills) pen.fillRect(x(at) - 0.75, floor - 5, 1.5, 5);
+    this.#marks(x, floor, width);
     if (this.span) {
       pen.fillStyle = theme.brush;
       pen.fillRect(x(this.span.from), MARGIN.top, x(this.span.to) - x(this.span.from), floor - MARGIN.top);
       pen.fillStyle = theme.accent;
       for (const at of [this.span.from, this.span.to]) pen.fillRect(x(at) - 1, MARGIN.top, 2, floor - MARGIN.top);
+    }
+  }
+
+  // A line each, with a name where there is room for it.
+  #marks(x, floor, width) {
+    const { pen } = this;
+    pen.fillStyle = this.colours.theme.mark;
+    let free = 0;
+    for (const { at_s, name } of this.marks) {
+      const at = x(at_s);
+      for (let y = MARGIN.top; y < floor; y += 6) pen.fillRect(at - 0.5, y, 1, 3);
+      const shown = name.length > 24 ? `${name.slice(0, 23)}…` : name;
+      const wide = pen.measureText(shown).width;
+      const left = Math.min(at + 3, width - wide - 2);
+      if (left >= free) {
+        pen.fillText(shown, left, floor - 8);
+        free = left + wide + 8;
+      }
     }
   }
 

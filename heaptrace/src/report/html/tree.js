@@ -130,7 +130,7 @@ class Tree {
   // weights: of each stack how much counts, 0 of those that do not. inverted: the innermost function is outermost.
   static async build(profile, weights, { inverted, byProcess }, slices) {
     const tree = new Tree();
-    const { call: ends, process } = profile.stacks;
+    const { end: ends, process } = profile.stacks;
     const { parent, name } = profile.calls;
     const of = profile.names.function;
     // Of each call the node that stands for it, in the process of which it last did.

@@ -1,11 +1,13 @@
 //! The help: keys, columns, filters, and what the numbers do not cover.
 
-use super::{
-    line::{self, BOLD, LOSS, PLAIN},
-    list,
-    popup::{window, wrapped},
+use super::list;
+use crate::{
+    top::{app::App, columns::Column},
+    widgets::{
+        line::{self, BOLD, LOSS, PLAIN},
+        window::{window, wrapped},
+    },
 };
-use crate::top::{app::App, columns::Column};
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 const KEYS: [(&str, &str); 16] = [

@@ -1,8 +1,6 @@
 //! The table of processes, with what is above and below it.
 
-use super::line::{self, BOLD, DIM, GROWS, HEADING, LOSS, PLAIN, SELECTED, SORTED, TRACED, fitted};
 use crate::top::{
-    amount,
     app::App,
     columns::{self, Column, Fit, Value},
     order::Place,
@@ -11,6 +9,10 @@ use crate::top::{
     state::Mode,
 };
 use crate::units::counted;
+use crate::widgets::{
+    amount,
+    line::{self, BOLD, DIM, GROWS, HEADING, LOSS, PLAIN, SELECTED, SORTED, TRACED, fitted},
+};
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 /// Where things are. What finds no room is empty.
@@ -231,14 +233,7 @@ fn draw_keys(app: &App, area: Rect, buffer: &mut Buffer) {
     }
     if let Mode::Filter(text) = &app.mode {
         let hint = if text.is_empty() { "  words, or res>100M growth>0 user=root" } else { "" };
-        let shown: String = text.chars().rev().take(usize::from(area.width).saturating_sub(10)).collect();
-        let shown: String = shown.chars().rev().collect();
-        return line::write(
-            buffer,
-            area,
-            0,
-            &[("Filter: ", BOLD), (&shown, PLAIN), ("▏", BOLD), (hint, DIM)],
-        );
+        return line::write_typed(buffer, area, "Filter: ", text, hint);
     }
     let space = if app.paused { "go on" } else { "pause" };
     line::keys(

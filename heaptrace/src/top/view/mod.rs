@@ -1,7 +1,6 @@
 //! The screens: plain data into a frame of any size.
 
 mod help;
-mod line;
 mod list;
 mod popup;
 mod process;

@@ -1,10 +1,8 @@
 //! The screen of one process: its numbers, how it came here, how large its blocks are, and its sites.
 
-use super::line::{self, BOLD, DIM, HEADING, LOSS, PLAIN, SELECTED, TRACED, fitted};
 use crate::{
     model::SizeHistogram,
     top::{
-        amount,
         app::App,
         detail::{Detail, SiteKind, SiteRow},
         row::Row,
@@ -12,6 +10,10 @@ use crate::{
     },
     units::counted,
     verdicts::Verdict,
+    widgets::{
+        amount,
+        line::{self, BOLD, DIM, HEADING, LOSS, PLAIN, SELECTED, TRACED, fitted},
+    },
 };
 use ratatui::{
     buffer::Buffer,

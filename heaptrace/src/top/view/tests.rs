@@ -7,6 +7,7 @@ use crate::{
         arm::{Answer, Arming, Offer, ProbeCost},
         keys::Action,
     },
+    widgets::scroll::Move,
 };
 use proptest::prelude::*;
 use ratatui::{Terminal, backend::TestBackend};
@@ -72,7 +73,7 @@ fn opened(size: (u16, u16)) -> App {
     let mut app = app(size, true);
     app.header.notes.clear();
     while app.current().expect("a row").identity.pid != 812 {
-        app.apply(Action::Down);
+        app.apply(Action::Move(Move::Down));
     }
     app.apply(Action::Enter);
     app.set_detail(detail());
@@ -154,7 +155,7 @@ fn what_memory_is_made_of_in_place_of_the_charts() {
 fn the_help() {
     let mut app = app((80, 24), false);
     app.apply(Action::Help);
-    app.apply(Action::Down);
+    app.apply(Action::Move(Move::Down));
     insta::assert_snapshot!(screen(&app));
 }
 
@@ -188,12 +189,12 @@ fn a_refusal_before_tracing() {
 
 const ACTIONS: [Action; 25] = [
     Action::Back,
-    Action::Up,
-    Action::Down,
-    Action::PageUp,
-    Action::PageDown,
-    Action::Home,
-    Action::End,
+    Action::Move(Move::Up),
+    Action::Move(Move::Down),
+    Action::Move(Move::PageUp),
+    Action::Move(Move::PageDown),
+    Action::Move(Move::Home),
+    Action::Move(Move::End),
     Action::Enter,
     Action::Filter,
     Action::SortLeft,

@@ -1,5 +1,5 @@
 // Drives the page in Chromium as people do, and holds what it shows against the JSON report of the same recording.
-// usage: node drive.js PLAYWRIGHT CHROMIUM SCENARIO PAGE.html REPORT.json
+// usage: node drive.js PLAYWRIGHT CHROMIUM SCENARIO PAGE.html REPORT.json [REPORT.txt]
 "use strict";
 const assert = require("node:assert/strict");
 const { pathToFileURL } = require("node:url");
@@ -88,14 +88,14 @@ function helpers(page) {
     await page.keyboard.press(key);
     await page.waitForFunction((before) => document.getElementById("details").innerText !== before, before);
   };
-  // How many pixels of the graph have a colour that the style names.
-  const pixels = (name) => page.evaluate((name) => {
+  // How many pixels of a canvas have a colour that the style names.
+  const pixels = (name, of = "flame") => page.evaluate(([name, of]) => {
     const probe = document.createElement("i");
     probe.style.color = `var(--${name})`;
     document.body.append(probe);
     const wanted = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
     probe.remove();
-    const canvas = document.getElementById("flame");
+    const canvas = document.getElementById(of);
     const copy = document.createElement("canvas");
     [copy.width, copy.height] = [canvas.width, canvas.height];
     const pen = copy.getContext("2d", { willReadFrequently: true });
@@ -106,7 +106,7 @@ function helpers(page) {
       if (wanted.every((part, place) => data[at + place] === part)) count += 1;
     }
     return count;
-  }, name);
+  }, [name, of]);
   const cells = (row) => page.locator(`#sites tbody tr:nth-child(${row}) td`).allInnerTexts();
   return { text, shows, focused, press, pixels, cells };
 }

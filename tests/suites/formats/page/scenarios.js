@@ -3,23 +3,12 @@
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 
-const [file, reportFile] = process.argv.slice(5);
-const report = JSON.parse(fs.readFileSync(reportFile, "utf8"));
-
-const human = (bytes) => {
-  const units = ["B", "KiB", "MiB", "GiB"];
-  let unit = 0;
-  let number = Math.abs(bytes);
-  while (number >= 1024) [number, unit] = [number / 1024, unit + 1];
-  return `${bytes < 0 ? "-" : ""}${unit ? number.toFixed(1) : number} ${units[unit]}`;
-};
-const thousands = (number) => number.toLocaleString("en-US");
-const percent = (part, whole) => `${((100 * part) / whole).toFixed(2)}%`;
-const sum = (rows, key) => rows.reduce((sum, row) => sum + row[key], 0);
-const inside = (site, name) => site.stack.some(({ symbol }) => symbol === name);
-const within = (name) => report.sites.filter((site) => inside(site, name));
+const { file, report, human, thousands, percent, sum, inside, within } = require("./report.js");
 
 module.exports = {
+  ...require("./marks.js"),
+  ...require("./frames.js"),
+
   async totals(page, { shows, focused }) {
     const { processes } = report;
     const cards = await page.locator("#cards dd").evaluateAll((cards) => cards.map((card) => [card.title, card.innerText]));

@@ -1,16 +1,19 @@
-//! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered.
+//! `heaptrace report`: a recording, read, symbolized where it is not yet, and rendered or walked.
 
-use super::bytes::parse_bytes;
-use super::debug_args::DebugArgs;
-use super::frame_args::FrameArgs;
-use super::headings::{OUTPUT, SHOWN};
-use super::ignore_args::IgnoreArgs;
-use super::open::Opener;
-use super::output::{Destination, Output};
-use super::parts::{Found, PartArgs};
-use super::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest, until};
-use super::threshold_args::{ThresholdArgs, say_crossed};
-use super::verbose::VerboseArgs;
+mod screen;
+mod way;
+
+use crate::commands::bytes::parse_bytes;
+use crate::commands::debug_args::DebugArgs;
+use crate::commands::frame_args::FrameArgs;
+use crate::commands::headings::{OUTPUT, SHOWN};
+use crate::commands::ignore_args::IgnoreArgs;
+use crate::commands::open::Opener;
+use crate::commands::output::{Destination, Output};
+use crate::commands::parts::{Found, PartArgs};
+use crate::commands::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest, until};
+use crate::commands::threshold_args::{ThresholdArgs, say_crossed};
+use crate::commands::verbose::VerboseArgs;
 use crate::error::Usage;
 use crate::file::{ReadError, Recording, Source};
 use crate::model::{History, Peak, Profile, Stills, Timeline};
@@ -20,6 +23,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use way::Way;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -41,7 +45,10 @@ pub struct ReportArgs {
     /// Show the page (html) in your browser: it stays in a file of yours, in $XDG_RUNTIME_DIR or /tmp.
     #[arg(long, conflicts_with = "output", help_heading = OUTPUT)]
     pub open: bool,
-    /// In flame graphs and folded stacks, begin with the function that called the allocator, and go on with its callers.
+    /// Walk the call tree on the terminal: open and close callers, search, invert, sort; ? explains the keys.
+    #[arg(long, conflicts_with_all = ["format", "output", "open", "hints"], help_heading = OUTPUT)]
+    pub tui: bool,
+    /// In flame graphs, folded stacks and --tui, begin with the function that called the allocator, and go on with its callers.
     #[arg(long, help_heading = SHOWN)]
     pub inverted: bool,
     /// Show only this process.
@@ -128,6 +135,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         format,
         output,
         open: _,
+        tui,
         inverted,
         pid,
         min_bytes,
@@ -149,41 +157,26 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     let suppressions = ignore.suppressions()?;
     let debug_dirs = debug.dirs()?;
     let thresholds = thresholds.thresholds();
-    let format = match format {
-        Some(format) => format,
-        None if opener.is_some() => Format::Html,
-        None => output.format(Format::of_file, &Format::files())?.unwrap_or(Format::Text),
+    let way = match format {
+        _ if tui => Way::walked()?,
+        Some(format) => Way::Written(format),
+        None if opener.is_some() => Way::Written(Format::Html),
+        None => Way::Written(output.format(Format::of_file, &Format::files())?.unwrap_or(Format::Text)),
     };
-    if let Some(view) = view.filter(|view| !format.shows(*view)) {
-        return Err(Usage(cannot_show(format, view)).into());
-    }
-    if format.is_binary() && output.is_terminal() {
-        let name = format.name();
-        return Err(Usage(format!("--format {name} is no text for a terminal: name a file with -o")).into());
-    }
-    if suppressions.is_some() && format.past() != Past::None {
-        let name = format.name();
-        return Err(Usage(format!(
-            "--format {name} has what was live at earlier moments, of which --ignore can take nothing out: use another format"
-        ))
-        .into());
-    }
-    if inverted && !format.inverts() {
-        return Err(Usage(
-            "--inverted is for --format svg and folded; the page of html has a button for it".to_owned(),
-        )
-        .into());
-    }
-    let output = match &opener {
-        Some(opener) => Output::opened(opener.page().context("failed to open the page")?, "the page"),
-        None => Output::open_beside(&output, &file)?,
+    way.check(view, inverted, suppressions.is_some(), &output)?;
+    let output = match (&opener, way) {
+        (_, Way::Walked) => None,
+        (Some(opener), _) => {
+            Some(Output::opened(opener.page().context("failed to open the page")?, "the page"))
+        }
+        (None, _) => Some(Output::open_beside(&output, &file)?),
     };
     let failed = |error| cannot_read(&file, error);
     let mut source = Source::open(&file).map_err(failed)?;
     let is_part = is_peak || part.is_some();
-    if (format.past() != Past::None || is_part) && !source.is_repeatable() {
+    if (way.past() != Past::None || is_part) && !source.is_repeatable() {
         let what = match is_part {
-            false => format!("--format {}", format.name()),
+            false => way.option(),
             true => "a part of its time".to_owned(),
         };
         let file = file.display();
@@ -195,7 +188,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
     }
     let asked = part.asked(is_peak, &mut source, &file)?;
     let found = Found::find(asked, &mut source, &file, pid)?;
-    let history = match (format.past(), &found) {
+    let history = match (way.past(), &found) {
         (Past::None, _) => None,
         (_, Some(found)) if found.is_span() => None,
         (past, found) => {
@@ -240,7 +233,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
-    if hints && (format != Format::Text || !profile.mode.has_blocks()) {
+    if hints && (way != Way::Written(Format::Text) || !profile.mode.has_blocks()) {
         return Err(Usage("--hints is for reports of blocks in text".to_owned()).into());
     }
     asked.check(view, profile.mode, &file)?;
@@ -274,7 +267,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         hints,
         ignored,
     };
-    let (bytes, most) = (report::expansion(format, &profile, &options), most_expanded(size));
+    let (bytes, most) = (report::expansion(way.format(), &profile, &options), most_expanded(size));
     if bytes > most {
         bail!(
             "failed to report on {}: its stacks, written out, are {bytes} bytes, more than the {most} that a \
@@ -282,22 +275,37 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
             file.display()
         );
     }
+    match (way, output) {
+        (Way::Written(format), Some(output)) => write(format, output, &profile, &options)?,
+        _ => screen::run(&profile, &options, &file.display().to_string())?,
+    }
+    if let Some(opener) = opener {
+        opener.open()?;
+    }
+    if let Some(uncounted) = report::uncounted_live(&profile, &options, thresholds) {
+        say(format_args!("{uncounted}"));
+    }
+    Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
+}
+
+/// Writes the report down; what it has no place for is said.
+fn write(format: Format, output: Output, profile: &Profile, options: &Options) -> anyhow::Result<()> {
     let mut untold = None;
     output.print_all(|out| {
-        untold = report::render(format, &profile, &options, out)?;
+        untold = report::render(format, profile, options, out)?;
         Ok(())
     })?;
-    if format.replaces(view) {
+    if format.replaces(options.view) {
         say(format_args!("warning: --format {} has no sizes: it is of --view alloc", format.name()));
     }
     if let Some(untold) = untold {
         say(format_args!("warning: {untold}"));
     }
     if !format.tells_losses() {
-        for part in report::part(&profile) {
+        for part in report::part(profile) {
             say(format_args!("{part}"));
         }
-        for loss in report::losses(&profile) {
+        for loss in report::losses(profile) {
             say(format_args!("warning: {loss}"));
         }
     }
@@ -307,13 +315,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
             say(format_args!("{line}"));
         }
     }
-    if let Some(opener) = opener {
-        opener.open()?;
-    }
-    if let Some(uncounted) = report::uncounted_live(&profile, &options, thresholds) {
-        say(format_args!("{uncounted}"));
-    }
-    Ok(say_crossed(&report::crossed(&profile, &options, thresholds)).unwrap_or(ExitCode::SUCCESS))
+    Ok(())
 }
 
 /// # Errors
@@ -356,7 +358,7 @@ fn history(
         .sites
         .len();
     if past == Past::Stills {
-        let mut stills = Stills::new(timeline.saved(), timeline.peak(), sites);
+        let mut stills = Stills::new(timeline.saved(), timeline.peak(), timeline.marked(), sites);
         let mut stop = until(last);
         drop(source.read(&mut |profile, changed| {
             stills.take(profile);
@@ -371,20 +373,9 @@ fn history(
     Ok(timeline.history(Some(Peak::of(&profile)), Vec::new()))
 }
 
-/// That `view` is nothing for `format`, and which formats it is for.
-fn cannot_show(format: Format, view: View) -> String {
-    let can = Format::ALL
-        .iter()
-        .filter(|format| format.shows(view) && !format.replaces(view))
-        .map(|format| format.name());
-    let view = view.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-    let can = can.collect::<Vec<_>>().join(" and ");
-    format!("--format {} cannot show --view {view}: it is for --format {can}", format.name())
-}
-
 /// How much of stacks may be gone through for a recording of `size` bytes. Real ones, which have most stacks once, come to
 /// 10 to 200 times their size.
-pub(super) fn most_expanded(size: u64) -> u64 {
+pub(crate) fn most_expanded(size: u64) -> u64 {
     size.saturating_mul(1_000).saturating_add(1 << 30)
 }
 

@@ -91,6 +91,14 @@ pub fn keys(buffer: &mut Buffer, area: Rect, keys: &[(&str, &str)]) {
     }
 }
 
+/// A text that is being typed, its end if all finds no room.
+pub fn write_typed(buffer: &mut Buffer, area: Rect, title: &str, text: &str, hint: &str) {
+    let room = usize::from(area.width).saturating_sub(title.width() + 2);
+    let shown: String = text.chars().rev().take(room).collect();
+    let shown: String = shown.chars().rev().collect();
+    write(buffer, area, 0, &[(title, BOLD), (&shown, PLAIN), ("▏", BOLD), (hint, DIM)]);
+}
+
 /// The style of something that grows or shrinks.
 pub fn growth(amount: f64) -> Style {
     if amount >= 1024.0 {

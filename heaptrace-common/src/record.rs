@@ -320,7 +320,7 @@ pub struct Cursors {
 const _: () = {
     assert!(size_of::<SiteKey>() == 16);
     assert!(size_of::<SiteRecord>() == 112);
-    assert!(size_of::<ProcessRecord>() == 40 + 29 * 8 + 16);
+    assert!(size_of::<ProcessRecord>() == 40 + 30 * 8 + 16);
     assert!(size_of::<SiteEstimate>() == 64);
     assert!(size_of::<SiteThread>() == 24);
     assert!(size_of::<PendingCall>() == 48);

@@ -220,6 +220,9 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
+    if by == By::Thread && way == Way::Walked {
+        return Err(Usage("--tui has no tree of threads: --by thread is for reports".to_owned()).into());
+    }
     if matches!(view, View::Leaks | View::Churn) && by != By::Stack {
         return Err(Usage(
             "--view leaks and churn have rows of their own: --by is for other views".to_owned(),

@@ -20,7 +20,8 @@ pub(super) fn run(profile: &Profile, options: &Options, name: &str) -> anyhow::R
         By::Site => Group::Site,
         By::Function => Group::Function,
         By::Module => Group::Module,
-        By::Process => Group::Process,
+        // Threads have no tree: who asked for them with --tui was told so.
+        By::Process | By::Thread => Group::Process,
     };
     let shape = Shape { group, inverted: options.inverted, raw: !options.frames.hides() };
     let app = App::new(report::walk(profile, options, name), shape, walk::screen((80, 24)));

@@ -53,7 +53,7 @@ pub struct ElfFile {
 
 /// Where the binary's names are.
 enum Names {
-    Reader(Reader),
+    Reader(Box<Reader>),
     Tables(Tables),
 }
 
@@ -62,7 +62,7 @@ impl ElfFile {
         let segments = segments(binary);
         let tables = guarded(|| Tables::of(&ReadCache::new(open(binary)?)));
         Self {
-            binary: tables.map_or_else(|| Names::Reader(Reader::new(binary, depth)), Names::Tables),
+            binary: tables.map_or_else(|| Names::Reader(Box::new(Reader::new(binary, depth))), Names::Tables),
             debug: debug.map(|debug| Reader::new(debug, depth)),
             segments,
         }

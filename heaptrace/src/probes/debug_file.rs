@@ -4,9 +4,10 @@ use super::cut::Emulation;
 use super::symbols::FileSymbols;
 use crate::model::BuildId;
 use crate::process::elf::build_id_of;
-use crate::process::fetched;
+use crate::process::fetched::{self, Cache};
 use crate::process::foreign::{self, Links};
 use crate::process::object::Object;
+use crate::process::patience::Beating;
 use object::ReadCache;
 use std::env;
 use std::fs::File;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 pub(super) fn symbols(object: &Object, emulation: Emulation) -> Option<FileSymbols> {
     let id = object.elf.build_id.as_ref()?;
     let debug = of_build(id)?;
-    let (file, debug) = (ReadCache::new(&**object.file()), ReadCache::new(&debug));
+    let (file, debug) = (object.reader(), ReadCache::new(Beating(&debug)));
     let found = FileSymbols::read_with(&file, &object.elf, emulation, Some(&debug)).ok()?;
     found.hidden.is_none().then_some(found)
 }
@@ -28,7 +29,10 @@ fn of_build(id: &BuildId) -> Option<File> {
     let (first, rest) = hex.split_at_checked(2)?;
     let system = PathBuf::from(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug"));
     let installed = foreign::open_by_name(&system, Links::Followed).ok();
-    let fetched = || fetched::debug_file(&fetched::client_cache(&|name| env::var_os(name))?, id);
-    let is_it = |file: &File| build_id_of(&ReadCache::new(file)).as_ref() == Some(id);
+    let fetched = || match fetched::client_cache(&|name| env::var_os(name))? {
+        Cache::Ours(folder) => fetched::debug_file(&folder, id),
+        Cache::Refused { .. } => None,
+    };
+    let is_it = |file: &File| build_id_of(&ReadCache::new(Beating(file))).as_ref() == Some(id);
     installed.filter(is_it).or_else(|| fetched().filter(is_it))
 }

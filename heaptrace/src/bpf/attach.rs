@@ -15,7 +15,15 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use std::{io, os::fd::AsFd as _, path::Path, sync::Arc, thread};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Instant,
+    vec::IntoIter,
+};
 
 /// How probes are placed.
 pub enum Attacher {
@@ -118,14 +126,33 @@ impl Links {
     }
 }
 
-/// Drops all on many threads: the kernel waits for a grace period at each link, and those overlap.
-pub(super) fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
-    const THREADS: usize = 64;
-    let share = links.len().div_ceil(THREADS).max(1);
-    thread::scope(|scope| {
-        while !links.is_empty() {
-            let part = links.split_off(links.len().saturating_sub(share));
-            scope.spawn(move || drop(part));
-        }
-    });
+/// Links that are on their way, on many threads, the first ones first: the kernel waits for a grace period at each link, and
+/// those overlap.
+pub struct Removal(Vec<JoinHandle<Instant>>);
+
+impl Removal {
+    pub(super) fn begin(links: Vec<Box<dyn Send>>) -> Self {
+        const THREADS: usize = 64;
+        let threads = links.len().min(THREADS);
+        let left = Arc::new(Mutex::new(links.into_iter()));
+        let next = |left: &Mutex<IntoIter<Box<dyn Send>>>| {
+            left.lock().unwrap_or_else(PoisonError::into_inner).next()
+        };
+        let start = |_| {
+            let left = Arc::clone(&left);
+            thread::spawn(move || {
+                while let Some(link) = next(&left) {
+                    drop(link);
+                }
+                Instant::now()
+            })
+        };
+        Self((0..threads).map(start).collect())
+    }
+
+    /// Waits until they are gone; gives when the last one was.
+    pub fn wait(self) -> Option<Instant> {
+        // A panic there has left nothing that anything depends on.
+        self.0.into_iter().filter_map(|thread| thread.join().ok()).max()
+    }
 }

@@ -1,7 +1,7 @@
 //! Loading the BPF object with its settings, and what is kept alive while tracing.
 
 use super::{
-    attach::{Attacher, Links, drop_at_once},
+    attach::{Attacher, Links, Removal},
     checks::FunctionCheck,
     error::{LoadError, load_error, setup_error},
     events::EventRing,
@@ -262,7 +262,7 @@ impl Tracer {
 
     /// Takes `links` away, all at once.
     pub fn release(&self, links: Vec<Links>) {
-        drop_at_once(links.into_iter().flat_map(Links::split).collect());
+        Removal::begin(links.into_iter().flat_map(Links::split).collect()).wait();
     }
 
     /// How often the kernel left a tracepoint's program out.
@@ -270,10 +270,10 @@ impl Tracer {
         tracepoints::left_out(&self.ebpf)
     }
 
-    /// Takes `links` and the tracepoints away, all at once; nothing is counted any more.
-    pub fn detach(&mut self, links: Vec<Links>) {
+    /// Begins to take `links` and the tracepoints away, all at once; nothing is counted any more.
+    pub fn detach(&mut self, links: Vec<Links>) -> Removal {
         let tracepoints = std::mem::take(&mut self.tracepoints);
-        drop_at_once(links.into_iter().flat_map(Links::split).chain(tracepoints).collect());
+        Removal::begin(links.into_iter().flat_map(Links::split).chain(tracepoints).collect())
     }
 }
 

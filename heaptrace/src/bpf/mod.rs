@@ -39,7 +39,7 @@ mod tracepoints;
 pub mod trap_cost;
 mod unwind_maps;
 
-pub use attach::{Attacher, Links};
+pub use attach::{Attacher, Links, Removal};
 pub use aya::maps::MapError;
 pub use btf::Btf;
 #[cfg(test)]

@@ -47,7 +47,8 @@ fn main() -> ExitCode {
         end_to_end("a debug link to a device", debug_link_to_device),
         end_to_end("another process's stack with the same hash", one_hash),
         end_to_end("memory that never comes", unanswered),
-        end_to_end("a heap of 20,000 heaps", endless_heap),
+        end_to_end("a heap of 20,000 heaps", || false_heap("heaps")),
+        end_to_end("a heap of 5,000 arenas with lists in circles", || false_heap("arenas")),
     ])
 }
 
@@ -313,10 +314,10 @@ fn unanswered() -> Result<()> {
     Ok(())
 }
 
-/// An allocator that says that it has a terabyte, in heaps of 64 MB.
-fn endless_heap() -> Result<()> {
+/// An allocator that says that it has far more than there is.
+fn false_heap(what: &str) -> Result<()> {
     let folder = TempDir::new()?;
-    let attacker = attacker(&["heaps"], None, folder.path())?;
+    let attacker = attacker(&[what], None, folder.path())?;
     ensure_all_come_back(attacker.pid(), folder.path())
 }
 

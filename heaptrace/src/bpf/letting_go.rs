@@ -15,7 +15,13 @@ use super::{
     site::PlacedSite,
 };
 use crate::process::object::{FileId, Object};
-use std::{collections::HashMap, sync::Arc, thread};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Instant,
+    vec::IntoIter,
+};
 
 /// From as many links in one file on one for all is made first. With 64, the kernel takes some 0.2 s without.
 const MANY: usize = 64;
@@ -52,12 +58,53 @@ impl Held {
 /// Whether all processes that map a file have its code at these offsets, which are in order, as the file has it.
 pub type IsTheSame<'a> = &'a dyn Fn(&Object, &[u64]) -> bool;
 
-/// Takes `links` away, then what is kept for each, and `others`, all at once.
-pub(super) fn let_go(links: Vec<(Held, Kept)>, others: Vec<Box<dyn Send>>, is_the_same: IsTheSame<'_>) {
-    let for_all = links_for_all(&links, is_the_same);
-    let links = links.into_iter().map(|(held, kept)| Box::new((held.link, kept)) as Box<dyn Send>);
-    drop_at_once(links.chain(others).collect());
-    drop_at_once(for_all.into_iter().map(|link| Box::new(link) as Box<dyn Send>).collect());
+/// Links that are on their way.
+pub struct Removal {
+    threads: Vec<JoinHandle<Instant>>,
+    /// These go last.
+    for_all: Vec<MultiLink>,
+}
+
+impl Removal {
+    /// Begins to take `links` away, each before what is kept for it, and `others`, on many threads, the first ones first: the
+    /// kernel waits for a grace period at each link, and those overlap.
+    pub(super) fn begin(
+        links: Vec<(Held, Kept)>,
+        others: Vec<Box<dyn Send>>,
+        is_the_same: IsTheSame<'_>,
+    ) -> Self {
+        const THREADS: usize = 64;
+        let for_all = links_for_all(&links, is_the_same);
+        let links = links.into_iter().map(|(held, kept)| Box::new((held.link, kept)) as Box<dyn Send>);
+        let links: Vec<_> = links.chain(others).collect();
+        let threads = links.len().min(THREADS);
+        let left = Arc::new(Mutex::new(links.into_iter()));
+        let next = |left: &Mutex<IntoIter<Box<dyn Send>>>| {
+            left.lock().unwrap_or_else(PoisonError::into_inner).next()
+        };
+        let start = |_| {
+            let left = Arc::clone(&left);
+            thread::spawn(move || {
+                while let Some(link) = next(&left) {
+                    drop(link);
+                }
+                Instant::now()
+            })
+        };
+        Self { threads: (0..threads).map(start).collect(), for_all }
+    }
+
+    /// Waits until they are gone; gives when the last one was.
+    pub fn wait(self) -> Option<Instant> {
+        let Self { threads, for_all } = self;
+        // A panic there has left nothing that anything depends on.
+        let last = threads.into_iter().filter_map(|thread| thread.join().ok()).max();
+        if for_all.is_empty() {
+            return last;
+        }
+        drop(for_all);
+        Some(Instant::now())
+    }
 }
 
 /// For each file that many of `links` are in, one for all processes at their sites. Where it can't be made, they go without.
@@ -84,16 +131,4 @@ fn links_for_all(links: &[(Held, Kept)], is_the_same: IsTheSame<'_>) -> Vec<Mult
         empty.attach(&file.attach_path(), &sites, None).ok()
     };
     files.into_values().filter_map(of_file).collect()
-}
-
-/// On many threads: the kernel waits for a grace period at each link, and those overlap.
-fn drop_at_once(mut links: Vec<Box<dyn Send>>) {
-    const THREADS: usize = 64;
-    let share = links.len().div_ceil(THREADS).max(1);
-    thread::scope(|scope| {
-        while !links.is_empty() {
-            let part = links.split_off(links.len().saturating_sub(share));
-            scope.spawn(move || drop(part));
-        }
-    });
 }

@@ -9,7 +9,7 @@ use super::{
     gates::Gate,
     growing,
     kernel_types::KernelTypes,
-    letting_go::{Held, IsTheSame, let_go},
+    letting_go::{Held, IsTheSame, Removal},
     log::{LogRing, without_log},
     maps::Maps,
     multi::{self, MultiProgram, Relocated},
@@ -268,7 +268,7 @@ impl Tracer {
 
     /// Takes `links` away, all at once.
     pub fn release(&self, links: Vec<Links>, is_the_same: IsTheSame<'_>) {
-        let_go_of(links, Vec::new(), is_the_same);
+        begin_to_let_go(links, Vec::new(), is_the_same).wait();
     }
 
     /// How often the kernel left a tracepoint's program out.
@@ -276,19 +276,19 @@ impl Tracer {
         tracepoints::left_out(&self.ebpf)
     }
 
-    /// Takes `links` and the tracepoints away, all at once; nothing is counted any more.
-    pub fn detach(&mut self, links: Vec<Links>, is_the_same: IsTheSame<'_>) {
-        let_go_of(links, std::mem::take(&mut self.tracepoints), is_the_same);
+    /// Begins to take `links` and the tracepoints away, all at once; nothing is counted any more.
+    pub fn detach(&mut self, links: Vec<Links>, is_the_same: IsTheSame<'_>) -> Removal {
+        begin_to_let_go(links, std::mem::take(&mut self.tracepoints), is_the_same)
     }
 }
 
-fn let_go_of(links: Vec<Links>, mut others: Vec<Attached>, is_the_same: IsTheSame<'_>) {
+fn begin_to_let_go(links: Vec<Links>, mut others: Vec<Attached>, is_the_same: IsTheSame<'_>) -> Removal {
     let mut multi = Vec::new();
     for parts in links.into_iter().map(Links::split) {
         multi.extend(parts.multi);
         others.extend(parts.perf);
     }
-    let_go(multi, others, is_the_same);
+    Removal::begin(multi, others, is_the_same)
 }
 
 /// Loads all programs but those for multi links, and attaches those that see processes come and go.

@@ -52,6 +52,7 @@ pub use empty::EmptyProbes;
 pub use error::LoadError;
 pub use events::{EventRing, Told};
 pub use features::Features;
+pub use letting_go::Removal;
 pub use load::{OtherBuild, Tracer, load_instead};
 pub use log::LogRing;
 pub use maps::{Counters, Maps};

@@ -91,7 +91,15 @@ impl<F: Form> Prepared<F> {
         if let Some(price) = engine.session().price_for_others() {
             say(format_args!("{price}"));
         }
-        Ok(Running { engine, unheeded: Some(signals), command, is_ended: false, duration, runtime })
+        Ok(Running {
+            engine,
+            unheeded: Some(signals),
+            command,
+            is_ended: false,
+            duration,
+            hurry: None,
+            runtime,
+        })
     }
 }
 
@@ -104,6 +112,8 @@ pub(super) struct Running<F> {
     /// By whoever runs heaptrace, or by a failure.
     is_ended: bool,
     duration: Option<Duration>,
+    /// Until the probes are gone, which others wait for.
+    hurry: Option<Hurry>,
     runtime: Runtime,
 }
 
@@ -115,10 +125,9 @@ impl<F: Form> Running<F> {
         work: &mut impl Work<Form = F>,
     ) -> anyhow::Result<Ended> {
         let mut signals = self.unheeded.take().context("an engine can be followed once only")?;
-        let hurry = Hurry::begin();
+        self.hurry = Some(Hurry::begin());
         let following = follow(&mut self.engine, &mut signals, self.duration, every, work);
         let why = self.runtime.block_on(following);
-        hurry.end();
         // Also where it failed; not where the command left tracing by itself, in an exec.
         self.is_ended = !matches!(why, Ok(Ended::TargetsExited));
         if let Some(command) = self.command.as_mut().filter(|_| why.is_err()) {
@@ -156,6 +165,9 @@ impl<F: Form> Running<F> {
     pub fn detach(&mut self) {
         self.engine.look_for_unmapped();
         let seconds = self.engine.detach();
+        if let Some(hurry) = self.hurry.take() {
+            hurry.end();
+        }
         if seconds > 2.0 {
             say(format_args!("took {seconds:.1} s to remove the probes"));
         }

@@ -18,12 +18,13 @@ pub struct Rest {
 }
 
 impl<F> Engine<F> {
-    /// Stops following: nothing is waited for any more. What happened until now and was not read is in the [`Rest`]: the
-    /// records of processes that have ended are ahead of it.
+    /// Stops following: nothing is waited for any more, and probes begin to go. What happened until now and was not read is in the
+    /// [`Rest`]: the records of processes that have ended are ahead of it.
     pub fn stop(&mut self) -> Rest {
+        let all_are_gone = !self.endless && self.session.has_ended();
+        self.session.stop();
         self.clock.end();
         self.wakes.say_last();
-        let all_are_gone = !self.endless && self.session.has_ended();
         Rest { rounds: ROUNDS, until: (!all_are_gone).then(|| Instant::now() + REST_WITHIN) }
     }
 }
@@ -43,7 +44,10 @@ impl Rest {
             }
             engine.session.left_unread(told.len());
         }
-        engine.clock.end();
+        // What is told without probes goes on.
+        if !engine.session.has_stopped() {
+            engine.clock.end();
+        }
         None
     }
 }

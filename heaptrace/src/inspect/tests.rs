@@ -90,6 +90,24 @@ fn heaps_that_lie_in_each_other_are_not_walked() {
     assert_eq!(problem, format!("the heap at {:#x} does not belong to its arena", SECOND + 0x1000));
 }
 
+/// A block of a fastbin, far within a large arena, leads to itself, or to one before.
+#[test]
+fn a_list_that_runs_in_a_circle_ends_soon() {
+    for length in [1, 2, 7, 100] {
+        let mut heap = heap(36);
+        let blocks = vec![(What::Fast, 0x20); 200];
+        heap.main(&blocks, 64 << 20);
+        let block = |index: u64| HEAP + 0x290 + 0x20 * index;
+        // The last freed is the first of its list.
+        let (from, to) = (block(50), block(50 + length - 1));
+        heap.image.put(from + 16, to ^ (from + 16) >> 12);
+        // A word of a window takes 8 bytes of what may be read; ten attempts are made.
+        let found = survey(&heap.image, &heap.place(), 10 * (1 << 20));
+        let problem = found.arenas[0].problem.as_deref().unwrap_or_default();
+        assert_eq!(problem, "the list of a fastbin is longer than the arena", "{length}");
+    }
+}
+
 #[test]
 fn the_layout_of_another_version_does_not_fit() {
     let heap = heap(36);

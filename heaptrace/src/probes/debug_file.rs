@@ -5,10 +5,11 @@ use super::cut::Emulation;
 use super::symbols::FileSymbols;
 use crate::model::BuildId;
 use crate::process::elf::build_id_of;
-use crate::process::fetched;
+use crate::process::fetched::{self, Cache};
 use crate::process::foreign::{self, Links};
 use crate::process::mini_debug;
 use crate::process::object::Object;
+use crate::process::patience::Beating;
 use object::ReadCache;
 use std::env;
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 /// The allocation functions of a file that has names in itself, compressed, or a debug file here; `None` where these name none
 /// either.
 pub(super) fn symbols(object: &Object, emulation: Emulation) -> Option<FileSymbols> {
-    let file = ReadCache::new(&**object.file());
+    let file = object.reader();
     let is_named = |found: &FileSymbols| found.hidden.is_none();
     if let Some(own) = mini_debug::unpacked(&file) {
         let found = FileSymbols::read_with(&file, &object.elf, emulation, Some(own.as_slice())).ok();
@@ -26,7 +27,7 @@ pub(super) fn symbols(object: &Object, emulation: Emulation) -> Option<FileSymbo
         }
     }
     let debug = of_build(object.elf.build_id.as_ref()?)?;
-    let debug = ReadCache::new(&debug);
+    let debug = ReadCache::new(Beating(&debug));
     FileSymbols::read_with(&file, &object.elf, emulation, Some(&debug)).ok().filter(is_named)
 }
 
@@ -37,7 +38,10 @@ fn of_build(id: &BuildId) -> Option<File> {
     let (first, rest) = hex.split_at_checked(2)?;
     let system = PathBuf::from(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug"));
     let installed = foreign::open_by_name(&system, Links::Followed).ok();
-    let fetched = || fetched::debug_file(&fetched::client_cache(&|name| env::var_os(name))?, id);
-    let is_it = |file: &File| build_id_of(&ReadCache::new(file)).as_ref() == Some(id);
+    let fetched = || match fetched::client_cache(&|name| env::var_os(name))? {
+        Cache::Ours(folder) => fetched::debug_file(&folder, id),
+        Cache::Refused { .. } => None,
+    };
+    let is_it = |file: &File| build_id_of(&ReadCache::new(Beating(file))).as_ref() == Some(id);
     installed.filter(is_it).or_else(|| fetched().filter(is_it))
 }

@@ -15,10 +15,10 @@ use crate::process::link_map;
 use crate::process::maps::Mapping;
 use crate::process::object::{FileId, FileStamp, Object, ObjectError, Opened};
 use crate::process::one_inode::are_one_below;
+use crate::process::patience::{self, Beating};
 use crate::process::privileges::own_user;
 use crate::process::procfs::{self, Identity, ProcError};
 use crate::process::status::Status;
-use object::ReadCache;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
@@ -59,7 +59,7 @@ pub struct ProcessView {
 pub struct Discoverer {
     /// `None` for files that are no ELF files.
     cache: HashMap<FileStamp, Option<Candidate>>,
-    kept: Option<FileCache>,
+    kept: Option<Arc<FileCache>>,
     wanted: Wanted,
     shares: Shares,
 }
@@ -71,7 +71,7 @@ impl Discoverer {
 
     /// Takes what it knows of files from `kept`, and keeps it there; its plans are for what is `wanted`.
     pub fn with_cache(kept: Option<FileCache>, wanted: Wanted) -> Self {
-        Self { kept, wanted, ..Self::default() }
+        Self { kept: kept.map(Arc::new), wanted, ..Self::default() }
     }
 
     /// Looks at process `pid`, and plans its probes. Whether it may be probed at all is for
@@ -178,9 +178,10 @@ impl Discoverer {
     /// From here on, a function of a file that was looked into is probed by what is certain without its callees, or not
     /// at all if it was already; `entry` is its file offset. Gives its file's allocation functions as they are now.
     pub fn distrust(&mut self, object: &Object, entry: u64) -> Option<Arc<FileSymbols>> {
-        let file = ReadCache::new(&**object.file());
         let known = self.cache.get(&object.stamp)?.as_ref()?;
-        let symbols = Arc::new(known.symbols.without_trust(&file, &object.elf, entry));
+        let (read, before) = (Arc::clone(&known.object), Arc::clone(&known.symbols));
+        let symbols = object.look(move || before.without_trust(&read.reader(), &read.elf, entry));
+        let symbols = Arc::new(symbols.ok()?);
         let same = self.cache.values_mut().flatten().filter(|known| known.object.below == object.below);
         same.for_each(|known| known.symbols = Arc::clone(&symbols));
         Some(symbols)
@@ -264,18 +265,19 @@ impl Discoverer {
         if !self.shares.has_room(uid) {
             return Err(ObjectError::TooMany { path: opened.path });
         }
-        let candidate = match Object::read(opened) {
+        let candidate = match opened.patiently(Object::read).flatten() {
             Ok(mut object) => {
                 object.below = self.below(&object);
-                let symbols = symbol_cache::symbols(&object, self.kept.as_ref())
+                let (object, kept) = (Arc::new(object), self.kept.clone());
+                let read = Arc::clone(&object);
+                let (symbols, own) = object
+                    .look(move || {
+                        let symbols = symbol_cache::symbols(&read, kept.as_deref())?;
+                        Ok((symbols, OwnSamples::read(&read.reader(), &read.elf)))
+                    })
+                    .map_err(|source| ObjectError::Open { path: object.path.clone(), source })?
                     .map_err(|source| ObjectError::Elf { path: object.path.clone(), source })?;
-                let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);
-                Some(Candidate {
-                    object: Arc::new(object),
-                    symbols: Arc::new(symbols),
-                    own: Arc::new(own),
-                    repeated: false,
-                })
+                Some(Candidate { object, symbols: Arc::new(symbols), own: Arc::new(own), repeated: false })
             }
             Err(ObjectError::Elf { source: ElfError::NotElf, .. }) => None,
             Err(error) => return Err(error),
@@ -414,8 +416,11 @@ fn preloaded(pid: u32, by_hand: bool) -> Vec<u8> {
         names.extend(preload_option(&arguments).unwrap_or_default());
         names.push(b' ');
     }
-    let file = foreign::open_in_root(pid, Path::new("/etc/ld.so.preload"));
-    names.extend(file.and_then(|file| foreign::read_bounded(file, MOST_PRELOADED)).unwrap_or_default());
+    let said = patience::look(pid, move || {
+        let file = foreign::open_in_root(pid, Path::new("/etc/ld.so.preload"))?;
+        foreign::read_bounded(Beating(file), MOST_PRELOADED)
+    });
+    names.extend(said.flatten().unwrap_or_default());
     names
 }
 

@@ -13,7 +13,6 @@ use super::symbols::{AllocatorKind, FileSymbols, Forward, FoundFunction, MAX_FIL
 use crate::process::elf::{ElfError, ElfFacts};
 use crate::process::file_cache::{FileCache, FileIdentity, Format};
 use crate::process::object::Object;
-use object::ReadCache;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -68,7 +67,7 @@ fn symbols_for(
         return Ok(symbols);
     }
     let before = FileIdentity::of(object);
-    let symbols = FileSymbols::read_for(&ReadCache::new(&**object.file()), &object.elf, emulation)?;
+    let symbols = FileSymbols::read_for(&object.reader(), &object.elf, emulation)?;
     let symbols = match symbols.hidden {
         Some(_) => debug_file::symbols(object, emulation).unwrap_or(symbols),
         None => symbols,

@@ -10,8 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder, as debuginfod_find_debuginfo(3) has it; `variable` is of the environment.
-pub fn client_cache(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+/// Where what was fetched is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody else can have put anything here.
+    Ours(PathBuf),
+    /// Somebody could have, for this reason: what is in it is not used.
+    Refused { folder: PathBuf, why: String },
+}
+
+/// The folder, as debuginfod_find_debuginfo(3) has it, if it is there; `variable` is of the environment.
+pub fn client_cache(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<Cache> {
     let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let within = |folder: PathBuf| folder.join("debuginfod_client");
     // It was there before the other two, and is kept to where there is one.
@@ -22,7 +31,10 @@ pub fn client_cache(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathB
         .or_else(|| path("XDG_CACHE_HOME").map(within))
         .or_else(|| path("HOME").map(|home| within(home.join(".cache"))))?;
     let folder = foreign::canonical(&folder).ok()?;
-    is_ours_alone(&folder, rustix::process::geteuid().as_raw()).then_some(folder)
+    Some(match fault(&folder, rustix::process::geteuid().as_raw()) {
+        None => Cache::Ours(folder),
+        Some(why) => Cache::Refused { folder, why },
+    })
 }
 
 /// The debug file of a build in that folder: no link leads to it, nor may others change it.
@@ -32,21 +44,28 @@ pub fn debug_file(cache: &Path, id: &BuildId) -> Option<File> {
     let file = foreign::open_by_name(&folder.join("debuginfo"), Links::Refused).ok()?;
     let of = file.metadata().ok()?;
     let is_ours = of.mode() & 0o022 == 0 && (of.uid() == 0 || of.uid() == own);
-    (is_ours && is_ours_alone(&folder, own)).then_some(file)
+    (is_ours && fault(&folder, own).is_none()).then_some(file)
 }
 
-/// Whether each folder down to this one, which no link leads to, is root's or `own`, and none that others may change.
-fn is_ours_alone(folder: &Path, own: u32) -> bool {
-    folder.is_absolute()
-        && folder.ancestors().all(|folder| {
-            foreign::metadata(folder).is_ok_and(|of| {
-                // In one like /tmp nobody can rename what is another's.
-                let is_changed_by_others = of.mode() & 0o022 != 0 && of.mode() & libc::S_ISVTX == 0;
-                of.is_dir() && !is_changed_by_others && (of.uid() == 0 || of.uid() == own)
-            })
-        })
-        // Where anybody may make files, what is there may be anybody's.
-        && foreign::metadata(folder).is_ok_and(|of| of.mode() & 0o022 == 0)
+/// Why others than root and `own` can have put something into this folder, which no link leads to: it, or one on the way down
+/// to it, is theirs, or one that they may change.
+fn fault(folder: &Path, own: u32) -> Option<String> {
+    if !folder.is_absolute() {
+        return Some("it is a relative path".to_owned());
+    }
+    folder.ancestors().find_map(|at| {
+        let name = at.display();
+        let Ok(of) = foreign::metadata(at) else { return Some(format!("{name} cannot be looked at")) };
+        // In one like /tmp nobody can rename what is another's; and what is in it may be anybody's.
+        let is_shared = of.mode() & 0o022 != 0 && (of.mode() & libc::S_ISVTX == 0 || at == folder);
+        if !of.is_dir() {
+            Some(format!("{name} is no folder"))
+        } else if of.uid() != 0 && of.uid() != own {
+            Some(format!("{name} belongs to user {}, and heaptrace runs as user {own}", of.uid()))
+        } else {
+            is_shared.then(|| format!("others may write to {name} (mode {:o})", of.mode() & 0o7777))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -65,11 +84,15 @@ mod tests {
         fs::create_dir_all(&cache).expect("folders");
         let other = home.join("other");
         fs::create_dir(&other).expect("folder");
-        let found = |variables: &[(&str, &Path)]| {
+        let cache_of = |variables: &[(&str, &Path)]| {
             client_cache(&|name| {
                 let found = variables.iter().find(|(variable, _)| *variable == name);
                 found.map(|(_, path)| path.as_os_str().to_owned())
             })
+        };
+        let found = |variables: &[(&str, &Path)]| match cache_of(variables) {
+            Some(Cache::Ours(folder)) => Some(folder),
+            _ => None,
         };
         assert_eq!(found(&[("HOME", &home)]), Some(cache.clone()));
         assert_eq!(found(&[("HOME", &home), ("DEBUGINFOD_CACHE_PATH", &other)]), Some(other.clone()));
@@ -86,13 +109,16 @@ mod tests {
         for (folder, mode) in [(&cache, 0o777), (&cache, 0o1777), (&home.join(".cache"), 0o775)] {
             let before = fs::metadata(folder).expect("folder").permissions();
             fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("mode");
-            assert_eq!(found(&[("HOME", &home)]), None, "{mode:o}");
+            let Some(Cache::Refused { folder: refused, why }) = cache_of(&[("HOME", &home)]) else {
+                panic!("{mode:o}")
+            };
+            assert_eq!(refused, cache);
+            assert_eq!(why, format!("others may write to {} (mode {mode:o})", folder.display()));
             fs::set_permissions(folder, before).expect("mode");
         }
-        assert!(
-            !is_ours_alone(&cache, rustix::process::geteuid().as_raw() + 1)
-                || fs::metadata(&cache).expect("folder").uid() == 0
-        );
+        let own = rustix::process::geteuid().as_raw();
+        let others = fault(&cache, own + 1);
+        assert!(own == 0 || others.is_some_and(|why| why.contains("belongs to user")), "{own}");
     }
 
     #[test]

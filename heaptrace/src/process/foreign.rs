@@ -24,7 +24,12 @@ pub enum Links {
 /// Opens the regular file at `path` for reading; links are followed, those of /proc too. Errors with `InvalidInput` where
 /// it is no regular file, as all here do.
 pub fn open(path: &Path) -> io::Result<File> {
-    regular(File::options().read(true).custom_flags(libc::O_PATH).open(path)?)
+    regular(find(path)?)
+}
+
+/// What is at `path`, not opened; links are followed, those of /proc too. For [`regular`].
+pub fn find(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH).open(path)
 }
 
 /// Opens the regular file that we know as `path`; no link of /proc leads there.
@@ -77,7 +82,7 @@ fn look_up(below: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) 
 }
 
 /// Opens for reading what `found`, opened by O_PATH, is: whatever lies at its path by now.
-fn regular(found: File) -> io::Result<File> {
+pub fn regular(found: File) -> io::Result<File> {
     if !found.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -4,6 +4,7 @@
 pub mod apart;
 pub mod cfi;
 pub mod command;
+pub mod device;
 pub mod elf;
 pub mod fetched;
 pub mod file_cache;

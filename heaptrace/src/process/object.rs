@@ -3,9 +3,14 @@
 
 use super::elf::{ElfError, ElfFacts};
 use super::maps::Mapping;
-use super::{foreign, patience, procfs};
+use super::{
+    device::Device,
+    foreign,
+    patience::{self, Beating},
+    procfs,
+};
 use object::ReadCache;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -59,8 +64,7 @@ impl Opened {
     pub fn behind(pid: u32, mapping: &Mapping) -> Result<Self, ObjectError> {
         let path = mapping.path.clone().unwrap_or_default();
         let link = procfs::path(pid, &format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-        let opened = patience::look(pid, move || foreign::open(&link)).flatten();
-        match Self::of(opened, path.clone()) {
+        match Self::through(pid, link, path) {
             // Whoever opens it by another way would wait, too.
             Err(ObjectError::Open { source, .. })
                 if mapping.file().is_some() && source.kind() != io::ErrorKind::TimedOut =>
@@ -75,7 +79,7 @@ impl Opened {
     fn by_path(pid: u32, mapping: &Mapping, map_files_error: io::Error) -> Result<Self, ObjectError> {
         let path = mapping.path.clone().unwrap_or_default();
         // Leads to the executable whatever became of its name, for everyone who may read /proc/PID/maps.
-        if let Ok(exe) = Self::open(&procfs::path(pid, "exe"), path.clone())
+        if let Ok(exe) = Self::through(pid, procfs::path(pid, "exe"), path.clone())
             && exe.is_mapped_by(mapping)
         {
             return Ok(exe);
@@ -83,7 +87,9 @@ impl Opened {
         if mapping.deleted {
             return Err(ObjectError::Open { path, source: map_files_error });
         }
-        let opened = Self::of(foreign::open_in_root(pid, &path), path.clone())?;
+        let name = path.clone();
+        let found = patience::look(pid, move || opened(foreign::open_in_root(pid, &name)));
+        let opened = Self::of(found.flatten(), path.clone())?;
         if opened.is_mapped_by(mapping) { Ok(opened) } else { Err(ObjectError::Replaced { pid, path }) }
     }
 
@@ -97,19 +103,27 @@ impl Opened {
 
     /// Opens the file at `path`.
     pub fn at(path: &Path) -> Result<Self, ObjectError> {
-        Self::open(path, path.to_owned())
+        let (device, name) = (Device::at(path), path.to_owned());
+        let found = patience::look_at_files(device, move || opened(foreign::open(&name)));
+        Self::of(found.flatten(), path.to_owned())
     }
 
-    fn open(at: &Path, path: PathBuf) -> Result<Self, ObjectError> {
-        Self::of(foreign::open(at), path)
+    /// Opens what a link of process `pid`'s /proc leads to. To follow it may take waiting for the process's memory, and to open
+    /// what is there, for its file system.
+    fn through(pid: u32, link: PathBuf, path: PathBuf) -> Result<Self, ObjectError> {
+        let found = patience::look(pid, move || foreign::find(&link)).flatten();
+        let found = found.and_then(|found| {
+            let device = Device::of(&found);
+            patience::look_at_files(device, move || opened(foreign::regular(found))).flatten()
+        });
+        Self::of(found, path)
     }
 
-    fn of(opened: io::Result<File>, path: PathBuf) -> Result<Self, ObjectError> {
-        let file = opened.map_err(|source| match source.kind() {
+    fn of(found: io::Result<(File, Metadata)>, path: PathBuf) -> Result<Self, ObjectError> {
+        let (file, metadata) = found.map_err(|source| match source.kind() {
             io::ErrorKind::InvalidInput => ObjectError::NotRegular { path: path.clone() },
             _ => ObjectError::Open { path: path.clone(), source },
         })?;
-        let metadata = file.metadata().map_err(|source| ObjectError::Open { path: path.clone(), source })?;
         let stamp = FileStamp {
             id: FileId { dev: metadata.dev(), inode: metadata.ino() },
             size: metadata.len(),
@@ -117,6 +131,28 @@ impl Opened {
         };
         Ok(Self { path, stamp, file })
     }
+}
+
+impl Opened {
+    /// What `look` gives, which reads from this file: its file system may never answer.
+    ///
+    /// # Errors
+    /// `Open` if it does not.
+    pub fn patiently<T: Send + 'static>(
+        self,
+        look: impl FnOnce(Self) -> T + Send + 'static,
+    ) -> Result<T, ObjectError> {
+        let path = self.path.clone();
+        patience::look_at_files(Device::of(&self.file), move || look(self))
+            .map_err(|source| ObjectError::Open { path, source })
+    }
+}
+
+fn opened(file: io::Result<File>) -> io::Result<(File, Metadata)> {
+    let file = file?;
+    patience::beat();
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }
 
 /// An opened ELF file. Holds a descriptor, so share it.
@@ -130,6 +166,8 @@ pub struct Object {
     pub below: FileStamp,
     pub elf: ElfFacts,
     file: Arc<File>,
+    /// Its file system asks a server.
+    may_be_deaf: bool,
 }
 
 impl Object {
@@ -137,9 +175,10 @@ impl Object {
     pub fn read(opened: Opened) -> Result<Self, ObjectError> {
         let Opened { path, stamp, file } = opened;
         // Read, not mapped: a mapped file that its owner truncates meanwhile would kill us with SIGBUS.
-        let elf = ElfFacts::parse(&ReadCache::new(&file))
+        let elf = ElfFacts::parse(&ReadCache::new(Beating(&file)))
             .map_err(|source| ObjectError::Elf { path: path.clone(), source })?;
-        Ok(Self { path, stamp, below: stamp, elf, file: Arc::new(file) })
+        let may_be_deaf = Device::of(&file).is_some_and(|device| device.may_be_deaf());
+        Ok(Self { path, stamp, below: stamp, elf, file: Arc::new(file), may_be_deaf })
     }
 
     pub fn id(&self) -> FileId {
@@ -158,6 +197,19 @@ impl Object {
         &self.file
     }
 
+    /// To be read in parts, each of which is kept. Who does so within a look ([`patience::look_at_files`]) is patient.
+    pub fn reader(&self) -> ReadCache<Beating<&File>> {
+        ReadCache::new(Beating(&self.file))
+    }
+
+    /// What `look` gives, which reads from this file: its file system may never answer.
+    ///
+    /// # Errors
+    /// `TimedOut` if it does not.
+    pub fn look<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        patience::look_at_files(Device::of(&*self.file), look)
+    }
+
     /// A path to the file in this process, for system calls that take one. Good as long as the object lives.
     pub fn attach_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
@@ -165,24 +217,38 @@ impl Object {
 
     /// Up to `len` bytes at file offset `offset`; fewer at the end of the file.
     pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if !self.may_be_deaf {
+            return read_at(&self.file, offset, len);
         }
-        bytes.truncate(filled);
-        Ok(bytes)
+        let file = Arc::clone(&self.file);
+        self.look(move || read_at(&file, offset, len)).flatten()
     }
 
     /// Name of the file without its directory.
     pub fn file_name(&self) -> &std::ffi::OsStr {
         self.path.file_name().unwrap_or_default()
     }
+}
+
+fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    /// So much comes soon, unless nothing does.
+    const AT_ONCE: usize = 1 << 20;
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        let to = len.min(filled + AT_ONCE);
+        match file.read_at(&mut bytes[filled..to], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => {
+                filled += count;
+                patience::beat();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 #[cfg(test)]

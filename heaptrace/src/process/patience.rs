@@ -1,14 +1,15 @@
-//! Looks at a process's memory, which may never come back. What is mapped may be a file of a file system that the process's
-//! user runs and that does not answer (FUSE), or wait for that user otherwise (userfaultfd(2)): who reads it waits with it, and
-//! who asks for mappings waits for the lock that is held meanwhile. No signal but one that kills ends that.
+//! Looks that may never come back: at a process's memory, and at files. What is mapped may be a file of a file system that the
+//! process's user runs and that does not answer (FUSE), or wait for that user otherwise (userfaultfd(2)): who reads it waits with
+//! it, and who asks for mappings waits for the lock that is held meanwhile. A file of a server that is gone (FUSE, NFS) keeps
+//! waiting whoever opens or reads it. No signal but one that kills ends that, if any does.
 //!
 //! So other threads take such looks. Where nothing comes back they are left behind.
 
-use super::{privileges::is_trusted, status, system};
+use super::{device::Device, privileges::is_trusted, status, system};
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI32, AtomicU64, Ordering},
@@ -37,6 +38,9 @@ static IDLE: LazyLock<Mutex<Vec<Sender<Job>>>> = LazyLock::new(Mutex::default);
 
 /// Processes that nothing came from, by user.
 static STUCK: LazyLock<Mutex<HashMap<u32, HashSet<u32>>>> = LazyLock::new(Mutex::default);
+
+/// Devices of file systems that nothing came from.
+static DEAF: LazyLock<Mutex<HashSet<Device>>> = LazyLock::new(Mutex::default);
 
 /// Of a thread that takes a look.
 #[derive(Default)]
@@ -72,13 +76,48 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// `TimedOut` if nothing came for some time, and from then on.
 pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    if !is_looking() && is_stuck(pid) {
+        return Err(stuck());
+    }
+    apart(look, || remember(pid), move || forget(pid)).unwrap_or_else(|| Err(stuck()))
+}
+
+/// The same of `look` that looks at files of the file system on a device, if it is known which that is.
+///
+/// # Errors
+/// `TimedOut` if nothing came for some time; and from then on, unless what may be slow at times is a disk.
+pub fn look_at_files<T: Send + 'static>(
+    device: Option<Device>,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if !is_looking() && device.is_some_and(is_deaf) {
+        return Err(deaf());
+    }
+    let back = move || _ = device.map(|device| lock(&DEAF).remove(&device));
+    apart(look, || give_up(device), back).unwrap_or_else(|| Err(deaf()))
+}
+
+/// Whether nothing came from the file system on a device.
+pub fn is_deaf(device: Device) -> bool {
+    lock(&DEAF).contains(&device)
+}
+
+/// Nothing came from the file system on a device: it is not waited for again.
+pub fn give_up(device: Option<Device>) {
+    lock(&DEAF).extend(device.filter(Device::may_be_deaf));
+}
+
+/// What `look` gives, in a thread that is left behind where nothing comes: `None`. Then `give_up` is called; and `back`, later, if
+/// it comes back all the same. The error is of the thread.
+fn apart<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+    give_up: impl FnOnce(),
+    back: impl FnOnce() + Send + 'static,
+) -> Option<io::Result<T>> {
     if is_looking() {
         let found = look();
         beat();
-        return Ok(found);
-    }
-    if is_stuck(pid) {
-        return Err(stuck());
+        return Some(Ok(found));
     }
     let (send, found) = channel();
     let pulse = Arc::new(Pulse::default());
@@ -89,37 +128,36 @@ pub fn look<T: Send + 'static>(pid: u32, look: impl FnOnce() -> T + Send + 'stat
         let found = look();
         PULSE.set(None);
         if send.send(found).is_err() {
-            // Nobody waited any more, and it has come back all the same.
-            forget(pid);
+            back();
         }
     });
     let idle = lock(&IDLE).pop();
-    let worker = match idle {
-        Some(worker) => worker,
-        None => start()?,
+    let worker = match idle.map_or_else(start, Ok) {
+        Ok(worker) => worker,
+        Err(error) => return Some(Err(error)),
     };
+    let gone = || Some(Err(io::Error::other("the thread that was to look is gone")));
     if worker.send(job).is_err() {
-        return Err(io::Error::other("the thread that was to look is gone"));
+        return gone();
     }
     let (mut beats, mut silent, mut waited) = (0, 0, 0);
     loop {
         match found.recv_timeout(PATIENCE) {
             Ok(found) => {
                 lock(&IDLE).push(worker);
-                return Ok(found);
+                return Some(Ok(found));
             }
             // It panicked.
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(io::Error::other("the thread that looked is gone"));
-            }
+            Err(RecvTimeoutError::Disconnected) => return gone(),
             Err(RecvTimeoutError::Timeout) => {
                 let now = pulse.beats.load(Ordering::Relaxed);
                 let waits = pulse.waits();
                 silent = if now == beats && waits { silent + 1 } else { 0 };
                 waited += u32::from(waits);
                 if silent == TIMES || waited == TIMES_IN_ALL {
-                    remember(pid);
-                    return Err(stuck());
+                    // While whoever comes back still finds somebody.
+                    give_up();
+                    return None;
                 }
                 beats = now;
             }
@@ -152,6 +190,12 @@ impl<R: Read> Read for Beating<R> {
     }
 }
 
+impl<R: Seek> Seek for Beating<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 fn start() -> io::Result<Sender<Job>> {
     let (send, jobs) = channel::<Job>();
     thread::Builder::new().name("heaptrace-look".to_owned()).spawn(move || {
@@ -167,6 +211,10 @@ fn stuck() -> io::Error {
         io::ErrorKind::TimedOut,
         "it keeps readers of its memory, or of another's of its user, waiting",
     )
+}
+
+fn deaf() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer")
 }
 
 /// Whose process it is. What says that takes no lock of its memory's.
@@ -215,6 +263,25 @@ mod tests {
         drop(hold);
         child.kill().expect("kill");
         child.wait().expect("wait");
+    }
+
+    #[test]
+    fn a_file_system_without_a_disk_that_keeps_us_waiting_is_not_asked_again_until_it_answers() {
+        let (fuse, disk) = (Device { major: 0, minor: u32::MAX }, Device { major: 8, minor: u32::MAX });
+        for device in [fuse, disk] {
+            let (hold, held) = channel::<()>();
+            let error = look_at_files(Some(device), move || held.recv()).expect_err("it waits");
+            assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::TimedOut, deaf().to_string()));
+            let again = look_at_files(Some(device), || 7);
+            assert_eq!(again.ok(), (device == disk).then_some(7));
+            assert_eq!(look_at_files(Some(Device { minor: 3, ..device }), || 7).expect("another"), 7);
+            drop(hold);
+            let began = Instant::now();
+            while look_at_files(Some(device), || 7).is_err() {
+                assert!(began.elapsed() < PATIENCE * 20, "it has answered");
+                thread::yield_now();
+            }
+        }
     }
 
     #[test]

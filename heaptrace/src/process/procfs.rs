@@ -118,7 +118,7 @@ pub fn exists(pid: u32) -> bool {
 
 /// Of the file that a process runs, wherever that is by now.
 pub fn exe_metadata(pid: u32) -> io::Result<Metadata> {
-    fs::metadata(path(pid, "exe"))
+    patience::look(pid, move || fs::metadata(path(pid, "exe"))).flatten()
 }
 
 /// The mappings of a process, in order of address.

@@ -28,6 +28,7 @@ impl Session {
         notes.extend(some(self.tracer.left_out()).map(|count| Note::TracepointsSkipped { count }));
         notes.extend(self.price_paid());
         notes.extend(self.overhead.notes());
+        notes.extend(self.perf_maps.note());
         self.unwinding.iter().map(Unwinding::failures).for_each(|failures| notes.merge(failures));
         let without_table = self.unwinding.as_ref().map_or(0, |_| self.tracer.unwind.losses().mappings);
         notes.extend(some(without_table).map(|count| Note::MappingsWithoutTable { count }));

@@ -18,16 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a look at all processes takes at most, but for its last process: it is time in which forks are not followed.
-const AT_MOST: Duration = Duration::from_secs(2);
-
 /// Bytes of a heap that are read at most, twice: some second each.
 const HEAP_BYTES: u64 = 1 << 30;
 
 impl Session {
     /// See the module. For whenever blocks are about to be read, where frees are not traced; of the processes in `records`, as far
-    /// as there is time.
-    pub(super) fn look_into_heaps(&mut self, records: &[u32]) {
+    /// as there is time, but for the last one: in which forks are not followed.
+    pub(super) fn look_into_heaps(&mut self, records: &[u32], at_most: Duration) {
         let began = Instant::now();
         let of = records.iter().copied().collect::<HashSet<u32>>();
         let blocks = match self.builder.blocks_of(&self.tracer.maps, &of, monotonic_ns()) {
@@ -42,7 +39,7 @@ impl Session {
             blocks.retain(|(_, block)| block.weight() == 0);
             let Some(pid) = self.builder.record(record).map(|record| record.tgid) else { continue };
             let addresses = blocks.iter().map(|(key, _)| key.address).collect::<Vec<u64>>();
-            let looked = match began.elapsed() > AT_MOST {
+            let looked = match began.elapsed() > at_most {
                 true => Err("there was no time".to_owned()),
                 false => self.freed(record, pid, &addresses),
             };

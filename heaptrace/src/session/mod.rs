@@ -7,13 +7,16 @@ mod budgeting;
 mod code;
 mod code_check;
 mod code_looks;
+mod code_names;
 mod code_rounds;
 mod costs;
 mod counting;
 mod cpu_times;
+mod early_names;
 mod error;
 mod events;
 mod findings;
+mod generated;
 mod growth;
 mod heap_looks;
 mod known_files;
@@ -45,7 +48,7 @@ pub use crate::process::procfs::monotonic_ns;
 use crate::{
     bpf::{
         Calls, CheckedFrees, Counters, EventRing, LoadError, LogRing, MapError, MapSizes, Members, Options,
-        StackMode, Tracer,
+        Removal, StackMode, Tracer,
     },
     drain::{ProfileBuilder, Weighing},
     model::{
@@ -73,6 +76,9 @@ use std::{
 };
 use tables::ExactRows;
 use tokio::sync::Notify;
+
+/// What the last look at mappings takes at most, but for its last process: meanwhile all probes are still there.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// How a session traces.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +135,7 @@ pub struct Session {
     watch: Option<MappingWatch>,
     pending_code: pending_code::PendingCode,
     perf_maps: perf_maps::PerfMaps,
+    early_names: early_names::EarlyNames,
     size_filter: Option<SizeFilter>,
     counting: counting::Counting,
     residencies: measured::Residencies,
@@ -143,6 +150,8 @@ pub struct Session {
     grew: Vec<Note>,
     /// `None` where there are no limits.
     budgeting: Option<budgeting::Budgeting>,
+    /// Probes that are on their way, and since when.
+    removal: Option<(Instant, Removal)>,
 }
 
 impl Session {
@@ -246,6 +255,7 @@ impl Session {
             watch,
             pending_code: pending_code::PendingCode::default(),
             perf_maps: perf_maps::PerfMaps::default(),
+            early_names: early_names::EarlyNames::start(),
             size_filter,
             counting: counting::Counting::new(),
             residencies: measured::Residencies::default(),
@@ -253,6 +263,7 @@ impl Session {
             looks: Rounds::default(),
             over: over::Over::default(),
             calls,
+            removal: None,
         };
         if let Some(older_than) = keep_old {
             session.builder.keep_old_blocks(nanoseconds(older_than));
@@ -285,8 +296,7 @@ impl Session {
         }
         self.builder.reads_at(self.counting.now_ns());
         self.builder.read_sites(&mut self.tracer.maps);
-        self.builder.generating().for_each(|record| self.perf_maps.want(record));
-        self.perf_maps.look_for_all(&self.builder);
+        self.look_after_perf_maps();
         // Where nothing runs, nothing needs room, and what was never freed can still be looked at.
         if self.has_ended() {
             return;
@@ -324,19 +334,43 @@ impl Session {
         Ok(self.builder.chunk(duration_ns, self.counting.counted(self.probes), coverage))
     }
 
-    /// Takes all probes away; gives the seconds that took. From the first moment of that on nothing changes any more.
-    pub fn detach(&mut self) -> f64 {
-        let before = Instant::now();
+    /// Ends tracing as of now, and begins to take all probes away: from here on nothing is counted, nor placed, nor told. What was
+    /// told before can still be handled. Without probes nothing is done: who has none is slowed by nothing that would have to
+    /// end soon.
+    pub fn stop(&mut self) {
+        if self.probes && self.removal.is_none() {
+            self.look_for_unmapped_within(LAST_LOOK);
+            self.begin_detach();
+        }
+    }
+
+    /// Whether nothing is counted any more.
+    pub fn has_stopped(&self) -> bool {
+        self.counting.is_over()
+    }
+
+    fn begin_detach(&mut self) {
+        let began = Instant::now();
         self.end_counting();
-        self.builder.read_processes(&mut self.tracer.maps);
-        self.read_all_cpu_times();
-        self.overhead.end(&self.tracer, self.builder.hits());
         let (attachments, mut world) = self.split();
         attachments.look_at_checks_last(&mut world);
         let links = self.attachments.end();
-        self.tracer.detach(links, &code_check::is_the_same_everywhere);
+        self.removal = Some((began, self.tracer.detach(links, &code_check::is_the_same_everywhere)));
+        self.builder.read_processes(&mut self.tracer.maps);
+        self.read_all_cpu_times();
+        self.overhead.end(&self.tracer, self.builder.hits());
+    }
+
+    /// Takes all probes away, if that has not begun, and waits until they are; gives the seconds that took. From the first moment
+    /// of that on nothing changes any more.
+    pub fn detach(&mut self) -> f64 {
+        if self.removal.is_none() {
+            self.begin_detach();
+        }
+        let Some((began, removal)) = self.removal.take() else { return 0.0 };
+        let gone = removal.wait();
         self.attachments.wait();
-        before.elapsed().as_secs_f64()
+        gone.map_or(0.0, |gone| gone.duration_since(began).as_secs_f64())
     }
 
     /// The last chunk, with ages; [`Session::names`] belong to it. After [`Session::detach`].

@@ -5,7 +5,6 @@ use crate::{
     process::object::{Object, Opened},
     unwind::{self, Cache, FileKey, FileTable, RowKind, TableKey},
 };
-use object::ReadCache;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -34,9 +33,9 @@ const PRELOADED: usize = 512;
 
 /// Builds what is requested, or else preloads, until nobody takes what is sent.
 pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) {
-    let cache = open_cache();
-    let cache = cache.as_ref();
-    let mut preload = cache.map_or_else(Vec::new, |cache| cache.paths(RowKind::Calls, PRELOADED)).into_iter();
+    let cache = open_cache().map(Arc::new);
+    let mut preload =
+        cache.as_ref().map_or_else(Vec::new, |cache| cache.paths(RowKind::Calls, PRELOADED)).into_iter();
     let mut preloading = true;
     loop {
         let request = match requests.try_recv() {
@@ -50,13 +49,13 @@ pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) 
         let message = match request {
             Some((key, object)) => {
                 let table = match &object {
-                    Some(object) => unwind::build(object, key.rows, cache, own_samples),
+                    Some(object) => patiently(object, key.rows, cache.clone()),
                     None => unwind::build_vdso(key.rows),
                 };
                 Some(Built::Table((key, object), table.map(Box::new)))
             }
             None => match preload.next() {
-                Some(path) => preloaded(&path, cache),
+                Some(path) => preloaded(&path, cache.as_ref()),
                 None => {
                     preloading = false;
                     Some(Built::Preloaded)
@@ -69,15 +68,29 @@ pub fn build_tables(requests: &Receiver<Request>, send: &dyn Fn(Built) -> bool) 
     }
 }
 
+/// The table of a file, whose file system may never answer.
+fn patiently(
+    object: &Arc<Object>,
+    rows: RowKind,
+    cache: Option<Arc<Cache>>,
+) -> Result<FileTable, unwind::BuildError> {
+    let read = Arc::clone(object);
+    let table = object.look(move || unwind::build(&read, rows, cache.as_deref(), own_samples));
+    table.unwrap_or_else(|source| {
+        let file = object.path.display().to_string();
+        Err(unwind::BuildError::Unread { file, source })
+    })
+}
+
 /// Where its allocator tells of samples.
 fn own_samples(object: &Object) -> BTreeSet<u64> {
-    let own = OwnSamples::read(&ReadCache::new(&**object.file()), &object.elf);
+    let own = OwnSamples::read(&object.reader(), &object.elf);
     own.addresses(&object.elf).collect()
 }
 
 /// The table on disk of the file at `path`, if it is still of that file.
-fn preloaded(path: &Path, cache: Option<&Cache>) -> Option<Built> {
-    let object = Arc::new(Object::read(Opened::at(path).ok()?).ok()?);
+fn preloaded(path: &Path, cache: Option<&Arc<Cache>>) -> Option<Built> {
+    let object = Arc::new(Opened::at(path).ok()?.patiently(Object::read).ok()?.ok()?);
     let table = cache?.load(&object, RowKind::Calls)?;
     let key = TableKey { file: FileKey::File(object.stamp), rows: RowKind::Calls };
     Some(Built::Table((key, Some(object)), Ok(Box::new(table))))

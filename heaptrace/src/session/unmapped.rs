@@ -23,6 +23,11 @@ impl Session {
     /// See the module; and where frees are not traced, for blocks that their heaps have for free. For whenever blocks are about to be
     /// read; the last time before [`Session::detach`].
     pub fn look_for_unmapped(&mut self) {
+        self.look_for_unmapped_within(AT_MOST);
+    }
+
+    /// The same within less time, but for the last process.
+    pub(super) fn look_for_unmapped_within(&mut self, at_most: Duration) {
         if self.calls == Calls::Followed && !self.counting.is_over() {
             self.look_at_all_origins();
         }
@@ -32,12 +37,13 @@ impl Session {
         self.builder.read_processes(&mut self.tracer.maps);
         let records = self.holders();
         let began = Instant::now();
-        let looked = self.look_at(&records, || began.elapsed() < AT_MOST);
+        let looked = self.look_at(&records, || began.elapsed() < at_most);
         if looked < records.len() {
             self.note(Note::MappingsNotRead);
         }
         if !self.frees {
-            self.look_into_heaps(&records);
+            // Reading one takes longer.
+            self.look_into_heaps(&records, at_most.max(AT_MOST / 2));
         }
     }
 

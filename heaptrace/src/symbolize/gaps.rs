@@ -18,8 +18,12 @@ pub enum Why {
     Changed,
     NotRegular,
     TooLarge,
+    /// Its file system does not answer.
+    Deaf,
     /// It names a debug file by a path.
     LinkIsPath,
+    /// What debuginfod's client has fetched of its build is not used: where that is, and why.
+    Fetched(String),
     /// Some of its DWARF is in a file that it shares with others.
     Supplement,
     /// Some names were too long.
@@ -35,12 +39,14 @@ impl Why {
             Unfit::Absent => None,
             Unfit::NotRegular => Some(Self::NotRegular),
             Unfit::TooLarge => Some(Self::TooLarge),
+            Unfit::Deaf => Some(Self::Deaf),
         }
     }
 
     pub fn failed(failure: &Failure) -> Self {
         match failure {
             Failure::TooLong => Self::TooLong,
+            Failure::Deaf => Self::Deaf,
             Failure::Died(_) | Failure::Broken(_) | Failure::Refused(_) => Self::Died(failure.signal()),
         }
     }
@@ -64,9 +70,11 @@ impl fmt::Display for Why {
             Self::Changed => write!(f, "no names, as it may be another file now (it has no build ID)"),
             Self::NotRegular => write!(f, "no names, as it is not a regular file"),
             Self::TooLarge => write!(f, "no names, as the file is too large"),
+            Self::Deaf => write!(f, "no names, as its file system does not answer"),
             Self::LinkIsPath => {
                 write!(f, "no separate debug file, as the one that it names is not a bare name")
             }
+            Self::Fetched(why) => write!(f, "what debuginfod fetched was not used: {why}"),
             Self::Supplement => write!(f, "debug information shared with other files (dwz) was not read"),
             Self::Cut => write!(f, "names that are too long were cut"),
             Self::PerfMap(why) => write!(f, "no names: {why}"),

@@ -3,7 +3,7 @@
 
 use crate::{
     model::{BuildId, Process},
-    process::{foreign, procfs},
+    process::{fetched::Cache, foreign, patience, procfs},
 };
 use rustix::fs::ResolveFlags;
 use std::{
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::open::{Unfit, open_below};
+use super::open::{Unfit, is_there, open_below};
 
 /// Where distributions keep debug information.
 const DEBUG_DIRS: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
@@ -27,8 +27,8 @@ const MAX_FILE_NAME: usize = 255;
 #[derive(Clone, Debug)]
 pub struct DebugDirs {
     pub dirs: Vec<PathBuf>,
-    /// See `process/fetched.rs`.
-    pub fetched: Option<PathBuf>,
+    /// What debuginfod's client has fetched.
+    pub fetched: Option<Cache>,
 }
 
 impl Default for DebugDirs {
@@ -58,7 +58,18 @@ impl DebugDirs {
 
     /// Where debuginfod's client has put what it fetched.
     fn fetched(&self, id: &BuildId, what: &str) -> Option<PathBuf> {
-        self.fetched.as_ref().map(|folder| folder.join(id.to_string()).join(what))
+        match self.fetched.as_ref()? {
+            Cache::Ours(folder) => Some(folder.join(id.to_string()).join(what)),
+            Cache::Refused { .. } => None,
+        }
+    }
+
+    /// Where it has put something of build `id` that is not used, and why not.
+    pub fn refused(&self, id: &BuildId) -> Option<(&Path, &str)> {
+        match self.fetched.as_ref()? {
+            Cache::Refused { folder, why } if is_there(&folder.join(id.to_string())) => Some((folder, why)),
+            _ => None,
+        }
     }
 
     /// Where the debug file `name` of the binary at `binary` may be, as gdb looks for it.
@@ -96,12 +107,17 @@ pub fn open_perf_map(process: &Process, there_at_ns: u64) -> Option<File> {
     if process.exited {
         return None;
     }
+    // Its /tmp may be on a file system that does not answer.
+    patience::look(pid, move || perf_map_of(pid, there_at_ns)).ok().flatten()
+}
+
+fn perf_map_of(pid: u32, there_at_ns: u64) -> Option<File> {
     let status = procfs::read_status(pid).ok()?;
     let inner = status.ns_pids.last().copied().unwrap_or(pid);
     let map = [(procfs::path(pid, "root"), inner), (PathBuf::from("/"), pid)].into_iter().find_map(
         |(root, pid)| {
             let folder = foreign::folder_in_root(&root, Path::new("tmp")).ok()?;
-            perf_map_in(folder, pid, status.effective_uid).ok().filter(|map| is_written_by(process.pid, map))
+            perf_map_in(folder, pid, status.effective_uid).ok().filter(|map| is_written_by(pid, map))
         },
     );
     // Last: another process may have got the PID at any time.
@@ -114,11 +130,15 @@ pub fn open_jit_dump(process: &Process, path: &Path, there_at_ns: u64) -> Option
     if process.exited {
         return None;
     }
-    let owner = procfs::read_status(pid).ok()?.effective_uid;
-    let dump = foreign::open_in_root(pid, path).ok()?;
-    let metadata = dump.metadata().ok()?;
-    let is_its = is_theirs(&metadata, owner) && is_written_by(pid, &dump);
-    (is_its && procfs::began_by(pid, there_at_ns)).then_some(dump)
+    let path = path.to_owned();
+    let look = move || {
+        let owner = procfs::read_status(pid).ok()?.effective_uid;
+        let dump = foreign::open_in_root(pid, &path).ok()?;
+        let metadata = dump.metadata().ok()?;
+        let is_its = is_theirs(&metadata, owner) && is_written_by(pid, &dump);
+        (is_its && procfs::began_by(pid, there_at_ns)).then_some(dump)
+    };
+    patience::look(pid, look).ok().flatten()
 }
 
 /// Whether who runs as `owner` could have read a file: their own, or root's that all may read.
@@ -173,7 +193,7 @@ mod tests {
             dirs.by_build_id(&BuildId(vec![0xab, 1, 2])),
             [PathBuf::from("/d/.build-id/ab/0102.debug")]
         );
-        let fetched = DebugDirs { fetched: Some("/f".into()), ..dirs.clone() };
+        let fetched = DebugDirs { fetched: Some(Cache::Ours("/f".into())), ..dirs.clone() };
         assert_eq!(
             fetched.by_build_id(&BuildId(vec![0xab, 1, 2])),
             ["/d/.build-id/ab/0102.debug", "/f/ab0102/debuginfo"].map(PathBuf::from)

@@ -29,12 +29,13 @@ pub(crate) use wire::{Answer, Facts, Question, hear};
 pub use worker::SUBCOMMAND;
 
 use crate::model::{BuildId, Location, Module, ModuleId, Process, ProcessId, Symbol};
-use crate::process::foreign;
+use crate::process::{device::Device, patience};
 use gaps::{Gaps, Why};
 use open::{Links, Unfit, open_regular};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use std::{
     collections::BTreeMap,
-    fs::{File, Metadata},
+    fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -206,8 +207,14 @@ enum Owner {
 }
 
 impl Owner {
-    fn of(file: &Metadata) -> Self {
-        match file.uid() {
+    /// As far as the kernel knows by itself: its file system may not answer.
+    fn of_open(file: &File) -> Option<Self> {
+        let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        statx(file, c"", how, StatxFlags::UID).ok().map(|of| Self::of(of.stx_uid))
+    }
+
+    fn of(uid: u32) -> Self {
+        match uid {
             0 => Self::Root,
             own if own == rustix::process::geteuid().as_raw() => Self::Ourselves,
             other => Self::Stranger(other),
@@ -222,13 +229,13 @@ impl Owner {
 /// `None` where there is nothing to ask.
 fn owner_of(subject: Subject, modules: &[Module], sources: &Sources<'_>) -> Option<Owner> {
     match subject {
-        Subject::PerfMap(process) => Some(Owner::of(&(sources.perf_map)(process)?.metadata().ok()?)),
+        Subject::PerfMap(process) => Owner::of_open(&(sources.perf_map)(process)?),
         Subject::Module(id) => match (sources.mapped)(id) {
-            Some(file) => Some(Owner::of(&file.metadata().ok()?)),
+            Some(file) => Owner::of_open(&file),
             // Not there: then there may be files of its build where only root puts them.
             None => Some(
-                foreign::metadata(Path::new(&modules[id.index()].path))
-                    .map_or(Owner::Root, |file| Owner::of(&file)),
+                open::metadata(Path::new(&modules[id.index()].path))
+                    .map_or(Owner::Root, |file| Owner::of(file.uid())),
             ),
         },
     }
@@ -327,15 +334,19 @@ impl Run {
         let others = self.bounds.debug_dirs.binaries(wanted);
         let own = own.and_then(|path| open_regular(&path, Links::Followed).ok().zip(Some(path)));
         let own = own.filter(|(file, _)| self.has_turn(file));
-        own.and_then(|(file, path)| self.if_of_build(file, &path, wanted))
-            .or_else(|| others.into_iter().find_map(|path| self.of_build(&path, wanted)))
+        let found = own
+            .and_then(|(file, path)| self.if_of_build(file, &path, wanted))
+            .or_else(|| others.into_iter().find_map(|path| self.of_build(&path, wanted)));
+        if found.is_none() {
+            self.tell_of_fetched(wanted, &module.path);
+        }
+        found
     }
 
     /// Whether a file may be looked into now. What was at its path when owners were sorted may have been another's, whose
     /// share this one would take.
     fn has_turn(&self, file: &File) -> bool {
-        let owner = file.metadata().map(|file| Owner::of(&file));
-        owner.is_ok_and(|owner| owner == Owner::Root || owner == self.owner)
+        Owner::of_open(file).is_some_and(|owner| owner == Owner::Root || owner == self.owner)
     }
 
     /// The file at `path` without a build ID: only if nobody has put it there, nor changed it, since.
@@ -346,13 +357,13 @@ impl Run {
         // A mapping's path has no links, wherever they were when the file was opened.
         let file = match open_regular(path, Links::Refused) {
             Ok(file) => file,
-            Err(Unfit::Absent) if !foreign::is_there(path) => return None,
+            Err(Unfit::Absent) if !open::is_there(path) => return None,
             Err(unfit) => {
                 self.gaps.add(Why::unfit(unfit).unwrap_or(Why::Changed), name);
                 return None;
             }
         };
-        let metadata = file.metadata().ok()?;
+        let metadata = open::metadata_of(&file).ok()?;
         // Renaming a file sets this as well, and nobody can set it back.
         let changed_ns = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
         if changed_ns > since_ns || !self.has_turn(&file) {
@@ -361,6 +372,14 @@ impl Run {
         }
         let facts = self.facts(&file, name)?;
         Some((file, facts))
+    }
+
+    /// Says that there is something of a build that must not be used, if there is.
+    fn tell_of_fetched(&mut self, id: &BuildId, name: &str) {
+        if let Some((folder, why)) = self.bounds.debug_dirs.refused(id) {
+            let why = format!("{} is not trusted, as {why}", folder.display());
+            self.gaps.add(Why::Fetched(why), name);
+        }
     }
 
     /// The file at `path`, if it is of this build.
@@ -391,16 +410,17 @@ impl Run {
             if let Some(found) = paths.iter().find_map(|path| self.of_build(path, id)) {
                 return Some(found);
             }
+            self.tell_of_fetched(id, &path.to_string_lossy());
         }
         let (link, checksum) = facts.link.as_ref()?;
         let Some(link) = bare_name(link) else {
             self.gaps.add(Why::LinkIsPath, &path.to_string_lossy());
             return None;
         };
-        let own = binary.metadata().ok()?;
+        let own = open::metadata_of(binary).ok()?;
         self.bounds.debug_dirs.by_name(path, link).into_iter().find_map(|path| {
             let file = open_regular(&path, Links::Followed).ok()?;
-            let metadata = file.metadata().ok()?;
+            let metadata = open::metadata_of(&file).ok()?;
             // A binary may name itself.
             if (metadata.dev(), metadata.ino()) == (own.dev(), own.ino()) {
                 return None;
@@ -459,6 +479,9 @@ impl Run {
         if self.share.time.is_zero() {
             return Err(Why::ShareUsed);
         }
+        if files.iter().filter_map(Device::of).any(patience::is_deaf) {
+            return Err(Why::Deaf);
+        }
         // What names are asked of is in the child that was told.
         if !matches!(question, Question::Names(_)) {
             self.worker.take_if(|(_, started)| started.elapsed() > MAX_AGE);
@@ -483,6 +506,9 @@ impl Run {
             (Failure::Refused(why), Question::PerfMap) => Why::PerfMap(why),
             (failure, _) => {
                 self.worker = None;
+                if matches!(failure, Failure::Deaf) {
+                    files.iter().map(Device::of).for_each(patience::give_up);
+                }
                 Why::failed(&failure)
             }
         })

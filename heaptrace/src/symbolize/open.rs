@@ -1,9 +1,14 @@
 //! Which files are looked into for names: regular ones, and none too large.
 
-use crate::process::foreign;
 pub use crate::process::foreign::Links;
+use crate::process::{device::Device, foreign, patience};
 use rustix::fs::ResolveFlags;
-use std::{fs::File, io, os::fd::AsFd, path::Path};
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::fd::AsFd,
+    path::Path,
+};
 
 /// The largest file that is looked into: the debug files of browsers have some 5 GB. Mapping one costs nothing by itself,
 /// but a checksum reads all of it.
@@ -17,11 +22,33 @@ pub enum Unfit {
     /// A directory, FIFO, socket or device.
     NotRegular,
     TooLarge,
+    /// Its file system does not answer.
+    Deaf,
 }
 
 /// Opens the regular file at `path` for reading.
 pub fn open_regular(path: &Path, links: Links) -> Result<File, Unfit> {
-    fit(foreign::open_by_name(path, links))
+    let name = path.to_owned();
+    let opened = patience::look_at_files(Device::at(path), move || fit(foreign::open_by_name(&name, links)));
+    opened.unwrap_or(Err(Unfit::Deaf))
+}
+
+/// What is at `path`, which is not opened.
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    let name = path.to_owned();
+    patience::look_at_files(Device::at(path), move || foreign::metadata(&name)).flatten()
+}
+
+/// Whether anything is at `path`, be it a link that leads nowhere.
+pub fn is_there(path: &Path) -> bool {
+    let name = path.to_owned();
+    patience::look_at_files(Device::at(path), move || foreign::is_there(&name)).unwrap_or(true)
+}
+
+/// Of an open file, as it is now.
+pub fn metadata_of(file: &File) -> io::Result<Metadata> {
+    let file = file.try_clone()?;
+    patience::look_at_files(Device::of(&file), move || file.metadata()).flatten()
 }
 
 /// As [`open_regular`], from the folder `below`.

@@ -1,6 +1,7 @@
 //! Symbolizes real programs, built here with the system's compilers; absent compilers fail the test aloud.
 
 use super::*;
+use crate::process::fetched::Cache;
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use std::fs;
 use std::process::Command;
@@ -117,6 +118,38 @@ fn a_stripped_program_is_named_through_its_build_id() {
     assert_eq!(names().iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
     run("objcopy", &["--remove-section=.gnu_debuglink", "prog"], dir.path());
     assert_eq!(names().iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+}
+
+#[test]
+fn what_debuginfod_fetched_is_not_used_where_others_could_have_put_it_and_that_is_said() {
+    let dir = compiled(&["-g"]);
+    let path = dir.path().join("prog");
+    let offset = return_offset(&path);
+    let id = blazesym::helper::read_elf_build_id(&path).expect("ELF").expect("build ID");
+    let cache = dir.path().join("cache");
+    let of_build = cache.join(BuildId(id.to_vec()).to_string());
+    fs::create_dir_all(&of_build).expect("directory");
+    run("objcopy", &["--only-keep-debug", "prog", "prog.debug"], dir.path());
+    run("objcopy", &["--strip-all", "prog"], dir.path());
+    fs::rename(dir.path().join("prog.debug"), of_build.join("debuginfo")).expect("move");
+    let with = |fetched: Cache| {
+        let debug_dirs = DebugDirs { fetched: Some(fetched), ..DebugDirs::default() };
+        found(Bounds { debug_dirs, ..Bounds::default() }, &path, offset)
+    };
+    let used = with(Cache::Ours(cache.clone()));
+    assert_eq!((used.symbols[0].len(), used.notes.len()), (2, 0), "{:?}", used.notes);
+    let why = "others may write to it".to_owned();
+    let refused = with(Cache::Refused { folder: cache.clone(), why });
+    let folder = cache.display();
+    let said = format!(
+        "{}: what debuginfod fetched was not used: {folder} is not trusted, as others may write to it",
+        path.display()
+    );
+    assert_eq!((refused.symbols[0].len(), refused.notes), (0, vec![said]));
+    // Of other builds it says nothing.
+    fs::remove_dir_all(of_build).expect("removed");
+    let none = with(Cache::Refused { folder: cache.clone(), why: String::new() });
+    assert!(none.notes.is_empty(), "{:?}", none.notes);
 }
 
 #[test]

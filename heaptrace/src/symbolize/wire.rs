@@ -237,8 +237,8 @@ fn fill(
     Ok(())
 }
 
-/// Until there is something to read.
-fn wait(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+/// Until there is something to read. Errors with `TimedOut` past the deadline.
+pub fn wait(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };

@@ -1,7 +1,7 @@
 //! The parent's side of the symbolizing child: it is started, asked, given time, and killed.
 
-use super::wire::{Answer, Limits, Question, hear, tell};
-use crate::process::inherited;
+use super::wire::{Answer, Limits, Question, hear, tell, wait};
+use crate::process::{inherited, procfs};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::{
     fmt, io,
@@ -18,11 +18,18 @@ pub const SUBCOMMAND: &str = "symbolizer";
 /// A busy machine may take seconds to start a process.
 const START: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether the child gets on, and how often in a row it must not have, neither by a page nor by a tick of
+/// the clock: for 5 s. A slow disk takes some tenths of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 10;
+
 /// Why a question has no answer. The child is gone then, but for `Refused`.
 #[derive(Debug)]
 pub enum Failure {
     /// It did not answer in time.
     TooLong,
+    /// It waits for a file, and nothing comes.
+    Deaf,
     /// It died over it.
     Died(ExitStatus),
     /// What it said makes no sense, or could not be heard.
@@ -35,6 +42,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "no answer in time"),
+            Self::Deaf => write!(f, "a file system does not answer"),
             Self::Died(status) => write!(f, "it ended with {status}"),
             Self::Broken(why) | Self::Refused(why) => write!(f, "{why}"),
         }
@@ -93,7 +101,13 @@ impl Worker {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let socket = self.socket.as_fd();
-        let answer = tell(socket, question, files).and_then(|()| hear(socket, Some(deadline)));
+        if let Err(error) = tell(socket, question, files) {
+            return Err(self.failure(error));
+        }
+        if self.is_kept_waiting(deadline) {
+            return Err(Failure::Deaf);
+        }
+        let answer = hear(self.socket.as_fd(), Some(deadline));
         match answer {
             Ok((Answer::Refused(why), _)) => Err(Failure::Refused(why)),
             Ok((answer, _)) => Ok(answer),
@@ -101,7 +115,25 @@ impl Worker {
         }
     }
 
-    #[cfg(test)]
+    /// Until there is an answer, or it is too late for one: `false`. Or until the child, whatever else it does, waits for
+    /// something that does not come: pages of a file.
+    fn is_kept_waiting(&self, deadline: Instant) -> bool {
+        let (mut before, mut silent) = (None, 0);
+        while silent < LOOKS {
+            let next = deadline.min(Instant::now() + LOOK_EVERY);
+            match wait(self.socket.as_fd(), next) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && next < deadline => {}
+                _ => return false,
+            }
+            let Ok(now) = procfs::read_stat(self.id()) else { return false };
+            let done = Some((now.faults, now.cpu_ticks));
+            let waits = matches!(now.state, 'S' | 'D');
+            silent = if waits && before == done { silent + 1 } else { 0 };
+            before = done;
+        }
+        true
+    }
+
     pub fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }

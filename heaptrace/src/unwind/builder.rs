@@ -12,6 +12,8 @@ use std::{collections::BTreeSet, io};
 pub enum BuildError {
     #[error("no unwind table for {file}")]
     Table { file: String, source: TableError },
+    #[error("no unwind table for {file}")]
+    Unread { file: String, source: io::Error },
     #[error("failed to read the vDSO of this process")]
     Vdso(#[source] io::Error),
 }

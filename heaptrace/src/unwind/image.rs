@@ -1,5 +1,6 @@
 //! The bytes of an ELF image, wherever they are: in a file, which is read and never mapped, or in memory.
 
+use crate::process::patience;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -33,7 +34,9 @@ impl Image for File {
     }
 
     fn read_some(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
+        let read = FileExt::read_at(self, buffer, offset);
+        patience::beat();
+        read
     }
 }
 

@@ -4,6 +4,7 @@
 //        attacker environment      its environment is
 //        attacker maps FOLDER      it maps every file of FOLDER like a library
 //        attacker heaps            its malloc has 20,000 heaps of 64 MB
+//        attacker arenas           its malloc has 5,000 arenas, with lists that run in circles
 //        attacker file             it is the trap itself
 // It allocates until it is killed.
 #define _GNU_SOURCE
@@ -111,6 +112,40 @@ static int add_heaps(void) {
     return 0;
 }
 
+// Puts arenas of a heap each behind the one of a thread, as glibc lays them out from 2.35 on. In each, a block of a fastbin
+// leads to itself.
+static int add_arenas(void) {
+    enum { ARENAS = 5000, INFO = 48, FASTBIN = 16, TOP = 96, NEXT = 2160, SYSTEM = 2184, STATE = 2208 };
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, of_thread, NULL))
+        return 8;
+    while (!arena)
+        usleep(1000);
+    size_t length = (ARENAS + 1) * HEAP;
+    char *all = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        return 9;
+    madvise(all, length, MADV_NOHUGEPAGE);
+    char *previous = arena, *last = *(char **)(arena + NEXT);
+    char *at = (char *)(((unsigned long)all + HEAP - 1) & ~(HEAP - 1));
+    for (int n = 0; n < ARENAS; n++, at += HEAP) {
+        char *own = at + INFO, *block = own + STATE, *top = block + 32;
+        // Its arena, and its size; then a block, and the top block.
+        ((char **)at)[0] = own;
+        ((size_t *)at)[2] = HEAP;
+        ((size_t *)block)[1] = 32 | 1;
+        ((size_t *)block)[2] = (size_t)block ^ (size_t)(block + 16) >> 12;
+        ((size_t *)top)[1] = (size_t)(at + HEAP - top) | 1;
+        *(char **)(own + FASTBIN) = block;
+        *(char **)(own + TOP) = top;
+        *(size_t *)(own + SYSTEM) = HEAP;
+        *(char **)(own + NEXT) = last;
+        *(char **)(previous + NEXT) = own;
+        previous = own;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -126,6 +161,8 @@ int main(int argc, char **argv) {
         failed = argc != 3 || map_all(argv[2]);
     else if (!strcmp(trap, "heaps"))
         failed = add_heaps();
+    else if (!strcmp(trap, "arenas"))
+        failed = add_arenas();
     else if (strcmp(trap, "file"))
         return 2;
     if (failed)

@@ -6,9 +6,9 @@ use heaptrace_tests::{
     compare::{self, Find},
     heaptrace,
     programs::Program,
-    report::{Process, Report},
+    report::{Frame, Process, Report},
     runner::{self, Test, end_to_end, unprivileged},
-    running::Running,
+    running::{Running, wait_while_running},
     session::{Session, Start, Waiting},
 };
 use std::{
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         }
     }
     tests.push(end_to_end("children are called by the programs that they become", called));
+    tests.push(end_to_end("generated code of a process that ended long before: its map is not held", let_go));
     tests.push(end_to_end("jemalloc inside, without names: the report says so", hidden));
     tests.push(end_to_end("jemalloc inside, with names in a debug file", named_elsewhere));
     tests.push(unprivileged("jemalloc inside, without names: doctor says so", hidden_from_doctor));
@@ -269,6 +270,37 @@ fn generated(start: Start, how: &'static str) -> Result<()> {
         .iter()
         .filter(|site| site.stack.iter().any(|frame| frame.symbol.as_deref() == Some("generated_allocate")));
     let blocks: u64 = named.map(|site| site.alloc_count).sum();
+    ensure!(blocks == 100, "{blocks} blocks: {:#?}", report.sites);
+    Ok(())
+}
+
+/// Once it has ended, its names are found while others are still traced.
+fn let_go() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut other = Command::new("sleep");
+    other.arg("600");
+    let other = Running::spawn(other, "other", folder.path())?;
+    let mut command = Command::new(Program::C("jitted").compile()?);
+    command.arg("removed").env("JIT_DUMPS", folder.path());
+    let mut waiting = Waiting::start(command, folder.path())?;
+    let pid = waiting.target.pid();
+    let mut recorder = heaptrace::attach(&[pid, other.pid()], &[], folder.path())?;
+    let files = format!("/proc/{}/fd", recorder.pid());
+    let is_held = || {
+        let files = fs::read_dir(&files).into_iter().flatten().flatten();
+        let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        links.any(|link| link.to_string_lossy().contains(&format!("/perf-{pid}.map")))
+    };
+    waiting.go()?;
+    wait_while_running(&mut recorder, "hold the map", is_held)?;
+    ensure!(waiting.target.wait()?.success(), "{}", waiting.target.describe("failed"));
+    wait_while_running(&mut recorder, "let go of the map", || !is_held())?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+    let report = heaptrace::report(folder.path())?;
+    let named = |frame: &Frame| frame.symbol.as_deref() == Some("generated_allocate");
+    let of_code = report.sites_of(pid).filter(|site| site.stack.iter().any(named));
+    let blocks: u64 = of_code.map(|site| site.alloc_count).sum();
     ensure!(blocks == 100, "{blocks} blocks: {:#?}", report.sites);
     Ok(())
 }

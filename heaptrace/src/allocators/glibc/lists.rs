@@ -37,6 +37,31 @@ fn link(reader: &mut Reader<'_>, layout: &Layout, place: u64) -> Result<u64, Bro
     Ok(if layout.masks_links { value ^ (place >> 12) } else { value })
 }
 
+/// Tells when a list runs in a circle, after some rounds of it at most: each node is compared with one before (Brent's way).
+struct Circle {
+    before: Option<u64>,
+    steps: u64,
+    /// After so many the node is the one to compare with.
+    next: u64,
+}
+
+impl Circle {
+    fn new() -> Self {
+        Self { before: None, steps: 0, next: 1 }
+    }
+
+    fn is_closed_by(&mut self, at: u64) -> bool {
+        if self.before == Some(at) {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps == self.next {
+            (self.before, self.steps, self.next) = (Some(at), 0, self.next.saturating_mul(2));
+        }
+        false
+    }
+}
+
 /// The addresses of the blocks in the fastbins of the arena at `arena`, sorted.
 pub fn fastbins(
     reader: &mut Reader<'_>,
@@ -48,12 +73,13 @@ pub fn fastbins(
     for bin in 0..state::FASTBIN_COUNT {
         let size = SMALLEST + 16 * bin;
         let mut at = reader.word(offset(arena, state::FASTBINS + 8 * bin)?)?;
+        let mut circle = Circle::new();
         while at != 0 {
             let fits = at.is_multiple_of(16) && holds(ranges, at);
             if !fits || size_at(reader, at)? != size {
                 return Err(Broken::List { list: "of a fastbin", at });
             }
-            if blocks.len() >= most {
+            if blocks.len() >= most || circle.is_closed_by(at) {
                 return Err(Broken::Endless("of a fastbin"));
             }
             blocks.push((at, size));
@@ -94,11 +120,13 @@ fn distinct(mut blocks: Vec<(u64, u64)>, list: &'static str) -> Result<Vec<(u64,
 
 /// The blocks that the block at `at` holds if it is a thread's tcache, with their sizes. `None` if it is not one,
 /// or was changed while it was read; an empty one cannot be told from a block of zeros, and holds nothing either way.
+/// Follows at most `left` nodes, and takes those away from it that it has.
 pub fn tcache(
     reader: &mut Reader<'_>,
     layout: &Layout,
     at: u64,
     ranges: &[Range<u64>],
+    left: &mut usize,
 ) -> Option<Vec<(u64, u64)>> {
     let content = offset(at, 16).ok()?;
     let counts = reader.words(content, TCACHE_ENTRIES / 8).ok()?;
@@ -112,7 +140,12 @@ pub fn tcache(
     let mut key = (!layout.random_key).then_some(content);
     for ((count, entry), bin) in counts.into_iter().zip(entries).zip(0..) {
         let mut user = entry;
+        let mut circle = Circle::new();
         for _ in 0..count {
+            *left = left.checked_sub(1)?;
+            if circle.is_closed_by(user) {
+                return None;
+            }
             let block =
                 user.checked_sub(16).filter(|block| block.is_multiple_of(16) && holds(ranges, *block))?;
             let size = size_at(reader, block).ok()?;

@@ -9,9 +9,14 @@ use crate::allocators::{
     data::{Data, MOST_FILE, writable},
     memory::Memory,
 };
-use crate::process::{foreign, maps::Mapping, object::Object};
+use crate::process::{
+    foreign,
+    maps::Mapping,
+    object::Object,
+    patience::{self, Beating},
+};
 use object::{Object as _, ObjectSymbol as _, ReadCache, ReadRef as _};
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 /// Why the arenas cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +44,7 @@ pub fn locate(
     mappings: &[Mapping],
     memory: &dyn Memory,
 ) -> Result<(Place, &'static str), Unknown> {
-    let minor = version(object.file()).ok_or_else(|| Unknown::NoVersion(object.path.clone()))?;
+    let minor = looked(object, version).ok_or_else(|| Unknown::NoVersion(object.path.clone()))?;
     let layout = Layout::of(minor).ok_or(Unknown::Version(minor))?;
     let heap = mappings
         .iter()
@@ -64,36 +69,46 @@ pub fn locate(
     Ok((Place { layout, main_arena, parameters, heap }, "pattern"))
 }
 
+/// What there is in the file of `object`, whose file system may never answer.
+fn looked<T: Send + 'static>(object: &Object, look: fn(&File) -> Option<T>) -> Option<T> {
+    let file = Arc::clone(object.file());
+    object.look(move || look(&file)).ok().flatten()
+}
+
 fn version(file: &File) -> Option<u32> {
-    let cache = ReadCache::new(file);
+    let cache = ReadCache::new(Beating(file));
     let size = (&cache).len().ok()?.min(MOST_FILE);
     version_in((&cache).read_bytes_at(0, size).ok()?)
 }
 
 /// The addresses of `main_arena` and `mp_` in the file, and where they were read.
 fn symbols(pid: u32, object: &Object) -> Option<(u64, Option<u64>, &'static str)> {
-    if let Some((arena, parameters)) = symbols_of(object.file()) {
+    if let Some((arena, parameters)) = looked(object, symbols_of) {
         return Some((arena, parameters, "symbols"));
     }
     let id = object.elf.build_id.as_ref()?.to_string();
     let (first, rest) = id.split_at_checked(2)?;
     let path = PathBuf::from(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug"));
-    [foreign::open_in_root(pid, &path), foreign::open(&path)].into_iter().flatten().find_map(|file| {
-        let small = file.metadata().is_ok_and(|metadata| metadata.len() <= MOST_FILE);
-        let same = small && build_id(&file).is_some_and(|found| found == id);
-        let (arena, parameters) = same.then(|| symbols_of(&file))??;
-        Some((arena, parameters, "debug file"))
-    })
+    let look = move || {
+        [foreign::open_in_root(pid, &path), foreign::open(&path)].into_iter().flatten().find_map(|file| {
+            let small = file.metadata().is_ok_and(|metadata| metadata.len() <= MOST_FILE);
+            let same = small && build_id(&file).is_some_and(|found| found == id);
+            let (arena, parameters) = same.then(|| symbols_of(&file))??;
+            Some((arena, parameters, "debug file"))
+        })
+    };
+    // The process may have any root.
+    patience::look(pid, look).ok().flatten()
 }
 
 fn build_id(file: &File) -> Option<String> {
-    let cache = ReadCache::new(file);
+    let cache = ReadCache::new(Beating(file));
     let id = object::File::parse(&cache).ok()?.build_id().ok()??.to_vec();
     Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn symbols_of(file: &File) -> Option<(u64, Option<u64>)> {
-    let cache = ReadCache::new(file);
+    let cache = ReadCache::new(Beating(file));
     let file = object::File::parse(&cache).ok()?;
     let (mut arena, mut parameters) = (None, None);
     for symbol in file.symbols() {

@@ -197,13 +197,15 @@ fn tcaches(found: &mut Glibc, reader: &mut Reader<'_>, layout: &Layout, candidat
     let mut ranges: Vec<_> = found.arenas.iter().flat_map(|arena| arena.heaps.clone()).collect();
     ranges.sort_unstable_by_key(|range| range.start);
     let mut parked = Vec::new();
+    // Any number of candidates may lead to one list, and none be a tcache.
+    let mut left = lists::MOST_NODES;
     for candidate in candidates {
-        if parked.len() >= lists::MOST_NODES {
+        if left == 0 {
             found.problems.push(Broken::Endless("of the tcaches").to_string());
             break;
         }
         if let Some(blocks) =
-            lists::tcache(reader, layout, *candidate, &ranges).filter(|blocks| !blocks.is_empty())
+            lists::tcache(reader, layout, *candidate, &ranges, &mut left).filter(|blocks| !blocks.is_empty())
         {
             found.tcaches += 1;
             parked.extend(blocks);

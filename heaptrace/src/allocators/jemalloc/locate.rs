@@ -10,10 +10,10 @@ use crate::{
         data::{Data, MOST_FILE, writable},
         memory::Memory,
     },
-    process::{maps::Mapping, object::Object},
+    process::{maps::Mapping, object::Object, patience::Beating},
 };
 use object::{ReadCache, ReadRef as _};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// Why the arenas cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,9 +41,14 @@ pub struct Place {
 
 /// Finds the arenas of the jemalloc in `object`.
 pub fn locate(object: &Object, mappings: &[Mapping], memory: &dyn Memory) -> Result<Place, Unknown> {
-    let cache = ReadCache::new(&**object.file());
-    let text = (&cache).len().and_then(|size| (&cache).read_bytes_at(0, size.min(MOST_FILE)));
-    let version = text.ok().and_then(version_in).ok_or_else(|| Unknown::NoVersion(object.path.clone()))?;
+    let file = Arc::clone(object.file());
+    // Its file system may never answer.
+    let version = object.look(move || {
+        let cache = ReadCache::new(Beating(&*file));
+        let text = (&cache).len().and_then(|size| (&cache).read_bytes_at(0, size.min(MOST_FILE)));
+        text.ok().and_then(version_in)
+    });
+    let version = version.ok().flatten().ok_or_else(|| Unknown::NoVersion(object.path.clone()))?;
     let layouts: Vec<Layout> =
         layout::LAYOUTS.into_iter().filter(|layout| layout.version == version).collect();
     if layouts.is_empty() {

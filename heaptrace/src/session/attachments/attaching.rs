@@ -127,6 +127,9 @@ impl<L: Send + 'static> Attachments<L> {
         self.let_go_of_namesake(world, pid, began_ns(world, record));
         // Then its gap is said of the process.
         let armed = world.is_armed(record);
+        if self.is_over {
+            return self.look_last(world, (record, since_ns), &view, &plan);
+        }
         let plan = self.settled(world, pid, plan);
         self.learn(world, record, &view, &plan);
         // Before its libraries are mapped, a new image has no allocator yet: that is no refusal.
@@ -168,6 +171,25 @@ impl<L: Send + 'static> Attachments<L> {
                 world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
             }
             Err(_) => self.never_looked_at(world, pid, record),
+        }
+    }
+
+    /// A process was to be looked at again when tracing ended: its code is learnt, and what is not probed is said.
+    fn look_last(
+        &self,
+        world: &mut impl World<L>,
+        (record, since_ns): (u32, u64),
+        view: &ProcessView,
+        plan: &Plan,
+    ) {
+        self.learn(world, record, view, plan);
+        let pid = view.identity.pid;
+        let is_own = self.probed.get(&pid).is_some_and(|placed| placed.plans().any(FilePlan::is_own_samples));
+        let new = if is_own || !self.how.probes { Vec::new() } else { self.unprobed(pid, &plan.files) };
+        // Else it has a gap until now anyway.
+        if !new.is_empty() && world.is_armed(record) {
+            world.builder_mut().add_gap(record, since_ns..u64::MAX);
+            note_late(world, pid, &view.comm, &new, world.now_ns().saturating_sub(since_ns));
         }
     }
 
@@ -242,7 +264,7 @@ impl<L: Send + 'static> Attachments<L> {
             libraries.reverse();
         }
         let plan = world.plan_of(objects);
-        let plan = self.settled(world, pid, plan);
+        let plan = if self.is_over { plan } else { self.settled(world, pid, plan) };
         learn_allocators(world, record, &plan);
         let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
         if per_process {
@@ -255,7 +277,7 @@ impl<L: Send + 'static> Attachments<L> {
             world.builder_mut().process_mut(record).map(|process| process.comm.clone()).unwrap_or_default();
         let files = files.into_iter().collect();
         world.note(Note::EndedUnseen { pid, comm, files, opened: !per_process });
-        if !per_process {
+        if !per_process && !self.is_over {
             // For the next that are like it. What cannot be placed is told as it was.
             let _ = self.place_sites(world, pid, pid, &plan.files);
             // Where probes are placed by process, it has one until it is looked at.

@@ -1,46 +1,134 @@
 //! Probes that go in the background: taking one away waits for the kernel.
 
-use std::thread::{self, JoinHandle};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+/// Threads that take what is left away once it is waited for: the kernel waits at each link, and that overlaps.
+const AT_ONCE: usize = 64;
 
 /// Those that are on their way.
 #[derive(Default)]
 pub(super) struct Detaching {
-    of_running: Vec<JoinHandle<()>>,
-    of_ended: Vec<JoinHandle<()>>,
+    of_running: Going,
+    of_ended: Going,
 }
 
 impl Detaching {
     /// Lets go of probes in processes that run.
     pub fn of_running<T: Send + 'static>(&mut self, links: Vec<T>) {
-        drop_aside(&mut self.of_running, links);
+        self.of_running.add(links);
     }
 
     /// Lets go of probes whose processes have ended.
     pub fn of_ended<T: Send + 'static>(&mut self, links: Vec<T>) {
-        drop_aside(&mut self.of_ended, links);
+        self.of_ended.add(links);
     }
 
     /// Waits until no process that runs has any of them.
     pub fn wait_for_running(&mut self) {
-        join(&mut self.of_running);
+        self.of_running.wait();
+    }
+
+    /// Has what is left go as soon as may be: it is about to be waited for.
+    pub fn hurry(&mut self) {
+        self.of_running.hurry();
+        self.of_ended.hurry();
     }
 
     pub fn wait(&mut self) {
-        join(&mut self.of_running);
-        join(&mut self.of_ended);
+        self.hurry();
+        self.of_running.wait();
+        self.of_ended.wait();
     }
 }
 
-fn drop_aside<T: Send + 'static>(detaching: &mut Vec<JoinHandle<()>>, links: Vec<T>) {
-    if !links.is_empty() {
-        detaching.retain(|thread| !thread.is_finished());
-        detaching.push(thread::spawn(move || drop(links)));
+type Queue = Arc<Mutex<VecDeque<Box<dyn Send>>>>;
+
+/// One after the other, in a thread for each time that there were new ones.
+#[derive(Default)]
+struct Going {
+    left: Queue,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Going {
+    fn add<T: Send + 'static>(&mut self, links: Vec<T>) {
+        if !links.is_empty() {
+            lock(&self.left).extend(links.into_iter().map(|link| Box::new(link) as Box<dyn Send>));
+            self.threads.retain(|thread| !thread.is_finished());
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        let left = Arc::clone(&self.left);
+        let go = move || {
+            loop {
+                let link = lock(&left).pop_front();
+                let Some(link) = link else { break };
+                drop(link);
+            }
+        };
+        self.threads.push(thread::spawn(go));
+    }
+
+    /// As many at once as there may be.
+    fn hurry(&mut self) {
+        let more = lock(&self.left).len().min(AT_ONCE);
+        (0..more).for_each(|_| self.start());
+    }
+
+    fn wait(&mut self) {
+        self.hurry();
+        for thread in self.threads.drain(..) {
+            // A panic there has left nothing that the report depends on.
+            let _ = thread.join();
+        }
     }
 }
 
-fn join(detaching: &mut Vec<JoinHandle<()>>) {
-    for thread in detaching.drain(..) {
-        // A panic there has left nothing that the report depends on.
-        let _ = thread.join();
+fn lock(queue: &Queue) -> MutexGuard<'_, VecDeque<Box<dyn Send>>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Barrier, mpsc};
+
+    /// Waits until so many go at one time.
+    struct Link(Arc<Barrier>);
+
+    impl Drop for Link {
+        fn drop(&mut self) {
+            self.0.wait();
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_goes_all_at_once() {
+        let mut detaching = Detaching::default();
+        let together = Arc::new(Barrier::new(8));
+        detaching.of_ended((0..5).map(|_| Link(Arc::clone(&together))).collect());
+        detaching.of_running((0..3).map(|_| Link(Arc::clone(&together))).collect());
+        detaching.wait();
+    }
+
+    #[test]
+    fn what_is_not_waited_for_goes_all_the_same() {
+        struct Told(mpsc::Sender<()>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(()).expect("somebody listens");
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        let mut detaching = Detaching::default();
+        detaching.of_ended(vec![Told(tell.clone()), Told(tell.clone())]);
+        (0..2).for_each(|_| told.recv().expect("gone"));
+        detaching.wait_for_running();
     }
 }

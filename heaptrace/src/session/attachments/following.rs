@@ -16,12 +16,13 @@ impl<L: Send + 'static> Attachments<L> {
                 // An error would be the map's, and there is nothing that could be done about it here.
                 let _ = self.remove(world, event.tgid);
             }
+            kind::FORK | kind::LEADER_EXIT | kind::EXEC_ELSEWHERE if self.is_over => {}
             kind::FORK => {
                 world.publish_code(event.process);
                 self.place_in_child(world, event);
             }
             kind::EXEC | kind::MAP_EXEC => {
-                if event.kind == kind::EXEC {
+                if event.kind == kind::EXEC && !self.is_over {
                     if event.address != u64::from(event.tgid) {
                         self.void(world, event.tgid);
                     }

@@ -81,6 +81,8 @@ pub struct Attachments<L = Links> {
     pauses_new: bool,
     /// What it took to place probes in children, which is as long as forks wait, and each gets.
     placed_ns: u64,
+    /// Nothing is placed any more.
+    is_over: bool,
 }
 
 impl<L: Send + 'static> Attachments<L> {
@@ -101,6 +103,7 @@ impl<L: Send + 'static> Attachments<L> {
             paused: HashMap::new(),
             pauses_new: false,
             placed_ns: 0,
+            is_over: false,
         }
     }
 
@@ -130,13 +133,16 @@ impl<L: Send + 'static> Attachments<L> {
         self.looked_at.remove(&record);
     }
 
-    /// Forgets all probes; gives their links. Then [`Attachments::wait`].
+    /// Places nothing from now on; gives the links of all probes, those of processes that run first. Of what was placed where is
+    /// known as before. Then [`Attachments::wait`].
     pub fn end(&mut self) -> Vec<L> {
+        self.is_over = true;
+        self.detaching.hurry();
         self.leaderless.clear();
-        let links = self.probed.drain().flat_map(|(_, mut placed)| placed.take_links());
+        let links = self.probed.values_mut().flat_map(PlacedProbes::take_links);
         let links = links.chain(self.everywhere.take_links());
-        let links = links.chain(self.idle_links.drain(..));
-        links.chain(self.verification.end()).collect()
+        let links = links.chain(self.verification.end());
+        links.chain(self.idle_links.drain(..)).collect()
     }
 
     /// Waits until what was let go of is gone.

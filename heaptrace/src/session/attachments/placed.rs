@@ -62,8 +62,8 @@ impl<L> PlacedProbes<L> {
         self.files.remove(&file).map(|(_, links)| links).unwrap_or_default()
     }
 
-    /// Forgets all.
+    /// What holds them.
     pub fn take_links(&mut self) -> Vec<L> {
-        self.files.drain().flat_map(|(_, (_, links))| links).collect()
+        self.files.values_mut().flat_map(|(_, links)| std::mem::take(links)).collect()
     }
 }

@@ -367,6 +367,31 @@ fn a_child_is_given_its_parents_probes() {
 }
 
 #[test]
+fn once_it_is_over_nothing_is_placed_and_what_was_not_is_told_of() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    for pid in [6, 7] {
+        run.traced(pid);
+    }
+    run.handle();
+    let plugin = run.world.file("plugin.so");
+    run.world.fork(6, 8);
+    run.world.map(6, &plugin);
+    run.world.exit(7);
+    run.world.end_counting();
+    run.attachments.look_at_checks_last(&mut run.world);
+    let links = run.attachments.end();
+    // Others are still on their way when the events are looked at.
+    let (made, _) = run.world.links();
+    run.look();
+    assert_eq!((run.world.links().0, run.world.counting()), (made, vec![]));
+    let (notes, _) = run.told();
+    let [Note::ProbedLate { pid: 6, .. }] = notes.as_slice() else { panic!("{notes:?}") };
+    drop(links);
+    run.attachments.wait();
+    run.world.check_end();
+}
+
+#[test]
 fn a_child_that_vanishes_while_it_is_given_its_probes_leaves_nothing() {
     for moment in [Attach(0), Attached(0), Attach(1), Attached(1), Arm, Armed] {
         let mut run = Run::new(BY_PROCESS, 10);

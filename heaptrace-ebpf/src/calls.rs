@@ -79,6 +79,8 @@ fn begin(hit: &Hit<'_>) {
 /// A call whose doings are not known, but that it was made.
 #[inline(never)]
 fn tell(hit: &Hit<'_>, argument: u64) {
+    /// Of `arena.N.reset`.
+    const NUMBERS: u64 = 3;
     let (record, function) = (hit.record, hit.probe.function);
     if function == Function::Unseen as u8 {
         at!(record.unseen_calls).add(1);
@@ -87,8 +89,8 @@ fn tell(hit: &Hit<'_>, argument: u64) {
             at!(record.asked_for_numbers).store(1);
         }
     } else if function == Function::ControlNumbers as u8 {
-        // By which numbers, is not kept: all that take and give nothing are of its kind.
-        if at!(record.asked_for_numbers).load() != 0 && hit.registers.is_bare_control() {
+        // By which numbers, is not kept: how many they are is the second argument.
+        if at!(record.asked_for_numbers).load() != 0 && argument == NUMBERS {
             at!(record.heaps_ended).add(1);
         }
     } else if function == Function::EndHeap as u8 || ends_arena(argument) {

@@ -36,14 +36,6 @@ impl Registers {
         self.numbered(ARG1)
     }
 
-    /// Whether the arguments are those of `mallctlbymib` with three numbers, and nothing taken and given.
-    #[inline(always)]
-    pub fn is_bare_control(self) -> bool {
-        // SAFETY: as in `arg0`.
-        let (length, old, new) = unsafe { ((*self.0).rsi, (*self.0).rdx, (*self.0).r8) };
-        length == 3 && old == 0 && new == 0
-    }
-
     #[inline(always)]
     pub fn ip(self) -> u64 {
         // SAFETY: as in `arg0`.

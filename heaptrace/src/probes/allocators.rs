@@ -59,7 +59,7 @@ const C_NAMES: [Row; 22] = [
     // Only calls that end an arena count, or give blocks.
     ("mallctl", F::Control, S::Free0),
     ("mallctlnametomib", F::ControlName, S::Free0),
-    ("mallctlbymib", F::ControlNumbers, S::Free0),
+    ("mallctlbymib", F::ControlNumbers, S::Free1),
 ];
 
 /// Prefixes under which `C_NAMES` appear: jemalloc's (its default, Rust's, FreeBSD's), gperftools'.

@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 
 /// Raise `version` when the analysis changes, or the table of functions: what was found before is then not believed.
-const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 9, parameter: 0 };
+const FORMAT: Format = Format { magic: *b"HTCUTS\0\0", version: 10, parameter: 0 };
 
 const SUFFIX: &str = ".cuts";
 

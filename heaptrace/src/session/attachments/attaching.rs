@@ -15,7 +15,7 @@ use crate::{
     },
     session::{code_check::Expected, error::TargetError},
 };
-use heaptrace_common::record::process_state;
+use heaptrace_common::record::{armed, process_state};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// When the process of a record began, as far as the records of its images before are still there; else 0.
@@ -170,6 +170,8 @@ impl<L: Send + 'static> Attachments<L> {
             Err(error) if world.exists(pid) => {
                 world.note(Note::ProbesNotPlaced { pid, reason: error.reason() });
             }
+            // Its probes were away on purpose, and that is told.
+            Err(_) if world.builder().record(record).is_some_and(|of| of.armed == armed::PAUSED) => {}
             Err(_) => self.never_looked_at(world, pid, record),
         }
     }

@@ -106,7 +106,7 @@ pub fn serve() -> anyhow::Result<()> {
     let written = io::copy(&mut (&first[..]).chain(page), &mut whole)
         .with_context(|| format!("failed to write {}", path.display()));
     // Who wrote it may have been killed.
-    if !matches!(written, Ok(_) if whole.end == PAGE_END.as_bytes()) {
+    if written.is_err() || whole.end != PAGE_END.as_bytes() {
         let _ = fs::remove_file(&path);
         written?;
         bail!("the page is not whole, as heaptrace ended before it had written all of it: nothing is opened");

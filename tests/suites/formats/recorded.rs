@@ -34,8 +34,7 @@ impl Recorded {
         recorded.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
-    /// The same recording anew: the program is at its peak until that is in the recording, and no longer.
-    pub fn record() -> Result<Self> {
+    fn record() -> Result<Self> {
         let folder = TempDir::new()?;
         let seen = folder.path().join("peak-seen");
         let mut command = Command::new(Program::C("shaped").compile()?);
@@ -43,6 +42,12 @@ impl Recorded {
         let mut waiting = Waiting::start(command, folder.path())?;
         let pid = waiting.target.pid();
         let mut recorder = heaptrace::attach(&[pid], &[], folder.path())?;
+        // Its first state is from before the peak.
+        wait_until(PATIENCE, || {
+            let report = heaptrace::view(folder.path(), "live").ok();
+            Ok(report.is_some_and(|report| report.process(pid).is_some()))
+        })
+        .context("the recording has no first state")?;
         waiting.go()?;
         wait_until(PATIENCE, || {
             // Of a file that is written to meanwhile, which has nothing at first.

@@ -59,8 +59,10 @@ class Timeline {
       choice.addEventListener("change", () => {
         const [from, to] = [$("mark-from"), $("mark-to")].map(({ value }) => (value === "" ? NaN : Number(value)));
         const span = { from: from || 0, to: Number.isNaN(to) ? this.end : to };
-        // The later one of two is the end, whichever was chosen so.
-        this.select({ from: Math.min(span.from, span.to), to: Math.max(span.from, span.to) });
+        // What was chosen stays: the other end gives way.
+        if (span.from >= span.to && choice === $("mark-from")) span.to = this.end;
+        else if (span.from >= span.to) span.from = 0;
+        this.select(span);
       });
     }
     $("marks").hidden = this.marks.length === 0;
@@ -195,8 +197,9 @@ class Timeline {
     pen.fillStyle = this.colours.theme.mark;
     let free = 0;
     for (const { at_s, name } of this.marks) {
-      const at = x(at_s);
-      for (let y = MARGIN.top; y < floor; y += 6) pen.fillRect(at - 0.5, y, 1, 3);
+      // On whole pixels, so that it is as dark as its name.
+      const at = Math.round(x(at_s));
+      for (let y = MARGIN.top; y < floor; y += 6) pen.fillRect(at, y, 1, 3);
       const shown = name.length > 24 ? `${name.slice(0, 23)}…` : name;
       const wide = pen.measureText(shown).width;
       const left = Math.min(at + 3, width - wide - 2);

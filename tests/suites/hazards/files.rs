@@ -85,7 +85,7 @@ fn written_to() -> Result<()> {
     let folder = folder.path();
     let private = Private::new(folder)?;
     let go = folder.join("go");
-    let script = format!("until [ -e {go} ]; do :; done; (: ; :); exit 23", go = go.display());
+    let script = format!("until [ -e {go} ]; do :; done; (sleep 0.5; :); exit 23", go = go.display());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).env("LD_LIBRARY_PATH", folder.join("lib"));
     let mut shell = Running::spawn(command, "sh", folder)?;

@@ -178,7 +178,7 @@ impl Hit<'_> {
         } else {
             finish(self, &mut finished);
         }
-        if finished.address == 0 || !is_free && !(self.is_asked_for(&finished) && self.is_taken(&finished)) {
+        if finished.address == 0 || !(is_free || self.is_asked_for(&finished) && self.is_taken(&finished)) {
             if !is_free {
                 account::hit_beside(self.record);
             }

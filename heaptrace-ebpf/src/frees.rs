@@ -59,7 +59,7 @@ pub fn freed(process: u32, record: Value<ProcessRecord>, by: u32, site: u64, add
     }
     // Another may enter it first. Where there is no room, the process's count of unknown frees tells.
     let once = BadFree { count: 1, address };
-    if BAD_FREES.insert(&bad, &once, u64::from(BPF_NOEXIST)).is_err()
+    if BAD_FREES.insert(bad, once, u64::from(BPF_NOEXIST)).is_err()
         && let Some(known) = BAD_FREES.value(&bad)
     {
         at!(known.count).add(1);
@@ -72,7 +72,7 @@ fn count_pair(pair: &FreePair) {
         times.add(1);
         return;
     }
-    if FREE_PAIRS.insert(pair, &1, u64::from(BPF_NOEXIST)).is_err()
+    if FREE_PAIRS.insert(pair, 1, u64::from(BPF_NOEXIST)).is_err()
         && let Some(times) = FREE_PAIRS.value(pair)
     {
         times.add(1);

@@ -203,8 +203,11 @@ pub fn forked(task: u64, clone_flags: u64) {
     let Some(index) = make(child, parent, 0, u32::from(!shares), stands) else { return };
     if let (Some(child), Some(parent), false) = (record(index), record(parent), shares) {
         at!(child.inherited_bytes).set(at!(parent.live_bytes).get());
-        let (entered, closed) = (at!(parent.entered_count).get(), at!(parent.closed_count).get());
+        // What is over first: more may be by the time that what came is read.
+        let closed = at!(parent.closed_count).load();
+        let entered = at!(parent.entered_count).load();
         at!(child.inherited_count).set(entered.wrapping_sub(closed));
+        at!(child.asked_for_numbers).set(at!(parent.asked_for_numbers).load());
         at!(child.break_at).set(at!(parent.break_at).get());
         // What it allocates before its probes are there is not inherited.
         at!(child.complete).set(at!(parent.complete).get() & at!(child.armed).get());

@@ -61,6 +61,8 @@ pub type IsTheSame<'a> = &'a dyn Fn(&Object, &[u64]) -> bool;
 /// Links that are on their way.
 pub struct Removal {
     threads: Vec<JoinHandle<Instant>>,
+    /// Those that no thread has taken yet.
+    left: Arc<Mutex<IntoIter<Box<dyn Send>>>>,
     /// These go last.
     for_all: Vec<MultiLink>,
 }
@@ -79,32 +81,35 @@ impl Removal {
         let links: Vec<_> = links.chain(others).collect();
         let threads = links.len().min(THREADS);
         let left = Arc::new(Mutex::new(links.into_iter()));
-        let next = |left: &Mutex<IntoIter<Box<dyn Send>>>| {
-            left.lock().unwrap_or_else(PoisonError::into_inner).next()
-        };
+        // As many as there may be: the rest is done by who waits.
         let start = |_| {
             let left = Arc::clone(&left);
-            thread::spawn(move || {
-                while let Some(link) = next(&left) {
-                    drop(link);
-                }
-                Instant::now()
-            })
+            thread::Builder::new().spawn(move || drop_all(&left)).ok()
         };
-        Self { threads: (0..threads).map(start).collect(), for_all }
+        Self { threads: (0..threads).map_while(start).collect(), left, for_all }
     }
 
     /// Waits until they are gone; gives when the last one was.
     pub fn wait(self) -> Option<Instant> {
-        let Self { threads, for_all } = self;
+        let Self { threads, left, for_all } = self;
+        let here = threads.is_empty().then(|| drop_all(&left));
         // A panic there has left nothing that anything depends on.
-        let last = threads.into_iter().filter_map(|thread| thread.join().ok()).max();
+        let last = threads.into_iter().filter_map(|thread| thread.join().ok()).chain(here).max();
         if for_all.is_empty() {
             return last;
         }
         drop(for_all);
         Some(Instant::now())
     }
+}
+
+/// Drops one after the other; gives when there was none left.
+fn drop_all(left: &Mutex<IntoIter<Box<dyn Send>>>) -> Instant {
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    while let Some(link) = next() {
+        drop(link);
+    }
+    Instant::now()
 }
 
 /// For each file that many of `links` are in, one for all processes at their sites. Where it can't be made, they go without.

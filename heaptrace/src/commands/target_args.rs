@@ -186,6 +186,11 @@ pub(super) fn session_options(
         let what = "--check-frees has to see every block: it goes with --trace exact, without --min-size and --max-size";
         return Err(Usage(what.to_owned()));
     }
+    if besides.frees && limits.is_any() {
+        let what =
+            "--check-frees has to see every block, and --budget and --when-growing take probes away at times";
+        return Err(Usage(what.to_owned()));
+    }
     if besides.lifetimes && !mode.has_frees() {
         let what = "--lifetimes has to see frees: it goes with --trace exact and native, and with --frees";
         return Err(Usage(what.to_owned()));

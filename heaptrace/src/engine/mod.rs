@@ -143,6 +143,7 @@ impl<F> Engine<F> {
 
     /// Reads the maps now. [`Self::next`] does once a second; who prints wants it to be just before.
     pub fn drain(&mut self) {
+        self.drained = Some(Instant::now());
         self.read_maps();
         if self.looks.memory {
             self.session.measure_some();
@@ -152,9 +153,8 @@ impl<F> Engine<F> {
         }
     }
 
-    /// The same without what else is looked into then: for a moment that is over soon.
+    /// The same without what else is looked into then, and beside what is done once a second: for a moment that is over soon.
     pub fn read_maps(&mut self) {
-        self.drained = Some(Instant::now());
         self.may_have_ended = true;
         self.session.drain();
     }

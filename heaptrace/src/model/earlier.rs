@@ -56,7 +56,8 @@ impl Profile {
                 }
             }
         }
-        // They are of all blocks.
+        // They are of all blocks, and of all frees.
+        self.frees = None;
         self.cohorts.clear();
         shrank
     }

@@ -134,7 +134,9 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
         .collect();
     let Choice { mut probes, refusals } = choose(&described, wanted.places);
     if !wanted.frees {
-        probes.iter_mut().for_each(|of_file| of_file.retain(|probe| probe.shape.allocates()));
+        probes
+            .iter_mut()
+            .for_each(|of_file| of_file.retain(|probe| probe.shape.allocates() || probe.function.is_told()));
     }
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
     let files: Vec<FilePlan> = files

@@ -119,7 +119,10 @@ fn saw_all(profile: &Profile) -> bool {
                 | Note::BreakpointsGone { .. }
         )
     };
-    let is_late = |process: &Process| process.missed_later_ns() > 0;
+    // Or its probes were away on purpose, or functions gave blocks whose calls are only told.
+    let is_late = |process: &Process| {
+        process.missed_later_ns() > 0 || process.paused_ns > 0 || process.unseen_calls > 0
+    };
     MISSED.iter().all(|counter| counts.get(*counter) == 0)
         && !notes.kinds().iter().flat_map(|cases| cases.kept()).any(is_missed)
         && !profile.processes.iter().any(is_late)

@@ -12,8 +12,8 @@ use crate::printable::printable;
 use crate::walk::{self, Amounts, Name, Row, Table};
 use std::collections::HashMap;
 
-/// What a frame of a stack takes in memory, in the table and in a tree in which all is opened, in bytes: measured, on one stack
-/// of 262,144 frames.
+/// What a frame of a stack takes in memory, in the table and in a tree in which all is opened, in bytes, as it is
+/// reckoned: more than the page's.
 const FRAME: u64 = 300;
 
 /// The table of what `options` choose of `profile`, which is of the file `name`. Inner frames that are not the user's are told

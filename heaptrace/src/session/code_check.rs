@@ -8,11 +8,15 @@ use crate::{
     probes::{plan::FilePlan, probe::Probe, refusal::Refusal},
     process::{
         maps::Mapping,
-        object::Object,
+        object::{FileId, Object, Opened},
+        one_inode::are_one_below,
         procfs::{self, ProcError},
     },
 };
-use std::ops::Range;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 /// `int3`: a probe, another tracer's or a debugger's breakpoint, which only hides a byte.
 const BREAKPOINT: u8 = 0xcc;
@@ -82,8 +86,11 @@ fn byte_at(stretch: &Stretch, offset: u64) -> Option<u8> {
 /// Whether all processes that map a file have its code about `offsets` as the file has it. `false` also where that cannot be
 /// told, unless we may not look at all.
 pub fn is_the_same_everywhere(file: &Object, offsets: &[u64]) -> bool {
-    let ranges = ranges_about(offsets);
-    procfs::all_pids().is_ok_and(|pids| pids.into_iter().all(|pid| is_the_same_in(pid, file, &ranges)))
+    /// Longer than that it takes without.
+    const AT_MOST: Duration = Duration::from_millis(500);
+    let (ranges, began) = (ranges_about(offsets), Instant::now());
+    let is_the_same = |pid| began.elapsed() < AT_MOST && is_the_same_in(pid, file, &ranges);
+    procfs::all_pids().is_ok_and(|pids| pids.into_iter().all(is_the_same))
 }
 
 fn is_the_same_in(pid: u32, file: &Object, ranges: &[Range<u64>]) -> bool {
@@ -94,13 +101,19 @@ fn is_the_same_in(pid: u32, file: &Object, ranges: &[Range<u64>]) -> bool {
         Err(ProcError::Denied { .. }) => return true,
         Err(error) => return error.is_gone(),
     };
+    let mappings: Vec<Mapping> =
+        mappings.into_iter().filter(|m| m.permissions.execute && is_of(thread, m, file)).collect();
     let maps = |range: &Range<u64>| {
         let has = |m: &Mapping| m.offset < range.end && range.start < m.offset + (m.end - m.start);
-        mappings.iter().any(|m| m.permissions.execute && file.is_behind(m) && has(m))
+        mappings.iter().any(has)
     };
     let mut mapped = ranges.iter().filter(|range| maps(range)).peekable();
     if mapped.peek().is_none() {
         return true;
+    }
+    // A debugger's breakpoint looks like a probe's, and would go with it.
+    if procfs::read_status(pid).is_ok_and(|status| status.tracer_pid != 0) {
+        return false;
     }
     let Some(code) = MappedCode::open(thread, &mappings) else { return !procfs::exists(pid) };
     mapped.all(|range| {
@@ -108,6 +121,19 @@ fn is_the_same_in(pid: u32, file: &Object, ranges: &[Range<u64>]) -> bool {
         stretches.peek().is_some()
             && stretches.all(|stretch| changed_at(&stretch.in_file, &stretch.in_memory).is_none())
     })
+}
+
+/// Whether a mapping is of `file`, and not of another one of its name, as containers have.
+fn is_of(thread: u32, mapping: &Mapping, file: &Object) -> bool {
+    if !file.is_behind(mapping) {
+        return false;
+    }
+    let FileId { dev, inode } = file.id();
+    if mapping.inode == inode && mapping.dev == (libc::major(dev), libc::minor(dev)) {
+        return true;
+    }
+    let mapped = Opened::behind(thread, mapping).and_then(Object::read);
+    mapped.map_or(true, |mapped| mapped.id() == file.id() || are_one_below(&mapped, file))
 }
 
 /// What lies about `offsets`, which are in order: few ranges, as each costs a look into each process.

@@ -175,7 +175,8 @@ impl Work for Recording {
         if self.peaks.wants(engine.session().live_now(), engine.followed()) {
             let before = Instant::now();
             engine.read_maps();
-            self.save(engine, Vec::new())?;
+            let marks = self.marks.come();
+            self.save(engine, marks)?;
             self.peaks.spent(before.elapsed());
         }
         Ok(())

@@ -72,12 +72,14 @@ impl Going {
                 drop(link);
             }
         };
-        self.threads.push(thread::spawn(go));
+        // Where there may be no more, the rest goes in those that run, or once it is waited for.
+        self.threads.extend(thread::Builder::new().spawn(go));
     }
 
     /// As many at once as there may be.
     fn hurry(&mut self) {
-        let more = lock(&self.left).len().min(AT_ONCE);
+        self.threads.retain(|thread| !thread.is_finished());
+        let more = lock(&self.left).len().min(AT_ONCE.saturating_sub(self.threads.len()));
         (0..more).for_each(|_| self.start());
     }
 
@@ -87,6 +89,7 @@ impl Going {
             // A panic there has left nothing that the report depends on.
             let _ = thread.join();
         }
+        lock(&self.left).drain(..).for_each(drop);
     }
 }
 

@@ -306,7 +306,7 @@ fn stacks_that_many_sites_share_are_not_held_for_each() {
         sites: (0..count).map(|n| (SiteId(n), site(n, 0))).collect(),
         ..chunk
     };
-    assert_bounded("a stack of 262,144 functions", &file(&[packed(2, &processes(24, deep(1, "f")))]));
+    assert_bounded("a stack of 262,144 functions", &file(&[packed(2, &processes(8, deep(1, "f")))]));
     let long = "long name ".repeat(100);
     assert_bounded("long names in it", &file(&[packed(2, &processes(500, deep(1, &long)))]));
     let sites = (0..20_000).map(|n| (SiteId(n), site(0, n))).collect();

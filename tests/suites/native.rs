@@ -257,7 +257,9 @@ fn children() -> Result<()> {
     command.arg(ROUNDS.to_string());
     let mut recorder = Running::spawn(command, "heaptrace", folder.path())?;
     for n in [1, 2] {
-        wait_while_running(&mut recorder, "start both", || at("ready", n).exists())?;
+        // The shell may not have written which it is when that is ready.
+        let is_known = || fs::read_to_string(at("pid", n)).is_ok_and(|pid| pid.ends_with('\n'));
+        wait_while_running(&mut recorder, "start both", || at("ready", n).exists() && is_known())?;
         let pid = fs::read_to_string(at("pid", n))?.trim().parse()?;
         let is_probed = || code::changed_bytes(pid).is_ok_and(|bytes| bytes > 0);
         wait_while_running(&mut recorder, "probe both", is_probed)?;

@@ -22,10 +22,10 @@ impl<L: Send + 'static> Attachments<L> {
                 self.place_in_child(world, event);
             }
             kind::EXEC | kind::MAP_EXEC => {
+                if event.kind == kind::EXEC && event.address != u64::from(event.tgid) {
+                    self.void(world, event.tgid);
+                }
                 if event.kind == kind::EXEC && !self.is_over {
-                    if event.address != u64::from(event.tgid) {
-                        self.void(world, event.tgid);
-                    }
                     // Whichever thread did that is the first now.
                     self.forget_leaderless(event.tgid);
                     if event.other != NO_PROCESS {

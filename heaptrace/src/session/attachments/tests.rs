@@ -392,6 +392,22 @@ fn once_it_is_over_nothing_is_placed_and_what_was_not_is_told_of() {
 }
 
 #[test]
+fn probes_that_went_with_an_exec_which_is_looked_at_once_it_is_over_are_told_of() {
+    let mut run = Run::new(BY_PROCESS, 10);
+    run.traced(7);
+    run.handle();
+    run.world.exec_by_another(7, &[run.libc.clone()]);
+    run.world.end_counting();
+    let links = run.attachments.end();
+    run.look();
+    let (notes, _) = run.told();
+    let [Note::ProbedLate { pid: 7, .. }] = notes.as_slice() else { panic!("{notes:?}") };
+    drop(links);
+    run.attachments.wait();
+    run.world.check_end();
+}
+
+#[test]
 fn a_child_that_vanishes_while_it_is_given_its_probes_leaves_nothing() {
     for moment in [Attach(0), Attached(0), Attach(1), Attached(1), Arm, Armed] {
         let mut run = Run::new(BY_PROCESS, 10);

@@ -48,7 +48,7 @@ fn show(path: &str) -> Result<(), Box<dyn Error>> {
                 Err(why) => println!("    none: {why}"),
             }
         } else {
-            match cut::free_site(&image, entry, shape, emulation) {
+            match cut::one_site(&image, entry, shape, emulation) {
                 Ok(site) => show_site(&site),
                 Err(why) => println!("    none: {why}"),
             }

@@ -140,7 +140,7 @@ fn analyse(image: &Image<'_>, entry: u64, probed: &[u64]) {
         // Only that it comes back counts.
         let _ = cut::analyse(image, &Request { entry, shape, probed, emulation });
     }
-    let _ = cut::free_site(image, entry, Shape::Free0, emulation);
+    let _ = cut::one_site(image, entry, Shape::Free0, emulation);
 }
 
 /// The same file's unwind tables.

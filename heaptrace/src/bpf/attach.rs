@@ -3,7 +3,7 @@
 use super::{
     checks::FunctionCheck,
     gates::Gate,
-    letting_go::{Held, Kept},
+    letting_go::{Held, Leaving},
     multi::MultiProgram,
     perf_link::CountedProbe,
     site::{HIT, OWN, PlacedSite},
@@ -111,18 +111,11 @@ impl Links {
         Self { multi: vec![link], perf: Vec::new(), gate: None, check: Some(Arc::clone(check)) }
     }
 
-    /// What has to go first, and what is to stay until then.
-    pub(super) fn split(self) -> Parts {
+    /// Each link by itself.
+    pub(super) fn split(self) -> Vec<Leaving> {
         let Self { multi, perf, gate, check } = self;
-        let kept = |gate: &Option<Arc<Gate>>| Kept { _gate: gate.clone(), _check: check.clone() };
-        let multi = multi.into_iter().map(|link| (link, kept(&gate))).collect();
-        let perf = perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>).collect();
-        Parts { multi, perf }
+        let multi = multi.into_iter().map(|held| held.leaving((gate.clone(), check.clone())));
+        let perf = perf.into_iter().map(|link| Box::new((link, gate.clone())) as Box<dyn Send>);
+        multi.chain(perf.map(Leaving::from)).collect()
     }
-}
-
-/// Each link by itself.
-pub(super) struct Parts {
-    pub multi: Vec<(Held, Kept)>,
-    pub perf: Vec<Box<dyn Send>>,
 }

@@ -9,19 +9,12 @@
 //! file's byte back.
 
 use super::{
-    checks::FunctionCheck,
-    gates::Gate,
+    going::Going,
     multi::{MultiLink, MultiProgram},
     site::PlacedSite,
 };
 use crate::process::object::{FileId, Object};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
-    time::Instant,
-    vec::IntoIter,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 /// From as many links in one file on one for all is made first. With 64, the kernel takes some 0.2 s without.
 const MANY: usize = 64;
@@ -38,12 +31,6 @@ struct Place {
     sites: Arc<[PlacedSite]>,
 }
 
-/// What stays until a link is gone.
-pub(super) struct Kept {
-    pub _gate: Option<Arc<Gate>>,
-    pub _check: Option<Arc<FunctionCheck>>,
-}
-
 impl Held {
     /// `pid`: the one process that it is for.
     pub fn new(link: MultiLink, file: &Arc<Object>, sites: &[PlacedSite], pid: Option<u32>) -> Self {
@@ -53,6 +40,24 @@ impl Held {
             (pid.is_some() && is_plain).then(|| Place { file: Arc::clone(file), sites: sites.into() });
         Self { link, place }
     }
+
+    /// To be taken away before what is `kept` for it.
+    pub fn leaving(self, kept: impl Send + 'static) -> Leaving {
+        // Fields go in their order.
+        Leaving { link: Box::new((self.link, kept)), place: self.place }
+    }
+}
+
+/// What is to be taken away, and where it is if it may be one of many.
+pub(super) struct Leaving {
+    link: Box<dyn Send>,
+    place: Option<Place>,
+}
+
+impl From<Box<dyn Send>> for Leaving {
+    fn from(link: Box<dyn Send>) -> Self {
+        Self { link, place: None }
+    }
 }
 
 /// Whether all processes that map a file have its code at these offsets, which are in order, as the file has it.
@@ -60,62 +65,36 @@ pub type IsTheSame<'a> = &'a dyn Fn(&Object, &[u64]) -> bool;
 
 /// Links that are on their way.
 pub struct Removal {
-    threads: Vec<JoinHandle<Instant>>,
-    /// Those that no thread has taken yet.
-    left: Arc<Mutex<IntoIter<Box<dyn Send>>>>,
+    going: Going,
     /// These go last.
     for_all: Vec<MultiLink>,
 }
 
 impl Removal {
-    /// Begins to take `links` away, each before what is kept for it, and `others`, on many threads, the first ones first: the
-    /// kernel waits for a grace period at each link, and those overlap.
-    pub(super) fn begin(
-        links: Vec<(Held, Kept)>,
-        others: Vec<Box<dyn Send>>,
-        is_the_same: IsTheSame<'_>,
-    ) -> Self {
-        const THREADS: usize = 64;
+    /// Begins to take `links` away, the first ones first.
+    pub(super) fn begin(links: Vec<Leaving>, is_the_same: IsTheSame<'_>) -> Self {
         let for_all = links_for_all(&links, is_the_same);
-        let links = links.into_iter().map(|(held, kept)| Box::new((held.link, kept)) as Box<dyn Send>);
-        let links: Vec<_> = links.chain(others).collect();
-        let threads = links.len().min(THREADS);
-        let left = Arc::new(Mutex::new(links.into_iter()));
-        // As many as there may be: the rest is done by who waits.
-        let start = |_| {
-            let left = Arc::clone(&left);
-            thread::Builder::new().spawn(move || drop_all(&left)).ok()
-        };
-        Self { threads: (0..threads).map_while(start).collect(), left, for_all }
+        let mut going = Going::default();
+        going.add(links.into_iter().map(|leaving| leaving.link).collect());
+        going.hurry();
+        Self { going, for_all }
     }
 
     /// Waits until they are gone; gives when the last one was.
-    pub fn wait(self) -> Option<Instant> {
-        let Self { threads, left, for_all } = self;
-        let here = threads.is_empty().then(|| drop_all(&left));
-        // A panic there has left nothing that anything depends on.
-        let last = threads.into_iter().filter_map(|thread| thread.join().ok()).chain(here).max();
-        if for_all.is_empty() {
+    pub fn wait(mut self) -> Option<Instant> {
+        let last = self.going.wait();
+        if self.for_all.is_empty() {
             return last;
         }
-        drop(for_all);
+        drop(self.for_all);
         Some(Instant::now())
     }
 }
 
-/// Drops one after the other; gives when there was none left.
-fn drop_all(left: &Mutex<IntoIter<Box<dyn Send>>>) -> Instant {
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-    while let Some(link) = next() {
-        drop(link);
-    }
-    Instant::now()
-}
-
 /// For each file that many of `links` are in, one for all processes at their sites. Where it can't be made, they go without.
-fn links_for_all(links: &[(Held, Kept)], is_the_same: IsTheSame<'_>) -> Vec<MultiLink> {
+fn links_for_all(links: &[Leaving], is_the_same: IsTheSame<'_>) -> Vec<MultiLink> {
     let mut files: HashMap<FileId, Vec<&Place>> = HashMap::new();
-    for place in links.iter().filter_map(|(held, _)| held.place.as_ref()) {
+    for place in links.iter().filter_map(|leaving| leaving.place.as_ref()) {
         files.entry(place.file.id()).or_default().push(place);
     }
     files.retain(|_, places| places.len() >= MANY);

@@ -9,7 +9,7 @@ use super::{
     gates::Gate,
     growing,
     kernel_types::KernelTypes,
-    letting_go::{Held, IsTheSame, Removal},
+    letting_go::{Held, IsTheSame, Leaving, Removal},
     log::{LogRing, without_log},
     maps::Maps,
     multi::{self, MultiProgram, Relocated},
@@ -282,13 +282,9 @@ impl Tracer {
     }
 }
 
-fn begin_to_let_go(links: Vec<Links>, mut others: Vec<Attached>, is_the_same: IsTheSame<'_>) -> Removal {
-    let mut multi = Vec::new();
-    for parts in links.into_iter().map(Links::split) {
-        multi.extend(parts.multi);
-        others.extend(parts.perf);
-    }
-    Removal::begin(multi, others, is_the_same)
+fn begin_to_let_go(links: Vec<Links>, others: Vec<Attached>, is_the_same: IsTheSame<'_>) -> Removal {
+    let links = links.into_iter().flat_map(Links::split).chain(others.into_iter().map(Leaving::from));
+    Removal::begin(links.collect(), is_the_same)
 }
 
 /// Loads all programs but those for multi links, and attaches those that see processes come and go.

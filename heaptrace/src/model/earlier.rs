@@ -51,9 +51,7 @@ impl Profile {
                 });
                 site.totals.subtract(totals);
                 site.lifetimes.subtract(lifetimes);
-                for (count, had) in site.sizes.0.iter_mut().zip(&sizes.0) {
-                    *count = count.saturating_sub(*had);
-                }
+                site.sizes.subtract(sizes);
             }
         }
         // They are of all blocks, and of all frees.

@@ -1,5 +1,6 @@
 //! How long blocks lived that were freed.
 
+use super::classes;
 use heaptrace_common::lifetimes::{CLASSES, ENDS_NS};
 
 /// Counts of freed blocks by class of lifetime; none where that was not counted.
@@ -9,24 +10,17 @@ pub struct LifetimeHistogram(pub Vec<u64>);
 impl LifetimeHistogram {
     /// Adds `other`, class by class.
     pub fn add(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (sum, count) in self.0.iter_mut().zip(&other.0) {
-            *sum = sum.saturating_add(*count);
-        }
+        classes::add(&mut self.0, &other.0);
     }
 
     /// Takes `other` away, which it had before.
     pub fn subtract(&mut self, other: &Self) {
-        for (count, had) in self.0.iter_mut().zip(&other.0) {
-            *count = count.saturating_sub(*had);
-        }
+        classes::subtract(&mut self.0, &other.0);
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        classes::total(&self.0)
     }
 
     /// From when to when blocks of a class lived, in nanoseconds, the end left out; the last has none.

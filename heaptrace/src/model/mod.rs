@@ -2,6 +2,7 @@
 //! [`Profile`] that every report is rendered from.
 
 mod chunk;
+mod classes;
 mod cohorts;
 mod counts;
 mod earlier;

@@ -47,6 +47,12 @@ pub struct Old {
     pub samples: Option<Sums>,
 }
 
+impl Old {
+    pub const fn amount(&self) -> Amount {
+        Amount { bytes: self.bytes, count: self.count }
+    }
+}
+
 /// The old blocks of one site, and how they have become so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trend {

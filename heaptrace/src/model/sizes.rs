@@ -1,5 +1,6 @@
 //! Log2 histogram of allocation sizes.
 
+use super::classes;
 use heaptrace_common::sizes::SIZE_CLASSES;
 
 /// Counts of allocations by size class: class 0 holds size 0, class k holds sizes in `[2^(k-1), 2^k)`; the last
@@ -10,17 +11,17 @@ pub struct SizeHistogram(pub Vec<u64>);
 impl SizeHistogram {
     /// Adds `other`, class by class.
     pub fn add(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (sum, count) in self.0.iter_mut().zip(&other.0) {
-            *sum = sum.saturating_add(*count);
-        }
+        classes::add(&mut self.0, &other.0);
+    }
+
+    /// Takes `other` away, which it had before.
+    pub fn subtract(&mut self, other: &Self) {
+        classes::subtract(&mut self.0, &other.0);
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        classes::total(&self.0)
     }
 
     /// The sizes of class `class`, in bytes, both ends included; the kernel's last class has no upper one.

@@ -471,7 +471,7 @@ impl<'data, R: ReadRef<'data>> File<'data, '_, R> {
         }
         let emulation = self.emulation;
         if !shape.allocates() {
-            return match cut::free_site(image, address, shape, emulation) {
+            return match cut::one_site(image, address, shape, emulation) {
                 Ok(site) => {
                     let range = image.function_at(address);
                     // What a thread's end gives back was freed by the program before.

@@ -201,8 +201,9 @@ impl HeldMaps {
     /// A process's map, to be read from its beginning.
     pub fn open(&self, process: ProcessId) -> Option<io::Result<File>> {
         let map = Arc::clone(&self.held.get(&process)?.map);
+        let device = Device::of(&*map);
         let open = move || foreign::open(Path::new(&format!("/proc/self/fd/{}", map.as_raw_fd())));
-        Some(patience::look_at_files(Device::of(&*self.held.get(&process)?.map), open).flatten())
+        Some(patience::look_at_files(device, open).flatten())
     }
 
     /// How a process's map is now.

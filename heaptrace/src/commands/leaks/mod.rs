@@ -209,7 +209,7 @@ impl Printing {
         sites.retain(|old| {
             let keep = last || !old.exited;
             if !keep {
-                exited.add(Amount { bytes: old.bytes, count: old.count });
+                exited.add(old.amount());
             }
             keep
         });

@@ -20,33 +20,14 @@ use heaptrace_common::probe::condition;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind};
 use std::collections::HashSet;
 
-/// Where a function is probed that gives no block, but may free one.
-pub fn free_site(
-    image: &Image<'_>,
-    entry: u64,
-    shape: Shape,
-    emulation: Emulation,
-) -> Result<CutSite, NoCut> {
-    one_site(image, entry, shape, emulation)
-}
-
-/// Where the arguments of a function are kept.
-pub fn begin_site(
-    image: &Image<'_>,
-    entry: u64,
-    shape: Shape,
-    emulation: Emulation,
-) -> Result<CutSite, NoCut> {
-    one_site(image, entry, shape, emulation)
-}
-
 /// An emulated instruction that each call passes once before anything else, if there is one.
 pub fn entry_site(image: &Image<'_>, entry: u64, shape: Shape, emulation: Emulation) -> Option<CutSite> {
     let site = cheapest(image, entry, shape, emulation).ok().filter(|site| site.emulated)?;
     Some(CutSite { role: Role::Begin, ..site })
 }
 
-fn one_site(image: &Image<'_>, entry: u64, shape: Shape, emulation: Emulation) -> Result<CutSite, NoCut> {
+/// The one site of a function's calls: of one that gives no block, but may free one, or where the arguments are kept.
+pub fn one_site(image: &Image<'_>, entry: u64, shape: Shape, emulation: Emulation) -> Result<CutSite, NoCut> {
     cheapest(image, entry, shape, emulation).or_else(|why| prologue(image, entry, shape).ok_or(why))
 }
 

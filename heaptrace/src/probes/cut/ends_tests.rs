@@ -92,7 +92,7 @@ fn what_is_freed_is_kept_before_the_first_store_or_call() {
             it.label("push").raw(&[0x53]).raw(before).label("jump").raw(&TEST).jcc(4, "next").label("next");
             it.call("callee").raw(&LEAVE);
         });
-        let site = free_site(&program.image(), program.at("entry"), Shape::Free0, EMULATION).expect("a site");
+        let site = one_site(&program.image(), program.at("entry"), Shape::Free0, EMULATION).expect("a site");
         site.address - program.at("entry")
     };
     // A jump is cheaper than a push, if nothing was stored before it: mov [rip+0], rdi
@@ -110,7 +110,7 @@ fn free_of_null_is_not_seen() {
         it.raw(&[0x48, 0x85, 0xff]).jcc(4, "end").label("push").raw(&[0x53]).call("callee").raw(&[0x5b]);
         it.label("end").raw(&RET);
     });
-    let site = free_site(&program.image(), program.at("entry"), Shape::Free0, EMULATION).expect("a site");
+    let site = one_site(&program.image(), program.at("entry"), Shape::Free0, EMULATION).expect("a site");
     assert_eq!((site.address, site.role, site.pushed), (program.at("push"), Role::Free, 0));
 }
 

@@ -22,7 +22,7 @@ const MAX_INSTRUCTIONS: usize = 20_000;
 /// The cut of last resort, for the reason `why`.
 pub fn cut(image: &Image<'_>, request: &Request<'_>, why: NoCut) -> Result<Cut, NoCut> {
     let mut begin =
-        early::begin_site(image, request.entry, request.shape, request.emulation).map_err(|_| why)?;
+        early::one_site(image, request.entry, request.shape, request.emulation).map_err(|_| why)?;
     begin.role = Role::Begin;
     let mut sweep = Sweep {
         image,

@@ -103,7 +103,7 @@ proptest! {
                 let request = Request { entry: base, shape, probed: &[base, middle], emulation: EMULATION };
                 let _ = analyse(&image, &request);
             }
-            let _ = free_site(&image, base, Shape::Free0, EMULATION);
+            let _ = one_site(&image, base, Shape::Free0, EMULATION);
         }
     }
 }

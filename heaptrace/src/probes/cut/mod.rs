@@ -37,7 +37,7 @@ mod tables;
 
 pub(in crate::probes) use answer::MAX_SITES;
 pub use answer::{Cut, CutSite, Kind, NoCut, Request};
-pub use early::{begin_site, free_site};
+pub use early::one_site;
 pub use emulation::Emulation;
 pub use heaptrace_common::probe::{Place, Role};
 pub use image::Image;

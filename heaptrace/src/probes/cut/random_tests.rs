@@ -55,7 +55,7 @@ fn check(program: &Program, shape: Shape, seeds: &[u64]) -> Result<Option<Kind>,
 
 fn check_free(program: &Program, seeds: &[u64]) -> Result<(), TestCaseError> {
     let image = program.image();
-    let Ok(site) = free_site(&image, program.at("entry"), Shape::Free0, EMULATION) else { return Ok(()) };
+    let Ok(site) = one_site(&image, program.at("entry"), Shape::Free0, EMULATION) else { return Ok(()) };
     let sites = [CutSite { size: Place::Register(7), ..site }];
     for seed in seeds {
         let mut machine = Machine::new(program, &sites, *seed);

@@ -26,8 +26,7 @@ pub fn ignore(trends: &mut Vec<Trend>, profile: &Profile, suppressions: &Suppres
         let site = profile.holders().get(old.site.index());
         let Some(number) = site.and_then(|site| known.suppression_of(site)) else { return true };
         if let Some(suppression) = suppressions.get(number) {
-            let amount = Amount { bytes: old.bytes, count: old.count };
-            ignored.take(suppression, number, &mut places, amount);
+            ignored.take(suppression, number, &mut places, old.amount());
         }
         false
     });
@@ -47,12 +46,12 @@ pub fn crossed(
     let mut lines = Vec::new();
     let of = |trend: &Trend| {
         let site = profile.holders().get(trend.old.site.index())?;
-        Some((site.process, Some(site.stack), Amount { bytes: trend.old.bytes, count: trend.old.count }))
+        Some((site.process, Some(site.stack), trend.old.amount()))
     };
     let counting: Vec<&Trend> = trends.iter().filter(|trend| !is_unsure(profile, trend)).collect();
     if let Some(most) = above.filter(|most| least(profile, &counting) > *most) {
         let mut sum = Amount::default();
-        counting.iter().for_each(|Trend { old, .. }| sum.add(Amount { bytes: old.bytes, count: old.count }));
+        counting.iter().for_each(|Trend { old, .. }| sum.add(old.amount()));
         let sites = blamed(profile, &labels, counting.iter().filter_map(|trend| of(trend)));
         lines.extend(too_much(sum, most, units(profile.mode), &sites));
     }
@@ -82,7 +81,7 @@ pub fn uncounted(
 ) -> Option<String> {
     let mut left_out = Amount::default();
     for Trend { old, .. } in trends.iter().filter(|trend| is_unsure(profile, trend)) {
-        left_out.add(Amount { bytes: old.bytes, count: old.count });
+        left_out.add(old.amount());
     }
     above.and_then(|_| thresholds::uncounted(left_out))
 }

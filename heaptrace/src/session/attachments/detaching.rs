@@ -1,13 +1,6 @@
 //! Probes that go in the background: taking one away waits for the kernel.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
-};
-
-/// Threads that take what is left away once it is waited for: the kernel waits at each link, and that overlaps.
-const AT_ONCE: usize = 64;
+use crate::bpf::Going;
 
 /// Those that are on their way.
 #[derive(Default)]
@@ -45,62 +38,10 @@ impl Detaching {
     }
 }
 
-type Queue = Arc<Mutex<VecDeque<Box<dyn Send>>>>;
-
-/// One after the other, in a thread for each time that there were new ones.
-#[derive(Default)]
-struct Going {
-    left: Queue,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Going {
-    fn add<T: Send + 'static>(&mut self, links: Vec<T>) {
-        if !links.is_empty() {
-            lock(&self.left).extend(links.into_iter().map(|link| Box::new(link) as Box<dyn Send>));
-            self.threads.retain(|thread| !thread.is_finished());
-            self.start();
-        }
-    }
-
-    fn start(&mut self) {
-        let left = Arc::clone(&self.left);
-        let go = move || {
-            loop {
-                let link = lock(&left).pop_front();
-                let Some(link) = link else { break };
-                drop(link);
-            }
-        };
-        // Where there may be no more, the rest goes in those that run, or once it is waited for.
-        self.threads.extend(thread::Builder::new().spawn(go));
-    }
-
-    /// As many at once as there may be.
-    fn hurry(&mut self) {
-        self.threads.retain(|thread| !thread.is_finished());
-        let more = lock(&self.left).len().min(AT_ONCE.saturating_sub(self.threads.len()));
-        (0..more).for_each(|_| self.start());
-    }
-
-    fn wait(&mut self) {
-        self.hurry();
-        for thread in self.threads.drain(..) {
-            // A panic there has left nothing that the report depends on.
-            let _ = thread.join();
-        }
-        lock(&self.left).drain(..).for_each(drop);
-    }
-}
-
-fn lock(queue: &Queue) -> MutexGuard<'_, VecDeque<Box<dyn Send>>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Barrier, mpsc};
+    use std::sync::{Arc, Barrier, mpsc};
 
     /// Waits until so many go at one time.
     struct Link(Arc<Barrier>);

@@ -13,7 +13,11 @@ use crate::widgets::{
     amount,
     line::{self, BOLD, DIM, GROWS, HEADING, LOSS, PLAIN, SELECTED, SORTED, TRACED, fitted},
 };
-use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+use ratatui::{
+    buffer::Buffer,
+    layout::{Layout, Rect},
+    style::Style,
+};
 
 /// Where things are. What finds no room is empty.
 pub struct Areas {
@@ -26,7 +30,7 @@ pub struct Areas {
 
 impl Areas {
     pub fn of(area: Rect) -> Self {
-        let Rect { x, y, width, height } = area;
+        let height = area.height;
         // Rows come first: of few lines, they get all but the heading.
         let (header, notes, keys) = match height {
             0..=3 => (0, 0, 0),
@@ -36,19 +40,9 @@ impl Areas {
         };
         let heading = u16::from(height > 1);
         let rows = height - header - heading - notes - keys;
-        let mut top = y;
-        let mut next = |height: u16| {
-            let area = Rect { x, y: top, width, height };
-            top += height;
-            area
-        };
-        Self {
-            header: next(header),
-            heading: next(heading),
-            rows: next(rows),
-            notes: next(notes),
-            keys: next(keys),
-        }
+        let [header, heading, rows, notes, keys] =
+            Layout::vertical([header, heading, rows, notes, keys]).areas(area);
+        Self { header, heading, rows, notes, keys }
     }
 }
 

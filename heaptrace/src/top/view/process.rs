@@ -17,7 +17,7 @@ use crate::{
 };
 use ratatui::{
     buffer::Buffer,
-    layout::Rect,
+    layout::{Layout, Rect},
     style::{Color, Style},
     symbols::Marker,
     widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Widget as _},
@@ -36,7 +36,7 @@ pub struct Areas {
 
 impl Areas {
     pub fn of(area: Rect) -> Self {
-        let Rect { x, y, width, height } = area;
+        let Rect { x, width, height, .. } = area;
         let (title, charts, notes, keys) = match height {
             0..=3 => (0, 0, 0, 0),
             4..=8 => (1, 0, 1, 1),
@@ -46,24 +46,18 @@ impl Areas {
         };
         let heading = u16::from(height > 1);
         let sites = height - title - charts - heading - notes - keys;
-        let mut top = y;
-        let mut next = |height: u16| {
-            let area = Rect { x, y: top, width, height };
-            top += height;
-            area
-        };
-        let title = next(title);
-        let charts = next(charts);
+        let [title, charts, heading, sites, notes, keys] =
+            Layout::vertical([title, charts, heading, sites, notes, keys]).areas(area);
         // Next to each other, where both can be read.
         let left = if width >= 60 { width * 3 / 5 } else { width };
         Self {
             title,
             timeline: Rect { width: left, ..charts },
             sizes: Rect { x: x + left, width: width - left, ..charts },
-            heading: next(heading),
-            sites: next(sites),
-            notes: next(notes),
-            keys: next(keys),
+            heading,
+            sites,
+            notes,
+            keys,
         }
     }
 }

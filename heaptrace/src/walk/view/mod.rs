@@ -19,7 +19,12 @@ use crate::{
     },
 };
 use columns::Columns;
-use ratatui::{Frame, buffer::Buffer, layout::Rect, style::Style};
+use ratatui::{
+    Frame,
+    buffer::Buffer,
+    layout::{Layout, Rect},
+    style::Style,
+};
 
 /// Where things are. What finds no room is empty.
 struct Areas {
@@ -33,7 +38,7 @@ struct Areas {
 
 impl Areas {
     fn of(area: Rect) -> Self {
-        let Rect { x, y, width, height } = area;
+        let height = area.height;
         // The tree comes first: of few lines, it gets all but the heading.
         let (header, details, notes, keys) = match height {
             0..=3 => (0, 0, 0, 0),
@@ -43,20 +48,9 @@ impl Areas {
         };
         let heading = u16::from(height > 1);
         let tree = height - header - heading - details - notes - keys;
-        let mut top = y;
-        let mut next = |height: u16| {
-            let area = Rect { x, y: top, width, height };
-            top += height;
-            area
-        };
-        Self {
-            header: next(header),
-            heading: next(heading),
-            tree: next(tree),
-            details: next(details),
-            notes: next(notes),
-            keys: next(keys),
-        }
+        let [header, heading, tree, details, notes, keys] =
+            Layout::vertical([header, heading, tree, details, notes, keys]).areas(area);
+        Self { header, heading, tree, details, notes, keys }
     }
 }
 

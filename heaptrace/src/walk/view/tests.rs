@@ -1,21 +1,14 @@
 //! Golden screens, and screens of any size.
 
 use crate::{
-    fixtures::walked,
+    fixtures::{screens, walked},
     walk::{Action, App, Group, Shape, Table},
     widgets::scroll::Move,
 };
 use proptest::prelude::*;
-use ratatui::{Terminal, backend::TestBackend};
 
 fn screen(app: &App) -> String {
-    let mut terminal =
-        Terminal::new(TestBackend::new(app.screen.size.0, app.screen.size.1)).expect("a terminal");
-    terminal.draw(|frame| super::draw(frame, app)).expect("a screen");
-    let screen = terminal.backend().to_string();
-    // As it stands on the terminal: without quotes, and without what cannot be seen.
-    let lines = screen.lines().map(|line| line.trim_matches('"').trim_end());
-    lines.collect::<Vec<_>>().join("\n")
+    screens::drawn(app.screen.size, |frame| super::draw(frame, app))
 }
 
 fn app(size: (u16, u16), table: Table) -> App {

@@ -165,10 +165,10 @@ fn command() -> Result<()> {
     let children = report.processes.iter().filter(|process| process.comm == "mixed").count();
     ensure!(children == 6, "{children} children are in the report");
     for child in &report.processes {
-        ensure!(
-            child.attached_fraction <= 1.0 && (child.paused_s > 0.0 || child.attached_fraction > 0.0),
-            "{child:?}"
-        );
+        // On a busy machine one may end before it was looked at, which is told.
+        let is_told_of =
+            child.paused_s > 0.0 || child.attached_fraction > 0.0 || child.attach_gap_s.is_some();
+        ensure!(child.attached_fraction <= 1.0 && is_told_of, "{child:?}");
     }
     Ok(())
 }

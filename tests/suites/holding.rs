@@ -84,6 +84,32 @@ fn expected(mode: &str, listed: &Held) -> BTreeMap<String, u64> {
     held.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
+/// Pages that the kernel moves meanwhile (compaction, for somebody's huge page) fault again where they are touched next, and
+/// count there: a stack's, say, at a site that touches none. Without such moves nothing is let pass.
+struct Moved(u64);
+
+impl Moved {
+    const AT_MOST: u64 = 8 * 4096;
+
+    fn count() -> Result<u64> {
+        let statistics = fs::read_to_string("/proc/vmstat").context("cannot read /proc/vmstat")?;
+        let of = statistics.lines().find_map(|line| line.strip_prefix("pgmigrate_success "));
+        of.map_or(Ok(0), |count| Ok(count.parse()?))
+    }
+
+    fn so_far() -> Result<Self> {
+        Ok(Self(Self::count()?))
+    }
+
+    fn agree(&self, mode: &str, found: &BTreeMap<String, u64>, expected: &BTreeMap<String, u64>) -> bool {
+        let sites = found.keys().chain(expected.keys()).collect::<BTreeSet<_>>();
+        let of = |held: &BTreeMap<String, u64>, site| held.get(site).copied().unwrap_or_default();
+        let apart: u64 = sites.into_iter().map(|site| of(found, site).abs_diff(of(expected, site))).sum();
+        let has_moved = || mode == "faults" && Self::count().is_ok_and(|count| count > self.0);
+        apart == 0 || apart <= Self::AT_MOST && has_moved()
+    }
+}
+
 fn options(mode: &str) -> Vec<&str> {
     vec!["--trace", mode, "--older-than", "0s", "--top", "100000"]
 }
@@ -97,6 +123,7 @@ fn nothing_lost(print: &Value) -> Result<()> {
 fn attached(mode: &'static str) -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
+    let moved = Moved::so_far()?;
     let mut steps = Steps::start_copy(&Program::C("holding").compile()?, folder)?;
     let options = [options(mode), vec!["--interval", "50ms"]].concat();
     let mut live = Live::attach("leaks", &[steps.pid()], &options, folder)?;
@@ -109,7 +136,7 @@ fn attached(mode: &'static str) -> Result<()> {
         let prints = live
             .wait_for_print(&format!("step {step}"), seen, |print| {
                 last = printed(print).unwrap_or_default();
-                last == expected
+                moved.agree(mode, &last, &expected)
             })
             .with_context(|| format!("the program has {expected:?}\nheaptrace has {last:?}"))?;
         seen = prints.len();
@@ -125,11 +152,11 @@ fn attached(mode: &'static str) -> Result<()> {
     let prints = live.finish(0)?;
     let last = prints.last().context("no print")?;
     nothing_lost(last)?;
-    at_its_end(mode, last, folder)
+    at_its_end(mode, last, folder, &moved)
 }
 
 /// What it held, and its child: of pages, whose child it is does not matter.
-fn at_its_end(mode: &str, last: &Value, folder: &Path) -> Result<()> {
+fn at_its_end(mode: &str, last: &Value, folder: &Path, moved: &Moved) -> Result<()> {
     let mut expected = expected(mode, &listed(3, folder)?);
     if mode == "growth" {
         expected.insert("site_child".to_owned(), 17 * 4096);
@@ -141,7 +168,7 @@ fn at_its_end(mode: &str, last: &Value, folder: &Path) -> Result<()> {
         let (own, whole) = (found.remove("site_touch_huge"), expected.remove("site_touch_huge"));
         ensure!(own == Some(4096) || own == whole, "{own:?} of {whole:?}");
     }
-    ensure!(found == expected, "the program has {expected:?}\nheaptrace has {found:?}");
+    ensure!(moved.agree(mode, &found, &expected), "the program has {expected:?}\nheaptrace has {found:?}");
     let exact = mode == "growth";
     let rows = list(last, "rows")?.iter();
     for row in rows.filter(|row| site_of(row).is_some()) {
@@ -154,12 +181,13 @@ fn command(mode: &'static str) -> Result<()> {
     let folder = TempDir::new()?;
     let folder = folder.path();
     let program = Program::C("holding").compile()?;
+    let moved = Moved::so_far()?;
     let ledger = ledger_file(folder);
     let environment = [("LEDGER_OUT", ledger.as_os_str())];
     let prints = Live::command("leaks", &options(mode), folder, &program, &[], &environment)?.finish(0)?;
     let last = prints.last().context("no print")?;
     nothing_lost(last)?;
-    at_its_end(mode, last, folder)
+    at_its_end(mode, last, folder, &moved)
 }
 
 /// More processes than there is room for at one time.

@@ -291,7 +291,7 @@ fn build(
     for file in inputs_of_hash.map(Path::new).filter(|path| path.is_file()) {
         fs::read(file)?.hash(&mut hasher);
     }
-    for header in ["c/ledger.h", "c/arena.h"] {
+    for header in ["c/ledger.h", "c/sites.h", "c/arena.h"] {
         fs::read(source(header))?.hash(&mut hasher);
     }
     let folder = cache()?.join(format!("{:016x}", hasher.finish()));

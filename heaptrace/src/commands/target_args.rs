@@ -19,7 +19,7 @@ use clap::{ArgGroup, Args, value_parser};
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which processes to trace; one kind.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = TARGETS)]
 #[group(skip)]
 #[command(group(ArgGroup::new("target").required(true)))]

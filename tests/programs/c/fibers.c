@@ -3,7 +3,7 @@
 // usage: fibers ucontext|switch THREADS
 #define _GNU_SOURCE
 #include "arena.h"
-#include "ledger.h"
+#include "sites.h"
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -132,36 +132,8 @@ APART int posix_memalign(void **p, size_t alignment, size_t n) {
     return 0;
 }
 
-SITE static void *site_malloc(size_t n) {
-    void *p = malloc(n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_calloc(size_t n) {
-    void *p = calloc(3, n);
-    KEEP(p);
-    LEDGER_ALLOC(p, 3 * n);
-    return p;
-}
-SITE static void *site_realloc(void *old, size_t n) {
-    struct ledger_block taken = ledger_take(old);
-    void *p = realloc(old, n);
-    KEEP(p);
-    ledger_settle(taken);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
 SITE static void *site_memalign(size_t n) {
     void *p = memalign(256, n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_posix_memalign(size_t n) {
-    void *p = NULL;
-    if (posix_memalign(&p, 64, n))
-        _exit(71);
     KEEP(p);
     LEDGER_ALLOC(p, n);
     return p;

@@ -3,7 +3,7 @@
 // usage: jumps malloc|calloc|realloc|posix_memalign|free|handler|mixed
 #define _GNU_SOURCE
 #include "arena.h"
-#include "ledger.h"
+#include "sites.h"
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -60,34 +60,6 @@ APART int posix_memalign(void **p, size_t alignment, size_t n) {
     return 0;
 }
 
-SITE static void *site_malloc(size_t n) {
-    void *p = malloc(n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_calloc(size_t n) {
-    void *p = calloc(n, 3);
-    KEEP(p);
-    LEDGER_ALLOC(p, n * 3);
-    return p;
-}
-SITE static void *site_realloc(void *old, size_t n) {
-    struct ledger_block taken = ledger_take(old);
-    void *p = realloc(old, n);
-    KEEP(p);
-    ledger_settle(taken);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_posix_memalign(size_t n) {
-    void *p = NULL;
-    if (posix_memalign(&p, 32, n))
-        _exit(71);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
 SITE static void *site_handler(size_t n) {
     void *p = malloc(n);
     KEEP(p);

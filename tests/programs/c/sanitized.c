@@ -1,7 +1,7 @@
 // What sanitizers report, each report with the stack of an allocation in it.
 // usage: sanitized clean|leak|freed|race|undefined
 // The ledger is written before the mistake is made: reports end the program.
-#include "ledger.h"
+#include "sites.h"
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,34 +10,6 @@
 
 #define APART __attribute__((noinline, noclone, noipa))
 
-SITE static void *site_malloc(size_t n) {
-    void *p = malloc(n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_calloc(size_t n) {
-    void *p = calloc(3, n);
-    KEEP(p);
-    LEDGER_ALLOC(p, 3 * n);
-    return p;
-}
-SITE static void *site_realloc(void *old, size_t n) {
-    struct ledger_block taken = ledger_take(old);
-    void *p = realloc(old, n);
-    KEEP(p);
-    ledger_settle(taken);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_posix_memalign(size_t n) {
-    void *p = NULL;
-    if (posix_memalign(&p, 64, n))
-        _exit(71);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
 // Named by the suppressions of the test.
 SITE static void *site_known_leak(size_t n) {
     char *p = malloc(n);

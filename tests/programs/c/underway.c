@@ -3,7 +3,7 @@
 // usage: underway attach|detach malloc|realloc; waits for the harness before that call returns
 #define _GNU_SOURCE
 #include "arena.h"
-#include "ledger.h"
+#include "sites.h"
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
@@ -46,21 +46,6 @@ APART void *realloc(void *old, size_t n) {
 }
 APART void free(void *p) {
     KEEP(p);
-}
-
-SITE static void *site_malloc(size_t n) {
-    void *p = malloc(n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_realloc(void *old, size_t n) {
-    struct ledger_block taken = ledger_take(old);
-    void *p = realloc(old, n);
-    KEEP(p);
-    ledger_settle(taken);
-    LEDGER_ALLOC(p, n);
-    return p;
 }
 
 // In no ledger: nobody can say whether the call is before or after the tracer came or left.

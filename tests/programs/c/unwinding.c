@@ -2,7 +2,7 @@
 // caller must be the one that it is. With LIBUNWIND by that, else by glibc's backtrace.
 #define _GNU_SOURCE
 #include "arena.h"
-#include "ledger.h"
+#include "sites.h"
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <stdint.h>
@@ -61,27 +61,6 @@ APART void *realloc(void *old, size_t n) {
     KEEP(p);
     arena_copy(p, old, n);
     KEEP(p);
-    return p;
-}
-
-SITE static void *site_malloc(size_t n) {
-    void *p = malloc(n);
-    KEEP(p);
-    LEDGER_ALLOC(p, n);
-    return p;
-}
-SITE static void *site_calloc(size_t n) {
-    void *p = calloc(3, n);
-    KEEP(p);
-    LEDGER_ALLOC(p, 3 * n);
-    return p;
-}
-SITE static void *site_realloc(void *old, size_t n) {
-    struct ledger_block taken = ledger_take(old);
-    void *p = realloc(old, n);
-    KEEP(p);
-    ledger_settle(taken);
-    LEDGER_ALLOC(p, n);
     return p;
 }
 

@@ -72,6 +72,13 @@ const SELECTIONS: &[Selection] = &[
         both: false,
     },
     Selection {
+        suite: "frees",
+        tests: &["double-free: told with its stacks", "a correct C++ program has none"],
+        both: false,
+    },
+    Selection { suite: "frees", tests: &["how long blocks lived is counted, each once"], both: true },
+    Selection { suite: "threads", tests: &["threads have what they allocated, with stacks"], both: true },
+    Selection {
         suite: "native",
         tests: &[
             "attach: arguments in registers, to the byte",

@@ -7,18 +7,22 @@ use crate::{
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
         output::Destination,
         stack_args::StackArgs,
-        target_args::parse_duration,
+        target_args::{TargetArgs, parse_duration},
         verbose::VerboseArgs,
     },
     report::PrintFormat,
 };
-use clap::{ArgGroup, Args, value_parser};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use clap::{Args, value_parser};
+use std::time::Duration;
 
 #[derive(Debug, Args)]
+#[command(
+    mut_group("target", |target| target.required(false)),
+    mut_arg("all", |all| all.help("Trace every process on the machine; the default"))
+)]
 pub struct WatchArgs {
     #[command(flatten)]
-    pub target: WatchTarget,
+    pub target: TargetArgs,
     /// Log changes of this size or more; 0 logs all. Accepts the suffixes k, M and G (powers of 1024).
     #[arg(long, help_heading = WHAT, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
     pub min_bytes: u64,
@@ -59,38 +63,4 @@ pub struct WatchArgs {
     /// Calls, forks, execs and exits waiting to be read.
     #[arg(long, help_heading = LIMITS, value_name = "N", default_value_t = 4 * MapSizes::default().events, value_parser = value_parser!(u32).range(1..=1 << 24))]
     pub max_events: u32,
-}
-
-/// Which processes to watch; one kind, or else the whole machine.
-#[derive(Debug, Args)]
-#[command(next_help_heading = TARGETS)]
-#[group(skip)]
-#[command(group(ArgGroup::new("target")))]
-pub struct WatchTarget {
-    /// Trace these PIDs (comma-separated) and their future children. A thread's number means its process.
-    // The kernel's PID_MAX_LIMIT (include/linux/threads.h).
-    #[arg(short, long, value_name = "PID", value_delimiter = ',',
-        value_parser = value_parser!(u32).range(1..=1 << 22), group = "target")]
-    pub pid: Vec<u32>,
-    /// With -p: trace what runs below these processes, too (the workers of a prefork server).
-    // clap does not insist on what another option excludes.
-    #[arg(long, requires = "pid", conflicts_with_all = ["all", "comm", "user", "cgroup", "command"])]
-    pub tree: bool,
-    /// Trace every process on the machine; the default.
-    #[arg(short, long, group = "target")]
-    pub all: bool,
-    /// Trace the running processes with this name (as in /proc/PID/comm).
-    #[arg(long, value_name = "NAME", group = "target")]
-    pub comm: Option<String>,
-    /// Trace all processes of this effective user, running and new.
-    #[arg(long, value_name = "NAME|UID", group = "target")]
-    pub user: Option<String>,
-    /// Trace all processes in this cgroup (v2) or below it, running and new. The path is absolute, or relative to the
-    /// mount point.
-    #[arg(long, value_name = "PATH", group = "target")]
-    pub cgroup: Option<PathBuf>,
-    /// Start this command and trace it from its first instruction. What follows its name is its own; `--` before it is needed
-    /// only where the name begins with a dash.
-    #[arg(trailing_var_arg = true, value_name = "CMD", num_args = 1.., group = "target")]
-    pub command: Vec<OsString>,
 }

@@ -9,7 +9,6 @@ use super::{
     output::Output,
     prints::Prints,
     stack_args::{StackArg, stack_options},
-    target_args::TargetArgs,
     tracing::{Prepared, exit_code, say_end},
     work::{Ended, Work},
 };
@@ -26,7 +25,6 @@ use crate::{
     target::Target,
 };
 use anyhow::bail;
-use args::WatchTarget;
 use heaptrace_common::stack::{MAX_FRAMES, StackEnd};
 use heaptrace_common::{
     event::{Event, kind},
@@ -40,7 +38,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, process::ExitCode};
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the lines cannot be written.
 pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    let target = target(&args)?;
+    let target = args.target.clone().target_or_all()?;
     let on_terminal = args.output.is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
@@ -84,20 +82,6 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     }
     say_end(ended.as_ref(), why);
     Ok(exit_code(ended.as_ref(), propagate_exit))
-}
-
-fn target(args: &WatchArgs) -> Result<Target, CannotTrace> {
-    let WatchTarget { pid, tree, all, comm, user, cgroup, command } = &args.target;
-    TargetArgs {
-        pid: pid.clone(),
-        tree: *tree,
-        all: *all,
-        comm: comm.clone(),
-        user: user.clone(),
-        cgroup: cgroup.clone(),
-        command: command.clone(),
-    }
-    .target_or_all()
 }
 
 fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
@@ -375,7 +359,7 @@ mod tests {
     fn who_names_nobody_watches_the_whole_machine() {
         let of = |words: &[&str]| {
             let line = Line::try_parse_from([&["watch"], words].concat()).expect("a command line");
-            target(&line.args).expect("a target")
+            line.args.target.target_or_all().expect("a target")
         };
         assert_eq!(of(&[]), Target::All);
         assert_eq!(of(&["--min-bytes", "0"]), Target::All);

@@ -14,6 +14,9 @@ use clap::{Args, value_parser};
 /// What tables may take where nobody says how much.
 const MEMORY: u64 = 256 << 20;
 
+/// Of a table.
+const MOST_ENTRIES: u32 = 1 << 28;
+
 /// As few live blocks and sites as samples have, where nobody says how many.
 const SAMPLES: u32 = 1 << 16;
 const SAMPLED_SITES: u32 = 1 << 17;
@@ -62,9 +65,10 @@ impl SizeArgs {
         let few = |of: u32, few: u32| if is_sampled { of.min(few) } else { of };
         let few_sites = (is_sampled && memory.is_none()).then_some(SAMPLED_SITES);
         // Without stacks there are no frames.
-        let frames = match stacks.filter(|_| walks != StackMode::None) {
-            Some(stacks) => stacks.max_frames,
-            None => Some(1),
+        let has_stacks = stacks.is_some() && walks != StackMode::None;
+        let frames = match stacks {
+            Some(stacks) if has_stacks => stacks.max_frames,
+            _ => Some(1),
         };
         let sizes = MapSizes {
             live: max_live.unwrap_or(few(MapSizes::default().live, SAMPLES)),
@@ -81,8 +85,21 @@ impl SizeArgs {
         };
         let half = || available_memory().map_or(MEMORY, |available| available / 2);
         let most = memory.unwrap_or_else(|| MEMORY.min(half()));
-        let mut sizes =
-            sizes.within(most, max_live.is_none() && mode != Mode::Native, max_sites.or(few_sites), frames);
+        let may_grow = max_live.is_none() && mode != Mode::Native;
+        let divided = |sites, frames| sizes.within(most, may_grow, sites, frames);
+        let mut sizes = divided(max_sites.or(few_sites), frames);
+        if memory.is_none() {
+            // What was not named is no smaller for what was, and more sites have more frames.
+            let plain = divided(few_sites, if has_stacks { None } else { frames });
+            sizes.live_chunks = sizes.live_chunks.max(plain.live_chunks);
+            if max_sites.is_none() {
+                sizes.sites = sizes.sites.max(plain.sites);
+            }
+            if frames.is_none() {
+                let scaled = u64::from(plain.frames) * u64::from(sizes.sites) / u64::from(plain.sites);
+                sizes.frames = plain.frames.max(scaled.min(MOST_ENTRIES.into()) as u32);
+            }
+        }
         if !mode.has_blocks() {
             (sizes.live, sizes.live_chunks, sizes.threads) = (1, 0, 1);
         }
@@ -129,7 +146,7 @@ fn parts(sizes: &MapSizes) -> (String, u64) {
 }
 
 fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
-    value_parser!(u32).range(1..=1 << 28)
+    value_parser!(u32).range(1..=i64::from(MOST_ENTRIES))
 }
 
 #[cfg(test)]
@@ -172,6 +189,20 @@ mod tests {
         let refused = tables("x --memory 64MiB").expect_err("too little").to_string();
         let live = refused.find("--max-live takes").expect("what takes most");
         assert!(refused.find("--max-unwind-rows takes").is_some_and(|rows| rows > live), "{refused}");
+    }
+
+    #[test]
+    fn what_is_not_set_is_no_smaller_for_what_is() {
+        let plain = tables("x").expect("room");
+        let sizes = tables("x --max-sites 2000000").expect("room");
+        assert!(sizes.live_chunks == plain.live_chunks && plain.live_chunks > 0);
+        let a_site = |of: MapSizes| of.frames / of.sites;
+        assert!(a_site(sizes) == a_site(plain) && a_site(plain) > 1, "{sizes:?} and {plain:?}");
+        let sizes = tables("x --max-sites 100").expect("room");
+        assert_eq!((sizes.sites, sizes.live_chunks), (100, plain.live_chunks));
+        assert!(sizes.frames >= plain.frames);
+        let sizes = tables("x --max-frames 67108864").expect("room");
+        assert_eq!((sizes.frames, sizes.sites, sizes.live_chunks), (1 << 26, plain.sites, plain.live_chunks));
     }
 
     #[test]

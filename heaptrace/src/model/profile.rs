@@ -400,9 +400,10 @@ pub struct Overhead {
 }
 
 impl Overhead {
-    /// How much of the processor time it was, of those of whom that is known.
+    /// How much of the processor time it was, of those of whom that is known. All of it at most: what a hit costs is a mean, and
+    /// the time of a program that ran for a few milliseconds was read before its end.
     pub fn fraction(self) -> Option<f64> {
-        (self.cpu_ns > 0).then(|| self.known_ns as f64 / self.cpu_ns as f64)
+        (self.cpu_ns > 0).then(|| (self.known_ns as f64 / self.cpu_ns as f64).min(1.0))
     }
 }
 

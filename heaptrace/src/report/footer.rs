@@ -40,9 +40,14 @@ pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
 
 /// What was not traced of processes that were: their beginnings, and what files were probed late.
 fn late(profile: &Profile) -> Vec<String> {
+    let (never, begun): (Vec<&Process>, Vec<&Process>) = profile
+        .processes
+        .iter()
+        .filter(|process| process.attach_gap_ns.is_some())
+        .partition(|process| process.attached_ns == 0 && process.paused_ns == 0);
     let begun = |child| {
-        let late = profile.processes.iter().filter(move |process| process.parent_pid.is_some() == child);
-        late.filter_map(|process| Some((process, process.attach_gap_ns?))).collect::<Vec<_>>()
+        let late = begun.iter().filter(move |process| process.parent_pid.is_some() == child);
+        late.filter_map(|process| Some((*process, process.attach_gap_ns?))).collect::<Vec<_>>()
     };
     let later: Vec<_> =
         profile.processes.iter().map(|process| (process, process.missed_later_ns())).collect();
@@ -69,7 +74,21 @@ fn late(profile: &Profile) -> Vec<String> {
     ]
     .into_iter()
     .filter_map(|(late, words, since)| said_of(&late, words, since))
+    .chain(untraced(&never))
     .collect()
+}
+
+/// Those that ended, or tracing did, before their probes came.
+fn untraced(never: &[&Process]) -> Option<String> {
+    if never.is_empty() {
+        return None;
+    }
+    let (processes, they) = match never.len() {
+        1 => ("process had none of its probes before it", "its blocks are"),
+        _ => ("processes had none of their probes before they", "their blocks are"),
+    };
+    let count = thousands(never.len() as u64);
+    Some(format!("{count} {processes} or tracing ended, and {they} in no total: {}", names(never)))
 }
 
 /// Whose probes were away on purpose: those that were never traced, and those that were for a part of their time.

@@ -368,6 +368,16 @@ fn what_a_child_frees_may_be_inherited_where_its_parent_was_attached_to() {
 }
 
 #[test]
+fn a_child_that_ended_before_its_probes_came_is_not_said_to_have_got_them() {
+    let mut profile = full();
+    let child = &mut profile.processes[1];
+    (child.attached_ns, child.attach_gap_ns) = (0, Some(child.life_ns));
+    let report = text(&profile, Options::default());
+    let line = "1 process had none of its probes before it or tracing ended, and its blocks are in no total: odd; name";
+    assert!(report.contains(line) && !report.contains("after the fork"), "{report}");
+}
+
+#[test]
 fn branches_of_a_call_tree_add_up_to_their_row() {
     // One row, whose branches fork no further: 200 callers, most of them below the share that is drawn.
     let mut profile = large(200, 3);

@@ -211,7 +211,8 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
     use Program::{C, CLibrary, COmitFramePointer, CWith, Cpp, Rust};
     let c = [
         "busy", "control", "cross", "dynamic", "ending", "family", "growth", "held", "idle", "inlibc",
-        "holding", "many", "mappings", "mixed", "process", "remapped", "resting", "steps", "surge", "twins",
+        "holding", "lasting", "many", "mappings", "mixed", "process", "remapped", "resting", "steps",
+        "surge", "threaded", "twins",
     ];
     let others = [
         COmitFramePointer("family"),
@@ -219,6 +220,8 @@ pub fn compile_all() -> Result<Vec<PathBuf>> {
         COmitFramePointer("faults"),
         CLibrary("plugin"),
         CWith("offering", &["-O2"]),
+        Cpp("correct"),
+        Cpp("misfreed"),
         Cpp("objects"),
         Rust("collections"),
     ];

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::step;
 
 /// How long a guest may run. Its tests take three minutes on a fast machine, and a quarter of an hour on a slow and busy one.
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// What the kernel prints when it is in trouble.
 const TROUBLE: &[&str] = &[

@@ -208,7 +208,7 @@ fn top() -> Result<()> {
     let folder = TempDir::new()?;
     let mut steps = Steps::start(folder.path())?;
     let pid = steps.pid();
-    let mut top = printing(&["--all", "--trace", "exact"], folder.path())?;
+    let mut top = printing(&["--all", "--trace=exact"], folder.path())?;
     wait_for_print(&mut top, pid, "of a traced process", |process| process["traced"]["live_bytes"] == 0)?;
     steps.step(1, folder.path())?;
     let (bytes, blocks) = (LEAKED.0 + CACHED.0, LEAKED.1 + CACHED.1);

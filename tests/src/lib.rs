@@ -17,6 +17,7 @@ pub mod estimates;
 pub mod gdb;
 pub mod growth;
 pub mod heaptrace;
+pub mod huge_pages;
 pub mod judged;
 pub mod ledger;
 pub mod live;

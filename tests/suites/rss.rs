@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
+    huge_pages::HugePages,
     live::{list, number},
     programs::{Program, installed},
     redis::Client,
@@ -25,6 +26,8 @@ const PAGE: u64 = 4096;
 fn main() -> ExitCode {
     runner::run(vec![
         end_to_end("each part is what the program made resident, and they sum to the RSS", parts),
+        end_to_end("what is on huge pages that were set aside is in no part, and is told", on_huge_pages)
+            .needing(HugePages::missing()),
         end_to_end("of a process that ended the last measurement is told, and how old it is", ended),
         end_to_end("of an allocator that cannot be read the rest is a bound", another_allocator),
         end_to_end("the parts of redis are what it says of its own memory", redis),
@@ -40,10 +43,17 @@ struct Resident {
 
 impl Resident {
     fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, "")
+    }
+
+    fn start_with(folder: &Path, tunables: &str) -> Result<Self> {
         let (file, end) = (folder.join("mapped"), folder.join("end"));
         fs::write(&file, vec![7; 8 << 20])?;
         let mut command = Command::new(Program::C("resident").compile()?);
         command.env("RESIDENT_FILE", &file).env("RESIDENT_END", &end);
+        if !tunables.is_empty() {
+            command.env("GLIBC_TUNABLES", tunables);
+        }
         Ok(Self { waiting: Waiting::start(command, folder)?, end })
     }
 
@@ -205,6 +215,66 @@ fn parts() -> Result<()> {
     }
     ensure!(program.waiting.target.poll()?.is_none(), "the program ended");
     Ok(())
+}
+
+/// All of glibc's heap is, by its tunable.
+fn on_huge_pages() -> Result<()> {
+    const HUGE: u64 = 2 << 20;
+    let _pool = HugePages::set_aside(64)?;
+    let folder = TempDir::new()?;
+    let mut program = Resident::start_with(folder.path(), "glibc.malloc.hugetlb=2")?;
+    let mut recorder = heaptrace::attach(&[program.pid()], &[], folder.path())?;
+    let said = program.rest()?;
+    recorder.signal(libc::SIGINT)?;
+    heaptrace::finish(&mut recorder)?;
+    let of = |key: &str| said.get(key).copied().with_context(|| format!("the program says no {key}"));
+
+    let section = section(folder.path(), program.pid())?;
+    ensure_sum(&section)?;
+    ensure!(section["allocator"] == "glibc" && section["allocator_read"] == true, "{section}");
+    ensure!(bytes(&section, "traced_live")? == (0, of("live")?), "{section}");
+    ensure!(part(&section, "traced_live")?["how"] == "measured", "{section}");
+    for kind in ["before_attach", "allocator_slack", "allocator_free", "allocator_top"] {
+        ensure!(bytes(&section, kind)?.0 == 0, "{kind}: {section}");
+    }
+    // The largest of them has pages of its own.
+    let (_, before) = bytes(&section, "before_attach")?;
+    ensure_within("before", before, of("before")?, HUGE + 24 * of("before_blocks")? + PAGE + (16 << 10))?;
+    // What the program mapped itself is not on huge pages, and is not taken for malloc's.
+    ensure_within("anonymous", bytes(&section, "other_anonymous")?.0, of("anonymous")?, 256 << 10)?;
+
+    let (all, there) = huge_mappings(program.pid())?;
+    ensure!(
+        there >= of("in_use")? + of("fordblks")? - of("untouched")? - 8 * HUGE,
+        "{there} bytes: {said:?}"
+    );
+    let told = ["hugetlb_bytes", "heap_hugetlb_bytes", "untouched_bytes"].map(|key| number(&section, key));
+    let [on_huge, of_heap, untouched] = told;
+    ensure!((on_huge?, of_heap?, untouched?) == (there, there, all - there), "{all} {there}: {section}");
+    let text = text(folder.path())?;
+    for words in
+        ["are on huge pages that were set aside (hugetlb), which are in no RSS", "of them with the heap"]
+    {
+        ensure!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    Ok(())
+}
+
+/// Bytes of the mappings on such pages, and of them those that there are pages for.
+fn huge_mappings(pid: u32) -> Result<(u64, u64)> {
+    let (mut all, mut there, mut huge) = (0, 0, false);
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps"))?.lines() {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next().unwrap_or_default(), words.next());
+        let number = || -> Result<u64> { Ok(second.context("no number")?.parse::<u64>()? << 10) };
+        match first {
+            "Size:" if huge => all += number()?,
+            "Private_Hugetlb:" => there += number()?,
+            _ if first.contains('-') => huge = line.contains("/anon_hugepage"),
+            _ => {}
+        }
+    }
+    Ok((all, there))
 }
 
 fn ended() -> Result<()> {

@@ -39,6 +39,7 @@ pub fn run(folder: &Path) -> Result<()> {
                 keep_old: None,
                 limits: Limits::default(),
                 own_samples: false,
+                served: false,
                 log: false,
             })?;
             load.push(before.elapsed().as_secs_f64() * 1e3);

@@ -161,6 +161,7 @@ fn session_in(mode: Mode, stacks: StackMode, target: &mut Target, calls: &str) -
         keep_old: None,
         limits: Limits::default(),
         own_samples: false,
+        served: false,
         log: false,
     };
     let (mut session, _events) = Session::new(&options)?;

@@ -59,6 +59,7 @@ pub fn measure(tell: impl Fn(&str)) -> anyhow::Result<Vec<ModePrice>> {
                 keep_old: None,
                 limits: Limits::default(),
                 own_samples: false,
+                served: false,
                 log: false,
             };
             let (mut session, _events) = Session::new(&options)?;

@@ -71,6 +71,10 @@ pub struct FollowArgs {
     /// Don't slow other processes: children are traced from a few milliseconds after their fork. The report says how many.
     #[arg(long, help_heading = TARGETS, overrides_with = "exact_children")]
     pub no_exact_children: bool,
+    /// Also probe programs and libraries that a FUSE server of another user gives: if it stops answering, no tracer of the machine
+    /// can place or take away probes any more.
+    #[arg(long, help_heading = TARGETS)]
+    pub allow_fuse: bool,
     /// End the command (SIGTERM, and wait for it) when tracing ends before it does, by -d or Ctrl-C.
     #[arg(long, requires = "command", help_heading = LIMITS, conflicts_with_all = ["pid", "all", "comm", "user", "cgroup"])]
     pub kill: bool,
@@ -218,6 +222,7 @@ pub(super) fn session_options(
         keep_old: None,
         limits,
         own_samples,
+        served: follow.allow_fuse,
         log: false,
     })
 }

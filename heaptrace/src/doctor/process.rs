@@ -5,7 +5,7 @@ use crate::{
     model::AllocatorInfo,
     probes::{
         discover::{Discoverer, ProcessView},
-        plan::{FilePlan, Own, OwnRefusal, Plan, Wanted},
+        plan::{FilePlan, FileRefusal, Own, Plan, Wanted},
         probe,
         refusal::refusal,
         symbols::{FileSymbols, Forward, FoundFunction},
@@ -86,7 +86,7 @@ fn own_samples(plan: &Plan) -> Vec<OwnSamples> {
         let probes: Vec<String> = probes.collect();
         of(&file.file.path, &|own| own.probes.clone_from(&probes));
     }
-    for OwnRefusal { path, what } in &plan.own_refusals {
+    for FileRefusal { path, what } in &plan.own_refusals {
         of(path, &|own| own.left_out.push(what.clone()));
     }
     files.into_values().collect()

@@ -78,7 +78,7 @@ fn a_newer_minor_version_is_read_and_what_was_skipped_is_said() {
     assert_eq!(
         recording.skipped.sentences(recording.version),
         [
-            "a newer heaptrace made the file (format 7.8, while this version knows 7.7): skipped 2 blocks of unknown \
+            "a newer heaptrace made the file (format 7.9, while this version knows 7.8): skipped 2 blocks of unknown \
           kinds (53 bytes) and 1 unknown addition to a record (3 bytes)"
         ]
     );

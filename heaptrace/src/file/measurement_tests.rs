@@ -1,7 +1,24 @@
 //! Measurements in a recording.
 
 use super::*;
-use crate::model::Residency;
+use crate::model::{Heap, Residency};
+
+#[test]
+fn what_is_on_huge_pages_is_read_back() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("heaptrace.data");
+    let mut writer = FileWriter::create(&path, &start()).expect("create");
+    writer.append(&chunk(&full())).expect("append");
+    let mut measured: Vec<_> = full().residency.into_iter().collect();
+    measured[0].1.hugetlb_bytes = 9 << 20;
+    let Heap::Glibc(heap) = &mut measured[0].1.heap else { panic!("not glibc's") };
+    heap.hugetlb_bytes = 7 << 20;
+    measured[0].1.traced.blocks.as_mut().expect("blocks").hugetlb_bytes = 5 << 20;
+    writer.append_memory(&measured).expect("append");
+    writer.finish().expect("finish");
+    let read = read(&path).expect("read").profile.residency;
+    assert!(measured.iter().all(|(process, residency)| read[process] == *residency));
+}
 
 #[test]
 fn measurements_are_read_back_and_later_ones_replace_earlier_ones() {

@@ -12,7 +12,7 @@ pub struct Version {
 
 impl Version {
     /// What is written.
-    pub const CURRENT: Self = Self { major: 7, minor: 7 };
+    pub const CURRENT: Self = Self { major: 7, minor: 8 };
 
     /// The oldest major version that is read: those before say less of a process, which nothing makes up for.
     pub const OLDEST: u32 = 5;

@@ -98,6 +98,8 @@ pub struct GlibcHeap {
     pub top: Extent,
     /// Headers of heaps, fence posts, alignment.
     pub overhead: Extent,
+    /// What of all that is on huge pages that were set aside.
+    pub hugetlb_bytes: u64,
     /// Whether nothing changed while it was read.
     pub consistent: bool,
 }
@@ -145,6 +147,8 @@ pub struct TracedBlocks {
     pub requested: Extent,
     /// Headers and rounding, by glibc's or jemalloc's arithmetic; nothing for other allocators.
     pub slack: Extent,
+    /// What of them is on huge pages that were set aside.
+    pub hugetlb_bytes: u64,
     pub count: u64,
     /// Whether it is known of each page whether it is resident.
     pub exact: bool,

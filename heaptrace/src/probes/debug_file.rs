@@ -31,6 +31,20 @@ pub(super) fn symbols(object: &Object, emulation: Emulation) -> Option<FileSymbo
     FileSymbols::read_with(&file, &object.elf, emulation, Some(&debug)).ok().filter(is_named)
 }
 
+/// Why names that debuginfod's client has fetched of a build are not used, if it has any and they are not.
+pub(super) fn refused(id: &BuildId) -> Option<String> {
+    refused_in(&fetched::client_cache(&|name| env::var_os(name))?, id)
+}
+
+fn refused_in(cache: &Cache, id: &BuildId) -> Option<String> {
+    match cache {
+        Cache::Refused { folder, why } if foreign::is_there(&folder.join(id.to_string())) => {
+            Some(format!("{} is not trusted, as {why}", folder.display()))
+        }
+        _ => None,
+    }
+}
+
 /// The debug file of a build: where root puts it, or where debuginfod's client keeps those that it has fetched. From it follows
 /// where probes go, so it is nobody's but root's and ours.
 fn of_build(id: &BuildId) -> Option<File> {
@@ -44,4 +58,22 @@ fn of_build(id: &BuildId) -> Option<File> {
     };
     let is_it = |file: &File| build_id_of(&ReadCache::new(Beating(file))).as_ref() == Some(id);
     installed.filter(is_it).or_else(|| fetched().filter(is_it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_fetched_and_is_not_used_is_told() {
+        let cache = tempfile::TempDir::new().expect("folder");
+        let (there, absent) = (BuildId(vec![0xab, 1]), BuildId(vec![0xab, 2]));
+        fs::create_dir(cache.path().join("ab01")).expect("folder");
+        let folder = cache.path().to_owned();
+        let refused = Cache::Refused { folder: folder.clone(), why: "others may write to it".into() };
+        let told = refused_in(&refused, &there).expect("told");
+        assert_eq!(told, format!("{} is not trusted, as others may write to it", folder.display()));
+        assert_eq!((refused_in(&refused, &absent), refused_in(&Cache::Ours(folder), &there)), (None, None));
+    }
 }

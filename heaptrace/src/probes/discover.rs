@@ -2,6 +2,7 @@
 //! it.
 
 use super::candidate::Candidate;
+use super::debug_file;
 use super::own_samples::OwnSamples;
 use super::plan::{self, Plan, Wanted};
 use super::search_order;
@@ -110,6 +111,7 @@ impl Discoverer {
         }
         let mut plan = plan::plan(&candidates, self.wanted);
         plan.refusals.append(&mut found.refusals);
+        plan.refusals.extend(untrusted_names(&candidates));
         plan.wrong_machine = found.wrong_machine;
         view.objects = candidates.into_iter().map(|candidate| candidate.object).collect();
         Ok((view, plan))
@@ -138,6 +140,7 @@ impl Discoverer {
         }
         let mut plan = plan::plan(&candidates, self.wanted);
         plan.refusals.append(&mut refusals);
+        plan.refusals.extend(untrusted_names(&candidates));
         Ok(plan)
     }
 
@@ -298,6 +301,18 @@ struct Found {
     /// One of them is of a file that is not there.
     is_any_absent: bool,
     wrong_machine: Option<(PathBuf, String)>,
+}
+
+/// Of files with an allocator inside that has no names: what there would be of names, and is not used.
+fn untrusted_names(candidates: &[Candidate]) -> impl Iterator<Item = String> + '_ {
+    let nameless = candidates.iter().filter(|candidate| candidate.symbols.hidden.is_some());
+    nameless.filter_map(|Candidate { object, .. }| {
+        let why = debug_file::refused(object.elf.build_id.as_ref()?)?;
+        Some(format!(
+            "{}: names that debuginfod's client has fetched were not used: {why}",
+            object.path.display()
+        ))
+    })
 }
 
 /// Which part of which file a mapping is of.

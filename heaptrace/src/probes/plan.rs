@@ -32,14 +32,14 @@ pub struct FilePlan {
     pub proof: Arc<Proof>,
 }
 
-/// What a file does not tell of its samples, or tells in a way that cannot be used: a sentence.
+/// What of a file is not probed, and why: a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnRefusal {
+pub struct FileRefusal {
     pub path: PathBuf,
     pub what: String,
 }
 
-impl fmt::Display for OwnRefusal {
+impl fmt::Display for FileRefusal {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{}: {}", self.path.display(), self.what)
     }
@@ -59,11 +59,13 @@ pub struct Plan {
     pub files: Vec<FilePlan>,
     /// The same of files that tell of samples themselves, if these are preferred; and what they do not tell.
     pub own: Vec<FilePlan>,
-    pub own_refusals: Vec<OwnRefusal>,
+    pub own_refusals: Vec<FileRefusal>,
     /// They go before `files`: one of them is the program, or has the allocation functions that are called.
     pub prefers_own: bool,
     /// Only such files were looked for.
     pub only_own: bool,
+    /// Why files with probes got none: strangers' servers say what is in them.
+    pub served: Vec<String>,
     /// Files with an allocator inside that has no names: what they allocate is not seen.
     pub hidden: Vec<AllocatorInfo>,
     /// What was not probed that one might expect to be, one sentence each.
@@ -92,6 +94,8 @@ pub struct Wanted {
     /// Functions that only free, too.
     pub frees: bool,
     pub own: Own,
+    /// In files whose contents a stranger's server gives, too.
+    pub served: bool,
 }
 
 /// What becomes of samples that allocators tell of themselves.
@@ -107,18 +111,21 @@ pub enum Own {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { places: Places::default(), frees: true, own: Own::default() }
+        Self { places: Places::default(), frees: true, own: Own::default(), served: false }
     }
 }
 
 /// Plans the probes of a process that maps `candidates`, in resolution order, the executable first.
 pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
-    let (own, own_refusals) = own_samples(candidates, wanted.own);
+    let (mut own, mut own_refusals) = own_samples(candidates, wanted.own);
+    if !wanted.served {
+        own_refusals.extend(leave_out_served(&mut own));
+    }
     if wanted.own == Own::Only {
         return Plan {
             files: own,
             only_own: true,
-            refusals: own_refusals.iter().map(OwnRefusal::to_string).collect(),
+            refusals: own_refusals.iter().map(FileRefusal::to_string).collect(),
             looked_at: candidates.iter().map(|candidate| candidate.object.path.clone()).collect(),
             ..Plan::default()
         };
@@ -132,14 +139,14 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
             repeated: *repeated,
         })
         .collect();
-    let Choice { mut probes, refusals } = choose(&described, wanted.places);
+    let Choice { mut probes, mut refusals } = choose(&described, wanted.places);
     if !wanted.frees {
         probes
             .iter_mut()
             .for_each(|of_file| of_file.retain(|probe| probe.shape.allocates() || probe.function.is_told()));
     }
     let files = candidates.iter().zip(probes).filter(|(_, probes)| !probes.is_empty());
-    let files: Vec<FilePlan> = files
+    let mut files: Vec<FilePlan> = files
         .map(|(Candidate { object, symbols, .. }, probes)| FilePlan {
             file: Arc::clone(object),
             allocator: AllocatorInfo {
@@ -151,6 +158,9 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
             probes,
         })
         .collect();
+    let served = if wanted.served { Vec::new() } else { leave_out_served(&mut files) };
+    let served: Vec<String> = served.iter().map(FileRefusal::to_string).collect();
+    refusals.extend(served.iter().cloned());
     let is_own = |file: FileId| own.iter().any(|plan| plan.file.id() == file);
     let exe = candidates.first().map(|candidate| candidate.object.id());
     let prefers_own = exe.into_iter().chain(files.iter().map(|plan| plan.file.id())).any(is_own);
@@ -160,12 +170,27 @@ pub fn plan(candidates: &[Candidate], wanted: Wanted) -> Plan {
         own,
         own_refusals,
         only_own: false,
+        served,
         hidden: described.iter().filter_map(hidden).collect(),
         refusals,
         looked_at: described.iter().map(|file| file.path.to_owned()).collect(),
         go_executable: described.first().filter(|exe| exe.elf.is_go).map(|exe| exe.path.to_owned()),
         wrong_machine: None,
     }
+}
+
+/// Takes out files that the kernel would have to ask a stranger's server for, and says why of each.
+fn leave_out_served(files: &mut Vec<FilePlan>) -> Vec<FileRefusal> {
+    let left_out = files.extract_if(.., |plan| plan.file.stranger.is_some());
+    let refusal = |plan: FilePlan| {
+        let server = plan.file.stranger?;
+        let what = format!(
+            "not probed, as a FUSE server of {server} gives what is in it: should that not answer, no tracer of this \
+             machine could place or take away probes any more (--allow-fuse has it probed)"
+        );
+        Some(FileRefusal { path: plan.file.path.clone(), what })
+    };
+    left_out.filter_map(refusal).collect()
 }
 
 /// The allocator that a file has inside, without names.
@@ -175,12 +200,12 @@ fn hidden(file: &Described<'_>) -> Option<AllocatorInfo> {
 }
 
 /// Probes where files tell of samples, and what they do not tell.
-fn own_samples(candidates: &[Candidate], wanted: Own) -> (Vec<FilePlan>, Vec<OwnRefusal>) {
+fn own_samples(candidates: &[Candidate], wanted: Own) -> (Vec<FilePlan>, Vec<FileRefusal>) {
     if wanted == Own::Unused {
         return (Vec::new(), Vec::new());
     }
     let refusals = candidates.iter().flat_map(|Candidate { object, own, .. }| {
-        own.refusals().map(|what| OwnRefusal { path: object.path.clone(), what })
+        own.refusals().map(|what| FileRefusal { path: object.path.clone(), what })
     });
     let files = candidates.iter().filter(|candidate| candidate.own.is_any());
     let plans = files

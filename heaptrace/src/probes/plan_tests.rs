@@ -1,7 +1,11 @@
 use super::*;
 use crate::fixtures::test_elf::TestElf;
+use crate::process::object::Opened;
+use crate::process::served::Server;
 use heaptrace_common::function::{Function, Shape};
 use heaptrace_common::probe::Place;
+use std::fs;
+use std::path::Path;
 
 /// push rbx; pop rbx; ret
 const PUSH: &[u8] = &[0x53, 0x5b, 0xc3];
@@ -343,4 +347,38 @@ fn a_c_library_of_another_namespace_is_probed_beside_what_comes_before_it() {
     let both = vec!["malloc", "free"];
     assert_eq!(of(false), [both.clone(), vec![]]);
     assert_eq!(of(true), [both.clone(), both]);
+}
+
+/// A file with an allocator, whose contents a server may give.
+fn served(folder: &Path, name: &str, stranger: Option<Server>) -> Candidate {
+    let path = folder.join(name);
+    let bytes = TestElf { exported: ALLOCATOR.to_vec(), ..TestElf::default() }.build();
+    fs::write(&path, &bytes).expect("written");
+    let mut object = Object::read(Opened::at(&path).expect("opened")).expect("an ELF file");
+    object.stranger = stranger;
+    let symbols = FileSymbols::read(bytes.as_slice(), &object.elf).expect("symbols");
+    Candidate { object: Arc::new(object), symbols: Arc::new(symbols), own: Arc::default(), repeated: false }
+}
+
+#[test]
+fn what_a_strangers_server_gives_gets_no_probe_unless_it_is_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [
+        served(folder.path(), "program", Some(Server::User(7))),
+        served(folder.path(), "library", Some(Server::Unknown)),
+        served(folder.path(), "other", None),
+    ];
+    let names = |plan: &Plan| -> Vec<String> {
+        plan.files.iter().map(|of| of.file.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let found = plan(&files, Wanted::default());
+    assert_eq!(names(&found), ["other"]);
+    let [program, library] = found.served.as_slice() else { panic!("{:?}", found.served) };
+    assert!(program.contains("program: not probed, as a FUSE server of user 7 gives"), "{program}");
+    assert!(library.contains("a FUSE server of an unknown user gives"), "{library}");
+    assert!(found.served.iter().all(|what| found.refusals.contains(what)), "{:?}", found.refusals);
+
+    let all = plan(&files, Wanted { served: true, ..Wanted::default() });
+    assert_eq!(names(&all), ["program", "library", "other"]);
+    assert!(all.served.is_empty() && all.refusals.is_empty(), "{:?}", all.refusals);
 }

@@ -35,6 +35,11 @@ pub enum Refusal {
         path.display()
     )]
     FileChanged { path: PathBuf, offset: u64 },
+    #[error("{}", files.join("; "))]
+    Served {
+        /// A sentence of each.
+        files: Vec<String>,
+    },
     #[error("{} is {what}", path.display())]
     WrongMachine { path: PathBuf, what: String },
     #[error(
@@ -93,6 +98,9 @@ pub fn refusal(status: &Status, plan: &Plan) -> Option<Refusal> {
     if let Some((path, what)) = &plan.wrong_machine {
         return Some(Refusal::WrongMachine { path: path.clone(), what: what.clone() });
     }
+    if plan.files.is_empty() && !plan.served.is_empty() {
+        return Some(Refusal::Served { files: plan.served.clone() });
+    }
     if plan.files.is_empty() && plan.only_own {
         return Some(Refusal::NoSamples {
             looked_at: plan.looked_at.clone(),
@@ -129,6 +137,13 @@ mod tests {
             text.contains("/lib/0.so") && text.contains("2 more") && !text.contains("/lib/9.so"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn files_that_a_strangers_server_gives_are_the_reason() {
+        let plan = Plan { served: vec!["/x: not probed".into()], ..Plan::default() };
+        let text = refusal(&Status::default(), &plan).expect("refused").to_string();
+        assert_eq!(text, "/x: not probed");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod patience;
 pub mod priority;
 pub mod privileges;
 pub mod procfs;
+pub mod served;
 pub mod stat;
 pub mod statm;
 pub mod status;

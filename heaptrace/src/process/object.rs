@@ -8,6 +8,7 @@ use super::{
     foreign,
     patience::{self, Beating},
     procfs,
+    served::Server,
 };
 use object::ReadCache;
 use std::fs::{File, Metadata};
@@ -165,6 +166,8 @@ pub struct Object {
     /// [`super::one_inode`]. Mostly this one.
     pub below: FileStamp,
     pub elf: ElfFacts,
+    /// Who says what is in it, where that is neither root nor who runs heaptrace, but a server of another's.
+    pub stranger: Option<Server>,
     file: Arc<File>,
     /// Its file system asks a server.
     may_be_deaf: bool,
@@ -178,7 +181,8 @@ impl Object {
         let elf = ElfFacts::parse(&ReadCache::new(Beating(&file)))
             .map_err(|source| ObjectError::Elf { path: path.clone(), source })?;
         let may_be_deaf = Device::of(&file).is_some_and(|device| device.may_be_deaf());
-        Ok(Self { path, stamp, below: stamp, elf, file: Arc::new(file), may_be_deaf })
+        let stranger = Server::of(&file).filter(|server| !server.is_trusted());
+        Ok(Self { path, stamp, below: stamp, elf, stranger, file: Arc::new(file), may_be_deaf })
     }
 
     pub fn id(&self) -> FileId {

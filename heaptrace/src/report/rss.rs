@@ -147,6 +147,7 @@ fn one(
         rss_bytes,
         swap_bytes,
         hugetlb_bytes,
+        heap_hugetlb_bytes,
         untouched_bytes,
         allocator,
         allocator_read,
@@ -181,6 +182,10 @@ fn one(
             "; {} of the process are on huge pages that were set aside (hugetlb), which are in no RSS",
             human(*hugetlb_bytes)
         ));
+        if *heap_hugetlb_bytes > 0 {
+            let of = if *allocator_read { "the heap" } else { "the traced blocks" };
+            heap.push_str(&format!(", {} of them with {of}", human(*heap_hugetlb_bytes)));
+        }
     }
     writeln!(out, "  ({heap})")?;
     let shown: Vec<(&Part, String)> = parts

@@ -4,7 +4,7 @@
 use super::parts::{How, Left, Live, Part, PartKind, known, why_before};
 use crate::model::{Extent, JemallocHeap, Traced};
 
-/// Pushes the parts, which sum to what of `anonymous` is resident. Gives what of jemalloc's pages is not in memory at
+/// Pushes the parts, which sum to what of `anonymous` is resident. Gives what of jemalloc's pages is not resident at
 /// least.
 pub(super) fn divide(heap: &JemallocHeap, traced: &Traced, anonymous: Extent, parts: &mut Vec<Part>) -> u64 {
     let JemallocHeap {

@@ -71,6 +71,7 @@ impl Walked {
         let mut heap = GlibcHeap {
             arenas: self.found.arenas.len() as u64,
             mmapped: Extent { virtual_bytes: mmapped.bytes, resident_bytes: own.extent.resident_bytes },
+            hugetlb_bytes: own.hugetlb_bytes,
             mmapped_count: mmapped.blocks,
             mmapped_found: (own.count, own.extent.virtual_bytes) == (mmapped.blocks, mmapped.bytes),
             consistent: self.found.consistent,
@@ -84,6 +85,8 @@ impl Walked {
 fn add(heap: &mut GlibcHeap, arena: &Arena, pages: &Pages) {
     let mut all = Extent::default();
     arena.heaps.iter().for_each(|range| all.add(pages.extent(range.clone())));
+    let hugetlb = arena.heaps.iter().map(|range| pages.hugetlb(range.clone()));
+    heap.hugetlb_bytes = hugetlb.fold(heap.hugetlb_bytes, u64::saturating_add);
     let top_end =
         arena.heaps.iter().find(|range| range.contains(&arena.top)).map_or(arena.top, |range| range.end);
     let top = pages.extent(arena.top..top_end.min(arena.top.saturating_add(arena.top_bytes)));
@@ -94,7 +97,7 @@ fn add(heap: &mut GlibcHeap, arena: &Arena, pages: &Pages) {
         left -= got;
         got
     };
-    let in_use = take(arena.used.resident(|page| pages.holds(page)));
+    let in_use = take(arena.used.resident(|page| pages.is_resident(page)));
     let top_resident = take(top.resident_bytes);
     // Written when the heap was made: the first page of each heap, and fence posts.
     let overhead = take(arena.overhead_bytes.min(PAGE.saturating_mul(arena.heaps.len() as u64)));

@@ -1,6 +1,9 @@
 //! What a process's memory is, mapping by mapping, from /proc/PID/smaps. Parsing and sums; reads nothing.
 
-use crate::process::maps::{self, Mapping};
+use crate::process::{
+    maps::{self, Mapping},
+    pagemap::PAGE,
+};
 use serde::Serialize;
 use std::{collections::HashSet, ops::Range};
 
@@ -106,6 +109,8 @@ pub struct Memory {
 pub struct Measured {
     pub mapping: Mapping,
     pub amount: Amount,
+    /// Of its pages, as the kernel maps them.
+    pub page_bytes: u64,
 }
 
 /// Parses /proc/PID/smaps. Lines that are not known are left out.
@@ -114,9 +119,12 @@ pub fn parse_smaps(contents: &[u8]) -> Vec<Measured> {
     for line in contents.split(|byte| *byte == b'\n') {
         if let Some(mapping) = maps::parse_line(line) {
             let amount = Amount { virtual_bytes: mapping.end - mapping.start, ..Amount::default() };
-            measured.push(Measured { mapping, amount });
-        } else if let Some(Measured { amount, .. }) = measured.last_mut() {
-            fill(amount, line);
+            measured.push(Measured { mapping, amount, page_bytes: PAGE });
+        } else if let Some(Measured { amount, page_bytes, .. }) = measured.last_mut() {
+            match in_kib(line) {
+                Some(("KernelPageSize", bytes)) => *page_bytes = bytes.max(PAGE),
+                _ => fill(amount, line),
+            }
         }
     }
     measured
@@ -181,7 +189,7 @@ pub fn summarize(measured: &[Measured], heaps: &[Range<u64>], stacks: &[u64], to
         std::cmp::Reverse((resident_bytes.saturating_add(swap_bytes), virtual_bytes))
     });
     let largest = order.into_iter().take(LARGEST).map(|index| {
-        let Measured { mapping, amount } = &measured[index];
+        let Measured { mapping, amount, .. } = &measured[index];
         let name = mapping.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         Listed { start: mapping.start, end: mapping.end, kind: kinds[index], name, amount: *amount }
     });

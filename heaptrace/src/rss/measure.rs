@@ -3,15 +3,12 @@
 use super::{
     heap::{counters, walk},
     mappings::{self, Amount, Kind},
-    pages::Pages,
+    pages::{Counted, Pages},
 };
 use crate::{
     allocators::{Known, jemalloc::layout, memory::ProcessMemory},
     model::{Extent, Heap, Mappings, TracedBlocks},
-    process::{
-        pagemap::PAGE,
-        procfs::{self, ProcError},
-    },
+    process::procfs::{self, ProcError},
 };
 use std::ops::Range;
 
@@ -70,13 +67,18 @@ pub fn measure(pid: u32, known: &Known, limits: Limits) -> Result<Measured, Proc
     let mut sums = Mappings::default();
     let (mut swap_bytes, mut hugetlb_bytes) = (0_u64, 0_u64);
     let mut of_heap = Vec::new();
-    for (mappings::Measured { mapping, amount }, kind) in all.iter().zip(kinds) {
+    for (mappings::Measured { mapping, amount, page_bytes }, kind) in all.iter().zip(kinds) {
         let main = mapping.path.as_deref().is_some_and(|path| path.as_os_str() == "[stack]");
         add(&mut sums, kind, main, amount);
         swap_bytes = swap_bytes.saturating_add(amount.swap_bytes);
         hugetlb_bytes = hugetlb_bytes.saturating_add(amount.hugetlb_bytes);
         if matches!(kind, Kind::Heap | Kind::Anonymous) {
-            of_heap.push((mapping.start..mapping.end, amount.resident_bytes));
+            of_heap.push(Counted {
+                addresses: mapping.start..mapping.end,
+                resident_bytes: amount.resident_bytes,
+                hugetlb_bytes: amount.hugetlb_bytes,
+                page_bytes: *page_bytes,
+            });
         }
     }
     let pages = Pages::read(pid, &of_heap);
@@ -116,7 +118,10 @@ fn add(sums: &mut Mappings, kind: Kind, main: bool, amount: &Amount) {
 impl Measured {
     /// Looks at an outstanding block of the process.
     pub fn add_block(&mut self, address: u64, size: u64) {
-        let (resident_bytes, exact) = self.pages.resident(address..address.saturating_add(size));
+        let block = address..address.saturating_add(size);
+        let (resident_bytes, exact) = self.pages.resident(block.clone());
+        let hugetlb_bytes = &mut self.blocks.hugetlb_bytes;
+        *hugetlb_bytes = hugetlb_bytes.saturating_add(self.pages.hugetlb(block));
         self.blocks.requested.add(Extent { virtual_bytes: size, resident_bytes });
         self.blocks.count += 1;
         self.blocks.exact &= exact;
@@ -151,7 +156,10 @@ impl Measured {
         let normal = normal.map(|size| size.max(SMALLEST_BLOCK));
         let (header, length) = match in_arena {
             true => (8, normal),
-            false => (16, normal.and_then(|size| size.checked_add(8)?.checked_next_multiple_of(PAGE))),
+            false => {
+                let page = self.pages.page_bytes(address);
+                (16, normal.and_then(|size| size.checked_add(8)?.checked_next_multiple_of(page)))
+            }
         };
         let start = address.saturating_sub(header);
         start..start.saturating_add(length.unwrap_or(size))

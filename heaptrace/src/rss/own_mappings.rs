@@ -14,11 +14,13 @@ const FLAGS: u64 = 7;
 pub struct Found {
     pub count: u64,
     pub extent: Extent,
+    /// Of it on huge pages that were set aside.
+    pub hugetlb_bytes: u64,
 }
 
-/// Looks for `count` such blocks at the begins of resident pages outside of `arenas` (in order of address), and at no
+/// Looks for `count` such blocks at the begins of pages in memory outside of `arenas` (in order of address), and at no
 /// more than `most` pages. A mapping can hold several of them, and other memory beside: the kernel joins neighbours.
-/// Pages that are not resident are not read, which would make them so.
+/// Pages that are not there are not read, which would make them so.
 pub fn find(memory: &dyn Memory, pages: &Pages, arenas: &[Range<u64>], count: u64, mut most: u64) -> Found {
     let mut found = Found::default();
     // What else is large (a JIT's heap, a cache) comes last.
@@ -44,6 +46,7 @@ pub fn find(memory: &dyn Memory, pages: &Pages, arenas: &[Range<u64>], count: u6
             if let Some(size) = size {
                 found.count += 1;
                 found.extent.add(pages.extent(at..at + size));
+                found.hugetlb_bytes += pages.hugetlb(at..at + size);
             }
             at += size.unwrap_or(PAGE);
         }
@@ -99,6 +102,16 @@ mod tests {
         assert_eq!((found.count, found.extent.virtual_bytes), (2, 6 * PAGE));
         assert_eq!(found.extent.resident_bytes, resident);
         assert_eq!(memory.1.get(), 5, "pages 0, 1, 5, 8 and 9");
+    }
+
+    #[test]
+    fn blocks_on_huge_pages_that_were_set_aside_are_found() {
+        let huge = 512 * PAGE;
+        let pages = Pages::of_huge_bits(START..START + 3 * huge, huge, vec![u64::MAX; 8]);
+        let mut memory = Headers::default();
+        memory.0.insert(START, [0, 3 * huge + IS_MMAPPED]);
+        let extent = Extent { virtual_bytes: 3 * huge, resident_bytes: 0 };
+        assert_eq!(find(&memory, &pages, &[], 1, 100), Found { count: 1, extent, hugetlb_bytes: huge });
     }
 
     #[test]

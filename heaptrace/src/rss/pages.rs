@@ -1,5 +1,5 @@
-//! Which pages of a process's private memory without a file are resident, from /proc/PID/pagemap, held against what
-//! smaps counts.
+//! Which pages of a process's private memory without a file are in memory, from /proc/PID/pagemap, held against what
+//! smaps counts: as resident, or as on huge pages that were set aside (hugetlb), which are in no RSS.
 
 use crate::{
     model::Extent,
@@ -10,6 +10,17 @@ use std::{io, ops::Range};
 /// The most pages that are looked up for one process: 64 GiB of addresses, 128 MiB of pagemap, part of a second.
 const MOST_PAGES: u64 = 16 << 20;
 
+/// A mapping to be looked up, as smaps has it. What is in memory of one is resident, or on huge pages that were set
+/// aside; never both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub addresses: Range<u64>,
+    pub resident_bytes: u64,
+    pub hugetlb_bytes: u64,
+    /// Of its pages, as the kernel maps them.
+    pub page_bytes: u64,
+}
+
 /// A mapping, and which of its pages are in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
@@ -17,40 +28,53 @@ struct Piece {
     end: u64,
     /// As smaps has it.
     resident_bytes: u64,
+    hugetlb_bytes: u64,
+    page_bytes: u64,
     /// A bit for each page; `None` if they were not looked up.
     present: Option<Vec<u64>>,
     present_count: u64,
 }
 
-/// What is resident of some mappings, in order of address.
+/// What is in memory of some mappings, in order of address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pages(Vec<Piece>);
 
 impl Pages {
-    /// Looks the mappings `of` process `pid` up: their addresses, and their resident bytes by smaps.
-    pub fn read(pid: u32, of: &[(Range<u64>, u64)]) -> Self {
+    /// Looks the mappings `of` process `pid` up.
+    pub fn read(pid: u32, of: &[Counted]) -> Self {
         let file = PageMap::open(pid);
         let zero = zero_frame();
         let mut left = MOST_PAGES;
-        let pieces = of.iter().map(|(range, resident_bytes)| {
-            let pages = (range.end - range.start) / PAGE;
-            let affordable = *resident_bytes > 0 && pages <= left;
+        let pieces = of.iter().map(|counted| {
+            let Counted { addresses, resident_bytes, hugetlb_bytes, .. } = counted;
+            let pages = (addresses.end - addresses.start) / PAGE;
+            let affordable = (*resident_bytes > 0 || *hugetlb_bytes > 0) && pages <= left;
             let present = file.as_ref().ok().filter(|_| affordable).and_then(|file| {
                 left -= pages;
-                bits(file, range, zero).ok()
+                bits(file, addresses, zero).ok()
             });
-            Piece::new(range, *resident_bytes, present)
+            Piece::new(counted, present)
         });
         Self(pieces.collect())
     }
 
     /// What of `range` is resident, and whether that is known and not a share of its mapping's.
     pub fn resident(&self, range: Range<u64>) -> (u64, bool) {
+        self.sum(range, |piece| piece.resident_bytes)
+    }
+
+    /// What of `range` is on huge pages that were set aside.
+    pub fn hugetlb(&self, range: Range<u64>) -> u64 {
+        self.sum(range, |piece| piece.hugetlb_bytes).0
+    }
+
+    /// What of `range` is among the bytes that are counted of a piece, and whether that is known.
+    fn sum(&self, range: Range<u64>, counted: impl Fn(&Piece) -> u64) -> (u64, bool) {
         let (mut bytes, mut exact) = (0, true);
         let from = self.0.partition_point(|piece| piece.end <= range.start);
         for piece in self.0[from..].iter().take_while(|piece| piece.start < range.end) {
             let (start, end) = (range.start.max(piece.start), range.end.min(piece.end));
-            let (part, known) = piece.resident(start, end);
+            let (part, known) = piece.part(counted(piece), start, end);
             bytes += part;
             exact &= known;
         }
@@ -63,10 +87,24 @@ impl Pages {
         Extent { virtual_bytes, resident_bytes: self.resident(range).0 }
     }
 
-    /// Whether the page at `address` is resident; not if it was not looked up.
+    /// Whether the page at `address` is in memory, in the RSS or not; not if it was not looked up.
     pub fn holds(&self, address: u64) -> bool {
+        self.piece(address).is_some_and(|piece| piece.is_present(address))
+    }
+
+    /// Whether the page at `address` is in memory, and in the RSS.
+    pub fn is_resident(&self, address: u64) -> bool {
+        self.piece(address).is_some_and(|piece| piece.resident_bytes > 0 && piece.is_present(address))
+    }
+
+    /// The size of the page at `address`, as the kernel maps it.
+    pub fn page_bytes(&self, address: u64) -> u64 {
+        self.piece(address).map_or(PAGE, |piece| piece.page_bytes)
+    }
+
+    fn piece(&self, address: u64) -> Option<&Piece> {
         let from = self.0.partition_point(|piece| piece.end <= address);
-        self.0.get(from).is_some_and(|piece| piece.start <= address && piece.is_present(address))
+        self.0.get(from).filter(|piece| piece.start <= address)
     }
 
     /// The mappings whose pages were looked up.
@@ -76,15 +114,25 @@ impl Pages {
 
     #[cfg(test)]
     pub fn of_bits(range: Range<u64>, resident_bytes: u64, present: Vec<u64>) -> Self {
-        Self(vec![Piece::new(&range, resident_bytes, Some(present))])
+        let counted = Counted { addresses: range, resident_bytes, hugetlb_bytes: 0, page_bytes: PAGE };
+        Self(vec![Piece::new(&counted, Some(present))])
+    }
+
+    /// Of a mapping on huge pages that were set aside.
+    #[cfg(test)]
+    pub fn of_huge_bits(range: Range<u64>, hugetlb_bytes: u64, present: Vec<u64>) -> Self {
+        let page_bytes = 512 * PAGE;
+        let counted = Counted { addresses: range, resident_bytes: 0, hugetlb_bytes, page_bytes };
+        Self(vec![Piece::new(&counted, Some(present))])
     }
 }
 
 impl Piece {
-    fn new(range: &Range<u64>, resident_bytes: u64, present: Option<Vec<u64>>) -> Self {
+    fn new(counted: &Counted, present: Option<Vec<u64>>) -> Self {
+        let Counted { addresses: Range { start, end }, resident_bytes, hugetlb_bytes, page_bytes } = *counted;
         let present_count =
             present.iter().flatten().fold(0, |sum: u64, word| sum + u64::from(word.count_ones()));
-        Self { start: range.start, end: range.end, resident_bytes, present, present_count }
+        Self { start, end, resident_bytes, hugetlb_bytes, page_bytes, present, present_count }
     }
 
     fn is_present(&self, address: u64) -> bool {
@@ -107,12 +155,13 @@ impl Piece {
         count
     }
 
-    fn resident(&self, start: u64, end: u64) -> (u64, bool) {
-        if self.resident_bytes == 0 || start >= end {
+    /// What of the addresses from `start` to `end` is among the bytes `counted`, all of which are of pages that are present.
+    fn part(&self, counted: u64, start: u64, end: u64) -> (u64, bool) {
+        if counted == 0 || start >= end {
             return (0, true);
         }
         let share = |part: u64, whole: u64| {
-            let bytes = u128::from(part) * u128::from(self.resident_bytes) / u128::from(whole.max(1));
+            let bytes = u128::from(part) * u128::from(counted) / u128::from(whole.max(1));
             u64::try_from(bytes).unwrap_or(u64::MAX)
         };
         let Some(present) = &self.present else {
@@ -130,7 +179,7 @@ impl Piece {
         // More are present than smaps counts: zero pages that could not be told (huge ones, or without their number), or
         // the process has grown between.
         let whole = self.present_count * PAGE;
-        if whole > self.resident_bytes { (share(bytes, whole), false) } else { (bytes, true) }
+        if whole > counted { (share(bytes, whole), false) } else { (bytes, true) }
     }
 }
 
@@ -166,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_that_were_set_aside_are_there_and_not_resident() {
+        let start = 0x4000_0000;
+        let pages = Pages::of_huge_bits(start..start + 1024 * PAGE, 512 * PAGE, vec![u64::MAX; 8]);
+        let all = start..start + 1024 * PAGE;
+        assert_eq!((pages.resident(all.clone()), pages.hugetlb(all)), ((0, true), 512 * PAGE));
+        assert_eq!(pages.hugetlb(start + 16..start + 600 * PAGE), 512 * PAGE - 16);
+        assert!(pages.holds(start) && !pages.is_resident(start) && !pages.holds(start + 512 * PAGE));
+        assert_eq!((pages.page_bytes(start), pages.page_bytes(0)), (512 * PAGE, PAGE));
+        let common = Pages::of_bits(start..start + PAGE, PAGE, vec![1]);
+        assert!(common.holds(start) && common.is_resident(start) && common.hugetlb(start..start + PAGE) == 0);
+    }
+
+    #[test]
     fn pages_beyond_what_smaps_counts_are_shared_out() {
         let pages = Pages::of_bits(0x1000..0x5000, 0x2000, vec![0b1111]);
         assert_eq!(pages.resident(0x1000..0x5000), (0x2000, false));
@@ -182,7 +244,9 @@ mod tests {
         unsafe { memory.as_ptr().add(10 * PAGE as usize).read_volatile() };
         let known = zero_frame().is_some();
         let start = memory.as_ptr() as u64;
-        let pages = Pages::read(std::process::id(), &[(start..start + 64 * PAGE, 3 * PAGE)]);
+        let addresses = start..start + 64 * PAGE;
+        let of = Counted { addresses, resident_bytes: 3 * PAGE, hugetlb_bytes: 0, page_bytes: PAGE };
+        let pages = Pages::read(std::process::id(), &[of]);
         assert_eq!(pages.resident(start..start + 64 * PAGE), (3 * PAGE, known));
         assert_eq!(pages.holds(start + 10 * PAGE), !known);
         assert!(pages.holds(start + 3 * PAGE) && !pages.holds(start + 5 * PAGE));

@@ -14,6 +14,8 @@ pub struct Reconciliation {
     pub swap_bytes: u64,
     /// On huge pages that were set aside (hugetlb), which are in no RSS.
     pub hugetlb_bytes: u64,
+    /// What of them the heap has, or the traced blocks where it could not be read.
+    pub heap_hugetlb_bytes: u64,
     /// Of the heap, or of the traced blocks where it could not be read: bytes that are not in memory, never touched, given back, or swapped out.
     pub untouched_bytes: u64,
     /// Whose arenas were read, or could not be.
@@ -34,18 +36,19 @@ impl Reconciliation {
 pub fn reconcile(residency: &Residency) -> Reconciliation {
     let Residency { at_ns: _, took_ns: _, mappings, swap_bytes, hugetlb_bytes, heap, traced } = residency;
     let mut parts = Vec::new();
-    let (allocator, allocator_read, untouched_bytes) = match heap {
+    let of_blocks = traced.blocks.map_or(0, |blocks| blocks.hugetlb_bytes);
+    let (allocator, allocator_read, missing, heap_hugetlb_bytes) = match heap {
         Heap::Glibc(heap) => {
-            let untouched = readable(heap, traced, mappings.anonymous, &mut parts);
-            ("glibc".to_owned(), true, untouched)
+            let missing = readable(heap, traced, mappings.anonymous, &mut parts);
+            ("glibc".to_owned(), true, missing, heap.hugetlb_bytes)
         }
         Heap::Jemalloc(heap) => {
-            let untouched = counted::divide(heap, traced, mappings.anonymous, &mut parts);
-            ("jemalloc".to_owned(), true, untouched)
+            let missing = counted::divide(heap, traced, mappings.anonymous, &mut parts);
+            ("jemalloc".to_owned(), true, missing, of_blocks)
         }
         Heap::Unreadable { allocator, why } => {
-            let untouched = unreadable(why, traced, mappings.anonymous, &mut parts);
-            (allocator.clone(), false, untouched)
+            let missing = unreadable(why, traced, mappings.anonymous, &mut parts);
+            (allocator.clone(), false, missing, of_blocks)
         }
     };
     mapped(mappings, &mut parts);
@@ -56,17 +59,28 @@ pub fn reconcile(residency: &Residency) -> Reconciliation {
         rss_bytes: mappings.total().resident_bytes,
         swap_bytes: *swap_bytes,
         hugetlb_bytes: *hugetlb_bytes,
-        untouched_bytes,
+        heap_hugetlb_bytes,
+        untouched_bytes: missing.saturating_sub(heap_hugetlb_bytes),
         allocator,
         allocator_read,
         parts,
     }
 }
 
-/// Parts of a heap whose arenas were read. Gives what of it is not in memory.
+/// Parts of a heap whose arenas were read. Gives what of it is not resident.
 fn readable(heap: &GlibcHeap, traced: &Traced, anonymous: Extent, parts: &mut Vec<Part>) -> u64 {
-    let GlibcHeap { arenas, in_use, mmapped, mmapped_count, mmapped_found, free, top, overhead, consistent } =
-        *heap;
+    let GlibcHeap {
+        arenas,
+        in_use,
+        mmapped,
+        mmapped_count,
+        mmapped_found,
+        free,
+        top,
+        overhead,
+        hugetlb_bytes: _,
+        consistent,
+    } = *heap;
     let mut left = Left(anonymous.resident_bytes);
     let mut held = Extent { resident_bytes: left.take(in_use.resident_bytes), ..in_use };
     let free = Extent { resident_bytes: left.take(free.resident_bytes), ..free };
@@ -150,8 +164,7 @@ fn readable(heap: &GlibcHeap, traced: &Traced, anonymous: Extent, parts: &mut Ve
     all.virtual_bytes.saturating_sub(all.resident_bytes)
 }
 
-/// Parts of a heap that cannot be read: the live blocks, and all the rest. Gives what of the live blocks is not in
-/// memory.
+/// Parts of a heap that cannot be read: the live blocks, and all the rest. Gives what of the live blocks is not resident.
 fn unreadable(why: &str, traced: &Traced, anonymous: Extent, parts: &mut Vec<Part>) -> u64 {
     let live = Live::of(traced, anonymous, false);
     let mut left = Left(anonymous.resident_bytes);

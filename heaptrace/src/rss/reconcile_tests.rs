@@ -21,6 +21,7 @@ fn glibc() -> Residency {
         free: extent(4 * MIB, 3 * MIB),
         top: extent(2 * MIB, 4096),
         overhead: extent(48, 48),
+        hugetlb_bytes: 0,
         consistent: true,
     };
     let mappings = Mappings {
@@ -76,7 +77,7 @@ fn what_jemalloc_counts_is_divided_between_bounds() {
 }
 
 fn with_blocks(residency: Residency, requested: Extent, slack: Extent) -> Residency {
-    let blocks = Some(TracedBlocks { requested, slack, count: 1000, exact: true });
+    let blocks = Some(TracedBlocks { requested, slack, hugetlb_bytes: 0, count: 1000, exact: true });
     Residency { traced: Traced { blocks, ..residency.traced }, ..residency }
 }
 
@@ -106,6 +107,33 @@ fn what_is_in_use_and_not_traced_is_from_before() {
     assert!(found.part(PartKind::Undivided).is_none());
     // 10 in use, 1 free, almost 2 at the top.
     assert_eq!(found.untouched_bytes, 10 * MIB + MIB + 2 * MIB - 4096);
+}
+
+#[test]
+fn what_is_on_huge_pages_that_were_set_aside_is_neither_resident_nor_missing() {
+    let heap = GlibcHeap {
+        in_use: extent(30 * MIB, 0),
+        mmapped: extent(20 * MIB, 0),
+        free: extent(4 * MIB, 0),
+        top: extent(2 * MIB, 0),
+        overhead: extent(48, 0),
+        hugetlb_bytes: 50 * MIB,
+        ..match glibc().heap {
+            Heap::Glibc(heap) => heap,
+            _ => GlibcHeap::default(),
+        }
+    };
+    let residency = Residency { heap: Heap::Glibc(heap), hugetlb_bytes: 52 * MIB, ..glibc() };
+    let found = reconcile(&with_blocks(residency, extent(10 * MIB, 0), extent(16_000, 0)));
+    assert_eq!((found.hugetlb_bytes, found.heap_hugetlb_bytes), (52 * MIB, 50 * MIB));
+    assert_eq!(found.untouched_bytes, 6 * MIB + 48);
+    // What is resident is none of the heap's.
+    assert_eq!(resident(&found, PartKind::OtherAnonymous), 60 * MIB);
+
+    let mut residency = with_blocks(jemalloc(), extent(10 * MIB, 2 * MIB), Extent::default());
+    residency.traced.blocks.as_mut().expect("blocks").hugetlb_bytes = 7 * MIB;
+    let found = reconcile(&residency);
+    assert_eq!((found.heap_hugetlb_bytes, found.untouched_bytes), (7 * MIB, MIB));
 }
 
 #[test]
@@ -181,10 +209,10 @@ prop_compose! {
         };
         let heap = GlibcHeap {
             arenas: 1, in_use: e[7], mmapped: e[8], mmapped_count: counts[0].into(), mmapped_found: flags[0],
-            free: e[9], top: e[10], overhead: e[11], consistent: flags[1],
+            free: e[9], top: e[10], overhead: e[11], hugetlb_bytes: e[13].virtual_bytes, consistent: flags[1],
         };
         let blocks =
-            TracedBlocks { requested: e[12], slack: e[13], count: counts[1].into(), exact: flags[2] };
+            TracedBlocks { requested: e[12], slack: e[13], hugetlb_bytes: 0, count: counts[1].into(), exact: flags[2] };
         let traced = Traced {
             live_bytes: e[12].virtual_bytes, live_count: counts[1].into(), unknown_frees: counts[2].into(),
             inherited_count: counts[3].into(), filtered_count: counts[4].into(), lost_count: counts[5].into(),
@@ -246,12 +274,18 @@ fn numbers_at_their_limit_do_not_overflow() {
         free: most,
         top: most,
         overhead: most,
+        hugetlb_bytes: u64::MAX,
         consistent: false,
     };
     let counts = u64::MAX;
     for (heap, blocks) in [(Heap::Glibc(heap), true), (Heap::default(), true), (Heap::Glibc(heap), false)] {
-        let blocks =
-            blocks.then_some(TracedBlocks { requested: most, slack: most, count: counts, exact: false });
+        let blocks = blocks.then_some(TracedBlocks {
+            requested: most,
+            slack: most,
+            hugetlb_bytes: counts,
+            count: counts,
+            exact: false,
+        });
         let traced = Traced { live_bytes: counts, live_count: counts, blocks, ..Traced::default() };
         let residency = Residency {
             at_ns: counts,

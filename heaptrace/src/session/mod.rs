@@ -108,6 +108,8 @@ pub struct SessionOptions {
     pub limits: Limits,
     /// Where blocks are sampled: allocators' own samples go before, in processes that offer them.
     pub own_samples: bool,
+    /// Files whose contents a stranger's FUSE server gives are probed, too.
+    pub served: bool,
     /// The BPF programs log lines: see [`Session::take_log`].
     pub log: bool,
 }
@@ -178,6 +180,7 @@ impl Session {
             keep_old,
             limits,
             own_samples,
+            served,
             log,
         } = *options;
         let (probes, faults) = (mode.has_blocks(), faults || mode == Mode::Faults);
@@ -195,7 +198,7 @@ impl Session {
             }
             _ => Own::Unused,
         };
-        let wanted = Wanted { places, frees: mode.has_frees(), own };
+        let wanted = Wanted { places, frees: mode.has_frees(), own, served };
         let (mut tracer, events) = Tracer::load(&Options {
             all: all && !per_process,
             probes_for_all: !per_process,

@@ -341,3 +341,16 @@ fn a_descriptor_stays_where_it_was_told() {
     let none = worker.ask(&Question::Checksum, &[], soon());
     assert!(matches!(none, Err(Failure::Refused(_))), "{none:?} {}", file.as_raw_fd());
 }
+
+/// A pipe that nobody writes to is like a file whose file system does not answer: the child waits, and does nothing else.
+#[test]
+fn a_child_that_waits_for_what_does_not_come_is_given_up() {
+    let (pipe, _kept_open) = std::io::pipe().expect("a pipe");
+    let mut worker = begun();
+    let brief = Instant::now() + Duration::from_millis(200);
+    let failure = worker.ask(&Question::Checksum, &[pipe.as_fd()], brief).expect_err("nothing comes");
+    assert!(matches!(failure, Failure::TooLong), "{failure}");
+    let mut worker = begun();
+    let failure = worker.ask(&Question::Checksum, &[pipe.as_fd()], soon()).expect_err("nothing comes");
+    assert!(matches!(failure, Failure::Deaf), "{failure}");
+}

@@ -34,6 +34,9 @@ pub fn tests() -> Vec<Test> {
         tests.push(end_to_end(format!("attach: {name} while tracing"), move || meanwhile(change)));
     }
     tests.push(end_to_end("attach: a C library that is written to before a fork", written_to));
+    for given in ["a stranger's FUSE server gives", "root's FUSE server gives"] {
+        tests.push(end_to_end(format!("attach: a program that {given}"), move || served(given)));
+    }
     tests
 }
 
@@ -122,6 +125,62 @@ fn write_to_function(library: &Path, name: &str) -> Result<()> {
     let modified = file.metadata()?.modified()?;
     file.write_all_at(&[bytes[usize::try_from(at)?] ^ 1], at)?;
     Ok(file.set_modified(modified)?)
+}
+
+/// The server always answers; one that did not would stop every tracer here. Its file system is mounted for the program alone.
+fn served(given: &str) -> Result<()> {
+    /// Of `served`, where FUSE cannot be mounted.
+    const CANNOT_MOUNT: i32 = 77;
+    const STRANGER: &str = "65534";
+    let user = if given.starts_with("root") { "0" } else { STRANGER };
+    let server = Program::C("served").compile()?;
+    let start = |folder: &Path, program: Program| -> Result<Option<Waiting>> {
+        let mounted = folder.join("mounted");
+        fs::create_dir(&mounted)?;
+        let program = program.compile()?;
+        if target::command(&server, folder).arg(user).arg(&mounted).arg("/bin/true").status()?.code()
+            == Some(CANNOT_MOUNT)
+        {
+            println!("skipped: FUSE cannot be mounted here");
+            return Ok(None);
+        }
+        let mut command = target::command(&server, folder);
+        command.arg(user).arg(&mounted).arg(program);
+        Ok(Some(Waiting::start(command, folder)?))
+    };
+    // What has its allocation functions from elsewhere is traced: the kernel reads the file that is probed.
+    let own = TempDir::new()?;
+    let Some(waiting) = start(own.path(), Program::C("plain"))? else { return Ok(()) };
+    let pid = waiting.target.pid();
+    target::survives(waiting, pid, pid, own.path())?;
+
+    let own = TempDir::new()?;
+    let Some(mut waiting) = start(own.path(), Program::CStatic("plain"))? else { return Ok(()) };
+    let pid = waiting.target.pid();
+    if user == STRANGER {
+        let words = ["a FUSE server of user 65534", "--allow-fuse"];
+        let output = heaptrace::output(&["doctor", &pid.to_string()])?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(words.iter().all(|word| said.contains(word)), "{said}");
+        target::is_refused(waiting, pid, &words, own.path())?;
+
+        let own = TempDir::new()?;
+        let Some(mut waiting) = start(own.path(), Program::CStatic("plain"))? else { return Ok(()) };
+        let pid = waiting.target.pid();
+        let mut recorder = heaptrace::attach(&[pid], &["--allow-fuse"], own.path())?;
+        waiting.go()?;
+        let outcome = target::ends_well(&mut waiting.target, &mut recorder, pid, pid, own.path())?;
+        return heaptrace_tests::compare::exactly(&outcome, heaptrace_tests::compare::Find::Caller);
+    }
+    // Whose it is, is told by fusectl alone, where it is mounted in another namespace than ours.
+    if fs::read_dir("/sys/fs/fuse/connections").is_ok_and(|mut folder| folder.next().is_some()) {
+        target::survives(waiting, pid, pid, own.path())?;
+    } else {
+        println!("skipped: fusectl is not mounted here");
+        waiting.go()?;
+        waiting.target.wait()?;
+    }
+    Ok(())
 }
 
 fn before(change: Change) -> Result<()> {

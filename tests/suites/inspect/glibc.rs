@@ -4,13 +4,14 @@ use crate::{inspect, parse, wait};
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
+    huge_pages::HugePages,
     live::{list, number},
     programs::Program,
-    runner::{Test, end_to_end, in_guest, unprivileged},
+    runner::{Test, end_to_end, unprivileged},
     running::Running,
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 use tempfile::TempDir;
 
 pub fn tests() -> Vec<Test> {
@@ -20,7 +21,7 @@ pub fn tests() -> Vec<Test> {
         unprivileged("the same with other tunables", || tuned(OTHERS, false)),
         unprivileged("the same on transparent huge pages", || tuned("glibc.malloc.hugetlb=1", false)),
         unprivileged("the same where the break cannot grow", || tuned("", true)),
-        in_guest("the same on huge pages that were set aside", on_huge_pages),
+        end_to_end("the same on huge pages that were set aside", on_huge_pages).needing(HugePages::missing()),
         unprivileged("an arena of several heaps is walked through all", heaps),
         unprivileged("blocks in a thread's cache are told apart from those in use", parked),
         end_to_end("without debug files malloc's state is found by its pattern", by_pattern),
@@ -130,15 +131,9 @@ fn tuned(tunables: &str, blocked: bool) -> Result<()> {
     Ok(())
 }
 
-/// Sets some aside, if there are none, and gives them back.
 fn on_huge_pages() -> Result<()> {
-    const POOL: &str = "/proc/sys/vm/nr_hugepages";
-    const WANTED: u64 = 64;
-    let before: u64 = fs::read_to_string(POOL)?.trim().parse()?;
-    fs::write(POOL, (before + WANTED).to_string())?;
-    let tested = tuned("glibc.malloc.hugetlb=2", false);
-    fs::write(POOL, before.to_string())?;
-    tested
+    let _pool = HugePages::set_aside(64)?;
+    tuned("glibc.malloc.hugetlb=2", false)
 }
 
 fn without_tcache() -> Result<()> {

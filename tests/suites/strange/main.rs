@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     tests.push(end_to_end("generated code of a process that ended long before: its map is not held", let_go));
     tests.push(end_to_end("jemalloc inside, without names: the report says so", hidden));
     tests.push(end_to_end("jemalloc inside, with names in a debug file", named_elsewhere));
+    tests.push(end_to_end("jemalloc inside, with names that it keeps compressed", named_within));
     tests.push(unprivileged("jemalloc inside, without names: doctor says so", hidden_from_doctor));
     runner::run(tests)
 }
@@ -345,6 +346,45 @@ fn named_elsewhere() -> Result<()> {
     let process = of(&report)?;
     ensure!(process.alloc_bytes >= 100 << 20, "{process:#?}");
     ensure!(!text(folder)?.contains("has jemalloc inside"), "{:#?}", report.coverage.notes);
+    Ok(())
+}
+
+/// As Fedora and its kin build programs (gdb's manual, "MiniDebugInfo"): functions' names in a section `.gnu_debugdata`.
+fn named_within() -> Result<()> {
+    let folder = TempDir::new()?;
+    let folder = folder.path();
+    let built = NAMED.compile()?;
+    let names = run(Command::new("nm").args(["--format=posix", "--defined-only"]).arg(&built))?;
+    let functions = names.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [name, "t" | "T", ..] => Some(name),
+        _ => None,
+    });
+    let (kept, mini) = (folder.join("kept"), folder.join("mini"));
+    fs::write(&kept, functions.collect::<Vec<_>>().join("\n"))?;
+    let debug = folder.join("debug");
+    run(Command::new("objcopy").arg("--only-keep-debug").args([&built, &debug]))?;
+    let mut keep = std::ffi::OsString::from("--keep-symbols=");
+    keep.push(&kept);
+    run(Command::new("objcopy").args(["-S", "--remove-section=.comment"]).arg(keep).args([&debug, &mini]))?;
+    run(Command::new("xz").arg(&mini))?;
+    let hidden = folder.join("hidden");
+    let mut section = std::ffi::OsString::from(".gnu_debugdata=");
+    section.push(mini.with_extension("xz"));
+    let mut add = Command::new("objcopy");
+    run(add.args(["--strip-all", "--add-section"]).arg(section).args([&built, &hidden]))?;
+    let sections = run(Command::new("readelf").args(["--section-headers", "--wide"]).arg(&hidden))?;
+    ensure!(sections.contains(".gnu_debugdata") && !sections.contains(".symtab"), "{sections}");
+
+    let report = attached(Command::new(&hidden), folder)?;
+    let process = of(&report)?;
+    // Blocks of 1 MiB, and none of another allocator's.
+    ensure!((process.alloc_count, process.alloc_bytes) == (100, 100 << 20), "{process:#?}");
+    let named = |name: &str| {
+        report.sites.iter().any(|site| site.stack.iter().any(|frame| frame.symbol.as_deref() == Some(name)))
+    };
+    ensure!(named("main"), "{:#?}", report.sites);
+    let text = text(folder)?;
+    ensure!(text.contains("no losses") && !text.contains("has jemalloc inside"), "{text}");
     Ok(())
 }
 

@@ -26,6 +26,9 @@ pub struct TopArgs {
     /// Don't count mappings (saves about 70 ns per system call, machine-wide); show what /proc has.
     #[arg(long, help_heading = WHAT)]
     pub no_growth: bool,
+    /// Where allocations are traced: also probe what a FUSE server of another user gives.
+    #[arg(long, help_heading = TARGETS)]
+    pub allow_fuse: bool,
     /// Output format.
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub format: TopFormat,

@@ -59,6 +59,7 @@ pub fn traced_options(target: &Target, args: &TopArgs) -> Result<SessionOptions,
         keep_old: None,
         limits,
         own_samples,
+        served: args.allow_fuse,
         log: false,
     })
 }
@@ -97,6 +98,7 @@ pub fn growth_options(target: &Target, args: &TopArgs) -> SessionOptions {
         keep_old: None,
         limits: Limits::default(),
         own_samples: false,
+        served: false,
         log: false,
     }
 }

@@ -118,6 +118,7 @@ fn options(target: &Target, args: &WatchArgs, stacks: bool) -> SessionOptions {
         keep_old: None,
         limits: Limits::default(),
         own_samples: false,
+        served: false,
         log: args.verbose.bpf(),
     }
 }

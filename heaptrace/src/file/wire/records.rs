@@ -393,6 +393,8 @@ record!(GlibcHeap {
     top: Extent,
     overhead: Extent,
     consistent: bool,
+} later {
+    hugetlb_bytes: u64,
 });
 record!(JemallocHeap {
     version: String,
@@ -413,4 +415,4 @@ record!(Traced {
     lost_count: u64,
     blocks: Option<TracedBlocks>,
 });
-record!(TracedBlocks { requested: Extent, slack: Extent, count: u64, exact: bool });
+record!(TracedBlocks { requested: Extent, slack: Extent, count: u64, exact: bool } later { hugetlb_bytes: u64 });

@@ -6,7 +6,7 @@ use crate::{
     model::{AllocatorInfo, Note},
     probes::{
         discover::ProcessView,
-        plan::{FilePlan, OwnRefusal, Plan},
+        plan::{FilePlan, FileRefusal, Plan},
         refusal::{Refusal, refusal},
     },
     process::{
@@ -205,7 +205,7 @@ impl<L: Send + 'static> Attachments<L> {
             self.plans_in(pid).into_iter().partition(FilePlan::is_own_samples);
         if plan.prefers_own && functions.is_empty() {
             plan.files = std::mem::take(&mut plan.own);
-            plan.refusals = plan.own_refusals.iter().map(OwnRefusal::to_string).collect();
+            plan.refusals = plan.own_refusals.iter().map(FileRefusal::to_string).collect();
         } else if let Some(placed) = self.probed.get_mut(&pid).filter(|_| !own.is_empty()) {
             // Of the image before, or its parent's. Nothing counts while they go.
             if let Some(record) = world.index_of(pid) {

@@ -283,9 +283,18 @@ fn intervals() -> Result<()> {
 fn text() -> Result<()> {
     let program = Program::C("counts").compile()?;
     let program = program.to_str().context("a path is not UTF-8")?;
-    let output = heaptrace::output(&[&["stat"], heaptrace::COMMAND, &[program, "300", "10"]].concat())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "ended with {}: {text}", output.status);
+    let run = |options: &[&str]| -> Result<String> {
+        let arguments = [&["stat"], options, heaptrace::COMMAND, &[program, "300", "10"]].concat();
+        let output = heaptrace::output(&arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "ended with {}: {text}", output.status);
+        Ok(text)
+    };
+    let raw = run(&["--raw"])?;
+    for part in ["  aligned_alloc           300    1804800     6016", "0.1 s - 1 s"] {
+        ensure!(raw.contains(part), "{part:?} is not in\n{raw}");
+    }
+    let text = run(&[])?;
     for part in [
         "# The command exited with code 23",
         "  aligned_alloc           300  1,804,800    6,016",

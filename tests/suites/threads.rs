@@ -4,12 +4,14 @@
 use anyhow::{Context as _, Result, ensure};
 use heaptrace_tests::{
     heaptrace,
-    ledger::Figures,
+    ledger::{Figures, Ledger},
+    live::{Live, list, number},
     programs::Program,
     report::Site,
     runner::{self, Test, end_to_end},
-    session::{Session, Start},
+    session::{Session, Start, ledger_file},
 };
+use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use tempfile::TempDir;
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
             tests.push(end_to_end(name, move || exact(start, options)));
         }
     }
+    tests.push(end_to_end("stat and leaks tell threads apart where they are asked to", as_it_runs));
     tests.push(end_to_end("a recording without threads says how to make one with them", without));
     runner::run(tests)
 }
@@ -50,15 +53,61 @@ fn exact(start: Start, options: &[&'static str]) -> Result<()> {
     let found = by_thread(outcome.report.sites_of(*pid))?;
     ensure!(found == ledger.sites, "found {found:#?}, expected {:#?}", ledger.sites);
 
-    let text = report(folder.path(), &["--view", "alloc", "--by", "thread", "--percent-limit", "0"])?;
+    let text =
+        report(folder.path(), &["--view", "alloc", "--by", "thread", "--percent-limit", "0", "--raw"])?;
     for (thread, figures) in &ledger.sites {
         let (tid, name) = thread.split_once(' ').context("a name")?;
         let row = text.lines().find(|line| line.contains(&format!(" {tid}  {name} ")));
         let row = row.with_context(|| format!("no row of {thread} in {text}"))?;
-        let cells: Vec<String> = row.split_whitespace().map(|cell| cell.replace(',', "")).collect();
+        let cells: Vec<&str> = row.split_whitespace().collect();
         let numbers = [figures.alloc_bytes, figures.alloc_count, figures.free_bytes, figures.free_count];
         ensure!(cells[1..5] == numbers.map(|number| number.to_string()), "{row:?} is not {figures}");
     }
+    Ok(())
+}
+
+/// What `command` prints last of the program, and its ledger.
+fn last_print(command: &str, options: &[&str]) -> Result<(Value, BTreeMap<String, Figures>)> {
+    let folder = TempDir::new()?;
+    let file = ledger_file(folder.path());
+    let environment = [("LEDGER_OUT", file.as_os_str())];
+    let options = &[options, &["--threads"]].concat();
+    let program = Program::C("threaded").compile()?;
+    let prints = Live::command(command, options, folder.path(), &program, &[], &environment)?.finish(0)?;
+    let print = prints.last().context("nothing was printed")?.clone();
+    let ledger = Ledger::read(&file)?;
+    let (_, process) = ledger.0.first_key_value().context("a ledger")?;
+    Ok((print, process.sites.clone()))
+}
+
+/// Sums by named thread: of `rows` that have a thread but the first one.
+fn sums<const N: usize>(rows: &[Value], keys: [&str; N]) -> Result<BTreeMap<String, [u64; N]>> {
+    let mut sums: BTreeMap<String, [u64; N]> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row["thread"]["name"] != "threaded") {
+        let name = row["thread"]["name"].as_str().with_context(|| format!("no thread: {row}"))?;
+        let sum = sums.entry(format!("{} {name}", row["thread"]["tid"])).or_insert([0; N]);
+        for (sum, key) in sum.iter_mut().zip(keys) {
+            *sum += number(row, key)?;
+        }
+    }
+    Ok(sums)
+}
+
+fn as_it_runs() -> Result<()> {
+    let (print, ledger) = last_print("stat", &[])?;
+    let keys = ["alloc_bytes", "alloc_count", "free_bytes", "free_count", "live_bytes", "live_count"];
+    let found = sums(list(&print["processes"][0], "threads")?, keys)?;
+    let of = |of: &Figures| {
+        [of.alloc_bytes, of.alloc_count, of.free_bytes, of.free_count, of.live_bytes, of.live_count]
+    };
+    let expected: BTreeMap<_, _> = ledger.iter().map(|(name, figures)| (name.clone(), of(figures))).collect();
+    ensure!(found == expected, "stat found {found:#?}, expected {expected:#?}");
+
+    let (print, ledger) = last_print("leaks", &["--older-than", "0s", "--top", "1000"])?;
+    let found = sums(list(&print, "rows")?, ["bytes", "count"])?;
+    let held = ledger.iter().filter(|(_, figures)| figures.live_count > 0);
+    let expected = held.map(|(name, of)| (name.clone(), [of.live_bytes, of.live_count])).collect();
+    ensure!(found == expected && found.len() > 5, "leaks found {found:#?}, expected {expected:#?}");
     Ok(())
 }
 

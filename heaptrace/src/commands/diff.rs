@@ -7,6 +7,7 @@ use super::{
     headings::{OUTPUT, SHOWN},
     ignore_args::IgnoreArgs,
     output::{Destination, Output},
+    raw_args::RawArgs,
     recordings::{Read, cannot_read, read, symbolize_rest},
     report::most_expanded,
     threshold_args::CROSSED,
@@ -70,6 +71,8 @@ pub struct DiffArgs {
     /// Write to this file; - is standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = OUTPUT)]
     pub output: Destination,
+    #[command(flatten)]
+    pub raw: RawArgs,
 }
 
 /// Runs `heaptrace diff`.
@@ -91,6 +94,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
         ignore,
         format,
         output,
+        raw,
     } = args;
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
@@ -144,7 +148,7 @@ pub fn run(args: DiffArgs) -> anyhow::Result<ExitCode> {
     };
     let compared = Compared::new(names, sides, &options);
     if let Some(out) = out {
-        out.print_all(|out| render_diff(format, &compared, &options, out))?;
+        out.with(raw.numbers()).print_all(|out| render_diff(format, &compared, &options, out))?;
     }
     if !compared.grew_too_much() {
         return Ok(ExitCode::SUCCESS);

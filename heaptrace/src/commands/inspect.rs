@@ -2,6 +2,7 @@
 
 use super::{
     output::{Destination, Output},
+    raw_args::RawArgs,
     target_args::process_of,
 };
 use crate::{
@@ -25,6 +26,8 @@ pub struct InspectArgs {
     /// Write to this file; - is standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-")]
     pub output: Destination,
+    #[command(flatten)]
+    pub raw: RawArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -40,9 +43,9 @@ pub enum InspectFormat {
 /// # Errors
 /// If the process is gone or may not be looked at, there is no heap to draw, or the report cannot be written.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let InspectArgs { pid, process, format, output } = args;
+    let InspectArgs { pid, process, format, output, raw } = args;
     let pid = pid.or(process).context("no process was named")?;
-    let output = Output::open(&output)?;
+    let output = Output::open(&output)?.with(raw.numbers());
     // The process or the permission is missing in each case: nothing of ours that failed.
     let found = inspect::examine(process_of(pid))
         .map_err(|error: InspectError| CannotTrace(format!("cannot inspect: {error}")))?;

@@ -3,6 +3,7 @@
 
 use crate::created::{NewFile, Place, is_same_file, place};
 use crate::error::Usage;
+use crate::units::Numbers;
 use anyhow::{Context as _, bail};
 use clap::builder::{MapValueParser, PathBufValueParser, TypedValueParser as _, ValueParserFactory};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -68,6 +69,7 @@ pub(super) struct Output {
     name: String,
     /// The file that the first print gives its name to.
     new: Option<NewFile>,
+    numbers: Numbers,
 }
 
 impl Output {
@@ -83,7 +85,7 @@ impl Output {
                 (Box::new(new.file.try_clone().with_context(failed)?), Some(new))
             }
         };
-        Ok(Self { out: buffered(out), name: path.display().to_string(), new })
+        Ok(Self { out: buffered(out), name: path.display().to_string(), new, numbers: Numbers::default() })
     }
 
     /// For what is made of the file `input`.
@@ -101,11 +103,16 @@ impl Output {
 
     /// To what is open already, and has this name for people.
     pub fn opened(out: impl Write + 'static, name: &str) -> Self {
-        Self { out: buffered(Box::new(out)), name: name.to_owned(), new: None }
+        Self { out: buffered(Box::new(out)), name: name.to_owned(), new: None, numbers: Numbers::default() }
     }
 
     pub fn stdout() -> Self {
         Self::opened(io::stdout(), "standard output")
+    }
+
+    /// The same, with numbers written so.
+    pub fn with(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
     }
 
     /// Has `render` write one print, whole, which can be read at once. Breaks if nobody reads any more, which is no
@@ -140,7 +147,7 @@ impl Output {
         &mut self,
         render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> anyhow::Result<ControlFlow<()>> {
-        match render(&mut self.out).and_then(|()| self.out.flush()) {
+        match self.numbers.within(|| render(&mut self.out)).and_then(|()| self.out.flush()) {
             Ok(()) => Ok(ControlFlow::Continue(())),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(error) => Err(error).with_context(|| format!("failed to write to {}", self.name)),

@@ -4,9 +4,11 @@ use super::{
     headings::{OUTPUT, WHAT},
     output::{Destination, Output},
     progress::Progress,
+    raw_args::RawArgs,
     size_args::SizeArgs,
     started::Fate,
     target_args::{FilterArgs, FollowArgs, TargetArgs, parse_duration, session_options},
+    thread_args::ThreadArgs,
     trace_args::Tracing,
     tracing::{Prepared, exit_code, say_end},
     verbose::VerboseArgs,
@@ -30,6 +32,8 @@ pub struct StatArgs {
     /// What to count: the fewer probes, the less it costs.
     #[arg(long, help_heading = WHAT, value_name = "MODE", value_enum, default_value_t)]
     pub trace: Counted,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// Also print at this interval: in text what happened since the last line, in JSON the totals so far.
     #[arg(long, help_heading = OUTPUT, value_name = "TIME", value_parser = parse_duration)]
     pub interval: Option<Duration>,
@@ -45,6 +49,8 @@ pub struct StatArgs {
     pub filter: FilterArgs,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    #[command(flatten)]
+    pub raw: RawArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
 }
@@ -77,12 +83,13 @@ impl Counted {
 /// # Errors
 /// If nothing can be traced ([`crate::error::CannotTrace`] is the cause), or the counters cannot be written.
 pub fn run(args: StatArgs) -> anyhow::Result<ExitCode> {
-    let StatArgs { target, trace, interval, format, output, follow, filter, sizes, verbose } = args;
+    let StatArgs { target, trace, threads, interval, format, output, follow, filter, sizes, raw, verbose } =
+        args;
     let target = target.target()?;
-    let options = session_options(&target, &follow, &filter, &sizes, None, trace.tracing())?;
+    let options = session_options(&target, &follow, &filter, &sizes, None, threads.of(trace.tracing())?)?;
     let options = SessionOptions { log: verbose.bpf(), ..options };
     let FollowArgs { duration, kill, propagate_exit, .. } = follow;
-    let out = Output::open(&output)?;
+    let out = Output::open(&output)?.with(raw.numbers());
     let prepared = Prepared::new("stat", target, &options)?;
     let mut counting = Counting {
         before: None,

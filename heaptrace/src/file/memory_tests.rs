@@ -201,6 +201,7 @@ fn every_report_of_the_recording_given() {
                 debug: DebugArgs::default(),
                 ignore: IgnoreArgs::default(),
                 thresholds: ThresholdArgs::default(),
+                raw: crate::commands::raw_args::RawArgs::default(),
                 verbose,
             },
             None,
@@ -399,6 +400,7 @@ fn report_error(path: &Path) -> String {
         debug: DebugArgs::default(),
         ignore: IgnoreArgs::default(),
         thresholds: ThresholdArgs::default(),
+        raw: crate::commands::raw_args::RawArgs::default(),
         verbose: VerboseArgs::default(),
     };
     format!("{:#}", run(args, None).expect_err("refused"))

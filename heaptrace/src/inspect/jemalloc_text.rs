@@ -1,7 +1,7 @@
 //! jemalloc's statistics for people.
 
 use crate::allocators::jemalloc::{Arena, Bin, Blocks, Jemalloc, Stats};
-use crate::units::{counted, human, percent};
+use crate::units::{bytes_cell, counted, human, percent};
 use std::io::{self, Write};
 
 type Out<'a> = &'a mut dyn Write;
@@ -31,7 +31,7 @@ pub fn render(found: &Jemalloc, out: Out<'_>) -> io::Result<()> {
         writeln!(out, "  not all could be read consistently: the process runs on; see below")?;
     }
     let row = |out: Out<'_>, name: &str, bytes: u64, what: &str| {
-        writeln!(out, "  {name:<10} {:>12}  {what}", human(bytes))
+        writeln!(out, "  {name:<10} {:>12}  {what}", bytes_cell(bytes))
     };
     let Blocks { blocks, bytes } = tcache;
     let cached = format!(
@@ -67,8 +67,8 @@ fn sparse(bins: &[Bin], out: Out<'_>) -> io::Result<()> {
         writeln!(
             out,
             "  {size:>9} {blocks:>12} {slabs:>9} {:>12} {:>12} {used:>4.0} %",
-            human(slab_bytes),
-            human(bin.free_bytes())
+            bytes_cell(slab_bytes),
+            bytes_cell(bin.free_bytes())
         )?;
     }
     Ok(())
@@ -92,7 +92,7 @@ fn one_arena(arena: &Arena, out: Out<'_>) -> io::Result<()> {
     for (name, Blocks { blocks, bytes }) in
         [("small", small), ("large", large), ("in threads' caches", tcache)]
     {
-        writeln!(out, "  {name:<18} {:>12}  {}", human(*bytes), counted(*blocks, "block", "blocks"))?;
+        writeln!(out, "  {name:<18} {:>12}  {}", bytes_cell(*bytes), counted(*blocks, "block", "blocks"))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::allocators::glibc::{
 };
 use crate::printable::printable;
 use crate::rss::mappings::{Amount, Kind, Memory};
-use crate::units::{counted, human, percent};
+use crate::units::{bytes_cell, counted, human, percent};
 use std::io::{self, Write};
 
 type Out<'a> = &'a mut dyn Write;
@@ -61,7 +61,8 @@ pub fn render(found: &Inspection, out: Out<'_>) -> io::Result<()> {
 fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     let row = |out: Out<'_>, name: &str, count: &str, amount: &Amount| {
         let Amount { virtual_bytes, resident_bytes, pss_bytes, swap_bytes, .. } = *amount;
-        let [all, resident, pss, swap] = [virtual_bytes, resident_bytes, pss_bytes, swap_bytes].map(human);
+        let [all, resident, pss, swap] =
+            [virtual_bytes, resident_bytes, pss_bytes, swap_bytes].map(bytes_cell);
         writeln!(out, "  {name:<12} {count:>8} {all:>12} {resident:>12} {pss:>12} {swap:>12}")
     };
     writeln!(out, "Memory         mappings      virtual     resident          PSS         swap")?;
@@ -83,7 +84,7 @@ fn mappings(memory: &Memory, out: Out<'_>) -> io::Result<()> {
     writeln!(out, "\nLargest mappings\n       resident         swap      virtual  kind")?;
     for listed in &memory.largest {
         let Amount { virtual_bytes, resident_bytes, swap_bytes, .. } = listed.amount;
-        let [all, resident, swap] = [virtual_bytes, resident_bytes, swap_bytes].map(human);
+        let [all, resident, swap] = [virtual_bytes, resident_bytes, swap_bytes].map(bytes_cell);
         let path = listed.name.as_deref().map(printable).unwrap_or_default();
         let line = format!(
             "  {resident:>13} {swap:>12} {all:>12}  {:<10} {:#x} {path}",
@@ -159,7 +160,7 @@ fn one_arena(index: usize, arena: &Arena, out: Out<'_>) -> io::Result<()> {
         let blocks = blocks.map(|blocks| counted(blocks, "block", "blocks")).unwrap_or_default();
         let line = format!(
             "  {name:<22} {:>12} {:>6.1} %  {blocks}",
-            human(bytes),
+            bytes_cell(bytes),
             percent(bytes, arena.system_bytes)
         );
         writeln!(out, "{}", line.trim_end())

@@ -4,12 +4,14 @@ use super::labels::{Labels, Place};
 use crate::model::Site;
 use std::cmp::Ordering;
 
-/// Groups of `sites`, by their places in it; each has at least one, in order, and groups come in the order of their first.
-pub(super) fn groups(labels: &Labels<'_>, sites: &[&Site]) -> Vec<Vec<usize>> {
+/// Groups of `sites`, by their places in it; each has at least one, in order, and groups come in the order of their first. Those
+/// of several threads are apart where `by_thread` says so.
+pub(super) fn groups(labels: &Labels<'_>, sites: &[&Site], by_thread: bool) -> Vec<Vec<usize>> {
     let starts: Vec<Place> = sites.iter().map(|site| labels.first_shown(Some(site.stack))).collect();
     let compare = |one: usize, other: usize| {
         let (a, b) = (sites[one], sites[other]);
-        let by_site = (a.process, a.function as u32).cmp(&(b.process, b.function as u32));
+        let key = |site: &Site| (site.process, site.function as u32, site.thread.filter(|_| by_thread));
+        let by_site = key(a).cmp(&key(b));
         by_site.then_with(|| match (a.stack == b.stack, labels.hides()) {
             (true, _) => Ordering::Equal,
             (false, false) => a.stack.cmp(&b.stack),
@@ -37,7 +39,7 @@ mod tests {
         let profile = full();
         let sites: Vec<&Site> = profile.sites.iter().collect();
         let groups_by =
-            |attribution: &Attribution| groups(&Labels::attributed(&profile, attribution), &sites);
+            |attribution: &Attribution| groups(&Labels::attributed(&profile, attribution), &sites, false);
         let alone: Vec<Vec<usize>> = (0..sites.len()).map(|index| vec![index]).collect();
         assert_eq!(groups_by(&Attribution::default()), alone);
         // What is left of the first two is the same, of malloc in the first process: load is hidden, too.
@@ -48,5 +50,15 @@ mod tests {
         assert!(merged.iter().any(|group| group[0] == 2) && shown.folded(Some(sites[0].stack)) == 2);
         // And nothing is where all is shown.
         assert_eq!(groups_by(&Attribution::raw()), alone);
+    }
+
+    #[test]
+    fn threads_are_told_apart_where_they_are_to_be() {
+        let profile = crate::fixtures::profiles::threaded();
+        let sites: Vec<&Site> = profile.sites.iter().collect();
+        let last = sites.len() - 1;
+        let labels = Labels::new(&profile);
+        assert!(groups(&labels, &sites, false).contains(&vec![0, last]));
+        assert_eq!(groups(&labels, &sites, true).len(), sites.len());
     }
 }

@@ -7,7 +7,9 @@ use super::{
     Ignored, Options, View, counters::Lost, frees, ignored, notes, notes::Fact, part::PartData, rss, text,
     verdicts,
 };
-use crate::model::{Amount, LifetimeHistogram, Profile, Site, SiteId, SizeFilter, SizeHistogram, Thread};
+use crate::model::{
+    Amount, LifetimeHistogram, Profile, Site, SiteId, SizeFilter, SizeHistogram, Thread, ThreadId,
+};
 use crate::printable::write_json;
 use crate::units::in_seconds;
 use crate::verdicts::suspicion;
@@ -254,9 +256,16 @@ fn lifetime_classes(of: &LifetimeHistogram) -> Vec<LifetimeClass> {
 
 /// A thread, by the name that it had when it called.
 #[derive(Serialize)]
-struct ThreadEntry<'a> {
+pub(super) struct ThreadEntry<'a> {
     tid: u32,
     name: &'a str,
+}
+
+impl<'a> ThreadEntry<'a> {
+    pub fn of(profile: &'a Profile, thread: Option<ThreadId>) -> Option<Self> {
+        let Thread { tid, name } = thread.and_then(|id| profile.threads.get(id.index()))?;
+        Some(Self { tid: *tid, name })
+    }
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -546,7 +555,6 @@ fn site_entry<'a>(profile: &'a Profile, id: Option<SiteId>, site: &'a Site) -> S
     let judged = id.and_then(|id| verdicts::of_site(profile, id));
     let Site { process, stack, function, totals, oldest_age_ns, sizes, samples: _, thread, lifetimes } = site;
     let has_lifetimes = profile.has_lifetimes && function.is_allocation();
-    let thread = thread.and_then(|id| profile.threads.get(id.index()));
     let estimated = |view| estimated(site, profile, view);
     let both = estimated(View::Alloc).zip(estimated(View::Live));
     let of_blocks = |number: u64| function.is_allocation().then_some(number);
@@ -569,7 +577,7 @@ fn site_entry<'a>(profile: &'a Profile, id: Option<SiteId>, site: &'a Site) -> S
         gone_count: totals.gone_count,
         estimate: both.map(|(allocated, live)| Intervals::new(allocated, live)),
         verdict: judged.map(|judged| verdicts::Entry::new(&judged, profile.mode.sample_bytes() != 0)),
-        thread: thread.map(|Thread { tid, name }| ThreadEntry { tid: *tid, name }),
+        thread: ThreadEntry::of(profile, *thread),
         lifetimes: has_lifetimes.then(|| lifetime_classes(lifetimes)),
     }
 }

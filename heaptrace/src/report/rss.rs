@@ -6,7 +6,7 @@ use super::table::process_name;
 use crate::model::{Process, ProcessId, Profile, Residency};
 use crate::printable::printable;
 use crate::rss::{How, Part, PartKind, Reconciliation, reconcile};
-use crate::units::{counted, human, in_seconds, percent, thousands};
+use crate::units::{counted, human, in_seconds, percent, sized, thousands};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -157,10 +157,9 @@ fn one(
     let when = if process.exited { "ended since" } else { "was running" };
     writeln!(
         out,
-        "{}: {} bytes resident ({}), {age} before the end; it {when}",
+        "{}: {} resident, {age} before the end; it {when}",
         process_name(process),
-        thousands(*rss_bytes),
-        human(*rss_bytes)
+        sized(*rss_bytes)
     )?;
     let mut heap = match (allocator.as_str(), allocator_read) {
         ("", _) => "no allocator was found".to_owned(),

@@ -6,7 +6,7 @@ use super::tree::{Scale, Tree};
 use super::{By, Options, View};
 use crate::model::{Amount, Estimate, Mode, ModuleId, Process, ProcessId, Profile, Thread, ThreadId};
 use crate::printable::printable;
-use crate::units::{base_name, percent, seconds, thousands};
+use crate::units::{base_name, percent, seconds_cell, thousands};
 use heaptrace_common::function::Function;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -253,7 +253,9 @@ fn cells(
         cells.insert(1, format!("{:.2}%", percent(row.own_bytes, total)));
     }
     match options.view {
-        View::Live | View::Leaks | View::Rss => cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds)),
+        View::Live | View::Leaks | View::Rss => {
+            cells.push(oldest_ns.map_or_else(|| "-".to_owned(), seconds_cell))
+        }
         View::Alloc | View::Sizes if profile.mode.has_frees() => {
             cells.extend([thousands(freed.bytes), thousands(freed.count)]);
         }

@@ -44,6 +44,27 @@ fn alloc_by_stack() {
 }
 
 #[test]
+fn raw_numbers_are_whole() {
+    let raw = |of: &dyn Fn() -> String| crate::units::Numbers::Raw.within(of);
+    assert_snapshot!("live_by_stack_raw", raw(&|| text(&full(), Options::default())));
+    for view in [View::Leaks, View::Alloc, View::Churn, View::Sizes, View::Growth, View::Rss] {
+        let of =
+            |profile: &Profile| text(profile, Options { hints: true, verbose: true, ..self::view(view) });
+        for profile in [full(), sampled(true)] {
+            let found = raw(&|| of(&profile));
+            let scaled = |word: &str| {
+                let digits =
+                    |part: &str| part.len() >= 3 && part.as_bytes()[..3].iter().all(u8::is_ascii_digit);
+                ["KiB", "MiB", "GiB", "min"].contains(&word) || word.split(',').skip(1).any(digits)
+            };
+            let words = found.split(|of: char| of.is_whitespace() || "();:/".contains(of));
+            let scaled: Vec<&str> = words.filter(|word| scaled(word)).collect();
+            assert!(scaled.is_empty(), "{view:?}: {scaled:?} in\n{found}");
+        }
+    }
+}
+
+#[test]
 fn live_by_site() {
     assert_snapshot!(text(&full(), by(By::Site)));
 }

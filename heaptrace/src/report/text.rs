@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{Estimate, Profile};
 use crate::printable::printable;
-use crate::units::{counted, human, seconds, thousands};
+use crate::units::{counted, seconds, sized, thousands};
 use std::io::{self, Write};
 
 /// Processes named in the header; the rest is counted.
@@ -169,16 +169,11 @@ fn header(
     if options.view == View::Rss {
         let (bytes, count) = rss::total(profile, options);
         let of = counted(count, "process", "processes");
-        return writeln!(
-            out,
-            "# Total: {} bytes ({}) resident in {of}, shared memory in each\n#",
-            thousands(bytes),
-            human(bytes)
-        );
+        return writeln!(out, "# Total: {} resident in {of}, shared memory in each\n#", sized(bytes));
     }
     let (bytes, count) = (selection.total.bytes(), selection.total.count());
     let blocks = counted_in(options.view, count);
-    writeln!(out, "# Total: {} bytes ({}) in {blocks}", thousands(bytes), human(bytes))?;
+    writeln!(out, "# Total: {} in {blocks}", sized(bytes))?;
     if let Some(Estimated { bytes, count }) = selection.total.quantity.estimated() {
         let samples = counted(bytes.samples, "sample", "samples");
         let between = |of: &Estimate| match of.interval95() {

@@ -203,7 +203,7 @@ pub(super) fn judged<'a>(
         let members = group.into_iter().map(|at| known[at].1).collect();
         Some(Alike { id, site, members, judged: judge_together(&cohorts, profile.mode.has_frees()) })
     };
-    groups(labels, &sites).into_iter().filter_map(alike).collect()
+    groups(labels, &sites, false).into_iter().filter_map(alike).collect()
 }
 
 /// A function of a process with sites that look like leaks.

@@ -1,8 +1,13 @@
-//! Numbers in the few characters that a column has.
+//! Numbers in the few characters that a column has; whole where they are written raw.
+
+use crate::units::Numbers;
 
 /// `1536` as `1.5K`, in at most 5 characters.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if Numbers::here() == Numbers::Raw {
+        return bytes.to_string();
+    }
     if bytes < 1000 {
         return format!("{bytes}B");
     }
@@ -21,7 +26,7 @@ pub fn signed_bytes(amount: f64) -> String {
 /// `12345` as `12.3k`, in at most 5 characters.
 pub fn count(count: f64) -> String {
     const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];
-    if count < 999.5 {
+    if count < 999.5 || Numbers::here() == Numbers::Raw {
         return if count > 0.0 && count < 9.95 && count.fract() != 0.0 {
             format!("{count:.1}")
         } else {
@@ -59,6 +64,13 @@ mod tests {
         assert_eq!(texts, ["0", "0.2", "3", "12", "999", "1.0k", "123k"]);
         assert_eq!([0.2, -1536.0, 99.0].map(signed_bytes), ["0", "-1.5K", "+99B"]);
         assert_eq!([0.0, 0.123, 1.5].map(percent), ["0.0%", "12.3%", "150%"]);
+    }
+
+    #[test]
+    fn raw_is_whole() {
+        let written =
+            Numbers::Raw.within(|| [bytes(1536), signed_bytes(-1_500_000.0), count(123_456.7), count(0.25)]);
+        assert_eq!(written, ["1536", "-1500000", "123457", "0.2"]);
     }
 
     proptest! {

@@ -6,9 +6,11 @@ use crate::{
         headings::{OUTPUT, WHAT},
         ignore_args::IgnoreArgs,
         output::Destination,
+        raw_args::RawArgs,
         size_args::SizeArgs,
         stack_args::StackArgs,
         target_args::{FilterArgs, FollowArgs, TargetArgs, parse_age, parse_duration},
+        thread_args::ThreadArgs,
         threshold_args::ThresholdArgs,
         trace_args::TraceArgs,
         verbose::VerboseArgs,
@@ -40,6 +42,8 @@ pub struct LeaksArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
     #[command(flatten)]
+    pub threads: ThreadArgs,
+    #[command(flatten)]
     pub follow: FollowArgs,
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -53,6 +57,8 @@ pub struct LeaksArgs {
     pub ignore: IgnoreArgs,
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
+    #[command(flatten)]
+    pub raw: RawArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
 }

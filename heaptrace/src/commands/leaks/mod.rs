@@ -45,6 +45,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         format,
         output,
         trace,
+        threads,
         follow,
         filter,
         stacks,
@@ -52,13 +53,14 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
         frames,
         ignore,
         thresholds,
+        raw,
         verbose,
     } = args;
     let frames = frames.attribution()?;
     let suppressions = ignore.suppressions()?;
     let thresholds = thresholds.thresholds();
     let target = target.target()?;
-    let tracing = trace.of(&target)?;
+    let tracing = threads.of(trace.of(&target)?)?;
     check_thresholds(tracing.mode, thresholds)?;
     let events = sizes.max_events.is_none().then(|| events(tracing.mode));
     let options = session_options(&target, &follow, &filter, &sizes, Some(&stacks), tracing)?;
@@ -66,7 +68,7 @@ pub fn run(args: LeaksArgs) -> anyhow::Result<ExitCode> {
     let sizes = MapSizes { events: events.unwrap_or(options.sizes.events), ..options.sizes };
     let options = SessionOptions { log: verbose.bpf(), keep_old: Some(older_than), calls, sizes, ..options };
     let FollowArgs { duration, kill, propagate_exit, .. } = follow;
-    let out = Output::open(&output)?;
+    let out = Output::open(&output)?.with(raw.numbers());
     let mut prepared = Prepared::new("leaks", target, &options)?;
     // Of a process that exits, what was seen the last time is all there is to know.
     let unmapped = calls == Calls::Followed;

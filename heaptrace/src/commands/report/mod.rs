@@ -11,6 +11,7 @@ use crate::commands::ignore_args::IgnoreArgs;
 use crate::commands::open::Opener;
 use crate::commands::output::{Destination, Output};
 use crate::commands::parts::{Found, PartArgs};
+use crate::commands::raw_args::RawArgs;
 use crate::commands::recordings::{DEFAULT_FILE, Read, cannot_read, check_pid, read, symbolize_rest, until};
 use crate::commands::threshold_args::{ThresholdArgs, say_crossed};
 use crate::commands::verbose::VerboseArgs;
@@ -73,6 +74,8 @@ pub struct ReportArgs {
     pub ignore: IgnoreArgs,
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
+    #[command(flatten)]
+    pub raw: RawArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
 }
@@ -146,6 +149,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         debug,
         ignore,
         thresholds,
+        raw,
         verbose,
     } = args;
     let is_peak = view == Some(Shown::Peak);
@@ -169,7 +173,7 @@ pub fn run(args: ReportArgs, opener: Option<Opener>) -> anyhow::Result<ExitCode>
         (Some(opener), _) => {
             Some(Output::opened(opener.page().context("failed to open the page")?, "the page"))
         }
-        (None, _) => Some(Output::open_beside(&output, &file)?),
+        (None, _) => Some(Output::open_beside(&output, &file)?.with(raw.numbers())),
     };
     let failed = |error| cannot_read(&file, error);
     let mut source = Source::open(&file).map_err(failed)?;

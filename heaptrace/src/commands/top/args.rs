@@ -4,6 +4,7 @@ use crate::{
     commands::{
         frame_args::FrameArgs,
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
+        raw_args::RawArgs,
         size_args::SizeArgs,
         stack_args::StackArgs,
         target_args::parse_duration,
@@ -51,6 +52,8 @@ pub struct TopArgs {
     /// Show children below their parents.
     #[arg(long, help_heading = OUTPUT)]
     pub tree: bool,
+    #[command(flatten)]
+    pub raw: RawArgs,
     #[command(flatten)]
     pub walks: StackArgs,
     #[command(flatten)]

@@ -55,7 +55,8 @@ pub fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
             screen::run(&mut sources, app, header, times).await
         } else {
             let (format, sort, tree, rows) = (args.format, args.sort, args.tree, args.rows);
-            let table = Table { format, sort, filter, tree, rows, ends_with_targets };
+            let numbers = args.raw.numbers();
+            let table = Table { format, sort, filter, tree, rows, numbers, ends_with_targets };
             plain::run(&mut sources, &table, header, times).await
         };
         let seconds = sources.end();

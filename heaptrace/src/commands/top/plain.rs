@@ -10,6 +10,7 @@ use crate::{
     engine::Pace,
     process::system::now_ns,
     top::{Arrangement, Column, Filter, Header, History, arrange, render_json, render_text, rows},
+    units::Numbers,
 };
 use std::time::{Duration, Instant};
 use tokio::{
@@ -25,6 +26,7 @@ pub struct Table {
     pub tree: bool,
     /// The most rows of a text; 0 for all.
     pub rows: usize,
+    pub numbers: Numbers,
     /// It ends when those who were named have exited.
     pub ends_with_targets: bool,
 }
@@ -41,7 +43,7 @@ pub async fn run(
     let mut pace = Pace::now(times.every, SHARE);
     let far = Duration::from_secs(u64::from(u32::MAX));
     let deadline = tokio::time::Instant::now() + times.duration.unwrap_or(far);
-    let mut out = Output::stdout();
+    let mut out = Output::stdout().with(table.numbers);
     let mut history = History::default();
     let mut printed = None;
     loop {

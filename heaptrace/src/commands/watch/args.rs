@@ -6,6 +6,7 @@ use crate::{
         bytes::parse_bytes,
         headings::{LIMITS, OUTPUT, TARGETS, WHAT},
         output::Destination,
+        raw_args::RawArgs,
         stack_args::StackArgs,
         target_args::{TargetArgs, parse_duration},
         verbose::VerboseArgs,
@@ -50,6 +51,8 @@ pub struct WatchArgs {
     /// Exit with the command's own code (128 + N if signal N killed it).
     #[arg(long, requires = "command", help_heading = OUTPUT)]
     pub propagate_exit: bool,
+    #[command(flatten)]
+    pub raw: RawArgs,
     #[command(flatten)]
     pub verbose: VerboseArgs,
     #[command(flatten)]

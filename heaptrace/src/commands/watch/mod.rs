@@ -42,8 +42,8 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let on_terminal = args.output.is_terminal();
     let stacks = args.stacks || !args.no_stacks && (on_terminal || args.format == PrintFormat::Json);
     let options = options(&target, &args, stacks);
-    let WatchArgs { min_bytes, format, output, duration, kill, propagate_exit, verbose, .. } = args;
-    let out = Output::open(&output)?;
+    let WatchArgs { min_bytes, format, output, duration, kill, propagate_exit, raw, verbose, .. } = args;
+    let out = Output::open(&output)?.with(raw.numbers());
     let prepared = Prepared::new("watch", target, &options)?;
     let session = prepared.engine.session();
     if let Some(why) = session.growth_unavailable() {

@@ -120,7 +120,9 @@ fn a_recording_has_not_changed_since_itself() {
 
 #[test]
 fn another_build_is_compared_stack_by_stack() {
-    assert_snapshot!("text", rendered(DiffFormat::Text, &[full(), later()], &options()));
+    let text = || rendered(DiffFormat::Text, &[full(), later()], &options());
+    assert_snapshot!("text", text());
+    assert_snapshot!("text_raw", crate::units::Numbers::Raw.within(text));
 }
 
 #[test]

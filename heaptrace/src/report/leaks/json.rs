@@ -4,7 +4,7 @@ use super::{Leaks, is_exact, sum, units};
 use crate::printable::write_json;
 use crate::{
     model::{Amount, Profile, Trend},
-    report::json::{Coverage, Frames, SCHEMA, coverage},
+    report::json::{Coverage, Frames, SCHEMA, ThreadEntry, coverage},
     report::{Ignored, ignored, select::Estimated, verdicts},
     units::in_seconds,
     verdicts::Judgement,
@@ -75,6 +75,9 @@ struct Row<'a> {
     is_exact: bool,
     /// `null` for what cannot be judged.
     verdict: Option<verdicts::Entry>,
+    /// Whose calls they are, where threads are told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<ThreadEntry<'a>>,
 }
 
 /// Between what the truth lies 95 times in 100, `[low, high]`, and the samples that it is estimated from.
@@ -161,5 +164,6 @@ fn row<'a>(profile: &'a Profile, trend: &Trend, judged: Option<&Judgement>) -> O
         }),
         is_exact: is_exact(profile.mode, old),
         verdict: judged.map(|judged| verdicts::Entry::new(judged, profile.mode.sample_bytes() != 0)),
+        thread: ThreadEntry::of(profile, site.thread),
     })
 }

@@ -30,7 +30,7 @@ pub fn merge(
     let (trends, sites): (Vec<Trend>, Vec<&Site>) =
         trends.into_iter().filter_map(|trend| Some((trend, known(&trend)?))).unzip();
     let mut merged = Merged::default();
-    for group in groups(&labels, &sites) {
+    for group in groups(&labels, &sites, profile.by_thread) {
         let members: Vec<&Trend> = group.iter().map(|at| &trends[*at]).collect();
         let Some(row) = members.iter().copied().copied().reduce(with) else { continue };
         let of: Vec<&Cohorts> = members.iter().filter_map(|of| cohorts.get(&of.old.site)).collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    fixtures::profiles::{empty, full},
+    fixtures::profiles::{empty, full, threaded},
     model::{Change, Old, SiteId},
     report::Thresholds,
 };
@@ -123,6 +123,35 @@ fn later<'a>(profile: &'a Profile, shown: &'a [Trend]) -> Leaks<'a> {
 #[test]
 fn later_prints_tell_growth_and_what_is_not_shown() {
     assert_snapshot!(rendered(PrintFormat::Text, &later(&full(), &shown())));
+}
+
+#[test]
+fn threads_are_rows_of_their_own_with_their_names() {
+    let profile = threaded();
+    let twin = profile.sites.len() as u32 - 1;
+    let trends = vec![trend(0, (70, 2), (5, 9), None, 0), trend(twin, (90, 3), (3, 7), None, 0)];
+    let merged = merge(trends.clone(), &BTreeMap::new(), &profile, attribution());
+    assert_eq!((merged.trends.len(), merged.stacks.len()), (2, 0));
+    let print = Leaks { shown: &merged.trends, ..first(&profile) };
+    let text = rendered(PrintFormat::Text, &print);
+    assert!(
+        text.contains(" in app:42, thread done (44), called from\n")
+            && text.contains(" in app:42, thread app (42), called from\n"),
+        "{text}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&rendered(PrintFormat::Json, &print)).expect("JSON");
+    let of = |row: usize| (json["rows"][row]["thread"]["tid"].as_u64(), json["rows"][row]["bytes"].as_u64());
+    assert_eq!((of(0), of(1)), ((Some(44), Some(90)), (Some(42), Some(70))));
+    // Where they are not told apart, nothing is said of them.
+    let one = Profile { by_thread: false, threads: Vec::new(), ..full() };
+    let text = rendered(PrintFormat::Json, &Leaks { shown: &trends[..1], ..first(&one) });
+    assert!(!text.contains("\"thread\""), "{text}");
+}
+
+#[test]
+fn raw_numbers_are_whole() {
+    let raw = || rendered(PrintFormat::Text, &later(&full(), &shown()));
+    assert_snapshot!(crate::units::Numbers::Raw.within(raw));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Leaks, sum, units};
 use crate::{
     model::{Change, Estimate, Mode, Trend},
+    printable::printable,
     report::{
         footer,
         labels::Labels,
@@ -10,7 +11,7 @@ use crate::{
         table::{error, process_name},
         verdicts,
     },
-    units::{counted, duration, human, thousands},
+    units::{counted, duration, sized, thousands},
 };
 use heaptrace_common::function::Function;
 use std::io::{self, Write};
@@ -25,12 +26,11 @@ pub(super) fn render(leaks: &Leaks<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (one, many) = units(profile.mode);
     writeln!(
         out,
-        "=== {}, {}traced for {}: {} bytes ({}) in {} of {}",
+        "=== {}, {}traced for {}: {} in {} of {}",
         time.strftime("%FT%TZ"),
         if last { "last print, " } else { "" },
         duration(profile.duration_ns),
-        thousands(bytes),
-        human(bytes),
+        sized(bytes),
         counted(blocks, one, many),
         counted(stacks, "stack", "stacks")
     )?;
@@ -177,7 +177,10 @@ fn row(
     let exited = if old.exited { ", which has exited" } else { "" };
     let from = if site.function == Function::PageFault { "at" } else { "called from" };
     let through = labels.left_out(site.stack, leaks.stacks.get(&old.site).copied().unwrap_or(1));
-    writeln!(out, "     {} in {process}{exited}{through}, {from}", site.function.name())?;
+    let thread = site.thread.and_then(|id| profile.threads.get(id.index()));
+    let thread =
+        thread.map_or_else(String::new, |of| format!(", thread {} ({})", printable(&of.name), of.tid));
+    writeln!(out, "     {} in {process}{exited}{thread}{through}, {from}", site.function.name())?;
     for label in labels.walk_shown(Some(site.stack)) {
         writeln!(out, "         {}", labels.in_line(label))?;
     }

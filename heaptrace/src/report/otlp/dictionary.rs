@@ -2,7 +2,7 @@
 //! written in pieces: where there are several of one field with a message, readers take them for one.
 
 use super::parts::write;
-use crate::model::{FrameId, ModuleId, Profile, StackId};
+use crate::model::{FrameId, ModuleId, Profile, StackId, Thread, ThreadId};
 use crate::printable::printable;
 use crate::report::addresses::Mappings;
 use crate::report::labels::{LabelId, Labels};
@@ -19,9 +19,11 @@ use std::io::{self, Write};
 /// In `ProfilesData`.
 const DICTIONARY: u32 = 2;
 
-/// The numbers of stacks.
+/// The numbers of stacks, and of the attributes that say whose samples are.
 pub struct Numbers {
     stacks: Vec<i32>,
+    /// Of each thread its ID and its name.
+    threads: HashMap<ThreadId, [i32; 2]>,
     /// That of what was allocated beyond the sites that were kept.
     no_site: i32,
 }
@@ -30,6 +32,11 @@ impl Numbers {
     /// 0, which is no stack, where it was not asked for.
     pub fn of(&self, stack: Option<StackId>) -> i32 {
         stack.map_or(self.no_site, |id| self.stacks.get(id.index()).copied().unwrap_or_default())
+    }
+
+    /// None where threads are not told apart.
+    pub fn of_thread(&self, thread: Option<ThreadId>) -> Vec<i32> {
+        thread.and_then(|id| self.threads.get(&id)).map_or_else(Vec::new, |numbers| numbers.to_vec())
     }
 }
 
@@ -48,6 +55,7 @@ pub struct Dictionary<'a, 'o> {
     mappings: Mappings,
     numbers: Numbers,
     stacks: i32,
+    attributes: i32,
 }
 
 impl<'a, 'o> Dictionary<'a, 'o> {
@@ -62,8 +70,9 @@ impl<'a, 'o> Dictionary<'a, 'o> {
             ends: HashMap::new(),
             locations: 0,
             mappings: Mappings::default(),
-            numbers: Numbers { stacks: vec![0; profile.stacks.len()], no_site: 0 },
+            numbers: Numbers { stacks: vec![0; profile.stacks.len()], threads: HashMap::new(), no_site: 0 },
             stacks: 0,
+            attributes: 0,
         };
         dictionary.put(ProfilesDictionary {
             mapping_table: vec![Mapping::default()],
@@ -104,6 +113,27 @@ impl<'a, 'o> Dictionary<'a, 'o> {
             *number = self.stacks;
         }
         Ok(())
+    }
+
+    /// A thread that samples will have, by OpenTelemetry's semantic conventions.
+    pub fn thread(&mut self, thread: Option<ThreadId>) -> io::Result<()> {
+        let known = thread.filter(|id| !self.numbers.threads.contains_key(id));
+        let profile = self.profile;
+        let of = known.and_then(|id| Some((id, profile.threads.get(id.index())?)));
+        let Some((id, Thread { tid, name })) = of else { return Ok(()) };
+        let tid = self.attribute("thread.id", Value::IntValue((*tid).into()))?;
+        let name = self.attribute("thread.name", Value::StringValue(printable(name).into_owned()))?;
+        self.numbers.threads.insert(id, [tid, name]);
+        Ok(())
+    }
+
+    fn attribute(&mut self, key: &'static str, value: Value) -> io::Result<i32> {
+        let key_strindex = self.string(key)?;
+        let value = Some(AnyValue { value: Some(value) });
+        let attribute = KeyValueAndUnit { key_strindex, value, unit_strindex: 0 };
+        self.put(ProfilesDictionary { attribute_table: vec![attribute], ..Default::default() })?;
+        self.attributes += 1;
+        Ok(self.attributes)
     }
 
     fn frame(&mut self, id: FrameId) -> io::Result<i32> {
@@ -192,11 +222,8 @@ impl<'a, 'o> Dictionary<'a, 'o> {
                 (Some(known), _) => Some(*known),
                 (None, None) => None,
                 (None, Some(build_id)) => {
-                    let value = AnyValue { value: Some(Value::StringValue(build_id.to_string())) };
-                    let key_strindex = self.string("process.executable.build_id.gnu")?;
-                    let attribute = KeyValueAndUnit { key_strindex, value: Some(value), unit_strindex: 0 };
-                    self.put(ProfilesDictionary { attribute_table: vec![attribute], ..Default::default() })?;
-                    let number = attributes.len() as i32 + 1;
+                    let value = Value::StringValue(build_id.to_string());
+                    let number = self.attribute("process.executable.build_id.gnu", value)?;
                     attributes.insert(id, number);
                     Some(number)
                 }

@@ -15,7 +15,7 @@ use super::stacks::{Row, Stacks};
 use crate::model::{Process, Profile};
 use crate::printable::printable;
 use crate::units::signed;
-use dictionary::Dictionary;
+use dictionary::{Dictionary, Numbers};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value},
     profiles::v1development::{Profile as OtlpProfile, ResourceProfiles, Sample, ScopeProfiles, ValueType},
@@ -45,24 +45,24 @@ const PROFILES: u32 = 2;
 const SAMPLES: u32 = 2;
 
 fn render(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<Untold> {
-    let mut stacks = Stacks::new(profile, options);
+    let mut stacks = Stacks::by_thread(profile, options);
     stacks.hide_below(options.min_bytes);
     let labels = Labels::new(profile);
     let mut dictionary = Dictionary::new(profile, &labels, out)?;
     for row in &stacks.rows {
         dictionary.stack(row.stack)?;
+        dictionary.thread(row.thread)?;
     }
     let weights = weights(&stacks, &mut dictionary)?;
     let numbers = dictionary.end()?;
-    let number = |row: &Row| numbers.of(row.stack);
     // Once: they are of all processes.
     let mut remarks = Some(remarks(&stacks));
     for rows in stacks.rows.chunk_by(|one, other| one.process == other.process) {
         let scope = scope(profile, remarks.take());
-        resource(Some(stacks.process(&rows[0])), profile, scope, &weights, rows, &number).write(out)?;
+        resource(Some(stacks.process(&rows[0])), profile, scope, &weights, rows, &numbers).write(out)?;
     }
     if remarks.is_some() {
-        resource(None, profile, scope(profile, remarks), &[], &[], &number).write(out)?;
+        resource(None, profile, scope(profile, remarks), &[], &[], &numbers).write(out)?;
     }
     Ok(None)
 }
@@ -107,12 +107,17 @@ fn resource<'r>(
     scope: ScopeProfiles,
     weights: &'r [Weight],
     rows: &'r [Row],
-    number: &'r dyn Fn(&Row) -> i32,
+    numbers: &'r Numbers,
 ) -> Part<'r> {
     let profiles = weights.iter().map(|Weight { head, of }| {
         let samples = move |take: &mut dyn FnMut(&Sample) -> io::Result<()>| {
             rows.iter().filter(|row| of(row) > 0).try_for_each(|row| {
-                take(&Sample { stack_index: number(row), values: vec![signed(of(row))], ..Sample::default() })
+                take(&Sample {
+                    stack_index: numbers.of(row.stack),
+                    attribute_indices: numbers.of_thread(row.thread),
+                    values: vec![signed(of(row))],
+                    ..Sample::default()
+                })
             })
         };
         Part::of_samples(PROFILES, head, SAMPLES, Box::new(samples))

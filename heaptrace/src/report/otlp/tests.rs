@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixtures::profiles::{empty, full};
+use crate::fixtures::profiles::{empty, full, threaded};
 use crate::report::View;
 use opentelemetry_proto::tonic::profiles::v1development::{ProfilesData, ProfilesDictionary};
 use prost::Message as _;
@@ -81,6 +81,45 @@ fn stacks_are_whole_with_inlined_functions_lines_and_build_ids() {
     let attribute = &dictionary.attribute_table[mapping.attribute_indices[0] as usize];
     assert_eq!(string(dictionary, attribute.key_strindex), "process.executable.build_id.gnu");
     assert_eq!(attribute.value, Some(AnyValue { value: Some(Value::StringValue("ab12".into())) }));
+}
+
+#[test]
+fn samples_have_their_threads() {
+    let profile = threaded();
+    let data = rendered(&profile, &Options::default());
+    let dictionary = data.dictionary.as_ref().expect("a dictionary");
+    let attribute = |number: &i32| {
+        let of = &dictionary.attribute_table[*number as usize];
+        (string(dictionary, of.key_strindex), of.value.as_ref().and_then(|value| value.value.clone()))
+    };
+    let mut found = std::collections::BTreeMap::new();
+    for resource in &data.resource_profiles {
+        let live = &resource.scope_profiles[0].profiles[0];
+        for sample in &live.samples {
+            let of: Vec<_> = sample.attribute_indices.iter().map(attribute).collect();
+            let (tid, name) = match &of[..] {
+                [] => (0, String::new()),
+                [
+                    ("thread.id", Some(Value::IntValue(tid))),
+                    ("thread.name", Some(Value::StringValue(name))),
+                ] => (*tid, name.clone()),
+                other => panic!("{other:?}"),
+            };
+            *found.entry((tid, name)).or_insert(0) += sample.values[0];
+        }
+    }
+    let mut expected = std::collections::BTreeMap::new();
+    for site in profile.sites.iter().filter(|site| site.totals.live_bytes() > 0) {
+        let of = site.thread.map(|id| &profile.threads[id.index()]);
+        let key = of.map_or((0, String::new()), |of| (i64::from(of.tid), of.name.clone()));
+        *expected.entry(key).or_insert(0) += site.totals.live_bytes() as i64;
+    }
+    // What found no room among the sites is no thread's.
+    let all: u64 = profile.processes.iter().map(|process| process.totals.live_bytes()).sum();
+    let kept: u64 = profile.sites.iter().map(|site| site.totals.live_bytes()).sum();
+    *expected.entry((0, String::new())).or_insert(0) += (all - kept) as i64;
+    assert!(expected.len() > 3, "{expected:?}");
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::printable::write_json;
 use crate::{
-    model::Statistics,
+    model::{Profile, Statistics, ThreadId, Totals},
     report::{
-        json::{Coverage, Host, SCHEMA, SizeClass, coverage, size_classes},
+        json::{Coverage, Host, SCHEMA, SizeClass, ThreadEntry, coverage, size_classes},
         text::started,
     },
     target::CommandEnd,
@@ -54,6 +54,21 @@ struct Process<'a> {
     /// As in the report: from the fork, or the exec that made it a target, until probes were in place.
     attach_gap_s: Option<f64>,
     attached_fraction: f64,
+    /// Where threads are told apart: what each allocated, whoever freed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<Vec<Thread<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Thread<'a> {
+    /// `null` for what found no room among the sites.
+    thread: Option<ThreadEntry<'a>>,
+    alloc_bytes: u64,
+    alloc_count: u64,
+    free_bytes: u64,
+    free_count: u64,
+    live_bytes: u64,
+    live_count: u64,
 }
 
 #[derive(Serialize)]
@@ -129,6 +144,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
                 counts: counts(scope, duration_s),
                 attach_gap_s: scope.process.attach_gap_ns.map(in_seconds),
                 attached_fraction: scope.process.attached_fraction(),
+                threads: profile.by_thread.then(|| threads(scope, profile)),
             })
             .collect(),
         coverage: coverage(profile),
@@ -139,8 +155,21 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
+fn threads<'a>(scope: &Scope, profile: &'a Profile) -> Vec<Thread<'a>> {
+    let of = |(thread, totals): &(Option<ThreadId>, Totals)| Thread {
+        thread: ThreadEntry::of(profile, *thread),
+        alloc_bytes: totals.alloc_bytes,
+        alloc_count: totals.alloc_count,
+        free_bytes: totals.free_bytes,
+        free_count: totals.free_count,
+        live_bytes: totals.live_bytes(),
+        live_count: totals.live_count(),
+    };
+    scope.threads.iter().map(of).collect()
+}
+
 fn counts(scope: &Scope, duration_s: f64) -> Counts {
-    let Scope { process, functions, growth: _, sizes, lifetimes } = scope;
+    let Scope { process, functions, threads: _, growth: _, sizes, lifetimes } = scope;
     let totals = &process.totals;
     let rate = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
     Counts {

@@ -1,6 +1,6 @@
 //! The numbers of one process, or of all of them.
 
-use crate::model::{Process, Profile, SizeHistogram, Statistics};
+use crate::model::{Process, Profile, SizeHistogram, Statistics, ThreadId, Totals};
 use heaptrace_common::function::Function;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,9 @@ pub(super) struct Calls {
 pub(super) struct Scope {
     pub process: Process,
     pub functions: BTreeMap<Function, Calls>,
+    /// What each thread allocated, and what became of that, whoever freed it; the most bytes first. `None` for what found no room
+    /// among the sites. Nothing where threads are not told apart, nor of all processes.
+    pub threads: Vec<(Option<ThreadId>, Totals)>,
     /// Calls of brk, mmap and mremap that mapped memory, and their bytes.
     pub growth: BTreeMap<Function, Calls>,
     pub sizes: SizeHistogram,
@@ -34,12 +37,16 @@ pub(super) fn scopes(profile: &Profile, statistics: &[Statistics]) -> (Scope, Ve
         .iter()
         .map(|process| Scope { process: process.clone(), ..Scope::default() })
         .collect();
+    let mut threads: Vec<BTreeMap<ThreadId, Totals>> = vec![BTreeMap::new(); scopes.len()];
     for site in &profile.sites {
         if let Some(scope) = scopes.get_mut(site.process.index()) {
             let calls = scope.functions.entry(site.function).or_default();
             calls.alloc_count = calls.alloc_count.saturating_add(site.totals.alloc_count);
             calls.alloc_bytes = calls.alloc_bytes.saturating_add(site.totals.alloc_bytes);
             scope.sizes.add(&site.sizes);
+            if let Some(thread) = site.thread {
+                threads[site.process.index()].entry(thread).or_default().add(&site.totals);
+            }
         }
     }
     for site in &profile.growth {
@@ -58,13 +65,28 @@ pub(super) fn scopes(profile: &Profile, statistics: &[Statistics]) -> (Scope, Ve
             calls.failed_count = counts.failed;
         }
     }
+    if profile.by_thread {
+        for (scope, known) in scopes.iter_mut().zip(threads) {
+            scope.threads = in_order(&scope.process.totals, known);
+        }
+    }
     let mut all = Scope::default();
     scopes.iter().for_each(|scope| add(&mut all, scope));
     (all, scopes)
 }
 
+/// What threads of a process have, and what is no thread's of all that it has.
+fn in_order(all: &Totals, known: BTreeMap<ThreadId, Totals>) -> Vec<(Option<ThreadId>, Totals)> {
+    let mut rest = *all;
+    known.values().for_each(|totals| rest.subtract(totals));
+    let mut threads: Vec<_> = known.into_iter().map(|(thread, totals)| (Some(thread), totals)).collect();
+    threads.sort_by_key(|(_, totals)| std::cmp::Reverse((totals.alloc_bytes, totals.alloc_count)));
+    threads.extend((rest != Totals::default()).then_some((None, rest)));
+    threads
+}
+
 fn add(sum: &mut Scope, scope: &Scope) {
-    let Scope { process, functions, growth, sizes, lifetimes } = scope;
+    let Scope { process, functions, threads: _, growth, sizes, lifetimes } = scope;
     let to = &mut sum.process;
     to.totals.add(&process.totals);
     to.brk_bytes = to.brk_bytes.saturating_add(process.brk_bytes);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    fixtures::profiles::{empty, full},
+    fixtures::profiles::{empty, full, threaded},
     model::{FunctionStatistics, Mode},
     report::PrintFormat,
 };
@@ -89,6 +89,37 @@ fn an_interval_is_a_line_of_what_happened_in_it() {
     let heading = rendered(PrintFormat::Text, &Stat { before: None, ..stat });
     assert_eq!(heading.lines().count(), 2);
     assert_snapshot!(format!("{heading}{}", rendered(PrintFormat::Text, &stat)));
+}
+
+#[test]
+fn each_thread_has_what_it_allocated_and_the_rest_is_nobodys() {
+    let mut profile = threaded();
+    profile.processes.truncate(1);
+    profile.sites.retain(|site| site.process.index() == 0);
+    profile.processes[0].totals.alloc_bytes += 1_009;
+    profile.processes[0].totals.alloc_count += 1;
+    let statistics = statistics();
+    let stat = last(&profile, &statistics);
+    let text = rendered(PrintFormat::Text, &stat);
+    let from = text.find("  Thread").expect("a table");
+    assert_snapshot!(&text[from..][..text[from..].find("\n\n").expect("an end")]);
+    let json: serde_json::Value = serde_json::from_str(&rendered(PrintFormat::Json, &stat)).expect("JSON");
+    let process = &json["processes"][0];
+    let threads = process["threads"].as_array().expect("threads");
+    let sum = |key: &str| threads.iter().filter_map(|thread| thread[key].as_u64()).sum::<u64>();
+    for key in ["alloc_bytes", "alloc_count", "free_bytes", "live_bytes", "live_count"] {
+        assert_eq!(Some(sum(key)), process[key].as_u64(), "{key}");
+    }
+    assert!(threads.last().is_some_and(|rest| rest["thread"].is_null()), "{threads:?}");
+}
+
+#[test]
+fn raw_numbers_are_whole() {
+    let (profile, statistics) = (full(), statistics());
+    let of = |last_one| {
+        rendered(PrintFormat::Text, &Stat { last: last_one, before: None, ..last(&profile, &statistics) })
+    };
+    assert_snapshot!(crate::units::Numbers::Raw.within(|| format!("{}\n{}", of(false), of(true))));
 }
 
 #[test]

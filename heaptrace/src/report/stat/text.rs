@@ -6,18 +6,18 @@ use super::{
 };
 use crate::printable::printable;
 use crate::{
-    model::{Profile, Statistics},
+    model::{Profile, Statistics, Thread, ThreadId, Totals},
     report::{
         footer,
         sizes::{bars, histogram},
         table::process_name,
     },
-    units::{counted, duration, human, seconds, thousands},
+    units::{counted, duration, seconds, seconds_cell, sized, thousands},
 };
 use heaptrace_common::function::Function;
 use std::io::{self, Write};
 
-/// Processes that are shown one by one: those that allocated the most bytes.
+/// Processes that are shown one by one, and threads of each: those that allocated the most bytes.
 const SHOWN: usize = 10;
 
 pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -80,7 +80,7 @@ pub(super) fn line(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "{:>11} {:>12} {:>14} {:>12} {:>16} {:>12}",
-        seconds(now.duration_ns),
+        seconds_cell(now.duration_ns),
         rate(now.alloc_count, before.alloc_count),
         rate(now.alloc_bytes, before.alloc_bytes),
         // What is not counted is not 0.
@@ -101,7 +101,7 @@ fn growth_line(stat: &Stat<'_>, now: &Glance, before: &Glance, out: &mut dyn Wri
     writeln!(
         out,
         "{:>11} {:>16} {:>16} {:>16}",
-        seconds(now.duration_ns),
+        seconds_cell(now.duration_ns),
         rate(now.mmap_bytes, before.mmap_bytes),
         rate(now.munmap_bytes, before.munmap_bytes),
         format!("{sign}{}", thousands(now.brk_bytes.unsigned_abs()))
@@ -132,6 +132,7 @@ fn write_scope(
     writeln!(out, "== {title}\n")?;
     if profile.mode.has_blocks() {
         functions(scope, profile.mode.has_frees(), out)?;
+        threads(scope, profile, out)?;
         blocks(scope, sum, profile, out)?;
     }
     growth(scope, out)?;
@@ -152,14 +153,14 @@ fn blocks(scope: &Scope, sum: bool, profile: &Profile, out: &mut dyn Write) -> i
     let bounded = if profile.mode.has_frees() { "" } else { ", at most" };
     let mut line = |name: &str, value: String| writeln!(out, "  {name:<24} {value}");
     let blocks = |count| counted(count, "block", "blocks");
-    let amount = |bytes, count| format!("{} bytes ({}) in {}", thousands(bytes), human(bytes), blocks(count));
+    let amount = |bytes, count| format!("{} in {}", sized(bytes), blocks(count));
     let when = match (sum, process.exited) {
         (true, _) => "live at the end, or exit",
         (false, true) => "live at its exit",
         (false, false) => "live at the end",
     };
     line(&format!("{when}{bounded}"), amount(totals.live_bytes(), totals.live_count()))?;
-    let peak = format!("{} bytes ({})", thousands(process.peak_live_bytes), human(process.peak_live_bytes));
+    let peak = sized(process.peak_live_bytes);
     if sum {
         line(
             "peak live, at most",
@@ -245,7 +246,18 @@ fn functions(scope: &Scope, frees: bool, out: &mut dyn Write) -> io::Result<()> 
         rows.push((function.name(), cells(calls, frees)));
     }
     rows.push(("all", cells(&all, frees)));
-    let names = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default().max("Function".len());
+    table("Function", &titles, &rows, out)
+}
+
+/// Rows below their titles, with a name before the numbers.
+fn table<N: AsRef<str>>(
+    title: &str,
+    titles: &[&str],
+    rows: &[(N, Vec<String>)],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let width = |name: &str| name.chars().count();
+    let names = rows.iter().map(|(name, _)| width(name.as_ref())).max().unwrap_or_default().max(title.len());
     let widths: Vec<usize> = titles
         .iter()
         .enumerate()
@@ -258,11 +270,48 @@ fn functions(scope: &Scope, frees: bool, out: &mut dyn Write) -> io::Result<()> 
         }
         writeln!(out, "{line}")
     };
-    write("Function", &titles)?;
-    for (name, cells) in &rows {
-        write(name, &cells.iter().map(String::as_str).collect::<Vec<_>>())?;
+    write(title, titles)?;
+    for (name, cells) in rows {
+        write(name.as_ref(), &cells.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     writeln!(out)
+}
+
+/// What each thread allocated, where they are told apart.
+fn threads(scope: &Scope, profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    if scope.threads.is_empty() {
+        return Ok(());
+    }
+    let frees = profile.mode.has_frees();
+    let mut titles = vec!["TID", "Allocations", "Bytes"];
+    titles.extend(frees.then_some(["Freed", "Bytes freed", "Live", "Live bytes"]).into_iter().flatten());
+    let row = |(thread, totals): &(Option<ThreadId>, Totals)| {
+        let (name, tid) = match thread.and_then(|id| profile.threads.get(id.index())) {
+            Some(Thread { tid, name }) => (printable(name).into_owned(), tid.to_string()),
+            // What found no room among the sites.
+            None => ("[not known]".to_owned(), "-".to_owned()),
+        };
+        let mut cells = vec![tid, thousands(totals.alloc_count), thousands(totals.alloc_bytes)];
+        if frees {
+            cells.extend(
+                [totals.free_count, totals.free_bytes, totals.live_count(), totals.live_bytes()]
+                    .map(thousands),
+            );
+        }
+        (name, cells)
+    };
+    let rows: Vec<_> = scope.threads.iter().take(SHOWN).map(row).collect();
+    table("Thread", &titles, &rows, out)?;
+    if let Some(rest) = scope.threads.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+        let bytes = rest.iter().fold(0_u64, |sum, (_, totals)| sum.saturating_add(totals.alloc_bytes));
+        let rest = counted(rest.len() as u64, "further thread", "further threads");
+        writeln!(
+            out,
+            "  # {rest} not shown: {} bytes allocated (--format json has them)\n",
+            thousands(bytes)
+        )?;
+    }
+    Ok(())
 }
 
 fn cells(calls: &Calls, frees: bool) -> Vec<String> {

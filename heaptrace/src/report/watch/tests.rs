@@ -90,6 +90,12 @@ fn the_end_has_totals_and_losses() {
 }
 
 #[test]
+fn raw_numbers_are_whole() {
+    let raw = || rendered(PrintFormat::Text, true, false) + &end(PrintFormat::Text, &full());
+    assert_snapshot!(crate::units::Numbers::Raw.within(raw));
+}
+
+#[test]
 fn the_end_in_json_is_one_line() {
     let text = end(PrintFormat::Json, &empty());
     assert_eq!(text.matches('\n').count(), 1);

@@ -5,7 +5,7 @@ use crate::printable::printable;
 use crate::{
     model::{Profile, StackId},
     report::{footer, names::StackNames, notes, particulars},
-    units::{counted, human, seconds, thousands},
+    units::{bytes_cell, counted, human, seconds, thousands},
 };
 use heaptrace_common::stack::StackEnd;
 use std::io::{self, Write};
@@ -45,7 +45,7 @@ pub(super) fn render_calls(
             time.strftime("%T%.6f").to_string(),
             format!("{}:{pid}", printable(comm)),
             signed(*delta),
-            total.map_or("-".into(), human),
+            total.map_or("-".into(), bytes_cell),
             kind.name(),
         );
         match &names {
@@ -57,7 +57,7 @@ pub(super) fn render_calls(
 }
 
 fn signed(delta: i64) -> String {
-    format!("{}{}", if delta < 0 { "-" } else { "+" }, human(delta.unsigned_abs()))
+    format!("{}{}", if delta < 0 { "-" } else { "+" }, bytes_cell(delta.unsigned_abs()))
 }
 
 /// The innermost frames outside of the C library, or within it if there are no others. By their names alone, so that
@@ -127,12 +127,12 @@ fn row(name: &str, process: &GrowthTotals, out: &mut dyn Write) -> io::Result<()
         out,
         "# {name:22} {:>9} {:>10} {:>10} {:>11} {:>11} {:>10} {:>10}",
         process.calls,
-        human(process.grown_bytes),
-        human(process.given_back_bytes),
+        bytes_cell(process.grown_bytes),
+        bytes_cell(process.given_back_bytes),
         signed(process.net()),
         process.other().map_or("-".into(), signed),
-        process.last.map_or("-".into(), human),
-        human(process.madvised_bytes)
+        process.last.map_or("-".into(), bytes_cell),
+        bytes_cell(process.madvised_bytes)
     )
 }
 

@@ -291,7 +291,7 @@ fn text() -> Result<()> {
         Ok(text)
     };
     let raw = run(&["--raw"])?;
-    for part in ["  aligned_alloc           300    1804800     6016", "0.1 s - 1 s"] {
+    for part in ["  aligned_alloc           300  1804800     6016", "0.1 s - 1 s"] {
         ensure!(raw.contains(part), "{part:?} is not in\n{raw}");
     }
     let text = run(&[])?;

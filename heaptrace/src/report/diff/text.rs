@@ -144,11 +144,12 @@ fn row_of(
 
 /// `+1,000 bytes (+50.0%), 2,000 -> 3,000; +2 blocks, 4 -> 6`.
 fn in_words(changed: &Changed, options: &DiffOptions) -> String {
-    let things = match options.view {
-        View::Growth => "calls",
-        View::Faults => "faults",
-        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => "blocks",
+    let (one, many) = match options.view {
+        View::Growth => ("call", "calls"),
+        View::Faults => ("fault", "faults"),
+        View::Live | View::Leaks | View::Churn | View::Alloc | View::Sizes | View::Rss => ("block", "blocks"),
     };
+    let things = if changed.count_change.value.abs() == 1.0 { one } else { many };
     let percent = changed.percent().map_or_else(String::new, |percent| format!(" ({percent:+.1}%)"));
     let trend = match changed.bytes.len() {
         0..=2 => "",

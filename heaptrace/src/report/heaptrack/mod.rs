@@ -88,20 +88,17 @@ fn render_at_most(
         let end = row.amounts[live.unwrap_or_default()];
         sum.saturating_add(peak_of(row).unwrap_or(end).bytes)
     });
-    let mut writer = Writer { out: GzEncoder::new(out, Compression::fast()), highest, pending: None };
+    let out = GzEncoder::new(out, Compression::fast());
+    let mut writer = Writer { out, highest, pending: None, kinds: Vec::new(), told: 0 };
     writeln!(writer.out, "{VERSION}\nX {} ({})\nI {PAGE:x} 0", command(&stacks), lines.join("; "))?;
 
     let mut traces = Traces::new(&labels);
-    let mut next = 0;
     let mut first = Vec::with_capacity(stacks.rows.len());
     for row in &stacks.rows {
         let trace = traces.of(row, &stacks, &mut writer.out)?;
         let plan = plan_of(row);
-        first.push(next);
-        for size in plan.kinds() {
-            writeln!(writer.out, "a {size:x} {trace:x}")?;
-            next += 1;
-        }
+        first.push(writer.kinds.len());
+        writer.kinds.extend(plan.kinds().map(|size| Kind { size, trace, number: None }));
     }
     let rows = || stacks.rows.iter().zip(&first).map(|(row, first)| (plan_of(row), *first));
     for (plan, first) in rows() {
@@ -153,10 +150,18 @@ impl Clock {
     }
 }
 
-/// A block that is written down: its kind by number, which stands for size and stack, and its size.
+/// What blocks of one size and stack are.
+struct Kind {
+    size: u64,
+    trace: u64,
+    /// Once it is told.
+    number: Option<u64>,
+}
+
+/// A block that is written down: its kind by place, and its size.
 #[derive(Clone, Copy)]
 struct Block {
-    info: u64,
+    kind: usize,
     size: u64,
 }
 
@@ -167,15 +172,33 @@ struct Writer<'o> {
     /// Allocated, and to be freed after the next one: heaptrack takes a block that is freed right after it came for a
     /// temporary one, and which were is not known.
     pending: Option<Block>,
+    kinds: Vec<Kind>,
+    /// How many of them are told.
+    told: u64,
 }
 
 impl Writer<'_> {
+    /// The number of a kind, which is told before its first block comes, as heaptrack does it. Its viewer takes a first block of
+    /// any but the next kind for one of a kind that it knows, and writes beside its table (`handleAllocation`,
+    /// src/analyze/gui/parser.cpp; 1.4.0 crashes).
+    fn number(&mut self, kind: usize) -> io::Result<u64> {
+        let Kind { size, trace, number } = &mut self.kinds[kind];
+        if let Some(number) = number {
+            return Ok(*number);
+        }
+        writeln!(self.out, "a {size:x} {trace:x}")?;
+        let told = self.told;
+        *number = Some(told);
+        self.told += 1;
+        Ok(told)
+    }
+
     /// What came and went of a row.
-    fn pass(&mut self, plan: &Plan, first: u64) -> io::Result<()> {
+    fn pass(&mut self, plan: &Plan, first: usize) -> io::Result<()> {
         for Blocks { kind, size, count } in plan.blocks(Fate::Passing) {
             // Of their two kinds in turn: kinds are what is told apart.
             for turn in 0..count {
-                self.come_and_go(Block { info: first + kind + turn % 2, size })?;
+                self.come_and_go(Block { kind: first + kind + usize::from(turn % 2 == 1), size })?;
             }
         }
         Ok(())
@@ -183,7 +206,8 @@ impl Writer<'_> {
 
     fn come_and_go(&mut self, block: Block) -> io::Result<()> {
         self.make_room(block.size)?;
-        writeln!(self.out, "+ {:x}", block.info)?;
+        let number = self.number(block.kind)?;
+        writeln!(self.out, "+ {number:x}")?;
         self.free_pending()?;
         self.pending = Some(block);
         Ok(())
@@ -198,16 +222,19 @@ impl Writer<'_> {
 
     fn free_pending(&mut self) -> io::Result<()> {
         match self.pending.take() {
-            Some(before) => writeln!(self.out, "- {:x}", before.info),
+            Some(before) => {
+                let number = self.number(before.kind)?;
+                writeln!(self.out, "- {number:x}")
+            }
             None => Ok(()),
         }
     }
 
     /// All blocks of a row that have this fate come (`+`) or go (`-`).
-    fn each(&mut self, what: char, plan: &Plan, first: u64, fate: Fate) -> io::Result<()> {
+    fn each(&mut self, what: char, plan: &Plan, first: usize, fate: Fate) -> io::Result<()> {
         for Blocks { kind, size, count } in plan.blocks(fate) {
             self.make_room(size)?;
-            let line = format!("{what} {:x}\n", first + kind);
+            let line = format!("{what} {:x}\n", self.number(first + kind)?);
             for _ in 0..count {
                 self.out.write_all(line.as_bytes())?;
                 // The last one of those that came and went.

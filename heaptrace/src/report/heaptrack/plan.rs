@@ -24,7 +24,7 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocks {
     /// Number of their kind among those of the stack. Passing ones have the next one, too.
-    pub kind: u64,
+    pub kind: usize,
     pub size: u64,
     pub count: u64,
 }
@@ -81,9 +81,8 @@ impl Plan {
     /// The blocks of a fate.
     pub fn blocks(&self, fate: Fate) -> impl Iterator<Item = Blocks> {
         let before = Fate::ALL.into_iter().take_while(|other| *other != fate);
-        let first: u64 = before
-            .map(|other| kinds_of_each(other) * parts(self.groups[other as usize]).count() as u64)
-            .sum();
+        let first: usize =
+            before.map(|other| kinds_of_each(other) * parts(self.groups[other as usize]).count()).sum();
         (0..).zip(parts(self.groups[fate as usize])).map(move |(place, (size, count))| Blocks {
             kind: first + kinds_of_each(fate) * place,
             size,
@@ -92,7 +91,7 @@ impl Plan {
     }
 }
 
-const fn kinds_of_each(fate: Fate) -> u64 {
+const fn kinds_of_each(fate: Fate) -> usize {
     match fate {
         Fate::Passing => 2,
         Fate::AtPeak | Fate::Kept | Fate::After => 1,
@@ -189,12 +188,12 @@ mod tests {
                 for blocks in plan.blocks(fate) {
                     prop_assert_eq!(blocks.kind, next);
                     next += kinds_of_each(fate);
-                    for kind in blocks.kind..next {
-                        prop_assert_eq!(kinds[kind as usize], blocks.size);
+                    for size in &kinds[blocks.kind..next] {
+                        prop_assert_eq!(*size, blocks.size);
                     }
                 }
             }
-            prop_assert_eq!(next as usize, kinds.len());
+            prop_assert_eq!(next, kinds.len());
         }
     }
 

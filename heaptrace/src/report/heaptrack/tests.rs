@@ -33,6 +33,7 @@ fn replayed(text: &str) -> Replayed {
     let (mut nodes, mut pointers, mut strings) = (0, 0, 0);
     let mut held: Vec<u64> = Vec::new();
     let mut came_last = None;
+    let mut used = 0;
     let mut of = Replayed::default();
     for line in text.lines() {
         let (kind, rest) = line.split_once(' ').expect("a kind");
@@ -63,6 +64,9 @@ fn replayed(text: &str) -> Replayed {
             }
             "+" => {
                 let info = numbers()[0] as usize;
+                // heaptrack_gui makes room for the next one alone.
+                assert!(info <= used, "{line}: only {used} came before");
+                used = used.max(info + 1);
                 held[info] += 1;
                 of.allocations += 1;
                 of.leaked += sizes[info];

@@ -182,13 +182,60 @@ impl Reader {
     }
 
     fn try_ask(&self, input: Input<&[u64]>) -> Option<Vec<Vec<Symbol>>> {
-        let mut elf = Elf::new(&self.path);
-        elf.debug_syms = self.depth == Depth::Full;
         guarded(|| {
-            let answers = self.symbolizer.symbolize(&Source::Elf(elf), input).ok()?;
-            Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+            let mut found = self.look_up(input, self.depth)?;
+            if self.depth == Depth::Full {
+                self.qualify(input, &mut found);
+            }
+            Some(found)
         })
     }
+
+    fn look_up(&self, input: Input<&[u64]>, depth: Depth) -> Option<Vec<Vec<Symbol>>> {
+        let mut elf = Elf::new(&self.path);
+        elf.debug_syms = depth == Depth::Full;
+        let answers = self.symbolizer.symbolize(&Source::Elf(elf), input).ok()?;
+        Some(answers.iter().map(|answer| answer.as_sym().map(symbols_of).unwrap_or_default()).collect())
+    }
+
+    /// Where debug information has lines alone (`-gline-tables-only`, rustc's `line-tables-only`) a function has no more than its
+    /// last name there, and all of it in the symbol table.
+    fn qualify(&self, input: Input<&[u64]>, found: &mut [Vec<Symbol>]) {
+        let bare: Vec<usize> = found
+            .iter()
+            .enumerate()
+            .filter(|(_, of)| of.last().is_some_and(is_bare))
+            .map(|(at, _)| at)
+            .collect();
+        if bare.is_empty() {
+            return;
+        }
+        let of = |all: &[u64]| bare.iter().filter_map(|&at| all.get(at).copied()).collect::<Vec<_>>();
+        let names = match input {
+            Input::AbsAddr(all) => self.look_up(Input::AbsAddr(&of(all)), Depth::Tables),
+            Input::VirtOffset(all) => self.look_up(Input::VirtOffset(&of(all)), Depth::Tables),
+            Input::FileOffset(all) => self.look_up(Input::FileOffset(&of(all)), Depth::Tables),
+        };
+        for (at, names) in bare.into_iter().zip(names.into_iter().flatten()) {
+            if let (Some(of), Some(name)) = (found[at].last_mut(), names.into_iter().next_back())
+                && is_whole_name_of(&name.name, &of.name)
+            {
+                of.name = name.name;
+            }
+        }
+    }
+}
+
+/// Whether a function of a language that has namespaces is without.
+fn is_bare(of: &Symbol) -> bool {
+    let is_c = of.file.as_deref().is_none_or(|file| file.ends_with(".c") || file.ends_with(".S"));
+    !is_c && !of.name.contains("::")
+}
+
+/// Identical code may be folded: then the table's name may be another function's.
+fn is_whole_name_of(whole: &str, bare: &str) -> bool {
+    let last = bare.split(['<', '(']).next().unwrap_or_default();
+    !last.is_empty() && whole.contains("::") && whole.contains(last)
 }
 
 fn symbolizer() -> Symbolizer {
@@ -213,5 +260,30 @@ fn symbol(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Symbol {
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|code| code.line),
         inlined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, file: Option<&str>) -> Symbol {
+        Symbol { name: name.into(), file: file.map(str::to_owned), line: None, inlined: false }
+    }
+
+    #[test]
+    fn c_has_no_longer_names() {
+        assert!(is_bare(&of("push", Some("lib.rs"))) && is_bare(&of("run", Some("a.cpp"))));
+        assert!(!is_bare(&of("main", Some("main.c"))) && !is_bare(&of("main", None)));
+        assert!(!is_bare(&of("a::push", Some("lib.rs"))));
+    }
+
+    #[test]
+    fn the_table_names_the_same_function_or_another_one_with_the_same_code() {
+        assert!(is_whole_name_of("app::cache::insert", "insert"));
+        assert!(is_whole_name_of("Cache<int>::insert(int)", "insert"));
+        assert!(is_whole_name_of("alloc::vec::Vec<T,A>::push", "push<u8, alloc::alloc::Global>"));
+        assert!(!is_whole_name_of("app::cache::remove", "insert"));
+        assert!(!is_whole_name_of("main", "main") && !is_whole_name_of("a::b", ""));
     }
 }

@@ -63,9 +63,9 @@ impl Attribution {
         self.hidden.is_some()
     }
 
-    /// Whose a frame is, by its function and the name of its file; `None` for the user's.
-    pub fn class_of(&self, function: &str, file: &str) -> Option<Class> {
-        self.hidden.as_ref()?.class_of(&names::bare(function), file)
+    /// Whose a frame is, by its function, the name of its file and the path of its source; `None` for the user's.
+    pub fn class_of(&self, function: &str, file: &str, source: Option<&str>) -> Option<Class> {
+        self.hidden.as_ref()?.class_of(&names::bare(function), file, source)
     }
 
     /// A function's name as it is shown.
@@ -92,15 +92,15 @@ mod tests {
 
     fn folded(frames: &[(&str, &str)]) -> usize {
         let all = Attribution::default();
-        fold(frames.iter().map(|(function, file)| all.class_of(function, file)))
+        fold(frames.iter().map(|(function, file)| all.class_of(function, file, None)))
     }
 
     #[test]
     fn the_built_in_patterns_can_be_read() {
         let mut patterns = Patterns::default();
         assert_eq!(patterns.add(BUILT_IN, Class::Library), Ok(()));
-        assert!(patterns.class_of("zmalloc", "redis-server") == Some(Class::Allocator));
-        assert_eq!(patterns.class_of("_PyEval_EvalFrameDefault", "x"), Some(Class::Interpreter));
+        assert!(patterns.class_of("zmalloc", "redis-server", None) == Some(Class::Allocator));
+        assert_eq!(patterns.class_of("_PyEval_EvalFrameDefault", "x", None), Some(Class::Interpreter));
     }
 
     #[test]
@@ -125,6 +125,23 @@ mod tests {
     }
 
     #[test]
+    fn where_names_are_short_the_path_of_the_source_tells_the_library() {
+        let all = Attribution::default();
+        let std = "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library";
+        let local =
+            "/home/user/.rustup/toolchains/stable/lib/rustlib/src/rust/library/core/src/ops/function.rs";
+        for (function, source, class) in [
+            ("alloc", format!("{std}/alloc/src/alloc.rs"), Some(Class::Allocator)),
+            ("try_allocate_in<...>", format!("{std}/alloc/src/raw_vec/mod.rs"), Some(Class::Library)),
+            ("call_once<fn(), ()>", local.to_owned(), Some(Class::Library)),
+            ("allocate", "/usr/include/c++/12/bits/new_allocator.h".to_owned(), Some(Class::Library)),
+            ("keep", "/srv/app/library/src/cache.rs".to_owned(), None),
+        ] {
+            assert_eq!(all.class_of(function, "app", Some(&source)), class, "{source}");
+        }
+    }
+
+    #[test]
     fn who_allocates_for_a_program_alone_is_shown_rather_than_nothing() {
         let python = [
             ("PyObject_Malloc", "python3.11"),
@@ -143,10 +160,10 @@ mod tests {
     #[test]
     fn more_can_be_hidden_or_nothing() {
         let more = Attribution::new(false, Some("SessionTable::*"), false).expect("a pattern");
-        assert_eq!(more.class_of("SessionTable::open(int)", "service"), Some(Class::Asked));
-        assert_eq!(more.class_of("malloc", ""), Some(Class::Allocator));
+        assert_eq!(more.class_of("SessionTable::open(int)", "service", None), Some(Class::Asked));
+        assert_eq!(more.class_of("malloc", "", None), Some(Class::Allocator));
         let raw = Attribution::new(true, None, true).expect("no pattern");
-        assert_eq!((raw.class_of("malloc", ""), raw.hides()), (None, false));
+        assert_eq!((raw.class_of("malloc", "", None), raw.hides()), (None, false));
         assert_eq!(
             raw.shown("std::vector<int, std::allocator<int> >::f()"),
             "std::vector<int, std::allocator<int> >::f()"

@@ -22,8 +22,8 @@ pub enum BadPatterns {
         "line {line}: no such heading: {heading} (those are [allocator], [library], [interpreter] and [forwarder])"
     )]
     Heading { line: usize, heading: String },
-    #[error("line {line}: no pattern behind obj:")]
-    Empty { line: usize },
+    #[error("line {line}: no pattern behind {kind}")]
+    Empty { line: usize, kind: &'static str },
 }
 
 /// See the module: `hidden-frames.txt` says how the text is written.
@@ -31,6 +31,7 @@ pub enum BadPatterns {
 pub struct Patterns {
     functions: Vec<(Class, String)>,
     files: Vec<(Class, String)>,
+    sources: Vec<(Class, String)>,
 }
 
 impl Patterns {
@@ -49,21 +50,30 @@ impl Patterns {
                     return Err(BadPatterns::Heading { line, heading: heading.to_owned() });
                 }
                 empty if empty.is_empty() || empty.starts_with('#') => {}
-                pattern => match pattern.strip_prefix("obj:") {
-                    Some("") => return Err(BadPatterns::Empty { line }),
-                    Some(file) => self.files.push((class, file.to_owned())),
-                    None => self.functions.push((class, pattern.to_owned())),
-                },
+                pattern => {
+                    let (list, kind) = match pattern {
+                        _ if pattern.starts_with("obj:") => (&mut self.files, "obj:"),
+                        _ if pattern.starts_with("src:") => (&mut self.sources, "src:"),
+                        _ => (&mut self.functions, ""),
+                    };
+                    let glob = &pattern[kind.len()..];
+                    if glob.is_empty() {
+                        return Err(BadPatterns::Empty { line, kind });
+                    }
+                    list.push((class, glob.to_owned()));
+                }
             }
         }
         Ok(())
     }
 
-    /// Whose a frame is, by its function's bare name and the name of its file; the surest that fits.
-    pub fn class_of(&self, function: &str, file: &str) -> Option<Class> {
+    /// Whose a frame is, by its function's bare name, the name of its file and the path of its source; the surest that fits.
+    pub fn class_of(&self, function: &str, file: &str, source: Option<&str>) -> Option<Class> {
         let functions = self.functions.iter().filter(|(_, pattern)| matches(pattern, function));
         let files = self.files.iter().filter(|(_, pattern)| matches(pattern, file));
-        functions.chain(files).map(|(class, _)| *class).min()
+        let is_of = |pattern: &str| source.is_some_and(|source| matches(pattern, source));
+        let sources = self.sources.iter().filter(|(_, pattern)| is_of(pattern));
+        functions.chain(files).chain(sources).map(|(class, _)| *class).min()
     }
 }
 
@@ -128,19 +138,23 @@ mod tests {
         patterns
             .add("# mine\nkeep_*\n obj:libx.so* \n[library]\nstd::*\n[allocator]\nstd::alloc*", Class::Asked)
             .expect("good");
-        let class = |function: &str, file: &str| patterns.class_of(function, file);
+        let class = |function: &str, file: &str| patterns.class_of(function, file, None);
         assert_eq!(class("keep_all", ""), Some(Class::Asked));
         assert_eq!(class("f", "libx.so.1"), Some(Class::Asked));
         assert_eq!(class("std::vector", "app"), Some(Class::Library));
         assert_eq!(class("std::allocate", "app"), Some(Class::Allocator));
         assert_eq!(class("main", "app"), None);
+        patterns.add("src:*/vendor/*", Class::Library).expect("good");
+        assert_eq!(patterns.class_of("main", "app", Some("/app/vendor/a.c")), Some(Class::Library));
+        assert_eq!(patterns.class_of("main", "app", Some("/app/main.c")), None);
     }
 
     #[test]
     fn what_is_no_pattern_is_told_with_its_line() {
         let bad = |text: &str| Patterns::default().add(text, Class::Asked);
         assert_eq!(bad("\n[mine]"), Err(BadPatterns::Heading { line: 2, heading: "[mine]".into() }));
-        assert_eq!(bad("obj:"), Err(BadPatterns::Empty { line: 1 }));
+        assert_eq!(bad("obj:"), Err(BadPatterns::Empty { line: 1, kind: "obj:" }));
+        assert_eq!(bad("x\nsrc:"), Err(BadPatterns::Empty { line: 2, kind: "src:" }));
     }
 
     fn slowly(pattern: &[char], text: &[char]) -> bool {

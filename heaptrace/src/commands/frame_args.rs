@@ -12,7 +12,7 @@ pub struct FrameArgs {
     #[arg(long, help_heading = SHOWN, conflicts_with = "hide_frames")]
     raw_frames: bool,
     /// Leave out these frames, too: a file with a pattern for functions a line (zmalloc*), or obj: and one for files
-    /// (obj:libfoo.so*).
+    /// (obj:libfoo.so*), or src: and one for source files (src:*/vendor/*).
     #[arg(long, help_heading = SHOWN, value_name = "FILE")]
     hide_frames: Option<PathBuf>,
     /// Show long template arguments in text.

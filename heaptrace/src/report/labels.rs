@@ -212,7 +212,8 @@ impl<'a> Labels<'a> {
         *class.get_or_init(|| {
             let label = self.get(id);
             let module = label.module.and_then(|module| self.profile.modules.get(module.index()));
-            attribution.class_of(&label.name, module.map_or("", |module| base_name(&module.path)))
+            let source = label.source.as_ref().map(|(file, _)| file.as_ref());
+            attribution.class_of(&label.name, module.map_or("", |module| base_name(&module.path)), source)
         })
     }
 

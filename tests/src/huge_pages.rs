@@ -25,7 +25,7 @@ impl HugePages {
         // Makes room where memory is in pieces.
         fs::write("/proc/sys/vm/compact_memory", "1")?;
         fs::write(POOL, (pool.before + wanted).to_string())?;
-        let got = there()? - pool.before;
+        let got = there()?.saturating_sub(pool.before);
         ensure!(got == wanted, "the kernel has room for {got} huge pages, not {wanted}");
         Ok(pool)
     }

@@ -25,7 +25,8 @@ const SAMPLED_SITES: u32 = 1 << 17;
 #[derive(Debug, Args)]
 #[command(next_help_heading = LIMITS)]
 pub struct SizeArgs {
-    /// Most kernel memory for tables, which begin small and grow [default: 256MiB, or half of what is available].
+    /// Most kernel memory for tables, which begin small and grow [default: 256MiB, or half of what is available; more where one of
+    /// the next options asks for it].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
     /// Most blocks live at once, all processes; more are lost and counted [default: 1048576, and but for stat what --memory leaves].
@@ -98,6 +99,9 @@ impl SizeArgs {
             if frames.is_none() {
                 let scaled = u64::from(plain.frames) * u64::from(sizes.sites) / u64::from(plain.sites);
                 sizes.frames = plain.frames.max(scaled.min(MOST_ENTRIES.into()) as u32);
+                if sizes.memory_bytes().most > half() {
+                    sizes.frames = plain.frames;
+                }
             }
         }
         if !mode.has_blocks() {

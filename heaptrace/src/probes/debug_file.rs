@@ -38,7 +38,9 @@ pub(super) fn refused(id: &BuildId) -> Option<String> {
 
 fn refused_in(cache: &Cache, id: &BuildId) -> Option<String> {
     match cache {
-        Cache::Refused { folder, why } if foreign::is_there(&folder.join(id.to_string())) => {
+        Cache::Refused { folder, why }
+            if foreign::is_there(&folder.join(id.to_string()).join("debuginfo")) =>
+        {
             Some(format!("{} is not trusted, as {why}", folder.display()))
         }
         _ => None,
@@ -70,6 +72,7 @@ mod tests {
         let cache = tempfile::TempDir::new().expect("folder");
         let (there, absent) = (BuildId(vec![0xab, 1]), BuildId(vec![0xab, 2]));
         fs::create_dir(cache.path().join("ab01")).expect("folder");
+        fs::write(cache.path().join("ab01/debuginfo"), "").expect("file");
         let folder = cache.path().to_owned();
         let refused = Cache::Refused { folder: folder.clone(), why: "others may write to it".into() };
         let told = refused_in(&refused, &there).expect("told");

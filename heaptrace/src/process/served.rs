@@ -27,8 +27,8 @@ impl Server {
         let device = Device::of(file).filter(|device| device.major == 0)?;
         let mounts = system::read("/proc/self/mountinfo").unwrap_or_default();
         let owner = |number: u32| system::metadata(format!("{CONTROL}/{number}")).map(|of| of.uid());
-        // Asks a server that we do not know, as reading the file does.
-        let is_fuse = || fstatfs(file).is_ok_and(|of| of.f_type as u64 == FUSE);
+        // Asks a server that we do not know, as reading the file does; one that fails to answer is one.
+        let is_fuse = || fstatfs(file).map_or(true, |of| of.f_type as u64 == FUSE);
         known(&mounts, device, &owner, &is_fuse)
     }
 

@@ -40,18 +40,20 @@ pub(super) fn all_losses(profile: &Profile, verbose: bool) -> Vec<String> {
 
 /// What was not traced of processes that were: their beginnings, and what files were probed late.
 fn late(profile: &Profile) -> Vec<String> {
-    let (never, begun): (Vec<&Process>, Vec<&Process>) = profile
-        .processes
-        .iter()
-        .filter(|process| process.attach_gap_ns.is_some())
-        .partition(|process| process.attached_ns == 0 && process.paused_ns == 0);
+    let late: Vec<&Process> =
+        profile.processes.iter().filter(|process| process.attach_gap_ns.is_some()).collect();
+    let (never_all, begun): (Vec<&Process>, Vec<&Process>) =
+        late.into_iter().partition(|process| process.attached_ns == 0 && process.paused_ns == 0);
+    // Where one of several files was not probed, calls of the others count.
+    let (some, never): (Vec<&Process>, Vec<&Process>) =
+        never_all.into_iter().partition(|process| process.totals.alloc_count > 0);
     let begun = |child| {
         let late = begun.iter().filter(move |process| process.parent_pid.is_some() == child);
         late.filter_map(|process| Some((*process, process.attach_gap_ns?))).collect::<Vec<_>>()
     };
-    let later: Vec<_> =
-        profile.processes.iter().map(|process| (process, process.missed_later_ns())).collect();
-    let later: Vec<_> = later.into_iter().filter(|(_, missed_ns)| *missed_ns > 0).collect();
+    let later = profile.processes.iter().map(|process| (process, process.missed_later_ns()));
+    let later = later.chain(some.into_iter().filter_map(|process| Some((process, process.attach_gap_ns?))));
+    let later: Vec<_> = later.filter(|(_, missed_ns)| *missed_ns > 0).collect();
     [
         (
             begun(true),

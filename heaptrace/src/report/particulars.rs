@@ -168,6 +168,9 @@ fn not_traced_at_first(of: &[&Process]) -> String {
         [_] => "found when it began",
         _ => "found late",
     };
+    if sum(of, |p| p.attached_ns) == 0 {
+        return format!("{how}: not all probes were there at any time");
+    }
     let most = if of.len() > 1 { "at most " } else { "" };
     format!("{how}, probes {most}{gap:.3} ms late: all of them were there for {share:.2}% of the time")
 }

@@ -182,7 +182,7 @@ fn one(
             human(*hugetlb_bytes)
         ));
         if *heap_hugetlb_bytes > 0 {
-            let of = if *allocator_read { "the heap" } else { "the traced blocks" };
+            let of = if allocator == "glibc" && *allocator_read { "the heap" } else { "the traced blocks" };
             heap.push_str(&format!(", {} of them with {of}", human(*heap_hugetlb_bytes)));
         }
     }

@@ -13,7 +13,7 @@ use crate::walk::{self, Amounts, Name, Row, Table};
 use std::collections::HashMap;
 
 /// What a frame of a stack takes in memory, in the table and in a tree in which all is opened, in bytes. Of stacks that have
-/// nothing in common 99 and 318 were measured, as a test below does (glibc's malloc, x86_64); a tenth more is for others.
+/// nothing in common 99 and 318 at the least were measured, as a test below does (glibc's malloc, x86_64); a tenth more is for others.
 const FRAME: u64 = 350;
 
 /// The table of what `options` choose of `profile`, which is of the file `name`. Inner frames that are not the user's are told

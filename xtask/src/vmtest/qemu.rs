@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use crate::step;
 
-/// How long a guest may run. Its tests take three minutes on a fast machine, and a quarter of an hour on a slow and busy one.
+/// How long a guest may run. Its tests take a quarter of an hour, and more than half an hour on a busy machine.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 /// What the kernel prints when it is in trouble.

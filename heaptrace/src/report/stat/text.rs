@@ -300,9 +300,13 @@ fn threads(scope: &Scope, profile: &Profile, out: &mut dyn Write) -> io::Result<
         }
         (name, cells)
     };
-    let rows: Vec<_> = scope.threads.iter().take(SHOWN).map(row).collect();
+    let is_known = |(thread, _): &&(Option<ThreadId>, Totals)| thread.is_some();
+    let known: Vec<_> = scope.threads.iter().filter(is_known).collect();
+    let unknown = scope.threads.iter().filter(|of| !is_known(of));
+    let (shown, rest) = known.split_at(known.len().min(SHOWN));
+    let rows: Vec<_> = shown.iter().copied().chain(unknown).map(row).collect();
     table("Thread", &titles, &rows, out)?;
-    if let Some(rest) = scope.threads.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+    if !rest.is_empty() {
         let bytes = rest.iter().fold(0_u64, |sum, (_, totals)| sum.saturating_add(totals.alloc_bytes));
         let rest = counted(rest.len() as u64, "further thread", "further threads");
         writeln!(

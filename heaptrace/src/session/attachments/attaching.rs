@@ -237,6 +237,7 @@ impl<L: Send + 'static> Attachments<L> {
     /// its exec at `since_ns`.
     pub(super) fn look_for_allocators(&mut self, world: &mut impl World<L>, pid: u32, since_ns: u64) {
         let Ok((view, plan)) = world.discover(pid) else { return };
+        plan.served.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
         let new = self.unprobed(pid, &plan.files);
         match self.place(world, pid, &plan.files) {
             Ok(()) if !new.is_empty() => {

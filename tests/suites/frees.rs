@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     ]
     .into_iter()
     .map(|(mode, expected)| {
-        end_to_end(format!("{}: told with its stacks", expected.kind), move || wrong(mode, &expected))
+        end_to_end(format!("{mode}, {}: told with its stacks", expected.kind), move || wrong(mode, &expected))
     })
     .collect();
     tests.push(end_to_end("a correct C++ program has none", || {

@@ -73,7 +73,7 @@ const SELECTIONS: &[Selection] = &[
     },
     Selection {
         suite: "frees",
-        tests: &["double-free: told with its stacks", "a correct C++ program has none"],
+        tests: &["double, double-free: told with its stacks", "a correct C++ program has none"],
         both: false,
     },
     Selection { suite: "frees", tests: &["how long blocks lived is counted, each once"], both: true },

@@ -217,8 +217,12 @@ fn losses(mode: &'static str) -> Result<()> {
     let mut waiting = Waiting::start(command, folder)?;
     let options = [options(mode), vec!["--max-events", "1"]].concat();
     let live = Live::attach("leaks", &[waiting.target.pid()], &options, folder)?;
+    // While it does not run, nobody reads the ring.
+    live.run.signal(libc::SIGSTOP)?;
     waiting.go()?;
-    ensure!(waiting.target.wait()?.success(), "the program failed");
+    let status = waiting.target.wait();
+    live.run.signal(libc::SIGCONT)?;
+    ensure!(status?.success(), "the program failed");
     let prints = live.finish(0)?;
     let lost = number(prints.last().context("no print")?, "coverage.lost.ring_full")?;
     ensure!(lost > 0, "nothing was lost");

@@ -44,13 +44,30 @@ fn usage() -> Result<()> {
 
 /// `mappings` with `arguments`, watched from when it waits to its end.
 fn watch_attached(options: &[&str], arguments: &[&str], folder: &Path) -> Result<(Printed, Listed)> {
+    watch_attached_with(options, arguments, folder, false)
+}
+
+/// The same; `stands` still while the program runs, so that nobody reads the ring.
+fn watch_attached_with(
+    options: &[&str],
+    arguments: &[&str],
+    folder: &Path,
+    stands: bool,
+) -> Result<(Printed, Listed)> {
     let out = folder.join("list");
     let mut command = Command::new(Program::C("mappings").compile()?);
     command.arg(&out).args(arguments);
     let mut waiting = Waiting::start(command, folder)?;
     let live = Live::attach("watch", &[waiting.target.pid()], options, folder)?;
+    if stands {
+        live.run.signal(libc::SIGSTOP)?;
+    }
     waiting.go()?;
-    let status = waiting.target.wait()?;
+    let status = waiting.target.wait();
+    if stands {
+        live.run.signal(libc::SIGCONT)?;
+    }
+    let status = status?;
     ensure!(status.success(), "{}", waiting.target.describe(&format!("ended with {status}")));
     Ok((Printed::new(live.finish(0)?)?, Listed::read(&out)?))
 }
@@ -289,7 +306,7 @@ fn losses() -> Result<()> {
     let folder = TempDir::new()?;
     // A ring of one page, and four threads that fill it: what is not read is counted.
     let options = ["--min-bytes", "0", "--no-stacks", "--max-events", "1"];
-    let (printed, listed) = watch_attached(&options, &["4"], folder.path())?;
+    let (printed, listed) = watch_attached_with(&options, &["4"], folder.path(), true)?;
     let lost = printed.lost()?;
     ensure!(lost > 0, "nothing was lost");
     let tids: Vec<u64> = listed.threads.keys().copied().collect();

@@ -288,6 +288,7 @@ pub fn choose(files: &[Described<'_>], places: Places) -> Choice {
         })
         .collect();
     if places == Places::AllProcesses {
+        choice.refusals.extend(counted_twice(files, &winners));
         files.iter().zip(&mut chosen).for_each(|(file, functions)| add_ends(file, functions));
     }
     let chosen_symbols: HashSet<&str> =
@@ -326,6 +327,27 @@ fn is_called_beside(files: &[Described<'_>], winners: &HashMap<&str, usize>, ind
     };
     // A C library reaches whoever is found first, by way of the procedure linkage table.
     !may_pass_on && !is_linker(file) && (!is_libc(file) || file.repeated) && bases.any(loses)
+}
+
+/// Which files may pass their calls on to a C library: that is not probed beside them in one process, but where probes are for
+/// all it is for others.
+fn counted_twice(files: &[Described<'_>], winners: &HashMap<&str, usize>) -> Vec<String> {
+    let wins = |index: usize| winners.get("malloc") == Some(&index);
+    let Some((_, first)) =
+        files.iter().enumerate().find(|(index, file)| wins(*index) && file.symbols.may_pass_on)
+    else {
+        return Vec::new();
+    };
+    let libc = files.iter().find(|file| is_libc(file) && !std::ptr::eq(*file, first));
+    let told = libc.map(|libc| {
+        format!(
+            "malloc in {} may pass its calls on to {}, which has probes in all processes: blocks may be counted twice \
+             (not with -p, nor with --no-exact-children)",
+            first.path.display(),
+            libc.path.display()
+        )
+    });
+    told.into_iter().collect()
 }
 
 fn is_libc(file: &Described<'_>) -> bool {

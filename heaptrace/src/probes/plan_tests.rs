@@ -38,11 +38,15 @@ fn hiding(path: &str, names: &[&'static str]) -> Mapped {
 }
 
 fn chosen(files: &[Mapped]) -> Choice {
+    chosen_for(files, Places::OneProcess)
+}
+
+fn chosen_for(files: &[Mapped], places: Places) -> Choice {
     let described: Vec<_> = files
         .iter()
         .map(|Mapped { path, elf, symbols, repeated }| Described { path, elf, symbols, repeated: *repeated })
         .collect();
-    choose(&described, Places::OneProcess)
+    choose(&described, places)
 }
 
 fn names(files: &[Mapped]) -> Vec<Vec<String>> {
@@ -334,6 +338,24 @@ fn a_plugin_with_an_allocator_of_its_own_is_probed_beside_the_c_library() {
     assert_eq!(of(false, false), [vec![], first.clone(), first.clone()]);
     assert_eq!(of(true, false), [vec![], first.clone(), vec![]]);
     assert_eq!(of(false, true), [vec![], first, vec![]]);
+}
+
+#[test]
+fn a_wrapper_and_the_c_library_that_all_have_are_said_to_count_a_block_twice() {
+    let of = |may_pass_on, places| {
+        let mut files =
+            [exporting("/bin/x", &["malloc", "free"]), exporting("/lib/libc.so", &["malloc", "free"])];
+        files[0].symbols.may_pass_on = may_pass_on;
+        files[1].symbols.kind = AllocatorKind::Glibc;
+        chosen_for(&files, places).refusals
+    };
+    let said = of(true, Places::AllProcesses);
+    assert!(
+        said.len() == 1 && said[0].starts_with("malloc in /bin/x may pass its calls on to /lib/libc.so"),
+        "{said:?}"
+    );
+    assert_eq!(of(false, Places::AllProcesses), [""; 0]);
+    assert_eq!(of(true, Places::OneProcess), [""; 0]);
 }
 
 #[test]

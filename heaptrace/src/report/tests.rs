@@ -404,6 +404,15 @@ fn a_child_that_ended_before_its_probes_came_is_not_said_to_have_got_them() {
 }
 
 #[test]
+fn what_was_seen_and_not_sampled_is_not_said_never_to_have_been() {
+    let mut profile = empty();
+    profile.processes =
+        vec![Process { seen_count: 46, totals: Totals::default(), ..full().processes[0].clone() }];
+    let report = text(&profile, Options::default());
+    assert!(report.contains("Nothing to show: of 46 allocations seen none was sampled."), "{report}");
+}
+
+#[test]
 fn branches_of_a_call_tree_add_up_to_their_row() {
     // One row, whose branches fork no further: 200 callers, most of them below the share that is drawn.
     let mut profile = large(200, 3);

@@ -212,6 +212,7 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
     let mut lines = Vec::new();
     let chosen: Vec<_> = profile.processes.iter().filter(|process| chosen(process, options)).collect();
     let allocated = chosen.iter().fold(0, |sum: u64, p| sum.saturating_add(p.totals.alloc_count));
+    let seen = chosen.iter().fold(0, |sum: u64, p| sum.saturating_add(p.seen_count));
     if let (Some(pid), true) = (options.pid, chosen.is_empty()) {
         let mut pids: Vec<_> = profile.processes.iter().map(|process| process.pid.to_string()).collect();
         pids.truncate(NAMED);
@@ -243,6 +244,9 @@ pub(super) fn why_empty(profile: &Profile, options: &Options) -> Vec<String> {
         lines.push(format!("Nothing is live: {about}{blocks} allocated, {over} (--view alloc shows them)."));
     } else if profile.processes.is_empty() {
         lines.push("Nothing to show: no process was traced.".into());
+    } else if seen > 0 {
+        let seen = counted(seen, "allocation", "allocations");
+        lines.push(format!("Nothing to show: of {seen} seen none was sampled."));
     } else if coverage.events == 0 && !coverage.finished {
         lines.push("Nothing to show: the recorder ended before it had saved anything.".into());
     } else if coverage.events == 0 {

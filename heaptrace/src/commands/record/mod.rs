@@ -80,7 +80,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let writer = FileWriter::create_at(place, &output, &start).context("no recording was made")?;
     let marks = Marks::listen();
     let (progress, peaks) = (Progress::new(), Peaks::new());
-    let mut recording = Recording { writer, progress, blocks, last_write: None, marks, peaks };
+    let mut recording = Recording { writer, progress, blocks, last_write: None, marks, peaks, looked_at: 0 };
     let mut running = prepared.begin(duration, kill)?;
     let why = running.follow(None, &mut recording)?;
     drop(recording.progress);
@@ -139,6 +139,8 @@ struct Recording {
     last_write: Option<Instant>,
     marks: Marks,
     peaks: Peaks,
+    /// What was live at the last look, before the maps were read.
+    looked_at: u64,
 }
 
 impl Recording {
@@ -150,7 +152,8 @@ impl Recording {
         self.writer.append(&chunk).context(CUT_SHORT)?;
         self.writer.append_memory(&engine.measured()).context(CUT_SHORT)?;
         let (live, ..) = engine.session().glance();
-        self.peaks.saved(live);
+        // Counters are read one after the other: what came meanwhile may be in this sum, and in no site of the state.
+        self.peaks.saved(live.min(self.looked_at));
         Ok(())
     }
 }
@@ -172,7 +175,8 @@ impl Work for Recording {
     }
 
     fn looked(&mut self, engine: &mut Engine<Chunks>) -> anyhow::Result<()> {
-        if self.peaks.wants(engine.session().live_now(), engine.followed()) {
+        self.looked_at = engine.session().live_now();
+        if self.peaks.wants(self.looked_at, engine.followed()) {
             let before = Instant::now();
             engine.read_maps();
             let marks = self.marks.come();

@@ -268,6 +268,7 @@ impl<L: Send + 'static> Attachments<L> {
         }
         let plan = world.plan_of(objects);
         let plan = if self.is_over { plan } else { self.settled(world, pid, plan) };
+        plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
         learn_allocators(world, record, &plan);
         let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
         if per_process {

@@ -31,7 +31,7 @@ pub enum Broken {
     Arena(u64),
     #[error("the arena changed while it was read")]
     Changed,
-    #[error("it is larger, or in more pieces, than what is read at most")]
+    #[error("it is larger than what is read at most, or in more pieces")]
     Limit,
 }
 

@@ -263,20 +263,8 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
             at!(record.mmap_bytes).add(pages(arguments.second));
             site = grew(arguments.process, Function::Mmap, pages(arguments.second));
             if arguments.third & PROT_EXEC != 0 {
-                code::mapped(arguments.process, arguments.code, result, pages(arguments.second));
-                let told = Event {
-                    kind: kind::MAP_EXEC,
-                    // Not that of a vfork's child, which maps it for its parent.
-                    tgid: at!(record.tgid).get(),
-                    process: arguments.process,
-                    other: NO_PROCESS,
-                    time_ns: now_ns(),
-                    address: result,
-                    length: pages(arguments.second),
-                    parent_tgid: 0,
-                    share: 0,
-                };
-                send(told, arguments.process);
+                // Not the ID of a vfork's child, which maps it for its parent.
+                mapped_code(arguments, at!(record.tgid).get(), result);
             }
         }
         MUNMAP => {
@@ -307,8 +295,29 @@ fn left(ctx: &TracePointContext, call: u32, arguments: &Arguments, now: (u64, bo
     }
 }
 
-/// Tells who follows what became of memory. A function of its own, so that what it keeps on the stack is not below the walk,
-/// which before 6.3 has 512 bytes with all its callers.
+// Functions of their own, so that what they keep on the stack is not below the walk, which before 6.3 has 512 bytes with all
+// its callers.
+
+/// Code was mapped at `address`.
+#[inline(never)]
+fn mapped_code(arguments: &Arguments, tgid: u32, address: u64) {
+    let (process, length) = (arguments.process, pages(arguments.second));
+    code::mapped(process, arguments.code, address, length);
+    let told = Event {
+        kind: kind::MAP_EXEC,
+        tgid,
+        process,
+        other: NO_PROCESS,
+        time_ns: now_ns(),
+        address,
+        length,
+        parent_tgid: 0,
+        share: 0,
+    };
+    send(told, process);
+}
+
+/// Tells who follows what became of memory.
 #[inline(never)]
 fn follow(arguments: &Arguments, result: u64, break_before: u64, site: u32) {
     watch::tell(&Change { site, ..change(arguments, result, break_before, (0, false)) });

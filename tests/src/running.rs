@@ -70,6 +70,14 @@ impl Running {
         Ok(())
     }
 
+    /// Does `work` while the process stands still.
+    pub fn while_it_stands<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.signal(libc::SIGSTOP)?;
+        let done = work();
+        self.signal(libc::SIGCONT)?;
+        done
+    }
+
     /// Sends `signal` to its process group, unless its end was already seen.
     pub fn signal_group(&self, signal: libc::c_int) -> Result<()> {
         if self.status.is_none() {

@@ -218,11 +218,11 @@ fn losses(mode: &'static str) -> Result<()> {
     let options = [options(mode), vec!["--max-events", "1"]].concat();
     let live = Live::attach("leaks", &[waiting.target.pid()], &options, folder)?;
     // While it does not run, nobody reads the ring.
-    live.run.signal(libc::SIGSTOP)?;
-    waiting.go()?;
-    let status = waiting.target.wait();
-    live.run.signal(libc::SIGCONT)?;
-    ensure!(status?.success(), "the program failed");
+    let status = live.run.while_it_stands(|| {
+        waiting.go()?;
+        waiting.target.wait()
+    })?;
+    ensure!(status.success(), "the program failed");
     let prints = live.finish(0)?;
     let lost = number(prints.last().context("no print")?, "coverage.lost.ring_full")?;
     ensure!(lost > 0, "nothing was lost");

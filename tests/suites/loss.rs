@@ -264,11 +264,11 @@ fn events_against_a_small_ring() -> Result<()> {
     let options = ["--exact-children", "--max-events", "1"];
     let mut recorder: Running = heaptrace::attach(&[waiting.target.pid()], &options, folder.path())?;
     // While it does not run, nobody reads the ring.
-    recorder.signal(libc::SIGSTOP)?;
-    waiting.go()?;
-    let status = waiting.target.wait();
-    recorder.signal(libc::SIGCONT)?;
-    ensure!(status?.success(), "the program failed");
+    let status = recorder.while_it_stands(|| {
+        waiting.go()?;
+        waiting.target.wait()
+    })?;
+    ensure!(status.success(), "the program failed");
     heaptrace::finish(&mut recorder)?;
     let report = heaptrace::report(folder.path())?;
     only(&report, &["ring_full"])?;

@@ -59,15 +59,11 @@ fn watch_attached_with(
     command.arg(&out).args(arguments);
     let mut waiting = Waiting::start(command, folder)?;
     let live = Live::attach("watch", &[waiting.target.pid()], options, folder)?;
-    if stands {
-        live.run.signal(libc::SIGSTOP)?;
-    }
-    waiting.go()?;
-    let status = waiting.target.wait();
-    if stands {
-        live.run.signal(libc::SIGCONT)?;
-    }
-    let status = status?;
+    let mut run = || {
+        waiting.go()?;
+        waiting.target.wait()
+    };
+    let status = if stands { live.run.while_it_stands(run) } else { run() }?;
     ensure!(status.success(), "{}", waiting.target.describe(&format!("ended with {status}")));
     Ok((Printed::new(live.finish(0)?)?, Listed::read(&out)?))
 }

@@ -329,25 +329,18 @@ fn is_called_beside(files: &[Described<'_>], winners: &HashMap<&str, usize>, ind
     !may_pass_on && !is_linker(file) && (!is_libc(file) || file.repeated) && bases.any(loses)
 }
 
-/// Which files may pass their calls on to a C library: that is not probed beside them in one process, but where probes are for
-/// all it is for others.
-fn counted_twice(files: &[Described<'_>], winners: &HashMap<&str, usize>) -> Vec<String> {
-    let wins = |index: usize| winners.get("malloc") == Some(&index);
-    let Some((_, first)) =
-        files.iter().enumerate().find(|(index, file)| wins(*index) && file.symbols.may_pass_on)
-    else {
-        return Vec::new();
-    };
-    let libc = files.iter().find(|file| is_libc(file) && !std::ptr::eq(*file, first));
-    let told = libc.map(|libc| {
-        format!(
-            "malloc in {} may pass its calls on to {}, which has probes in all processes: blocks may be counted twice \
-             (not with -p, nor with --no-exact-children)",
-            first.path.display(),
-            libc.path.display()
-        )
-    });
-    told.into_iter().collect()
+/// Whether the malloc that is called may pass its calls on to a C library: that is not probed beside it in one process, but where
+/// probes are for all it is for others.
+fn counted_twice(files: &[Described<'_>], winners: &HashMap<&str, usize>) -> Option<String> {
+    let first = winners.get("malloc").map(|index| &files[*index]).filter(|file| file.symbols.may_pass_on)?;
+    // Of a C library it is never said that it passes anything on.
+    let libc = files.iter().find(|file| is_libc(file))?;
+    Some(format!(
+        "malloc in {} may pass its calls on to {}, which has probes in all processes: blocks may be counted twice (not with \
+         -p, nor with --no-exact-children)",
+        first.path.display(),
+        libc.path.display()
+    ))
 }
 
 fn is_libc(file: &Described<'_>) -> bool {

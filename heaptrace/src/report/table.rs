@@ -286,12 +286,7 @@ fn cells(
         // In full: this is what the user would look the file up by.
         By::Module => cells.push(module.map_or(module_cell, |module| printable(&module.path).into_owned())),
         By::Thread => {
-            let thread = row.key.thread.and_then(|id| profile.threads.get(id.index()));
-            let (tid, name) = match thread {
-                Some(Thread { tid, name }) => (tid.to_string(), printable(name).into_owned()),
-                // What found no room among the sites.
-                None => ("-".to_owned(), "[not known]".to_owned()),
-            };
+            let (tid, name) = thread_cells(profile, row.key.thread);
             cells.extend([tid, name, process_cell]);
         }
         By::Process => {
@@ -333,6 +328,15 @@ pub(super) fn place(
 ) -> String {
     let process = profile.processes.get(process.index()).map_or_else(String::new, process_name);
     format!("{} in {process}", label.map_or_else(String::new, |label| labels.describe(label)))
+}
+
+/// A thread's ID and name.
+pub(super) fn thread_cells(profile: &Profile, thread: Option<ThreadId>) -> (String, String) {
+    match thread.and_then(|id| profile.threads.get(id.index())) {
+        Some(Thread { tid, name }) => (tid.to_string(), printable(name).into_owned()),
+        // What found no room among the sites.
+        None => ("-".to_owned(), "[not known]".to_owned()),
+    }
 }
 
 /// `comm:pid`, as printed everywhere.

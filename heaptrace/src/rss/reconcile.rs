@@ -14,7 +14,7 @@ pub struct Reconciliation {
     pub swap_bytes: u64,
     /// On huge pages that were set aside (hugetlb), which are in no RSS.
     pub hugetlb_bytes: u64,
-    /// What of them the heap has, or the traced blocks where it could not be read.
+    /// What of them glibc's heap has, where it was read; else the traced blocks.
     pub heap_hugetlb_bytes: u64,
     /// Of the heap, or of the traced blocks where it could not be read: bytes that are not in memory, never touched, given back, or swapped out.
     pub untouched_bytes: u64,

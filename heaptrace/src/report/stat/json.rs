@@ -63,6 +63,12 @@ struct Process<'a> {
 struct Thread<'a> {
     /// `null` for what found no room among the sites.
     thread: Option<ThreadEntry<'a>>,
+    #[serde(flatten)]
+    sums: Sums,
+}
+
+#[derive(Serialize)]
+struct Sums {
     alloc_bytes: u64,
     alloc_count: u64,
     free_bytes: u64,
@@ -71,14 +77,23 @@ struct Thread<'a> {
     live_count: u64,
 }
 
+impl Sums {
+    fn of(totals: &Totals) -> Self {
+        Self {
+            alloc_bytes: totals.alloc_bytes,
+            alloc_count: totals.alloc_count,
+            free_bytes: totals.free_bytes,
+            free_count: totals.free_count,
+            live_bytes: totals.live_bytes(),
+            live_count: totals.live_count(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Counts {
-    alloc_bytes: u64,
-    alloc_count: u64,
-    free_bytes: u64,
-    free_count: u64,
-    live_bytes: u64,
-    live_count: u64,
+    #[serde(flatten)]
+    sums: Sums,
     peak_live_bytes: u64,
     alloc_bytes_per_s: f64,
     alloc_count_per_s: f64,
@@ -158,12 +173,7 @@ pub(super) fn render(stat: &Stat<'_>, out: &mut dyn Write) -> io::Result<()> {
 fn threads<'a>(scope: &Scope, profile: &'a Profile) -> Vec<Thread<'a>> {
     let of = |(thread, totals): &(Option<ThreadId>, Totals)| Thread {
         thread: ThreadEntry::of(profile, *thread),
-        alloc_bytes: totals.alloc_bytes,
-        alloc_count: totals.alloc_count,
-        free_bytes: totals.free_bytes,
-        free_count: totals.free_count,
-        live_bytes: totals.live_bytes(),
-        live_count: totals.live_count(),
+        sums: Sums::of(totals),
     };
     scope.threads.iter().map(of).collect()
 }
@@ -173,12 +183,7 @@ fn counts(scope: &Scope, duration_s: f64) -> Counts {
     let totals = &process.totals;
     let rate = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
     Counts {
-        alloc_bytes: totals.alloc_bytes,
-        alloc_count: totals.alloc_count,
-        free_bytes: totals.free_bytes,
-        free_count: totals.free_count,
-        live_bytes: totals.live_bytes(),
-        live_count: totals.live_count(),
+        sums: Sums::of(totals),
         peak_live_bytes: process.peak_live_bytes,
         alloc_bytes_per_s: rate(totals.alloc_bytes),
         alloc_count_per_s: rate(totals.alloc_count),

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::printable::printable;
 use crate::{
-    model::{Profile, Statistics, Thread, ThreadId, Totals},
+    model::{Profile, Statistics, ThreadId, Totals},
     report::{
         footer,
         sizes::{bars, histogram},
-        table::process_name,
+        table::{process_name, thread_cells},
     },
     units::{counted, duration, seconds, seconds_cell, sized, thousands},
 };
@@ -286,11 +286,7 @@ fn threads(scope: &Scope, profile: &Profile, out: &mut dyn Write) -> io::Result<
     let mut titles = vec!["TID", "Allocations", "Bytes"];
     titles.extend(frees.then_some(["Freed", "Bytes freed", "Live", "Live bytes"]).into_iter().flatten());
     let row = |(thread, totals): &(Option<ThreadId>, Totals)| {
-        let (name, tid) = match thread.and_then(|id| profile.threads.get(id.index())) {
-            Some(Thread { tid, name }) => (printable(name).into_owned(), tid.to_string()),
-            // What found no room among the sites.
-            None => ("[not known]".to_owned(), "-".to_owned()),
-        };
+        let (tid, name) = thread_cells(profile, *thread);
         let mut cells = vec![tid, thousands(totals.alloc_count), thousands(totals.alloc_bytes)];
         if frees {
             cells.extend(

@@ -237,7 +237,7 @@ impl<L: Send + 'static> Attachments<L> {
     /// its exec at `since_ns`.
     pub(super) fn look_for_allocators(&mut self, world: &mut impl World<L>, pid: u32, since_ns: u64) {
         let Ok((view, plan)) = world.discover(pid) else { return };
-        plan.served.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+        note_not_probed(world, &plan.served);
         let new = self.unprobed(pid, &plan.files);
         match self.place(world, pid, &plan.files) {
             Ok(()) if !new.is_empty() => {
@@ -268,7 +268,7 @@ impl<L: Send + 'static> Attachments<L> {
         }
         let plan = world.plan_of(objects);
         let plan = if self.is_over { plan } else { self.settled(world, pid, plan) };
-        plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+        note_not_probed(world, &plan.refusals);
         learn_allocators(world, record, &plan);
         let mut files: BTreeSet<String> = self.unprobed(pid, &plan.files).into_iter().collect();
         if per_process {
@@ -317,7 +317,7 @@ impl<L: Send + 'static> Attachments<L> {
     /// Keeps what was seen of a process: its code, its name, its allocators.
     fn learn(&self, world: &mut impl World<L>, record: u32, view: &ProcessView, plan: &Plan) {
         if self.how.probes {
-            plan.refusals.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
+            note_not_probed(world, &plan.refusals);
             for AllocatorInfo { kind, path } in &plan.hidden {
                 world.note(Note::HiddenAllocator { path: path.clone(), allocator: kind.clone() });
             }
@@ -391,6 +391,11 @@ fn check_placed<L>(world: &impl World<L>, view: &ProcessView, plan: &Plan) -> Re
 
 fn refused(view: &ProcessView, reason: Refusal) -> TargetError {
     TargetError::Refused { pid: view.identity.pid, comm: view.comm.clone(), reason }
+}
+
+/// Each is a sentence.
+fn note_not_probed<L>(world: &mut impl World<L>, what: &[String]) {
+    what.iter().for_each(|what| world.note(Note::NotProbed { what: what.clone() }));
 }
 
 /// Probes of `files` came so late after they were mapped.
